@@ -1,0 +1,1 @@
+"""Speech emotion recognition from the sound and the words, on the Hugging Face stack."""

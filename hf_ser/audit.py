@@ -1,0 +1,103 @@
+"""Integrity of a corpus: what is wrong with single clips, and which clips are the same sound."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+
+from hf_ser.audio import Clip, rms_dbfs
+from hf_ser.columns import Finding
+
+MIN_SECONDS, MAX_SECONDS = 0.1, 30.0
+SILENT_DBFS, QUIET_DBFS = -90.0, -60.0
+
+
+def clip_findings(item: str, clip: Clip) -> list[Finding]:
+    """What a person should know of one decoded clip; findings with `skipped` keep it out of the data set."""
+    samples, seconds = clip.samples, clip.duration_seconds
+    if len(samples) == 0:
+        return [Finding("empty", item, "no samples", skipped=True)]
+    if not np.isfinite(samples).all():
+        return [Finding("not_finite", item, f"{(~np.isfinite(samples)).sum()} samples are NaN or infinite", True)]
+    if seconds < MIN_SECONDS:
+        return [Finding("too_short", item, f"{seconds:.3f} s, at least {MIN_SECONDS} s are needed", skipped=True)]
+    level = rms_dbfs(samples)
+    if level < SILENT_DBFS:
+        return [Finding("silent", item, f"level {level:.1f} dBFS", skipped=True)]
+    findings = []
+    if level < QUIET_DBFS:
+        findings.append(Finding("quiet", item, f"level {level:.1f} dBFS"))
+    if seconds > MAX_SECONDS:
+        findings.append(Finding("long", item, f"{seconds:.1f} s; models hear the first --max_seconds of it"))
+    if clip.source_channels > 1:
+        how = "all equal" if clip.channels_equal else "different, averaged"
+        findings.append(Finding("stereo", item, f"{clip.source_channels} channels, {how}"))
+    return findings
+
+
+def duplicate_findings(rows: Iterable[dict]) -> list[Finding]:
+    """Find clips with the same sound, by PCM hash.
+
+    Of clips that agree in label and speaker the first by id is kept. Where they disagree one of the labels is wrong,
+    and nothing tells which: all of them are refused.
+
+    Args:
+        rows: Dictionaries with `id`, `label`, `speaker` and `pcm_sha256`.
+    """
+    same = defaultdict(list)
+    for row in rows:
+        same[row["pcm_sha256"]].append(row)
+    findings = []
+    for group in (sorted(group, key=lambda row: row["id"]) for group in same.values() if len(group) > 1):
+        claims = {(row["label"], row["speaker"]) for row in group}
+        if len(claims) == 1:
+            detail = f"same sound as {group[0]['id']}, which is kept"
+            findings += [Finding("duplicate", row["id"], detail, skipped=True) for row in group[1:]]
+        else:
+            said = ", ".join(f"{row['id']} is {row['label']} by {row['speaker']}" for row in group)
+            findings += [Finding("conflicting_duplicate", row["id"], f"same sound: {said}", True) for row in group]
+    return findings
+
+
+def integrity_report(corpus: str, n_listed: int, columns: dict[str, list], findings: list[Finding]) -> dict:
+    """All that was found and what is left.
+
+    Args:
+        corpus: Name of the corpus.
+        n_listed: Utterances that the corpus listed.
+        columns: `label` (names), `speaker`, `sex`, `duration_seconds` and `source_format` of the rows that are kept.
+        findings: Of the listing, of the clips and of the duplicates.
+    """
+    formats = Counter(columns["source_format"])
+    return {
+        "corpus": corpus,
+        "n_listed": n_listed,
+        "n_kept": len(columns["label"]),
+        "hours": round(sum(columns["duration_seconds"]) / 3600, 4),
+        "labels": dict(sorted(Counter(columns["label"]).items())),
+        "speakers": dict(sorted(Counter(s or "unknown" for s in columns["speaker"]).items())),
+        "sexes": dict(sorted(Counter(s or "unknown" for s in columns["sex"]).items())),
+        "source_formats": dict(formats.most_common()),
+        "skipped": dict(sorted(Counter(f.kind for f in findings if f.skipped).items())),
+        "noted": dict(sorted(Counter(f.kind for f in findings if not f.skipped).items())),
+        "findings": [vars(f) for f in findings],
+    }
+
+
+def format_integrity(report: dict, examples: int = 3) -> str:
+    """The report as lines for a terminal, with a few examples of each kind of finding."""
+    lines = [
+        f"{report['corpus']}: {report['n_kept']} of {report['n_listed']} listed clips kept, "
+        f"{report['hours']:.2f} hours, {len(report['speakers'])} speakers",
+        "labels    " + "  ".join(f"{name} {count}" for name, count in report["labels"].items()),
+        "sexes     " + "  ".join(f"{name} {count}" for name, count in report["sexes"].items()),
+        "formats   " + "; ".join(f"{count} x {name}" for name, count in report["source_formats"].items()),
+    ]
+    for title in ("skipped", "noted"):
+        for kind, count in report[title].items():
+            shown = [f for f in report["findings"] if f["kind"] == kind and f["skipped"] == (title == "skipped")]
+            lines.append(f"{title:<9} {kind} {count}")
+            lines += [f"            {f['item']}: {f['detail']}" for f in shown[:examples]]
+            if count > examples:
+                lines.append(f"            ... and {count - examples} more in integrity.json")
+    return "\n".join(lines)

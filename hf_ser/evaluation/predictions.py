@@ -1,0 +1,173 @@
+"""`predictions.jsonl`: what a run said of every test utterance, and everything its report is made from.
+
+One JSON object a line, all with the same keys. A row carries its corpus, protocol, split fingerprint and leaks, so that
+no figure can part from the conditions it was measured under.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from numbers import Real
+from pathlib import Path
+
+from hf_ser.columns import SEXES
+from hf_ser.files import atomic_write
+from hf_ser.scores import SUM_TOLERANCE
+
+FIELDS = (
+    "id",
+    "corpus",
+    "speaker",
+    "sex",
+    "protocol",
+    "fold",
+    "split_fingerprint",
+    "leaks",
+    "reference",
+    "probabilities",
+)
+"""Keys of a row, in the order in which they are written."""
+
+_OPTIONAL = ("speaker", "sex")
+_TEXTS = ("id", "corpus", "protocol", "fold", "split_fingerprint", "reference")
+
+
+def write_predictions(path: str | Path, rows: Sequence[dict]) -> None:
+    """Write rows as `predictions.jsonl`, whole or not at all.
+
+    Args:
+        path: File to write.
+        rows: One dict an utterance with the keys `FIELDS`: `speaker` and `sex` may be None, `fold` is a string,
+            `leaks` a list of names (empty when there are none), `reference` a label name and `probabilities`
+            `{label: probability}` in the order of the class indices.
+
+    Raises:
+        ValueError: As `check_predictions`; nothing is written.
+    """
+    check_predictions(rows, str(path))
+    with atomic_write(path) as file:
+        for row in rows:
+            probabilities = {label: float(probability) for label, probability in row["probabilities"].items()}
+            line = {field: row[field] for field in FIELDS} | {"probabilities": probabilities}
+            file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_predictions(path: str | Path) -> list[dict]:
+    """Read and check a `predictions.jsonl`.
+
+    Returns:
+        The rows in the order of the file.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: A line that is no JSON, or as `check_predictions`; the text names file and line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: found {'a folder' if path.is_dir() else 'nothing'}, expected a predictions file. Pass the "
+            "predictions.jsonl that the run wrote into its output folder."
+        )
+    rows = []
+    with open(path, "rb") as file:  # bytes: text that is not UTF-8 then fails in json.loads, which knows the line
+        for number, line in enumerate(file, start=1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise ValueError(
+                    f"{path}, line {number}: found {line[:60]!r}, expected one JSON object in UTF-8 ({error}). Write "
+                    "the file again with write_predictions; a torn line means that it was copied while incomplete."
+                ) from None
+    check_predictions(rows, str(path))
+    return rows
+
+
+def check_predictions(rows: Sequence[dict], source: str = "predictions") -> None:
+    """Make sure that rows belong to one evaluation: same keys, labels and protocol, every utterance once.
+
+    Rows of several corpora may stand together (a joined corpus).
+
+    Args:
+        rows: Rows as `write_predictions` takes them.
+        source: What the error texts call the rows, e.g. the file; row 1 is its line 1.
+
+    Raises:
+        ValueError: No rows, missing or unknown keys, values of a wrong kind, probabilities that are no distribution,
+            an id that comes twice (in one fold or over folds), a reference outside the labels, labels (or their order)
+            or protocols that differ between rows, or two fingerprints within one fold.
+    """
+    if not rows:
+        raise ValueError(f"{source}: found no rows, expected one for each test utterance. Run the evaluation again.")
+    lines, fingerprints = {}, {}
+    for number, row in enumerate(rows, start=1):
+        where = f"{source}, line {number}"
+        _check_fields(row, where)
+        _check_probabilities(row, where)
+        _check_same_task(row, rows[0], where)
+        if (first := lines.setdefault(row["id"], number)) != number:
+            raise ValueError(
+                f"{where}: found the id {row['id']!r} in fold {row['fold']!r}, already on line {first} in fold "
+                f"{rows[first - 1]['fold']!r}; expected every utterance in one test fold and once. Make the folds "
+                "disjoint, or report the runs apart."
+            )
+        if (known := fingerprints.setdefault(row["fold"], row["split_fingerprint"])) != row["split_fingerprint"]:
+            raise ValueError(
+                f"{where}: found the split fingerprint {row['split_fingerprint']!r}, expected {known!r} as in the "
+                f"other rows of fold {row['fold']!r}. Report runs over different splits apart."
+            )
+
+
+def _check_fields(row, where: str) -> None:
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: found {row!r}, expected a JSON object. Write the file with write_predictions.")
+    missing, unknown = [key for key in FIELDS if key not in row], [key for key in row if key not in FIELDS]
+    if missing or unknown:
+        raise ValueError(
+            f"{where}: found missing keys {missing} and unknown keys {unknown}, expected exactly {', '.join(FIELDS)}. "
+            "Write the file with write_predictions."
+        )
+    for key in _TEXTS + _OPTIONAL:
+        if not (isinstance(row[key], str) and row[key]) and not (key in _OPTIONAL and row[key] is None):
+            expected = "a text or null" if key in _OPTIONAL else "a text"
+            raise ValueError(f"{where}: found {key} {row[key]!r}, expected {expected}. Write it as a string.")
+    if row["sex"] not in (*SEXES, None):
+        raise ValueError(f"{where}: found sex {row['sex']!r}, expected {' or '.join(SEXES)} or null. Map it to these.")
+    if not isinstance(row["leaks"], list) or not all(isinstance(leak, str) and leak for leak in row["leaks"]):
+        raise ValueError(
+            f"{where}: found leaks {row['leaks']!r}, expected a list of names, empty when there are none. Write a list."
+        )
+
+
+def _check_probabilities(row: dict, where: str) -> None:
+    probabilities = row["probabilities"]
+    if not isinstance(probabilities, dict) or len(probabilities) < 2:
+        raise ValueError(
+            f"{where}: found probabilities {probabilities!r}, expected {{label: probability}} for two labels or more. "
+            "Write all labels of the task."
+        )
+    values = probabilities.values()
+    numbers = all(isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) for value in values)
+    if not numbers or min(values) < -SUM_TOLERANCE or abs(sum(values) - 1) > SUM_TOLERANCE:
+        raise ValueError(
+            f"{where}: found probabilities {probabilities!r}, expected finite numbers from 0 to 1 with the sum 1 "
+            f"(tolerance {SUM_TOLERANCE}). Write the softmax of the model's logits."
+        )
+    if row["reference"] not in probabilities:
+        raise ValueError(
+            f"{where}: found the reference {row['reference']!r}, expected one of {', '.join(probabilities)}. Map the "
+            "corpus's labels to the task's, or leave the utterance out."
+        )
+
+
+def _check_same_task(row: dict, first: dict, where: str) -> None:
+    labels, expected = list(row["probabilities"]), list(first["probabilities"])
+    if labels != expected:
+        raise ValueError(
+            f"{where}: found the labels {labels}, expected {expected} in this order, as on line 1. Report runs with "
+            "different labels apart."
+        )
+    if row["protocol"] != first["protocol"]:
+        raise ValueError(
+            f"{where}: found the protocol {row['protocol']!r}, expected {first['protocol']!r} as on line 1. Report "
+            "runs under different protocols apart."
+        )

@@ -1,0 +1,43 @@
+"""Files that are either whole or absent."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
+    """Open a file for writing that takes its name only once it is complete.
+
+    A run that is killed, or a disk that fills, while a report is being written must not leave half a file that a later
+    run reads as a result, nor destroy the good file that was there. So the text goes to a temporary file in the same
+    folder (a rename is atomic only within one file system), reaches the disk, and then takes the name. The temporary
+    file has the permissions of any new file, not the 0600 of `tempfile`, since colleagues read these.
+
+    Args:
+        path: File to write; its folder is made where it is missing.
+        mode: `w` for text (UTF-8, `\\n` line ends on every system), `wb` for bytes.
+
+    Yields:
+        The open file handle. If the block raises, `path` stays as it was.
+
+    Raises:
+        ValueError: Another mode.
+    """
+    if mode not in ("w", "wb"):
+        raise ValueError(f"atomic_write: found mode {mode!r}, expected 'w' (text) or 'wb' (bytes). Pass one of these.")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    encoding = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}
+    try:
+        with open(temporary, mode, **encoding) as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

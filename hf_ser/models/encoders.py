@@ -1,0 +1,109 @@
+"""What the audio encoders differ in: how they are built from a configuration, and which output frames are sound."""
+
+import torch
+from torch import nn
+from transformers import AutoModel, AutoModelForAudioClassification, PreTrainedConfig, PreTrainedModel
+
+from .recurrent import TextGruConfig, TextGruModel
+from .spectrogram import SpectrogramCnnConfig, SpectrogramCnnModel
+
+OWN_MODELS = {SpectrogramCnnConfig.model_type: SpectrogramCnnModel, TextGruConfig.model_type: TextGruModel}
+
+
+def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
+    """An encoder with fresh weights; they are loaded after construction, never in here."""
+    if config.model_type in OWN_MODELS:
+        return OWN_MODELS[config.model_type](config)
+    if config.model_type == "whisper":
+        return AutoModelForAudioClassification.from_config(config).encoder
+    return without_pooler(AutoModel.from_config(config))
+
+
+def without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
+    """Drop BERT's pooler: fusion reads the sequence, and unused weights stall distributed training."""
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    return encoder
+
+
+def encode_audio(encoder: nn.Module, config: PreTrainedConfig, values: torch.Tensor, mask: torch.Tensor):
+    """Run an audio encoder.
+
+    Shapes:
+        values: `(batch, samples)` waveform, or features as the encoder's extractor makes them;
+        mask: `(batch, samples)` or `(batch, feature frames)`, 1 where there is sound;
+        returns hidden `(batch, frames, size)` and its mask `(batch, frames)` bool.
+    """
+    if config.model_type in ("whisper", "audio-spectrogram-transformer"):
+        # Both were trained on clips padded to one length without a mask; the padding is left out when pooling.
+        hidden = encoder(values).last_hidden_state
+    else:
+        hidden = encoder(values, attention_mask=mask).last_hidden_state
+    return hidden, output_mask(config, mask.bool(), hidden.shape[1])
+
+
+def output_mask(config: PreTrainedConfig, mask: torch.Tensor, frames: int) -> torch.Tensor:
+    """Which of an encoder's output frames hold sound, from the mask of its input; `(batch, frames)` bool."""
+    if config.model_type == "audio-spectrogram-transformer":
+        patch, stride = config.patch_size, config.time_stride
+        times = mask.unfold(1, patch, stride).any(-1)
+        bands = (frames - 2) // times.shape[1]
+        # Two class tokens, then the patches band by band, each band from the start of the clip to its end.
+        return torch.cat([torch.ones_like(mask[:, :2]), times.repeat(1, bands)], dim=1)
+    if hasattr(config, "conv_stride"):
+        lengths = mask.sum(1)
+        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+            lengths = (lengths - kernel) // stride + 1
+    elif config.model_type == "whisper":
+        lengths = (mask.sum(1) + 1) // 2
+    else:
+        lengths = mask[:, ::4].sum(1)
+    return torch.arange(frames, device=mask.device)[None] < lengths[:, None]
+
+
+class MaskedGroupNorm(nn.GroupNorm):
+    """GroupNorm with one channel a group whose statistics leave padding out.
+
+    wav2vec2-base, HuBERT-base and WavLM-base normalise their first layer over the whole padded clip, so that a clip's
+    features change with the length it is padded to. With `frames` set, a padded clip gives what it gives alone.
+    """
+
+    frames: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Shapes: x `(batch, channels, frames)`."""
+        if self.frames is None:
+            return super().forward(x)
+        mask = (torch.arange(x.shape[2], device=x.device)[None] < self.frames[:, None])[:, None].float()
+        count = mask.sum(2, keepdim=True).clamp(min=1)
+        values = x.float()
+        mean = (values * mask).sum(2, keepdim=True) / count
+        variance = ((values - mean).square() * mask).sum(2, keepdim=True) / count
+        scaled = (values - mean) * torch.rsqrt(variance + self.eps)
+        return (scaled * self.weight[None, :, None] + self.bias[None, :, None]).to(x.dtype)
+
+
+def ignore_padding(model: PreTrainedModel) -> PreTrainedModel:
+    """Make a group-normalised speech encoder independent of padding; others are returned as they are.
+
+    Weights and their names stay the same. `model` is what gets `input_values` and `attention_mask`: the encoder or a
+    classifier around it.
+    """
+    layers = [m for m in model.modules() if type(getattr(m, "layer_norm", None)) is nn.GroupNorm and hasattr(m, "conv")]
+    if not layers:
+        return model
+    norms = []
+    for layer in layers:
+        norm = MaskedGroupNorm(layer.layer_norm.num_groups, layer.layer_norm.num_channels, layer.layer_norm.eps)
+        norm.weight, norm.bias = layer.layer_norm.weight, layer.layer_norm.bias
+        layer.layer_norm = norm
+        norms.append(norm)
+    kernel, stride = layers[0].conv.kernel_size[0], layers[0].conv.stride[0]
+
+    def note_lengths(_module, args, kwargs):
+        mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
+        for norm in norms:
+            norm.frames = None if mask is None else (mask.sum(1) - kernel) // stride + 1
+
+    model.register_forward_pre_hook(note_lengths, with_kwargs=True)
+    return model

@@ -1,0 +1,206 @@
+"""Masked pooling and the fusion heads.
+
+A head gets both modalities as sequences of vectors with a mask, and says which rows have that modality at all. Where a
+row lacks one, a learned vector stands in its place, so every head also answers with the other modality alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import initialization as init
+
+
+@dataclass
+class Sequences:
+    """One modality of a batch.
+
+    Shapes:
+        hidden: `(batch, positions, size)`; mask: `(batch, positions)` bool; present: `(batch,)` bool.
+    """
+
+    hidden: torch.Tensor
+    mask: torch.Tensor
+    present: torch.Tensor
+
+
+class MeanPooling(nn.Module):
+    """Mean over the positions that the mask holds."""
+
+    def __init__(self, size: int):
+        super().__init__()
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Shapes: hidden `(batch, positions, size)`, mask `(batch, positions)` bool; out `(batch, size)`."""
+        weights = mask.to(hidden.dtype).unsqueeze(-1)
+        return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+class AttentivePooling(nn.Module):
+    """Mean weighted by a learned score of each position.
+
+    Source: Mirsamadi et al. 2017, Automatic speech emotion recognition using recurrent neural networks with local
+    attention, eq. 3 and 4.
+    """
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(size, size // 2), nn.Tanh(), nn.Linear(size // 2, 1, bias=False))
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Shapes: hidden `(batch, positions, size)`, mask `(batch, positions)` bool; out `(batch, size)`."""
+        scores = self.score(hidden).squeeze(-1).float().masked_fill(~mask, -1e9)
+        weights = scores.softmax(1).to(hidden.dtype)
+        return torch.einsum("bps,bp->bs", hidden, weights)
+
+
+POOLINGS = {"mean": MeanPooling, "attentive": AttentivePooling}
+
+
+class Branch(nn.Module):
+    """Bring one modality to the fusion's size; rows without it become one learned vector."""
+
+    def __init__(self, config, hidden_size: int):
+        super().__init__()
+        self.project = nn.Linear(hidden_size, config.fusion_size)
+        self.norm = nn.LayerNorm(config.fusion_size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.pooling = POOLINGS[config.pooling](config.fusion_size)
+        self.missing = nn.Parameter(torch.zeros(config.fusion_size))
+
+    def align(self, modality: Sequences) -> tuple[torch.Tensor, torch.Tensor]:
+        """Projected sequence and its mask; shapes `(batch, positions, fusion_size)`, `(batch, positions)`."""
+        hidden = self.dropout(self.norm(self.project(modality.hidden)))
+        hidden = torch.where(modality.present[:, None, None], hidden, self.missing.to(hidden.dtype))
+        only_first = torch.arange(hidden.shape[1], device=hidden.device)[None] == 0
+        return hidden, torch.where(modality.present[:, None], modality.mask, only_first)
+
+    def forward(self, modality: Sequences) -> torch.Tensor:
+        """One vector a row, shape `(batch, fusion_size)`."""
+        return self.pooling(*self.align(modality))
+
+
+class FusionHead(nn.Module):
+    """What all heads share: one branch a modality. `forward` returns `(logits, branch logits by modality)`."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.audio = Branch(config, config.audio_config.hidden_size)
+        self.text = Branch(config, config.text_config.hidden_size)
+
+    def init_own_weights(self) -> None:
+        """Parameters that belong to no standard layer, called by the model's `_init_weights`."""
+        init.normal_(self.audio.missing, std=0.02)
+        init.normal_(self.text.missing, std=0.02)
+
+
+def classifier(config, size: int) -> nn.Sequential:
+    """Two layers from `size` to the classes."""
+    return nn.Sequential(
+        nn.Linear(size, config.fusion_size), nn.GELU(), nn.Dropout(config.dropout),
+        nn.Linear(config.fusion_size, config.num_labels),
+    )  # fmt: skip
+
+
+class ConcatFusion(FusionHead):
+    """Early fusion: both pooled vectors side by side."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.classifier = classifier(config, 2 * config.fusion_size)
+
+    def forward(self, audio: Sequences, text: Sequences):
+        return self.classifier(torch.cat([self.audio(audio), self.text(text)], dim=-1)), {}
+
+
+class GatedFusion(FusionHead):
+    """Early fusion: a gate decides, dimension by dimension, how much of each modality enters.
+
+    Source: Arevalo et al. 2017, Gated multimodal units for information fusion, eq. 1 (bimodal unit).
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        size = config.fusion_size
+        self.audio_value, self.text_value = nn.Linear(size, size), nn.Linear(size, size)
+        self.gate = nn.Linear(2 * size, size)
+        self.classifier = classifier(config, size)
+
+    def forward(self, audio: Sequences, text: Sequences):
+        a, t = self.audio(audio), self.text(text)
+        gate = torch.sigmoid(self.gate(torch.cat([a, t], dim=-1)))
+        fused = gate * torch.tanh(self.audio_value(a)) + (1 - gate) * torch.tanh(self.text_value(t))
+        return self.classifier(fused), {}
+
+
+class CrossAttentionFusion(FusionHead):
+    """Early fusion on sequences: each modality attends to the other, then both are pooled and joined.
+
+    Source: Tsai et al. 2019, Multimodal transformer for unaligned multimodal language sequences, section 3.2.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        size, heads = config.fusion_size, config.num_fusion_heads
+        self.audio_from_text = nn.MultiheadAttention(size, heads, dropout=config.dropout, batch_first=True)
+        self.text_from_audio = nn.MultiheadAttention(size, heads, dropout=config.dropout, batch_first=True)
+        self.audio_norm, self.text_norm = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.classifier = classifier(config, 2 * size)
+
+    def forward(self, audio: Sequences, text: Sequences):
+        a, a_mask = self.audio.align(audio)
+        t, t_mask = self.text.align(text)
+        a_seen = self.audio_from_text(a, t, t, key_padding_mask=~t_mask, need_weights=False)[0]
+        t_seen = self.text_from_audio(t, a, a, key_padding_mask=~a_mask, need_weights=False)[0]
+        a = self.audio.pooling(self.audio_norm(a + a_seen), a_mask)
+        t = self.text.pooling(self.text_norm(t + t_seen), t_mask)
+        return self.classifier(torch.cat([a, t], dim=-1)), {}
+
+
+class MeanFusion(FusionHead):
+    """Late fusion: the mean of the branches' probabilities; a row without a modality has the other's alone."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.audio_classifier = classifier(config, config.fusion_size)
+        self.text_classifier = classifier(config, config.fusion_size)
+
+    def modality_weights(self) -> torch.Tensor:
+        return self.audio.missing.new_full((2,), 0.5)
+
+    def forward(self, audio: Sequences, text: Sequences):
+        branches = {
+            "audio": self.audio_classifier(self.audio(audio)),
+            "text": self.text_classifier(self.text(text)),
+        }
+        present = torch.stack([audio.present, text.present], dim=1)
+        weights = self.modality_weights().float() * present
+        weights = weights / weights.sum(1, keepdim=True)
+        log_probabilities = torch.stack([logits.float().log_softmax(-1) for logits in branches.values()], dim=1)
+        # log of the weighted mean of probabilities: these are logits whose softmax is that mean.
+        fused = (log_probabilities + weights.clamp(min=1e-12).log().unsqueeze(-1)).logsumexp(1)
+        return fused, branches
+
+
+class WeightedFusion(MeanFusion):
+    """Late fusion: as the mean, with one learned weight a modality (softmax, so that they sum to one)."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.weight_scores = nn.Parameter(torch.zeros(2))
+
+    def init_own_weights(self) -> None:
+        super().init_own_weights()
+        init.zeros_(self.weight_scores)
+
+    def modality_weights(self) -> torch.Tensor:
+        return self.weight_scores.softmax(0)
+
+
+FUSIONS = {
+    "concat": ConcatFusion,
+    "gated": GatedFusion,
+    "cross_attention": CrossAttentionFusion,
+    "mean": MeanFusion,
+    "weighted": WeightedFusion,
+}

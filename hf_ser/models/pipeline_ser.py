@@ -1,0 +1,115 @@
+"""`pipeline("audio-classification")` for our models: any audio file without ffmpeg, words if known, all labels."""
+
+import shutil
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import Pipeline
+
+from .decoding import decode_audio
+from .encoders import ignore_padding
+from .processing_ser import SerProcessor, classifier_inputs
+
+
+class SerPipeline(Pipeline):
+    """Emotion of one clip or many, from the sound and, where given, the words."""
+
+    _load_tokenizer = True
+    _load_feature_extractor = True
+    _load_processor = False
+    _load_image_processor = False
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.model.eval()  # `pipeline(model=object)` leaves dropout on
+
+    def __call__(self, inputs, text=None, top_k: int | None = None, batch_size: int | None = None, **kwargs):
+        """Classify.
+
+        Args:
+            inputs: A path, bytes, a binary file object, a one-dimensional array at the model's rate, or a dictionary
+                (`array` or `raw` with `sampling_rate`; `bytes`; `path`; optionally `text`); or a list of those.
+            text: The words of the clip, or a list of them (None where unknown).
+            top_k: Keep only so many labels; all by default.
+            batch_size: Clips per forward pass; the result does not depend on it.
+
+        Returns:
+            A list of `{"label", "score"}` with falling scores; for a list of clips, a list of such lists.
+
+        Raises:
+            FileNotFoundError, ValueError: an input cannot be read, or the texts are not one a clip.
+        """
+        single = isinstance(inputs, str | Path | bytes | BytesIO | dict | np.ndarray | torch.Tensor)
+        items = [inputs] if single or not isinstance(inputs, Iterable) else list(inputs)
+        texts = [text] if single or text is None else list(text)
+        texts = [None] * len(items) if text is None else texts
+        if len(texts) != len(items):
+            raise ValueError(f"{len(items)} clips, {len(texts)} texts: expected one text a clip (None where unknown).")
+        size = batch_size or self._batch_size or 1
+        answers = []
+        for start in range(0, len(items), size):
+            batch = self.preprocess(items[start : start + size], texts[start : start + size])
+            answers += self.postprocess(self.forward(batch), top_k=top_k)
+        return answers[0] if single else answers
+
+    def _sanitize_parameters(self, **kwargs):
+        return {}, {}, {}
+
+    def preprocess(self, items: list, texts: list) -> dict:
+        """Decode and extract a batch of clips with their words."""
+        words = [
+            item.get("text") if said is None and isinstance(item, dict) else said
+            for item, said in zip(items, texts, strict=True)
+        ]
+        processor = SerProcessor(self.feature_extractor, self.tokenizer)
+        return dict(processor(audio=[self.decode(item) for item in items], text=words))
+
+    def decode(self, item) -> np.ndarray:
+        """One input to `(samples,)` float32 at the model's rate."""
+        rate = self.feature_extractor.sampling_rate
+        if isinstance(item, np.ndarray | torch.Tensor):
+            # As in transformers, a bare array is taken at the model's own rate.
+            item = {"array": np.asarray(item), "sampling_rate": rate}
+        clip = decode_audio(item, rate)
+        if not len(clip) or not np.isfinite(clip).all():
+            raise ValueError(f"{item}: expected sound, found {'no samples' if not len(clip) else 'NaN or infinity'}.")
+        return clip
+
+    def _forward(self, model_inputs: dict):
+        return self.model(**model_inputs)
+
+    def postprocess(self, model_outputs, top_k: int | None = None) -> list[list[dict]]:
+        """Logits `(batch, classes)` to labels with scores."""
+        names = self.model.config.id2label
+        probabilities = model_outputs["logits"].float().softmax(-1)
+        return [
+            [{"label": names[int(i)], "score": float(row[i])} for i in row.argsort(descending=True)[:top_k]]
+            for row in probabilities
+        ]
+
+
+class SerAudioPipeline(SerPipeline):
+    """The same for a model that only hears: transformers' own audio classifiers and our CNN."""
+
+    _load_tokenizer = False
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        ignore_padding(self.model)
+
+    def preprocess(self, items: list, texts: list) -> dict:
+        """Decode and extract a batch of clips; words are refused, for the model cannot use them."""
+        if any(said is not None for said in texts):
+            raise ValueError("This model was trained on sound alone: leave out `text`, or load a fused model.")
+        return classifier_inputs(self.feature_extractor, [self.decode(item) for item in items])
+
+
+def copy_island(folder) -> None:
+    """Put this package's files into a model folder, so that the folder loads where hf_ser is absent."""
+    here = Path(__file__).parent
+    for file in here.glob("*.py"):
+        if file.name != "__init__.py" and Path(folder).resolve() != here:
+            shutil.copyfile(file, Path(folder) / file.name)

@@ -1,0 +1,163 @@
+"""What a run is told: a YAML recipe first, flags over it, and nothing that is not known."""
+
+import sys
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+
+import torch
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from hf_ser.corpora import CORPORA
+from hf_ser.models import FUSIONS, POOLINGS
+from hf_ser.protocols import PROTOCOLS
+
+MODALITIES = ("none", "audio", "text", "both")
+
+
+def option(default, help: str, choices=None):
+    """A dataclass field with a help text, as HfArgumentParser reads it."""
+    return field(default=default, metadata={"help": help, **({"choices": list(choices)} if choices else {})})
+
+
+@dataclass
+class DataArguments:
+    """Which data, and who is trained and tested on."""
+
+    corpus: str = option("synthetic", "corpus to read (its data set is prepared once, into the cache)", CORPORA)
+    data_dir: str | None = option(None, "where the corpus lies: its folder, or the table file of --corpus table")
+    dataset: str | None = option(None, "folder written by prepare_data.py, instead of --corpus and --data_dir")
+    protocol: str = option("speaker_folds", "how the folds are made", PROTOCOLS)
+    fold: str = option("1", "number of a fold (from 1), 'all', or 'final': train on all but the validation speakers")
+    n_folds: int = option(5, "folds of speaker_folds and random")
+    validation_fraction: float = option(0.2, "share of the training speakers (about) that choose the checkpoint")
+    split_seed: int = option(0, "seed of the split, apart from --seed")
+    allow_leak: bool = option(False, "let a leaking split or encoder pass; the result is stamped as leaked")
+
+
+@dataclass
+class AudioArguments:
+    """The encoder of the sound."""
+
+    audio_model: str = option("cnn", "'cnn' (ours, from scratch), a Hub id, or a folder; '{fold}' is replaced")
+    max_seconds: float = option(8.0, "longer clips keep their beginning; Whisper and AST are cropped to this length")
+
+
+@dataclass
+class TextArguments:
+    """The encoder of the words."""
+
+    text_model: str = option("gru", "'gru' (ours, from scratch), a Hub id, or a folder; '{fold}' is replaced")
+
+
+@dataclass
+class FusionArguments:
+    """The head between the encoders."""
+
+    fusion: str = option("gated", "early: concat, gated, cross_attention; late: mean, weighted", FUSIONS)
+    fusion_size: int = option(128, "width of the head")
+    pooling: str = option("attentive", "how the positions of a modality become one vector", POOLINGS)
+    head_dropout: float = option(0.2, "dropout of the head")
+    modality_dropout: float = option(0.2, "share of training rows that lose their words or, as often, their sound")
+    branch_loss_weight: float = option(0.3, "weight of each branch's own loss in late fusion")
+
+
+@dataclass
+class AdaptArguments:
+    """How much of the pretrained encoders is trained."""
+
+    freeze: str = option("none", "encoders whose weights stay as they are", MODALITIES)
+    lora: str = option("none", "encoders that are trained through LoRA alone; merged when saved", MODALITIES)
+    lora_rank: int = option(8, "rank of the LoRA matrices")
+    lora_alpha: int = option(16, "scale of the LoRA update is alpha / rank")
+
+
+@dataclass
+class SerTrainingArguments(TrainingArguments):
+    """transformers' TrainingArguments with this toolkit's defaults, and what it adds."""
+
+    output_dir: str = option("runs/default", "folder of the results")
+    num_train_epochs: float = option(20.0, "epochs, fewer when validation UAR stops rising")
+    per_device_train_batch_size: int = option(16, "clips a device and step")
+    per_device_eval_batch_size: int = option(16, "clips a device in evaluation; the result does not depend on it")
+    learning_rate: float = option(1e-3, "of the optimizer")
+    weight_decay: float = option(0.01, "of the optimizer")
+    warmup_steps: float = option(0.1, "steps of rising learning rate; below 1 a share of all steps")
+    eval_strategy: str = option("epoch", "when to evaluate on the validation speakers")
+    save_strategy: str = option("epoch", "when to save a checkpoint")
+    save_total_limit: int | None = option(1, "checkpoints kept beside the best")
+    logging_strategy: str = option("epoch", "when to log")
+    load_best_model_at_end: bool = option(True, "keep the checkpoint with the best validation UAR")
+    metric_for_best_model: str | None = option("uar", "what chooses the checkpoint")
+    greater_is_better: bool | None = option(True, "whether more of it is better")
+    dataloader_pin_memory: bool = option(torch.cuda.is_available(), "pin batches in memory; of use with a GPU alone")
+    remove_unused_columns: bool = option(False, "must stay off: the collator reads the rows whole")
+    report_to: str = option("none", "trackers to log to")
+    head_learning_rate: float | None = option(None, "learning rate of everything but the encoders; default: the same")
+    early_stopping_patience: int = option(5, "evaluations without a better UAR before training stops; 0 never stops")
+
+
+def parse_arguments(classes: tuple[type, ...], argv: list[str] | None = None, default_recipe: Path | None = None):
+    """Read a recipe and flags into dataclasses.
+
+    Args:
+        classes: Dataclasses whose fields are the known keys.
+        argv: Arguments; by default those of the process. The first may be a YAML recipe.
+        default_recipe: Recipe to use where there are no arguments at all.
+
+    Returns:
+        One instance of each class.
+
+    Raises:
+        FileNotFoundError, ValueError: the recipe is missing, is no mapping, or has unknown keys.
+        SystemExit: an unknown flag or a bad value, with argparse's message.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv and default_recipe is not None:
+        argv = [str(default_recipe)]
+    parser = HfArgumentParser(classes)
+    if argv and argv[0].endswith((".yaml", ".yml")):
+        known = {f.name for one in classes for f in fields(one) if f.init}
+        parser.set_defaults(**read_recipe(argv.pop(0), known))
+    return parser.parse_args_into_dataclasses(argv)
+
+
+def read_recipe(file: str, known: set[str]) -> dict:
+    """A recipe as a dictionary of known keys.
+
+    Raises:
+        FileNotFoundError, ValueError: see `parse_arguments`.
+    """
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"{file}: no such recipe. Recipes lie in scripts/recipes.")
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file}: not readable as YAML ({error}).") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{file}: expected 'key: value' lines, found {type(values).__name__}.")
+    if unknown := sorted(map(str, set(values) - known)):
+        raise ValueError(f"{file}: unknown keys {', '.join(unknown)}. Expected flags of this script: see --help.")
+    # As a flag would give them: argparse turns text into the field's type (YAML leaves 1e-4 a text), lists stay.
+    return {key: value if isinstance(value, list | bool | None) else str(value) for key, value in values.items()}
+
+
+# Settings that may differ between two calls for the same run: where and how it is computed, never what.
+NOT_OF_THE_RESULT = {
+    *("fold", "output_dir", "data_dir", "dataset", "per_device_eval_batch_size", "save_total_limit"),
+    *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
+    *("disable_tqdm", "logging_steps", "logging_strategy", "log_level", "report_to", "run_name", "project"),
+    *("push_to_hub", "hub_model_id", "hub_token", "trackio_space_id", "local_rank"),
+}
+
+
+def settings(*arguments) -> dict:
+    """What differs from the defaults, over all dataclasses of a run: the part of a run that decides its result."""
+    changed = {}
+    for one in arguments:
+        for f in fields(one):
+            default = f.default if f.default is not MISSING else None
+            value = getattr(one, f.name)
+            if f.init and f.default_factory is MISSING and value != default and f.name not in NOT_OF_THE_RESULT:
+                changed[f.name] = value if isinstance(value, str | int | float | bool | list | dict) else str(value)
+    return changed

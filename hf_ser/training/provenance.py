@@ -1,0 +1,108 @@
+"""What a model was trained on, written beside it, and the check that no later stage is tested on it."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from datasets import Dataset
+
+from hf_ser.files import atomic_write
+from hf_ser.protocols import Fold
+
+RECORD = "training_record.json"
+
+
+def hashed(name: str) -> str:
+    """Hash of an id or a speaker, so that a record can be shared without naming files or people."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def seen(dataset: Dataset, rows) -> dict[str, list[str]]:
+    """Hashes of the utterances, the sounds and the speakers in some rows."""
+    part = dataset.select_columns(["id", "pcm_sha256", "speaker"]).select(rows)
+    return {
+        "ids": sorted(hashed(name) for name in part["id"][:]),
+        "pcm": sorted(sha[:16] for sha in part["pcm_sha256"][:]),
+        "speakers": sorted({hashed(speaker) for speaker in part["speaker"][:] if speaker}),
+    }
+
+
+def split_record(dataset: Dataset, fold: Fold) -> dict:
+    """What of a data set trains, chooses and tests in a fold."""
+    return {
+        "fold": fold.name,
+        "split_fingerprint": fold.fingerprint,
+        "train": seen(dataset, fold.train),
+        "validation": seen(dataset, fold.validation),
+    }
+
+
+def write_record(folder: str | Path, record: dict) -> None:
+    """Write a training record beside a model."""
+    with atomic_write(Path(folder) / RECORD) as file:
+        json.dump(record, file, indent=1, default=asdict)
+
+
+def read_record(folder: str | Path) -> dict | None:
+    """The record beside a model, None where there is none (a model of others, or from the Hub)."""
+    file = Path(folder) / RECORD
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def stage_leaks(dataset: Dataset, fold: Fold, sources: dict[str, str], allow_leak: bool) -> list[str]:
+    """Check that no encoder has been trained, or its checkpoint chosen, on rows that this fold is judged by.
+
+    An encoder may have been trained on what trains here, and its checkpoint chosen on what trains or chooses here.
+    What trained it itself (a fused model's own encoders, say) is recorded in `ancestors` and checked too.
+
+    Args:
+        dataset: The data set.
+        fold: The fold to be trained.
+        sources: Folder or name of each encoder, by modality.
+        allow_leak: Name the leak instead of refusing it.
+
+    Returns:
+        Leaks found, one word each.
+
+    Raises:
+        ValueError: an encoder has seen rows or speakers of this fold's validation or test part.
+    """
+    test, validation = seen(dataset, fold.test), seen(dataset, fold.validation)
+    leaks = []
+    for modality, source in sources.items():
+        for record in ancestry(source):
+            trained, chosen = record["train"], record["validation"]
+            pairs = (("trained", trained, "test", test), ("trained", trained, "validation", validation))
+            for how, theirs, part, ours in (*pairs, ("chosen", chosen, "test", test)):
+                shared = {kind: len(set(theirs[kind]) & set(ours[kind])) for kind in ours}
+                if not any(shared.values()):
+                    continue
+                if not allow_leak:
+                    raise ValueError(
+                        f"{source}: this {modality} encoder was {how} on data that fold {fold.name} uses as {part} "
+                        f"({shared['ids']} utterances, {shared['pcm']} equal sounds, {shared['speakers']} speakers are "
+                        "shared). Expected an encoder that has not met them: train it with the same --protocol, "
+                        "--split_seed and --fold (several folds: name it with {fold}, such as runs/audio/fold_{fold}), "
+                        "or add --allow_leak to have the result stamped as leaked."
+                    )
+                leaks.append(f"stage_leakage_{modality}_{part}")
+    return sorted(set(leaks))
+
+
+def ancestry(source: str) -> list[dict]:
+    """The split records of an encoder and of what it was itself built from."""
+    record = read_record(source)
+    return [] if record is None else [record["split"], *record["ancestors"]]
+
+
+def provenance(sources: dict[str, str]) -> dict[str, str]:
+    """How each encoder came to be, in words for the report."""
+    return {
+        modality: "trained here from scratch"
+        if source in ("cnn", "gru")
+        else f"{source} (training data recorded)"
+        if read_record(source)
+        else f"{source} (its training data is not recorded)"
+        for modality, source in sources.items()
+    }

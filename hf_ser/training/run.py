@@ -1,0 +1,237 @@
+"""One run: every chosen fold trained, saved and predicted, then one report over them.
+
+    O/run.json                the settings that decide the result
+    O/fold_K/ or O/final/     model, processor, code, training_record.json, predictions.jsonl
+    O/predictions.jsonl       all folds that are done
+    O/report.json, *.png      made from the predictions alone
+
+A fold whose training record stands is done and is not trained again; a fold that was killed goes on from its last
+checkpoint.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from peft import PeftModel
+from transformers import set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_ser.dataset import load_or_prepare, load_prepared
+from hf_ser.evaluation.plots import plot_confusion_matrix, plot_learning_curves
+from hf_ser.evaluation.predictions import read_predictions, write_predictions
+from hf_ser.evaluation.report import format_report, make_report, write_report
+from hf_ser.files import atomic_write
+from hf_ser.models import copy_island
+from hf_ser.protocols import FINAL, Fold, describe, make_folds
+from hf_ser.training.arguments import settings
+from hf_ser.training.building import Candidate
+from hf_ser.training.provenance import (
+    RECORD,
+    ancestry,
+    provenance,
+    read_record,
+    split_record,
+    stage_leaks,
+    write_record,
+)
+from hf_ser.training.trainer import SerTrainer, count_parameters
+
+PREDICTIONS = "predictions.jsonl"
+
+
+def open_data(data) -> tuple[Dataset, list[Fold]]:
+    """The data set and the folds that DataArguments ask for.
+
+    Raises:
+        ValueError, FileNotFoundError: see `load_prepared`, `load_or_prepare` and `make_folds`.
+    """
+    dataset = load_prepared(data.dataset) if data.dataset else load_or_prepare(data.corpus, data.data_dir)
+    folds = make_folds(
+        dataset, data.protocol, data.fold, data.n_folds, data.validation_fraction, data.split_seed, data.allow_leak
+    )
+    return dataset, folds
+
+
+def train_folds(
+    build: Callable[[Dataset, Fold], Candidate], dataset: Dataset, folds: list[Fold], data, training, *others
+) -> None:
+    """Train the folds that are not done yet, then write the results of all that are.
+
+    Args:
+        build: Makes an untrained model from the training rows of a fold.
+        dataset: The data set.
+        folds: Folds to train.
+        data, training: DataArguments and SerTrainingArguments.
+        others: The run's other argument dataclasses, for the record.
+
+    Raises:
+        ValueError: the output folder holds another run, or an encoder leaks.
+    """
+    output_dir = Path(training.output_dir)
+    changed = settings(data, training, *others)
+    with PartialState().main_process_first():
+        claim(output_dir, {"settings": changed, "data": data_digest(dataset)})
+    for fold in folds:
+        folder = fold_folder(output_dir, fold)
+        PartialState().print(describe(dataset, fold))
+        if read_record(folder) is not None:
+            PartialState().print(f"fold {fold.name} is done: {folder}")
+            continue
+        train_fold(build, dataset, fold, folder, data, training, changed)
+    PartialState().wait_for_everyone()
+    if PartialState().is_main_process:
+        print(write_results(output_dir))
+
+
+def fold_folder(output_dir: Path, fold: Fold) -> Path:
+    """Where a fold's model lies."""
+    return output_dir / (FINAL if fold.name == FINAL else f"fold_{fold.name}")
+
+
+def claim(output_dir: Path, run: dict) -> None:
+    """Mark a folder as this run's.
+
+    Raises:
+        ValueError: it holds a run with other settings or data.
+    """
+    file = output_dir / "run.json"
+    run = json.loads(json.dumps(run, default=str))
+    if not file.is_file():
+        with atomic_write(file) as handle:
+            json.dump(run, handle, indent=1)
+        return
+    held = json.loads(file.read_text(encoding="utf-8"))
+    if held != run:
+        old, new = held["settings"], run["settings"]
+        differing = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+        found = "; ".join(f"{key} was {old.get(key, 'default')}, is {new.get(key, 'default')}" for key in differing)
+        raise ValueError(
+            f"{output_dir} holds another run ({found or 'other data'}). Expected one run in a folder: name another "
+            "--output_dir, or remove this one."
+        )
+
+
+def data_digest(dataset: Dataset) -> dict:
+    """What tells one prepared data set from another."""
+    return {"rows": dataset.num_rows, "labels": dataset.features["label"].names, "pcm": pcm_digest(dataset)}
+
+
+def pcm_digest(dataset: Dataset) -> str:
+    """One hash over all sounds, whatever the order of the rows."""
+    return hashlib.sha256("".join(sorted(dataset["pcm_sha256"][:])).encode()).hexdigest()[:16]
+
+
+def train_fold(build, dataset: Dataset, fold: Fold, folder: Path, data, training, changed: dict) -> None:
+    """Train one fold, save its model, predict its test rows and write its record, in this order."""
+    set_seed(training.seed)
+    candidate = build(dataset.select(fold.train), fold)
+    leaks = [*fold.leaks, *stage_leaks(dataset, fold, candidate.sources, data.allow_leak)]
+    labels = dataset.features["label"].names
+    checkpoints = folder / "checkpoints"
+    training.output_dir, output_dir = str(checkpoints), training.output_dir
+    trainer = SerTrainer(
+        candidate,
+        labels,
+        args=training,
+        train_dataset=dataset.select(fold.train),
+        eval_dataset=dataset.select(fold.validation),
+    )
+    started = time.time()
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(checkpoints) if checkpoints.is_dir() else None)
+    seconds = time.time() - started
+    if len(fold.test):
+        probabilities = trainer.probabilities(dataset.select(fold.test))
+    training.output_dir = output_dir
+    save_model(trainer, candidate, folder)
+    if not trainer.is_world_process_zero():
+        return
+    if len(fold.test):
+        write_predictions(folder / PREDICTIONS, prediction_rows(dataset, fold, probabilities, data.protocol, leaks))
+    total, trained = count_parameters(candidate.model)
+    record = {
+        "split": split_record(dataset, fold),
+        "ancestors": [record for source in candidate.sources.values() for record in ancestry(source)],
+        "corpora": sorted(set(dataset["corpus"][:])),
+        "protocol": data.protocol,
+        "leaks": leaks,
+        "settings": changed,
+        "encoders": provenance(candidate.sources),
+        "seed": training.seed,
+        "parameters": total,
+        "parameters_trained": trained,
+        "hardware": hardware(),
+        "train_seconds": round(seconds, 1),
+        "best_validation_uar": trainer.state.best_metric,
+        "history": trainer.state.log_history,
+    }
+    write_record(folder, record)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def save_model(trainer: SerTrainer, candidate: Candidate, folder: Path) -> None:
+    """Save the trained model with its processor and code; LoRA is merged, the adapter kept beside it."""
+    if isinstance(candidate.model, PeftModel):
+        if not trainer.is_world_process_zero():
+            return
+        candidate.model.save_pretrained(folder / "adapter")
+        candidate.model.merge_and_unload().save_pretrained(folder)
+    else:
+        trainer.save_model(str(folder))
+    if trainer.is_world_process_zero():
+        candidate.processor.save_pretrained(folder)
+        copy_island(folder)
+        # Trainer's pickle of its arguments: the record says the same as text.
+        (folder / "training_args.bin").unlink(missing_ok=True)
+
+
+def prediction_rows(dataset: Dataset, fold: Fold, probabilities, protocol: str, leaks: list[str]) -> list[dict]:
+    """The test rows of a fold as `predictions.jsonl` holds them."""
+    labels = dataset.features["label"].names
+    columns = dataset.select_columns(["id", "corpus", "speaker", "sex", "label"]).select(fold.test).to_list()
+    return [
+        {
+            **{name: row[name] for name in ("id", "corpus", "speaker", "sex")},
+            "protocol": protocol,
+            "fold": fold.name,
+            "split_fingerprint": fold.fingerprint,
+            "leaks": leaks,
+            "reference": labels[row["label"]],
+            "probabilities": dict(zip(labels, answer.tolist(), strict=True)),
+        }
+        for row, answer in zip(columns, probabilities, strict=True)
+    ]
+
+
+def write_results(output_dir: Path) -> str:
+    """Gather the folds that are done, write report and pictures, and return the report's table."""
+    folds = {f.parent.name: read_record(f.parent) for f in sorted(output_dir.glob(f"*/{RECORD}"))}
+    histories = {name.removeprefix("fold_"): record["history"] for name, record in folds.items()}
+    plot_learning_curves(histories, output_dir / "learning_curves.png")
+    lines = [f"model of {name}: {output_dir / name}" for name in folds]
+    tested = [name for name in folds if (output_dir / name / PREDICTIONS).is_file()]
+    if not tested:
+        return "\n".join([*lines, "No speaker was left to test: for a figure run --fold all with the same settings."])
+    rows = [row for name in tested for row in read_predictions(output_dir / name / PREDICTIONS)]
+    write_predictions(output_dir / PREDICTIONS, rows)
+    report = make_report(rows)
+    write_report(report, output_dir / "report.json")
+    plot_confusion_matrix(report, output_dir / "confusion_matrix.png")
+    return "\n".join([format_report(report), *lines, f"report: {output_dir / 'report.json'}"])
+
+
+def hardware() -> str:
+    """What the run was computed on."""
+    state = PartialState()
+    name = (
+        torch.cuda.get_device_name(state.device)
+        if state.device.type == "cuda"
+        else f"{torch.get_num_threads()} CPU threads"
+    )
+    return f"{state.num_processes} process(es) on {name}"

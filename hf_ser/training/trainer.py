@@ -1,0 +1,89 @@
+"""Trainer with what this toolkit needs: UAR, frozen encoders that stay fixed, and a learning rate for the head."""
+
+from collections.abc import Callable
+
+import numpy as np
+from datasets import Dataset
+from torch import nn
+from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
+
+from hf_ser.scores import score
+from hf_ser.training.building import Candidate
+
+
+class SerTrainer(Trainer):
+    """transformers' Trainer over a `Candidate`."""
+
+    def __init__(self, candidate: Candidate, labels: list[str], **kwargs):
+        self.encoders = list(candidate.encoders.values())
+        super().__init__(
+            model=candidate.model,
+            data_collator=candidate.collator,
+            compute_metrics=metrics_over(labels),
+            **kwargs,
+        )
+        if patience := self.args.early_stopping_patience:
+            self.add_callback(EarlyStoppingCallback(patience))
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        # Trainer sets the whole model to training; a frozen encoder is a fixed function, without dropout.
+        for encoder in self.encoders:
+            if not any(parameter.requires_grad for parameter in encoder.parameters()):
+                encoder.eval()
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def create_optimizer(self, model=None):
+        """As Trainer's, with the learning rate of everything but the encoders set apart where one is given."""
+        optimizer = super().create_optimizer(model)
+        rate = self.args.head_learning_rate
+        if rate is None:
+            return optimizer
+        encoders = {id(parameter) for encoder in self.encoders for parameter in encoder.parameters()}
+        for group in list(optimizer.param_groups):
+            head = [parameter for parameter in group["params"] if id(parameter) not in encoders]
+            if head and len(head) < len(group["params"]):
+                group["params"] = [parameter for parameter in group["params"] if id(parameter) in encoders]
+                optimizer.add_param_group({**group, "params": head, "lr": rate})
+            elif head:
+                group["lr"] = rate
+        return optimizer
+
+    def probabilities(self, dataset: Dataset) -> np.ndarray:
+        """Class probabilities in the order of the rows, shape `(rows, classes)`.
+
+        Longest clips first, so that memory runs out at once or not at all and little is padded; then put back in order.
+        """
+        order = np.argsort(-np.array(dataset["duration_seconds"][:]), kind="stable")
+        # group_by_length would also reorder what is predicted, and rows would get each other's answer.
+        strategy, self.args.train_sampling_strategy = self.args.train_sampling_strategy, "random"
+        logits = first(self.predict(dataset.select(order), metric_key_prefix="test").predictions)
+        self.args.train_sampling_strategy = strategy
+        answers = np.empty(logits.shape)
+        answers[order] = softmax(logits)
+        return answers
+
+
+def metrics_over(labels: list[str]) -> Callable[[EvalPrediction], dict[str, float]]:
+    """`compute_metrics` over all classes of a task."""
+
+    def compute(evaluated: EvalPrediction) -> dict[str, float]:
+        return score(softmax(first(evaluated.predictions)), evaluated.label_ids, labels)
+
+    return compute
+
+
+def first(predictions) -> np.ndarray:
+    """The logits, also where a model returns more than them."""
+    return predictions[0] if isinstance(predictions, tuple) else predictions
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last axis, in float64, so that rows sum to one within rounding."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """All parameters, and those that are trained."""
+    parameters = list(model.parameters())
+    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)

@@ -1,0 +1,34 @@
+"""Fine-tune a model that only hears: any AutoModelForAudioClassification, or our CNN.
+
+accelerate launch scripts/train_audio.py --audio_model facebook/wav2vec2-base --corpus ravdess --data_dir DIR
+"""
+
+from pathlib import Path
+
+from hf_ser.training.arguments import (
+    AdaptArguments,
+    AudioArguments,
+    DataArguments,
+    SerTrainingArguments,
+    parse_arguments,
+)
+from hf_ser.training.building import build_audio, from_fold
+from hf_ser.training.run import open_data, train_folds
+
+QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
+
+
+def main() -> None:
+    """Data, model, training, report."""
+    classes = (DataArguments, AudioArguments, AdaptArguments, SerTrainingArguments)
+    data, audio, adapt, training = parse_arguments(classes, default_recipe=QUICKSTART)
+    dataset, folds = open_data(data)
+
+    def build(rows, fold):
+        return build_audio(rows.features["label"].names, from_fold(audio, fold.name), adapt)
+
+    train_folds(build, dataset, folds, data, training, audio, adapt)
+
+
+if __name__ == "__main__":
+    main()

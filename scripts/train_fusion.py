@@ -1,0 +1,38 @@
+"""Fine-tune a fused model of sound and words.
+
+accelerate launch scripts/train_fusion.py                       # the embedded default, no data or network
+accelerate launch scripts/train_fusion.py RECIPE.yaml [--flags] # a recipe, flags override it
+"""
+
+from pathlib import Path
+
+from hf_ser.training.arguments import (
+    AdaptArguments,
+    AudioArguments,
+    DataArguments,
+    FusionArguments,
+    SerTrainingArguments,
+    TextArguments,
+    parse_arguments,
+)
+from hf_ser.training.building import build_fusion, from_fold
+from hf_ser.training.run import open_data, train_folds
+
+QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
+
+
+def main() -> None:
+    """Data, model, training, report."""
+    classes = (DataArguments, AudioArguments, TextArguments, FusionArguments, AdaptArguments, SerTrainingArguments)
+    data, audio, text, fusion, adapt, training = parse_arguments(classes, default_recipe=QUICKSTART)
+    dataset, folds = open_data(data)
+
+    def build(rows, fold):
+        labels, texts = rows.features["label"].names, rows["transcript"][:]
+        return build_fusion(labels, texts, from_fold(audio, fold.name), from_fold(text, fold.name), fusion, adapt)
+
+    train_folds(build, dataset, folds, data, training, audio, text, fusion, adapt)
+
+
+if __name__ == "__main__":
+    main()

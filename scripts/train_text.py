@@ -1,0 +1,35 @@
+"""Fine-tune a model that only reads: any AutoModelForSequenceClassification, or our GRU.
+
+accelerate launch scripts/train_text.py --text_model distilbert-base-uncased --corpus table --data_dir CLIPS.csv
+"""
+
+from pathlib import Path
+
+from hf_ser.training.arguments import (
+    AdaptArguments,
+    DataArguments,
+    SerTrainingArguments,
+    TextArguments,
+    parse_arguments,
+)
+from hf_ser.training.building import build_text, from_fold
+from hf_ser.training.run import open_data, train_folds
+
+QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
+
+
+def main() -> None:
+    """Data, model, training, report."""
+    classes = (DataArguments, TextArguments, AdaptArguments, SerTrainingArguments)
+    data, text, adapt, training = parse_arguments(classes, default_recipe=QUICKSTART)
+    dataset, folds = open_data(data)
+
+    def build(rows, fold):
+        labels, texts = rows.features["label"].names, rows["transcript"][:]
+        return build_text(labels, texts, from_fold(text, fold.name), adapt)
+
+    train_folds(build, dataset, folds, data, training, text, adapt)
+
+
+if __name__ == "__main__":
+    main()

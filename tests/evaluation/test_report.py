@@ -1,0 +1,209 @@
+"""The report against hand counts, a bootstrap written the long way, and its own script."""
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, recall_score
+
+from hf_ser.evaluation.predictions import write_predictions
+from hf_ser.evaluation.report import format_report, make_report, write_report
+
+LABELS = ["neutral", "happy", "sad", "angry"]
+
+
+def make_rows(n: int = 240, n_speakers: int = 12, n_folds: int = 3, seed: int = 0, **changes) -> list[dict]:
+    """Rows of speakers who differ in how well they are recognised, every class said by every speaker."""
+    rng = np.random.default_rng(seed)
+    ease = rng.uniform(-0.5, 3.0, n_speakers)
+    rows = []
+    for index in range(n):
+        speaker, label = (index // len(LABELS)) % n_speakers, index % len(LABELS)
+        logits = rng.normal(size=len(LABELS))
+        logits[label] += ease[speaker]
+        probabilities = np.exp(logits) / np.exp(logits).sum()
+        fold = str(speaker % n_folds + 1)
+        row = {
+            "id": f"ravdess/{index:04}",
+            "corpus": "ravdess",
+            "speaker": f"ravdess/{speaker + 1}",
+            "sex": ["male", "female"][speaker % 2],
+            "protocol": "emobox",
+            "fold": fold,
+            "split_fingerprint": f"print of {fold}",
+            "leaks": [],
+            "reference": LABELS[label],
+            "probabilities": dict(zip(LABELS, probabilities.tolist(), strict=True)),
+        }
+        rows.append(row | changes)
+    return rows
+
+
+def hand_row(name: str, reference: str, predicted: str, **changes) -> dict:
+    probabilities = {"sad": 0.0, "happy": 0.0} | {predicted: 1.0}
+    return make_rows(1)[0] | {"id": name, "reference": reference, "probabilities": probabilities} | changes
+
+
+def predicted_of(rows: list[dict]) -> list[str]:
+    return [max(row["probabilities"], key=row["probabilities"].get) for row in rows]
+
+
+def test_hand_worked_report():
+    rows = [
+        hand_row("1", "sad", "sad", speaker="r/a", sex="male"),
+        hand_row("2", "sad", "happy", speaker="r/a", sex="male"),
+        hand_row("3", "happy", "happy", speaker="r/a", sex="male"),
+        hand_row("4", "sad", "sad", speaker="r/b", sex=None),
+        hand_row("5", "sad", "sad", speaker="r/b", sex=None),
+    ]
+    report = make_report(rows)
+    assert report["confusion_matrix"] == [[3, 1], [0, 1]]
+    assert report["labels"] == ["sad", "happy"]
+    assert (report["uar"], report["wa"], report["chance_uar"]) == (0.875, 0.8, 0.5)
+    assert (report["n_utterances"], report["n_speakers"]) == (5, 2)
+    assert report["per_speaker"] == {"r/a": {"n": 3, "wa": 2 / 3, "uar": 0.75}, "r/b": {"n": 2, "wa": 1.0, "uar": None}}
+    assert report["per_sex"] == {"male": report["per_speaker"]["r/a"], "unknown": report["per_speaker"]["r/b"]}
+    assert report["per_fold"] == {"1": {"n": 5, "wa": 0.8, "uar": 0.875}}
+    assert report["per_class"]["sad"] == {"precision": 1.0, "recall": 0.75, "f1": 6 / 7, "support": 4}
+    assert report["per_class"]["happy"] == {"precision": 0.5, "recall": 1.0, "f1": 2 / 3, "support": 1}
+    assert (report["split_fingerprint"], report["folds"]) == ("print of 1", {"1": "print of 1"})
+    assert report["leaks"] == report["notices"] == []
+
+
+def test_agrees_with_scikit_learn():
+    rows = make_rows()
+    references, predicted = [row["reference"] for row in rows], predicted_of(rows)
+    report = make_report(rows)
+    assert report["confusion_matrix"] == confusion_matrix(references, predicted, labels=LABELS).tolist()
+    assert report["uar"] == pytest.approx(recall_score(references, predicted, average="macro"))
+    columns = precision_recall_fscore_support(references, predicted, labels=LABELS)
+    for name, column in zip(("precision", "recall", "f1", "support"), columns, strict=True):
+        assert [report["per_class"][label][name] for label in LABELS] == pytest.approx(column.tolist())
+    for speaker, figures in report["per_speaker"].items():
+        own = [index for index, row in enumerate(rows) if row["speaker"] == speaker]
+        uar = recall_score([references[i] for i in own], [predicted[i] for i in own], average="macro")
+        assert figures["uar"] == pytest.approx(uar)
+    assert sum(fold["n"] for fold in report["per_fold"].values()) == len(rows)
+
+
+def test_order_of_rows_changes_nothing():
+    rows = make_rows(n_folds=12)
+    report = make_report(rows)
+    shuffled = random.Random(1).sample(rows, len(rows))
+    assert json.dumps(make_report(shuffled)) == json.dumps(report)
+    assert list(report["per_fold"]) == list(report["folds"]) == [str(fold) for fold in range(1, 13)]
+
+
+def test_fingerprint_of_several_folds():
+    report = make_report(make_rows(n_folds=2))
+    assert report["folds"] == {"1": "print of 1", "2": "print of 2"}
+    assert report["split_fingerprint"] == hashlib.sha256(b"1:print of 1\n2:print of 2").hexdigest()
+
+
+def test_interval_is_that_of_resampled_speakers():
+    rows = make_rows()
+    low, high = make_report(rows)["uar_ci95"]
+    rng = np.random.default_rng(7)
+    speakers = np.array([row["speaker"] for row in rows])
+    references, predicted = np.array([row["reference"] for row in rows]), np.array(predicted_of(rows))
+    clips = [np.flatnonzero(speakers == speaker) for speaker in sorted(set(speakers))]
+    uars = []
+    for _ in range(2000):
+        drawn = np.concatenate([clips[index] for index in rng.integers(0, len(clips), len(clips))])
+        hits = predicted[drawn] == references[drawn]
+        uars.append(np.mean([hits[references[drawn] == label].mean() for label in LABELS]))
+    assert [low, high] == pytest.approx(np.percentile(uars, [2.5, 97.5]), abs=0.015)
+
+
+def test_interval_is_reproducible_contains_the_figure_and_widens_with_fewer_speakers():
+    many, few = make_report(make_rows(n=960, n_speakers=48)), make_report(make_rows(n=960, n_speakers=6))
+    for report in (many, few):
+        low, high = report["uar_ci95"]
+        assert 0 <= low < report["uar"] < high <= 1
+    assert few["uar_ci95"][1] - few["uar_ci95"][0] > 1.5 * (many["uar_ci95"][1] - many["uar_ci95"][0])
+    assert make_report(make_rows(n=960, n_speakers=48))["uar_ci95"] == many["uar_ci95"]
+    assert "over 48 speakers, 2000 resamples, seed 0; 0 resamples lacked a class" in many["uar_ci95_note"]
+    assert "too narrow" in few["uar_ci95_note"]
+    assert "too narrow" not in many["uar_ci95_note"]
+
+
+def test_no_interval_says_why():
+    one = make_report(make_rows(speaker="ravdess/1"))
+    assert one["uar_ci95"] is None
+    assert one["uar_ci95_note"].startswith("No interval: one speaker only")
+    rows = make_rows()
+    rows[0]["speaker"] = rows[9]["speaker"] = None
+    unknown = make_report(rows)
+    assert unknown["uar_ci95"] is None
+    assert unknown["uar_ci95_note"].startswith("No interval: 2 utterances have no speaker")
+    assert unknown["n_speakers"] == 12
+    assert unknown["per_speaker"]["unknown"]["n"] == 2
+    one_class_each = [row | {"speaker": f"ravdess/{row['reference']}"} for row in make_rows()]
+    assert "resamples of the speakers lacked a class" in make_report(one_class_each)["uar_ci95_note"]
+
+
+def test_resamples_without_a_class_are_dropped_and_counted():
+    rows = [row for row in make_rows() if row["reference"] != "sad" or row["speaker"] in ("ravdess/1", "ravdess/2")]
+    report = make_report(rows)
+    dropped = int(report["uar_ci95_note"].split("; ")[1].split()[0])
+    assert dropped / 2000 == pytest.approx((10 / 12) ** 12, abs=0.03)  # neither of the two speakers drawn
+    assert report["uar_ci95"] is not None
+    assert report["per_speaker"]["ravdess/3"]["uar"] is None
+
+
+def test_absent_class_raises():
+    rows = [row for row in make_rows() if row["reference"] != "sad"]
+    with pytest.raises(ValueError, match="found no utterance with the reference 'sad', expected at least one"):
+        make_report(rows)
+
+
+def test_wrong_rows_raise():
+    with pytest.raises(ValueError, match="predictions: found no rows"):
+        make_report([])
+    with pytest.raises(ValueError, match="predictions, line 241: found the id"):
+        make_report([*make_rows(), make_rows()[0]])
+
+
+def test_notices_and_joined_corpora():
+    rows = make_rows(leaks=["shared speakers"]) + [
+        row | {"id": f"synthetic/{index}", "corpus": "synthetic", "leaks": ["random split", "shared speakers"]}
+        for index, row in enumerate(make_rows())
+    ]
+    report = make_report(rows)
+    assert report["corpus"] == "ravdess+synthetic"
+    assert report["leaks"] == ["random split", "shared speakers"]
+    assert report["notices"][0].startswith("LEAKED RUN: random split, shared speakers.")
+    synthetic = "Synthetic corpus: this figure proves the machinery and says nothing about speech."
+    assert report["notices"][1] == synthetic
+    assert format_report(report).startswith("LEAKED RUN: random split, shared speakers.")
+    assert synthetic in format_report(report)
+
+
+def test_table_for_the_terminal():
+    report = make_report(make_rows())
+    table = format_report(report)
+    low, high = (f"{100 * end:.1f}" for end in report["uar_ci95"])
+    assert f"UAR  {100 * report['uar']:.1f} %, 95 % interval [{low}, {high}], chance 25.0 %" in table
+    assert "ravdess, protocol emobox, 3 folds" in table
+    assert all(any(line.startswith(label) for line in table.splitlines()) for label in LABELS)
+    assert "sex  female: UAR" in table
+    assert max(map(len, table.splitlines())) <= 100
+    assert "no interval" in format_report(make_report(make_rows(speaker=None)))
+
+
+def test_script_reproduces_the_report(tmp_path):
+    rows = make_rows(leaks=["random split"])
+    write_predictions(tmp_path / "run" / "predictions.jsonl", rows)
+    write_report(make_report(rows), tmp_path / "expected.json")
+    script = Path(__file__).parents[2] / "scripts" / "evaluate.py"
+    command = [sys.executable, script, tmp_path / "run" / "predictions.jsonl", "--output_dir", tmp_path / "out"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "out" / "report.json").read_bytes() == (tmp_path / "expected.json").read_bytes()
+    assert (tmp_path / "out" / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+    assert run.stdout.strip() == format_report(make_report(rows))

@@ -1,0 +1,156 @@
+"""The figures against hand-worked cases and against scikit-learn called another way."""
+
+from pathlib import Path
+
+import evaluate
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef, recall_score, roc_auc_score
+
+from hf_ser import metrics
+from hf_ser.metrics import SerMetric
+from hf_ser.scores import score, uar_from_confusion
+
+LABELS = ["angry", "happy", "sad"]
+FIGURES = {"uar", "wa", "macro_f1", "weighted_f1", "mcc", "roc_auc_ovr", "ece"}
+
+
+def random_predictions(n: int, n_classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    references = np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, n - n_classes)])
+    logits = rng.normal(size=(n, n_classes)) + 1.2 * np.eye(n_classes)[references]
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), references
+
+
+def certain(predicted: list[int], n_classes: int) -> np.ndarray:
+    return np.eye(n_classes)[predicted]
+
+
+def test_hand_worked_case():
+    # angry: 2 of 3 right; happy: 1 of 2; sad: 1 of 1. Predictions: angry 2, happy 2, sad 2.
+    figures = score(certain([0, 0, 1, 1, 2, 2], 3), np.array([0, 0, 0, 1, 1, 2]), LABELS)
+    assert set(figures) == FIGURES
+    assert figures["uar"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
+    assert figures["wa"] == pytest.approx(4 / 6)
+    f1 = [4 / 5, 2 / 4, 2 / 3]  # 2 hits / (predicted + true)
+    assert figures["macro_f1"] == pytest.approx(sum(f1) / 3)
+    assert figures["weighted_f1"] == pytest.approx((3 * f1[0] + 2 * f1[1] + 1 * f1[2]) / 6)
+    assert figures["ece"] == pytest.approx(2 / 6)  # always certain, right 4 times of 6
+
+
+@pytest.mark.parametrize("n_classes", [2, 4, 8])
+def test_agrees_with_scikit_learn(n_classes):
+    probabilities, references = random_predictions(300, n_classes)
+    predicted = probabilities.argmax(axis=1)
+    figures = score(probabilities, references, [f"emotion {index}" for index in range(n_classes)])
+    one_against_rest = [roc_auc_score(references == index, probabilities[:, index]) for index in range(n_classes)]
+    expected = {
+        "uar": recall_score(references, predicted, average="macro"),
+        "wa": np.mean(predicted == references),
+        "macro_f1": f1_score(references, predicted, average="macro"),
+        "weighted_f1": f1_score(references, predicted, average="weighted"),
+        "mcc": matthews_corrcoef(references, predicted),
+        "roc_auc_ovr": np.mean(one_against_rest),
+    }
+    assert {name: figures[name] for name in expected} == pytest.approx(expected)
+    assert all(type(figure) is float for figure in figures.values())
+
+
+def test_ece_against_a_loop_over_bins():
+    probabilities, references = random_predictions(500, 4, seed=1)
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == references
+    expected = 0.0
+    for index in range(15):
+        inside = (confidence > index / 15) & (confidence <= (index + 1) / 15)
+        if inside.any():
+            expected += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
+    assert score(probabilities, references, list("abcd"))["ece"] == pytest.approx(expected)
+
+
+def test_absent_class_raises_where_balanced_accuracy_shrinks_the_mean():
+    references, predicted = np.array([0] * 5 + [1] * 5), [0] * 4 + [2] + [1] * 4 + [3]
+    with pytest.warns(UserWarning, match="not in y_true"):
+        assert balanced_accuracy_score(references, predicted) == pytest.approx(0.8)
+    assert recall_score(references, predicted, labels=range(4), average="macro", zero_division=0) == pytest.approx(0.4)
+    with pytest.raises(ValueError, match=r"found no utterance with the reference 'sad', 'calm', expected at least one"):
+        score(certain(predicted, 4), references, ["angry", "happy", "sad", "calm"])
+
+
+def test_uar_from_confusion_takes_leading_axes_and_names_what_is_absent():
+    matrix = np.array([[3, 1], [1, 1]])
+    assert uar_from_confusion(matrix) == 0.625
+    assert uar_from_confusion(np.stack([matrix, np.eye(2)])).tolist() == [0.625, 1.0]
+    with pytest.raises(ValueError, match="reference 'class 1', expected"):
+        uar_from_confusion([[3, 1], [0, 0]])
+    with pytest.raises(ValueError, match="reference 'sad', expected"):
+        uar_from_confusion(np.stack([matrix, [[3, 1], [0, 0]]]), ["happy", "sad"])
+
+
+def test_rows_may_miss_the_sum_by_the_tolerance():
+    probabilities, references = random_predictions(50, 4)
+    exact = score(probabilities, references, list("abcd"))
+    rounded = score(probabilities * 1.0009, references, list("abcd"))
+    assert rounded == pytest.approx(exact)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "references", "text"),
+    [
+        ([[0.5, np.nan, 0.5]], [0], r"row 0, expected finite numbers. Look for a diverged"),
+        ([[1, 0, 0], [0.5, 0.2, 0.2]], [0, 1], r"\(sum 0.9\) in row 1, expected numbers from 0 to 1 with the sum 1"),
+        ([[1.5, -0.5, 0.0]], [0], r"\[1.5, -0.5, 0.0\] \(sum 1\) in row 0"),
+        ([[0.5, 0.5]], [0], r"found shape \(1, 2\), expected \(utterances, 3\).*Check that the model and the labels"),
+        ([[0.5, 0.5], [1, 0, 0]], [0, 1], "found rows of different lengths, expected 3 numbers"),
+        (np.zeros((0, 3)), [], r"found shape \(0, 3\), expected \(utterances, 3\) with one utterance or more"),
+        ([[1, 0, 0]], [0, 1], r"of shape \(2,\), expected one integer class index for each of the 1 rows"),
+        ([[1, 0, 0]], ["angry"], "Pass indices into the labels, not names"),
+        ([[1, 0, 0], [1, 0, 0]], [0, 3], r"references: found 3 in row 1, expected 0 to 2"),
+        ([[1, 0, 0]], [-100], r"references: found -100 in row 0, expected 0 to 2.*Leave out unlabelled"),
+    ],
+)
+def test_errors_say_found_expected_and_remedy(probabilities, references, text):
+    with pytest.raises(ValueError, match=text):
+        score(probabilities, references, LABELS)
+
+
+def test_a_task_needs_two_labels():
+    with pytest.raises(ValueError, match=r"labels: found \['angry'\], expected two classes or more"):
+        score(np.ones((3, 1)), np.zeros(3, int), ["angry"])
+
+
+def test_metric_adds_batches(tmp_path):
+    probabilities, references = random_predictions(60, 3)
+    metric = SerMetric(labels=LABELS, cache_dir=str(tmp_path))
+    for part in range(0, 60, 20):  # arrays and lists, as a training loop gives either
+        metric.add_batch(predictions=probabilities[part : part + 20], references=references[part : part + 20].tolist())
+    expected = score(probabilities, references, LABELS)
+    assert metric.compute() == expected
+    assert metric.compute(predictions=probabilities.tolist(), references=references.tolist()) == expected
+    on_disk = SerMetric(labels=LABELS, cache_dir=str(tmp_path), keep_in_memory=False)
+    assert on_disk.compute(predictions=probabilities, references=references) == expected
+
+
+def test_metric_combines(tmp_path):
+    class Size(evaluate.Metric):
+        def _info(self):
+            return SerMetric._info(self)
+
+        def _compute(self, predictions, references):
+            return {"n": len(references)}
+
+    probabilities, references = random_predictions(30, 3)
+    both = evaluate.combine([SerMetric(LABELS, cache_dir=str(tmp_path)), Size(cache_dir=str(tmp_path))])
+    figures = both.compute(predictions=probabilities, references=references)
+    assert figures == {**score(probabilities, references, LABELS), "n": 30}
+
+
+def test_metric_raises_on_an_absent_class(tmp_path):
+    metric = SerMetric(LABELS, cache_dir=str(tmp_path))
+    with pytest.raises(ValueError, match="no utterance with the reference 'sad'"):
+        metric.compute(predictions=certain([0, 1], 3), references=[0, 1])
+
+
+def test_metric_loads_from_its_file(tmp_path):
+    metric = evaluate.load(str(Path(metrics.__file__)), labels=["happy", "sad"], cache_dir=str(tmp_path))
+    metric.add_batch(predictions=[[0.9, 0.1], [0.6, 0.4]], references=[0, 1])
+    assert metric.compute()["uar"] == 0.5
