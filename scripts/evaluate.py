@@ -4,13 +4,14 @@
 
 writes report.json and confusion_matrix.png beside the predictions and prints the table.
 
-The file is not called evaluate.py: Python puts a script's folder first on its path, where that name would hide the
-`evaluate` library from every script here.
+Python puts a script's folder first on its path, where this file hides the `evaluate` library from the scripts beside
+it. None of them needs that library: the figures are computed by hf_ser.scores.
 """
 
 import argparse
 from pathlib import Path
 
+from hf_ser.cli import run
 from hf_ser.evaluation.plots import plot_confusion_matrix
 from hf_ser.evaluation.predictions import read_predictions
 from hf_ser.evaluation.report import format_report, make_report, write_report
@@ -30,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -5,6 +5,7 @@ accelerate launch scripts/train_audio.py --audio_model facebook/wav2vec2-base --
 
 from pathlib import Path
 
+from hf_ser.cli import run
 from hf_ser.training.arguments import (
     AdaptArguments,
     AudioArguments,
@@ -31,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

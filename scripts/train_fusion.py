@@ -6,6 +6,7 @@ accelerate launch scripts/train_fusion.py RECIPE.yaml [--flags] # a recipe, flag
 
 from pathlib import Path
 
+from hf_ser.cli import run
 from hf_ser.training.arguments import (
     AdaptArguments,
     AudioArguments,
@@ -35,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -5,6 +5,7 @@ accelerate launch scripts/train_text.py --text_model distilbert-base-uncased --c
 
 from pathlib import Path
 
+from hf_ser.cli import run
 from hf_ser.training.arguments import (
     AdaptArguments,
     DataArguments,
@@ -32,4 +33,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -21,6 +21,7 @@ class SerFusionForAudioClassification(PreTrainedModel):
     config_class = SerFusionConfig
     base_model_prefix = "ser"
     main_input_name = "input_values"
+    input_modalities = ("audio", "text")
     # The loss is a mean over the batch taken here: Trainer must not divide it by the items of an accumulated step.
     accepts_loss_kwargs = False
     supports_gradient_checkpointing = True

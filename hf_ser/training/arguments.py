@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import MISSING, dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -109,8 +110,8 @@ def parse_arguments(classes: tuple[type, ...], argv: list[str] | None = None, de
         One instance of each class.
 
     Raises:
-        FileNotFoundError, ValueError: the recipe is missing, is no mapping, or has unknown keys.
-        SystemExit: an unknown flag or a bad value, with argparse's message.
+        FileNotFoundError, ValueError: the recipe is missing, is no mapping, or has unknown keys; a flag is unknown.
+        SystemExit: a bad value, with argparse's message.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv and default_recipe is not None:
@@ -119,7 +120,13 @@ def parse_arguments(classes: tuple[type, ...], argv: list[str] | None = None, de
     if argv and argv[0].endswith((".yaml", ".yml")):
         known = {f.name for one in classes for f in fields(one) if f.init}
         parser.set_defaults(**read_recipe(argv.pop(0), known))
-    return parser.parse_args_into_dataclasses(argv)
+    *arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    if unknown:
+        flags = [f"--{f.name}" for one in classes for f in fields(one) if f.init]
+        near = get_close_matches(unknown[0], flags, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "see --help."
+        raise ValueError(f"Unknown arguments {' '.join(unknown)}: expected flags of this script; {hint}")
+    return arguments
 
 
 def read_recipe(file: str, known: set[str]) -> dict:
@@ -147,8 +154,11 @@ NOT_OF_THE_RESULT = {
     *("fold", "output_dir", "data_dir", "dataset", "per_device_eval_batch_size", "save_total_limit"),
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
     *("disable_tqdm", "logging_steps", "logging_strategy", "log_level", "report_to", "run_name", "project"),
-    *("push_to_hub", "hub_model_id", "hub_token", "trackio_space_id", "local_rank"),
+    *("do_eval", "use_cpu", "push_to_hub", "hub_model_id", "hub_token", "trackio_space_id", "local_rank"),
 }
+
+
+PLAIN = str | int | float | bool | list
 
 
 def settings(*arguments) -> dict:
@@ -156,8 +166,9 @@ def settings(*arguments) -> dict:
     changed = {}
     for one in arguments:
         for f in fields(one):
-            default = f.default if f.default is not MISSING else None
-            value = getattr(one, f.name)
-            if f.init and f.default_factory is MISSING and value != default and f.name not in NOT_OF_THE_RESULT:
-                changed[f.name] = value if isinstance(value, str | int | float | bool | list | dict) else str(value)
+            value, default = getattr(one, f.name), None if f.default is MISSING else f.default
+            # TrainingArguments turns some fields into objects and None into False as it is made; neither is a setting.
+            set_by_user = isinstance(value, PLAIN) and value != default and (value or default)
+            if f.init and set_by_user and f.name not in NOT_OF_THE_RESULT:
+                changed[f.name] = value
     return changed

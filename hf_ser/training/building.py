@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -23,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging
 
 from hf_ser.collator import AudioCollator, FusionCollator, TextCollator
 from hf_ser.models import (
@@ -179,9 +179,12 @@ def load_trained(auto_class, name: str, **kwargs) -> PreTrainedModel:
     Raises:
         ValueError: the checkpoint lacks weights of the encoder, which would then be random.
     """
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # its table of fresh weights always lists the head; what matters is checked here
     model, loading = auto_class.from_pretrained(
         name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
     )
+    logging.set_verbosity(verbosity)
     encoder = classifier_encoder(model)
     names = {id(p): n for n, p in model.named_parameters()}
     of_encoder = {names[id(p)] for p in encoder.parameters()}
@@ -239,7 +242,12 @@ def train_tokenizer(texts) -> PreTrainedTokenizerFast:
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.train_from_iterator((t for t in texts if t), WordLevelTrainer(special_tokens=["[PAD]", "[UNK]"]))
     return PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", model_max_length=256, padding_side="right"
+        tokenizer_object=words,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        model_max_length=256,
+        padding_side="right",
+        model_input_names=["input_ids", "attention_mask"],
     )
 
 
@@ -296,8 +304,3 @@ def from_fold(arguments, name: str):
         for key, value in vars(arguments).items()
     }
     return type(arguments)(**values)
-
-
-def is_folder(name: str) -> bool:
-    """Whether a model's name is a folder here, and not a Hub id or one of ours."""
-    return Path(name).is_dir()

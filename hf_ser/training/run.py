@@ -103,7 +103,9 @@ def claim(output_dir: Path, run: dict) -> None:
     """
     file = output_dir / "run.json"
     run = json.loads(json.dumps(run, default=str))
-    if not file.is_file():
+    # A run that was refused before its first fold began holds nothing.
+    begun = output_dir.is_dir() and any(entry.is_dir() for entry in output_dir.iterdir())
+    if not (file.is_file() and begun):
         with atomic_write(file) as handle:
             json.dump(run, handle, indent=1)
         return

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from datasets import Dataset
 from torch import nn
-from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
+from transformers import EarlyStoppingCallback, EvalPrediction, ProgressCallback, Trainer
 
 from hf_ser.scores import score
 from hf_ser.training.building import Candidate
@@ -22,6 +22,9 @@ class SerTrainer(Trainer):
             compute_metrics=metrics_over(labels),
             **kwargs,
         )
+        self.remove_callback(ProgressCallback)
+        if not self.args.disable_tqdm:
+            self.add_callback(OneLineProgress)
         if patience := self.args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(patience))
 
@@ -61,6 +64,22 @@ class SerTrainer(Trainer):
         answers = np.empty(logits.shape)
         answers[order] = softmax(logits)
         return answers
+
+
+class OneLineProgress(ProgressCallback):
+    """Trainer's progress bars, with one line an epoch that a person can read instead of dictionaries."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Write the epoch's figures above the bar."""
+        if not state.is_world_process_zero or self.training_bar is None:
+            return
+        if "eval_uar" in logs:
+            self.training_bar.write(
+                f"epoch {logs['epoch']:5.1f}  validation UAR {100 * logs['eval_uar']:5.1f} %  "
+                f"loss {logs['eval_loss']:.3f}  ({logs['eval_samples_per_second']:.0f} clips/s)"
+            )
+        elif "loss" in logs:
+            self.training_bar.write(f"epoch {logs['epoch']:5.1f}  training loss {float(logs['loss']):.3f}")
 
 
 def metrics_over(labels: list[str]) -> Callable[[EvalPrediction], dict[str, float]]:

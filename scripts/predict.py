@@ -1,0 +1,67 @@
+"""Emotion of audio files, with a trained model.
+
+python scripts/predict.py runs/quickstart/fold_1 a.wav b.mp3 --text "what was said in a" "and in b"
+python scripts/predict.py runs/quickstart/fold_1 calls/*.flac --json > labels.jsonl
+"""
+
+import argparse
+import json
+import sys
+
+from tqdm import tqdm
+from transformers import AutoConfig, pipeline
+from transformers.utils import logging
+
+from hf_ser.cli import run
+from hf_ser.models import SerAudioPipeline, SerFusionConfig, SerPipeline
+
+
+def main() -> None:
+    """Model, files, table or JSON lines; files that cannot be read are named, and the exit status is then 1."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="model folder, such as runs/quickstart/fold_1, or a Hub id")
+    parser.add_argument("files", nargs="+", help="audio files: WAV, FLAC, OGG or MP3, any rate")
+    parser.add_argument("--text", nargs="+", help="what is said in each file, in the same order ('' where unknown)")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
+    parser.add_argument("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
+    arguments = parser.parse_args()
+    texts = arguments.text or [None] * len(arguments.files)
+    if len(texts) != len(arguments.files):
+        parser.error(f"{len(arguments.files)} files and {len(texts)} texts: expected one text a file")
+
+    classify = load(arguments.model, arguments.device)
+    failed = 0
+    for file, text in zip(tqdm(arguments.files, unit=" files", disable=None), texts, strict=True):
+        try:
+            answer = classify(file, text=text)
+        except (ValueError, OSError) as error:
+            failed += 1
+            print(f"skipped: {error}", file=sys.stderr)
+            continue
+        print(json.dumps(line(file, answer)) if arguments.json else row(file, answer), flush=True)
+    if failed:
+        print(f"{failed} of {len(arguments.files)} files could not be read", file=sys.stderr)
+        sys.exit(1)
+
+
+def load(model: str, device: str | None):
+    """A pipeline of this package's own code: no code of the model's folder is run."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    fused = isinstance(AutoConfig.from_pretrained(model), SerFusionConfig)
+    pipeline_class = SerPipeline if fused else SerAudioPipeline
+    return pipeline("audio-classification", model=model, pipeline_class=pipeline_class, device=device)
+
+
+def line(file: str, answer: list[dict]) -> dict:
+    """One file's answer as a JSON line."""
+    return {"file": file, "label": answer[0]["label"], "probabilities": {a["label"]: a["score"] for a in answer}}
+
+
+def row(file: str, answer: list[dict]) -> str:
+    """One file's answer as a line of the table, most probable first."""
+    return f"{file}  " + "  ".join(f"{a['label']} {100 * a['score']:.1f} %" for a in answer)
+
+
+if __name__ == "__main__":
+    run(main)

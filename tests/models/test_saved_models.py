@@ -1,0 +1,249 @@
+"""What loads is what was trained: in this process, in a fresh one, without hf_ser, and through the pipeline."""
+
+import json
+import os
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from models.tiny import AUDIO, LABELS, TEXT, TEXTS, awaken, clips, fused, tokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForAudioClassification,
+    AutoModelForSequenceClassification,
+    AutoProcessor,
+    pipeline,
+)
+
+from hf_ser.models import SerFusionForAudioClassification
+from hf_ser.models.processing_ser import classifier_inputs
+from hf_ser.training.arguments import AdaptArguments, AudioArguments
+from hf_ser.training.building import build_audio, label_maps
+
+FRESH = """
+import sys, json, warnings
+warnings.simplefilter("ignore")
+if {absent}:
+    sys.modules["hf_ser"] = None  # any import of it fails
+else:
+    import hf_ser.models
+import numpy as np, torch
+from transformers import AutoModelForAudioClassification, AutoProcessor, pipeline
+answers = {{}}
+for folder in {folders}:
+    sounds = [np.load(folder + f"/clip{{i}}.npy") for i in range(3)]
+    texts = json.load(open(folder + "/texts.json"))
+    ask = pipeline("audio-classification", model=folder, trust_remote_code=True)
+    given = [{{"array": s, "sampling_rate": 16000}} for s in sounds]
+    said = ask(given, text=texts, batch_size=2) if texts else ask(given)
+    names = ask.model.config.id2label
+    scores = [[next(a["score"] for a in row if a["label"] == names[i]) for i in range(len(names))] for row in said]
+    logits = None
+    if texts:
+        model = AutoModelForAudioClassification.from_pretrained(folder, trust_remote_code=True).eval()
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+        with torch.no_grad():
+            logits = model(**processor(sounds, texts)).logits.tolist()
+    answers[folder] = {{"scores": scores, "logits": logits, "code": type(ask.model).__module__}}
+print("ANSWERS" + json.dumps(answers))
+"""
+
+
+def in_fresh_process(folders: list[Path], absent: bool, tmp_path: Path) -> dict:
+    code = FRESH.format(absent=absent, folders=[str(f) for f in folders])
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.split("ANSWERS")[1])
+
+
+def keep_inputs(folder: Path, sounds, texts) -> None:
+    for i, sound in enumerate(sounds):
+        np.save(folder / f"clip{i}.npy", sound)
+    (folder / "texts.json").write_text(json.dumps(texts))
+
+
+@pytest.mark.parametrize("absent", [True, False], ids=["without hf_ser", "with hf_ser"])
+def test_fused_models_in_a_fresh_process(tmp_path, absent):
+    folders, expected = [], {}
+    for audio, text in [("cnn", "gru"), ("wav2vec2", "bert"), ("whisper", "distilbert"), ("ast", "roberta")]:
+        model, processor = fused(audio, text, "cross_attention" if audio == "ast" else "gated")
+        sounds, folder = clips(1.0, 1.9, 0.35), tmp_path / f"{audio}_{text}"
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        keep_inputs(folder, sounds, TEXTS)
+        with torch.no_grad():
+            expected[str(folder)] = model(**processor(sounds, list(TEXTS))).logits
+        folders.append(folder)
+    answers = in_fresh_process(folders, absent, tmp_path)
+    for folder, logits in expected.items():
+        assert answers[folder]["code"].startswith("transformers_modules" if absent else "hf_ser.models")
+        assert torch.equal(torch.tensor(answers[folder]["logits"]), logits)
+        torch.testing.assert_close(torch.tensor(answers[folder]["scores"]), logits.softmax(-1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("absent", [True, False], ids=["without hf_ser", "with hf_ser"])
+def test_audio_models_in_a_fresh_process(tmp_path, absent):
+    folders, expected = [], {}
+    for name in ("cnn", "wav2vec2", "whisper", "ast"):
+        config, extractor = AUDIO[name]()
+        for key, value in label_maps(LABELS).items():
+            setattr(config, key, value)
+        source, folder = tmp_path / f"{name}_base", tmp_path / name
+        awaken(AutoModelForAudioClassification.from_config(config)).save_pretrained(source, save_original_format=False)
+        extractor.save_pretrained(source)
+        candidate = build_audio(LABELS, AudioArguments(audio_model=str(source), max_seconds=2), AdaptArguments())
+        candidate.model.eval().save_pretrained(folder)
+        candidate.processor.save_pretrained(folder)
+        from hf_ser.models import copy_island
+
+        copy_island(folder)
+        sounds = clips(1.0, 1.9, 0.35)
+        keep_inputs(folder, sounds, None)
+        with torch.no_grad():
+            expected[str(folder)] = candidate.model(**classifier_inputs(candidate.processor, sounds)).logits
+        folders.append(folder)
+    answers = in_fresh_process(folders, absent, tmp_path)
+    for folder, logits in expected.items():
+        torch.testing.assert_close(torch.tensor(answers[folder]["scores"]), logits.softmax(-1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("audio", AUDIO)
+def test_every_audio_encoder_reloads_bit_for_bit(tmp_path, audio):
+    model, processor = fused(audio)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    again = SerFusionForAudioClassification.from_pretrained(tmp_path).eval()
+    batch = AutoProcessor.from_pretrained(tmp_path)(clips(1.0, 0.4), ["hello", None])
+    with torch.no_grad():
+        assert torch.equal(again(**batch).logits, model(**processor(clips(1.0, 0.4), ["hello", None])).logits)
+
+
+@pytest.mark.parametrize("audio", AUDIO)
+def test_key_names_on_disk_are_those_in_memory(tmp_path, audio):
+    """Trainer resumes with load_state_dict(strict=False): a renamed key would be left untrained without a word."""
+    from safetensors import safe_open
+
+    model, _ = fused(audio)
+    model.save_pretrained(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert set(file.keys()) == set(model.state_dict())
+
+
+def test_text_classifiers_reload_bit_for_bit(tmp_path):
+    words = tokenizer()
+    batch = words(["hello you", "what a day"], padding=True, return_tensors="pt")
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    for name, make in TEXT.items():
+        config = make(len(words))
+        config.id2label, config.label2id = label_maps(LABELS).values()
+        model = awaken(AutoModelForSequenceClassification.from_config(config))
+        model.save_pretrained(tmp_path / name)
+        words.save_pretrained(tmp_path / name)
+        again = AutoModelForSequenceClassification.from_pretrained(tmp_path / name).eval()
+        with torch.no_grad():
+            assert torch.equal(again(**inputs).logits, model(**inputs).logits), name
+    answer = pipeline("text-classification", model=str(tmp_path / "gru"), top_k=None)(["hello you"])[0]
+    assert {a["label"] for a in answer} == set(LABELS)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fused")
+    model, processor = fused()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ask(saved):
+    return pipeline("audio-classification", model=str(saved), trust_remote_code=True)
+
+
+def test_pipeline_takes_any_form_of_a_clip(ask, tmp_path):
+    sound = clips(1.0)[0]
+    file = tmp_path / "clip.wav"
+    sf.write(file, sound, 16_000, subtype="FLOAT")
+    wanted = ask({"array": sound, "sampling_rate": 16_000})
+    assert [set(a) for a in wanted] == [{"label", "score"}] * 3, "all labels by default"
+    assert sum(a["score"] for a in wanted) == pytest.approx(1)
+    for form in (str(file), file, file.read_bytes(), BytesIO(file.read_bytes()), sound, torch.from_numpy(sound)):
+        assert ask(form) == wanted
+    assert ask({"raw": sound, "sampling_rate": 16_000}) == wanted
+    assert ask({"path": str(file)}) == wanted
+    assert ask([str(file), sound]) == [wanted, wanted]
+    assert ask(str(file), top_k=1) == wanted[:1]
+
+
+def test_pipeline_reads_48_khz_stereo(ask, tmp_path):
+    times = np.arange(48_000) / 48_000
+    tone = 0.3 * np.sin(2 * np.pi * 220 * times)
+    sf.write(tmp_path / "stereo.wav", np.stack([tone, tone], 1), 48_000)
+    sf.write(tmp_path / "mono.wav", tone[::3], 16_000)
+    stereo, mono = ask(str(tmp_path / "stereo.wav")), ask(str(tmp_path / "mono.wav"))
+    for one, other in zip(stereo, mono, strict=True):
+        assert one["label"] == other["label"]
+        assert one["score"] == pytest.approx(other["score"], abs=0.02)
+
+
+def test_pipeline_uses_words(ask):
+    sound = {"array": clips(1.0)[0], "sampling_rate": 16_000}
+    silent, spoken = ask(sound), ask(sound, text="hello you")
+    assert silent != spoken
+    assert ask({**sound, "text": "hello you"}) == spoken
+    assert ask([sound, sound], text=[None, "hello you"]) == [silent, spoken]
+    assert ask(sound, text="") == silent
+
+
+def test_pipeline_answers_do_not_depend_on_the_batch(ask):
+    given = [{"array": clip, "sampling_rate": 16_000} for clip in clips(1.0, 2.0, 0.5, 1.4)]
+    one, four = ask(given), ask(given, batch_size=4)
+    for a, b in zip(one, four, strict=True):
+        assert {x["label"]: pytest.approx(x["score"], abs=1e-5) for x in a} == {x["label"]: x["score"] for x in b}
+
+
+def test_pipeline_refuses_what_it_cannot_hear(ask, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        ask(str(tmp_path / "none.wav"))
+    (tmp_path / "text.wav").write_text("not sound")
+    with pytest.raises(ValueError, match=r"text\.wav: not readable as audio"):
+        ask(str(tmp_path / "text.wav"))
+    with pytest.raises(ValueError, match="found NaN or infinity"):
+        ask(np.full(8000, np.nan, dtype=np.float32))
+    with pytest.raises(ValueError, match="1 clips, 2 texts"):
+        ask([clips(1.0)[0]], text=["a", "b"])
+
+
+def test_pipeline_of_an_object_has_no_dropout(saved):
+    from hf_ser.models import SerPipeline
+
+    model = SerFusionForAudioClassification.from_pretrained(saved).train()
+    processor = AutoProcessor.from_pretrained(saved)
+    ask = SerPipeline(
+        model=model,
+        feature_extractor=processor.feature_extractor,
+        tokenizer=processor.tokenizer,
+        task="audio-classification",
+    )
+    assert ask(clips(1.0)[0]) == ask(clips(1.0)[0])
+    assert not model.training
+
+
+def test_a_folder_runs_no_pickle(saved):
+    assert not [f.name for f in saved.iterdir() if f.suffix in (".bin", ".pt", ".pkl", ".ckpt")]
+
+
+def test_encoder_of_a_trained_classifier_is_found_again(tmp_path):
+    """A fused model starts from the folder that train_audio.py wrote."""
+    config, _ = AUDIO["cnn"]()
+    model = awaken(AutoModelForAudioClassification.from_config(config))
+    model.save_pretrained(tmp_path)
+    encoder = AutoModel.from_pretrained(tmp_path)
+    for name, weight in model.encoder.state_dict().items():
+        assert torch.equal(encoder.state_dict()[name], weight)

@@ -1,0 +1,106 @@
+"""Tiny random models of every architecture that is fused, with the extractors and tokenizers that belong to them."""
+
+import numpy as np
+import torch
+from transformers import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    BertConfig,
+    DistilBertConfig,
+    HubertConfig,
+    RobertaConfig,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    WavLMConfig,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+)
+
+from hf_ser.models import (
+    LogMelFeatureExtractor,
+    SerFusionConfig,
+    SerFusionForAudioClassification,
+    SerProcessor,
+    SpectrogramCnnConfig,
+    TextGruConfig,
+)
+from hf_ser.training.building import label_maps, train_tokenizer
+
+LABELS = ("angry", "happy", "sad")
+TEXTS = ("hello you", None, "what a day there you hello")
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+SPEECH = {
+    **TINY,
+    "conv_dim": (16, 16, 16),
+    "conv_kernel": (10, 3, 3),
+    "conv_stride": (5, 4, 4),
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "mask_time_prob": 0.0,
+    "layerdrop": 0.0,
+}
+WHISPER = {
+    "d_model": 32,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 48,
+    "decoder_layers": 1,
+    "decoder_attention_heads": 2,
+    "decoder_ffn_dim": 48,
+    "vocab_size": 100,
+    **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 0),
+}
+AUDIO = {
+    "cnn": lambda: (SpectrogramCnnConfig(channels=(4, 8, 8, 8), hidden_size=32), LogMelFeatureExtractor(max_seconds=3)),
+    "wav2vec2": lambda: (Wav2Vec2Config(**SPEECH), Wav2Vec2FeatureExtractor()),
+    "wav2vec2_layer_norm": lambda: (
+        Wav2Vec2Config(**SPEECH, feat_extract_norm="layer", do_stable_layer_norm=True),
+        Wav2Vec2FeatureExtractor(return_attention_mask=True),
+    ),
+    "hubert": lambda: (HubertConfig(**SPEECH), Wav2Vec2FeatureExtractor()),
+    "wavlm": lambda: (WavLMConfig(**SPEECH), Wav2Vec2FeatureExtractor()),
+    "whisper": lambda: (WhisperConfig(**WHISPER, max_source_positions=150), WhisperFeatureExtractor(chunk_length=3)),
+    "ast": lambda: (ASTConfig(**TINY, max_length=200), ASTFeatureExtractor(max_length=200)),
+}
+TEXT = {
+    "gru": lambda size: TextGruConfig(vocab_size=size, hidden_size=32, embedding_size=16),
+    "bert": lambda size: BertConfig(vocab_size=size, **TINY),
+    "distilbert": lambda size: DistilBertConfig(vocab_size=size, dim=32, n_layers=2, n_heads=2, hidden_dim=48),
+    "roberta": lambda size: RobertaConfig(vocab_size=size, **TINY, pad_token_id=0),
+}
+
+
+def tokenizer():
+    """A word tokenizer of the few words in TEXTS."""
+    return train_tokenizer(TEXTS)
+
+
+def clips(*seconds: float, seed: int = 0) -> list[np.ndarray]:
+    """Noise of the given lengths."""
+    draw = np.random.default_rng(seed)
+    return [0.1 * draw.standard_normal(int(s * 16_000)).astype(np.float32) for s in seconds]
+
+
+def awaken(model: torch.nn.Module) -> torch.nn.Module:
+    """Spread the weights, so that logits differ from row to row and an error could be seen in them."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.15 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def fused(audio: str = "cnn", text: str = "gru", fusion: str = "gated", **settings):
+    """A fused model in evaluation mode and its processor."""
+    audio_config, feature_extractor = AUDIO[audio]()
+    words = tokenizer()
+    config = SerFusionConfig(
+        audio_config=audio_config,
+        text_config=TEXT[text](len(words)),
+        fusion=fusion,
+        fusion_size=16,
+        **label_maps(LABELS),
+        **settings,
+    )
+    torch.manual_seed(0)
+    return awaken(SerFusionForAudioClassification(config)), SerProcessor(feature_extractor, words)

@@ -1,0 +1,77 @@
+"""An encoder that has met the rows a fused model is judged by is refused."""
+
+import dataclasses
+
+import pytest
+
+from hf_ser.dataset import load_prepared
+from hf_ser.protocols import make_folds
+from hf_ser.training.provenance import hashed, read_record, seen, split_record, stage_leaks, write_record
+
+
+@pytest.fixture(scope="module")
+def data(prepared):
+    return load_prepared(prepared)
+
+
+@pytest.fixture(scope="module")
+def folds(data):
+    return make_folds(data, "speaker_folds", n_folds=3)
+
+
+def encoder_trained_on(folder, data, fold, ancestors=()):
+    write_record(folder, {"split": split_record(data, fold), "ancestors": list(ancestors)})
+    return {"audio": str(folder)}
+
+
+def test_an_encoder_of_the_same_fold_passes(tmp_path, data, folds):
+    assert stage_leaks(data, folds[0], encoder_trained_on(tmp_path, data, folds[0]), allow_leak=False) == []
+
+
+def test_an_encoder_of_another_fold_is_refused_with_the_remedy(tmp_path, data, folds):
+    sources = encoder_trained_on(tmp_path, data, folds[1])
+    with pytest.raises(ValueError, match="this audio encoder was trained on data that fold 1 uses as test") as error:
+        stage_leaks(data, folds[0], sources, allow_leak=False)
+    for said in (str(tmp_path), "16 utterances", "2 speakers", "{fold}", "--allow_leak"):
+        assert said in str(error.value)
+
+
+def test_the_leak_is_named_where_it_is_allowed(tmp_path, data, folds):
+    sources = encoder_trained_on(tmp_path, data, folds[1])
+    assert "stage_leakage_audio_test" in stage_leaks(data, folds[0], sources, allow_leak=True)
+
+
+def test_a_checkpoint_chosen_on_test_rows_is_refused(tmp_path, data, folds):
+    fold = folds[0]
+    chosen = dataclasses.replace(fold, train=fold.train[:1], validation=fold.test)
+    with pytest.raises(ValueError, match="was chosen on data that fold 1 uses as test"):
+        stage_leaks(data, fold, encoder_trained_on(tmp_path, data, chosen), allow_leak=False)
+
+
+def test_the_same_speaker_or_the_same_sound_is_enough(tmp_path, data, folds):
+    fold, record = folds[0], {"fold": "1", "split_fingerprint": "x", "validation": seen(data, [])}
+    test = seen(data, fold.test)
+    for kind in ("speakers", "pcm"):
+        trained = {**seen(data, []), kind: test[kind][:1]}
+        write_record(tmp_path, {"split": {**record, "train": trained}, "ancestors": []})
+        with pytest.raises(ValueError, match="was trained on data that fold 1 uses as test"):
+            stage_leaks(data, fold, {"audio": str(tmp_path)}, allow_leak=False)
+
+
+def test_what_an_encoder_was_built_from_counts(tmp_path, data, folds):
+    ancestor = split_record(data, folds[1])
+    sources = encoder_trained_on(tmp_path, data, folds[0], ancestors=[ancestor])
+    with pytest.raises(ValueError, match="was trained on data"):
+        stage_leaks(data, folds[0], sources, allow_leak=False)
+
+
+def test_an_encoder_without_a_record_passes(tmp_path, data, folds):
+    assert stage_leaks(data, folds[0], {"text": str(tmp_path), "audio": "cnn"}, allow_leak=False) == []
+
+
+def test_a_record_names_nobody(tmp_path, data, folds):
+    encoder_trained_on(tmp_path, data, folds[0])
+    text = (tmp_path / "training_record.json").read_text()
+    assert "table/" not in text
+    assert hashed(data[int(folds[0].train[0])]["speaker"]) in text
+    assert len(read_record(tmp_path)["split"]["train"]["ids"]) == len(folds[0].train)

@@ -1,0 +1,333 @@
+"""Whole runs of the three scripts on a small corpus: what they write, what they refuse, and how they go on."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from models.tiny import AUDIO, TEXT, awaken, tokenizer
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForAudioClassification, pipeline
+
+from hf_ser.dataset import load_prepared
+from hf_ser.evaluation.predictions import read_predictions
+from hf_ser.models import LogMelFeatureExtractor, SpectrogramCnnConfig, TextGruConfig
+from hf_ser.protocols import make_folds
+from hf_ser.training.arguments import AdaptArguments, AudioArguments, SerTrainingArguments
+from hf_ser.training.building import build_audio
+from hf_ser.training.provenance import read_record
+from hf_ser.training.trainer import SerTrainer
+
+ROOT = Path(__file__).parents[2]
+QUICK = ("--num_train_epochs", "1", "--n_folds", "3", "--disable_tqdm", "true", "--early_stopping_patience", "0")
+
+
+@pytest.fixture(scope="module")
+def run(prepared, tmp_path_factory):
+    """A finished run over all three folds."""
+    import importlib.util
+
+    output_dir = tmp_path_factory.mktemp("run") / "o"
+    spec = importlib.util.spec_from_file_location("train_fusion_once", ROOT / "scripts" / "train_fusion.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    argv, sys.argv = (
+        sys.argv,
+        ["train_fusion", "--dataset", str(prepared), "--fold", "all", "--output_dir", str(output_dir), *QUICK],
+    )
+    module.main()
+    sys.argv = argv
+    return output_dir
+
+
+def test_a_run_writes_all_that_is_promised(run, prepared):
+    for name in ("predictions.jsonl", "report.json", "confusion_matrix.png", "learning_curves.png", "run.json"):
+        assert (run / name).is_file(), name
+    report = json.loads((run / "report.json").read_text())
+    promised = (
+        "corpus protocol split_fingerprint n_utterances n_speakers uar uar_ci95 wa macro_f1 weighted_f1 mcc "
+        "roc_auc_ovr ece per_class confusion_matrix labels per_speaker per_sex leaks versions"
+    )
+    assert set(promised.split()) <= set(report)
+    assert (report["corpus"], report["protocol"], report["n_utterances"], report["n_speakers"]) == (
+        "table",
+        "speaker_folds",
+        48,
+        6,
+    )
+    rows = read_predictions(run / "predictions.jsonl")
+    assert sorted(row["id"] for row in rows) == sorted(load_prepared(prepared)["id"][:])
+    for fold in make_folds(load_prepared(prepared), "speaker_folds", n_folds=3):
+        record = read_record(run / f"fold_{fold.name}")
+        assert record["split"]["split_fingerprint"] == fold.fingerprint
+        assert record["encoders"] == {"audio": "trained here from scratch", "text": "trained here from scratch"}
+        assert not list((run / f"fold_{fold.name}").glob("*.bin"))
+        assert not (run / f"fold_{fold.name}" / "checkpoints").exists()
+
+
+def test_the_pipeline_says_what_the_predictions_say(run, prepared):
+    ask = pipeline("audio-classification", model=str(run / "fold_1"), trust_remote_code=True)
+    data = load_prepared(prepared)
+    position = {name: i for i, name in enumerate(data["id"][:])}
+    for row in read_predictions(run / "fold_1" / "predictions.jsonl"):
+        clip = data[position[row["id"]]]
+        answer = {a["label"]: a["score"] for a in ask(clip["audio"]["bytes"], text=clip["transcript"])}
+        assert answer == pytest.approx(row["probabilities"], abs=1e-5)
+
+
+def test_a_finished_run_is_not_trained_again(run, prepared, script, capsys):
+    before = {f: f.stat().st_mtime_ns for f in run.rglob("model.safetensors")}
+    report = (run / "report.json").read_text()
+    script("train_fusion", "--dataset", prepared, "--fold", "all", "--output_dir", run, *QUICK)
+    assert "fold 2 is done" in capsys.readouterr().out
+    assert before == {f: f.stat().st_mtime_ns for f in run.rglob("model.safetensors")}
+    assert report == (run / "report.json").read_text()
+
+
+def test_a_folder_holds_one_run(run, prepared, script):
+    with pytest.raises(ValueError, match=r"holds another run \(fusion was default, is concat\)"):
+        script("train_fusion", "--dataset", prepared, "--output_dir", run, *QUICK, "--fusion", "concat")
+
+
+def test_final_trains_on_all_but_the_validation_speakers(prepared, script, tmp_path, capsys):
+    script("train_fusion", "--dataset", prepared, "--fold", "final", "--output_dir", tmp_path / "o", *QUICK)
+    record = read_record(tmp_path / "o" / "final")
+    assert len(record["split"]["train"]["ids"]) + len(record["split"]["validation"]["ids"]) == 48
+    assert "No speaker was left to test" in capsys.readouterr().out
+    assert not (tmp_path / "o" / "report.json").exists()
+
+
+def test_a_leaky_split_is_refused_or_stamped(prepared, script, tmp_path, capsys):
+    with pytest.raises(ValueError, match="add --allow_leak"):
+        script("train_audio", "--dataset", prepared, "--protocol", "random", "--output_dir", tmp_path / "a", *QUICK)
+    script(
+        "train_audio",
+        "--dataset",
+        prepared,
+        "--protocol",
+        "random",
+        "--allow_leak",
+        "--output_dir",
+        tmp_path / "b",
+        *QUICK,
+    )
+    report = json.loads((tmp_path / "b" / "report.json").read_text())
+    assert "speaker_overlap_train_test" in report["leaks"]
+    assert "LEAKED" in capsys.readouterr().out
+
+
+def test_two_stages_fold_by_fold(prepared, script, tmp_path):
+    """Encoders of the other two scripts go into the fused model of the same fold, and of no other."""
+    common = ("--dataset", prepared, *QUICK)
+    for fold in ("1", "2"):
+        script("train_audio", *common, "--fold", fold, "--output_dir", tmp_path / "audio")
+        script("train_text", *common, "--fold", fold, "--output_dir", tmp_path / "text")
+    encoders = ("--text_model", tmp_path / "text" / "fold_{fold}", "--freeze", "both")
+    audio = tmp_path / "audio"
+    script("train_fusion", *common, "--audio_model", audio / "fold_{fold}", *encoders, "--output_dir", tmp_path / "f")
+    fused, alone = (load_file(folder / "fold_1" / "model.safetensors") for folder in (tmp_path / "f", audio))
+    for key in alone:
+        if key.startswith("encoder."):
+            assert torch.equal(fused[key.replace("encoder.", "audio_encoder.", 1)], alone[key]), "frozen, so unchanged"
+    record = read_record(tmp_path / "f" / "fold_1")
+    assert "training data recorded" in record["encoders"]["audio"]
+    assert len(record["ancestors"]) == 2
+    wrong = ("--audio_model", audio / "fold_2", *encoders, "--output_dir", tmp_path / "g")
+    with pytest.raises(ValueError, match="audio encoder was trained on data that fold 1 uses as"):
+        script("train_fusion", *common, *wrong)
+    script("train_fusion", *common, *wrong, "--allow_leak")
+    assert "stage_leakage_audio_test" in json.loads((tmp_path / "g" / "report.json").read_text())["leaks"]
+
+
+@pytest.mark.parametrize(
+    ("audio", "extra"),
+    [("ast", ()), ("wav2vec2", ("--lora", "both")), ("whisper", ("--lora", "audio", "--freeze", "text"))],
+)
+def test_the_best_checkpoint_is_what_is_saved(prepared, script, tmp_path, audio, extra):
+    """AST and LoRA are where Trainer restores less than it saved (stock AST: 11 of 43 tensors)."""
+    config, extractor = AUDIO[audio]()
+    auto = AutoModelForAudioClassification if audio == "whisper" else AutoModel
+    awaken(auto.from_config(config)).save_pretrained(tmp_path / "a")
+    extractor.save_pretrained(tmp_path / "a")
+    words = tokenizer()
+    awaken(AutoModel.from_config(TEXT["distilbert"](len(words)))).save_pretrained(tmp_path / "t")
+    words.save_pretrained(tmp_path / "t")
+    common = (
+        "--dataset",
+        prepared,
+        "--n_folds",
+        "3",
+        "--disable_tqdm",
+        "true",
+        "--num_train_epochs",
+        "4",
+        "--max_seconds",
+        "2",
+    )
+    script(
+        "train_fusion", *common, "--audio_model", tmp_path / "a", "--text_model", tmp_path / "t", "--output_dir",
+        tmp_path / "o", "--learning_rate", "1e-2", *extra,
+    )  # fmt: skip
+    record = read_record(tmp_path / "o" / "fold_1")
+    data = load_prepared(prepared)
+    fold = make_folds(data, "speaker_folds", "1", n_folds=3)[0]
+    assert validation_uar(tmp_path / "o" / "fold_1", data.select(fold.validation)) == pytest.approx(
+        record["best_validation_uar"]
+    )
+
+
+def validation_uar(folder, rows) -> float:
+    from hf_ser.scores import score
+
+    ask = pipeline("audio-classification", model=str(folder), trust_remote_code=True)
+    labels = rows.features["label"].names
+    said = ask([row["audio"]["bytes"] for row in rows.to_list()], text=rows["transcript"][:])
+    table = [[next(a["score"] for a in answer if a["label"] == name) for name in labels] for answer in said]
+    return score(np.array(table), np.array(rows["label"][:]), labels)["uar"]
+
+
+def trainer_for(prepared, tmp_path, model="cnn", **settings):
+    data = load_prepared(prepared)
+    fold = make_folds(data, "speaker_folds", "1", n_folds=3)[0]
+    torch.manual_seed(0)
+    labels = data.features["label"].names
+    candidate = build_audio(labels, AudioArguments(audio_model=model, max_seconds=2), AdaptArguments())
+    arguments = SerTrainingArguments(output_dir=str(tmp_path), disable_tqdm=True, num_train_epochs=2, **settings)
+    parts = {"train_dataset": data.select(fold.train), "eval_dataset": data.select(fold.validation)}
+    return SerTrainer(candidate, labels, args=arguments, **parts), data
+
+
+def test_stock_ast_goes_on_from_its_checkpoint(prepared, tmp_path):
+    from transformers.trainer_utils import get_last_checkpoint
+
+    config, extractor = AUDIO["ast"]()
+    awaken(AutoModelForAudioClassification.from_config(config)).save_pretrained(tmp_path / "a")
+    extractor.save_pretrained(tmp_path / "a")
+    trainer, data = trainer_for(prepared, tmp_path / "c", str(tmp_path / "a"), learning_rate=1e-2)
+    trainer.train()
+    wanted = trainer.probabilities(data)
+    again, _ = trainer_for(prepared, tmp_path / "d", str(tmp_path / "a"))
+    again._load_from_checkpoint(trainer.state.best_model_checkpoint)
+    np.testing.assert_allclose(again.probabilities(data), wanted, atol=1e-6)
+    assert get_last_checkpoint(str(tmp_path / "c"))
+
+
+def test_predictions_stay_with_their_rows_under_any_sampling(prepared, tmp_path):
+    trainer, data = trainer_for(
+        prepared, tmp_path, train_sampling_strategy="group_by_length", length_column_name="duration_seconds"
+    )
+    grouped = trainer.probabilities(data)
+    assert trainer.args.train_sampling_strategy == "group_by_length"
+    backwards = trainer.probabilities(data.select(range(len(data) - 1, -1, -1)))[::-1]
+    trainer.args.per_device_eval_batch_size = 1
+    one_by_one = trainer.probabilities(data)
+    np.testing.assert_allclose(grouped, one_by_one, atol=1e-5)
+    np.testing.assert_allclose(backwards, one_by_one, atol=1e-5)
+    assert np.abs(one_by_one - one_by_one.mean(0)).max() > 1e-3
+
+
+def test_head_learning_rate_is_of_all_but_the_encoder(prepared, tmp_path):
+    trainer, _ = trainer_for(prepared, tmp_path, learning_rate=1e-5, head_learning_rate=1e-2)
+    rates = {id(p): group["lr"] for group in trainer.create_optimizer().param_groups for p in group["params"]}
+    assert len(rates) == len(list(trainer.model.parameters()))
+    for name, parameter in trainer.model.named_parameters():
+        assert rates[id(parameter)] == (1e-5 if name.startswith("encoder.") else 1e-2), name
+
+
+def test_gradient_accumulation_keeps_the_loss(prepared, tmp_path):
+    """A loss that Trainer divides by the accumulated items again would be four times as large."""
+    losses = {}
+    for steps in (1, 4):
+        trainer, _ = trainer_for(
+            prepared, tmp_path / str(steps), max_steps=1, per_device_train_batch_size=16 // steps,
+            gradient_accumulation_steps=steps, eval_strategy="no", save_strategy="no", load_best_model_at_end=False,
+            logging_steps=1, logging_strategy="steps", early_stopping_patience=0,
+        )  # fmt: skip
+        for module in trainer.model.modules():
+            if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
+                module.p = 0.0
+        trainer.train()
+        losses[steps] = trainer.state.log_history[0]["loss"]
+    assert losses[4] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_frozen_encoders_run_without_dropout(prepared, tmp_path):
+    data = load_prepared(prepared)
+    labels = data.features["label"].names
+    candidate = build_audio(labels, AudioArguments(), AdaptArguments(freeze="audio"))
+    trainer = SerTrainer(
+        candidate, labels, args=SerTrainingArguments(output_dir=str(tmp_path)), train_dataset=data, eval_dataset=data
+    )
+    trainer.model.train()
+    trainer.compute_loss(trainer.model, candidate.collator([data[0], data[1]]))
+    assert not trainer.model.encoder.training
+    assert trainer.model.pooling.training
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(prepared, script, tmp_path, monkeypatch):
+    arguments = ("--dataset", prepared, "--output_dir", tmp_path / "o", *QUICK[2:], "--num_train_epochs", "3")
+
+    class KilledError(Exception):
+        pass
+
+    evaluate, calls = SerTrainer.evaluate, []
+
+    def dies_in_the_third_epoch(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KilledError
+        return evaluate(self, *args, **kwargs)
+
+    monkeypatch.setattr(SerTrainer, "evaluate", dies_in_the_third_epoch)
+    with pytest.raises(KilledError):
+        script("train_text", *arguments)
+    assert (tmp_path / "o" / "fold_1" / "checkpoints" / "checkpoint-4").is_dir()
+    assert read_record(tmp_path / "o" / "fold_1") is None
+    monkeypatch.setattr(SerTrainer, "evaluate", evaluate)
+    script("train_text", *arguments)
+    resumed = read_record(tmp_path / "o" / "fold_1")
+    assert [log["epoch"] for log in resumed["history"] if "eval_uar" in log] == [1, 2, 3]
+    whole = ("--dataset", prepared, "--output_dir", tmp_path / "p", *arguments[4:])
+    script("train_text", *whole)
+    a, b = (load_file(tmp_path / o / "fold_1" / "model.safetensors") for o in "op")
+    assert all(torch.equal(a[key], b[key]) for key in a), "as an unbroken run"
+
+
+def launched(processes: int, prepared, encoders: Path, output_dir: Path) -> dict:
+    """The training record of a run started by `accelerate launch` with so many processes and 12 clips a step (24 train)."""
+    config = ("--config_file", ROOT / "scripts" / "accelerate" / "two_cpu_processes.yaml") if processes == 2 else ()
+    command = (
+        *(sys.executable, "-m", "accelerate.commands.launch", *config, ROOT / "scripts" / "train_fusion.py"),
+        *("--dataset", prepared, "--output_dir", output_dir, "--use_cpu", "--num_train_epochs", "2", *QUICK[2:]),
+        *("--audio_model", encoders / "a", "--text_model", encoders / "t"),
+        *("--modality_dropout", "0", "--head_dropout", "0", "--per_device_train_batch_size", 12 // processes),
+        *("--logging_strategy", "steps", "--logging_steps", "1"),
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": "29517"}
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return read_record(output_dir / "fold_1")
+
+
+def test_two_processes_give_the_losses_of_one(prepared, tmp_path):
+    config = SpectrogramCnnConfig(dropout=0.0, channels=(4, 8, 8, 8), hidden_size=32)
+    AutoModel.from_config(config).save_pretrained(tmp_path / "a")
+    LogMelFeatureExtractor().save_pretrained(tmp_path / "a")
+    words = tokenizer()
+    AutoModel.from_config(TextGruConfig(vocab_size=len(words), dropout=0.0)).save_pretrained(tmp_path / "t")
+    words.save_pretrained(tmp_path / "t")
+    one, two = (launched(n, prepared, tmp_path, tmp_path / str(n)) for n in (1, 2))
+    assert "2 process(es)" in two["hardware"]
+    assert "1 process(es)" in one["hardware"]
+    for kind in ("loss", "eval_loss", "eval_uar"):
+        losses = [[log[kind] for log in record["history"] if kind in log] for record in (one, two)]
+        assert len(losses[0]) >= 2
+        assert losses[0] == pytest.approx(losses[1], abs=2e-4), kind
+    a, b = (read_predictions(tmp_path / n / "predictions.jsonl") for n in "12")
+    for x, y in zip(a, b, strict=True):
+        assert (x["id"], x["reference"]) == (y["id"], y["reference"])
+        assert x["probabilities"] == pytest.approx(y["probabilities"], abs=1e-3)
