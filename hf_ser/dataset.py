@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from accelerate import PartialState
 from datasets import Dataset, Features, Value, concatenate_datasets, load_from_disk
 from datasets.utils.logging import disable_progress_bar, enable_progress_bar
+from filelock import FileLock
 from tqdm import tqdm
 
 from hf_ser.audio import encode_flac, pcm_sha256, read_clip
-from hf_ser.audit import clip_findings, duplicate_findings, integrity_report
+from hf_ser.audit import clip_findings, duplicate_findings, format_integrity, integrity_report
 from hf_ser.columns import Finding, Listing, Utterance, features
 from hf_ser.corpora import CORPORA
 from hf_ser.files import atomic_write
@@ -99,7 +99,7 @@ def load_or_prepare(corpus: str, data_dir: str | Path | None) -> Dataset:
 
     The cache is `$HF_SER_CACHE`, else `~/.cache/hf_ser`. Its entries are named by what the corpus lists (ids, labels,
     file sizes and times), so that a changed folder is read anew; a generated corpus by the code that generates it. Of
-    several processes one prepares and the others wait.
+    several processes, and of several runs, one prepares and the others wait.
     """
     cache = Path(os.environ.get("HF_SER_CACHE", "~/.cache/hf_ser")).expanduser()
     if corpus == "synthetic":
@@ -107,9 +107,10 @@ def load_or_prepare(corpus: str, data_dir: str | Path | None) -> Dataset:
     else:
         digest = listing_digest(list_corpus(corpus, data_dir))
     folder = cache / f"{corpus}-{digest[:16]}"
-    with PartialState().main_process_first():
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            prepare(corpus, data_dir, folder)
+            print(format_integrity(prepare(corpus, data_dir, folder)[1]))
     return load_prepared(folder)
 
 
@@ -156,7 +157,7 @@ def read_row(utterance: Utterance, labels: tuple[str, ...]) -> tuple[dict | None
 
 def _start_or_resume(work: Path, listing: Listing) -> None:
     """Keep a partial folder of the same listing, drop one of another."""
-    digest, marker = listing_digest(listing), work / "listing.sha256"
+    digest, marker = f"{listing_digest(listing)} {SHARD_ROWS}", work / "listing.sha256"
     if work.is_dir() and not (marker.is_file() and marker.read_text() == digest):
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
@@ -184,25 +185,31 @@ def _write_shards(listing: Listing, work: Path) -> list[Path]:
 
 
 def _write_shard(shard: Path, read: list[tuple[dict | None, list[Finding]]], labels: tuple[str, ...]) -> None:
-    typed = features(labels)
-    # Audio cells are built as plain structs and cast: encoding them as Audio would ask for torchcodec.
-    stored = {"audio": {"bytes": Value("binary"), "path": Value("string")}, "source_format": Value("string")}
-    plain = Features({**typed, "label": Value("int64"), **stored})
     rows = [row for row, _ in read if row is not None]
-    columns = {name: [row[name] for row in rows] for name in plain}
-    dataset = Dataset.from_dict(columns, features=plain)
-    dataset = dataset.cast(Features({**typed, "source_format": Value("string")}))
     temporary = shard.with_name(shard.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    dataset.save_to_disk(temporary)
+    temporary.mkdir()
+    if rows:  # a data set without rows could be saved, but not opened again
+        _typed(rows, labels).save_to_disk(temporary)
     findings = [vars(finding) for _, found in read for finding in found]
     (temporary / "findings.json").write_text(json.dumps(findings))
     os.replace(temporary, shard)
 
 
+def _typed(rows: list[dict], labels: tuple[str, ...]) -> Dataset:
+    typed = features(labels)
+    # Audio cells are built as plain structs and cast: encoding them as Audio would ask for torchcodec.
+    stored = {"audio": {"bytes": Value("binary"), "path": Value("string")}, "source_format": Value("string")}
+    plain = Features({**typed, "label": Value("int64"), **stored})
+    columns = {name: [row[name] for row in rows] for name in plain}
+    dataset = Dataset.from_dict(columns, features=plain)
+    return dataset.cast(Features({**typed, "source_format": Value("string")}))
+
+
 def _assemble(corpus: str, listing: Listing, shards: list[Path]) -> tuple[Dataset, dict]:
-    dataset = concatenate_datasets([load_from_disk(str(shard)) for shard in shards])
     read = [Finding(**found) for shard in shards for found in json.loads((shard / "findings.json").read_text())]
+    filled = [load_from_disk(str(shard)) for shard in shards if (shard / "state.json").is_file()]
+    dataset = concatenate_datasets(filled) if filled else _typed([], listing.labels)
     light = {name: dataset[name][:] for name in ("id", "label", "speaker", "pcm_sha256")}
     light["label"] = [listing.labels[i] for i in light["label"]]
     duplicates = duplicate_findings(dict(zip(light, row, strict=True)) for row in zip(*light.values(), strict=True))
@@ -210,7 +217,7 @@ def _assemble(corpus: str, listing: Listing, shards: list[Path]) -> tuple[Datase
     kept = np.array([i for i, name in enumerate(light["id"]) if name not in dropped], dtype=np.int64)
     findings = [*listing.findings, *read, *duplicates]
     if len(kept) == 0:
-        first = findings[0]
+        first = next(finding for finding in [*read, *duplicates] if finding.skipped)
         raise ValueError(
             f"{corpus}: none of {len(listing.utterances)} clips could be used. The first: {first.item}: {first.detail}"
         )

@@ -9,11 +9,12 @@ import json
 import sys
 
 from tqdm import tqdm
-from transformers import AutoConfig, pipeline
+from transformers import pipeline
 from transformers.utils import logging
 
 from hf_ser.cli import run
 from hf_ser.models import SerAudioPipeline, SerFusionConfig, SerPipeline
+from hf_ser.training.building import checkpoint_config
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def load(model: str, device: str | None):
     """A pipeline of this package's own code: no code of the model's folder is run."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    fused = isinstance(AutoConfig.from_pretrained(model), SerFusionConfig)
+    fused = isinstance(checkpoint_config(model), SerFusionConfig)
     pipeline_class = SerPipeline if fused else SerAudioPipeline
     return pipeline("audio-classification", model=model, pipeline_class=pipeline_class, device=device)
 

@@ -126,12 +126,17 @@ def build_audio(labels, audio, adapt) -> Candidate:
 
 def build_text(labels, texts, text, adapt) -> Candidate:
     """A classifier that only reads: transformers' own, or our GRU."""
+    if not any(texts):
+        raise ValueError(
+            "None of the training clips has a transcript, so there is nothing to read. Expected words in the "
+            "transcript column: add them, or train on the sound with train_audio.py."
+        )
     if text.text_model == OUR_GRU:
         tokenizer = train_tokenizer(texts)
         model = TextGruForSequenceClassification(TextGruConfig(vocab_size=len(tokenizer), **label_maps(labels)))
     else:
-        tokenizer = AutoTokenizer.from_pretrained(text.text_model)
         model = load_trained(AutoModelForSequenceClassification, text.text_model, **label_maps(labels))
+        tokenizer = AutoTokenizer.from_pretrained(text.text_model)
     encoders = {"text": classifier_encoder(model)}
     model = adapted(model, encoders, adapt)
     return Candidate(model, tokenizer, TextCollator(tokenizer), encoders, {"text": text.text_model})
@@ -150,8 +155,7 @@ def load_audio_encoder(name: str, max_seconds: float) -> tuple[PreTrainedModel, 
     """
     if name == OUR_CNN:
         return AutoModel.from_config(SpectrogramCnnConfig()), LogMelFeatureExtractor(max_seconds=max_seconds)
-    config = AutoConfig.from_pretrained(name)
-    if config.model_type == WHISPER:
+    if checkpoint_config(name).model_type == WHISPER:
         # Through the classifier, which is transformers' public way to Whisper's encoder without its decoder.
         encoder = load_trained(AutoModelForAudioClassification, name).encoder
     else:
@@ -173,12 +177,29 @@ def load_text_encoder(name: str, texts) -> tuple[PreTrainedModel, PreTrainedToke
     return without_pooler(load_trained(AutoModel, name)), AutoTokenizer.from_pretrained(name)
 
 
+def checkpoint_config(name: str) -> PreTrainedConfig:
+    """Configuration of a checkpoint.
+
+    Raises:
+        FileNotFoundError: it is neither a model folder nor a Hub model that can be reached or is in the cache.
+    """
+    try:
+        return AutoConfig.from_pretrained(name)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{name}: found neither a model folder nor a model of the Hub ({str(error).splitlines()[0]}). Expected a "
+            "folder with a config.json, a Hub id such as facebook/wav2vec2-base, or 'cnn' or 'gru' for our own."
+        ) from error
+
+
 def load_trained(auto_class, name: str, **kwargs) -> PreTrainedModel:
     """`from_pretrained` in float32 that refuses an encoder whose weights are not all there.
 
     Raises:
+        FileNotFoundError: there is no such checkpoint.
         ValueError: the checkpoint lacks weights of the encoder, which would then be random.
     """
+    checkpoint_config(name)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # its table of fresh weights always lists the head; what matters is checked here
     model, loading = auto_class.from_pretrained(

@@ -14,6 +14,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ from hf_ser.evaluation.report import format_report, make_report, write_report
 from hf_ser.files import atomic_write
 from hf_ser.models import copy_island
 from hf_ser.protocols import FINAL, Fold, describe, make_folds
-from hf_ser.training.arguments import settings
+from hf_ser.training.arguments import AudioArguments, TextArguments, settings
 from hf_ser.training.building import Candidate
 from hf_ser.training.provenance import (
     RECORD,
@@ -78,6 +79,8 @@ def train_folds(
     changed = settings(data, training, *others)
     with PartialState().main_process_first():
         claim(output_dir, {"settings": changed, "data": data_digest(dataset)})
+    for notice in notices(dataset, *others):
+        PartialState().print(f"note: {notice}")
     for fold in folds:
         folder = fold_folder(output_dir, fold)
         PartialState().print(describe(dataset, fold))
@@ -88,6 +91,21 @@ def train_folds(
     PartialState().wait_for_everyone()
     if PartialState().is_main_process:
         print(write_results(output_dir))
+
+
+def notices(dataset: Dataset, *arguments) -> list[str]:
+    """What of the data the models will not get to know."""
+    found = []
+    for one in arguments:
+        if isinstance(one, AudioArguments):
+            long = sum(seconds > one.max_seconds for seconds in dataset["duration_seconds"][:])
+            found += [f"{long} of {len(dataset)} clips are longer than --max_seconds {one.max_seconds:g}: cut"] * bool(
+                long
+            )
+        if isinstance(one, TextArguments):
+            silent = sum(not words for words in dataset["transcript"][:])
+            found += [f"{silent} of {len(dataset)} clips have no transcript"] * bool(silent)
+    return found
 
 
 def fold_folder(output_dir: Path, fold: Fold) -> Path:
@@ -137,11 +155,12 @@ def train_fold(build, dataset: Dataset, fold: Fold, folder: Path, data, training
     leaks = [*fold.leaks, *stage_leaks(dataset, fold, candidate.sources, data.allow_leak)]
     labels = dataset.features["label"].names
     checkpoints = folder / "checkpoints"
-    training.output_dir, output_dir = str(checkpoints), training.output_dir
+    arguments = copy(training)
+    arguments.output_dir = str(checkpoints)
     trainer = SerTrainer(
         candidate,
         labels,
-        args=training,
+        args=arguments,
         train_dataset=dataset.select(fold.train),
         eval_dataset=dataset.select(fold.validation),
     )
@@ -150,7 +169,6 @@ def train_fold(build, dataset: Dataset, fold: Fold, folder: Path, data, training
     seconds = time.time() - started
     if len(fold.test):
         probabilities = trainer.probabilities(dataset.select(fold.test))
-    training.output_dir = output_dir
     save_model(trainer, candidate, folder)
     if not trainer.is_world_process_zero():
         return

@@ -298,7 +298,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(prepared, script, tmp_path, mo
 
 
 def launched(processes: int, prepared, encoders: Path, output_dir: Path) -> dict:
-    """The training record of a run started by `accelerate launch` with so many processes and 12 clips a step (24 train)."""
+    """The training record of a run by `accelerate launch`, 12 of its 24 training clips a step over all processes."""
     config = ("--config_file", ROOT / "scripts" / "accelerate" / "two_cpu_processes.yaml") if processes == 2 else ()
     command = (
         *(sys.executable, "-m", "accelerate.commands.launch", *config, ROOT / "scripts" / "train_fusion.py"),
@@ -331,3 +331,36 @@ def test_two_processes_give_the_losses_of_one(prepared, tmp_path):
     for x, y in zip(a, b, strict=True):
         assert (x["id"], x["reference"]) == (y["id"], y["reference"])
         assert x["probabilities"] == pytest.approx(y["probabilities"], abs=1e-3)
+
+
+def test_the_embedded_default_runs_without_data(script, tmp_path, capsys):
+    recipe = ROOT / "scripts" / "recipes" / "quickstart.yaml"
+    script("train_fusion", recipe, "--num_train_epochs", "1", "--output_dir", tmp_path, "--disable_tqdm", "true")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["corpus"], report["n_utterances"], report["leaks"]) == ("synthetic", 120, [])
+    assert any("says nothing about speech" in notice for notice in report["notices"])
+    assert "says nothing about speech" in capsys.readouterr().out
+
+
+def test_a_corpus_without_words_is_heard_and_not_read(table, script, tmp_path, capsys):
+    import pandas as pd
+
+    silent = table.with_name("silent.csv")
+    pd.read_csv(table).drop(columns="transcript").to_csv(silent, index=False)
+    common = ("--corpus", "table", "--data_dir", silent, *QUICK)
+    with pytest.raises(ValueError, match="None of the training clips has a transcript"):
+        script("train_text", *common, "--output_dir", tmp_path / "t")
+    script("train_fusion", *common, "--output_dir", tmp_path / "f", "--max_seconds", "1")
+    said = capsys.readouterr().out
+    assert "48 of 48 clips have no transcript" in said
+    assert "clips are longer than --max_seconds 1" in said
+    ask = pipeline("audio-classification", model=str(tmp_path / "f" / "fold_1"), trust_remote_code=True)
+    assert len(ask(str(next(table.parent.glob("*.wav"))))) == 4
+
+
+def test_a_model_that_is_not_there_is_named(prepared, script, tmp_path):
+    common = ("--dataset", prepared, *QUICK, "--output_dir", tmp_path / "o")
+    with pytest.raises(FileNotFoundError, match="no/such: found neither a model folder nor a model of the Hub"):
+        script("train_audio", *common, "--audio_model", "no/such")
+    script("train_audio", *common)
+    assert (tmp_path / "o" / "fold_1" / "config.json").is_file(), "a refused run does not hold its folder"
