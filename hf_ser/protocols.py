@@ -74,6 +74,8 @@ def speaker_folds(rows: Rows, n_folds: int, seed: int) -> list[np.ndarray]:
             f"speaker_folds with n_folds {n_folds}: found {speakers} speakers, expected at least one a fold and at "
             f"least 2 folds: give --n_folds 2 to {speakers}."
         )
+    if n_folds == speakers:  # nothing is left to balance, and the splitter might leave a fold empty
+        return leave_one_speaker_out(rows, n_folds, seed)
     return _grouped(rows, n_folds, seed)
 
 
@@ -133,6 +135,11 @@ def make_folds(
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"Unknown protocol '{protocol}': expected one of {', '.join(PROTOCOLS)}.")
+    if not 0 < validation_fraction <= 0.5:
+        raise ValueError(
+            f"validation_fraction {validation_fraction}: expected a share above 0 and at most 0.5 of the training "
+            "speakers: give --validation_fraction such as 0.2."
+        )
     rows = Rows.of(dataset)
     if protocol == "random" and not allow_leak:
         raise ValueError(
@@ -199,7 +206,7 @@ def describe(dataset: Dataset, fold: Fold) -> str:
         rows = getattr(fold, part)
         if len(rows) == 0:
             continue
-        who = sorted({str(speakers[i]).split("/")[-1] for i in rows})
+        who = sorted({str(speakers[i]).split("/", 1)[-1] for i in rows})
         counts = Counter(names[labels[i]] for i in rows)
         spoken = f"{len(who)} speakers" + (f" ({' '.join(who)})" if len(who) <= 24 else "")
         lines.append(f"  {part:<10} {len(rows):>6} clips, {spoken}")
@@ -229,7 +236,10 @@ def _fold(rows: Rows, name: str, test: np.ndarray, fraction: float, seed: int, b
 
 
 def _grouped(rows: Rows, n_folds: int, seed: int) -> list[np.ndarray]:
-    strata = np.array([f"{label} {sex}" for label, sex in zip(rows.label, rows.sex, strict=True)])
+    labels_and_sexes = np.array([f"{label} {sex}" for label, sex in zip(rows.label, rows.sex, strict=True)])
+    # The finest balance that scikit-learn takes: it refuses strata that all have fewer clips than there are folds.
+    choices = (labels_and_sexes, rows.label, np.full(len(rows.id), "any"))
+    strata = next(each for each in choices if max(Counter(each.tolist()).values()) >= n_folds)
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # It warns of strata with fewer clips than folds; what that may lead to is checked by _require_all_classes.

@@ -16,8 +16,9 @@ LICENCE = "the user's own"
 SOURCE = "the user's own"
 
 READERS = {
-    ".csv": lambda file: pd.read_csv(file, dtype=str),
-    ".tsv": lambda file: pd.read_csv(file, dtype=str, sep="\t"),
+    # Only an empty cell is missing: a speaker "NA" or the words "None" are what they say.
+    ".csv": lambda file: pd.read_csv(file, dtype=str, keep_default_na=False),
+    ".tsv": lambda file: pd.read_csv(file, dtype=str, keep_default_na=False, sep="\t"),
     ".jsonl": lambda file: pd.read_json(file, lines=True, dtype=False, convert_dates=False),
     ".parquet": pd.read_parquet,
 }
@@ -83,6 +84,8 @@ def _utterance(file: Path, row: dict, name: str, label: str, votes: dict | None)
 
 
 def _text(value) -> str | None:
+    if isinstance(value, float) and value.is_integer():  # what a column of whole numbers with gaps becomes
+        value = int(value)
     return str(value).strip() or None if value is not None else None
 
 
@@ -97,6 +100,8 @@ def _votes(value, where: str) -> dict[str, float] | None:
     try:
         votes = json.loads(value) if isinstance(value, str) else dict(value)
         votes = {str(name): float(count) for name, count in votes.items() if count is not None}
+        if not all(0 <= count < float("inf") for count in votes.values()):
+            raise ValueError("a count is negative or not finite")
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
             f'{where}: votes are {value!r}. Expected an object of counts by label such as {{"angry": 2, "sad": 1}}.'

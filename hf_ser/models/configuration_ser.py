@@ -51,7 +51,6 @@ class SerFusionConfig(PreTrainedConfig):
     dropout: float = 0.2
     modality_dropout: float = 0.2
     branch_loss_weight: float = 0.3
-    initializer_range: float = 0.02
     custom_pipelines: dict | None = None
 
     def __post_init__(self, **kwargs):

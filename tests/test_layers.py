@@ -1,0 +1,71 @@
+"""The road is one-way: a module imports only what stands before it, and the island imports nothing but itself."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "hf_ser"
+ROAD = (
+    *("models", "columns", "files", "cli", "audio", "corpora", "protocols", "audit", "dataset", "collator"),
+    *("scores", "metrics", "evaluation.predictions", "evaluation.report", "evaluation.plots"),
+    *("training.arguments", "training.building", "training.trainer", "training.provenance", "training.run"),
+)
+"""In the order of the data's way. The report comes before training, for a training run ends by writing one."""
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(file: Path) -> str:
+    """`hf_ser/training/run.py` to `training.run`, `hf_ser/corpora/__init__.py` to `corpora`."""
+    return ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
+
+
+def imports(file: Path) -> list[str]:
+    """Full names of all that a file imports, wherever in it; relative ones keep their dots."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = "." * node.level + (node.module or "")
+            found += [f"{start}.{alias.name}".replace("..", ".") if node.level < 2 else start for alias in node.names]
+    return found
+
+
+def layer(name: str) -> int | None:
+    """Where on the road a module stands, or a name imported from one."""
+    return next((i for i, each in enumerate(ROAD) if f"{name}.".startswith(f"{each}.")), None)
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: name_of(file) or "hf_ser")
+def test_imports_point_back_along_the_road(file):
+    ours = [name.removeprefix("hf_ser.") for name in imports(file) if name.split(".")[0] == "hf_ser"]
+    if file.name == "__init__.py" and not imports(file):
+        return  # a mere folder
+    assert layer(name_of(file)) is not None, f"{name_of(file)} is on no layer: give it a place in ROAD"
+    for name in ours:
+        assert layer(name) is not None, f"{name_of(file)} imports {name}, which is on no layer"
+        assert layer(name) <= layer(name_of(file)), f"{name_of(file)} imports {name}, which comes after it"
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: name_of(file) or "hf_ser")
+def test_the_island_imports_its_siblings_and_the_rest_by_full_names(file):
+    island = file.parent.name == "models"
+    siblings = {sibling.stem for sibling in PACKAGE.glob("models/*.py")} - {"__init__"}
+    for name in imports(file):
+        assert not (island and name.split(".")[0] == "hf_ser"), f"{file.name} would not load without hf_ser: {name}"
+        assert not name.startswith(".") or (island and name.split(".")[1] in siblings), f"{file.name} imports {name}"
+
+
+def test_nothing_imports_scripts_and_only_the_metric_imports_evaluate():
+    users = {(name_of(file), name.split(".")[0]) for file in SOURCES for name in imports(file)}
+    assert not {user for user, used in users if used == "scripts"}
+    assert {user for user, used in users if used == "evaluate"} == {"metrics"}  # scripts/evaluate.py would hide it
+    scripts = {file.stem for file in PACKAGE.parent.glob("scripts/*.py")}
+    assert not {used for _, used in users if used in scripts - {"evaluate"}}
+
+
+def test_the_road_has_no_gaps():
+    names = {name_of(file) for file in SOURCES}
+    assert [each for each in ROAD if each not in names] == []

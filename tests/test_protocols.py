@@ -1,0 +1,366 @@
+"""Splits: nobody is heard in training and in the test, and every split can be told from every other."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hf_ser.protocols import PROTOCOLS, Fold, Rows, checked, describe, fingerprint, make_folds
+
+SPEAKER_INDEPENDENT = sorted(set(PROTOCOLS) - {"random"})
+
+# Test actors by fold as published, copied from notes and papers and not from the module.
+EMOBOX = ["1 11 20 21", "4 10 12 14", "8 9 19 23", "3 5 7 24", "2 15 16 18", "6 13 17 22"]
+LUNA_JIMENEZ = ["2 5 14 15 16", "3 6 7 13 18", "10 11 12 19 20", "8 17 21 23 24", "1 4 9 22"]
+
+
+def clips(speakers=range(1, 25), labels="angry calm sad", takes=2, corpus="ravdess") -> list[tuple]:
+    """Every speaker with every label; odd numbers are men."""
+    return [
+        (
+            f"{corpus}/{speaker:02d}-{label}-{take}",
+            label,
+            f"{corpus}/{speaker:02d}",
+            "male" if speaker % 2 else "female",
+        )
+        for speaker in speakers
+        for label in labels.split()
+        for take in range(takes)
+    ]
+
+
+@pytest.fixture(scope="module")
+def ravdess(dataset_of):
+    return dataset_of(clips())
+
+
+def speakers(dataset, rows) -> set[str]:
+    return {dataset["speaker"][:][row] for row in rows}
+
+
+def ids(dataset, fold) -> dict[str, set[str]]:
+    names = dataset["id"][:]
+    return {part: {names[row] for row in getattr(fold, part)} for part in ("train", "validation", "test")}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("protocol", SPEAKER_INDEPENDENT)
+def test_parts_share_no_speaker_and_hold_every_clip_once(ravdess, protocol, seed):
+    for fold in make_folds(ravdess, protocol, seed=seed):
+        train, validation, test = (speakers(ravdess, part) for part in (fold.train, fold.validation, fold.test))
+        assert not train & validation
+        assert not (train | validation) & test
+        assert train
+        assert validation
+        assert test
+        assert sorted([*fold.train, *fold.validation, *fold.test]) == list(range(ravdess.num_rows))
+        assert fold.leaks == ()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "folds"), [("speaker_folds", 5), ("leave_one_speaker_out", 24), ("emobox", 6), ("luna_jimenez", 5)]
+)
+def test_every_clip_is_tested_once_over_all_folds(ravdess, protocol, folds):
+    made = make_folds(ravdess, protocol, "all")
+    assert [fold.name for fold in made] == [str(number) for number in range(1, folds + 1)]
+    assert sorted(row for fold in made for row in fold.test) == list(range(ravdess.num_rows))
+    assert len({fold.fingerprint for fold in made}) == folds
+
+
+@pytest.mark.parametrize(("protocol", "published"), [("emobox", EMOBOX), ("luna_jimenez", LUNA_JIMENEZ)])
+def test_published_folds(ravdess, protocol, published):
+    folds = make_folds(ravdess, protocol)
+    for fold, actors in zip(folds, published, strict=True):
+        assert speakers(ravdess, fold.test) == {f"ravdess/{int(actor):02d}" for actor in actors.split()}
+    assert sorted(int(actor) for actors in published for actor in actors.split()) == list(range(1, 25))
+
+
+@pytest.mark.parametrize("protocol", ["emobox", "luna_jimenez"])
+def test_published_folds_are_refused_elsewhere(dataset_of, protocol):
+    text = (
+        f"Protocol '{protocol}' is a list of RAVDESS actors and this data set holds other speakers. Expected --corpus"
+    )
+    for rows in (clips(corpus="table"), clips(range(1, 13)) + clips(range(13, 25), corpus="table")):
+        with pytest.raises(ValueError, match=text):
+            make_folds(dataset_of(rows), protocol)
+
+
+def test_published_folds_on_a_part_of_the_actors(dataset_of):
+    dataset = dataset_of(clips([2, 3, 4, 5, 6, 8, 9]))
+    (fold,) = make_folds(dataset, "emobox", "3")
+    assert speakers(dataset, fold.test) == {"ravdess/08", "ravdess/09"}
+    for which in ("1", "all"):
+        with pytest.raises(ValueError, match="Fold 1: none of its test speakers is in this data set: leave it out"):
+            make_folds(dataset, "emobox", which)
+
+
+def test_one_fold_is_the_same_fold_as_among_all(ravdess):
+    for fold in make_folds(ravdess, "speaker_folds", n_folds=4):
+        (alone,) = make_folds(ravdess, "speaker_folds", fold.name, n_folds=4)
+        assert alone.fingerprint == fold.fingerprint
+        assert ids(ravdess, alone) == ids(ravdess, fold)
+
+
+def test_leave_one_speaker_out_leaves_out_one(ravdess):
+    tested = [speakers(ravdess, fold.test) for fold in make_folds(ravdess, "leave_one_speaker_out")]
+    assert tested == [{f"ravdess/{number:02d}"} for number in range(1, 25)]
+
+
+def test_speaker_folds_are_balanced_by_label_and_sex(dataset_of):
+    # Two kinds of speakers, so that folds of whole speakers can be balanced and folds at random would not be.
+    rows = clips(range(1, 9), "angry sad", takes=3) + clips(range(9, 17), "angry", takes=6)
+    dataset = dataset_of(rows)
+    sexes, labels = dataset["sex"][:], dataset["label"][:]
+    for fold in make_folds(dataset, "speaker_folds", n_folds=4):
+        counts = Counter((labels[row], sexes[row]) for row in fold.test)
+        assert counts == {(0, "male"): 9, (0, "female"): 9, (1, "male"): 3, (1, "female"): 3}
+
+
+def test_as_many_folds_as_speakers_are_one_each(dataset_of):
+    # Left to the splitter, these five speakers made four folds and an empty one.
+    spoken = ("sad sad sad", "angry", "angry", "sad sad sad", "angry sad sad")
+    rows = [
+        (f"table/{speaker}-{take}", label, f"table/{speaker}", "male" if speaker % 2 else "female")
+        for speaker, labels in enumerate(spoken)
+        for take, label in enumerate(labels.split())
+    ]
+    folds = PROTOCOLS["speaker_folds"](Rows.of(dataset_of(rows)), 5, 0)
+    assert sorted(len(fold) for fold in folds) == [1, 1, 3, 3, 3]
+
+
+def test_a_corpus_of_few_clips_can_be_split(dataset_of):
+    # scikit-learn refuses where every stratum has fewer clips than there are folds: 3 by label and sex here,
+    dataset = dataset_of(clips(range(1, 7), takes=1))
+    assert len(make_folds(dataset, "speaker_folds", n_folds=4)) == 4
+    assert len(make_folds(dataset, "leave_one_speaker_out")) == 6
+    # and 2 by label alone here.
+    one_clip_each = [clips([n], ("angry", "calm", "sad")[n % 3], takes=1)[0] for n in range(6)]
+    folds = PROTOCOLS["speaker_folds"](Rows.of(dataset_of(one_clip_each)), 5, 0)
+    assert sorted(len(fold) for fold in folds) == [1, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("fraction", "expected"), [(0.1, 2), (0.2, 4), (0.5, 10)])
+def test_validation_fraction_counts_training_speakers(ravdess, fraction, expected):
+    (fold,) = make_folds(ravdess, "emobox", "1", validation_fraction=fraction)  # leaves 20 speakers
+    assert len(speakers(ravdess, fold.validation)) == expected
+    assert len(speakers(ravdess, fold.train)) == 20 - expected
+
+
+@pytest.mark.parametrize("fraction", [0, -0.2, 0.6, 1, float("nan")])
+def test_impossible_validation_fractions(ravdess, fraction):
+    with pytest.raises(ValueError, match=f"validation_fraction {fraction}: expected a share above 0 and at most 0.5"):
+        make_folds(ravdess, "emobox", validation_fraction=fraction)
+
+
+@pytest.mark.parametrize("protocol", [*SPEAKER_INDEPENDENT, "random"])
+def test_a_split_does_not_depend_on_the_order_of_the_rows(ravdess, protocol):
+    shuffled = ravdess.shuffle(seed=3)
+    assert shuffled["id"][:] != ravdess["id"][:]
+    options = {"n_folds": 3, "allow_leak": protocol == "random"}
+    for fold, again in zip(
+        make_folds(ravdess, protocol, **options), make_folds(shuffled, protocol, **options), strict=True
+    ):
+        assert again.fingerprint == fold.fingerprint
+        assert ids(shuffled, again) == ids(ravdess, fold)
+        assert again.train.tolist() == sorted(again.train)
+
+
+def test_another_split_has_another_fingerprint(ravdess, dataset_of):
+    def name(dataset=ravdess, which="1", **options):
+        (fold,) = make_folds(dataset, "speaker_folds", which, **options)
+        return fold.fingerprint
+
+    one_clip_less = ravdess.select(range(1, ravdess.num_rows))
+    others = [name(which="2"), name(seed=1), name(n_folds=4), name(validation_fraction=0.1), name(one_clip_less)]
+    assert len({name(), *others}) == 1 + len(others)
+    assert name() == name(dataset_of(clips()))
+
+
+def test_fingerprint_knows_which_part_an_utterance_is_in():
+    parts = {"train": ["a", "b"], "validation": ["c"], "test": ["d"]}
+    assert fingerprint(parts) == fingerprint({"test": ["d"], "train": ["b", "a"], "validation": ["c"]})
+    assert len(fingerprint(parts)) == 16
+    others = [
+        {"train": ["a", "c"], "validation": ["b"], "test": ["d"]},
+        {"train": ["a", "b"], "validation": ["d"], "test": ["c"]},
+        {"train": ["a"], "validation": ["b", "c"], "test": ["d"]},
+        {"train": ["a", "b"], "validation": ["c"], "test": []},
+    ]
+    assert len({fingerprint(each) for each in [parts, *others]}) == 5
+
+
+def test_random_needs_leave_and_is_stamped(ravdess):
+    with pytest.raises(
+        ValueError, match=r"'random' puts clips of one speaker into training and test.*add --allow_leak"
+    ):
+        make_folds(ravdess, "random")
+    folds = make_folds(ravdess, "random", n_folds=3, allow_leak=True)
+    assert sorted(row for fold in folds for row in fold.test) == list(range(ravdess.num_rows))
+    leaks = {f"speaker_overlap_{pair}" for pair in ("train_test", "validation_test", "train_validation")}
+    for fold in folds:
+        assert set(fold.leaks) == leaks
+        assert "LEAKED" in describe(ravdess, fold)
+
+
+def test_leave_to_leak_changes_nothing_where_nothing_leaks(ravdess):
+    for strict, lenient in zip(
+        make_folds(ravdess, "emobox"), make_folds(ravdess, "emobox", allow_leak=True), strict=True
+    ):
+        assert lenient.leaks == ()
+        assert lenient.fingerprint == strict.fingerprint
+
+
+@pytest.mark.parametrize("protocol", SPEAKER_INDEPENDENT)
+@pytest.mark.parametrize("which", ["all", "1", "final"])
+def test_unknown_speakers_are_refused(dataset_of, protocol, which):
+    rows = clips(takes=1)
+    rows[5] = (*rows[5][:2], None, None)
+    rows[7] = (*rows[7][:2], "", None)
+    with pytest.raises(ValueError, match=r"2 of 72 utterances have no speaker, so no split can be speaker-independent"):
+        make_folds(dataset_of(rows), protocol, which, allow_leak=True)
+
+
+def test_random_takes_unknown_speakers_and_says_so(dataset_of):
+    rows = [(name, label, None, None) for name, label, *_ in clips(range(1, 9))]
+    for fold in make_folds(dataset_of(rows), "random", n_folds=2, allow_leak=True):
+        assert "speaker_overlap_train_test" in fold.leaks
+
+
+def test_too_few_speakers(dataset_of):
+    for n_folds, found in ((5, 4), (1, 4)):
+        expected = rf"n_folds {n_folds}: found {found} speakers.*at least 2 folds: give --n_folds 2 to {found}\."
+        with pytest.raises(ValueError, match=expected):
+            make_folds(dataset_of(clips(range(1, found + 1))), "speaker_folds", n_folds=n_folds)
+    two = dataset_of(clips([1, 2]))
+    for protocol, which in (("leave_one_speaker_out", "all"), ("speaker_folds", "1")):
+        with pytest.raises(ValueError, match="Fold 1: 1 speaker is left beside the test speakers, expected at least 2"):
+            make_folds(two, protocol, which, n_folds=2)
+    with pytest.raises(ValueError, match="Fold final: 1 speaker is left beside the test speakers"):
+        make_folds(dataset_of(clips([1])), "speaker_folds", "final")
+    (final,) = make_folds(two, "speaker_folds", "final")  # one trains, one chooses
+    assert len(speakers(two, final.train)) == len(speakers(two, final.validation)) == 1
+
+
+RARE = {  # where the only clips labelled calm are, by speaker, and which part then lacks the class
+    "validation": ([1, 2], r"fold 1: validation has no utterance of calm, so recall over all 3 classes cannot be"),
+    "training": ([1], r"fold 1: training has no utterance of calm"),
+}
+
+
+@pytest.mark.parametrize("part", RARE)
+def test_a_class_that_is_missing_where_it_is_needed(dataset_of, part):
+    holders, text = RARE[part]
+    rows = clips(range(1, 7), "angry sad")
+    rows += [(f"ravdess/calm-{n}", "calm", f"ravdess/{n:02d}", "male" if n % 2 else "female") for n in holders]
+    dataset = dataset_of(rows)
+    with pytest.raises(ValueError, match=text + ".*Expected every class: take other folds"):
+        make_folds(dataset, "leave_one_speaker_out", "1")
+
+
+def test_a_class_that_no_test_row_has(dataset_of):
+    rows = clips(range(1, 13), "angry sad") + clips([1, 3, 5, 7, 9, 11], "calm")
+    dataset = dataset_of(rows)
+    with pytest.raises(ValueError, match="the test rows has no utterance of calm, so recall over all 3 classes"):
+        make_folds(dataset, "leave_one_speaker_out", "2")
+    # One test fold may lack a class as long as the folds together have it.
+    folds = make_folds(dataset, "leave_one_speaker_out", "all")
+    assert len(folds) == 12
+
+
+def test_unknown_protocol_and_fold(ravdess):
+    expected = (
+        r"^Unknown protocol 'loso': expected one of speaker_folds, leave_one_speaker_out, emobox, luna_jimenez, ran"
+    )
+    with pytest.raises(ValueError, match=expected):
+        make_folds(ravdess, "loso")
+    for which in ("0", "7", "one", ""):
+        with pytest.raises(ValueError, match=f"^No fold '{which}': expected a number from 1 to 6, 'all' or 'final'."):
+            make_folds(ravdess, "emobox", which)
+
+
+@pytest.mark.parametrize("protocol", SPEAKER_INDEPENDENT)
+def test_final_tests_nobody_and_wastes_nobody(ravdess, protocol):
+    (fold,) = make_folds(ravdess, protocol, "final")
+    assert fold.name == "final"
+    assert fold.test.tolist() == []
+    assert not speakers(ravdess, fold.train) & speakers(ravdess, fold.validation)
+    assert len(fold.train) + len(fold.validation) == ravdess.num_rows
+    assert "test" not in describe(ravdess, fold)
+
+
+def hand_made(ravdess) -> Fold:
+    """Actors 1 to 16 train, 17 to 20 validate, 21 to 24 test; six clips each."""
+    return Fold("mine", np.arange(96), np.arange(96, 120), np.arange(120, 144), "0" * 16)
+
+
+def test_checked_passes_an_honest_fold(ravdess):
+    fold = hand_made(ravdess)
+    same = checked(ravdess, fold)
+    assert same.leaks == ()
+    assert (same.name, same.fingerprint, same.test.tolist()) == ("mine", "0" * 16, list(range(120, 144)))
+
+
+@pytest.mark.parametrize(
+    ("part", "rows", "pair", "speaker", "leak"),
+    [
+        ("train", [*range(90), *range(120, 122)], "train and test", "21", "train_test"),
+        ("validation", [*range(96, 120), 121], "validation and test", "21", "validation_test"),
+        ("train", [*range(96), 118], "train and validation", "20", "train_validation"),
+    ],
+)
+def test_checked_refuses_a_shared_speaker(ravdess, part, rows, pair, speaker, leak):
+    fold = replace(hand_made(ravdess), **{part: np.array(rows)})
+    # A speaker is shared, not a clip: what the other part has of these rows is taken from it.
+    other = pair.replace(part, "").replace(" and ", "")
+    fold = replace(fold, **{other: np.setdiff1d(getattr(fold, other), rows)})
+    expected = rf"Fold mine: 1 speakers stand in both {pair} \(ravdess/{speaker}\)\. Expected every speaker in one part"
+    with pytest.raises(ValueError, match=expected):
+        checked(ravdess, fold)
+    assert checked(ravdess, fold, allow_leak=True).leaks == (f"speaker_overlap_{leak}",)
+
+
+@pytest.mark.parametrize(
+    ("part", "row", "pair"),
+    [
+        ("train", 130, "train and test"),
+        ("validation", 130, "validation and test"),
+        ("train", 100, "train and validation"),
+    ],
+)
+def test_checked_refuses_a_shared_utterance_even_where_leaks_are_allowed(ravdess, part, row, pair):
+    fold = hand_made(ravdess)
+    fold = replace(fold, **{part: np.append(getattr(fold, part), row)})
+    with pytest.raises(ValueError, match=f"Fold mine: 1 utterances stand in both {pair}: split them"):
+        checked(ravdess, fold, allow_leak=True)
+
+
+def test_describe_names_who_is_where(ravdess):
+    (fold,) = make_folds(ravdess, "emobox", "1")
+    lines = describe(ravdess, fold).splitlines()
+    assert lines[0] == f"fold 1  split {fold.fingerprint}"
+    assert lines[-2].split() == ["test", "24", "clips,", "4", "speakers", "(01", "11", "20", "21)"]
+    assert lines[-1].split() == ["angry", "8", "calm", "8", "sad", "8"]
+    for part, line in (("train", lines[1]), ("validation", lines[3])):
+        who = sorted(speaker.removeprefix("ravdess/") for speaker in speakers(ravdess, getattr(fold, part)))
+        assert line.strip().startswith(f"{part} ")
+        assert line.endswith(f" {6 * len(who)} clips, {len(who)} speakers ({' '.join(who)})")
+
+
+def test_describe_tells_speakers_apart_whose_names_end_alike(dataset_of):
+    rows = [
+        (f"table/{session}{sex}{label}", label, f"table/{session}/{sex}", None)
+        for session in ("s1", "s2", "s3", "s4")
+        for sex in ("F", "M")
+        for label in ("angry", "sad")
+    ]
+    dataset = dataset_of(rows)
+    fold = Fold("mine", np.arange(8), np.arange(8, 12), np.arange(12, 16), "0" * 16)
+    assert "4 speakers (s1/F s1/M s2/F s2/M)" in describe(dataset, fold)
+
+
+def test_describe_counts_a_crowd_without_naming_it(dataset_of):
+    dataset = dataset_of(clips(range(1, 61), takes=1))
+    (fold,) = make_folds(dataset, "speaker_folds", "1", n_folds=4)
+    train = describe(dataset, fold).splitlines()[1]
+    assert train.endswith("clips, 36 speakers")
