@@ -28,6 +28,7 @@ class Clip:
     source_channels: int
     source_subtype: str
     channels_equal: bool
+    truncated: bool = False
 
     @property
     def duration_seconds(self) -> float:
@@ -48,12 +49,28 @@ def read_clip(source: str | Path | bytes) -> Clip:
     with sf.SoundFile(BytesIO(source) if isinstance(source, bytes) else source) as file:
         stereo = file.read(dtype="float32") if file.channels > 1 else None
         equal = stereo is None or bool((stereo == stereo[:, :1]).all())
-        return Clip(on_grid(samples), file.samplerate, file.channels, file.subtype, equal)
+        form = file.samplerate, file.channels, file.subtype, equal
+    return Clip(on_grid(samples), *form, truncated=is_truncated(source))
+
+
+def is_truncated(source: str | Path | bytes) -> bool:
+    """Whether a WAV file is shorter than its header says: libsndfile reads what is there without a word.
+
+    A stream's header (length zero or all ones) says nothing, and the pad byte at the end is often left out.
+    """
+    if isinstance(source, bytes):
+        head, size = source[:8], len(source)
+    else:
+        with open(source, "rb") as file:
+            head, size = file.read(8), Path(source).stat().st_size
+    promised = int.from_bytes(head[4:8], "little")
+    return head[:4] == b"RIFF" and 0 < promised < 0xFFFFFF00 and size + 1 < promised + 8
 
 
 def on_grid(samples: np.ndarray) -> np.ndarray:
-    """Round to the 24-bit grid; what resampling lifted beyond full scale is held there. NaN passes through."""
-    return np.clip(np.round(samples * FULL_SCALE) / FULL_SCALE, -1, 1 - 1 / FULL_SCALE).astype(np.float32)
+    """Round to the 24-bit grid; what resampling lifted beyond full scale is held there. NaN and infinity become NaN."""
+    held = np.clip(np.round(samples * FULL_SCALE) / FULL_SCALE, -1, 1 - 1 / FULL_SCALE)
+    return np.where(np.isfinite(samples), held, np.nan).astype(np.float32)
 
 
 def pcm_sha256(samples: np.ndarray) -> str:

@@ -27,6 +27,8 @@ def clip_findings(item: str, clip: Clip) -> list[Finding]:
     findings = []
     if level < QUIET_DBFS:
         findings.append(Finding("quiet", item, f"level {level:.1f} dBFS"))
+    if clip.truncated:
+        findings.append(Finding("truncated", item, f"the file ends before its header says; {seconds:.2f} s are there"))
     if seconds > MAX_SECONDS:
         findings.append(Finding("long", item, f"{seconds:.1f} s; models hear the first --max_seconds of it"))
     if clip.source_channels > 1:
@@ -57,6 +59,16 @@ def duplicate_findings(rows: Iterable[dict]) -> list[Finding]:
             said = ", ".join(f"{row['id']} is {row['label']} by {row['speaker']}" for row in group)
             findings += [Finding("conflicting_duplicate", row["id"], f"same sound: {said}", True) for row in group]
     return findings
+
+
+def format_findings(ids: list[str], formats: list[str]) -> list[Finding]:
+    """Name the files that are stored otherwise than most of their corpus; all are read."""
+    usual = Counter(formats).most_common(1)[0][0] if formats else ""
+    return [
+        Finding("other_format", item, f"{stored}; most are {usual}")
+        for item, stored in zip(ids, formats, strict=True)
+        if stored != usual
+    ]
 
 
 def integrity_report(corpus: str, n_listed: int, columns: dict[str, list], findings: list[Finding]) -> dict:

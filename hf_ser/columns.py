@@ -26,7 +26,8 @@ class Utterance:
         audio: File to decode, or the bytes of one.
         label: Emotion, one of the listing's labels.
         corpus: Name of the corpus.
-        speaker: Who speaks, `<corpus>/<name>`, unique over all corpora; None where the corpus does not say.
+        speaker: Who speaks, `<corpus>/<name>`, None where the corpus does not say. Of two tables, speakers of one name
+            are taken to be one person, which is the safe side.
         sex: `female`, `male` or None.
         session: Recording session, where the corpus has them.
         sentence: Sentence or script id, where several clips share a text.

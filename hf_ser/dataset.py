@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from hf_ser.audio import encode_flac, pcm_sha256, read_clip
-from hf_ser.audit import clip_findings, duplicate_findings, format_integrity, integrity_report
+from hf_ser.audit import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
 from hf_ser.columns import Finding, Listing, Utterance, features
 from hf_ser.corpora import CORPORA
 from hf_ser.files import atomic_write
@@ -52,9 +54,8 @@ def prepare(corpus: str, data_dir: str | Path | None, output_dir: str | Path) ->
     dataset, report = _assemble(corpus, listing, shards)
     whole = work / "whole"
     shutil.rmtree(whole, ignore_errors=True)
-    disable_progress_bar()
-    dataset.save_to_disk(whole)
-    enable_progress_bar()
+    with _quiet_datasets():
+        dataset.save_to_disk(whole)
     with atomic_write(whole / REPORT) as file:
         json.dump(report, file, indent=1)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -169,19 +170,32 @@ def _write_shards(listing: Listing, work: Path) -> list[Path]:
     """Read all clips, a shard at a time; a shard's folder appears only when it is whole."""
     starts = range(0, len(listing.utterances), SHARD_ROWS)
     shards = [work / f"shard_{start:09d}" for start in starts]
-    disable_progress_bar()
     with (
+        _quiet_datasets(),
         ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool,
         tqdm(total=len(listing.utterances), unit=" clips", desc="reading", disable=None) as bar,
     ):
         for start, shard in zip(starts, shards, strict=True):
             part = listing.utterances[start : start + SHARD_ROWS]
             if not shard.is_dir():
-                read = list(pool.map(lambda utterance: read_row(utterance, listing.labels), part))
+                read = []
+                for one in pool.map(lambda utterance: read_row(utterance, listing.labels), part):
+                    read.append(one)
+                    bar.update()
                 _write_shard(shard, read, listing.labels)
-            bar.update(len(part))
-    enable_progress_bar()
+            else:
+                bar.update(len(part))
     return shards
+
+
+@contextmanager
+def _quiet_datasets() -> Iterator[None]:
+    """Without the bars of `datasets`, one a shard: ours runs over all of them."""
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        enable_progress_bar()
 
 
 def _write_shard(shard: Path, read: list[tuple[dict | None, list[Finding]]], labels: tuple[str, ...]) -> None:
@@ -224,5 +238,6 @@ def _assemble(corpus: str, listing: Listing, shards: list[Path]) -> tuple[Datase
     dataset = dataset.select(kept)
     columns = {name: dataset[name][:] for name in ("label", "speaker", "sex", "duration_seconds", "source_format")}
     columns["label"] = [listing.labels[i] for i in columns["label"]]
+    findings += format_findings(dataset["id"][:], columns["source_format"])
     report = integrity_report(corpus, len(listing.utterances), columns, findings)
     return dataset.remove_columns("source_format"), report

@@ -22,6 +22,9 @@ LUNA_JIMENEZ = ((2, 5, 14, 15, 16), (3, 6, 7, 13, 18), (10, 11, 12, 19, 20), (8,
 """Test actors of RAVDESS by fold. Source: Luna-Jimenez et al. 2021, Sensors 21(22)."""
 
 
+PUBLISHED = {"emobox": EMOBOX, "luna_jimenez": LUNA_JIMENEZ}
+
+
 @dataclass(frozen=True)
 class Rows:
     """What a protocol may look at, one entry an utterance, in the order of the ids.
@@ -96,6 +99,8 @@ def luna_jimenez(rows: Rows, n_folds: int, seed: int) -> list[np.ndarray]:
 
 def random(rows: Rows, n_folds: int, seed: int) -> list[np.ndarray]:
     """Clips dealt out without regard to who speaks. It leaks: for showing how much, never for a result."""
+    if not 2 <= n_folds <= len(rows.id):
+        raise ValueError(f"random with n_folds {n_folds}: expected 2 to {len(rows.id)} folds, no more than clips.")
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     return [test for _, test in splitter.split(rows.id, rows.label)]
 
@@ -262,7 +267,10 @@ def _chosen(tests: dict[str, np.ndarray], which: str) -> dict[str, np.ndarray]:
         raise ValueError(f"No fold '{which}': expected a number from 1 to {len(tests)}, 'all' or '{FINAL}'.")
     chosen = tests if which == "all" else {which: tests[which]}
     if empty := [name for name, test in chosen.items() if len(test) == 0]:
-        raise ValueError(f"Fold {', '.join(empty)}: none of its test speakers is in this data set: leave it out.")
+        raise ValueError(
+            f"Fold {', '.join(empty)}: none of its test speakers is in this data set. "
+            "Run the others one by one with --fold N."
+        )
     return chosen
 
 

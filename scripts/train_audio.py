@@ -3,8 +3,6 @@
 accelerate launch scripts/train_audio.py --audio_model facebook/wav2vec2-base --corpus ravdess --data_dir DIR
 """
 
-from pathlib import Path
-
 from hf_ser.cli import run
 from hf_ser.training.arguments import (
     AdaptArguments,
@@ -16,19 +14,17 @@ from hf_ser.training.arguments import (
 from hf_ser.training.building import build_audio, from_fold
 from hf_ser.training.run import open_data, train_folds
 
-QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
-
 
 def main() -> None:
     """Data, model, training, report."""
     classes = (DataArguments, AudioArguments, AdaptArguments, SerTrainingArguments)
-    data, audio, adapt, training = parse_arguments(classes, default_recipe=QUICKSTART)
+    data, audio, adapt, training = parse_arguments(classes, output_dir="runs/audio")
     dataset, folds = open_data(data)
 
     def build(rows, fold):
         return build_audio(rows.features["label"].names, from_fold(audio, fold.name), adapt)
 
-    train_folds(build, dataset, folds, data, training, audio, adapt)
+    train_folds("audio", build, dataset, folds, data, training, audio, adapt)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 accelerate launch scripts/train_text.py --text_model distilbert-base-uncased --corpus table --data_dir CLIPS.csv
 """
 
-from pathlib import Path
-
 from hf_ser.cli import run
 from hf_ser.training.arguments import (
     AdaptArguments,
@@ -16,20 +14,18 @@ from hf_ser.training.arguments import (
 from hf_ser.training.building import build_text, from_fold
 from hf_ser.training.run import open_data, train_folds
 
-QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
-
 
 def main() -> None:
     """Data, model, training, report."""
     classes = (DataArguments, TextArguments, AdaptArguments, SerTrainingArguments)
-    data, text, adapt, training = parse_arguments(classes, default_recipe=QUICKSTART)
+    data, text, adapt, training = parse_arguments(classes, output_dir="runs/text")
     dataset, folds = open_data(data)
 
     def build(rows, fold):
         labels, texts = rows.features["label"].names, rows["transcript"][:]
         return build_text(labels, texts, from_fold(text, fold.name), adapt)
 
-    train_folds(build, dataset, folds, data, training, text, adapt)
+    train_folds("text", build, dataset, folds, data, training, text, adapt)
 
 
 if __name__ == "__main__":

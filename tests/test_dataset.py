@@ -118,6 +118,7 @@ NOTED = {
     "stereo.wav": ("stereo", "2 channels, different, averaged"),
     "stereo_equal.wav": ("stereo", "2 channels, all equal"),
     "quiet.wav": ("quiet", "level -66.6 dBFS"),
+    "truncated.wav": ("truncated", "the file ends before its header says; 0.50 s are there"),
     "long.wav": ("long", "31.0 s; models hear the first --max_seconds of it"),
 }
 
@@ -132,7 +133,7 @@ def test_what_can_be_read_is_kept_in_the_order_of_the_ids(prepared):
 def test_what_was_found_is_named_with_its_reason(prepared, messy, skipped):
     _, report = prepared
     found = {}
-    for finding in (finding for finding in report["findings"] if finding["skipped"] == skipped):
+    for finding in (f for f in report["findings"] if f["skipped"] == skipped and f["kind"] != "other_format"):
         name = finding["item"].removeprefix(f"{messy}/").removeprefix("table/")
         assert name not in found
         found[name] = finding["kind"], finding["detail"].removeprefix(f"{messy / name}: ")
@@ -156,7 +157,7 @@ def test_the_report_counts(prepared, tmp_path):
         "too_short": 1,
         "unreadable": 4,
     }
-    assert report["noted"] == {"stereo": 2, "quiet": 1, "long": 1}
+    assert report["noted"] == {"stereo": 2, "quiet": 1, "long": 1, "truncated": 1, "other_format": 5}
     assert (report["labels"], report["speakers"]) == ({"angry": 11}, {"table/01": 11})
     assert report["sexes"] == {"unknown": 11}
     assert report["source_formats"] == {
@@ -209,7 +210,9 @@ def test_all_columns_of_a_row(tmp_path):
     write(tmp_path / "a.wav", sound(1))
     columns = "path label speaker sex session sentence transcript transcript_source votes"
     votes = '{"sad": 3, "angry": 1}'
-    write_table(tmp_path, [("a.wav", "sad", "01", "F", "2", "k", "ja, ja", "whisper@1", votes)], columns)
+    write(tmp_path / "b.wav", sound(2))
+    first = ("a.wav", "sad", "01", "F", "2", "k", "ja, ja", "whisper@1", votes)
+    write_table(tmp_path, [first, ("b.wav", "angry", "", "", "", "", "", "", "")], columns)
     dataset, _ = prepare("table", tmp_path / "clips.csv", tmp_path / "data")
     row = dataset[0]
     assert len(row.pop("audio")["bytes"]) > 1000

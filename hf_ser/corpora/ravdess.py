@@ -14,7 +14,7 @@ SOURCE = "Livingstone & Russo 2018, The Ryerson Audio-Visual Database of Emotion
 LABELS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 SENTENCES = {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"}
 AUDIO_ONLY, SPEECH, SONG = "03", "01", "02"
-NAME = re.compile(r"(0[123])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(\d\d)$")
+NAME = re.compile(r"(0[123])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1\d|2[0-4])$")
 
 
 def list_utterances(data_dir: str | Path) -> Listing:
@@ -29,12 +29,13 @@ def list_utterances(data_dir: str | Path) -> Listing:
     root = Path(data_dir)
     files = sorted(p for p in root.rglob("*") if p.suffix.lower() in (".wav", ".flac")) if root.is_dir() else []
     chosen, findings = {}, []
-    # Audio-only files first, so that they win over their twins; then by path, so that the choice is always the same.
-    for file in sorted(files, key=lambda p: (p.stem[:2] != AUDIO_ONLY, len(p.parts), str(p))):
+    # Audio-only files first, so that they win over their twins, and empty copies last; then by path, so that the choice
+    # is always the same.
+    for file in sorted(files, key=lambda p: (p.stem[:2] != AUDIO_ONLY, not p.stat().st_size, len(p.parts), str(p))):
         name = NAME.match(file.stem)
         relative = str(file.relative_to(root))
         if name is None:
-            findings.append(Finding("not_ravdess", relative, "file name is not seven two-digit fields", skipped=True))
+            findings.append(Finding("not_ravdess", relative, "file name is not that of a RAVDESS clip", skipped=True))
         elif name[2] == SONG:
             findings.append(Finding("song", relative, "vocal channel 02 is song, this corpus is speech", skipped=True))
         elif (first := chosen.get(file.stem[3:])) is None:

@@ -5,8 +5,10 @@ Columns `path` (relative to the table's folder, or absolute) and `label` or `vot
 """
 
 import json
+import warnings
 from collections import Counter
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PureWindowsPath
 
 import pandas as pd
 
@@ -15,14 +17,40 @@ from hf_ser.columns import REFERENCE, SEXES, Finding, Listing, Utterance
 LICENCE = "the user's own"
 SOURCE = "the user's own"
 
-READERS = {
-    # Only an empty cell is missing: a speaker "NA" or the words "None" are what they say.
-    ".csv": lambda file: pd.read_csv(file, dtype=str, keep_default_na=False),
-    ".tsv": lambda file: pd.read_csv(file, dtype=str, keep_default_na=False, sep="\t"),
-    ".jsonl": lambda file: pd.read_json(file, lines=True, dtype=False, convert_dates=False),
-    ".parquet": pd.read_parquet,
-}
 OPTIONAL = ("speaker", "sex", "session", "sentence", "transcript", "transcript_source")
+NOT_READ = ("start", "end")
+SEX_WORDS = {"w": "female", "woman": "female", "man": "male"}  # beside the words themselves and their beginnings
+
+
+def _read_separated(file: Path) -> pd.DataFrame:
+    with open(file, encoding="utf-8-sig") as lines:
+        header = lines.readline()
+    separator = max(",;\t", key=header.count)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header would lose its end
+        # Only an empty cell is missing: a speaker "NA" or the words "None" are what they say.
+        return pd.read_csv(
+            file,
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            index_col=False,
+            skipinitialspace=True,
+            encoding="utf-8-sig",
+        )
+
+
+def _read_jsonl(file: Path) -> pd.DataFrame:
+    with open(file, encoding="utf-8-sig") as lines:
+        return pd.DataFrame([json.loads(line) for line in lines if line.strip()], dtype=object)
+
+
+READERS = {
+    ".csv": _read_separated,
+    ".tsv": _read_separated,
+    ".jsonl": _read_jsonl,
+    ".parquet": lambda file: pd.read_parquet(file, dtype_backend="numpy_nullable"),
+}
 
 
 def list_utterances(data_dir: str | Path) -> Listing:
@@ -42,8 +70,14 @@ def list_utterances(data_dir: str | Path) -> Listing:
         raise ValueError(f"{file}: a table is one of {', '.join(READERS)}, found '{file.suffix}': convert it.")
     try:
         table = READERS[file.suffix.lower()](file)
-    except ValueError as error:  # pandas' parse errors and pyarrow's are ValueErrors
+    except (ValueError, pd.errors.ParserWarning) as error:  # the errors of pandas, pyarrow, json and decoding
         raise ValueError(f"{file}: not readable as {file.suffix} ({error}). Check the file's format.") from error
+    table.columns = [str(column).strip().lower() for column in table.columns]
+    if segments := sorted(set(NOT_READ) & set(table)):
+        raise ValueError(
+            f"{file}: found columns {', '.join(segments)}. Expected one file a clip, for parts of files are not read "
+            "yet: cut the files first, and leave these columns out."
+        )
     if "path" not in table or not {"label", "votes"} & set(table):
         raise ValueError(
             f"{file}: found columns {', '.join(map(str, table))}. Expected `path` and `label` (or `votes`), and where "
@@ -62,14 +96,30 @@ def _listing(file: Path, rows: list[dict]) -> Listing:
         if problem:
             findings.append(Finding("incomplete_row", f"{file.name}, row {number}", problem, skipped=True))
             continue
-        name = _text(row.get("id")) or _text(row["path"])
-        uses[name] += 1
-        unique = name if uses[name] == 1 else f"{name}#{uses[name]}"
+        name = unique = _text(row.get("id")) or _text(row["path"])
+        while unique in uses:
+            uses[name] += 1
+            unique = f"{name}#{uses[name]}"
+        uses[unique] += 1
+        sex = _text(row.get("sex"))
+        if sex and _sex(sex) is None:
+            findings.append(Finding("unknown_sex", f"table/{unique}", f"found '{sex}', expected female or male"))
         utterances.append(_utterance(file, row, unique, label, votes))
     if not utterances:
         raise ValueError(f"{file}: none of its {len(rows)} rows has a path and a label: fill these columns in.")
-    labels = sorted({u.label for u in utterances} | {name for u in utterances for name in u.votes or {}})
-    return Listing(tuple(labels), utterances, findings)
+    labels = {utterance.label for utterance in utterances}
+    lost = Counter(name for u in utterances for name in u.votes or {} if name not in labels)
+    findings += [
+        Finding("lost_votes", f"votes for {name}", f"no clip has this label; left out of {count} clips' votes")
+        for name, count in sorted(lost.items())
+    ]
+    utterances = [replace(u, votes=_among(u.votes, labels)) for u in utterances]
+    return Listing(tuple(sorted(labels)), utterances, findings)
+
+
+def _among(votes: dict[str, float] | None, labels: set[str]) -> dict[str, float] | None:
+    kept = {name: count for name, count in (votes or {}).items() if name in labels}
+    return kept if sum(kept.values()) > 0 else None
 
 
 def _utterance(file: Path, row: dict, name: str, label: str, votes: dict | None) -> Utterance:
@@ -79,6 +129,8 @@ def _utterance(file: Path, row: dict, name: str, label: str, votes: dict | None)
         known["speaker"] = f"table/{known['speaker']}"
     known["transcript_source"] = (known["transcript_source"] or REFERENCE) if known["transcript"] else None
     path = Path(_text(row["path"]))
+    if "\\" in str(path) and not (file.parent / path).is_file():  # a table written on Windows
+        path = Path(PureWindowsPath(path).as_posix())
     audio = path if path.is_absolute() else file.parent / path
     return Utterance(id=f"table/{name}", audio=audio, label=label, corpus="table", votes=votes, **known)
 
@@ -91,7 +143,7 @@ def _text(value) -> str | None:
 
 def _sex(value: str | None) -> str | None:
     given = (value or "").lower()
-    return next((sex for sex in SEXES if given and sex.startswith(given)), None)
+    return SEX_WORDS.get(given) or next((sex for sex in SEXES if given and sex.startswith(given)), None)
 
 
 def _votes(value, where: str) -> dict[str, float] | None:

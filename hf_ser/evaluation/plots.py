@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,15 +48,16 @@ def plot_confusion_matrix(report: dict, path: str | Path) -> None:
     _save(figure, path)
 
 
-def plot_learning_curves(histories: dict[str, list[dict]], path: str | Path) -> None:
+def plot_learning_curves(histories: dict[str, list[dict]], path: str | Path, notices: Sequence[str] = ()) -> None:
     """Draw training loss, validation loss and validation UAR against the epoch as a PNG; a star marks the best UAR.
 
     Args:
         histories: `state.log_history` of the Trainer by fold. Entries without `epoch` and without the key of a curve
             are passed over, so a run without validation, or one that logged nothing, is drawn as far as it goes.
         path: PNG file to write.
+        notices: Of the report, such as that the run leaked: drawn above the curves.
     """
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.2 + 0.3 * len(notices)), layout="constrained")
     loss_axes, uar_axes = figure.subplots(1, 2, sharex=True)
     several = len(histories) > 1
     style = {"linewidth": 0.9, "alpha": 0.6} if several else {"linewidth": 1.8}
@@ -68,8 +70,10 @@ def plot_learning_curves(histories: dict[str, list[dict]], path: str | Path) -> 
         axes.set(xlabel="epoch", ylabel=name)
         axes.grid(alpha=0.3)
         _legend(axes, nothing=f"no {name} was logged")
+    if notices:
+        figure.suptitle("\n".join(textwrap.fill(notice, 110) for notice in notices), color=WARNING, fontsize=9)
     if several:
-        figure.suptitle(f"{len(histories)} folds, one line each", fontsize=11)
+        uar_axes.set_title(f"{len(histories)} folds, one line each", fontsize=10)
     last = max((entry["epoch"] for history in histories.values() for entry in history if "epoch" in entry), default=1)
     loss_axes.set_xlim(0, 1.04 * max(last, 1e-3))
     if last >= 1:  # whole epochs on the axis, but not for a run shorter than one

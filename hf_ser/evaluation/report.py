@@ -14,6 +14,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from hf_ser.evaluation.predictions import check_predictions
 from hf_ser.files import atomic_write
+from hf_ser.protocols import PUBLISHED
 from hf_ser.scores import score, uar_from_confusion
 
 REPORT_VERSION = 1
@@ -74,7 +75,7 @@ def make_report(rows: Sequence[dict]) -> dict:
         "per_sex": {name: _group_figures(group) for name, group in confusions("sex").items()},
         "per_fold": {name: _group_figures(group) for name, group in by_fold.items()},
         "chance_uar": 1 / len(labels),
-        "notices": _notices(conditions),
+        "notices": [*_notices(conditions), *_absent_actors(rows)],
         "versions": _versions(),
     }
 
@@ -212,6 +213,22 @@ def _notices(conditions: dict) -> list[str]:
     if "synthetic" in conditions["corpus"].split("+"):
         notices.append("Synthetic corpus: this figure proves the machinery and says nothing about speech.")
     return notices
+
+
+def _absent_actors(rows: list[dict]) -> list[str]:
+    """A published protocol run on a part of its corpus gives a figure that stands beside no published one."""
+    listed = dict(enumerate(PUBLISHED.get(rows[0]["protocol"], ()), start=1))
+    tested = {(row["fold"], row["speaker"]) for row in rows}
+    lacking = {
+        fold: [actor for actor in actors if (str(fold), f"ravdess/{actor:02d}") not in tested]
+        for fold, actors in listed.items()
+        if any(row["fold"] == str(fold) for row in rows)
+    }
+    said = ", ".join(
+        f"{', '.join(map(str, actors))} in fold {fold}" for fold, actors in sorted(lacking.items()) if actors
+    )
+    note = f"Test actors absent from the data: {said}. Compare this figure with no published one of this protocol."
+    return [note] if said else []
 
 
 def _versions() -> dict[str, str | None]:

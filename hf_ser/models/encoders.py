@@ -50,14 +50,21 @@ def output_mask(config: PreTrainedConfig, mask: torch.Tensor, frames: int) -> to
         bands = (frames - 2) // times.shape[1]
         # Two class tokens, then the patches band by band, each band from the start of the clip to its end.
         return torch.cat([torch.ones_like(mask[:, :2]), times.repeat(1, bands)], dim=1)
-    if hasattr(config, "conv_stride"):
-        lengths = mask.sum(1)
+    lengths = mask.sum(1)
+    if config.model_type == SpectrogramCnnConfig.model_type:
+        lengths = (lengths + 3) // 4
+    elif config.model_type == "whisper":
+        lengths = (lengths + 1) // 2
+    elif hasattr(config, "conv_stride"):
         for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
             lengths = (lengths - kernel) // stride + 1
-    elif config.model_type == "whisper":
-        lengths = (mask.sum(1) + 1) // 2
-    else:
-        lengths = mask[:, ::4].sum(1)
+        for _ in range(config.num_adapter_layers if getattr(config, "add_adapter", False) else 0):
+            lengths = (lengths - 1) // config.adapter_stride + 1
+    elif mask.shape[1] != frames:
+        raise ValueError(
+            f"{config.model_type} gives {frames} frames for {mask.shape[1]} of its input, and which of them hold sound "
+            "is not known. Expected wav2vec2, HuBERT, WavLM, AST, Whisper, 'cnn', or as many frames out as in."
+        )
     return torch.arange(frames, device=mask.device)[None] < lengths[:, None]
 
 
@@ -69,6 +76,8 @@ class MaskedGroupNorm(nn.GroupNorm):
     """
 
     frames: torch.Tensor | None = None
+    kernel: int
+    stride: int
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Shapes: x `(batch, channels, frames)`."""
@@ -92,18 +101,18 @@ def ignore_padding(model: PreTrainedModel) -> PreTrainedModel:
     layers = [m for m in model.modules() if type(getattr(m, "layer_norm", None)) is nn.GroupNorm and hasattr(m, "conv")]
     if not layers:
         return model
-    norms = []
     for layer in layers:
         norm = MaskedGroupNorm(layer.layer_norm.num_groups, layer.layer_norm.num_channels, layer.layer_norm.eps)
         norm.weight, norm.bias = layer.layer_norm.weight, layer.layer_norm.bias
+        norm.kernel, norm.stride = layer.conv.kernel_size[0], layer.conv.stride[0]
         layer.layer_norm = norm
-        norms.append(norm)
-    kernel, stride = layers[0].conv.kernel_size[0], layers[0].conv.stride[0]
-
-    def note_lengths(_module, args, kwargs):
-        mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
-        for norm in norms:
-            norm.frames = None if mask is None else (mask.sum(1) - kernel) // stride + 1
-
-    model.register_forward_pre_hook(note_lengths, with_kwargs=True)
+    model.register_forward_pre_hook(_note_lengths, with_kwargs=True)
     return model
+
+
+def _note_lengths(model: nn.Module, args: tuple, kwargs: dict) -> None:
+    # It looks for the norms in the model it is called on, and holds none: peft deep-copies encoders with their hooks.
+    mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
+    for norm in model.modules():
+        if isinstance(norm, MaskedGroupNorm):
+            norm.frames = None if mask is None else (mask.sum(1) - norm.kernel) // norm.stride + 1

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterable
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -26,37 +25,35 @@ class SerPipeline(Pipeline):
         super().__init__(*args, **kwargs)
         self.model.eval()  # `pipeline(model=object)` leaves dropout on
 
-    def __call__(self, inputs, text=None, top_k: int | None = None, batch_size: int | None = None, **kwargs):
+    def __call__(self, inputs, text=None, top_k: int | None = None, batch_size: int | None = None):
         """Classify.
 
         Args:
             inputs: A path, bytes, a binary file object, a one-dimensional array at the model's rate, or a dictionary
-                (`array` or `raw` with `sampling_rate`; `bytes`; `path`; optionally `text`); or a list of those.
-            text: The words of the clip, or a list of them (None where unknown).
+                (`array` or `raw` with `sampling_rate`; `bytes`; `path`; optionally `text`); or several of those as a
+                list, a generator or a data set.
+            text: The words of the clip; of several clips a list of them (None where unknown).
             top_k: Keep only so many labels; all by default.
             batch_size: Clips per forward pass; the result does not depend on it.
 
         Returns:
-            A list of `{"label", "score"}` with falling scores; for a list of clips, a list of such lists.
+            A list of `{"label", "score"}` with falling scores; for several clips, a list of such lists.
 
         Raises:
             FileNotFoundError, ValueError: an input cannot be read, or the texts are not one a clip.
         """
-        single = isinstance(inputs, str | Path | bytes | BytesIO | dict | np.ndarray | torch.Tensor)
-        items = [inputs] if single or not isinstance(inputs, Iterable) else list(inputs)
-        texts = [text] if single or text is None else list(text)
-        texts = [None] * len(items) if text is None else texts
-        if len(texts) != len(items):
-            raise ValueError(f"{len(items)} clips, {len(texts)} texts: expected one text a clip (None where unknown).")
+        single = isinstance(inputs, str | Path | bytes | dict | np.ndarray | torch.Tensor) or hasattr(inputs, "read")
+        items, texts = _listed(inputs, text, single)
         size = batch_size or self._batch_size or 1
+        top_k = top_k or self._postprocess_params.get("top_k")
         answers = []
         for start in range(0, len(items), size):
             batch = self.preprocess(items[start : start + size], texts[start : start + size])
             answers += self.postprocess(self.forward(batch), top_k=top_k)
         return answers[0] if single else answers
 
-    def _sanitize_parameters(self, **kwargs):
-        return {}, {}, {}
+    def _sanitize_parameters(self, top_k: int | None = None):
+        return {}, {}, {"top_k": top_k}
 
     def preprocess(self, items: list, texts: list) -> dict:
         """Decode and extract a batch of clips with their words."""
@@ -70,12 +67,16 @@ class SerPipeline(Pipeline):
     def decode(self, item) -> np.ndarray:
         """One input to `(samples,)` float32 at the model's rate."""
         rate = self.feature_extractor.sampling_rate
-        if isinstance(item, np.ndarray | torch.Tensor):
+        if isinstance(item, torch.Tensor):
+            item = item.detach().cpu().numpy()
+        if isinstance(item, np.ndarray):
             # As in transformers, a bare array is taken at the model's own rate.
-            item = {"array": np.asarray(item), "sampling_rate": rate}
+            item = {"array": item, "sampling_rate": rate}
         clip = decode_audio(item, rate)
         if not len(clip) or not np.isfinite(clip).all():
-            raise ValueError(f"{item}: expected sound, found {'no samples' if not len(clip) else 'NaN or infinity'}.")
+            found = "no samples" if not len(clip) else "NaN or infinity"
+            named = item if isinstance(item, str | Path) else f"a clip given as {type(item).__name__}"
+            raise ValueError(f"{named}: expected sound, found {found}. Leave it out, or record it again.")
         return clip
 
     def _forward(self, model_inputs: dict):
@@ -105,6 +106,24 @@ class SerAudioPipeline(SerPipeline):
         if any(said is not None for said in texts):
             raise ValueError("This model was trained on sound alone: leave out `text`, or load a fused model.")
         return classifier_inputs(self.feature_extractor, [self.decode(item) for item in items])
+
+
+def _listed(inputs, text, single: bool) -> tuple[list, list]:
+    """Clips and texts as two lists of one length."""
+    if single:
+        items = [inputs]
+    else:
+        items = list(inputs) if isinstance(inputs, Iterable) else [inputs[i] for i in range(len(inputs))]
+    if text is None:
+        return items, [None] * len(items)
+    texts = [text] if single and isinstance(text, str) else text
+    if isinstance(texts, str) or single is not isinstance(text, str) or len(texts := list(texts)) != len(items):
+        found = "one text" if isinstance(text, str) else f"{len(text)} texts in a list"
+        clips = "one clip" if single else f"a list of {len(items)} clips"
+        raise ValueError(
+            f"{clips} and {found}: expected one text for one clip, or as many as clips (None where unknown)."
+        )
+    return items, texts
 
 
 def copy_island(folder) -> None:

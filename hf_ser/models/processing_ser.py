@@ -5,8 +5,8 @@ import torch
 from transformers import FeatureExtractionMixin, ProcessorMixin
 from transformers.feature_extraction_utils import BatchFeature
 
-MIN_SECONDS = 0.1
-"""Shorter clips are padded with silence to this length, the least that all encoders can take."""
+MIN_SECONDS = 0.25
+"""Shorter clips are padded with silence to this length, the least that all encoders (wav2vec2's masking) can take."""
 
 
 def extract_audio(feature_extractor: FeatureExtractionMixin, clips: list[np.ndarray]) -> dict[str, torch.Tensor]:

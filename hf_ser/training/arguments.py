@@ -43,6 +43,10 @@ class AudioArguments:
     audio_model: str = option("cnn", "'cnn' (ours, from scratch), a Hub id, or a folder; '{fold}' is replaced")
     max_seconds: float = option(8.0, "longer clips keep their beginning; Whisper and AST are cropped to this length")
 
+    def __post_init__(self):
+        if not 0.5 <= self.max_seconds <= 600:
+            raise ValueError(f"--max_seconds is {self.max_seconds:g}: expected 0.5 to 600 seconds.")
+
 
 @dataclass
 class TextArguments:
@@ -94,17 +98,24 @@ class SerTrainingArguments(TrainingArguments):
     dataloader_pin_memory: bool = option(torch.cuda.is_available(), "pin batches in memory; of use with a GPU alone")
     remove_unused_columns: bool = option(False, "must stay off: the collator reads the rows whole")
     report_to: str = option("none", "trackers to log to")
+    restore_callback_states_from_checkpoint: bool = option(True, "whether a resumed run goes on counting its patience")
     head_learning_rate: float | None = option(None, "learning rate of everything but the encoders; default: the same")
     early_stopping_patience: int = option(5, "evaluations without a better UAR before training stops; 0 never stops")
 
 
-def parse_arguments(classes: tuple[type, ...], argv: list[str] | None = None, default_recipe: Path | None = None):
+def parse_arguments(
+    classes: tuple[type, ...],
+    argv: list[str] | None = None,
+    default_recipe: Path | None = None,
+    output_dir: str = "runs/default",
+):
     """Read a recipe and flags into dataclasses.
 
     Args:
         classes: Dataclasses whose fields are the known keys.
         argv: Arguments; by default those of the process. The first may be a YAML recipe.
         default_recipe: Recipe to use where there are no arguments at all.
+        output_dir: The script's own default for the results.
 
     Returns:
         One instance of each class.
@@ -117,6 +128,7 @@ def parse_arguments(classes: tuple[type, ...], argv: list[str] | None = None, de
     if not argv and default_recipe is not None:
         argv = [str(default_recipe)]
     parser = HfArgumentParser(classes)
+    parser.set_defaults(output_dir=output_dir)
     if argv and argv[0].endswith((".yaml", ".yml")):
         known = {f.name for one in classes for f in fields(one) if f.init}
         parser.set_defaults(**read_recipe(argv.pop(0), known))
@@ -151,14 +163,14 @@ def read_recipe(file: str, known: set[str]) -> dict:
 
 # Settings that may differ between two calls for the same run: where and how it is computed, never what.
 NOT_OF_THE_RESULT = {
-    *("fold", "output_dir", "data_dir", "dataset", "per_device_eval_batch_size", "save_total_limit"),
+    *("fold", "output_dir", "corpus", "data_dir", "dataset", "per_device_eval_batch_size", "save_total_limit"),
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
     *("disable_tqdm", "logging_steps", "logging_strategy", "log_level", "report_to", "run_name", "project"),
     *("do_eval", "use_cpu", "push_to_hub", "hub_model_id", "hub_token", "trackio_space_id", "local_rank"),
 }
 
 
-PLAIN = str | int | float | bool | list
+PLAIN = str | int | float | bool | list | dict
 
 
 def settings(*arguments) -> dict:
@@ -167,8 +179,10 @@ def settings(*arguments) -> dict:
     for one in arguments:
         for f in fields(one):
             value, default = getattr(one, f.name), None if f.default is MISSING else f.default
-            # TrainingArguments turns some fields into objects and None into False as it is made; neither is a setting.
-            set_by_user = isinstance(value, PLAIN) and value != default and (value or default)
-            if f.init and set_by_user and f.name not in NOT_OF_THE_RESULT:
+            # TrainingArguments turns some fields into objects as it is made, and None into False or an empty list or
+            # dictionary; none of this is a setting.
+            unset = default in (None, "") and (value is False or value in ([], {}))
+            plain = isinstance(value, PLAIN) and value != default and not unset
+            if f.init and plain and f.name not in NOT_OF_THE_RESULT:
                 changed[f.name] = value
     return changed

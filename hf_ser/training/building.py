@@ -38,6 +38,7 @@ from hf_ser.models import (
 from hf_ser.models.configuration_ser import pipeline_entry
 from hf_ser.models.encoders import ignore_padding, without_pooler
 from hf_ser.models.processing_ser import MIN_SECONDS
+from hf_ser.protocols import FINAL
 
 OUR_CNN, OUR_GRU = "cnn", "gru"
 WHISPER, AST = "whisper", "audio-spectrogram-transformer"
@@ -136,7 +137,7 @@ def build_text(labels, texts, text, adapt) -> Candidate:
         model = TextGruForSequenceClassification(TextGruConfig(vocab_size=len(tokenizer), **label_maps(labels)))
     else:
         model = load_trained(AutoModelForSequenceClassification, text.text_model, **label_maps(labels))
-        tokenizer = AutoTokenizer.from_pretrained(text.text_model)
+        tokenizer = load_tokenizer(text.text_model, model.config)
     encoders = {"text": classifier_encoder(model)}
     model = adapted(model, encoders, adapt)
     return Candidate(model, tokenizer, TextCollator(tokenizer), encoders, {"text": text.text_model})
@@ -174,7 +175,8 @@ def load_text_encoder(name: str, texts) -> tuple[PreTrainedModel, PreTrainedToke
     if name == OUR_GRU:
         tokenizer = train_tokenizer(texts)
         return AutoModel.from_config(TextGruConfig(vocab_size=len(tokenizer))), tokenizer
-    return without_pooler(load_trained(AutoModel, name)), AutoTokenizer.from_pretrained(name)
+    encoder = without_pooler(load_trained(AutoModel, name))
+    return encoder, load_tokenizer(name, encoder.config)
 
 
 def checkpoint_config(name: str) -> PreTrainedConfig:
@@ -190,6 +192,16 @@ def checkpoint_config(name: str) -> PreTrainedConfig:
             f"{name}: found neither a model folder nor a model of the Hub ({str(error).splitlines()[0]}). Expected a "
             "folder with a config.json, a Hub id such as facebook/wav2vec2-base, or 'cnn' or 'gru' for our own."
         ) from error
+
+
+def load_tokenizer(name: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint, told the longest text that its encoder has positions for."""
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    if positions := getattr(config, "max_position_embeddings", None):
+        # RoBERTa's positions start behind its padding index.
+        first = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions - first)
+    return tokenizer
 
 
 def load_trained(auto_class, name: str, **kwargs) -> PreTrainedModel:
@@ -311,7 +323,12 @@ def _with_lora(model: PreTrainedModel, encoders, names, adapt) -> PeftModel:
     config = LoraConfig(
         r=adapt.lora_rank, lora_alpha=adapt.lora_alpha, target_modules="|".join(targets), modules_to_save=whole
     )
-    return get_peft_model(model, config)
+    model = get_peft_model(model, config)
+    for name in encoders:
+        if paths[id(encoders[name])] in whole:
+            # What is trained is peft's copy, not the module that was there.
+            encoders[name] = model.base_model.model.get_submodule(paths[id(encoders[name])]).modules_to_save["default"]
+    return model
 
 
 def _trains(module: nn.Module) -> bool:
@@ -319,9 +336,15 @@ def _trains(module: nn.Module) -> bool:
 
 
 def from_fold(arguments, name: str):
-    """The same arguments with `{fold}` in the names of models replaced, so that every fold finds its own encoder."""
+    """The same arguments with `{fold}` in the names of models replaced, so that every fold finds its own encoder.
+
+    `runs/audio/fold_{fold}` is the folder of that fold in another run, `runs/audio/final` where all are trained on.
+    """
+    folder = FINAL if name == FINAL else f"fold_{name}"
     values = {
-        key: value.replace("{fold}", name) if key in ("audio_model", "text_model") else value
+        key: value.replace("fold_{fold}", folder).replace("{fold}", name)
+        if key in ("audio_model", "text_model")
+        else value
         for key, value in vars(arguments).items()
     }
     return type(arguments)(**values)

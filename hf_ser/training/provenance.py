@@ -45,9 +45,21 @@ def write_record(folder: str | Path, record: dict) -> None:
 
 
 def read_record(folder: str | Path) -> dict | None:
-    """The record beside a model, None where there is none (a model of others, or from the Hub)."""
+    """The record of a model, None where there is none (a model of others, or from the Hub).
+
+    It lies in the fold's folder, which may be above the one given: `fold_1/adapter`, `fold_1/checkpoints/checkpoint-9`.
+    """
+    folder = Path(folder)
+    for place in (folder, *list(folder.absolute().parents)[:2]) if folder.is_dir() else ():
+        if (place / RECORD).is_file():
+            return json.loads((place / RECORD).read_text(encoding="utf-8"))
+    return None
+
+
+def is_finished(folder: str | Path) -> bool:
+    """Whether a fold's folder holds a model that was trained to its end."""
     file = Path(folder) / RECORD
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["finished"]
 
 
 def stage_leaks(dataset: Dataset, fold: Fold, sources: dict[str, str], allow_leak: bool) -> list[str]:

@@ -36,6 +36,7 @@ from hf_ser.training.building import Candidate
 from hf_ser.training.provenance import (
     RECORD,
     ancestry,
+    is_finished,
     provenance,
     read_record,
     split_record,
@@ -61,11 +62,18 @@ def open_data(data) -> tuple[Dataset, list[Fold]]:
 
 
 def train_folds(
-    build: Callable[[Dataset, Fold], Candidate], dataset: Dataset, folds: list[Fold], data, training, *others
+    model: str,
+    build: Callable[[Dataset, Fold], Candidate],
+    dataset: Dataset,
+    folds: list[Fold],
+    data,
+    training,
+    *others,
 ) -> None:
     """Train the folds that are not done yet, then write the results of all that are.
 
     Args:
+        model: What is trained: fusion, audio or text.
         build: Makes an untrained model from the training rows of a fold.
         dataset: The data set.
         folds: Folds to train.
@@ -76,7 +84,7 @@ def train_folds(
         ValueError: the output folder holds another run, or an encoder leaks.
     """
     output_dir = Path(training.output_dir)
-    changed = settings(data, training, *others)
+    changed = {"model": model, **settings(data, training, *others)}
     with PartialState().main_process_first():
         claim(output_dir, {"settings": changed, "data": data_digest(dataset)})
     for notice in notices(dataset, *others):
@@ -84,7 +92,7 @@ def train_folds(
     for fold in folds:
         folder = fold_folder(output_dir, fold)
         PartialState().print(describe(dataset, fold))
-        if read_record(folder) is not None:
+        if is_finished(folder):
             PartialState().print(f"fold {fold.name} is done: {folder}")
             continue
         train_fold(build, dataset, fold, folder, data, training, changed)
@@ -139,13 +147,11 @@ def claim(output_dir: Path, run: dict) -> None:
 
 
 def data_digest(dataset: Dataset) -> dict:
-    """What tells one prepared data set from another."""
-    return {"rows": dataset.num_rows, "labels": dataset.features["label"].names, "pcm": pcm_digest(dataset)}
-
-
-def pcm_digest(dataset: Dataset) -> str:
-    """One hash over all sounds, whatever the order of the rows."""
-    return hashlib.sha256("".join(sorted(dataset["pcm_sha256"][:])).encode()).hexdigest()[:16]
+    """What tells one prepared data set from another: its labels and a hash of its rows, whatever their order."""
+    columns = [dataset[name][:] for name in ("id", "label", "speaker", "sex", "transcript", "pcm_sha256")]
+    rows = sorted(repr(row) for row in zip(*columns, strict=True))
+    digest = hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+    return {"rows": dataset.num_rows, "labels": dataset.features["label"].names, "digest": digest}
 
 
 def train_fold(build, dataset: Dataset, fold: Fold, folder: Path, data, training, changed: dict) -> None:
@@ -154,6 +160,15 @@ def train_fold(build, dataset: Dataset, fold: Fold, folder: Path, data, training
     candidate = build(dataset.select(fold.train), fold)
     leaks = [*fold.leaks, *stage_leaks(dataset, fold, candidate.sources, data.allow_leak)]
     labels = dataset.features["label"].names
+    record = {
+        "finished": False,
+        "split": split_record(dataset, fold),
+        "ancestors": [record for source in candidate.sources.values() for record in ancestry(source)],
+    }
+    if PartialState().is_main_process:
+        # Before training, so that a checkpoint of a run that is killed says whom it has met.
+        write_record(folder, record)
+    total, trained = count_parameters(candidate.model)
     checkpoints = folder / "checkpoints"
     arguments = copy(training)
     arguments.output_dir = str(checkpoints)
@@ -165,7 +180,7 @@ def train_fold(build, dataset: Dataset, fold: Fold, folder: Path, data, training
         eval_dataset=dataset.select(fold.validation),
     )
     started = time.time()
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(checkpoints) if checkpoints.is_dir() else None)
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
     seconds = time.time() - started
     if len(fold.test):
         probabilities = trainer.probabilities(dataset.select(fold.test))
@@ -174,10 +189,8 @@ def train_fold(build, dataset: Dataset, fold: Fold, folder: Path, data, training
         return
     if len(fold.test):
         write_predictions(folder / PREDICTIONS, prediction_rows(dataset, fold, probabilities, data.protocol, leaks))
-    total, trained = count_parameters(candidate.model)
-    record = {
-        "split": split_record(dataset, fold),
-        "ancestors": [record for source in candidate.sources.values() for record in ancestry(source)],
+    record |= {
+        "finished": True,
         "corpora": sorted(set(dataset["corpus"][:])),
         "protocol": data.protocol,
         "leaks": leaks,
@@ -186,13 +199,30 @@ def train_fold(build, dataset: Dataset, fold: Fold, folder: Path, data, training
         "seed": training.seed,
         "parameters": total,
         "parameters_trained": trained,
+        "transcript_sources": sorted({source or "none" for source in dataset["transcript_source"][:]}),
         "hardware": hardware(),
+        "precision": trainer.accelerator.mixed_precision,
         "train_seconds": round(seconds, 1),
         "best_validation_uar": trainer.state.best_metric,
         "history": trainer.state.log_history,
     }
     write_record(folder, record)
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def last_whole_checkpoint(folder: Path) -> str | None:
+    """The last checkpoint that was written to its end, None where there is none.
+
+    Trainer writes `trainer_state.json` last: a folder without it was being written when the run was killed.
+    """
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            if PartialState().is_main_process:
+                shutil.rmtree(checkpoint, ignore_errors=True)
+    PartialState().wait_for_everyone()
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
 
 
 def save_model(trainer: SerTrainer, candidate: Candidate, folder: Path) -> None:
@@ -231,18 +261,21 @@ def prediction_rows(dataset: Dataset, fold: Fold, probabilities, protocol: str, 
 
 def write_results(output_dir: Path) -> str:
     """Gather the folds that are done, write report and pictures, and return the report's table."""
-    folds = {f.parent.name: read_record(f.parent) for f in sorted(output_dir.glob(f"*/{RECORD}"))}
+    folders = [file.parent for file in sorted(output_dir.glob(f"*/{RECORD}"))]
+    folds = {folder.name: read_record(folder) for folder in folders if is_finished(folder)}
     histories = {name.removeprefix("fold_"): record["history"] for name, record in folds.items()}
-    plot_learning_curves(histories, output_dir / "learning_curves.png")
     lines = [f"model of {name}: {output_dir / name}" for name in folds]
     tested = [name for name in folds if (output_dir / name / PREDICTIONS).is_file()]
+    curves = output_dir / "learning_curves.png"
     if not tested:
+        plot_learning_curves(histories, curves)
         return "\n".join([*lines, "No speaker was left to test: for a figure run --fold all with the same settings."])
     rows = [row for name in tested for row in read_predictions(output_dir / name / PREDICTIONS)]
     write_predictions(output_dir / PREDICTIONS, rows)
     report = make_report(rows)
     write_report(report, output_dir / "report.json")
     plot_confusion_matrix(report, output_dir / "confusion_matrix.png")
+    plot_learning_curves(histories, curves, report["notices"])
     return "\n".join([format_report(report), *lines, f"report: {output_dir / 'report.json'}"])
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 from datasets import Dataset
+from peft import PeftModel
 from torch import nn
 from transformers import EarlyStoppingCallback, EvalPrediction, ProgressCallback, Trainer
 
@@ -15,6 +16,11 @@ class SerTrainer(Trainer):
     """transformers' Trainer over a `Candidate`."""
 
     def __init__(self, candidate: Candidate, labels: list[str], **kwargs):
+        if kwargs["args"].label_smoothing_factor:
+            raise ValueError(
+                f"--label_smoothing_factor is {kwargs['args'].label_smoothing_factor}: Trainer then takes the labels "
+                "away from the model, and late fusion loses its branch losses. Expected 0: leave it out."
+            )
         self.encoders = list(candidate.encoders.values())
         super().__init__(
             model=candidate.model,
@@ -22,6 +28,11 @@ class SerTrainer(Trainer):
             compute_metrics=metrics_over(labels),
             **kwargs,
         )
+        # All our models take the mean over the batch themselves. Left to itself, Trainer sees the `**kwargs` of a stock
+        # classifier and takes it for one that divides by the items of all accumulated steps: the loss is then n-fold.
+        self.model_accepts_loss_kwargs = False
+        if self.is_fsdp_enabled and isinstance(candidate.model, PeftModel):
+            raise ValueError("LoRA under FSDP is not tested here: use multi_gpu.yaml, or leave out --lora.")
         self.remove_callback(ProgressCallback)
         if not self.args.disable_tqdm:
             self.add_callback(OneLineProgress)
@@ -57,10 +68,12 @@ class SerTrainer(Trainer):
         Longest clips first, so that memory runs out at once or not at all and little is padded; then put back in order.
         """
         order = np.argsort(-np.array(dataset["duration_seconds"][:]), kind="stable")
-        # group_by_length would also reorder what is predicted, and rows would get each other's answer.
+        # group_by_length would also reorder what is predicted, and rows would get each other's answer. No metrics: a
+        # fold may lack a class, and the report is made over all folds.
         strategy, self.args.train_sampling_strategy = self.args.train_sampling_strategy, "random"
+        metrics, self.compute_metrics = self.compute_metrics, None
         logits = first(self.predict(dataset.select(order), metric_key_prefix="test").predictions)
-        self.args.train_sampling_strategy = strategy
+        self.args.train_sampling_strategy, self.compute_metrics = strategy, metrics
         answers = np.empty(logits.shape)
         answers[order] = softmax(logits)
         return answers

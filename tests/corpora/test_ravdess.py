@@ -66,18 +66,19 @@ def test_upper_case_endings(tree):
     assert len(listed(root)) == 2
 
 
-def test_a_folder_unzipped_twice_counts_once(tree):
+@pytest.mark.parametrize("nested", [NESTED, "A second copy"])  # after and before Actor_01 in the alphabet
+def test_a_folder_unzipped_twice_counts_once(tree, nested):
     root = tree(
-        f"{NESTED}/Actor_01/03-01-01-01-01-01-01.wav",
-        f"{NESTED}/Actor_01/03-01-01-01-01-02-01.wav",
+        f"{nested}/Actor_01/03-01-01-01-01-01-01.wav",
+        f"{nested}/Actor_01/03-01-01-01-01-02-01.wav",
         "Actor_01/03-01-01-01-01-01-01.wav",
     )
     assert listed(root) == {
         "ravdess/03-01-01-01-01-01-01": "Actor_01/03-01-01-01-01-01-01.wav",
-        "ravdess/03-01-01-01-01-02-01": f"{NESTED}/Actor_01/03-01-01-01-01-02-01.wav",
+        "ravdess/03-01-01-01-01-02-01": f"{nested}/Actor_01/03-01-01-01-01-02-01.wav",
     }
     detail = "same name as Actor_01/03-01-01-01-01-01-01.wav"
-    assert found(root) == [("doubled_file", f"{NESTED}/Actor_01/03-01-01-01-01-01-01.wav", detail)]
+    assert found(root) == [("doubled_file", f"{nested}/Actor_01/03-01-01-01-01-01-01.wav", detail)]
 
 
 def test_wav_beside_flac_counts_once(tree):
@@ -127,7 +128,7 @@ FOREIGN = (
 def test_foreign_names_are_reported_and_left_out(tree):
     root = tree("Actor_09/03-01-05-01-01-01-09.wav", *FOREIGN)
     assert list(listed(root)) == ["ravdess/03-01-05-01-01-01-09"]
-    detail = "file name is not seven two-digit fields"
+    detail = "file name is not that of a RAVDESS clip"
     assert found(root) == sorted(("not_ravdess", name, detail) for name in FOREIGN)
     assert all(finding.skipped for finding in list_utterances(root).findings)
 

@@ -127,9 +127,11 @@ def test_votes_give_the_label_and_ties_give_none(tmp_path, suffix):
         {"path": "tie.wav", "votes": {"angry": 2, "sad": 2, "happy": 1}},
         {"path": "nobody.wav", "votes": {"angry": 0, "sad": 0, "happy": 0}},
         {"path": "share.wav", "votes": {"angry": 0.6, "sad": 0.4, "happy": 0}},
+        {"path": "clear.wav", "votes": {"angry": 0, "sad": 0, "happy": 5}},
     ]
     listing = list_utterances(write(tmp_path, suffix, rows))
-    assert [(u.id, u.label) for u in listing.utterances] == [("table/a.wav", "sad"), ("table/share.wav", "angry")]
+    named = [(u.id.removeprefix("table/"), u.label) for u in listing.utterances]
+    assert named == [("a.wav", "sad"), ("share.wav", "angry"), ("clear.wav", "happy")]
     assert listing.utterances[0].votes == {"angry": 1.0, "sad": 3.0, "happy": 2.0}
     assert listing.labels == ("angry", "happy", "sad")
     assert [(f.kind, f.item, f.detail, f.skipped) for f in listing.findings] == [
@@ -147,8 +149,11 @@ def test_a_label_stands_above_the_votes_and_settles_a_tie(tmp_path, suffix):
     ]
     listing = list_utterances(write(tmp_path, suffix, rows))
     assert [u.label for u in listing.utterances] == ["sad", "calm", "calm"]
-    assert [u.votes for u in listing.utterances] == [{"angry": 2.0, "sad": 2.0}, {"angry": 2.0, "sad": 0.0}, None]
-    assert listing.labels == ("angry", "calm", "sad")
+    # "angry" is nobody's label, so it is no class that could be tested: its votes are left out, and that is said.
+    assert listing.labels == ("calm", "sad")
+    assert [u.votes for u in listing.utterances] == [{"sad": 2.0}, None, None]
+    assert [(f.kind, f.item) for f in listing.findings] == [("lost_votes", "votes for angry")]
+    assert "left out of 2 clips' votes" in listing.findings[0].detail
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -206,7 +211,9 @@ EXPECTED_VOTES = r'Expected an object of counts by label such as \{"angry": 2, "
     [
         ("a.csv", "file,label\na.wav,sad\n", f"a.csv: found columns file, label. {EXPECTED_COLUMNS}"),
         ("a.csv", "path,emotion\na.wav,sad\n", f"a.csv: found columns path, emotion. {EXPECTED_COLUMNS}"),
-        ("a.csv", "path;label\na.wav;sad\n", f"a.csv: found columns path;label. {EXPECTED_COLUMNS}"),
+        ("a.csv", "path|label\na.wav|sad\n", rf"a.csv: found columns path\|label. {EXPECTED_COLUMNS}"),
+        ("a.csv", "path,label\na.wav,sad,\n", "a.csv: not readable as .csv"),
+        ("a.csv", "path,label,start\na.wav,sad,1\n", "a.csv: found columns start. Expected one file a clip"),
         ("a.jsonl", '{"path": "a.wav"}\n', f"a.jsonl: found columns path. {EXPECTED_COLUMNS}"),
         ("a.csv", "", r"a.csv: not readable as .csv \(No columns to parse from file\). Check the file's format."),
         ("a.csv", "path,label\n", "a.csv: none of its 0 rows has a path and a label: fill these columns in."),
@@ -254,3 +261,38 @@ def test_a_table_that_is_no_file(tmp_path, name):
         list_utterances(tmp_path / name)
     expected = "no such table. Expected a .csv, .tsv, .jsonl, .parquet file: name it in --data_dir."
     assert str(error.value) == f"{tmp_path / name}: {expected}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path;label;speaker\na.wav;sad;1\n",
+        "Path, Label, Speaker\na.wav, sad, 1\n",
+        "\ufeffpath\tlabel\tspeaker\na.wav\tsad\t1\n",
+    ],
+    ids=["semicolons", "capitals and blanks", "tabs and a byte order mark"],
+)
+def test_csv_as_people_have_it(tmp_path, text):
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    (utterance,) = list_utterances(tmp_path / "a.csv").utterances
+    assert (utterance.id, utterance.label, utterance.speaker) == ("table/a.wav", "sad", "table/1")
+    assert utterance.audio == tmp_path / "a.wav"
+
+
+def test_paths_written_on_windows(tmp_path):
+    (tmp_path / "a.csv").write_text("path,label\ncalls\\a.wav,sad\n")
+    assert list_utterances(tmp_path / "a.csv").utterances[0].audio == tmp_path / "calls" / "a.wav"
+
+
+def test_ids_stay_unique_and_whole(tmp_path):
+    rows = [{"id": name, "path": "a.wav", "label": "sad"} for name in ("a", "a", "a#2", 12345678901234567, None)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    ids = [utterance.id for utterance in list_utterances(tmp_path / "a.jsonl").utterances]
+    assert ids == ["table/a", "table/a#2", "table/a#2#2", "table/12345678901234567", "table/a.wav"]
+
+
+def test_a_sex_that_is_not_understood_is_said(tmp_path):
+    (tmp_path / "a.csv").write_text("path,label,sex\na.wav,sad,W\nb.wav,sad,woman\nc.wav,sad,x\n")
+    listing = list_utterances(tmp_path / "a.csv")
+    assert [utterance.sex for utterance in listing.utterances] == ["female", "female", None]
+    assert [(f.kind, f.detail) for f in listing.findings] == [("unknown_sex", "found 'x', expected female or male")]

@@ -53,6 +53,20 @@ def predicted_of(rows: list[dict]) -> list[str]:
     return [max(row["probabilities"], key=row["probabilities"].get) for row in rows]
 
 
+def test_actors_absent_from_a_published_fold_are_named():
+    rows = make_rows(40)
+    actors = ("01", "11", "20", "21")
+    whole = [row | {"fold": "1", "split_fingerprint": "x"} for row in rows]
+    whole = [row | {"speaker": f"ravdess/{actors[i // 4 % 4]}"} for i, row in enumerate(whole)]
+    assert make_report(whole)["notices"] == []
+    (notice,) = make_report([row for row in whole if row["speaker"] != "ravdess/21"])["notices"]
+    assert notice.startswith(
+        "Test actors absent from the data: 21 in fold 1. Compare this figure with no published one"
+    )
+    other = [row | {"protocol": "speaker_folds"} for row in whole if row["speaker"] != "ravdess/21"]
+    assert make_report(other)["notices"] == []
+
+
 def test_hand_worked_report():
     rows = [
         hand_row("1", "sad", "sad", speaker="r/a", sex="male"),
@@ -61,7 +75,7 @@ def test_hand_worked_report():
         hand_row("4", "sad", "sad", speaker="r/b", sex=None),
         hand_row("5", "sad", "sad", speaker="r/b", sex=None),
     ]
-    report = make_report(rows)
+    report = make_report([row | {"protocol": "speaker_folds"} for row in rows])
     assert report["confusion_matrix"] == [[3, 1], [0, 1]]
     assert report["labels"] == ["sad", "happy"]
     assert (report["uar"], report["wa"], report["chance_uar"]) == (0.875, 0.8, 0.5)

@@ -179,6 +179,10 @@ def test_pipeline_takes_any_form_of_a_clip(ask, tmp_path):
     assert ask({"path": str(file)}) == wanted
     assert ask([str(file), sound]) == [wanted, wanted]
     assert ask(str(file), top_k=1) == wanted[:1]
+    with open(file, "rb") as handle:
+        assert ask(handle) == wanted
+    assert ask([]) == []
+    assert ask(clip for clip in [sound]) == [wanted]
 
 
 def test_pipeline_reads_48_khz_stereo(ask, tmp_path):
@@ -216,7 +220,13 @@ def test_pipeline_refuses_what_it_cannot_hear(ask, tmp_path):
         ask(str(tmp_path / "text.wav"))
     with pytest.raises(ValueError, match="found NaN or infinity"):
         ask(np.full(8000, np.nan, dtype=np.float32))
-    with pytest.raises(ValueError, match="1 clips, 2 texts"):
+    with pytest.raises(ValueError, match="one clip and 1 texts in a list"):
+        ask(clips(1.0)[0], text=["hello"])
+    with pytest.raises(ValueError, match="a list of 2 clips and one text"):
+        ask(clips(1.0, 0.5), text="yes")
+    with pytest.raises(TypeError, match="texts"):
+        ask(clips(1.0)[0], texts="hello")
+    with pytest.raises(ValueError, match="a list of 1 clips and 2 texts in a list: expected one text for one clip"):
         ask([clips(1.0)[0]], text=["a", "b"])
 
 

@@ -168,6 +168,20 @@ def test_lora_on_one_encoder_leaves_the_other_as_told(pretrained):
     whole = fusion_of(pretrained, "wav2vec2", "gru", lora="audio")
     assert all(p.requires_grad for n, p in whole.model.named_parameters() if "text_encoder.modules_to_save" in n)
     assert any("text_encoder.modules_to_save" in n for n, _ in whole.model.named_parameters())
+    assert all(p.requires_grad for p in whole.encoders["text"].parameters()), "peft's copy, which is what trains"
+
+
+def test_the_encoder_that_peft_copies_still_ignores_padding(pretrained, tmp_path):
+    candidate = fusion_of(pretrained, "wav2vec2", "bert", lora="text")
+    model, processor = candidate.model.eval(), candidate.processor
+    sounds, said = clips(1.9, 0.5), ["hello you", "what a day"]
+    with torch.no_grad():
+        batch = model(**processor(sounds, said)).logits
+        alone = torch.cat([model(**processor([s], [t])).logits for s, t in zip(sounds, said, strict=True)])
+        model.merge_and_unload().save_pretrained(tmp_path)
+        merged = SerFusionForAudioClassification.from_pretrained(tmp_path).eval()(**processor(sounds, said)).logits
+    torch.testing.assert_close(batch, alone, atol=2e-5, rtol=0)
+    torch.testing.assert_close(batch, merged, atol=2e-5, rtol=0)
 
 
 def test_lora_trained_saved_merged_and_reloaded(pretrained, tmp_path):

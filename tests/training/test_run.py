@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from hf_ser.models import LogMelFeatureExtractor, SpectrogramCnnConfig, TextGruC
 from hf_ser.protocols import make_folds
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, SerTrainingArguments
 from hf_ser.training.building import build_audio
-from hf_ser.training.provenance import read_record
+from hf_ser.training.provenance import is_finished, read_record
 from hf_ser.training.trainer import SerTrainer
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +89,38 @@ def test_a_finished_run_is_not_trained_again(run, prepared, script, capsys):
     assert report == (run / "report.json").read_text()
 
 
+def test_a_folder_holds_the_runs_of_one_script(run, prepared, script):
+    with pytest.raises(ValueError, match=r"holds another run \(.*model was fusion, is audio"):
+        script("train_audio", "--dataset", prepared, "--output_dir", run, *QUICK)
+
+
+def test_a_folder_holds_the_runs_of_one_data_set(run, table, script):
+    """Corrected labels or speakers are another data set, though every sound is the same."""
+    import pandas as pd
+
+    for column, change in (("label", {"angry": "sad", "sad": "angry"}), ("speaker", {"s1": "s2", "s2": "s1"})):
+        changed = pd.read_csv(table)
+        changed[column] = changed[column].replace(change)
+        changed.to_csv(table.with_name(f"other_{column}.csv"), index=False)
+        other = ("--corpus", "table", "--data_dir", table.with_name(f"other_{column}.csv"))
+        with pytest.raises(ValueError, match=r"holds another run \(other data\)"):
+            script("train_fusion", *other, "--output_dir", run, *QUICK)
+
+
+def test_a_speaker_without_a_class_is_tested_all_the_same(table, script, tmp_path):
+    import pandas as pd
+
+    rows = pd.read_csv(table)
+    rows[(rows.speaker != "s1") | (rows.label != "sad")].to_csv(table.with_name("lacking.csv"), index=False)
+    script(
+        "train_text", "--corpus", "table", "--data_dir", table.with_name("lacking.csv"), *QUICK,
+        "--protocol", "leave_one_speaker_out", "--fold", "all", "--output_dir", tmp_path,
+    )  # fmt: skip
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["n_utterances"], len(report["folds"])) == (46, 6)
+    assert report["per_speaker"]["table/s1"]["uar"] is None
+
+
 def test_a_folder_holds_one_run(run, prepared, script):
     with pytest.raises(ValueError, match=r"holds another run \(fusion was default, is concat\)"):
         script("train_fusion", "--dataset", prepared, "--output_dir", run, *QUICK, "--fusion", "concat")
@@ -99,6 +132,10 @@ def test_final_trains_on_all_but_the_validation_speakers(prepared, script, tmp_p
     assert len(record["split"]["train"]["ids"]) + len(record["split"]["validation"]["ids"]) == 48
     assert "No speaker was left to test" in capsys.readouterr().out
     assert not (tmp_path / "o" / "report.json").exists()
+    stage = ("--audio_model", tmp_path / "a" / "fold_{fold}", "--fold", "final", "--output_dir", tmp_path / "f")
+    script("train_audio", "--dataset", prepared, "--fold", "final", "--output_dir", tmp_path / "a", *QUICK)
+    script("train_fusion", "--dataset", prepared, *stage, *QUICK)
+    assert "final (training data recorded)" in read_record(tmp_path / "f" / "final")["encoders"]["audio"]
 
 
 def test_a_leaky_split_is_refused_or_stamped(prepared, script, tmp_path, capsys):
@@ -238,12 +275,20 @@ def test_head_learning_rate_is_of_all_but_the_encoder(prepared, tmp_path):
         assert rates[id(parameter)] == (1e-5 if name.startswith("encoder.") else 1e-2), name
 
 
-def test_gradient_accumulation_keeps_the_loss(prepared, tmp_path):
-    """A loss that Trainer divides by the accumulated items again would be four times as large."""
+@pytest.mark.parametrize("model", ["cnn", "wav2vec2"])
+def test_gradient_accumulation_keeps_the_loss(prepared, tmp_path, model):
+    """A loss that Trainer divides by the accumulated items again would be four times as large, as for stock models."""
+    if model != "cnn":
+        config, extractor = AUDIO[model]()
+        for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout"):
+            setattr(config, name, 0.0)
+        AutoModel.from_config(config).save_pretrained(tmp_path / "m")
+        extractor.save_pretrained(tmp_path / "m")
+        model = str(tmp_path / "m")
     losses = {}
     for steps in (1, 4):
         trainer, _ = trainer_for(
-            prepared, tmp_path / str(steps), max_steps=1, per_device_train_batch_size=16 // steps,
+            prepared, tmp_path / str(steps), model, max_steps=1, per_device_train_batch_size=16 // steps,
             gradient_accumulation_steps=steps, eval_strategy="no", save_strategy="no", load_best_model_at_end=False,
             logging_steps=1, logging_strategy="steps", early_stopping_patience=0,
         )  # fmt: skip
@@ -269,7 +314,8 @@ def test_frozen_encoders_run_without_dropout(prepared, tmp_path):
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint(prepared, script, tmp_path, monkeypatch):
-    arguments = ("--dataset", prepared, "--output_dir", tmp_path / "o", *QUICK[2:], "--num_train_epochs", "3")
+    patient = ("--n_folds", "3", "--disable_tqdm", "true", "--early_stopping_patience", "2")
+    arguments = ("--dataset", prepared, "--output_dir", tmp_path / "o", *patient, "--num_train_epochs", "9")
 
     class KilledError(Exception):
         pass
@@ -286,15 +332,22 @@ def test_a_killed_run_goes_on_from_its_checkpoint(prepared, script, tmp_path, mo
     with pytest.raises(KilledError):
         script("train_text", *arguments)
     assert (tmp_path / "o" / "fold_1" / "checkpoints" / "checkpoint-4").is_dir()
-    assert read_record(tmp_path / "o" / "fold_1") is None
+    assert not is_finished(tmp_path / "o" / "fold_1")
+    assert read_record(tmp_path / "o" / "fold_1" / "checkpoints" / "checkpoint-4")["split"]["train"]["ids"]
+    torn = tmp_path / "o" / "fold_1" / "checkpoints" / "checkpoint-6"  # the disk of a run killed while it saves
+    torn.mkdir(exist_ok=True)
+    (torn / "model.safetensors").write_bytes(b"half")
+    (torn / "trainer_state.json").unlink(missing_ok=True)
     monkeypatch.setattr(SerTrainer, "evaluate", evaluate)
     script("train_text", *arguments)
     resumed = read_record(tmp_path / "o" / "fold_1")
-    assert [log["epoch"] for log in resumed["history"] if "eval_uar" in log] == [1, 2, 3]
     whole = ("--dataset", prepared, "--output_dir", tmp_path / "p", *arguments[4:])
     script("train_text", *whole)
     a, b = (load_file(tmp_path / o / "fold_1" / "model.safetensors") for o in "op")
     assert all(torch.equal(a[key], b[key]) for key in a), "as an unbroken run"
+    unbroken = read_record(tmp_path / "p" / "fold_1")
+    figures = [[log["eval_uar"] for log in record["history"] if "eval_uar" in log] for record in (resumed, unbroken)]
+    assert figures[0] == figures[1], "patience is counted on, so both stop at one epoch"
 
 
 def launched(processes: int, prepared, encoders: Path, output_dir: Path) -> dict:
@@ -307,7 +360,10 @@ def launched(processes: int, prepared, encoders: Path, output_dir: Path) -> dict
         *("--modality_dropout", "0", "--head_dropout", "0", "--per_device_train_batch_size", 12 // processes),
         *("--logging_strategy", "steps", "--logging_steps", "1"),
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": "29517"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": port}
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return read_record(output_dir / "fold_1")
