@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import initialization as init
 
 
 @dataclass
@@ -87,11 +86,6 @@ class FusionHead(nn.Module):
         super().__init__()
         self.audio = Branch(config, config.audio_config.hidden_size)
         self.text = Branch(config, config.text_config.hidden_size)
-
-    def init_own_weights(self) -> None:
-        """Parameters that belong to no standard layer, called by the model's `_init_weights`."""
-        init.normal_(self.audio.missing, std=0.02)
-        init.normal_(self.text.missing, std=0.02)
 
 
 def classifier(config, size: int) -> nn.Sequential:
@@ -188,10 +182,6 @@ class WeightedFusion(MeanFusion):
     def __init__(self, config):
         super().__init__(config)
         self.weight_scores = nn.Parameter(torch.zeros(2))
-
-    def init_own_weights(self) -> None:
-        super().init_own_weights()
-        init.zeros_(self.weight_scores)
 
     def modality_weights(self) -> torch.Tensor:
         return self.weight_scores.softmax(0)
