@@ -74,8 +74,8 @@ def speaker_folds(rows: Rows, n_folds: int, seed: int) -> list[np.ndarray]:
     speakers = len(set(rows.speaker))
     if n_folds < 2 or speakers < n_folds:
         raise ValueError(
-            f"speaker_folds with n_folds {n_folds}: found {speakers} speakers, expected at least one a fold and at "
-            f"least 2 folds: give --n_folds 2 to {speakers}."
+            f"speaker_folds with n_folds {n_folds}: found {speakers} speakers, expected at least one a fold, 2 folds, "
+            "and 3 speakers (to train, to choose the checkpoint, to test): change --n_folds, or add speakers."
         )
     if n_folds == speakers:  # nothing is left to balance, and the splitter might leave a fold empty
         return leave_one_speaker_out(rows, n_folds, seed)
@@ -145,6 +145,8 @@ def make_folds(
             f"validation_fraction {validation_fraction}: expected a share above 0 and at most 0.5 of the training "
             "speakers: give --validation_fraction such as 0.2."
         )
+    if (classes := len(dataset.features["label"].names)) < 2:
+        raise ValueError(f"Found {classes} label in the data, expected at least 2 to tell apart: add clips of others.")
     rows = Rows.of(dataset)
     if protocol == "random" and not allow_leak:
         raise ValueError(
@@ -284,6 +286,6 @@ def _require_all_classes(dataset: Dataset, folds: list[Fold]) -> None:
         if missing := [name for i, name in enumerate(names) if i not in set(labels[rows].tolist())]:
             raise ValueError(
                 f"{part} has no utterance of {', '.join(missing)}, so recall over all {len(names)} classes cannot be "
-                "computed. Expected every class: take other folds (--fold all, --n_folds, --split_seed), a larger "
-                "--validation_fraction, or leave the rare class out of the data."
+                "computed. Expected every class, which takes at least 3 speakers who have it: try --split_seed, "
+                "--n_folds or a larger --validation_fraction, --fold all for a test part, or leave the class out."
             )

@@ -9,7 +9,7 @@ import json
 import sys
 
 from tqdm import tqdm
-from transformers import pipeline
+from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, pipeline
 from transformers.utils import logging
 
 from hf_ser.cli import run
@@ -31,6 +31,8 @@ def main() -> None:
         parser.error(f"{len(arguments.files)} files and {len(texts)} texts: expected one text a file")
 
     classify = load(arguments.model, arguments.device)
+    if arguments.text and isinstance(classify, SerAudioPipeline):
+        parser.error(f"{arguments.model} was trained on sound alone: leave out --text, or name a fused model")
     failed = 0
     for file, text in zip(tqdm(arguments.files, unit=" files", disable=None), texts, strict=True):
         try:
@@ -39,7 +41,7 @@ def main() -> None:
             failed += 1
             print(f"skipped: {error}", file=sys.stderr)
             continue
-        print(json.dumps(line(file, answer)) if arguments.json else row(file, answer), flush=True)
+        print(json.dumps(line(file, answer), ensure_ascii=False) if arguments.json else row(file, answer), flush=True)
     if failed:
         print(f"{failed} of {len(arguments.files)} files could not be read", file=sys.stderr)
         sys.exit(1)
@@ -49,7 +51,13 @@ def load(model: str, device: str | None):
     """A pipeline of this package's own code: no code of the model's folder is run."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    fused = isinstance(checkpoint_config(model), SerFusionConfig)
+    config = checkpoint_config(model)
+    if type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ValueError(
+            f"{model}: a model of words alone, which hears nothing. Expected a model of train_audio.py or "
+            'train_fusion.py; for texts use pipeline("text-classification", model=...).'
+        )
+    fused = isinstance(config, SerFusionConfig)
     pipeline_class = SerPipeline if fused else SerAudioPipeline
     return pipeline("audio-classification", model=model, pipeline_class=pipeline_class, device=device)
 

@@ -307,3 +307,8 @@ def test_rms_in_dbfs():
 def test_one_rate_in_the_whole_package():
     # The island cannot import columns.py, so it has its own name for the rate.
     assert decoding.SAMPLING_RATE == SAMPLING_RATE == 16_000
+
+
+def test_64_bit_integers_have_no_known_scale():
+    with pytest.raises(ValueError, match=r"64-bit integers.*Expected floats from -1 to 1, or samples as int16"):
+        decode_audio({"array": [0, 1000, -1000] * 100, "sampling_rate": SAMPLING_RATE})

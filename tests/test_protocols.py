@@ -230,7 +230,7 @@ def test_random_takes_unknown_speakers_and_says_so(dataset_of):
 
 def test_too_few_speakers(dataset_of):
     for n_folds, found in ((5, 4), (1, 4)):
-        expected = rf"n_folds {n_folds}: found {found} speakers.*at least 2 folds: give --n_folds 2 to {found}\."
+        expected = f"n_folds {n_folds}: found {found} speakers.*2 folds, and 3 speakers .*change --n_folds"
         with pytest.raises(ValueError, match=expected):
             make_folds(dataset_of(clips(range(1, found + 1))), "speaker_folds", n_folds=n_folds)
     two = dataset_of(clips([1, 2]))
@@ -255,7 +255,7 @@ def test_a_class_that_is_missing_where_it_is_needed(dataset_of, part):
     rows = clips(range(1, 7), "angry sad")
     rows += [(f"ravdess/calm-{n}", "calm", f"ravdess/{n:02d}", "male" if n % 2 else "female") for n in holders]
     dataset = dataset_of(rows)
-    with pytest.raises(ValueError, match=text + ".*Expected every class: take other folds"):
+    with pytest.raises(ValueError, match=text + ".*Expected every class, which takes at least 3 speakers who have it"):
         make_folds(dataset, "leave_one_speaker_out", "1")
 
 
@@ -365,3 +365,9 @@ def test_describe_counts_a_crowd_without_naming_it(dataset_of):
     (fold,) = make_folds(dataset, "speaker_folds", "1", n_folds=4)
     train = describe(dataset, fold).splitlines()[1]
     assert train.endswith("clips, 36 speakers")
+
+
+def test_one_label_is_nothing_to_tell_apart(dataset_of):
+    rows = [(f"a{i}", "calm", f"toy/{i}", None) for i in range(6)]
+    with pytest.raises(ValueError, match="Found 1 label in the data, expected at least 2"):
+        make_folds(dataset_of(rows), "speaker_folds")

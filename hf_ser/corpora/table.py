@@ -108,6 +108,14 @@ def _listing(file: Path, rows: list[dict]) -> Listing:
     if not utterances:
         raise ValueError(f"{file}: none of its {len(rows)} rows has a path and a label: fill these columns in.")
     labels = {utterance.label for utterance in utterances}
+    spellings = Counter(name.lower() for name in labels)
+    findings += [
+        Finding(
+            "similar_label", f"label {name}", "differs from another only in capitals, and counts as a class of its own"
+        )
+        for name in sorted(labels)
+        if spellings[name.lower()] > 1
+    ]
     lost = Counter(name for u in utterances for name in u.votes or {} if name not in labels)
     findings += [
         Finding("lost_votes", f"votes for {name}", f"no clip has this label; left out of {count} clips' votes")

@@ -73,6 +73,11 @@ def _read(source) -> tuple[np.ndarray, int]:
 
 
 def _mono_at(signal: np.ndarray, rate: int, sampling_rate: int) -> np.ndarray:
+    if signal.dtype in (np.int64, np.uint64):
+        raise ValueError(
+            "Audio is given as 64-bit integers, which no recording is: whether they are 16-bit samples is not known. "
+            "Expected floats from -1 to 1, or samples as int16, int32 or uint8: convert it, as array.astype('int16')."
+        )
     if np.issubdtype(signal.dtype, np.integer):
         limits = np.iinfo(signal.dtype)
         middle = (limits.max + limits.min + 1) // 2  # 0, but 128 in unsigned 8-bit

@@ -156,7 +156,9 @@ def read_recipe(file: str, known: set[str]) -> dict:
     if not isinstance(values, dict):
         raise ValueError(f"{file}: expected 'key: value' lines, found {type(values).__name__}.")
     if unknown := sorted(map(str, set(values) - known)):
-        raise ValueError(f"{file}: unknown keys {', '.join(unknown)}. Expected flags of this script: see --help.")
+        near = get_close_matches(unknown[0], known, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "see --help."
+        raise ValueError(f"{file}: unknown keys {', '.join(unknown)}. Expected flags of this script; {hint}")
     # As a flag would give them: argparse turns text into the field's type (YAML leaves 1e-4 a text), lists stay.
     return {key: value if isinstance(value, list | bool | None) else str(value) for key, value in values.items()}
 

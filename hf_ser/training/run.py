@@ -23,6 +23,7 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import logging
 
 from hf_ser.dataset import load_or_prepare, load_prepared
 from hf_ser.evaluation.plots import plot_confusion_matrix, plot_learning_curves
@@ -83,6 +84,7 @@ def train_folds(
     Raises:
         ValueError: the output folder holds another run, or an encoder leaks.
     """
+    logging.disable_progress_bar()  # one bar for each file that is read or saved; the bars of training stay
     output_dir = Path(training.output_dir)
     changed = {"model": model, **settings(data, training, *others)}
     with PartialState().main_process_first():
@@ -127,6 +129,8 @@ def claim(output_dir: Path, run: dict) -> None:
     Raises:
         ValueError: it holds a run with other settings or data.
     """
+    if output_dir.exists() and not output_dir.is_dir():
+        raise FileExistsError(f"{output_dir} is a file, expected a folder to write: name another --output_dir.")
     file = output_dir / "run.json"
     run = json.loads(json.dumps(run, default=str))
     # A run that was refused before its first fold began holds nothing.

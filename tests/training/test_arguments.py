@@ -33,7 +33,7 @@ def test_flags_override_the_recipe_and_the_recipe_the_defaults(tmp_path):
 
 
 def test_an_unknown_key_fails_and_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"unknown keys fusoin. Expected flags of this script"):
+    with pytest.raises(ValueError, match=r"unknown keys fusoin. Expected flags of this script; did you mean fusion"):
         parse_arguments(ALL, [recipe(tmp_path, "fusoin: concat\n")])
 
 
