@@ -420,3 +420,21 @@ def test_a_model_that_is_not_there_is_named(prepared, script, tmp_path):
         script("train_audio", *common, "--audio_model", "no/such")
     script("train_audio", *common)
     assert (tmp_path / "o" / "fold_1" / "config.json").is_file(), "a refused run does not hold its folder"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "processes"),
+    [
+        ("one_gpu", "NO", 1),
+        ("multi_gpu", "MULTI_GPU", 2),
+        ("fsdp2", "FSDP", 2),
+        ("deepspeed_zero2", "DEEPSPEED", 2),
+        ("two_cpu_processes", "MULTI_GPU", 2),
+    ],
+)
+def test_accelerate_reads_every_configuration(name, kind, processes):
+    """Only that Accelerate knows all of its keys: GPUs, FSDP2 and DeepSpeed are not run here."""
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(ROOT / "scripts" / "accelerate" / f"{name}.yaml"))
+    assert (config.distributed_type.value, config.num_processes) == (kind, processes)
