@@ -43,7 +43,7 @@ class SerFusionForAudioClassification(PreTrainedModel):
             # words, 12 epochs, one seed): best UAR 0.65, and 0.58 with transformers' own deviation of 0.02.
             init.xavier_uniform_(module.weight)
         elif isinstance(module, Branch):
-            init.normal_(module.missing, std=0.02)
+            init.zeros_(module.missing)
         elif isinstance(module, WeightedFusion):
             init.zeros_(module.weight_scores)
 
