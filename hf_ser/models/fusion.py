@@ -39,7 +39,7 @@ class AttentivePooling(nn.Module):
     """Mean weighted by a learned score of each position.
 
     Source: Mirsamadi et al. 2017, Automatic speech emotion recognition using recurrent neural networks with local
-    attention, eq. 3 and 4.
+    attention.
     """
 
     def __init__(self, size: int):
@@ -110,7 +110,7 @@ class ConcatFusion(FusionHead):
 class GatedFusion(FusionHead):
     """Early fusion: a gate decides, dimension by dimension, how much of each modality enters.
 
-    Source: Arevalo et al. 2017, Gated multimodal units for information fusion, eq. 1 (bimodal unit).
+    Source: Arevalo et al. 2017, Gated multimodal units for information fusion, the bimodal unit.
     """
 
     def __init__(self, config):
@@ -130,7 +130,8 @@ class GatedFusion(FusionHead):
 class CrossAttentionFusion(FusionHead):
     """Early fusion on sequences: each modality attends to the other, then both are pooled and joined.
 
-    Source: Tsai et al. 2019, Multimodal transformer for unaligned multimodal language sequences, section 3.2.
+    Source: Tsai et al. 2019, Multimodal transformer for unaligned multimodal language sequences
+    (crossmodal attention).
     """
 
     def __init__(self, config):
