@@ -287,7 +287,7 @@ def _low_pass(corner_hz: float, unit_delay: np.ndarray) -> np.ndarray:
 def _resonances(centres_hz: np.ndarray, bandwidths_hz: Sequence[float], unit_delay: np.ndarray) -> np.ndarray:
     """Transfer function of two-pole resonators in a row, each with unit gain at 0 Hz, as in a cascade synthesiser.
 
-    Source: Klatt, "Software for a cascade/parallel formant synthesizer", JASA 67 (1980), equations 1 and 2.
+    Source: Klatt, "Software for a cascade/parallel formant synthesizer", JASA 67 (1980), the digital resonator.
 
     Shapes:
         centres_hz `(pulses, formants)`, unit_delay `(frequencies,)`; returned `(pulses, frequencies)`.
