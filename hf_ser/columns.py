@@ -3,6 +3,7 @@
 Everything that reads a corpus ends in `Utterance`s; everything that trains starts from rows typed by `features`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,16 @@ REFERENCE = "reference"
 """`transcript_source` of words that the corpus itself gives; an ASR transcript says `<ASR id>@<revision>`."""
 
 SEXES = ("female", "male")
+SPLITS = ("train", "validation", "test")
+DIALOGUE_KINDS = ("impro", "script")
+
+NUMBERS = ("age", "valence", "activation", "dominance")
+TOLD = (
+    *("speaker", "sex", "age", "race", "ethnicity"),
+    *("session", "dialogue", "dialogue_kind", "script", "scene", "sentence", "split"),
+    *("transcript", "transcript_source", "valence", "activation", "dominance"),
+)
+"""Columns that an utterance brings along as they are, beside its id, label, votes and corpus."""
 
 
 @dataclass(frozen=True)
@@ -23,30 +34,53 @@ class Utterance:
 
     Args:
         id: Unique over all corpora, `<corpus>/<name>`.
-        audio: File to decode, or the bytes of one.
+        audio: File to decode, the bytes of one, or a function without arguments that gives the bytes when they are
+            needed (its `repr` tells one sound from another); None where only the words are known.
         label: Emotion, one of the listing's labels.
         corpus: Name of the corpus.
         speaker: Who speaks, `<corpus>/<name>`, None where the corpus does not say. Of two tables, speakers of one name
             are taken to be one person, which is the safe side.
         sex: `female`, `male` or None.
+        age: Years.
+        race, ethnicity: As the corpus words them.
         session: Recording session, where the corpus has them.
-        sentence: Sentence or script id, where several clips share a text.
+        dialogue: Conversation that the utterance is a turn of.
+        dialogue_kind: `impro` (improvised) or `script` (read from a play).
+        script: Text that is performed, where it is a play that several speakers read.
+        scene: Script or improvised scenario: who shares it speaks of the same thing.
+        sentence: Fixed sentence that several clips share.
+        split: `train`, `validation` or `test`, where the corpus was published with one.
         transcript: The words, None where they are not known.
         transcript_source: `reference`, or `<ASR id>@<revision>`; None without a transcript.
         votes: Raters' votes by label (counts or shares), None where there are none.
+        valence, activation, dominance: Means of the raters, on the corpus's own scale.
+        start_seconds, end_seconds: Part of the file that is this clip; None is its beginning, or its end.
     """
 
     id: str
-    audio: str | Path | bytes
+    audio: str | Path | bytes | Callable[[], bytes] | None
     label: str
     corpus: str
     speaker: str | None = None
     sex: str | None = None
+    age: float | None = None
+    race: str | None = None
+    ethnicity: str | None = None
     session: str | None = None
+    dialogue: str | None = None
+    dialogue_kind: str | None = None
+    script: str | None = None
+    scene: str | None = None
     sentence: str | None = None
+    split: str | None = None
     transcript: str | None = None
     transcript_source: str | None = None
     votes: dict[str, float] | None = None
+    valence: float | None = None
+    activation: float | None = None
+    dominance: float | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,23 +117,26 @@ def features(labels: tuple[str, ...]) -> Features:
 
     Returns:
         `datasets.Features`; `audio` holds the encoded bytes of a mono 16 kHz clip and is never decoded by `datasets`
-        itself, `votes` is a distribution over `labels` or null.
+        itself, `votes` is a distribution over `labels` or null. The columns of `TOLD` are as in `Utterance`; those
+        after them were measured when the clip was read: its level (RMS, dB under full scale), the exact zeros that it
+        begins with, the format and size of its file, the hash of its samples, and the landmarks by which it is known
+        again (`hf_ser.fingerprint`). They are null where there is no sound.
     """
-    text = Value("string")
+    text, number = Value("string"), Value("float32")
     return Features(
         {
             "id": text,
             "audio": Audio(SAMPLING_RATE, decode=False),
             "label": ClassLabel(names=list(labels)),
-            "votes": List(Value("float32")),
-            "speaker": text,
-            "sex": text,
-            "session": text,
-            "sentence": text,
-            "transcript": text,
-            "transcript_source": text,
-            "duration_seconds": Value("float32"),
+            "votes": List(number),
             "corpus": text,
+            **{name: number if name in NUMBERS else text for name in TOLD},
+            "duration_seconds": number,
+            "level_dbfs": number,
+            "leading_zeros_seconds": number,
+            "source_format": text,
+            "source_bytes": Value("int64"),
             "pcm_sha256": text,
+            "fingerprint": Value("binary"),
         }
     )

@@ -17,7 +17,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from hf_ser.audio import encode_flac, pcm_sha256, read_clip
-from hf_ser.audit import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
+from hf_ser.integrity import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
 from hf_ser.columns import Finding, Listing, Utterance, features
 from hf_ser.corpora import CORPORA
 from hf_ser.files import atomic_write

@@ -6,7 +6,7 @@ python scripts/prepare_data.py --corpus table --data_dir CLIPS.csv --output_dir 
 
 import argparse
 
-from hf_ser.audit import format_integrity
+from hf_ser.integrity import format_integrity
 from hf_ser.cli import run
 from hf_ser.corpora import CORPORA
 from hf_ser.dataset import prepare

@@ -7,9 +7,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hf_ser"
 ROAD = (
-    *("models", "columns", "files", "cli", "audio", "corpora", "protocols", "audit", "dataset", "collator"),
-    *("scores", "metrics", "evaluation.predictions", "evaluation.report", "evaluation.plots"),
-    *("training.arguments", "training.building", "training.trainer", "training.provenance", "training.run"),
+    *("models", "columns", "labels", "files", "cli", "audio", "fingerprint", "download", "corpora", "protocols"),
+    *("integrity", "dataset", "dataset_card", "provenance", "collator", "scores", "metrics"),
+    *("evaluation.predictions", "evaluation.report", "evaluation.plots", "audit.findings", "audit.probes"),
+    *("audit.data", "audit.run", "training.arguments", "training.building", "training.trainer", "training.run"),
 )
 """In the order of the data's way. The report comes before training, for a training run ends by writing one."""
 

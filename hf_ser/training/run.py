@@ -34,7 +34,7 @@ from hf_ser.models import copy_island
 from hf_ser.protocols import FINAL, Fold, describe, make_folds
 from hf_ser.training.arguments import AudioArguments, TextArguments, settings
 from hf_ser.training.building import Candidate
-from hf_ser.training.provenance import (
+from hf_ser.provenance import (
     RECORD,
     ancestry,
     is_finished,

@@ -20,7 +20,7 @@ from hf_ser.models import LogMelFeatureExtractor, SpectrogramCnnConfig, TextGruC
 from hf_ser.protocols import make_folds
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, SerTrainingArguments
 from hf_ser.training.building import build_audio
-from hf_ser.training.provenance import is_finished, read_record
+from hf_ser.provenance import is_finished, read_record
 from hf_ser.training.trainer import SerTrainer
 
 ROOT = Path(__file__).parents[2]

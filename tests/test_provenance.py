@@ -6,7 +6,7 @@ import pytest
 
 from hf_ser.dataset import load_prepared
 from hf_ser.protocols import make_folds
-from hf_ser.training.provenance import hashed, read_record, seen, split_record, stage_leaks, write_record
+from hf_ser.provenance import hashed, read_record, seen, split_record, stage_leaks, write_record
 
 
 @pytest.fixture(scope="module")

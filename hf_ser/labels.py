@@ -1,0 +1,140 @@
+"""Emotion names and the maps between label spaces.
+
+Every corpus names its emotions by `EMOTIONS`, so that corpora can be joined and one map serves them all. A map is read
+as it stands: names on one line become one class, and a name on no line is dropped.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import yaml
+from datasets import Dataset
+
+from hf_ser.columns import features
+
+EMOTIONS = (
+    *("neutral", "calm", "happy", "excited", "sad", "angry"),
+    *("frustrated", "fearful", "disgust", "surprised", "bored", "other"),
+)
+"""The common vocabulary, in the order in which a joined data set lists its classes."""
+
+NATIVE = "native"
+
+LABEL_MAPS = {
+    "ekman6": """
+        happy:     happy, excited
+        sad:       sad
+        angry:     angry
+        fearful:   fearful
+        disgust:   disgust
+        surprised: surprised
+    """,
+    "four_class": """
+        neutral: neutral
+        happy:   happy, excited
+        sad:     sad
+        angry:   angry
+    """,
+    "valence_binary": """
+        negative: sad, angry, frustrated, fearful, disgust, bored
+        positive: calm, happy, excited
+    """,
+    "arousal_quadrants": """
+        aroused_negative: angry, frustrated, fearful, disgust
+        aroused_positive: happy, excited
+        relaxed_negative: sad, bored
+        relaxed_positive: calm
+    """,
+}
+"""Named maps. `ekman6`: Ekman 1992, An argument for basic emotions. `four_class`: the task most IEMOCAP papers report.
+The last two place emotions in the plane of valence and arousal (Russell 1980, A circumplex model of affect); neutral,
+surprised and other have no side there and are dropped."""
+
+
+def read_label_map(name: str) -> dict[str, str] | None:
+    """The map of a name or of a YAML file of the same form, `class: label, label`.
+
+    Returns:
+        The class of each label; None for `native`, which leaves all as they are.
+
+    Raises:
+        ValueError: unknown name, or a text that is no map.
+    """
+    if name == NATIVE:
+        return None
+    file = Path(name)
+    if name not in LABEL_MAPS and not (file.suffix in (".yaml", ".yml") and file.is_file()):
+        raise ValueError(
+            f"Unknown label map '{name}': expected {NATIVE}, {', '.join(LABEL_MAPS)}, or a YAML file with lines such "
+            "as 'happy: happy, excited'."
+        )
+    text = LABEL_MAPS.get(name) or file.read_text(encoding="utf-8")
+    try:
+        lines = yaml.safe_load(text)
+        named = {str(target): _names(sources) for target, sources in lines.items()}
+    except (yaml.YAMLError, AttributeError, TypeError) as error:
+        raise ValueError(f"{name}: expected lines such as 'happy: happy, excited', found no such map.") from error
+    if twice := [source for source, n in Counter(s for names in named.values() for s in names).items() if n > 1]:
+        raise ValueError(f"{name}: {', '.join(twice)} stands on two lines, expected each label on one: remove it.")
+    if len(named) < 2:
+        raise ValueError(f"{name}: found {len(named)} class, expected at least 2 to tell apart: add a line.")
+    return {source: target for target, names in named.items() for source in names}
+
+
+def apply_label_map(dataset: Dataset, name: str) -> tuple[Dataset, dict[str, int]]:
+    """A data set under another label space.
+
+    Votes are summed over merged labels and made a distribution again; votes for dropped labels fall away, and a clip
+    all of whose votes did has none.
+
+    Returns:
+        The mapped data set, its classes in the order of the map, and how many rows of each label were dropped.
+
+    Raises:
+        ValueError: unknown map, or fewer than two of its classes are in the data.
+    """
+    mapping = read_label_map(name)
+    if mapping is None:
+        return dataset, {}
+    old = dataset.features["label"].names
+    given = np.array(dataset["label"][:], dtype=int)
+    present = {mapping.get(old[i]) for i in np.unique(given)} - {None}
+    classes = tuple(target for target in dict.fromkeys(mapping.values()) if target in present)
+    if len(classes) < 2:
+        raise ValueError(
+            f"Label map '{name}' finds {len(classes)} of its classes in this data set, expected at least 2. The data "
+            f"has the labels {', '.join(old)}; the map reads {', '.join(mapping)}: choose another --label_map."
+        )
+    index = np.array([classes.index(mapping[one]) if mapping.get(one) in classes else -1 for one in old])
+    kept = np.flatnonzero(index[given] >= 0)
+    dropped = dict(sorted(Counter(old[i] for i in given[index[given] < 0]).items()))
+    votes = dataset["votes"][:]
+    typed = features(classes)
+    mapped = dataset.select(kept).remove_columns(["label", "votes"])
+    mapped = mapped.add_column("label", index[given[kept]].tolist(), feature=typed["label"])
+    mapped = mapped.add_column("votes", [_merged(votes[i], index, len(classes)) for i in kept], feature=typed["votes"])
+    return mapped.select_columns(dataset.column_names), dropped
+
+
+def joint_labels(label_sets: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Labels of joined corpora: the one order that all share, else that of `EMOTIONS`, then the rest by name."""
+    sets = list(label_sets)
+    if len(set(sets)) == 1:
+        return sets[0]
+    names = set().union(*sets)
+    return (*(name for name in EMOTIONS if name in names), *sorted(names - set(EMOTIONS)))
+
+
+def _names(sources: str | list) -> list[str]:
+    parts = sources.split(",") if isinstance(sources, str) else sources
+    return [str(part).strip() for part in parts if str(part).strip()]
+
+
+def _merged(votes: list[float] | None, index: np.ndarray, classes: int) -> list[float] | None:
+    if votes is None:
+        return None
+    shares = np.zeros(classes)
+    np.add.at(shares, index[index >= 0], np.array(votes)[index >= 0])
+    return (shares / shares.sum()).tolist() if shares.sum() > 0 else None
