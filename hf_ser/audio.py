@@ -9,7 +9,7 @@ import numpy as np
 import soundfile as sf
 
 from hf_ser.columns import SAMPLING_RATE
-from hf_ser.models.decoding import decode_audio
+from hf_ser.models.decoding import decode_audio, read_file
 
 FULL_SCALE = 2**23
 """Clips are kept on a 24-bit grid: finer than any recording, and what FLAC holds exactly."""
@@ -17,7 +17,7 @@ FULL_SCALE = 2**23
 
 @dataclass(frozen=True)
 class Clip:
-    """A decoded clip and what its file was.
+    """A decoded clip and what its file was, of which it may be a part.
 
     Shapes:
         samples: `(samples,)` float32, mono, 16 kHz, on the 24-bit grid.
@@ -28,6 +28,7 @@ class Clip:
     source_channels: int
     source_subtype: str
     channels_equal: bool
+    source_bytes: int
     truncated: bool = False
 
     @property
@@ -39,18 +40,31 @@ class Clip:
         return f"{self.source_rate} Hz, {self.source_channels} channel(s), {self.source_subtype}"
 
 
-def read_clip(source: str | Path | bytes) -> Clip:
-    """Decode a file or its bytes, and note what it was.
+def read_clip(source: str | Path | bytes, start_seconds: float | None = None, end_seconds: float | None = None) -> Clip:
+    """Decode a file or its bytes, or only a part, and note what it was.
+
+    Args:
+        source: The file or its bytes.
+        start_seconds, end_seconds: The part; None is the beginning or the end of the file. Of a part that ends beyond
+            the file, what is there is read.
 
     Raises:
-        FileNotFoundError, ValueError: as `decode_audio`.
+        FileNotFoundError: the path does not exist.
+        ValueError: no audio that soundfile reads, or the part does not begin in it.
     """
-    samples = decode_audio(source)
-    with sf.SoundFile(BytesIO(source) if isinstance(source, bytes) else source) as file:
-        stereo = file.read(dtype="float32") if file.channels > 1 else None
-        equal = stereo is None or bool((stereo == stereo[:, :1]).all())
-        form = file.samplerate, file.channels, file.subtype, equal
-    return Clip(on_grid(samples), *form, truncated=is_truncated(source))
+    signal, rate, subtype = read_file(source, start_seconds, end_seconds)
+    samples = decode_audio({"array": signal.mean(axis=1), "sampling_rate": rate})
+    # A part that is there whole does not suffer from what its file has lost.
+    whole = end_seconds is not None and len(signal) == round(end_seconds * rate) - round((start_seconds or 0.0) * rate)
+    return Clip(
+        samples=on_grid(samples),
+        source_rate=rate,
+        source_channels=signal.shape[1],
+        source_subtype=subtype,
+        channels_equal=bool((signal[:, 1:] == signal[:, :1]).all()),
+        source_bytes=len(source) if isinstance(source, bytes) else Path(source).stat().st_size,
+        truncated=not whole and is_truncated(source),
+    )
 
 
 def is_truncated(source: str | Path | bytes) -> bool:
@@ -69,24 +83,33 @@ def is_truncated(source: str | Path | bytes) -> bool:
 
 def on_grid(samples: np.ndarray) -> np.ndarray:
     """Round to the 24-bit grid; what resampling lifted beyond full scale is held there. NaN and infinity become NaN."""
-    held = np.clip(np.round(samples * FULL_SCALE) / FULL_SCALE, -1, 1 - 1 / FULL_SCALE)
-    return np.where(np.isfinite(samples), held, np.nan).astype(np.float32)
+    return np.where(np.isfinite(samples), _integers(samples) / FULL_SCALE, np.nan).astype(np.float32)
 
 
 def pcm_sha256(samples: np.ndarray) -> str:
     """Hash of the sound itself: equal for equal clips whatever their file name, container or header."""
-    return hashlib.sha256(np.round(samples * FULL_SCALE).astype("<i4").tobytes()).hexdigest()
+    return hashlib.sha256(_integers(samples).astype("<i4").tobytes()).hexdigest()
 
 
 def encode_flac(samples: np.ndarray) -> bytes:
     """A clip on the 24-bit grid as FLAC at 16 kHz: 16 bits where they hold it exactly, else 24; lossless either way."""
-    fits_16_bits = bool((np.round(samples * FULL_SCALE).astype(np.int32) % 256 == 0).all())
+    integers = _integers(samples)
+    subtype = "PCM_16" if (integers % 256 == 0).all() else "PCM_24"
     buffer = BytesIO()
-    subtype = "PCM_16" if fits_16_bits else "PCM_24"
-    # As integers at the top of 32 bits, so that libsndfile only shifts and never rescales.
-    integers = (np.round(samples.astype(np.float64) * FULL_SCALE).astype(np.int64) << 8).astype(np.int32)
-    sf.write(buffer, integers, SAMPLING_RATE, format="FLAC", subtype=subtype)
+    # At the top of 32 bits, so that libsndfile only shifts and never rescales.
+    sf.write(buffer, integers * 256, SAMPLING_RATE, format="FLAC", subtype=subtype)
     return buffer.getvalue()
+
+
+def _integers(samples: np.ndarray) -> np.ndarray:
+    """Steps of the 24-bit grid as int32; 0 for what is no number."""
+    steps = np.round(np.where(np.isfinite(samples), samples, 0) * FULL_SCALE)
+    return np.clip(steps, -FULL_SCALE, FULL_SCALE - 1).astype(np.int32)
+
+
+def leading_zeros_seconds(samples: np.ndarray) -> float:
+    """Length of the exact zeros that a clip at 16 kHz begins with: an editor's padding, which can tell a label."""
+    return int(np.append(samples != 0, True).argmax()) / SAMPLING_RATE
 
 
 def rms_dbfs(samples: np.ndarray) -> float:

@@ -17,7 +17,7 @@ class AudioCollator:
     feature_extractor: FeatureExtractionMixin
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Shapes: as `classifier_inputs`, and labels `(batch,)`."""
+        """Shapes: as `classifier_inputs`, and labels as `labels`."""
         return {**classifier_inputs(self.feature_extractor, clips(rows)), "labels": labels(rows)}
 
 
@@ -28,7 +28,7 @@ class TextCollator:
     tokenizer: PreTrainedTokenizerBase
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Shapes: input_ids and attention_mask `(batch, tokens)`, labels `(batch,)`."""
+        """Shapes: input_ids and attention_mask `(batch, tokens)`, labels as `labels`."""
         # A word tokenizer makes no token of an empty text: [UNK] stands for it, so that no row is without a position.
         empty = self.tokenizer.unk_token or self.tokenizer.pad_token
         texts = [row["transcript"] or empty for row in rows]
@@ -43,7 +43,7 @@ class FusionCollator:
     processor: SerProcessor
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Shapes: as `SerProcessor`, and labels `(batch,)`."""
+        """Shapes: as `SerProcessor`, and labels as `labels`."""
         batch = self.processor(audio=clips(rows), text=[row["transcript"] for row in rows])
         return {**batch, "labels": labels(rows)}
 
@@ -54,5 +54,5 @@ def clips(rows: list[dict[str, Any]]) -> list:
 
 
 def labels(rows: list[dict[str, Any]]) -> torch.Tensor:
-    """Class indices, shape `(batch,)`."""
-    return torch.tensor([row["label"] for row in rows])
+    """The rows' targets, `(batch, classes)` float32, where they carry any (`with_target`), else `(batch,)` int64."""
+    return torch.tensor([row["target"] if "target" in row else row["label"] for row in rows])

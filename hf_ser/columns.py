@@ -28,7 +28,7 @@ TOLD = (
 """Columns that an utterance brings along as they are, beside its id, label, votes and corpus."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Utterance:
     """One clip of one speaker, as a corpus lists it before its audio is read.
 

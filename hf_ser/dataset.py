@@ -16,66 +16,157 @@ from datasets.utils.logging import disable_progress_bar, enable_progress_bar
 from filelock import FileLock
 from tqdm import tqdm
 
-from hf_ser.audio import encode_flac, pcm_sha256, read_clip
-from hf_ser.integrity import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
-from hf_ser.columns import Finding, Listing, Utterance, features
+from hf_ser.audio import encode_flac, leading_zeros_seconds, pcm_sha256, read_clip, rms_dbfs
+from hf_ser.columns import TOLD, Finding, Listing, Utterance, features
 from hf_ser.corpora import CORPORA
+from hf_ser.download import fetch
 from hf_ser.files import atomic_write
+from hf_ser.fingerprint import fingerprint
+from hf_ser.integrity import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
+from hf_ser.labels import NATIVE, apply_label_map, joint_labels, read_label_map
 
-PREPARATION = "1"
+PREPARATION = "2"
 """Version of what preparing does to a clip. Raise it when that changes: cached data sets are then made anew."""
 
 SHARD_ROWS = 256
 REPORT = "integrity.json"
 
+MEASURED = (
+    *("audio", "duration_seconds", "level_dbfs", "leading_zeros_seconds"),
+    *("source_format", "source_bytes", "pcm_sha256", "fingerprint"),
+)
+"""Columns that come from reading the sound; null in a row of words only."""
 
-def prepare(corpus: str, data_dir: str | Path | None, output_dir: str | Path) -> tuple[Dataset, dict]:
-    """Read a corpus, check every clip and write the data set.
+
+def prepare(
+    corpus: str, data_dir: str | Path | None, output_dir: str | Path, label_map: str = NATIVE, **table
+) -> tuple[Dataset, dict]:
+    """Read a corpus, or several as one, check every clip and write the data set.
 
     Args:
-        corpus: Key of CORPORA.
-        data_dir: Where it lies; None for a corpus that is generated.
+        corpus: Key of CORPORA, or several with commas between.
+        data_dir: Where it lies, one for each corpus; None for a corpus that is generated.
         output_dir: Folder to write; it appears only when it is whole. What a killed run had done is taken up.
+        label_map: Label space of the data set; rows that it drops are counted in the report.
+        table: How a table is read: `columns`, `speaker_pattern`.
 
     Returns:
         The data set, memory-mapped, and its integrity report (also in `output_dir/integrity.json`).
 
     Raises:
         FileExistsError: the folder is there already.
-        ValueError: unknown corpus, or no clip could be read.
+        ValueError: unknown corpus or label map, or no clip could be read.
     """
     output_dir = Path(output_dir)
+    work = output_dir.with_name(output_dir.name + ".partial")
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{work}.lock")  # two runs on one folder would overwrite each other's shards
+    with lock:
+        try:
+            report = _prepare(corpus, data_dir, output_dir, work, label_map, table)
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)
+    return load_prepared(output_dir), report
+
+
+def _prepare(corpus: str, data_dir, output_dir: Path, work: Path, label_map: str, table: dict) -> dict:
     if output_dir.exists():
         raise FileExistsError(f"{output_dir} is there already: remove it, or name another --output_dir.")
-    listing = list_corpus(corpus, data_dir)
-    work = output_dir.with_name(output_dir.name + ".partial")
+    read_label_map(label_map)  # a wrong name is told before the work, not after it
+    listing = list_corpora(corpus, data_dir, **table)
     _start_or_resume(work, listing)
     shards = _write_shards(listing, work)
-    dataset, report = _assemble(corpus, listing, shards)
+    dataset, report = _assemble(corpus, listing, shards, label_map)
     whole = work / "whole"
     shutil.rmtree(whole, ignore_errors=True)
     with _quiet_datasets():
         dataset.save_to_disk(whole)
     with atomic_write(whole / REPORT) as file:
         json.dump(report, file, indent=1)
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
     os.replace(whole, output_dir)
     shutil.rmtree(work)
-    return load_prepared(output_dir), report
+    return report
 
 
-def list_corpus(corpus: str, data_dir: str | Path | None) -> Listing:
-    """What a corpus holds, sorted by id.
+def list_corpora(corpus: str, data_dir: str | Path | None, **table) -> Listing:
+    """What a corpus holds, or several together, sorted by id.
+
+    Args:
+        corpus: Key of CORPORA, or several with commas between, such as `ravdess,emodb`.
+        data_dir: A folder for each, with commas between; nothing between two commas is None.
+        table: Options of `hf_ser.corpora.table.list_utterances`; None is not given.
 
     Raises:
-        ValueError: unknown corpus, or it needs a folder and none is given.
+        ValueError: unknown corpus, one named twice, folders that do not fit, options without a table.
     """
-    if corpus not in CORPORA:
-        raise ValueError(f"Unknown corpus '{corpus}': expected one of {', '.join(CORPORA)}.")
-    if data_dir is None and corpus != "synthetic":
-        raise ValueError(f"Corpus '{corpus}' is read from disk: say where it lies with --data_dir.")
-    listing = CORPORA[corpus].list_utterances(data_dir)
-    return replace(listing, utterances=sorted(listing.utterances, key=lambda utterance: utterance.id))
+    folders = named_folders(corpus, data_dir)
+    options = {option: value for option, value in table.items() if value is not None}
+    if options and "table" not in folders:
+        raise ValueError(f"{', '.join(options)}: found for corpus '{corpus}', expected with --corpus table alone.")
+    if "columns" in options:
+        options["columns"] = column_names(options["columns"])
+    listings = []
+    for name, folder in folders.items():
+        if not folder and name != "synthetic":
+            raise ValueError(f"Corpus '{name}' is read from disk: say where it lies with --data_dir.")
+        listings.append(CORPORA[name].list_utterances(folder, **(options if name == "table" else {})))
+    utterances = [utterance for listing in listings for utterance in listing.utterances]
+    return Listing(
+        labels=joint_labels(listing.labels for listing in listings),
+        utterances=sorted(utterances, key=lambda utterance: utterance.id),
+        findings=[finding for listing in listings for finding in listing.findings],
+    )
+
+
+def named_folders(corpus: str, data_dir: str | Path | None) -> dict[str, str | Path | None]:
+    """The folder of each corpus of `a,b` and `A,B`, None where none is given.
+
+    Raises:
+        ValueError: unknown corpus, one named twice, folders that do not fit.
+    """
+    names = corpus.split(",")
+    folders = [data_dir] if len(names) == 1 else str(data_dir or "").split(",")
+    if unknown := [name for name in names if name not in CORPORA]:
+        known = ", ".join(CORPORA)
+        raise ValueError(f"Unknown corpus '{unknown[0]}': expected one of {known}, or several with commas.")
+    if len(set(names)) < len(names) or len(folders) != len(names):
+        raise ValueError(
+            f"--corpus {corpus} with --data_dir {data_dir}: found {len(folders)} folders for {len(names)} corpora, "
+            "expected each corpus once and a folder for each, with commas between: --corpus a,b --data_dir A,B."
+        )
+    return {name: folder or None for name, folder in zip(names, folders, strict=True)}
+
+
+def column_names(text: str) -> dict[str, str]:
+    """`path=file,label=emotion` as a dictionary.
+
+    Raises:
+        ValueError: not of this form.
+    """
+    pairs = [pair.split("=", 1) for pair in text.split(",")]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+        raise ValueError(f"--columns {text}: expected our names and the table's, such as path=file,label=emotion.")
+    return dict(pairs)
+
+
+def download_corpora(corpus: str, data_dir: str | Path | None) -> None:
+    """Fetch corpora into their folders from where their publishers have them.
+
+    Raises:
+        ValueError: a corpus that cannot be fetched, or no folder to put it into; else as `hf_ser.download.fetch`.
+    """
+    folders = named_folders(corpus, data_dir)
+    public = [name for name, module in CORPORA.items() if hasattr(module, "DOWNLOADS")]
+    if barred := [name for name in folders if name not in public]:
+        raise ValueError(
+            f"--download: {barred[0]} cannot be fetched (its licence is given by its owners, or there is no lasting "
+            f"address). Expected one of {', '.join(public)}: get it from {CORPORA[barred[0]].SOURCE}."
+        )
+    for name, folder in folders.items():
+        if folder is None:
+            raise ValueError(f"--download: no folder to put {name} into: name one with --data_dir.")
+        print(f"{name}: {CORPORA[name].LICENCE}")
+        fetch(CORPORA[name].DOWNLOADS, folder, CORPORA[name].PAGE)
 
 
 def load_prepared(folder: str | Path) -> Dataset:
@@ -92,10 +183,16 @@ def load_prepared(folder: str | Path) -> Dataset:
             f"{folder}: found {found}. Expected a folder written by scripts/prepare_data.py: run it with "
             f"--output_dir {folder} (an unfinished one is taken up where it was)."
         )
-    return load_from_disk(str(folder))
+    dataset = load_from_disk(str(folder))
+    if lacking := sorted(set(features(("", " "))) - set(dataset.column_names)):
+        raise ValueError(
+            f"{folder}: found a data set without the columns {', '.join(lacking)}, written by an earlier version. "
+            "Expected one of this version: remove it and run scripts/prepare_data.py again."
+        )
+    return dataset
 
 
-def load_or_prepare(corpus: str, data_dir: str | Path | None) -> Dataset:
+def load_or_prepare(corpus: str, data_dir: str | Path | None, **table) -> Dataset:
     """The prepared data set of a corpus from the cache, prepared first if it is not there.
 
     The cache is `$HF_SER_CACHE`, else `~/.cache/hf_ser`. Its entries are named by what the corpus lists (ids, labels,
@@ -106,12 +203,12 @@ def load_or_prepare(corpus: str, data_dir: str | Path | None) -> Dataset:
     if corpus == "synthetic":
         digest = hashlib.sha256(PREPARATION.encode() + Path(CORPORA[corpus].__file__).read_bytes()).hexdigest()
     else:
-        digest = listing_digest(list_corpus(corpus, data_dir))
-    folder = cache / f"{corpus}-{digest[:16]}"
+        digest = listing_digest(list_corpora(corpus, data_dir, **table))
+    folder = cache / f"{corpus.replace(',', '+')}-{digest[:16]}"
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            print(format_integrity(prepare(corpus, data_dir, folder)[1]))
+            print(format_integrity(prepare(corpus, data_dir, folder, **table)[1]))
     return load_prepared(folder)
 
 
@@ -123,7 +220,7 @@ def listing_digest(listing: Listing) -> str:
         audio = utterance.audio
         if isinstance(audio, bytes):
             audio = hashlib.sha256(audio).hexdigest()
-        elif Path(audio).is_file():
+        elif isinstance(audio, str | Path) and Path(audio).is_file():
             audio = (str(audio), os.stat(audio).st_size, os.stat(audio).st_mtime_ns)
         digest.update(repr(replace(utterance, audio=str(audio))).encode())
     return digest.hexdigest()
@@ -131,29 +228,44 @@ def listing_digest(listing: Listing) -> str:
 
 def read_row(utterance: Utterance, labels: tuple[str, ...]) -> tuple[dict | None, list[Finding]]:
     """Read one utterance: its row (None if it is skipped) and what was found."""
-    item = utterance.id if isinstance(utterance.audio, bytes) else str(utterance.audio)
+    row = {
+        "id": utterance.id,
+        "label": labels.index(utterance.label),
+        "votes": _shares(utterance.votes, labels),
+        "corpus": utterance.corpus,
+        **{column: getattr(utterance, column) for column in TOLD},
+        **dict.fromkeys(MEASURED),
+    }
+    if utterance.audio is None:
+        return row, []
+    whole_file = isinstance(utterance.audio, str | Path) and utterance.start_seconds is utterance.end_seconds is None
+    item = str(utterance.audio) if whole_file else utterance.id
     try:
-        clip = read_clip(utterance.audio)
+        source = utterance.audio() if callable(utterance.audio) else utterance.audio
+        clip = read_clip(source, utterance.start_seconds, utterance.end_seconds)
     except (OSError, ValueError) as error:
         return None, [Finding("unreadable", item, str(error), skipped=True)]
     findings = clip_findings(item, clip)
     if any(finding.skipped for finding in findings):
         return None, findings
-    votes = None
-    if utterance.votes:
-        total = sum(utterance.votes.values())
-        votes = [utterance.votes.get(label, 0.0) / total for label in labels]
-    columns = ("id", "speaker", "sex", "session", "sentence", "transcript", "transcript_source", "corpus")
-    name = utterance.id if isinstance(utterance.audio, bytes) else Path(utterance.audio).name
-    return {
-        **{column: getattr(utterance, column) for column in columns},
+    name = Path(source).name if isinstance(source, str | Path) else utterance.id
+    return row | {
         "audio": {"bytes": encode_flac(clip.samples), "path": name},
-        "label": labels.index(utterance.label),
-        "votes": votes,
         "duration_seconds": clip.duration_seconds,
-        "pcm_sha256": pcm_sha256(clip.samples),
+        "level_dbfs": rms_dbfs(clip.samples),
+        "leading_zeros_seconds": leading_zeros_seconds(clip.samples),
         "source_format": clip.source_format,
+        "source_bytes": len(source) if isinstance(source, bytes) else os.stat(source).st_size,
+        "pcm_sha256": pcm_sha256(clip.samples),
+        "fingerprint": fingerprint(clip.samples),
     }, findings
+
+
+def _shares(votes: dict[str, float] | None, labels: tuple[str, ...]) -> list[float] | None:
+    """Votes as a distribution over the labels; None where there are none for them."""
+    counts = [(votes or {}).get(label, 0.0) for label in labels]
+    total = sum(counts)
+    return [count / total for count in counts] if total > 0 else None
 
 
 def _start_or_resume(work: Path, listing: Listing) -> None:
@@ -213,31 +325,37 @@ def _write_shard(shard: Path, read: list[tuple[dict | None, list[Finding]]], lab
 def _typed(rows: list[dict], labels: tuple[str, ...]) -> Dataset:
     typed = features(labels)
     # Audio cells are built as plain structs and cast: encoding them as Audio would ask for torchcodec.
-    stored = {"audio": {"bytes": Value("binary"), "path": Value("string")}, "source_format": Value("string")}
-    plain = Features({**typed, "label": Value("int64"), **stored})
+    stored = {"bytes": Value("binary"), "path": Value("string")}
+    plain = Features({**typed, "label": Value("int64"), "audio": stored})
     columns = {name: [row[name] for row in rows] for name in plain}
-    dataset = Dataset.from_dict(columns, features=plain)
-    return dataset.cast(Features({**typed, "source_format": Value("string")}))
+    return Dataset.from_dict(columns, features=plain).cast(typed)
 
 
-def _assemble(corpus: str, listing: Listing, shards: list[Path]) -> tuple[Dataset, dict]:
+def _assemble(corpus: str, listing: Listing, shards: list[Path], label_map: str) -> tuple[Dataset, dict]:
     read = [Finding(**found) for shard in shards for found in json.loads((shard / "findings.json").read_text())]
     filled = [load_from_disk(str(shard)) for shard in shards if (shard / "state.json").is_file()]
-    dataset = concatenate_datasets(filled) if filled else _typed([], listing.labels)
+    if not filled:
+        raise _nothing_usable(corpus, listing, read)
+    dataset, dropped_labels = apply_label_map(concatenate_datasets(filled), label_map)
+    names = dataset.features["label"].names
     light = {name: dataset[name][:] for name in ("id", "label", "speaker", "pcm_sha256")}
-    light["label"] = [listing.labels[i] for i in light["label"]]
+    light["label"] = [names[i] for i in light["label"]]
     duplicates = duplicate_findings(dict(zip(light, row, strict=True)) for row in zip(*light.values(), strict=True))
     dropped = {finding.item for finding in duplicates}
     kept = np.array([i for i, name in enumerate(light["id"]) if name not in dropped], dtype=np.int64)
     findings = [*listing.findings, *read, *duplicates]
     if len(kept) == 0:
-        first = next(finding for finding in [*read, *duplicates] if finding.skipped)
-        raise ValueError(
-            f"{corpus}: none of {len(listing.utterances)} clips could be used. The first: {first.item}: {first.detail}"
-        )
+        raise _nothing_usable(corpus, listing, duplicates)
     dataset = dataset.select(kept)
     columns = {name: dataset[name][:] for name in ("label", "speaker", "sex", "duration_seconds", "source_format")}
-    columns["label"] = [listing.labels[i] for i in columns["label"]]
+    columns["label"] = [names[i] for i in columns["label"]]
     findings += format_findings(dataset["id"][:], columns["source_format"])
     report = integrity_report(corpus, len(listing.utterances), columns, findings)
-    return dataset.remove_columns("source_format"), report
+    return dataset, report | {"label_map": label_map, "dropped_by_label_map": dropped_labels}
+
+
+def _nothing_usable(corpus: str, listing: Listing, findings: list[Finding]) -> ValueError:
+    first = next(finding for finding in findings if finding.skipped)
+    return ValueError(
+        f"{corpus}: none of {len(listing.utterances)} clips could be used. The first: {first.item}: {first.detail}"
+    )

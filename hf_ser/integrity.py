@@ -44,11 +44,12 @@ def duplicate_findings(rows: Iterable[dict]) -> list[Finding]:
     and nothing tells which: all of them are refused.
 
     Args:
-        rows: Dictionaries with `id`, `label`, `speaker` and `pcm_sha256`.
+        rows: Dictionaries with `id`, `label`, `speaker` and `pcm_sha256` (None where there is no sound).
     """
     same = defaultdict(list)
     for row in rows:
-        same[row["pcm_sha256"]].append(row)
+        if row["pcm_sha256"] is not None:
+            same[row["pcm_sha256"]].append(row)
     findings = []
     for group in (sorted(group, key=lambda row: row["id"]) for group in same.values() if len(group) > 1):
         claims = {(row["label"], row["speaker"]) for row in group}
@@ -61,13 +62,14 @@ def duplicate_findings(rows: Iterable[dict]) -> list[Finding]:
     return findings
 
 
-def format_findings(ids: list[str], formats: list[str]) -> list[Finding]:
+def format_findings(ids: list[str], formats: list[str | None]) -> list[Finding]:
     """Name the files that are stored otherwise than most of their corpus; all are read."""
-    usual = Counter(formats).most_common(1)[0][0] if formats else ""
+    known = Counter(stored for stored in formats if stored)
+    usual = max(known, key=known.get, default=None)
     return [
         Finding("other_format", item, f"{stored}; most are {usual}")
         for item, stored in zip(ids, formats, strict=True)
-        if stored != usual
+        if stored not in (usual, None)
     ]
 
 
@@ -80,12 +82,12 @@ def integrity_report(corpus: str, n_listed: int, columns: dict[str, list], findi
         columns: `label` (names), `speaker`, `sex`, `duration_seconds` and `source_format` of the rows that are kept.
         findings: Of the listing, of the clips and of the duplicates.
     """
-    formats = Counter(columns["source_format"])
+    formats = Counter(stored or "words only" for stored in columns["source_format"])
     return {
         "corpus": corpus,
         "n_listed": n_listed,
         "n_kept": len(columns["label"]),
-        "hours": round(sum(columns["duration_seconds"]) / 3600, 4),
+        "hours": round(sum(seconds or 0 for seconds in columns["duration_seconds"]) / 3600, 4),
         "labels": dict(sorted(Counter(columns["label"]).items())),
         "speakers": dict(sorted(Counter(s or "unknown" for s in columns["speaker"]).items())),
         "sexes": dict(sorted(Counter(s or "unknown" for s in columns["sex"]).items())),
@@ -105,6 +107,9 @@ def format_integrity(report: dict, examples: int = 3) -> str:
         "sexes     " + "  ".join(f"{name} {count}" for name, count in report["sexes"].items()),
         "formats   " + "; ".join(f"{count} x {name}" for name, count in report["source_formats"].items()),
     ]
+    if report["dropped_by_label_map"]:
+        dropped = "  ".join(f"{name} {count}" for name, count in report["dropped_by_label_map"].items())
+        lines.append(f"dropped   by label map {report['label_map']}: {dropped}")
     for title in ("skipped", "noted"):
         for kind, count in report[title].items():
             shown = [f for f in report["findings"] if f["kind"] == kind and f["skipped"] == (title == "skipped")]

@@ -110,12 +110,16 @@ def apply_label_map(dataset: Dataset, name: str) -> tuple[Dataset, dict[str, int
     index = np.array([classes.index(mapping[one]) if mapping.get(one) in classes else -1 for one in old])
     kept = np.flatnonzero(index[given] >= 0)
     dropped = dict(sorted(Counter(old[i] for i in given[index[given] < 0]).items()))
-    votes = dataset["votes"][:]
     typed = features(classes)
-    mapped = dataset.select(kept).remove_columns(["label", "votes"])
-    mapped = mapped.add_column("label", index[given[kept]].tolist(), feature=typed["label"])
-    mapped = mapped.add_column("votes", [_merged(votes[i], index, len(classes)) for i in kept], feature=typed["votes"])
-    return mapped.select_columns(dataset.column_names), dropped
+    columns = {
+        "label": [int(index[i]) if index[i] >= 0 else None for i in given],
+        "votes": [_merged(votes, index, len(classes)) for votes in dataset["votes"][:]],
+    }
+    # Columns first, rows after: to add one to a selection, `datasets` would copy all of its sound.
+    mapped = dataset.remove_columns(list(columns))
+    for name, column in columns.items():
+        mapped = mapped.add_column(name, column, feature=typed[name])
+    return mapped.select_columns(dataset.column_names).select(kept), dropped
 
 
 def joint_labels(label_sets: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

@@ -4,16 +4,22 @@ A protocol only says what is tested in each fold. Validation speakers are then a
 every fold is checked for shared speakers, whichever protocol made it.
 """
 
+import csv
 import hashlib
+import json
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from hf_ser.columns import SPLITS
+
 FINAL = "final"
+CHOSEN_ON_TEST = "checkpoint_chosen_on_test"
 
 EMOBOX = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22))
 """Test actors of RAVDESS by fold. Source: Ma et al. 2024, EmoBox, Interspeech."""
@@ -29,6 +35,9 @@ PUBLISHED = {"emobox": EMOBOX, "luna_jimenez": LUNA_JIMENEZ}
 class Rows:
     """What a protocol may look at, one entry an utterance, in the order of the ids.
 
+    What a corpus names within itself (sessions, scripts, scenes, sentences, dialogues) is prefixed with the corpus, so
+    that joined corpora do not share it; an empty text is unknown.
+
     Shapes:
         every field is `(utterances,)`; `position` is the row in the data set.
     """
@@ -38,27 +47,63 @@ class Rows:
     label: np.ndarray
     speaker: np.ndarray
     sex: np.ndarray
+    corpus: np.ndarray
+    session: np.ndarray
+    dialogue: np.ndarray
+    script: np.ndarray
+    scene: np.ndarray
+    sentence: np.ndarray
+    split: np.ndarray
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Rows":
         """Sorted by id, so that a split does not depend on the order in which a data set was written."""
-        ids = np.array(dataset["id"][:])
-        order = np.argsort(ids)
         names = dataset.features["label"].names
-        columns = {
-            "label": np.array([names[i] for i in dataset["label"][:]]),
-            "speaker": np.array([s or "" for s in dataset["speaker"][:]]),
-            "sex": np.array([s or "" for s in dataset["sex"][:]]),
-        }
-        return cls(position=order, id=ids[order], **{name: column[order] for name, column in columns.items()})
+        fields = (*cls.__dataclass_fields__, "transcript")
+        known = {name: dataset[name][:] for name in fields if name in dataset.column_names}
+        empty = [None] * dataset.num_rows
+        columns = {name: known.get(name, empty) for name in cls.__dataclass_fields__ if name != "position"}
+        columns["label"] = [names[i] for i in columns["label"]]
+        for name in ("session", "dialogue", "script", "scene", "sentence"):
+            columns[name] = [
+                f"{corpus}/{one}" if one else "" for corpus, one in zip(columns["corpus"], columns[name], strict=True)
+            ]
+        if not any(columns["sentence"]):
+            columns["sentence"] = [" ".join((words or "").lower().split()) for words in known.get("transcript", empty)]
+        order = np.argsort(np.array(columns["id"]))
+        arrays = {name: np.array([one or "" for one in column])[order] for name, column in columns.items()}
+        return cls(position=order, **arrays)
+
+    def at(self, indices: np.ndarray) -> "Rows":
+        """Some of the rows."""
+        return Rows(*(getattr(self, name)[indices] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one fold tests, before validation speakers are taken from the rest.
+
+    Shapes:
+        test: `(test rows,)`; train: `(rows that may train or choose the checkpoint,)`, by default all others;
+        validation: `(rows,)` where the protocol itself says who chooses the checkpoint.
+    """
+
+    test: np.ndarray
+    held_out: str = ""
+    train: np.ndarray | None = None
+    validation: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Fold:
     """One split of a data set.
 
+    Args:
+        held_out: What the test part is, in words, where it is more than some speakers.
+
     Shapes:
-        train, validation, test: `(rows of that part,)` row numbers of the data set; test is empty in `final`.
+        train, validation, test: `(rows of that part,)` row numbers of the data set; test is empty in `final`. A row
+        may be in no part: one whose sentence is tested but not its speaker, say.
     """
 
     name: str
@@ -67,9 +112,10 @@ class Fold:
     test: np.ndarray
     fingerprint: str
     leaks: tuple[str, ...] = ()
+    held_out: str = ""
 
 
-def speaker_folds(rows: Rows, n_folds: int, seed: int) -> list[np.ndarray]:
+def speaker_folds(rows: Rows, n_folds: int, seed: int, **_) -> list[Plan]:
     """`n_folds` folds of whole speakers, balanced by label and sex."""
     speakers = len(set(rows.speaker))
     if n_folds < 2 or speakers < n_folds:
@@ -78,40 +124,106 @@ def speaker_folds(rows: Rows, n_folds: int, seed: int) -> list[np.ndarray]:
             "and 3 speakers (to train, to choose the checkpoint, to test): change --n_folds, or add speakers."
         )
     if n_folds == speakers:  # nothing is left to balance, and the splitter might leave a fold empty
-        return leave_one_speaker_out(rows, n_folds, seed)
-    return _grouped(rows, n_folds, seed)
+        return leave_one_speaker_out(rows)
+    return [Plan(test) for test in _grouped(rows, rows.speaker, n_folds, seed)]
 
 
-def leave_one_speaker_out(rows: Rows, n_folds: int, seed: int) -> list[np.ndarray]:
-    """One fold for each speaker; `n_folds` is not used."""
-    return [np.flatnonzero(rows.speaker == speaker) for speaker in sorted(set(rows.speaker))]
+def leave_one_speaker_out(rows: Rows, **_) -> list[Plan]:
+    """One fold for each speaker."""
+    return _leave_one_out(rows.speaker)
 
 
-def emobox(rows: Rows, n_folds: int, seed: int) -> list[np.ndarray]:
+def leave_one_session_out(rows: Rows, **_) -> list[Plan]:
+    """One fold for each recording session; of IEMOCAP, the usual five with two unseen speakers each."""
+    _require(rows, "leave_one_session_out", "session", "a recording session, as IEMOCAP has them")
+    return _leave_one_out(rows.session)
+
+
+def leave_one_corpus_out(rows: Rows, **_) -> list[Plan]:
+    """One fold for each of the joined corpora."""
+    if len(set(rows.corpus)) < 2:
+        raise ValueError(
+            f"leave_one_corpus_out: found the corpus {rows.corpus[0]}, expected at least two joined ones: prepare them "
+            "together with --corpus a,b --data_dir A,B and, where their labels differ, a --label_map."
+        )
+    return _leave_one_out(rows.corpus)
+
+
+def sentence_disjoint(rows: Rows, n_folds: int, seed: int, n_text_folds: int, **_) -> list[Plan]:
+    """Speaker and sentence both unseen; without sentence ids, clips of equal words share a sentence."""
+    _require(rows, "sentence_disjoint", "sentence", "a sentence id or a transcript")
+    return _crossed(rows, rows.sentence, "sentences", n_folds, n_text_folds, seed)
+
+
+def script_disjoint(rows: Rows, n_folds: int, seed: int, n_text_folds: int, **_) -> list[Plan]:
+    """Session (or speaker) and script both unseen; an improvised dialogue counts as a text of its own."""
+    _require(rows, "script_disjoint", "script", "a script id, as IEMOCAP's scripted dialogues have", some=True)
+    _require(rows, "script_disjoint", "dialogue", "a dialogue id, as IEMOCAP has them")
+    texts = np.where(rows.script != "", rows.script, rows.dialogue)
+    return _crossed(rows, texts, "scripts", n_folds, n_text_folds, seed)
+
+
+def scene_disjoint(rows: Rows, n_folds: int, seed: int, n_text_folds: int, **_) -> list[Plan]:
+    """Session (or speaker) and scene both unseen: neither a script nor an improvised scenario is shared."""
+    _require(rows, "scene_disjoint", "scene", "a script or scenario id, as IEMOCAP has them")
+    return _crossed(rows, rows.scene, "scenes", n_folds, n_text_folds, seed)
+
+
+def emobox(rows: Rows, **_) -> list[Plan]:
     """The six published folds of EmoBox; RAVDESS only."""
-    return _listed_actors(rows, EMOBOX, "emobox")
+    return _listed_actors(rows, "emobox")
 
 
-def luna_jimenez(rows: Rows, n_folds: int, seed: int) -> list[np.ndarray]:
+def luna_jimenez(rows: Rows, **_) -> list[Plan]:
     """The five published folds of Luna-Jimenez et al.; RAVDESS only."""
-    return _listed_actors(rows, LUNA_JIMENEZ, "luna_jimenez")
+    return _listed_actors(rows, "luna_jimenez")
 
 
-def random(rows: Rows, n_folds: int, seed: int) -> list[np.ndarray]:
+def fixed(rows: Rows, split: dict[str, list[str]] | None = None, **_) -> list[Plan]:
+    """One fold as the `split` column, or a file of ids, has it; validation speakers are found where it names none."""
+    if split is None:
+        _require(rows, "fixed", "split", "a published split (train, validation, test)", some=True)
+        split = {part: rows.id[rows.split == part] for part in SPLITS}
+    if unknown := sorted({name for names in split.values() for name in names} - set(rows.id)):
+        raise ValueError(
+            f"fixed: {len(unknown)} ids of the split file are not in the data, such as {unknown[0]}. Expected ids "
+            f"such as {rows.id[0]}: prepare the data that the file was made for, or mend the file."
+        )
+    train, validation, test = (np.flatnonzero(np.isin(rows.id, list(split.get(part, ())))) for part in SPLITS)
+    if not (len(train) and len(test)):
+        raise ValueError(
+            f"fixed: found {len(train)} training and {len(test)} test rows, expected some of each: mark rows with "
+            "'train' and 'test' (and 'validation') in the split column or in the --split_file."
+        )
+    return [Plan(test, "the fixed test part", train, validation if len(validation) else None)]
+
+
+def random(rows: Rows, n_folds: int, seed: int, **_) -> list[Plan]:
     """Clips dealt out without regard to who speaks. It leaks: for showing how much, never for a result."""
     if not 2 <= n_folds <= len(rows.id):
         raise ValueError(f"random with n_folds {n_folds}: expected 2 to {len(rows.id)} folds, no more than clips.")
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-    return [test for _, test in splitter.split(rows.id, rows.label)]
+    return [Plan(test) for _, test in splitter.split(rows.id, rows.label)]
 
 
 PROTOCOLS = {
     "speaker_folds": speaker_folds,
     "leave_one_speaker_out": leave_one_speaker_out,
+    "leave_one_session_out": leave_one_session_out,
+    "leave_one_corpus_out": leave_one_corpus_out,
+    "sentence_disjoint": sentence_disjoint,
+    "script_disjoint": script_disjoint,
+    "scene_disjoint": scene_disjoint,
     "emobox": emobox,
     "luna_jimenez": luna_jimenez,
+    "fixed": fixed,
     "random": random,
 }
+
+
+def fold_folder(name: str) -> str:
+    """Name of the folder of a fold's model within a run."""
+    return FINAL if name == FINAL else f"fold_{name}"
 
 
 def make_folds(
@@ -122,6 +234,8 @@ def make_folds(
     validation_fraction: float = 0.2,
     seed: int = 0,
     allow_leak: bool = False,
+    n_text_folds: int = 2,
+    split_file: str | Path | None = None,
 ) -> list[Fold]:
     """Split a data set.
 
@@ -129,58 +243,75 @@ def make_folds(
         dataset: A prepared data set.
         protocol: Key of PROTOCOLS.
         which: `all`, the number of one fold counted from 1, or `final` (no test part).
-        n_folds: Folds of `speaker_folds` and `random`; the others have their own number.
+        n_folds: Folds of `speaker_folds` and `random`, and over the speakers of `sentence_disjoint`; the others have
+            their own number.
         validation_fraction: Share of the training speakers (about) that choose the checkpoint.
         seed: Of the split, apart from the training's seed, so that several runs share a split.
         allow_leak: Let a split pass that shares speakers; it is then named in every result.
+        n_text_folds: Parts into which sentences, scripts or scenes are dealt; more of them leave more to train on.
+        split_file: For `fixed`: a file with a row for each utterance, see `read_split`.
 
     Raises:
         ValueError: unknown protocol or fold, a protocol that the corpus cannot support, speakers unknown or shared, a
             class that is missing from a part that is scored.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"Unknown protocol '{protocol}': expected one of {', '.join(PROTOCOLS)}.")
-    if not 0 < validation_fraction <= 0.5:
-        raise ValueError(
-            f"validation_fraction {validation_fraction}: expected a share above 0 and at most 0.5 of the training "
-            "speakers: give --validation_fraction such as 0.2."
-        )
-    if (classes := len(dataset.features["label"].names)) < 2:
-        raise ValueError(f"Found {classes} label in the data, expected at least 2 to tell apart: add clips of others.")
+    _check_arguments(dataset, protocol, validation_fraction, allow_leak, split_file)
     rows = Rows.of(dataset)
-    if protocol == "random" and not allow_leak:
-        raise ValueError(
-            "Protocol 'random' puts clips of one speaker into training and test. Expected a speaker-independent "
-            "protocol such as speaker_folds; to measure the leak itself, add --allow_leak (the result is stamped)."
-        )
-    if protocol != "random" and (unknown := int((rows.speaker == "").sum())):
-        raise ValueError(
-            f"{unknown} of {len(rows.id)} utterances have no speaker, so no split can be speaker-independent. Fill in "
-            "the speaker column; or use --protocol random --allow_leak and have the result stamped as leaked."
-        )
+    _require_speakers(rows, protocol, allow_leak)
     if which == FINAL:
-        tests = {FINAL: np.array([], dtype=int)}
+        plans = {FINAL: Plan(np.array([], dtype=int))}
     else:
-        listed = PROTOCOLS[protocol](rows, n_folds, seed)
-        tests = {str(number): test for number, test in enumerate(listed, start=1)}
-        tests = _chosen(tests, which)
-    folds = [_fold(rows, name, test, validation_fraction, seed, protocol == "random") for name, test in tests.items()]
+        split = read_split(split_file) if split_file else None
+        listed = PROTOCOLS[protocol](rows, n_folds=n_folds, seed=seed, n_text_folds=n_text_folds, split=split)
+        plans = _chosen({str(number): plan for number, plan in enumerate(listed, start=1)}, which)
+    by_clip = protocol == "random" or "" in rows.speaker
+    folds = [_fold(rows, name, plan, validation_fraction, seed, by_clip) for name, plan in plans.items()]
     folds = [checked(dataset, fold, allow_leak) for fold in folds]
     _require_all_classes(dataset, folds)
     return folds
+
+
+def read_split(file: str | Path) -> dict[str, list[str]]:
+    """The ids of each part: from a CSV with the columns `id` and `split`, or JSON, `{"train": [ids], ...}`.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or not of this form.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such split file. Expected a CSV with the columns id and split, or JSON.")
+    try:
+        if file.suffix.lower() == ".json":
+            parts = json.loads(file.read_text(encoding="utf-8"))
+            pairs = [(part, str(name)) for part, names in parts.items() for name in names]
+        else:
+            with open(file, encoding="utf-8-sig", newline="") as lines:
+                pairs = [(row["split"], row["id"]) for row in csv.DictReader(lines)]
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{file}: not readable as a split ({error!r}). Expected a CSV with the columns id and split, or JSON such "
+            'as {"train": ["ravdess/03-01-..."], "test": [...]}.'
+        ) from error
+    if wrong := sorted({str(part) for part, _ in pairs} - set(SPLITS)):
+        raise ValueError(f"{file}: found the part '{wrong[0]}', expected {', '.join(SPLITS)}: rename it.")
+    return {part: [name for where, name in pairs if where == part] for part in SPLITS}
 
 
 def checked(dataset: Dataset, fold: Fold, allow_leak: bool = False) -> Fold:
     """The same fold with the leaks found in it.
 
     Raises:
-        ValueError: two parts share a speaker or an utterance, and `allow_leak` is not given.
+        ValueError: two parts share a speaker, or the checkpoint is chosen on test rows, and `allow_leak` is not given;
+            or a row that is trained on is in another part.
     """
     speakers = dataset["speaker"][:]
     parts = {"train": fold.train, "validation": fold.validation, "test": fold.test}
     leaks = []
     for one, other in (("train", "test"), ("validation", "test"), ("train", "validation")):
         if rows := set(parts[one].tolist()) & set(parts[other].tolist()):
+            if allow_leak and one == "validation":
+                leaks.append(CHOSEN_ON_TEST)
+                continue
             raise ValueError(f"Fold {fold.name}: {len(rows)} utterances stand in both {one} and {other}: split them.")
         shared = {speakers[i] for i in parts[one]} & {speakers[i] for i in parts[other]}
         if not shared:
@@ -192,7 +323,7 @@ def checked(dataset: Dataset, fold: Fold, allow_leak: bool = False) -> Fold:
                 "speaker-independent protocol, or add --allow_leak to have the result stamped as leaked."
             )
         leaks.append(f"speaker_overlap_{one}_{other}")
-    return Fold(fold.name, fold.train, fold.validation, fold.test, fold.fingerprint, tuple(leaks))
+    return replace(fold, leaks=tuple(leaks))
 
 
 def fingerprint(parts: dict[str, list[str]]) -> str:
@@ -208,7 +339,8 @@ def describe(dataset: Dataset, fold: Fold) -> str:
     """Who is where, in a few lines."""
     speakers, labels = dataset["speaker"][:], dataset["label"][:]
     names = dataset.features["label"].names
-    lines = [f"fold {fold.name}  split {fold.fingerprint}" + ("  LEAKED" if fold.leaks else "")]
+    held_out = f"  {fold.held_out}" if fold.held_out else ""
+    lines = [f"fold {fold.name}  split {fold.fingerprint}{held_out}" + ("  LEAKED" if fold.leaks else "")]
     for part in ("train", "validation", "test"):
         rows = getattr(fold, part)
         if len(rows) == 0:
@@ -218,31 +350,70 @@ def describe(dataset: Dataset, fold: Fold) -> str:
         spoken = f"{len(who)} speakers" + (f" ({' '.join(who)})" if len(who) <= 24 else "")
         lines.append(f"  {part:<10} {len(rows):>6} clips, {spoken}")
         lines.append(f"  {'':<10} " + "  ".join(f"{name} {counts[name]}" for name in names))
+    if apart := dataset.num_rows - sum(len(rows) for rows in (fold.train, fold.validation, fold.test)):
+        lines.append(f"  {'apart':<10} {apart:>6} clips, in no part: they share what is held out")
     return "\n".join(lines)
 
 
-def _fold(rows: Rows, name: str, test: np.ndarray, fraction: float, seed: int, by_clip: bool) -> Fold:
-    rest = np.setdiff1d(np.arange(len(rows.id)), test)
-    inner = Rows(*(getattr(rows, field)[rest] for field in rows.__dataclass_fields__))
-    splits = max(2, round(1 / fraction))
-    if by_clip:
-        validation = rest[random(inner, splits, seed)[0]]
+def _check_arguments(dataset: Dataset, protocol: str, fraction: float, allow_leak: bool, split_file) -> None:
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"Unknown protocol '{protocol}': expected one of {', '.join(PROTOCOLS)}.")
+    if not 0 < fraction <= 0.5:
+        raise ValueError(
+            f"validation_fraction {fraction}: expected a share above 0 and at most 0.5 of the training "
+            "speakers: give --validation_fraction such as 0.2."
+        )
+    if (classes := len(dataset.features["label"].names)) < 2:
+        raise ValueError(f"Found {classes} label in the data, expected at least 2 to tell apart: add clips of others.")
+    if protocol == "random" and not allow_leak:
+        raise ValueError(
+            "Protocol 'random' puts clips of one speaker into training and test. Expected a speaker-independent "
+            "protocol such as speaker_folds; to measure the leak itself, add --allow_leak (the result is stamped)."
+        )
+    if split_file and protocol != "fixed":
+        raise ValueError(f"--split_file is read by --protocol fixed, found --protocol {protocol}: name that one.")
+
+
+def _require_speakers(rows: Rows, protocol: str, allow_leak: bool) -> None:
+    unknown = int((rows.speaker == "").sum())
+    if unknown and not (protocol in ("random", "fixed") and allow_leak):
+        raise ValueError(
+            f"{unknown} of {len(rows.id)} utterances have no speaker, so no split can be speaker-independent. Fill in "
+            "the speaker column; or use --protocol random --allow_leak and have the result stamped as leaked."
+        )
+
+
+def _fold(rows: Rows, name: str, plan: Plan, fraction: float, seed: int, by_clip: bool) -> Fold:
+    rest = np.setdiff1d(np.arange(len(rows.id)), plan.test) if plan.train is None else plan.train
+    if plan.validation is not None:
+        train, validation = rest, plan.validation
     else:
-        if (left := len(set(inner.speaker))) < 2:
-            raise ValueError(
-                f"Fold {name}: {left} speaker is left beside the test speakers, expected at least 2 (one trains, one "
-                "chooses the checkpoint). Use fewer test speakers, or a corpus with more speakers."
-            )
-        validation = rest[_grouped(inner, min(splits, left), seed)[0]]
-    parts = {"train": np.setdiff1d(rest, validation), "validation": validation, "test": test}
+        validation = rest[_validation(rows.at(rest), name, fraction, seed, by_clip)]
+        train = np.setdiff1d(rest, validation)
+    parts = {"train": train, "validation": validation, "test": plan.test}
     return Fold(
         name=name,
         fingerprint=fingerprint({part: rows.id[indices].tolist() for part, indices in parts.items()}),
+        held_out=plan.held_out,
         **{part: np.sort(rows.position[indices]) for part, indices in parts.items()},
     )
 
 
-def _grouped(rows: Rows, n_folds: int, seed: int) -> list[np.ndarray]:
+def _validation(rows: Rows, name: str, fraction: float, seed: int, by_clip: bool) -> np.ndarray:
+    """Rows that choose the checkpoint, out of those that are not tested."""
+    splits = max(2, round(1 / fraction))
+    if by_clip:
+        return random(rows, splits, seed)[0].test
+    if (left := len(set(rows.speaker))) < 2:
+        raise ValueError(
+            f"Fold {name}: {left} speaker is left beside the test speakers, expected at least 2 (one trains, one "
+            "chooses the checkpoint). Use fewer test speakers, or a corpus with more speakers."
+        )
+    return _grouped(rows, rows.speaker, min(splits, left), seed)[0]
+
+
+def _grouped(rows: Rows, groups: np.ndarray, n_folds: int, seed: int) -> list[np.ndarray]:
+    """Test rows of folds of whole groups, balanced by label and sex."""
     labels_and_sexes = np.array([f"{label} {sex}" for label, sex in zip(rows.label, rows.sex, strict=True)])
     # The finest balance that scikit-learn takes: it refuses strata that all have fewer clips than there are folds.
     choices = (labels_and_sexes, rows.label, np.full(len(rows.id), "any"))
@@ -251,24 +422,67 @@ def _grouped(rows: Rows, n_folds: int, seed: int) -> list[np.ndarray]:
     with warnings.catch_warnings():
         # It warns of strata with fewer clips than folds; what that may lead to is checked by _require_all_classes.
         warnings.simplefilter("ignore", UserWarning)
-        return [test for _, test in splitter.split(rows.id, strata, groups=rows.speaker)]
+        return [test for _, test in splitter.split(rows.id, strata, groups=groups)]
 
 
-def _listed_actors(rows: Rows, lists: tuple, protocol: str) -> list[np.ndarray]:
+def _leave_one_out(groups: np.ndarray) -> list[Plan]:
+    return [Plan(np.flatnonzero(groups == group), f"{group} held out") for group in sorted(set(groups))]
+
+
+def _crossed(rows: Rows, texts: np.ndarray, what: str, n_folds: int, n_text_folds: int, seed: int) -> list[Plan]:
+    """Every part of the speakers with every part of the texts: tested together, and neither is trained on.
+
+    The speakers' parts are the sessions where all rows have one, `n_folds` speaker folds elsewhere. Rows that share
+    only the speakers, or only the texts, of a test are in no part of that fold.
+    """
+    distinct = sorted(set(texts))
+    if not 2 <= n_text_folds <= len(distinct):
+        raise ValueError(
+            f"n_text_folds {n_text_folds}: expected 2 to {len(distinct)}, the number of {what} in this data set, so "
+            "that some are tested and others trained on: change --n_text_folds."
+        )
+    by_session = (rows.session != "").all() and len(set(rows.session)) > 1
+    spoken = leave_one_session_out(rows) if by_session else speaker_folds(rows, n_folds, seed)
+    plans = []
+    for dealt in _grouped(rows, texts, n_text_folds, seed):
+        of_texts = np.isin(texts, texts[dealt])
+        for plan in spoken:
+            of_speakers = np.zeros(len(texts), dtype=bool)
+            of_speakers[plan.test] = True
+            tested = np.flatnonzero(of_texts & of_speakers)
+            shared = np.isin(texts, texts[tested])
+            names = sorted({text.split("/", 1)[-1] for text in texts[tested]})
+            listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+            held_out = f"{plan.held_out or 'speakers held out'}, with the {what} {listed}"
+            plans.append(Plan(tested, held_out, np.flatnonzero(~shared & ~of_speakers)))
+    return plans
+
+
+def _require(rows: Rows, protocol: str, column: str, what: str, some: bool = False) -> None:
+    """Refuse a protocol where the data set does not know what it splits by."""
+    known = getattr(rows, column) != ""
+    if not (known.any() if some else known.all()):
+        raise ValueError(
+            f"Protocol '{protocol}' splits by {column}, and {int((~known).sum())} of {len(known)} utterances have "
+            f"none. Expected {what}: fill in the column, or use speaker_folds."
+        )
+
+
+def _listed_actors(rows: Rows, protocol: str) -> list[Plan]:
     if not all(speaker.startswith("ravdess/") for speaker in rows.speaker):
         raise ValueError(
             f"Protocol '{protocol}' is a list of RAVDESS actors and this data set holds other speakers. Expected "
             "--corpus ravdess; for other corpora use speaker_folds or leave_one_speaker_out."
         )
     actors = np.array([int(speaker.split("/")[1]) for speaker in rows.speaker])
-    return [np.flatnonzero(np.isin(actors, test)) for test in lists]
+    return [Plan(np.flatnonzero(np.isin(actors, test))) for test in PUBLISHED[protocol]]
 
 
-def _chosen(tests: dict[str, np.ndarray], which: str) -> dict[str, np.ndarray]:
-    if which != "all" and which not in tests:
-        raise ValueError(f"No fold '{which}': expected a number from 1 to {len(tests)}, 'all' or '{FINAL}'.")
-    chosen = tests if which == "all" else {which: tests[which]}
-    if empty := [name for name, test in chosen.items() if len(test) == 0]:
+def _chosen(plans: dict[str, Plan], which: str) -> dict[str, Plan]:
+    if which != "all" and which not in plans:
+        raise ValueError(f"No fold '{which}': expected a number from 1 to {len(plans)}, 'all' or '{FINAL}'.")
+    chosen = plans if which == "all" else {which: plans[which]}
+    if empty := [name for name, plan in chosen.items() if len(plan.test) == 0]:
         raise ValueError(
             f"Fold {', '.join(empty)}: none of its test speakers is in this data set. "
             "Run the others one by one with --fold N."

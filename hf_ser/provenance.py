@@ -23,7 +23,7 @@ def seen(dataset: Dataset, rows) -> dict[str, list[str]]:
     part = dataset.select_columns(["id", "pcm_sha256", "speaker"]).select(rows)
     return {
         "ids": sorted(hashed(name) for name in part["id"][:]),
-        "pcm": sorted(sha[:16] for sha in part["pcm_sha256"][:]),
+        "pcm": sorted(sha[:16] for sha in part["pcm_sha256"][:] if sha),
         "speakers": sorted({hashed(speaker) for speaker in part["speaker"][:] if speaker}),
     }
 

@@ -1,18 +1,26 @@
 """The field's figures from class probabilities: UAR first, and always over the task's classes.
 
 `score` is the one place where they are computed; `hf_ser.metrics.SerMetric` is the same behind the `evaluate`
-interface, apart from here because importing `evaluate` takes longer than scoring any run.
+interface, apart from here because importing `evaluate` takes longer than scoring any run. `soft_scores` is against the
+votes of several raters instead of one label.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import entropy, spearmanr
 from sklearn.metrics import confusion_matrix, f1_score, matthews_corrcoef, roc_auc_score
+
+from hf_ser.targets import most_voted
 
 SUM_TOLERANCE = 1e-3
 """How far a row of probabilities may be from summing to 1: half-precision softmax and rounded files pass."""
 
 ECE_BINS = 15
+
+KL_FLOOR = 1e-6
+"""Least probability in the Kullback-Leibler divergence: a vote for a class that was ruled out costs at most 13.8 nats,
+and not infinitely many."""
 
 
 def score(probabilities: np.ndarray, references: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
@@ -54,6 +62,55 @@ def score(probabilities: np.ndarray, references: np.ndarray, labels: Sequence[st
         "ece": _expected_calibration_error(distribution.max(axis=1), predicted == references),
     }
     return {name: float(figure) for name, figure in figures.items()}
+
+
+def soft_scores(probabilities: np.ndarray, votes: np.ndarray) -> dict[str, float | None]:
+    """Score class probabilities against the distribution of the raters' votes, each figure a mean over utterances.
+
+    Args:
+        probabilities: Predicted distribution of each utterance.
+        votes: Share of the votes that each class got.
+
+    Shapes:
+        probabilities, votes: (utterances, classes)
+
+    Returns:
+        `kl`: Kullback-Leibler divergence of the prediction from the votes, `sum votes log(votes / prediction)`, in
+        nats, the prediction not below `KL_FLOOR`; 0 is best.
+        `cosine`: cosine between the two; 1 is best.
+        `brier`: squared distance between the two, summed over the classes; 0 is best, 2 is worst.
+        `majority_wa`: share of utterances whose predicted class got the most votes, or tied for them.
+        `entropy_correlation`: Spearman's correlation between the entropy of the prediction and that of the votes, that
+        is whether the model doubts where the raters do; None where either is the same for all utterances.
+
+    Raises:
+        ValueError: Shapes that disagree, or rows that are no distribution.
+
+    Source: Kullback and Leibler 1951, On information and sufficiency (`kl`); Brier 1950, Verification of forecasts
+    expressed in terms of probability (`brier`).
+    """
+    votes = np.asarray(votes)
+    width = votes.shape[-1] if votes.ndim else 0
+    probabilities = _probability_table(probabilities, width)
+    votes = _probability_table(votes, width, "votes", "shares: divide each utterance's votes by their number")
+    if len(probabilities) != len(votes):
+        raise ValueError(f"votes: found {len(votes)} rows, expected one for each of {len(probabilities)} predictions.")
+    predicted, votes = (np.clip(table, 0, None) for table in (probabilities, votes))
+    predicted, votes = (table / table.sum(axis=1, keepdims=True) for table in (predicted, votes))
+    lengths = np.linalg.norm(predicted, axis=1) * np.linalg.norm(votes, axis=1)
+    chosen = predicted.argmax(axis=1)[:, None]
+    figures = {
+        "kl": entropy(votes, predicted.clip(min=KL_FLOOR), axis=1).mean(),
+        "cosine": ((predicted * votes).sum(axis=1) / lengths).mean(),
+        "brier": ((predicted - votes) ** 2).sum(axis=1).mean(),
+        "majority_wa": np.take_along_axis(most_voted(votes), chosen, axis=1).mean(),
+    }
+    doubts = [entropy(table, axis=1).round(10) for table in (predicted, votes)]
+    vary = all(len(set(doubt)) > 1 for doubt in doubts)
+    return {
+        **{name: float(figure) for name, figure in figures.items()},
+        "entropy_correlation": float(spearmanr(*doubts).statistic) if vary else None,
+    }
 
 
 def uar_from_confusion(confusion: np.ndarray, labels: Sequence[str] | None = None) -> float | np.ndarray:
@@ -120,23 +177,25 @@ def _checked(probabilities, references, labels: Sequence[str]) -> tuple[np.ndarr
     return probabilities, references
 
 
-def _probability_table(probabilities, width: int) -> np.ndarray:
+def _probability_table(
+    probabilities, width: int, name: str = "probabilities", wanted: str = "the softmax of the model's logits"
+) -> np.ndarray:
     try:
         table = np.asarray(probabilities, dtype=np.float64)
     except ValueError:
         raise ValueError(
-            f"probabilities: found rows of different lengths, expected {width} numbers in each, one for each label. "
+            f"{name}: found rows of different lengths, expected {width} numbers in each, one for each label. "
             "Score the runs of different label sets apart."
         ) from None
     if table.ndim != 2 or table.shape[1] != width or not len(table):
         raise ValueError(
-            f"probabilities: found shape {table.shape}, expected (utterances, {width}) with one utterance or more and "
+            f"{name}: found shape {table.shape}, expected (utterances, {width}) with one utterance or more and "
             f"one column for each of the {width} labels. Check that the model and the labels belong to the same task."
         )
     unsound = np.flatnonzero(~np.isfinite(table).all(axis=1))
     if unsound.size:
         raise ValueError(
-            f"probabilities: found {table[unsound[0]].tolist()} in row {unsound[0]}, expected finite numbers. Look for "
+            f"{name}: found {table[unsound[0]].tolist()} in row {unsound[0]}, expected finite numbers. Look for "
             "a diverged training run, or for overflow in half precision."
         )
     off = np.abs(table.sum(axis=1) - 1) > SUM_TOLERANCE
@@ -144,7 +203,7 @@ def _probability_table(probabilities, width: int) -> np.ndarray:
     if off.any():
         row = np.flatnonzero(off)[0]
         raise ValueError(
-            f"probabilities: found {table[row].tolist()} (sum {table[row].sum():.4g}) in row {row}, expected numbers "
-            f"from 0 to 1 with the sum 1 (tolerance {SUM_TOLERANCE}). Pass the softmax of the model's logits."
+            f"{name}: found {table[row].tolist()} (sum {table[row].sum():.4g}) in row {row}, expected numbers "
+            f"from 0 to 1 with the sum 1 (tolerance {SUM_TOLERANCE}). Pass {wanted}."
         )
     return table

@@ -1,6 +1,10 @@
-"""What all tests share: no hub, no cache of the user's, and small data sets made in memory."""
+"""What all tests share: no hub, no cache of the user's, small data sets in memory and on disk, and the scripts."""
 
+import csv
+import importlib.util
 import os
+import sys
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
 
@@ -8,6 +12,10 @@ import pytest
 from datasets import Dataset, Features
 
 from hf_ser.columns import features
+from hf_ser.corpora import synthetic
+from hf_ser.dataset import prepare
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,14 +29,69 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def dataset_of():
-    """A function from rows of (id, label, speaker, sex) to a data set in memory, labels in alphabetical order."""
+    """A function from rows of (id, label, speaker, sex) to a data set in memory, labels in alphabetical order.
 
-    def build(rows: list[tuple]) -> Dataset:
+    More columns are given by name, as functions of an id or as lists.
+    """
+
+    def build(rows: list[tuple], **more) -> Dataset:
         labels = tuple(sorted({row[1] for row in rows}))
         typed = features(labels)
-        names = ("id", "label", "speaker", "sex")
-        columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+        columns = dict(zip(("id", "label", "speaker", "sex"), map(list, zip(*rows, strict=True)), strict=True))
+        columns |= {name: list(map(one, columns["id"])) if callable(one) else one for name, one in more.items()}
         columns["label"] = [labels.index(label) for label in columns["label"]]
-        return Dataset.from_dict(columns, features=Features({name: typed[name] for name in names}))
+        return Dataset.from_dict(columns, features=Features({name: typed[name] for name in columns}))
 
     return build
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory) -> Path:
+    """A corpus small enough to train on in seconds: a CSV of 6 speakers with 8 clips each, two a label."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = []
+    for speaker in range(1, 7):
+        taken = dict.fromkeys(synthetic.LABELS, 0)
+        for clip in range(1, 41):
+            utterance = synthetic.utterance(speaker, clip)
+            if taken[utterance.label] == 2:
+                continue
+            taken[utterance.label] += 1
+            name = f"{speaker}_{clip}.wav"
+            (folder / name).write_bytes(utterance.audio)
+            rows.append(
+                {
+                    "path": name,
+                    "label": utterance.label,
+                    "speaker": f"s{speaker}",
+                    "sex": utterance.sex,
+                    "transcript": utterance.transcript,
+                }
+            )
+    with open(folder / "clips.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder / "clips.csv"
+
+
+@pytest.fixture(scope="session")
+def prepared(table, tmp_path_factory) -> Path:
+    """The same as a prepared data set folder."""
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    prepare("table", table, folder)
+    return folder
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Call a script's `main` in this process with the given arguments."""
+
+    def call(name: str, *arguments) -> None:
+        spec = importlib.util.spec_from_file_location(f"script_{name}", SCRIPTS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        module.main()
+
+    return call

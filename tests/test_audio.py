@@ -8,7 +8,7 @@ import pytest
 import soundfile as sf
 import torch
 
-from hf_ser.audio import encode_flac, on_grid, pcm_sha256, read_clip, rms_dbfs
+from hf_ser.audio import encode_flac, leading_zeros_seconds, on_grid, pcm_sha256, read_clip, rms_dbfs
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.models import decoding
 from hf_ser.models.decoding import decode_audio
@@ -221,6 +221,7 @@ def test_read_clip_notes_what_the_file_was(tmp_path):
         assert clip.channels_equal
         assert clip.duration_seconds == 0.5
         assert len(clip.samples) == SAMPLING_RATE / 2
+        assert clip.source_bytes == file.stat().st_size == 44 + 3 * 24_000
 
 
 def test_read_clip_tells_equal_channels_from_different_ones():
@@ -237,6 +238,117 @@ def test_read_clip_keeps_an_overdriven_clip_within_full_scale():
     clip = read_clip(encoded(tone(48_000, amplitude=2.0), 48_000, subtype="FLOAT"))
     assert clip.samples.max() == 1 - 2**-23
     assert clip.samples.min() == -1
+
+
+PARTS = [(0, 0.5), (0.25, 0.75), (1.2345, None), (None, 0.3), (0.5, 99.0), (0.1 + 0.2, 0.9)]
+PART_KINDS = {
+    "wav": ("WAV", "PCM_16"),
+    "flac": ("FLAC", "PCM_16"),
+    "ogg": ("OGG", "VORBIS"),
+    "gsm": ("WAV", "GSM610"),
+}
+"""The last cannot be sought in: a part of it is read from the beginning on."""
+
+
+@pytest.mark.parametrize("kind", PART_KINDS)
+@pytest.mark.parametrize(("start", "end"), PARTS)
+def test_a_part_is_exactly_the_cut_of_the_whole(tmp_path, kind, start, end):
+    content = encoded(noise(2 * SAMPLING_RATE), SAMPLING_RATE, *PART_KINDS[kind])
+    whole = read_clip(content).samples
+    expected = whole[round((start or 0) * SAMPLING_RATE) : None if end is None else round(end * SAMPLING_RATE)]
+    (tmp_path / "long").write_bytes(content)
+    for source in (content, tmp_path / "long"):
+        np.testing.assert_array_equal(read_clip(source, start, end).samples, expected)
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+@pytest.mark.parametrize(("start", "end"), PARTS)
+def test_a_part_of_any_rate_is_as_long_as_was_asked(rate, start, end):
+    clip = read_clip(encoded(noise(2 * rate), rate), start, end)
+    seconds = min(2.0, end or 2.0) - (start or 0.0)
+    assert clip.duration_seconds == pytest.approx(seconds, abs=1 / SAMPLING_RATE)
+    assert clip.source_rate == rate
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000])
+def test_a_part_of_another_rate_is_the_cut_of_the_whole_but_for_its_edges(rate):
+    content = encoded(np.stack([noise(2 * rate), noise(2 * rate, seed=1)], axis=1), rate)
+    whole, part = read_clip(content).samples[8_000:24_000], read_clip(content, 0.5, 1.5).samples
+    edge = 70  # samples of 16 kHz that the filter of 64 zero crossings reaches
+    assert len(part) == len(whole)
+    np.testing.assert_allclose(part[edge:-edge], whole[edge:-edge], atol=2**-22)
+    assert np.abs(part - whole)[[*range(edge), *range(-edge, 0)]].max() > 2**-22
+
+
+def test_only_the_part_is_read(monkeypatch):
+    asked = []
+
+    class Recording(sf.SoundFile):
+        def read(self, frames=-1, *args, **options):
+            asked.append(frames)
+            return super().read(frames, *args, **options)
+
+    content = encoded(np.zeros((60 * 8_000, 2)), 8_000, "FLAC")
+    monkeypatch.setattr(decoding.sf, "SoundFile", Recording)
+    assert len(read_clip(content, 30.0, 30.5).samples) == SAMPLING_RATE / 2
+    assert asked == [4_000]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "found"),
+    [
+        (2.0, 3.0, "2 to 3"),
+        (2.5, None, "2.5 to inf"),
+        (-0.5, 1.0, "-0.5 to 1"),
+        (1.0, 1.0, "1 to 1"),
+        (1.5, 1.0, "1.5 to 1"),
+        (None, 0.0, "0 to 0"),
+        (float("nan"), None, "nan to inf"),
+        (0.0, float("nan"), "0 to nan"),
+        (float("inf"), None, "inf to inf"),
+    ],
+)
+def test_a_part_that_is_not_in_the_file(tmp_path, start, end, found):
+    file = tmp_path / "long.wav"
+    file.write_bytes(encoded(noise(2 * 8_000), 8_000))
+    with pytest.raises(ValueError) as error:
+        read_clip(file, start, end)
+    assert str(error.value) == (
+        f"{file}: a part from {found} s was asked for, of a file of 2 s. Expected a start in the file and before the "
+        "end: mend the start and end that were given."
+    )
+
+
+def test_channels_are_compared_within_the_part():
+    left, right = noise(2 * SAMPLING_RATE), noise(2 * SAMPLING_RATE)
+    right[100] += 1
+    content = encoded(np.stack([left, right], axis=1), SAMPLING_RATE)
+    assert [read_clip(content, start, 1.5).channels_equal for start in (None, 0.5)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"), [((), True), ((0.5,), True), ((0.0, 1.5), True), ((0.0, 1.0), False), ((0.5, 0.8), False)]
+)
+def test_a_file_cut_off_is_no_matter_to_a_part_that_is_there(part, expected):
+    content = encoded(noise(2 * SAMPLING_RATE), SAMPLING_RATE)
+    assert read_clip(content[: 44 + 2 * SAMPLING_RATE], *part).truncated == expected
+    assert not read_clip(content, *part).truncated
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ([0, 0, 0, 0.5, 0, 0], 3),
+        ([0.5, 0, 0], 0),
+        ([0, 2**-23, 0], 1),
+        ([0, -0.0, -0.5], 2),
+        ([0, 0, np.nan], 2),
+        ([0] * 400, 400),
+        ([], 0),
+    ],
+)
+def test_exact_zeros_at_the_beginning(samples, expected):
+    assert leading_zeros_seconds(np.array(samples, dtype=np.float32)) == expected / SAMPLING_RATE
 
 
 def test_on_grid_rounds_to_24_bits_and_hides_nothing():

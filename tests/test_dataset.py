@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from corpora_trees import emodb, meld, savee
 from datasets import Dataset
 
 import hf_ser.dataset
-from hf_ser.audio import pcm_sha256, read_clip
+from hf_ser.audio import pcm_sha256, read_clip, rms_dbfs
 from hf_ser.columns import SAMPLING_RATE, Listing, Utterance, features
 from hf_ser.corpora import CORPORA
-from hf_ser.dataset import list_corpus, load_or_prepare, load_prepared, prepare, read_row
+from hf_ser.dataset import list_corpora, load_or_prepare, load_prepared, prepare, read_row
 
 ROOT = Path(__file__).parents[1]
 LABELS = ("angry", "sad")
@@ -214,8 +215,9 @@ def test_all_columns_of_a_row(tmp_path):
     first = ("a.wav", "sad", "01", "F", "2", "k", "ja, ja", "whisper@1", votes)
     write_table(tmp_path, [first, ("b.wav", "angry", "", "", "", "", "", "", "")], columns)
     dataset, _ = prepare("table", tmp_path / "clips.csv", tmp_path / "data")
-    row = dataset[0]
+    row = {name: value for name, value in dataset[0].items() if value is not None}
     assert len(row.pop("audio")["bytes"]) > 1000
+    assert len(row.pop("fingerprint")) > 0
     assert row == {
         "id": "table/a.wav",
         "label": 1,
@@ -228,6 +230,10 @@ def test_all_columns_of_a_row(tmp_path):
         "transcript_source": "whisper@1",
         "duration_seconds": pytest.approx(0.2),
         "corpus": "table",
+        "level_dbfs": pytest.approx(rms_dbfs(sound(1) / 2**15), abs=1e-3),
+        "leading_zeros_seconds": 0.0,
+        "source_format": "16000 Hz, 1 channel(s), PCM_16",
+        "source_bytes": (tmp_path / "a.wav").stat().st_size,
         "pcm_sha256": hashlib.sha256((sound(1).astype("<i4") * 256).tobytes()).hexdigest(),
     }
 
@@ -287,10 +293,10 @@ def test_existing_output_is_refused_and_left_alone(tmp_path):
 
 
 def test_unknown_corpus_and_missing_folder():
-    with pytest.raises(ValueError, match="Unknown corpus 'emodb': expected one of ravdess, synthetic, table"):
-        list_corpus("emodb", "/data")
+    with pytest.raises(ValueError, match="Unknown corpus 'emo': expected one of ravdess, iemocap, emodb, crema_d"):
+        list_corpora("emo", "/data")
     with pytest.raises(ValueError, match="Corpus 'ravdess' is read from disk: say where it lies with --data_dir"):
-        list_corpus("ravdess", None)
+        list_corpora("ravdess", None)
 
 
 @pytest.fixture
@@ -302,12 +308,12 @@ def reads(monkeypatch):
 
     seen = Reads()
 
-    def recording(source):
+    def recording(source, *part):
         name = Path(source).name
         if name == seen.fatal:
             raise KeyboardInterrupt
         seen.append(name)
-        return read_clip(source)
+        return read_clip(source, *part)
 
     monkeypatch.setattr(hf_ser.dataset, "read_clip", recording)
     monkeypatch.setattr(hf_ser.dataset, "SHARD_ROWS", 4)
@@ -474,3 +480,76 @@ def test_the_script_refuses_in_one_line(script_runs):
     (line,) = complaints.splitlines()
     assert line.startswith(f"error: {folder / 'nothing.csv'}: no such table. Expected a .csv")
     assert not (folder / "bad").exists()
+
+
+def test_parts_of_a_longer_file_are_clips_of_their_own(tmp_path):
+    write(tmp_path / "long.wav", sound(1, 32_000))
+    rows = [("long.wav", "sad", "s1", "0.25", "0.75"), ("long.wav", "angry", "s2", "1", "2")]
+    write_table(tmp_path, rows, "path label speaker start end")
+    dataset, _ = prepare("table", tmp_path / "clips.csv", tmp_path / "data")
+    assert dataset["duration_seconds"][:] == [0.5, 1.0]
+    expected = sound(1, 32_000)[4_000:12_000] / np.float32(2**15)
+    np.testing.assert_array_equal(read_clip(dataset[0]["audio"]["bytes"]).samples, expected)
+
+
+def test_rows_of_words_only(tmp_path):
+    silent = Utterance("toy/words", None, "sad", "toy", speaker="toy/a", transcript="oh", transcript_source="reference")
+    row, findings = read_row(silent, LABELS)
+    assert findings == []
+    assert {name for name, value in row.items() if value is None} >= {"audio", "duration_seconds", "pcm_sha256"}
+    assert (row["id"], row["transcript"]) == ("toy/words", "oh")
+    folder = meld.build(tmp_path / "meld")
+    dataset, report = prepare("meld", folder, tmp_path / "data")
+    assert None in dataset["audio"][:]
+    assert report["source_formats"]["words only"] == dataset["audio"][:].count(None)
+
+
+def test_sound_that_is_read_when_it_is_needed():
+    file = BytesIO()
+    sf.write(file, sound(1), SAMPLING_RATE, format="WAV")
+    row, findings = read_row(Utterance("toy/a", file.getvalue, "sad", "toy"), LABELS)
+    assert findings == []
+    assert row["source_bytes"] == len(file.getvalue())
+    assert row["pcm_sha256"] == pcm_sha256(sound(1) / np.float32(2**15))
+
+
+def test_several_corpora_as_one(tmp_path):
+    folders = {name: str(tree.build(tmp_path / name)) for name, tree in {"emodb": emodb, "savee": savee}.items()}
+    dataset, report = prepare("emodb,savee", ",".join(folders.values()), tmp_path / "data")
+    assert set(dataset["corpus"][:]) == {"emodb", "savee"}
+    assert {who.split("/")[0] for who in dataset["speaker"][:]} == {"emodb", "savee"}
+    assert report["corpus"] == "emodb,savee"
+    mapped, report = prepare("emodb,savee", ",".join(folders.values()), tmp_path / "four", "four_class")
+    assert set(mapped.features["label"].names) <= {"neutral", "happy", "sad", "angry"}
+    assert mapped.num_rows + sum(report["dropped_by_label_map"].values()) == dataset.num_rows
+    assert report["dropped_by_label_map"]
+
+
+@pytest.mark.parametrize(
+    ("corpus", "data_dir", "error"),
+    [
+        ("ravdess,emodb", "A", "found 1 folders for 2 corpora, expected each corpus once and a folder for each"),
+        ("emodb,emodb", "A,B", "expected each corpus once"),
+        ("emodb,nothing", "A,B", "Unknown corpus 'nothing'"),
+    ],
+)
+def test_corpora_that_cannot_be_joined(corpus, data_dir, error):
+    with pytest.raises(ValueError, match=error):
+        list_corpora(corpus, data_dir)
+
+
+def test_options_of_a_table_are_for_tables(tmp_path):
+    with pytest.raises(ValueError, match="columns: found for corpus 'ravdess', expected with --corpus table alone"):
+        list_corpora("ravdess", tmp_path, columns="path=file")
+    with pytest.raises(ValueError, match="--columns path: expected our names and the table's, such as path=file"):
+        list_corpora("table", clips(tmp_path, 2), columns="path")
+    (tmp_path / "clips.csv").write_text((tmp_path / "clips.csv").read_text().replace("label", "feeling"))
+    assert len(list_corpora("table", tmp_path / "clips.csv", columns="label=feeling").utterances) == 2
+
+
+def test_a_data_set_of_an_earlier_version_is_refused(tmp_path):
+    dataset, _ = prepare("table", clips(tmp_path, 2), tmp_path / "data")
+    dataset.remove_columns("fingerprint").save_to_disk(tmp_path / "old")
+    (tmp_path / "old/integrity.json").write_text("{}")
+    with pytest.raises(ValueError, match="without the columns fingerprint, written by an earlier version"):
+        load_prepared(tmp_path / "old")

@@ -9,7 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
 
 from hf_ser import metrics
 from hf_ser.metrics import SerMetric
-from hf_ser.scores import score, uar_from_confusion
+from hf_ser.scores import KL_FLOOR, score, soft_scores, uar_from_confusion
 
 LABELS = ["angry", "happy", "sad"]
 FIGURES = {"uar", "wa", "macro_f1", "weighted_f1", "mcc", "roc_auc_ovr", "ece"}
@@ -91,6 +91,57 @@ def test_rows_may_miss_the_sum_by_the_tolerance():
     exact = score(probabilities, references, list("abcd"))
     rounded = score(probabilities * 1.0009, references, list("abcd"))
     assert rounded == pytest.approx(exact)
+
+
+def test_soft_figures_worked_by_hand():
+    votes = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
+    figures = soft_scores(np.array([[0.25, 0.5, 0.25], [0.5, 0.25, 0.25]]), votes)
+    # KL: 0.5 log 2 + 0.5 log 1, and 1 log 2. Brier: 1/16 + 0 + 1/16, and 1/4 + 1/16 + 1/16.
+    assert figures["kl"] == pytest.approx(0.75 * np.log(2))
+    assert figures["brier"] == pytest.approx((2 / 16 + 6 / 16) / 2)
+    first = 0.375 / np.sqrt(0.5 * 0.375)  # the lengths' squares: 1/4 + 1/4, and 1/16 + 1/4 + 1/16
+    assert figures["cosine"] == pytest.approx((first + 0.5 / np.sqrt(0.375)) / 2)
+    assert figures["majority_wa"] == 1.0, "the first row's class is one of two with the most votes"
+    assert figures["entropy_correlation"] is None, "both predictions are as unsure"
+    assert all(type(figure) is float for name, figure in figures.items() if name != "entropy_correlation")
+
+
+def test_soft_figures_at_their_ends():
+    best = soft_scores(np.array([[0.5, 0.3, 0.2], [0, 1, 0]]), np.array([[0.5, 0.3, 0.2], [0, 1, 0]]))
+    expected = {"kl": 0, "cosine": 1, "brier": 0, "majority_wa": 1, "entropy_correlation": 1}
+    assert best == pytest.approx(expected, abs=3 * KL_FLOOR)
+    worst = soft_scores(np.array([[0, 1.0]]), np.array([[1.0, 0]]))
+    assert worst["kl"] == pytest.approx(-np.log(KL_FLOOR), abs=1e-5)
+    assert (worst["cosine"], worst["brier"], worst["majority_wa"]) == (0, 2, 0)
+
+
+def test_certain_votes_give_the_accuracy_and_the_cross_entropy_of_a_label():
+    probabilities, references = random_predictions(200, 4)
+    figures = soft_scores(probabilities, certain(references, 4))
+    assert figures["majority_wa"] == score(probabilities, references, list("abcd"))["wa"]
+    assert figures["kl"] == pytest.approx(-np.log(probabilities[np.arange(200), references]).mean(), abs=1e-4)
+
+
+def test_doubt_is_ranked():
+    votes = np.array([[1.0, 0, 0], [0.8, 0.2, 0], [0.5, 0.5, 0], [0.4, 0.3, 0.3]])
+    like, unlike = soft_scores(votes**2 / (votes**2).sum(1, keepdims=True), votes), soft_scores(votes[::-1], votes)
+    assert like["entropy_correlation"] == pytest.approx(1)
+    assert unlike["entropy_correlation"] == pytest.approx(-1)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "votes", "text"),
+    [
+        ([[0.5, 0.5]], [[2, 1]], r"votes: found \[2.0, 1.0\] \(sum 3\) in row 0.*divide each utterance's votes"),
+        ([[0.5, 0.5]], [[0.5, 0.3, 0.2]], r"probabilities: found shape \(1, 2\), expected \(utterances, 3\)"),
+        ([[0.5, 0.5]] * 2, [[0.5, 0.5]], "votes: found 1 rows, expected one for each of 2 predictions"),
+        ([[0.5, 0.6]], [[0.5, 0.5]], "probabilities: found .* in row 0.*Pass the softmax"),
+        ([], [], "expected .utterances"),
+    ],
+)
+def test_soft_figures_refuse_what_is_no_distribution(probabilities, votes, text):
+    with pytest.raises(ValueError, match=text):
+        soft_scores(probabilities, votes)
 
 
 @pytest.mark.parametrize(

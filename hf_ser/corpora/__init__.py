@@ -1,5 +1,15 @@
 """The corpora that can be read: a module each, with `list_utterances(data_dir) -> Listing`, LICENCE and SOURCE."""
 
-from hf_ser.corpora import ravdess, synthetic, table
+from hf_ser.corpora import crema_d, emodb, iemocap, meld, ravdess, savee, synthetic, table, tess
 
-CORPORA = {"ravdess": ravdess, "synthetic": synthetic, "table": table}
+CORPORA = {
+    "ravdess": ravdess,
+    "iemocap": iemocap,
+    "emodb": emodb,
+    "crema_d": crema_d,
+    "tess": tess,
+    "savee": savee,
+    "meld": meld,
+    "table": table,
+    "synthetic": synthetic,
+}

@@ -1,112 +1,95 @@
-"""A user's own corpus: one CSV, JSONL or Parquet file with a row for each clip.
+"""A user's own corpus: a table with a row for each clip, a folder for each label, or a data set of `datasets`.
 
-Columns `path` (relative to the table's folder, or absolute) and `label` or `votes`; optional `id`, `speaker`, `sex`,
-`session`, `sentence`, `transcript`, `transcript_source`. `votes` is an object of counts by label (in a CSV, JSON).
+A table has the columns `path` (relative to the table's folder, or absolute) and `label` or votes: `votes`, an object of
+counts by label (in a CSV, JSON), or `votes:<label>`, a column of counts for each label. `start` and `end` are the
+seconds of a clip that is part of a file. All others are optional: `id`, and what `hf_ser.columns.TOLD` names.
 """
 
 import json
-import warnings
+import math
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
-import pandas as pd
-
-from hf_ser.columns import REFERENCE, SEXES, Finding, Listing, Utterance
+from hf_ser.columns import DIALOGUE_KINDS, NUMBERS, REFERENCE, SEXES, SPLITS, TOLD, Finding, Listing, Utterance
+from hf_ser.corpora.table_rows import VOTES, Cell, Rows, read_rows
 
 LICENCE = "the user's own"
 SOURCE = "the user's own"
 
-OPTIONAL = ("speaker", "sex", "session", "sentence", "transcript", "transcript_source")
-NOT_READ = ("start", "end")
-SEX_WORDS = {"w": "female", "woman": "female", "man": "male"}  # beside the words themselves and their beginnings
-
-
-def _read_separated(file: Path) -> pd.DataFrame:
-    with open(file, encoding="utf-8-sig") as lines:
-        header = lines.readline()
-    separator = max(",;\t", key=header.count)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header would lose its end
-        # Only an empty cell is missing: a speaker "NA" or the words "None" are what they say.
-        return pd.read_csv(
-            file,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            index_col=False,
-            skipinitialspace=True,
-            encoding="utf-8-sig",
-        )
-
-
-def _read_jsonl(file: Path) -> pd.DataFrame:
-    with open(file, encoding="utf-8-sig") as lines:
-        return pd.DataFrame([json.loads(line) for line in lines if line.strip()], dtype=object)
-
-
-READERS = {
-    ".csv": _read_separated,
-    ".tsv": _read_separated,
-    ".jsonl": _read_jsonl,
-    ".parquet": lambda file: pd.read_parquet(file, dtype_backend="numpy_nullable"),
+WORDS = {
+    "sex": (SEXES, {"w": "female", "woman": "female", "man": "male"}),
+    "split": (SPLITS, {"dev": "validation", "eval": "validation"}),
+    "dialogue_kind": (DIALOGUE_KINDS, {"improvised": "impro", "scripted": "script"}),
 }
+"""The words of a column, and other words for them; their beginnings are understood too."""
 
 
-def list_utterances(data_dir: str | Path) -> Listing:
-    """List the clips of a table.
+def list_utterances(
+    data_dir: str | Path, columns: dict[str, str] | None = None, speaker_pattern: str | None = None
+) -> Listing:
+    """List the clips of a table, of a folder or of a data set.
 
     Args:
-        data_dir: The table file itself.
+        data_dir: A .csv, .tsv, .jsonl or .parquet file; a folder with a sub-folder for each label, or a metadata.csv
+            with `file_name`; a folder of `datasets.save_to_disk`; or the Hub id of a data set, as `user/name`,
+            `user/name@revision` or `user/name:config`.
+        columns: Names of the columns where they are not ours: `{"path": "file", "votes:angry": "ang"}`.
+        speaker_pattern: Regular expression whose one group is the speaker, searched for in the path of a clip relative
+            to `data_dir`, where no column tells the speaker.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: no such file or folder.
         ValueError: not a kind of table that is read, a column is missing, or no row has a label.
     """
-    file = Path(data_dir)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such table. Expected a {', '.join(READERS)} file: name it in --data_dir.")
-    if file.suffix.lower() not in READERS:
-        raise ValueError(f"{file}: a table is one of {', '.join(READERS)}, found '{file.suffix}': convert it.")
+    pattern = _pattern(speaker_pattern)
+    return _listing(read_rows(data_dir, columns or {}), pattern)
+
+
+def _pattern(text: str | None) -> re.Pattern | None:
     try:
-        table = READERS[file.suffix.lower()](file)
-    except (ValueError, pd.errors.ParserWarning) as error:  # the errors of pandas, pyarrow, json and decoding
-        raise ValueError(f"{file}: not readable as {file.suffix} ({error}). Check the file's format.") from error
-    table.columns = [str(column).strip().lower() for column in table.columns]
-    if segments := sorted(set(NOT_READ) & set(table)):
+        pattern = re.compile(text) if text is not None else None
+    except re.error as error:
+        raise ValueError(f"--speaker_pattern '{text}': no regular expression ({error}). Mend it.") from error
+    if pattern is not None and pattern.groups != 1:
         raise ValueError(
-            f"{file}: found columns {', '.join(segments)}. Expected one file a clip, for parts of files are not read "
-            "yet: cut the files first, and leave these columns out."
+            f"--speaker_pattern '{text}': found {pattern.groups} groups. Expected one, around the speaker, such as "
+            r"'speaker(\d+)/': write others as (?:...)."
         )
-    if "path" not in table or not {"label", "votes"} & set(table):
-        raise ValueError(
-            f"{file}: found columns {', '.join(map(str, table))}. Expected `path` and `label` (or `votes`), and where "
-            "known `speaker`, `sex`, `transcript`: rename the columns."
-        )
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    return _listing(file, rows)
+    return pattern
 
 
-def _listing(file: Path, rows: list[dict]) -> Listing:
-    utterances, findings, uses = [], [], Counter()
-    for number, row in enumerate(rows, start=1):
-        votes = _votes(row.get("votes"), f"{file}, row {number}")
+def _listing(source: Rows, pattern: re.Pattern | None) -> Listing:
+    utterances, findings, uses = [], list(source.findings), Counter()
+    for number, row in enumerate(source.rows, start=1):
+        place = f"{Path(source.where).name}, row {number}"
+        votes = _votes(row, f"{source.where}, row {number}")
         label = _text(row.get("label")) or _majority(votes)
-        problem = "no path" if not _text(row["path"]) else "no label, and no majority of votes" if not label else None
-        if problem:
-            findings.append(Finding("incomplete_row", f"{file.name}, row {number}", problem, skipped=True))
+        name = _name(row["path"])
+        if problem := "no path" if not name else "no label, and no majority of votes" if not label else None:
+            findings.append(Finding("incomplete_row", place, problem, skipped=True))
             continue
-        name = unique = _text(row.get("id")) or _text(row["path"])
-        while unique in uses:
-            uses[name] += 1
-            unique = f"{name}#{uses[name]}"
-        uses[unique] += 1
-        sex = _text(row.get("sex"))
-        if sex and _sex(sex) is None:
-            findings.append(Finding("unknown_sex", f"table/{unique}", f"found '{sex}', expected female or male"))
-        utterances.append(_utterance(file, row, unique, label, votes))
+        try:
+            part = _part(row)
+        except ValueError as error:
+            findings.append(Finding("bad_segment", place, str(error), skipped=True))
+            continue
+        unique = _unique(_text(row.get("id")) or name + _suffix(part), uses)
+        known, odd = _known(row)
+        known["speaker"] = known["speaker"] or _speaker(source.folder, name, pattern)
+        findings += [Finding(kind, f"table/{unique}", detail) for kind, detail in odd]
+        utterances.append(_utterance(source.folder, row["path"], unique, label, votes, part, known))
     if not utterances:
-        raise ValueError(f"{file}: none of its {len(rows)} rows has a path and a label: fill these columns in.")
+        raise ValueError(
+            f"{source.where}: none of its {len(source.rows)} rows has a path and a label: fill these columns in."
+        )
+    findings += _speaker_findings(source.where, utterances, pattern)
+    return _with_labels(utterances, findings)
+
+
+def _with_labels(utterances: list[Utterance], findings: list[Finding]) -> Listing:
+    """Name the labels; votes for what is nobody's label are left out."""
     labels = {utterance.label for utterance in utterances}
     spellings = Counter(name.lower() for name in labels)
     findings += [
@@ -125,22 +108,89 @@ def _listing(file: Path, rows: list[dict]) -> Listing:
     return Listing(tuple(sorted(labels)), utterances, findings)
 
 
-def _among(votes: dict[str, float] | None, labels: set[str]) -> dict[str, float] | None:
-    kept = {name: count for name, count in (votes or {}).items() if name in labels}
-    return kept if sum(kept.values()) > 0 else None
+def _speaker_findings(where: str, utterances: list[Utterance], pattern: re.Pattern | None) -> list[Finding]:
+    unknown = [utterance.id for utterance in utterances if utterance.speaker is None]
+    if len(unknown) == len(utterances):
+        remedy = "add a column `speaker`, or say --speaker_pattern, for a split by speaker needs to know who speaks"
+        return [Finding("no_speakers", where, f"no clip has a speaker: {remedy}")]
+    if unknown and pattern is not None:
+        detail = f"'{pattern.pattern}' finds no speaker in {len(unknown)} paths, the first that of {unknown[0]}"
+        return [Finding("speaker_not_in_path", where, detail)]
+    return []
 
 
-def _utterance(file: Path, row: dict, name: str, label: str, votes: dict | None) -> Utterance:
-    known = {column: _text(row.get(column)) for column in OPTIONAL}
-    known["sex"] = _sex(known["sex"])
-    if known["speaker"]:
-        known["speaker"] = f"table/{known['speaker']}"
+def _utterance(folder: Path, path, name: str, label: str, votes: dict | None, part: tuple, known: dict) -> Utterance:
+    audio = path if isinstance(path, Cell) else folder / _local(folder, _text(path))
+    start, end = part
+    return Utterance(
+        id=f"table/{name}",
+        audio=audio,
+        label=label,
+        corpus="table",
+        votes=votes,
+        start_seconds=start,
+        end_seconds=end,
+        **known | {"speaker": f"table/{known['speaker']}" if known["speaker"] else None},
+    )
+
+
+def _local(folder: Path, path: str) -> Path:
+    windows = "\\" in path and not (folder / path).is_file()  # a table written on Windows
+    return Path(PureWindowsPath(path).as_posix() if windows else path)
+
+
+def _name(path) -> str | None:
+    return path.name if isinstance(path, Cell) else _text(path)
+
+
+def _speaker(folder: Path, name: str, pattern: re.Pattern | None) -> str | None:
+    if pattern is None:
+        return None
+    path = _local(folder, name)
+    found = pattern.search((path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix())
+    return found[1] if found else None
+
+
+def _unique(name: str, uses: Counter) -> str:
+    unique = name
+    while unique in uses:
+        uses[name] += 1
+        unique = f"{name}#{uses[name]}"
+    uses[unique] += 1
+    return unique
+
+
+def _known(row: dict) -> tuple[dict, list[tuple[str, str]]]:
+    """What a row tells beside path and label, and the kind and detail of each finding about it."""
+    known, odd = {column: _text(row.get(column)) for column in TOLD}, []
+    for column, (words, others) in WORDS.items():
+        given = known[column]
+        known[column] = _word(given, words, others) if given else None
+        if given and known[column] is None:
+            odd.append((f"unknown_{column}", f"found '{given}', expected {' or '.join(words)}"))
+    for column in NUMBERS:
+        try:
+            known[column] = _number(row.get(column))
+        except ValueError as error:
+            known[column] = None
+            odd.append(("bad_number", f"{column}: {error}"))
     known["transcript_source"] = (known["transcript_source"] or REFERENCE) if known["transcript"] else None
-    path = Path(_text(row["path"]))
-    if "\\" in str(path) and not (file.parent / path).is_file():  # a table written on Windows
-        path = Path(PureWindowsPath(path).as_posix())
-    audio = path if path.is_absolute() else file.parent / path
-    return Utterance(id=f"table/{name}", audio=audio, label=label, corpus="table", votes=votes, **known)
+    return known, odd
+
+
+def _part(row: dict) -> tuple[float | None, float | None]:
+    start, end = _number(row.get("start")), _number(row.get("end"))
+    if (start or 0.0) < 0 or (end is not None and end <= (start or 0.0)):
+        raise ValueError(f"found seconds {start} to {end}, expected a start from 0 on and an end after it")
+    return start, end
+
+
+def _suffix(part: tuple[float | None, float | None]) -> str:
+    """`@1.5-3` of a clip that is part of a file, to the millisecond."""
+    start, end = part
+    if start is None and end is None:
+        return ""
+    return f"@{round(start or 0.0, 3):.10g}-{'' if end is None else f'{round(end, 3):.10g}'}"
 
 
 def _text(value) -> str | None:
@@ -149,14 +199,29 @@ def _text(value) -> str | None:
     return str(value).strip() or None if value is not None else None
 
 
-def _sex(value: str | None) -> str | None:
-    given = (value or "").lower()
-    return SEX_WORDS.get(given) or next((sex for sex in SEXES if given and sex.startswith(given)), None)
-
-
-def _votes(value, where: str) -> dict[str, float] | None:
-    if value is None or value == "":
+def _number(value) -> float | None:
+    text = _text(value)
+    if text is None:
         return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"found '{text}', expected a number")
+    return number
+
+
+def _word(given: str, words: tuple[str, ...], others: dict[str, str]) -> str | None:
+    begun = [word for word in words if word.startswith(given.lower())]
+    return others.get(given.lower()) or (begun[0] if len(begun) == 1 else None)
+
+
+def _votes(row: dict, where: str) -> dict[str, float] | None:
+    spread = {name.removeprefix(VOTES): count for name, count in row.items() if name.startswith(VOTES)}
+    value = row.get("votes")
+    if value is None or value == "":
+        value = {name: count for name, count in spread.items() if _text(count)}
     try:
         votes = json.loads(value) if isinstance(value, str) else dict(value)
         votes = {str(name): float(count) for name, count in votes.items() if count is not None}
@@ -172,3 +237,8 @@ def _votes(value, where: str) -> dict[str, float] | None:
 def _majority(votes: dict[str, float] | None) -> str | None:
     first, *rest = sorted((votes or {}).items(), key=lambda vote: -vote[1]) or [(None, 0)]
     return None if rest and rest[0][1] == first[1] else first[0]
+
+
+def _among(votes: dict[str, float] | None, labels: set[str]) -> dict[str, float] | None:
+    kept = {name: count for name, count in (votes or {}).items() if name in labels}
+    return kept if sum(kept.values()) > 0 else None

@@ -23,12 +23,17 @@ FIELDS = (
     "fold",
     "split_fingerprint",
     "leaks",
+    "transcript_source",
     "reference",
+    "votes",
     "probabilities",
 )
 """Keys of a row, in the order in which they are written."""
 
-_OPTIONAL = ("speaker", "sex")
+_ADDED = ("transcript_source", "votes")
+"""Keys that files of the first version lack: read as null."""
+
+_OPTIONAL = ("speaker", "sex", "transcript_source")
 _TEXTS = ("id", "corpus", "protocol", "fold", "split_fingerprint", "reference")
 
 
@@ -38,8 +43,9 @@ def write_predictions(path: str | Path, rows: Sequence[dict]) -> None:
     Args:
         path: File to write.
         rows: One dict an utterance with the keys `FIELDS`: `speaker` and `sex` may be None, `fold` is a string,
-            `leaks` a list of names (empty when there are none), `reference` a label name and `probabilities`
-            `{label: probability}` in the order of the class indices.
+            `leaks` a list of names (empty when there are none), `transcript_source` where its words came from (None
+            without words), `reference` a label name, `probabilities` `{label: probability}` in the order of the class
+            indices, and `votes` the raters' `{label: share}` in the same order, or None.
 
     Raises:
         ValueError: As `check_predictions`; nothing is written.
@@ -47,8 +53,9 @@ def write_predictions(path: str | Path, rows: Sequence[dict]) -> None:
     check_predictions(rows, str(path))
     with atomic_write(path) as file:
         for row in rows:
-            probabilities = {label: float(probability) for label, probability in row["probabilities"].items()}
-            line = {field: row[field] for field in FIELDS} | {"probabilities": probabilities}
+            line = {field: row[field] for field in FIELDS}
+            for key in ("votes", "probabilities"):
+                line[key] = line[key] and {label: float(share) for label, share in line[key].items()}
             file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -56,7 +63,7 @@ def read_predictions(path: str | Path) -> list[dict]:
     """Read and check a `predictions.jsonl`.
 
     Returns:
-        The rows in the order of the file.
+        The rows in the order of the file; keys that an earlier version did not write are None.
 
     Raises:
         FileNotFoundError: No such file.
@@ -72,12 +79,13 @@ def read_predictions(path: str | Path) -> list[dict]:
     with open(path, "rb") as file:  # bytes: text that is not UTF-8 then fails in json.loads, which knows the line
         for number, line in enumerate(file, start=1):
             try:
-                rows.append(json.loads(line))
+                row = json.loads(line)
             except ValueError as error:
                 raise ValueError(
                     f"{path}, line {number}: found {line[:60]!r}, expected one JSON object in UTF-8 ({error}). Write "
                     "the file again with write_predictions; a torn line means that it was copied while incomplete."
                 ) from None
+            rows.append(dict.fromkeys(_ADDED) | row if isinstance(row, dict) else row)
     check_predictions(rows, str(path))
     return rows
 
@@ -92,9 +100,10 @@ def check_predictions(rows: Sequence[dict], source: str = "predictions") -> None
         source: What the error texts call the rows, e.g. the file; row 1 is its line 1.
 
     Raises:
-        ValueError: No rows, missing or unknown keys, values of a wrong kind, probabilities that are no distribution,
-            an id that comes twice (in one fold or over folds), a reference outside the labels, labels (or their order)
-            or protocols that differ between rows, or two fingerprints within one fold.
+        ValueError: No rows, missing or unknown keys, values of a wrong kind, probabilities or votes that are no
+            distribution, votes over other labels than the probabilities, an id that comes twice (in one fold or over
+            folds), a reference outside the labels, labels (or their order) or protocols that differ between rows, or
+            two fingerprints within one fold.
     """
     if not rows:
         raise ValueError(f"{source}: found no rows, expected one for each test utterance. Run the evaluation again.")
@@ -139,23 +148,35 @@ def _check_fields(row, where: str) -> None:
 
 
 def _check_probabilities(row: dict, where: str) -> None:
-    probabilities = row["probabilities"]
+    probabilities, votes = row["probabilities"], row["votes"]
     if not isinstance(probabilities, dict) or len(probabilities) < 2:
         raise ValueError(
             f"{where}: found probabilities {probabilities!r}, expected {{label: probability}} for two labels or more. "
             "Write all labels of the task."
         )
-    values = probabilities.values()
-    numbers = all(isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) for value in values)
-    if not numbers or min(values) < -SUM_TOLERANCE or abs(sum(values) - 1) > SUM_TOLERANCE:
-        raise ValueError(
-            f"{where}: found probabilities {probabilities!r}, expected finite numbers from 0 to 1 with the sum 1 "
-            f"(tolerance {SUM_TOLERANCE}). Write the softmax of the model's logits."
-        )
+    _check_distribution("probabilities", probabilities, where, "the softmax of the model's logits")
     if row["reference"] not in probabilities:
         raise ValueError(
             f"{where}: found the reference {row['reference']!r}, expected one of {', '.join(probabilities)}. Map the "
             "corpus's labels to the task's, or leave the utterance out."
+        )
+    if votes is None:
+        return
+    if not isinstance(votes, dict) or list(votes) != list(probabilities):
+        raise ValueError(
+            f"{where}: found votes {votes!r}, expected {{label: share}} for {', '.join(probabilities)} in this order, "
+            "or null. Write a share for every label of the task, or null where there were no raters."
+        )
+    _check_distribution("votes", votes, where, "each label's votes divided by all")
+
+
+def _check_distribution(name: str, shares: dict, where: str, wanted: str) -> None:
+    values = shares.values()
+    numbers = all(isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) for value in values)
+    if not numbers or min(values) < -SUM_TOLERANCE or abs(sum(values) - 1) > SUM_TOLERANCE:
+        raise ValueError(
+            f"{where}: found {name} {shares!r}, expected finite numbers from 0 to 1 with the sum 1 "
+            f"(tolerance {SUM_TOLERANCE}). Write {wanted}."
         )
 
 

@@ -15,9 +15,9 @@ from sklearn.metrics import precision_recall_fscore_support
 from hf_ser.evaluation.predictions import check_predictions
 from hf_ser.files import atomic_write
 from hf_ser.protocols import PUBLISHED
-from hf_ser.scores import score, uar_from_confusion
+from hf_ser.scores import score, soft_scores, uar_from_confusion
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 RESAMPLES = 2_000
 SEED = 0
 FEW_SPEAKERS = 10
@@ -29,22 +29,30 @@ LINE = 100
 UNKNOWN = "unknown"
 PACKAGES = ("hf_ser", "torch", "transformers", "datasets", "scikit-learn", "numpy")
 
+NO_VOTES = "No rater votes in this corpus: soft-label figures need those of several raters, and none are invented here."
+VERDICTS = ("clean", "warnings", "leak")
 
-def make_report(rows: Sequence[dict]) -> dict:
+
+def make_report(rows: Sequence[dict], audit: dict | None = None) -> dict:
     """Compute the report of a run; all folds are pooled, and `per_fold` tells them apart.
 
     Args:
         rows: Predictions as `read_predictions` gives them, in any order.
+        audit: What the audit of the data and the run came to: `verdict`, one of `VERDICTS`, and the kinds of its
+            findings in the lists `leak` and `warning`. None where it was not run.
 
     Returns:
         Plain dicts, lists, strings and numbers, ready for JSON. `confusion_matrix` has the reference in its rows and
         the prediction in its columns, both in the order of `labels`. `uar` of a speaker, sex or fold that lacks one of
-        the task's classes is None, and so is `uar_ci95` where `uar_ci95_note` says why.
+        the task's classes is None, and so is `uar_ci95` where `uar_ci95_note` says why. `soft_labels` has the figures
+        of `soft_scores` over the `n` utterances that raters voted on, or an `n` of 0 and a `note`.
 
     Raises:
-        ValueError: As `check_predictions`, or a class of the task that no row has as its reference.
+        ValueError: As `check_predictions`, a class of the task that no row has as its reference, or an unknown verdict.
     """
     check_predictions(rows)
+    if audit is not None and audit["verdict"] not in VERDICTS:
+        raise ValueError(f"audit: found the verdict {audit['verdict']!r}, expected one of {', '.join(VERDICTS)}.")
     rows = sorted(rows, key=lambda row: row["id"])  # the report must not depend on the order of batches or folds
     labels = list(rows[0]["probabilities"])
     probabilities = np.array([list(row["probabilities"].values()) for row in rows], dtype=np.float64)
@@ -58,7 +66,7 @@ def make_report(rows: Sequence[dict]) -> dict:
     by_speaker, by_fold = confusions("speaker"), confusions("fold")
     confusion = sum(by_fold.values())
     interval, note = _interval(by_speaker)
-    conditions = _conditions(rows)
+    conditions = _conditions(rows) | {"audit": audit}
     return {
         "report_version": REPORT_VERSION,
         **conditions,
@@ -68,6 +76,7 @@ def make_report(rows: Sequence[dict]) -> dict:
         "uar_ci95": interval,
         "uar_ci95_note": note,
         **{name: figure for name, figure in figures.items() if name != "uar"},
+        "soft_labels": _soft_labels(rows, probabilities),
         "per_class": _per_class(references, predicted, labels),
         "confusion_matrix": confusion.tolist(),
         "labels": labels,
@@ -94,13 +103,22 @@ def format_report(report: dict) -> str:
         *([""] if lines else []),
         f"{report['corpus']}, protocol {report['protocol']}, {n_folds} fold{'s' if n_folds > 1 else ''}, "
         f"split {report['split_fingerprint'][:12]}",
-        f"{report['n_utterances']} utterances, {report['n_speakers']} speakers",
+        *textwrap.wrap(
+            f"{report['n_utterances']} utterances, {report['n_speakers']} speakers, "
+            f"transcripts: {', '.join(report['transcript_sources'])}",
+            LINE,
+        ),
         "",
-        f"UAR  {headline_uar(report)}",
-        *textwrap.wrap(report["uar_ci95_note"], LINE, initial_indent="     ", subsequent_indent="     "),
-        f"WA   {_percent(report['wa'])} %, macro F1 {_percent(report['macro_f1'])} %, "
-        f"weighted F1 {_percent(report['weighted_f1'])} %",
-        f"MCC  {report['mcc']:.3f}, ROC AUC {report['roc_auc_ovr']:.3f}, ECE {report['ece']:.3f}",
+        *_line("UAR", headline_uar(report)),
+        *_line("", report["uar_ci95_note"]),
+        *_line(
+            "WA",
+            f"{_percent(report['wa'])} %, macro F1 {_percent(report['macro_f1'])} %, "
+            f"weighted F1 {_percent(report['weighted_f1'])} %",
+        ),
+        *_line("MCC", f"{report['mcc']:.3f}, ROC AUC {report['roc_auc_ovr']:.3f}, ECE {report['ece']:.3f}"),
+        *_line("soft", _soft_text(report["soft_labels"])),
+        *_line("audit", _audit_text(report["audit"])),
         "",
         *_class_table(report["per_class"]),
         "",
@@ -191,7 +209,17 @@ def _conditions(rows: list[dict]) -> dict:
         "split_fingerprint": fingerprint,
         "folds": folds,
         "leaks": sorted({leak for row in rows for leak in row["leaks"]}),
+        "transcript_sources": sorted({row["transcript_source"] or "none" for row in rows}),
     }
+
+
+def _soft_labels(rows: list[dict], probabilities: np.ndarray) -> dict:
+    """Figures over the rows with votes; probabilities: (utterances, classes)."""
+    voted = [index for index, row in enumerate(rows) if row["votes"] is not None]
+    if not voted:
+        return {"n": 0, "note": NO_VOTES}
+    votes = np.array([list(rows[index]["votes"].values()) for index in voted], dtype=np.float64)
+    return {"n": len(voted), **soft_scores(probabilities[voted], votes)}
 
 
 def _per_class(references: np.ndarray, predicted: np.ndarray, labels: list[str]) -> dict[str, dict]:
@@ -204,12 +232,14 @@ def _per_class(references: np.ndarray, predicted: np.ndarray, labels: list[str])
 
 
 def _notices(conditions: dict) -> list[str]:
-    notices = []
+    audit, notices = conditions["audit"], []
     if conditions["leaks"]:
         notices.append(
             f"LEAKED RUN: {', '.join(conditions['leaks'])}. The test set was not independent of training: "
             "compare this figure with no clean one."
         )
+    if audit and audit["verdict"] == "leak":
+        notices.append(f"THE AUDIT FOUND A LEAK: {', '.join(audit['leak'])}. Compare this figure with no clean one.")
     if "synthetic" in conditions["corpus"].split("+"):
         notices.append("Synthetic corpus: this figure proves the machinery and says nothing about speech.")
     return notices
@@ -245,6 +275,29 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
+def _line(kind: str, text: str) -> list[str]:
+    return textwrap.wrap(text, LINE, initial_indent=f"{kind:<7}", subsequent_indent=" " * 7)
+
+
+def _soft_text(soft: dict) -> str:
+    if not soft["n"]:
+        return "no rater votes in this corpus"
+    doubt = soft["entropy_correlation"]
+    return (
+        f"KL {soft['kl']:.3f} nats, cosine {soft['cosine']:.3f}, Brier {soft['brier']:.3f}, "
+        f"most voted class {_percent(soft['majority_wa'])} %"
+        + ("" if doubt is None else f", entropy correlation {doubt:.2f}")
+        + f" (votes of {soft['n']} utterances)"
+    )
+
+
+def _audit_text(audit: dict | None) -> str:
+    if audit is None:
+        return "not run"
+    found = f"LEAK: {', '.join(audit['leak'])}" if audit["verdict"] == "leak" else "no leak found"
+    return found + (f"; warnings: {', '.join(audit['warning'])}" if audit["warning"] else "")
+
+
 def _class_table(per_class: dict[str, dict]) -> list[str]:
     width = max(len("class"), *(len(label) for label in per_class))
     header = f"{'class':<{width}}  precision  recall     f1  support"
@@ -260,4 +313,4 @@ def _group_lines(kind: str, groups: dict[str, dict]) -> list[str]:
         return f"WA {_percent(group['wa'])}" if group["uar"] is None else f"UAR {_percent(group['uar'])}"
 
     text = ", ".join(f"{name}: {figure(group)} (n {group['n']})" for name, group in groups.items())
-    return textwrap.wrap(text, LINE, initial_indent=f"{kind:<5}", subsequent_indent="     ")
+    return _line(kind, text)

@@ -51,17 +51,42 @@ def decode_audio(source, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:
             f"Cannot decode {type(source).__name__}: expected a path, bytes, a binary file object or a dictionary with "
             "bytes, path, or array and sampling_rate."
         )
-    signal, rate = _read(source)
-    return _mono_at(signal, rate, sampling_rate)
+    signal, rate, _ = read_file(source)
+    return _mono_at(signal.mean(axis=1), rate, sampling_rate)
 
 
-def _read(source) -> tuple[np.ndarray, int]:
+def read_file(
+    source, start_seconds: float | None = None, end_seconds: float | None = None
+) -> tuple[np.ndarray, int, str]:
+    """Read a file, or only a part of it, as it is stored.
+
+    Args:
+        source: Path, bytes or binary file object.
+        start_seconds, end_seconds: The part; None is the beginning or the end of the file. Of a part that ends beyond
+            the file, what is there is read.
+
+    Returns:
+        The signal, its sampling rate in Hz, and the subtype as soundfile names it, such as `PCM_16`.
+
+    Shapes:
+        signal: `(samples, channels)` float32.
+
+    Raises:
+        FileNotFoundError: the path does not exist.
+        ValueError: no audio that soundfile reads, or the part is not one of this file.
+    """
     named = source if isinstance(source, str | Path) else f"{type(source).__name__} given"
     if isinstance(source, str | Path) and not Path(source).is_file():
         raise FileNotFoundError(f"{source}: no such file. Expected an audio file (WAV, FLAC, OGG or MP3).")
-    file = BytesIO(source) if isinstance(source, bytes) else source
     try:
-        signal, rate = sf.read(file, dtype="float32", always_2d=True)
+        with sf.SoundFile(BytesIO(source) if isinstance(source, bytes) else source) as file:
+            first, last = _frames_of(file, start_seconds, end_seconds, named)
+            if file.seekable():
+                file.seek(first)
+                signal = file.read(last - first, dtype="float32", always_2d=True)
+            else:  # GSM 6.10, for one
+                signal = file.read(last, dtype="float32", always_2d=True)[first:]
+            return signal, file.samplerate, file.subtype
     except (sf.LibsndfileError, TypeError) as error:
         # libsndfile's own words, without the address of a BytesIO: the same file must be told in the same words.
         why = getattr(error, "error_string", error)
@@ -69,7 +94,19 @@ def _read(source) -> tuple[np.ndarray, int]:
             f"{named}: not readable as audio ({why}). Expected WAV, FLAC, OGG or MP3; convert it, or check that it "
             "was copied whole."
         ) from error
-    return signal.mean(axis=1), rate
+
+
+def _frames_of(file: sf.SoundFile, start: float | None, end: float | None, named) -> tuple[int, int]:
+    """First frame of a part given in seconds, and the frame after its last."""
+    if start is None and end is None:
+        return 0, file.frames
+    start, end, seconds = start or 0.0, np.inf if end is None else end, file.frames / file.samplerate
+    if not (0 <= start < end and start < seconds):
+        raise ValueError(
+            f"{named}: a part from {start:g} to {end:g} s was asked for, of a file of {seconds:g} s. Expected a start "
+            "in the file and before the end: mend the start and end that were given."
+        )
+    return round(start * file.samplerate), round(min(end, seconds) * file.samplerate)
 
 
 def _mono_at(signal: np.ndarray, rate: int, sampling_rate: int) -> np.ndarray:

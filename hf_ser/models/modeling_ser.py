@@ -25,6 +25,8 @@ class SerFusionForAudioClassification(PreTrainedModel):
     input_modalities = ("audio", "text")
     # The loss is a mean over the batch taken here: Trainer must not divide it by the items of an accumulated step.
     accepts_loss_kwargs = False
+    # `labels` may be distributions; stock classifiers take such for other tasks, so SerTrainer keeps them from those.
+    accepts_soft_labels = True
     supports_gradient_checkpointing = True
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
 
@@ -69,7 +71,7 @@ class SerFusionForAudioClassification(PreTrainedModel):
             audio_mask: 1 where there is sound; a row of zeros has no sound.
             input_ids: Tokens of the words.
             text_mask: 1 where there are tokens; a row of zeros has no words.
-            labels: Class indices, or a distribution over the classes.
+            labels: Class indices, or a distribution over the classes (times a weight of the row, if wanted).
 
         Shapes:
             input_values: `(batch, samples)` or features; audio_mask: `(batch, samples or feature frames)`;

@@ -55,6 +55,7 @@ class TextGruForSequenceClassification(TextGruPreTrainedModel):
     """The encoder alone, pooled over the text and classified."""
 
     accepts_loss_kwargs = False
+    accepts_soft_labels = True
 
     def __init__(self, config: TextGruConfig):
         super().__init__(config)

@@ -143,6 +143,7 @@ class SpectrogramCnnForAudioClassification(SpectrogramCnnPreTrainedModel):
     """The encoder alone, pooled over the clip and classified."""
 
     accepts_loss_kwargs = False
+    accepts_soft_labels = True
 
     def __init__(self, config: SpectrogramCnnConfig):
         super().__init__(config)

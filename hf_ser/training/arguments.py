@@ -10,8 +10,10 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from hf_ser.corpora import CORPORA
+from hf_ser.labels import LABEL_MAPS, NATIVE
 from hf_ser.models import FUSIONS, POOLINGS
 from hf_ser.protocols import PROTOCOLS
+from hf_ser.targets import TARGETS
 
 MODALITIES = ("none", "audio", "text", "both")
 
@@ -25,12 +27,21 @@ def option(default, help: str, choices=None):
 class DataArguments:
     """Which data, and who is trained and tested on."""
 
-    corpus: str = option("synthetic", "corpus to read (its data set is prepared once, into the cache)", CORPORA)
-    data_dir: str | None = option(None, "where the corpus lies: its folder, or the table file of --corpus table")
+    corpus: str = option(
+        "synthetic", f"corpus to read, or several as a,b (prepared once, into the cache): {', '.join(CORPORA)}"
+    )
+    data_dir: str | None = option(None, "where the corpus lies, or A,B for several: a folder, or the file of a table")
+    columns: str | None = option(None, "names of a table's columns where they are not ours: path=file,label=emotion")
+    speaker_pattern: str | None = option(None, "of a table: regular expression whose group is the speaker in a path")
     dataset: str | None = option(None, "folder written by prepare_data.py, instead of --corpus and --data_dir")
+    label_map: str = option(NATIVE, f"label space: {NATIVE}, {', '.join(LABEL_MAPS)}, or a YAML file")
+    target: str = option("label", "what is trained towards: the corpus's label, or the raters' votes", TARGETS)
+    agreement_weight: bool = option(False, "let a clip count the more the more its raters agree")
     protocol: str = option("speaker_folds", "how the folds are made", PROTOCOLS)
     fold: str = option("1", "number of a fold (from 1), 'all', or 'final': train on all but the validation speakers")
-    n_folds: int = option(5, "folds of speaker_folds and random")
+    n_folds: int = option(5, "folds of speaker_folds and random, and over the speakers of sentence_disjoint")
+    n_text_folds: int = option(2, "parts into which the *_disjoint protocols deal sentences, scripts or scenes")
+    split_file: str | None = option(None, "of --protocol fixed: CSV with id and split, or JSON; default: split column")
     validation_fraction: float = option(0.2, "share of the training speakers (about) that choose the checkpoint")
     split_seed: int = option(0, "seed of the split, apart from --seed")
     allow_leak: bool = option(False, "let a leaking split or encoder pass; the result is stamped as leaked")
@@ -165,7 +176,8 @@ def read_recipe(file: str, known: set[str]) -> dict:
 
 # Settings that may differ between two calls for the same run: where and how it is computed, never what.
 NOT_OF_THE_RESULT = {
-    *("fold", "output_dir", "corpus", "data_dir", "dataset", "per_device_eval_batch_size", "save_total_limit"),
+    *("corpus", "data_dir", "dataset", "columns", "speaker_pattern", "fold"),
+    *("output_dir", "per_device_eval_batch_size", "save_total_limit"),
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
     *("disable_tqdm", "logging_steps", "logging_strategy", "log_level", "report_to", "run_name", "project"),
     *("do_eval", "use_cpu", "push_to_hub", "hub_model_id", "hub_token", "trackio_space_id", "local_rank"),

@@ -38,7 +38,7 @@ from hf_ser.models import (
 from hf_ser.models.configuration_ser import pipeline_entry
 from hf_ser.models.encoders import ignore_padding, without_pooler
 from hf_ser.models.processing_ser import MIN_SECONDS
-from hf_ser.protocols import FINAL
+from hf_ser.protocols import fold_folder
 
 OUR_CNN, OUR_GRU = "cnn", "gru"
 WHISPER, AST = "whisper", "audio-spectrogram-transformer"
@@ -102,8 +102,8 @@ def build_fusion(labels, texts, audio, text, fusion, adapt) -> Candidate:
     model.audio_encoder, model.text_encoder = ignore_padding(audio_encoder), text_encoder
     processor = SerProcessor(feature_extractor, tokenizer)
     encoders = {"audio": model.audio_encoder, "text": model.text_encoder}
-    model = adapted(model, encoders, adapt)
     sources = {"audio": audio.audio_model, "text": text.text_model}
+    model = adapted(model, encoders, adapt, sources)
     return Candidate(model, processor, FusionCollator(processor), encoders, sources)
 
 
@@ -120,8 +120,8 @@ def build_audio(labels, audio, adapt) -> Candidate:
     # Under the key names in memory, for the reason that SerFusionForAudioClassification.save_pretrained gives.
     model.save_pretrained = partial(model.save_pretrained, save_original_format=False)
     encoders = {"audio": classifier_encoder(model)}
-    model = adapted(ignore_padding(model), encoders, adapt)
     sources = {"audio": audio.audio_model}
+    model = adapted(ignore_padding(model), encoders, adapt, sources)
     return Candidate(model, feature_extractor, AudioCollator(feature_extractor), encoders, sources)
 
 
@@ -139,8 +139,9 @@ def build_text(labels, texts, text, adapt) -> Candidate:
         model = load_trained(AutoModelForSequenceClassification, text.text_model, **label_maps(labels))
         tokenizer = load_tokenizer(text.text_model, model.config)
     encoders = {"text": classifier_encoder(model)}
-    model = adapted(model, encoders, adapt)
-    return Candidate(model, tokenizer, TextCollator(tokenizer), encoders, {"text": text.text_model})
+    sources = {"text": text.text_model}
+    model = adapted(model, encoders, adapt, sources)
+    return Candidate(model, tokenizer, TextCollator(tokenizer), encoders, sources)
 
 
 def label_maps(labels) -> dict:
@@ -284,16 +285,22 @@ def train_tokenizer(texts) -> PreTrainedTokenizerFast:
     )
 
 
-def adapted(model: PreTrainedModel, encoders: dict[str, nn.Module], adapt) -> nn.Module:
+def adapted(model: PreTrainedModel, encoders: dict[str, nn.Module], adapt, sources: dict[str, str]) -> nn.Module:
     """Freeze encoders or put LoRA on them, as AdaptArguments say; the rest of the model is always trained.
 
     Raises:
-        ValueError: one encoder is to be frozen and LoRA-trained, is not there, or has no known LoRA targets.
+        ValueError: one encoder is to be frozen and LoRA-trained, is not there, has no known LoRA targets, or would be
+            frozen with the random weights that it is made with.
     """
     frozen, through_lora = _named(adapt.freeze, encoders), _named(adapt.lora, encoders)
     if both := sorted(set(frozen) & set(through_lora)):
         raise ValueError(f"--freeze and --lora both name the {both[0]} encoder: LoRA already keeps its weights.")
     for name in frozen:
+        if sources[name] in (OUR_CNN, OUR_GRU):
+            raise ValueError(
+                f"--freeze {adapt.freeze}: the {name} encoder is made here, with random weights. Expected a trained "
+                f"one to be frozen: train it first with train_{name}.py and name its folder, or leave out --freeze."
+            )
         encoders[name].requires_grad_(False)
     return _with_lora(model, encoders, through_lora, adapt) if through_lora else model
 
@@ -340,9 +347,8 @@ def from_fold(arguments, name: str):
 
     `runs/audio/fold_{fold}` is the folder of that fold in another run, `runs/audio/final` where all are trained on.
     """
-    folder = FINAL if name == FINAL else f"fold_{name}"
     values = {
-        key: value.replace("fold_{fold}", folder).replace("{fold}", name)
+        key: value.replace("fold_{fold}", fold_folder(name)).replace("{fold}", name)
         if key in ("audio_model", "text_model")
         else value
         for key, value in vars(arguments).items()

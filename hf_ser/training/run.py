@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Callable
 from copy import copy
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -25,15 +26,17 @@ from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
+from hf_ser.audit.data import audit_data
+from hf_ser.audit.findings import AUDIT, LEAK, NOTE, AuditFinding, format_audit, verdict, write_audit
+from hf_ser.audit.run import audit_run
 from hf_ser.dataset import load_or_prepare, load_prepared
 from hf_ser.evaluation.plots import plot_confusion_matrix, plot_learning_curves
-from hf_ser.evaluation.predictions import read_predictions, write_predictions
-from hf_ser.evaluation.report import format_report, make_report, write_report
+from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions, write_predictions
+from hf_ser.evaluation.report import REPORT, format_report, make_report, write_report
 from hf_ser.files import atomic_write
+from hf_ser.labels import apply_label_map
 from hf_ser.models import copy_island
-from hf_ser.protocols import FINAL, Fold, describe, make_folds
-from hf_ser.training.arguments import AudioArguments, TextArguments, settings
-from hf_ser.training.building import Candidate
+from hf_ser.protocols import Fold, describe, fold_folder, make_folds
 from hf_ser.provenance import (
     RECORD,
     ancestry,
@@ -44,9 +47,10 @@ from hf_ser.provenance import (
     stage_leaks,
     write_record,
 )
+from hf_ser.targets import with_target
+from hf_ser.training.arguments import AudioArguments, TextArguments, settings
+from hf_ser.training.building import Candidate
 from hf_ser.training.trainer import SerTrainer, count_parameters
-
-PREDICTIONS = "predictions.jsonl"
 
 
 def open_data(data) -> tuple[Dataset, list[Fold]]:
@@ -55,9 +59,26 @@ def open_data(data) -> tuple[Dataset, list[Fold]]:
     Raises:
         ValueError, FileNotFoundError: see `load_prepared`, `load_or_prepare` and `make_folds`.
     """
-    dataset = load_prepared(data.dataset) if data.dataset else load_or_prepare(data.corpus, data.data_dir)
+    if data.dataset:
+        dataset = load_prepared(data.dataset)
+    else:
+        dataset = load_or_prepare(
+            data.corpus, data.data_dir, columns=data.columns, speaker_pattern=data.speaker_pattern
+        )
+    dataset, dropped = apply_label_map(dataset, data.label_map)
+    if dropped:
+        told = ", ".join(f"{name} {count}" for name, count in dropped.items())
+        PartialState().print(f"label map {data.label_map} drops {sum(dropped.values())} clips: {told}")
     folds = make_folds(
-        dataset, data.protocol, data.fold, data.n_folds, data.validation_fraction, data.split_seed, data.allow_leak
+        dataset,
+        data.protocol,
+        data.fold,
+        data.n_folds,
+        data.validation_fraction,
+        data.split_seed,
+        data.allow_leak,
+        data.n_text_folds,
+        data.split_file,
     )
     return dataset, folds
 
@@ -91,36 +112,59 @@ def train_folds(
         claim(output_dir, {"settings": changed, "data": data_digest(dataset)})
     for notice in notices(dataset, *others):
         PartialState().print(f"note: {notice}")
+    to_train = []
     for fold in folds:
-        folder = fold_folder(output_dir, fold)
+        folder = output_dir / fold_folder(fold.name)
         PartialState().print(describe(dataset, fold))
         if is_finished(folder):
             PartialState().print(f"fold {fold.name} is done: {folder}")
-            continue
-        train_fold(build, dataset, fold, folder, data, training, changed)
+        else:
+            to_train.append((fold, folder))
+    audit = audited(dataset, [fold for fold, _ in to_train], model != "audio", data.allow_leak)
+    for fold, folder in to_train:
+        train_fold(build, dataset, fold, folder, audit, data, training, changed)
     PartialState().wait_for_everyone()
     if PartialState().is_main_process:
         print(write_results(output_dir))
 
 
+def audited(dataset: Dataset, folds: list[Fold], reads: bool, allow_leak: bool) -> list[AuditFinding]:
+    """What the audit finds in the data and in the folds that are about to be trained.
+
+    Raises:
+        ValueError: a leak, and `allow_leak` is not given.
+    """
+    if not folds:
+        return []
+    findings = audit_data(dataset, folds, reads)
+    PartialState().print(format_audit([one for one in findings if one.severity != NOTE]))
+    leaks = {one.kind: one for one in findings if one.severity == LEAK}
+    if leaks and not allow_leak:
+        first = next(iter(leaks.values()))
+        raise ValueError(
+            f"The audit found a leak: {', '.join(leaks)}. {first.detail}. Expected a test part that is independent of "
+            f"training: {first.remedy}; or add --allow_leak to have the result stamped as leaked."
+        )
+    return findings
+
+
 def notices(dataset: Dataset, *arguments) -> list[str]:
-    """What of the data the models will not get to know."""
+    """What of the data the models will not get to know.
+
+    Raises:
+        ValueError: a model that only hears is to be trained on clips without sound.
+    """
     found = []
     for one in arguments:
         if isinstance(one, AudioArguments):
-            long = sum(seconds > one.max_seconds for seconds in dataset["duration_seconds"][:])
-            found += [f"{long} of {len(dataset)} clips are longer than --max_seconds {one.max_seconds:g}: cut"] * bool(
-                long
-            )
-        if isinstance(one, TextArguments):
-            silent = sum(not words for words in dataset["transcript"][:])
-            found += [f"{silent} of {len(dataset)} clips have no transcript"] * bool(silent)
+            seconds = dataset["duration_seconds"][:]
+            if long := sum(length is not None and length > one.max_seconds for length in seconds):
+                found.append(f"{long} of {len(dataset)} clips are longer than --max_seconds {one.max_seconds:g}: cut")
+            if silent := seconds.count(None):
+                found.append(f"{silent} of {len(dataset)} clips have no sound")
+        if isinstance(one, TextArguments) and (wordless := sum(not words for words in dataset["transcript"][:])):
+            found.append(f"{wordless} of {len(dataset)} clips have no transcript")
     return found
-
-
-def fold_folder(output_dir: Path, fold: Fold) -> Path:
-    """Where a fold's model lies."""
-    return output_dir / (FINAL if fold.name == FINAL else f"fold_{fold.name}")
 
 
 def claim(output_dir: Path, run: dict) -> None:
@@ -158,11 +202,22 @@ def data_digest(dataset: Dataset) -> dict:
     return {"rows": dataset.num_rows, "labels": dataset.features["label"].names, "digest": digest}
 
 
-def train_fold(build, dataset: Dataset, fold: Fold, folder: Path, data, training, changed: dict) -> None:
+def train_fold(
+    build,
+    dataset: Dataset,
+    fold: Fold,
+    folder: Path,
+    audit: list[AuditFinding],
+    data,
+    training,
+    changed: dict,
+) -> None:
     """Train one fold, save its model, predict its test rows and write its record, in this order."""
     set_seed(training.seed)
     candidate = build(dataset.select(fold.train), fold)
-    leaks = [*fold.leaks, *stage_leaks(dataset, fold, candidate.sources, data.allow_leak)]
+    audit = [one for one in audit if one.fold in (None, fold.name)]
+    found = {one.kind for one in audit if one.severity == LEAK}
+    leaks = sorted({*fold.leaks, *found, *stage_leaks(dataset, fold, candidate.sources, data.allow_leak)})
     labels = dataset.features["label"].names
     record = {
         "finished": False,
@@ -180,7 +235,7 @@ def train_fold(build, dataset: Dataset, fold: Fold, folder: Path, data, training
         candidate,
         labels,
         args=arguments,
-        train_dataset=dataset.select(fold.train),
+        train_dataset=with_target(dataset, fold.train, data.target, data.agreement_weight),
         eval_dataset=dataset.select(fold.validation),
     )
     started = time.time()
@@ -198,8 +253,10 @@ def train_fold(build, dataset: Dataset, fold: Fold, folder: Path, data, training
         "corpora": sorted(set(dataset["corpus"][:])),
         "protocol": data.protocol,
         "leaks": leaks,
+        "audit": [asdict(one) for one in audit],
         "settings": changed,
         "encoders": provenance(candidate.sources),
+        "sources": candidate.sources,
         "seed": training.seed,
         "parameters": total,
         "parameters_trained": trained,
@@ -248,15 +305,17 @@ def save_model(trainer: SerTrainer, candidate: Candidate, folder: Path) -> None:
 def prediction_rows(dataset: Dataset, fold: Fold, probabilities, protocol: str, leaks: list[str]) -> list[dict]:
     """The test rows of a fold as `predictions.jsonl` holds them."""
     labels = dataset.features["label"].names
-    columns = dataset.select_columns(["id", "corpus", "speaker", "sex", "label"]).select(fold.test).to_list()
+    told = ("id", "corpus", "speaker", "sex", "transcript_source")
+    columns = dataset.select_columns([*told, "label", "votes"]).select(fold.test).to_list()
     return [
         {
-            **{name: row[name] for name in ("id", "corpus", "speaker", "sex")},
+            **{name: row[name] for name in told},
             "protocol": protocol,
             "fold": fold.name,
             "split_fingerprint": fold.fingerprint,
             "leaks": leaks,
             "reference": labels[row["label"]],
+            "votes": None if row["votes"] is None else dict(zip(labels, row["votes"], strict=True)),
             "probabilities": dict(zip(labels, answer.tolist(), strict=True)),
         }
         for row, answer in zip(columns, probabilities, strict=True)
@@ -276,11 +335,13 @@ def write_results(output_dir: Path) -> str:
         return "\n".join([*lines, "No speaker was left to test: for a figure run --fold all with the same settings."])
     rows = [row for name in tested for row in read_predictions(output_dir / name / PREDICTIONS)]
     write_predictions(output_dir / PREDICTIONS, rows)
-    report = make_report(rows)
-    write_report(report, output_dir / "report.json")
+    findings = audit_run(output_dir)
+    write_audit({"run": output_dir.name}, findings, output_dir / AUDIT)
+    report = make_report(rows, verdict(findings))
+    write_report(report, output_dir / REPORT)
     plot_confusion_matrix(report, output_dir / "confusion_matrix.png")
     plot_learning_curves(histories, curves, report["notices"])
-    return "\n".join([format_report(report), *lines, f"report: {output_dir / 'report.json'}"])
+    return "\n".join([format_report(report), *lines, f"report: {output_dir / REPORT}"])
 
 
 def hardware() -> str:

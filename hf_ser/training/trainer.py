@@ -39,12 +39,19 @@ class SerTrainer(Trainer):
         if patience := self.args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(patience))
 
-    def compute_loss(self, model, inputs, *args, **kwargs):
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        """As Trainer's; of float labels `(batch, classes)` the cross entropy, whatever the model."""
         # Trainer sets the whole model to training; a frozen encoder is a fixed function, without dropout.
         for encoder in self.encoders:
             if not any(parameter.requires_grad for parameter in encoder.parameters()):
                 encoder.eval()
-        return super().compute_loss(model, inputs, *args, **kwargs)
+        if not inputs["labels"].is_floating_point() or getattr(self.model, "accepts_soft_labels", False):
+            return super().compute_loss(model, inputs, return_outputs, **kwargs)
+        # Stock classifiers flatten float labels into an error, or take them for a task of several labels a clip and
+        # write that into their configuration. Like theirs of class indices, this is the mean over the batch.
+        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        loss = nn.functional.cross_entropy(outputs["logits"], inputs["labels"])
+        return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model=None):
         """As Trainer's, with the learning rate of everything but the encoders set apart where one is given."""

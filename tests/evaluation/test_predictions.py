@@ -20,13 +20,16 @@ def row(name: str, **changes) -> dict:
         "fold": "1",
         "split_fingerprint": "f1",
         "leaks": [],
+        "transcript_source": "reference",
         "reference": "sad",
+        "votes": None,
         "probabilities": {"sad": 0.1 + 0.2, "happy": 0.7},
     } | changes
 
 
 def test_round_trip_is_exact(tmp_path):
-    rows = [row("ä"), row("b", speaker=None, sex=None, leaks=["shared speakers"], fold="2", split_fingerprint="f2")]
+    other = {"speaker": None, "sex": None, "leaks": ["shared speakers"], "fold": "2", "split_fingerprint": "f2"}
+    rows = [row("ä"), row("b", transcript_source=None, votes={"sad": 2 / 3, "happy": 1 / 3}, **other)]
     write_predictions(tmp_path / "new" / "predictions.jsonl", rows)
     assert read_predictions(tmp_path / "new" / "predictions.jsonl") == rows
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["predictions.jsonl"]
@@ -42,6 +45,15 @@ def test_numpy_numbers_are_written_as_numbers(tmp_path):
     assert read_predictions(tmp_path / "p.jsonl")[0]["probabilities"] == {"sad": 0.25, "happy": 0.75}
 
 
+def test_files_of_the_first_version_are_read_without_votes(tmp_path):
+    rows = [row("a"), row("b")]
+    old = [{key: value for key, value in one.items() if key not in ("votes", "transcript_source")} for one in rows]
+    (tmp_path / "old.jsonl").write_text("".join(json.dumps(one) + "\n" for one in old))
+    assert read_predictions(tmp_path / "old.jsonl") == [one | {"transcript_source": None} for one in rows]
+    with pytest.raises(ValueError, match=r"missing keys \['transcript_source', 'votes'\]"):
+        write_predictions(tmp_path / "new.jsonl", old)
+
+
 def test_a_joined_corpus_is_one_evaluation():
     check_predictions([row("a"), row("b") | {"id": "emodb/b", "corpus": "emodb"}])
 
@@ -52,6 +64,7 @@ WRONG = {
     "no object": ([1], r"found \[1\], expected a JSON object"),
     "number as fold": (row("b", fold=1), "found fold 1, expected a text. Write it as a string"),
     "empty speaker": (row("b", speaker=""), "found speaker '', expected a text or null"),
+    "empty source": (row("b", transcript_source=""), "found transcript_source '', expected a text or null"),
     "sex": (row("b", sex="F"), "found sex 'F', expected female or male or null"),
     "leaks": (row("b", leaks="random split"), "found leaks 'random split', expected a list of names"),
     "reference": (
@@ -65,6 +78,13 @@ WRONG = {
     "negative": (row("b", probabilities={"sad": 1.5, "happy": -0.5}), "Write the softmax of the model's logits"),
     "not finite": (row("b", probabilities={"sad": float("nan"), "happy": 0.5}), "expected finite numbers"),
     "no number": (row("b", probabilities={"sad": "0.5", "happy": 0.5}), "expected finite numbers"),
+    "votes lack a label": (row("b", votes={"sad": 1.0}), r"votes {'sad': 1.0}, expected {label: share} for sad, happy"),
+    "votes in another order": (row("b", votes={"happy": 0.5, "sad": 0.5}), "for sad, happy in this order, or null"),
+    "votes as list": (row("b", votes=[0.5, 0.5]), r"found votes \[0.5, 0.5\], expected {label: share}"),
+    "counted votes": (
+        row("b", votes={"sad": 2, "happy": 1}),
+        "with the sum 1.*Write each label's votes divided by all",
+    ),
     "protocol": (row("b", protocol="random"), "found the protocol 'random', expected 'emobox' as on line 1"),
     "fingerprint": (
         row("b", split_fingerprint="f2"),

@@ -37,6 +37,8 @@ def make_rows(n: int = 240, n_speakers: int = 12, n_folds: int = 3, seed: int = 
             "fold": fold,
             "split_fingerprint": f"print of {fold}",
             "leaks": [],
+            "transcript_source": "reference",
+            "votes": None,
             "reference": LABELS[label],
             "probabilities": dict(zip(LABELS, probabilities.tolist(), strict=True)),
         }
@@ -202,12 +204,68 @@ def test_table_for_the_terminal():
     report = make_report(make_rows())
     table = format_report(report)
     low, high = (f"{100 * end:.1f}" for end in report["uar_ci95"])
-    assert f"UAR  {100 * report['uar']:.1f} %, 95 % interval [{low}, {high}], chance 25.0 %" in table
+    assert f"UAR    {100 * report['uar']:.1f} %, 95 % interval [{low}, {high}], chance 25.0 %" in table
     assert "ravdess, protocol emobox, 3 folds" in table
     assert all(any(line.startswith(label) for line in table.splitlines()) for label in LABELS)
-    assert "sex  female: UAR" in table
+    assert "sex    female: UAR" in table
     assert max(map(len, table.splitlines())) <= 100
     assert "no interval" in format_report(make_report(make_rows(speaker=None)))
+
+
+def test_figures_against_votes_are_over_the_rows_that_have_any():
+    rows = [
+        hand_row("1", "sad", "sad", votes={"sad": 1.0, "happy": 0.0}),
+        hand_row("2", "happy", "happy", votes={"sad": 0.6, "happy": 0.4}),
+        hand_row("3", "happy", "sad"),
+    ]
+    rows[1]["probabilities"] = {"sad": 0.2, "happy": 0.8}
+    report = make_report(rows)
+    soft = report["soft_labels"]
+    kl = (0.6 * np.log(0.6 / 0.2) + 0.4 * np.log(0.4 / 0.8)) / 2
+    cosine = (1 + (0.6 * 0.2 + 0.4 * 0.8) / np.sqrt((0.36 + 0.16) * (0.04 + 0.64))) / 2
+    assert (soft["n"], soft["majority_wa"]) == (2, 0.5)
+    assert (soft["kl"], soft["cosine"]) == (pytest.approx(kl, abs=1e-5), pytest.approx(cosine))
+    assert soft["brier"] == pytest.approx(0.16)  # (0 + 0.4² + 0.4²) / 2
+    assert report["wa"] == pytest.approx(2 / 3), "against the corpus's label, as without votes"
+    assert f"soft   KL {kl:.3f} nats, cosine {cosine:.3f}, Brier 0.160, most voted class 50.0 %" in format_report(
+        report
+    )
+    assert "(votes of 2 utterances)" in " ".join(format_report(report).split())
+
+
+def test_without_votes_the_report_says_so_and_makes_none_up():
+    report = make_report(make_rows())
+    assert report["soft_labels"].keys() == {"n", "note"}
+    assert report["soft_labels"]["n"] == 0
+    assert report["soft_labels"]["note"].startswith("No rater votes in this corpus")
+    assert "soft   no rater votes in this corpus" in format_report(report).splitlines()
+
+
+def test_the_report_says_where_the_words_came_from():
+    rows = make_rows()
+    rows[0]["transcript_source"], rows[5]["transcript_source"] = "openai/whisper-tiny@169d4a4", None
+    report = make_report(rows)
+    assert report["transcript_sources"] == ["none", "openai/whisper-tiny@169d4a4", "reference"]
+    said = "240 utterances, 12 speakers, transcripts: none, openai/whisper-tiny@169d4a4, reference"
+    assert said in format_report(report)
+
+
+def test_the_audit_stands_in_the_report():
+    rows = make_rows(protocol="speaker_folds")
+    assert make_report(rows)["audit"] is None
+    assert "audit  not run" in format_report(make_report(rows)).splitlines()
+    clean = make_report(rows, {"verdict": "clean", "leak": [], "warning": []})
+    assert "audit  no leak found" in format_report(clean).splitlines()
+    warned = make_report(rows, {"verdict": "warnings", "leak": [], "warning": ["level", "silence"]})
+    assert "audit  no leak found; warnings: level, silence" in format_report(warned).splitlines()
+    assert clean["notices"] == warned["notices"] == []
+    audit = {"verdict": "leak", "leak": ["same_sound"], "warning": ["level"]}
+    leaked = make_report(rows, audit)
+    assert leaked["audit"] == audit
+    assert "audit  LEAK: same_sound; warnings: level" in format_report(leaked).splitlines()
+    assert format_report(leaked).startswith("THE AUDIT FOUND A LEAK: same_sound.")
+    with pytest.raises(ValueError, match="found the verdict 'fine', expected one of clean, warnings, leak"):
+        make_report(rows, {"verdict": "fine", "leak": [], "warning": []})
 
 
 def test_script_reproduces_the_report(tmp_path):

@@ -303,7 +303,8 @@ def test_gradient_accumulation_keeps_the_loss(prepared, tmp_path, model):
 def test_frozen_encoders_run_without_dropout(prepared, tmp_path):
     data = load_prepared(prepared)
     labels = data.features["label"].names
-    candidate = build_audio(labels, AudioArguments(), AdaptArguments(freeze="audio"))
+    candidate = build_audio(labels, AudioArguments(), AdaptArguments())
+    candidate.encoders["audio"].requires_grad_(False)
     trainer = SerTrainer(
         candidate, labels, args=SerTrainingArguments(output_dir=str(tmp_path)), train_dataset=data, eval_dataset=data
     )

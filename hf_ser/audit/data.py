@@ -1,0 +1,287 @@
+"""The audit of a data set and its split: what the parts share, and what gives the label away without listening."""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from hf_ser.audit.findings import LEAK, NOTE, WARNING, AuditFinding, finding
+from hf_ser.audit.probes import Probe, probe_text, probe_trivia, text_through_script
+from hf_ser.columns import SPLITS
+from hf_ser.dataset import REPORT as INTEGRITY
+from hf_ser.fingerprint import similar_pairs
+from hf_ser.protocols import CHOSEN_ON_TEST, Fold, Rows
+
+CLASS_RATIO = 3.0
+"""Largest class over smallest from which an imbalance is told."""
+
+SEX_DIFFERENCE = 0.25
+"""Difference of a class's share of women from that of all clips, from which it is told."""
+
+IEMOCAP_NAME = re.compile(r"(Ses\d\d)[FM]_\w+_([FM])\d+")
+TRIVIA = ("duration_seconds", "leading_zeros_seconds", "level_dbfs", "source_bytes", "source_format")
+PAIRS = (("train", "test"), ("validation", "test"), ("train", "validation"))
+TEXT_IDS = ("script", "scene", "sentence")
+
+
+def audit_data(dataset: Dataset, folds: Sequence[Fold] = (), reads: bool = True) -> list[AuditFinding]:
+    """Audit a data set, and its parts in every fold.
+
+    Args:
+        dataset: A prepared data set.
+        folds: The split, whoever made it; without one only the data set itself is looked at.
+        reads: Whether the model reads the words: what only they give away is then a leak and not just a warning.
+
+    Returns:
+        Findings, those of the split first.
+    """
+    rows = Rows.of(dataset)
+    rows = rows.at(np.argsort(rows.position))  # in the order of the data set, as the folds count them
+    texts = [words or "" for words in dataset["transcript"][:]]
+    return [
+        *(found for fold in folds for found in overlap_findings(rows, fold)),
+        *sound_findings(dataset, folds),
+        *text_findings(rows, texts, folds, reads),
+        *speaker_findings(rows),
+        *trivia_findings(dataset, rows),
+        *balance_findings(rows, folds),
+    ]
+
+
+def integrity_findings(folder: str | Path) -> list[AuditFinding]:
+    """What preparing a data set had already found of equal sounds and bad files."""
+    report = json.loads((Path(folder) / INTEGRITY).read_text(encoding="utf-8"))
+    found = []
+    for kind in ("duplicate", "conflicting_duplicate"):
+        same = [one for one in report["findings"] if one["kind"] == kind]
+        if same:
+            detail = f"{len(same)} clips were the same sound as another, sample for sample, and were left out"
+            evidence = [f"{one['item']}: {one['detail']}" for one in same]
+            found.append(finding(f"removed_{kind}", NOTE, detail, "", evidence))
+    skipped = {kind: n for kind, n in report["skipped"].items() if not kind.endswith("duplicate")}
+    if skipped:
+        detail = "clips left out when the data set was prepared: " + ", ".join(f"{k} {n}" for k, n in skipped.items())
+        found.append(finding("removed_clips", NOTE, detail, ""))
+    return found
+
+
+def overlap_findings(rows: Rows, fold: Fold) -> list[AuditFinding]:
+    """Utterances, speakers and dialogues that two parts of a fold share."""
+    found = []
+    for one, other in PAIRS:
+        ours, theirs = getattr(fold, one), getattr(fold, other)
+        if same := sorted(set(ours.tolist()) & set(theirs.tolist())):
+            kind = CHOSEN_ON_TEST if (one, other) == ("validation", "test") else f"utterance_overlap_{one}_{other}"
+            detail = f"{len(same)} utterances stand in both {one} and {other}"
+            found.append(finding(kind, LEAK, detail, "put every utterance into one part", rows.id[same], fold.name))
+        if shared := _shared(rows.speaker, ours, theirs):
+            n = int(np.isin(rows.speaker[theirs], list(shared)).sum())
+            detail = (
+                f"{len(shared)} speakers stand in both {one} and {other}; {n} of {len(theirs)} {other} clips are theirs"
+            )
+            remedy = "split by speaker: --protocol speaker_folds, or a published protocol of the corpus"
+            kind = f"speaker_overlap_{one}_{other}"
+            found.append(finding(kind, LEAK, detail, remedy, [who or "unknown speaker" for who in shared], fold.name))
+        if shared := _shared(rows.dialogue, ours, theirs) - {""}:
+            n = int(np.isin(rows.dialogue[theirs], list(shared)).sum())
+            detail = f"{n} of {len(theirs)} {other} clips are turns of {len(shared)} dialogues that {one} has turns of"
+            remedy = "split by session (leave_one_session_out), or keep dialogues whole with --protocol fixed"
+            found.append(finding(f"dialogue_overlap_{one}_{other}", WARNING, detail, remedy, shared, fold.name))
+    return found
+
+
+def sound_findings(dataset: Dataset, folds: Sequence[Fold]) -> list[AuditFinding]:
+    """Clips of one recording that stand in two parts: equal samples, or a copy that was changed."""
+    ids, hashes = dataset["id"][:], dataset["pcm_sha256"][:]
+    equal = defaultdict(list)
+    for row, sha in enumerate(hashes):
+        if sha is not None:
+            equal[sha].append(row)
+    identical = [(group[0], other, 1.0) for group in equal.values() for other in group[1:]]
+    similar = similar_pairs([one or b"" for one in dataset["fingerprint"][:]])
+    near = [(i, j, score) for i, j, score in similar if hashes[i] != hashes[j]]
+    found = []
+    for what, pairs in (("identical_sound", identical), ("near_identical_sound", near)):
+        crossing = 0
+        for fold in folds:
+            part = _part_of(fold, len(ids))
+            for one, other in PAIRS:
+                across = [pair for pair in pairs if {part[pair[0]], part[pair[1]]} == {one, other}]
+                crossing += len(across)
+                if across:
+                    kind = f"{what}_{one}_{other}"
+                    detail = f"{len(across)} pairs of clips in {one} and {other} are {WORDS[what]}"
+                    found.append(finding(kind, LEAK, detail, REMEDY_SOUND, _named(across, ids), fold.name))
+        if pairs and not crossing:
+            detail = f"{len(pairs)} pairs of clips are {WORDS[what]}; none stands in two parts"
+            found.append(finding(what, NOTE, detail, REMEDY_SOUND, _named(pairs, ids)))
+    return found
+
+
+WORDS = {"identical_sound": "the same sound, sample for sample", "near_identical_sound": "copies of one recording"}
+REMEDY_SOUND = "keep one of the copies, or give all of them one speaker; augment after the split, in training alone"
+
+
+def _named(pairs: list[tuple[int, int, float]], ids: list[str]) -> list[str]:
+    return [f"{ids[i]} = {ids[j]}" + (f" ({score:.2f})" if score < 1 else "") for i, j, score in pairs]
+
+
+def text_findings(rows: Rows, texts: list[str], folds: Sequence[Fold], reads: bool) -> list[AuditFinding]:
+    """Whether the words alone tell the label, and whether they do so only because the parts share the text."""
+    inflated = LEAK if reads else WARNING
+    probe = probe_text(texts, rows.label, rows.speaker)
+    found = []
+    if probe is None:
+        detail = "the words could not be probed: too few transcripts, speakers or classes"
+        found.append(finding("text_not_probed", NOTE, detail, "fill in the transcript column to have it looked at"))
+    elif probe.gives_away:
+        detail = (
+            f"the words alone tell the label: {_figure(probe)}, by TF-IDF and logistic regression on unseen speakers"
+        )
+        remedy = "look for words that were added by label; take transcripts that were written without knowing it"
+        found.append(finding("label_in_text", inflated, detail, remedy, _telling(texts, rows)))
+    else:
+        kind = "text_carries_nothing" if probe.carries_nothing else "text_carries_label"
+        detail = f"the words alone, on unseen speakers: {_figure(probe)}"
+        remedy = "a fused model can at best equal its sound" if probe.carries_nothing else ""
+        found.append(finding(kind, NOTE, detail, remedy))
+    for column in TEXT_IDS:
+        ids = getattr(rows, column)
+        overlaps = {fold.name: _shared(ids, fold.train, fold.test) - {""} for fold in folds}
+        if not any(overlaps.values()):
+            continue
+        severity, detail = NOTE, "the words do not tell the label"
+        if probe is not None and probe.carries_label:
+            severity, detail = _through(texts, rows, ids, column, inflated)
+        for fold in folds:
+            if shared := overlaps[fold.name]:
+                n = int(np.isin(ids[fold.test], list(shared)).sum())
+                said = f"{n} of {len(fold.test)} test clips have a {column} that is trained on; {detail}"
+                remedy = f"--protocol {column}_disjoint, or a model that does not read"
+                found.append(finding(f"{column}_overlap", severity, said, remedy, shared, fold.name))
+    return found
+
+
+def _through(texts: list[str], rows: Rows, ids: np.ndarray, column: str, inflated: str) -> tuple[str, str]:
+    """Severity and figures of a shared text: does what the words tell fall away once the text is unseen?"""
+    probes = text_through_script(texts, rows.label, rows.speaker, ids)
+    if probes is None:
+        return WARNING, f"how much the words owe to it could not be measured (too few of each {column})"
+    seen, unseen, control = probes
+    fall, doubt = control.uar - unseen.uar, 2 * (control.standard_error**2 + unseen.standard_error**2) ** 0.5
+    detail = (
+        f"the words tell the label with UAR {100 * seen.uar:.1f} %, {100 * control.uar:.1f} % from as few rows, and "
+        f"{100 * unseen.uar:.1f} % where the {column} is unseen (chance {100 * seen.chance:.1f} %)"
+    )
+    return (inflated if fall > max(0.05, doubt) else NOTE), detail
+
+
+def speaker_findings(rows: Rows) -> list[AuditFinding]:
+    """Clips without a speaker, and IEMOCAP's speakers read off the wrong letter of the file name."""
+    found = []
+    if unknown := [name for name, who in zip(rows.id, rows.speaker, strict=True) if not who]:
+        detail = f"{len(unknown)} of {len(rows.id)} clips have no speaker: no split of them can be speaker-independent"
+        found.append(finding("unknown_speakers", WARNING, detail, "fill in the speaker column", unknown))
+    people = defaultdict(set)
+    for name, who in zip(rows.id, rows.speaker, strict=True):
+        if match := IEMOCAP_NAME.search(name):
+            people[who].add("".join(match.groups()))
+    if mixed := {who: names for who, names in people.items() if len(names) > 1}:
+        wrong = [n for n, who in zip(rows.id, rows.speaker, strict=True) if who in mixed and not _named_last(n, who)]
+        detail = (
+            f"{len(mixed)} speakers of IEMOCAP clips are two people each ({', '.join(sorted(mixed))}): the first "
+            "letter of a name says who wears the markers, the last group says who speaks"
+        )
+        remedy = "take the speaker from the last group (Ses01F_impro01_M000 is Ses01M), or use --corpus iemocap"
+        found.append(finding("iemocap_speaker_by_prefix", LEAK, detail, remedy, wrong))
+    return found
+
+
+def trivia_findings(dataset: Dataset, rows: Rows) -> list[AuditFinding]:
+    """Properties of the file that tell the label without the speech in it."""
+    sounding = np.array([seconds is not None for seconds in dataset["duration_seconds"][:]], dtype=bool)
+    kept = rows.at(sounding)
+    columns = {name: np.array(dataset[name][:], dtype=object)[sounding] for name in TRIVIA}
+    if sounding.any() and set(rows.corpus[sounding]) == {"table"}:
+        # Other corpora write the label into the name, which is where it is read from.
+        columns["name"] = np.array([name.rsplit("/", 1)[-1] for name in kept.id], dtype=object)
+    found = []
+    for name, probe in probe_trivia(columns, kept.label, kept.speaker).items():
+        if probe.carries_label:
+            detail = f"{TRIVIA_WORDS[name]} alone tells the label with {_figure(probe)}, on unseen speakers"
+            severity = NOTE if name == "name" else WARNING
+            found.append(finding(f"shortcut_{name}", severity, detail, TRIVIA_REMEDIES.get(name, REMEDY_TRIVIA)))
+    return found
+
+
+TRIVIA_WORDS = {
+    "duration_seconds": "the length of a clip",
+    "leading_zeros_seconds": "the digital silence that a clip begins with",
+    "level_dbfs": "the loudness of a clip",
+    "source_bytes": "the size of the file",
+    "source_format": "the format of the file",
+    "name": "the name of the file",
+}
+REMEDY_TRIVIA = "see that the model cannot use it, and test on recordings of another source"
+TRIVIA_REMEDIES = {
+    "leading_zeros_seconds": "trim leading silence in training and after, or test on trimmed clips",
+    "level_dbfs": "normalise the level or vary the gain in training; loudness is also a part of expression",
+    "name": "of no harm while no model reads names",
+}
+
+
+def balance_findings(rows: Rows, folds: Sequence[Fold]) -> list[AuditFinding]:
+    """Classes that a part lacks, classes of very different size, and classes of one sex."""
+    counts, found = Counter(rows.label.tolist()), []
+    for fold in folds:
+        for part in SPLITS:
+            indices = getattr(fold, part)
+            if len(indices) and (missing := sorted(counts.keys() - set(rows.label[indices].tolist()))):
+                detail = f"{part} has no clip of {', '.join(missing)}"
+                remedy = "judge all folds together, or choose a protocol whose parts have every class"
+                found.append(finding(f"missing_class_{part}", WARNING, detail, remedy, missing, fold.name))
+    (most, n), (least, m) = counts.most_common(1)[0], counts.most_common()[-1]
+    if n > CLASS_RATIO * m:
+        detail = f"{most} has {n} clips, {least} {m}: a ratio of {n / m:.1f}"
+        found.append(finding("class_imbalance", WARNING, detail, "judge by UAR, which counts every class alike"))
+    known = rows.sex != ""
+    if known.any():
+        women = (rows.sex == "female")[known]
+        for label in counts:
+            of_label = rows.label[known] == label
+            if of_label.any() and abs(women[of_label].mean() - women.mean()) > SEX_DIFFERENCE:
+                share, of_all = 100 * women[of_label].mean(), 100 * women.mean()
+                detail = f"{share:.0f} % of {label} is spoken by women, {of_all:.0f} % of all"
+                remedy = "a model may hear the sex instead: look at per_sex in the report, record the other sex too"
+                found.append(finding("sex_imbalance", WARNING, detail, remedy, [label]))
+    return found
+
+
+def _shared(values: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> set[str]:
+    return set(values[ours].tolist()) & set(values[theirs].tolist())
+
+
+def _part_of(fold: Fold, n_rows: int) -> list[str]:
+    part = [""] * n_rows
+    for name in SPLITS:
+        for row in getattr(fold, name):
+            part[row] = name
+    return part
+
+
+def _figure(probe: Probe) -> str:
+    return f"UAR {100 * probe.uar:.1f} % (chance {100 * probe.chance:.1f} %)"
+
+
+def _named_last(name: str, who: str) -> bool:
+    return who.endswith("".join(IEMOCAP_NAME.search(name).groups()))
+
+
+def _telling(texts: list[str], rows: Rows) -> list[str]:
+    """One clip of each class, to read."""
+    first = {label: row for row, label in reversed(list(enumerate(rows.label)))}
+    return [f"{rows.id[row]} ({label}): {texts[row]}" for label, row in first.items()]

@@ -1,0 +1,86 @@
+"""What a model is trained towards: the corpus's label, the raters' votes, or what most of the raters chose."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from datasets import Dataset
+from scipy.stats import entropy
+
+TARGETS = ("label", "votes", "majority")
+
+
+def with_target(
+    dataset: Dataset, rows: Sequence[int], target: str = "label", agreement_weight: bool = False
+) -> Dataset:
+    """The rows to train on, with a column `target` where that is not simply their label.
+
+    Rows to evaluate get none: UAR and the choice of the checkpoint stay against the corpus's label.
+
+    Args:
+        dataset: A prepared data set.
+        rows: Positions of the training rows.
+        target: `label` is the corpus's; `votes` the distribution of the raters' votes; `majority` the class with most
+            votes, where several tie the corpus's label if it is one of them, else equal parts of each. A row without
+            votes has its label as target.
+        agreement_weight: Whether a row counts the more the more its raters agree: its target is multiplied by
+            `1 - H(votes) / log(classes)`, scaled to mean 1 over the rows with votes; a row without votes counts 1. As
+            cross entropy is linear in its target, this weighs the row's loss; a target then no longer sums to one.
+
+    Shapes:
+        `target` of a row: `(classes,)` float32.
+
+    Raises:
+        ValueError: unknown target; none of the rows has votes; the raters of no row agree more than chance.
+    """
+    if target not in TARGETS:
+        raise ValueError(f"Unknown target '{target}': expected one of {', '.join(TARGETS)}.")
+    if target == "label" and not agreement_weight:
+        return dataset.select(rows)
+    chosen = dataset.select_columns(["label", "votes"]).select(rows)
+    votes = chosen["votes"][:]
+    voted = np.array([given is not None for given in votes], dtype=bool)
+    if not voted.any():
+        raise ValueError(
+            f"Found no votes of raters in the {len(votes)} training rows, expected the votes column to be filled in "
+            "one of them at least. Some corpora were published without (RAVDESS is one), and none are invented here: "
+            "use --target label, and leave out --agreement_weight."
+        )
+    labels = np.eye(dataset.features["label"].num_classes)[chosen["label"][:]]
+    shares = labels.copy()
+    shares[voted] = [given for given in votes if given is not None]
+    shares /= shares.sum(axis=1, keepdims=True)
+    targets = {"label": labels, "votes": shares, "majority": _majority(shares, labels)}[target]
+    if agreement_weight:
+        targets = targets * _agreement(shares, voted)[:, None]
+    # Added to the whole table and then selected: adding to selected rows would copy the audio of all of them.
+    column = [None] * len(dataset)
+    for row, one in zip(rows, targets.tolist(), strict=True):
+        column[row] = one
+    return dataset.add_column("target", column, feature=dataset.features["votes"]).select(rows)
+
+
+def most_voted(votes: np.ndarray) -> np.ndarray:
+    """The class with the most votes, or all that tie for it.
+
+    Shapes:
+        votes: `(rows, classes)`; returns the same, bool.
+    """
+    return np.isclose(votes, votes.max(axis=1, keepdims=True), rtol=0, atol=1e-6)  # shares are stored as float32
+
+
+def _majority(shares: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    tied = most_voted(shares)
+    settled = (tied & (labels > 0)).any(axis=1, keepdims=True)
+    chosen = np.where(settled, labels, tied)
+    return chosen / chosen.sum(axis=1, keepdims=True)
+
+
+def _agreement(shares: np.ndarray, voted: np.ndarray) -> np.ndarray:
+    """Weight of each row, shape `(rows,)`."""
+    weights = (1 - entropy(shares, axis=1) / np.log(shares.shape[1])).clip(min=0)
+    if weights[voted].mean() < 1e-6:
+        raise ValueError(
+            f"The votes of all {voted.sum()} rated training rows are spread evenly over all classes, expected raters "
+            "who agree now and then: leave out --agreement_weight."
+        )
+    return np.where(voted, weights / weights[voted].mean(), 1.0)

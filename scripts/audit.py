@@ -1,0 +1,70 @@
+"""Say whether a result can be trusted: what the parts of a split share, and what gives the label away.
+
+python scripts/audit.py --dataset DS --protocol emobox     # before training
+python scripts/audit.py --run runs/NAME [--dataset DS]     # what was really trained
+
+Ends with status 1 where it finds a leak, 0 where it finds none, 2 where it could not look.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from hf_ser.audit.data import audit_data, integrity_findings
+from hf_ser.audit.findings import AUDIT, LEAK, format_audit, write_audit
+from hf_ser.audit.run import audit_run
+from hf_ser.cli import run
+from hf_ser.dataset import load_prepared
+from hf_ser.labels import LABEL_MAPS, NATIVE, apply_label_map
+from hf_ser.protocols import PROTOCOLS, describe, make_folds
+
+
+def main() -> None:
+    """Data set and folds, or run; findings; verdict."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", help="folder written by prepare_data.py")
+    parser.add_argument("--run", help="--output_dir of a training script")
+    parser.add_argument("--protocol", default="speaker_folds", choices=PROTOCOLS)
+    parser.add_argument("--fold", default="all", help="number of a fold, or all")
+    parser.add_argument("--n_folds", type=int, default=5)
+    parser.add_argument("--n_text_folds", type=int, default=2)
+    parser.add_argument("--validation_fraction", type=float, default=0.2)
+    parser.add_argument("--split_seed", type=int, default=0)
+    parser.add_argument("--split_file", help="of --protocol fixed")
+    parser.add_argument("--label_map", default=NATIVE, help=f"{NATIVE}, {', '.join(LABEL_MAPS)}, or a YAML file")
+    parser.add_argument("--sound_only", action="store_true", help="the model will not read: words are no leak to it")
+    parser.add_argument("--output", type=Path, help="JSON to write; default: audit.json of the run or data set")
+    arguments = parser.parse_args()
+    if not (arguments.dataset or arguments.run):
+        raise ValueError("Found neither --dataset nor --run: name a prepared data set or a run to audit.")
+
+    dataset = None
+    if arguments.dataset:
+        dataset, _ = apply_label_map(load_prepared(arguments.dataset), arguments.label_map)
+    if arguments.run:
+        subject = {"run": arguments.run, "dataset": arguments.dataset}
+        findings = audit_run(arguments.run, dataset)
+    else:
+        folds = make_folds(
+            dataset,
+            arguments.protocol,
+            arguments.fold,
+            arguments.n_folds,
+            arguments.validation_fraction,
+            arguments.split_seed,
+            True,  # an audit names a leak; it does not refuse it
+            arguments.n_text_folds,
+            arguments.split_file,
+        )
+        print("\n".join(describe(dataset, fold) for fold in folds))
+        subject = {"dataset": arguments.dataset, "protocol": arguments.protocol, "fold": arguments.fold}
+        findings = [*integrity_findings(arguments.dataset), *audit_data(dataset, folds, not arguments.sound_only)]
+    output = arguments.output or Path(arguments.run or arguments.dataset) / AUDIT
+    write_audit(subject, findings, output)
+    print(format_audit(findings))
+    print(f"audit: {output}")
+    sys.exit(any(finding.severity == LEAK for finding in findings))
+
+
+if __name__ == "__main__":
+    run(main)

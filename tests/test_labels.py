@@ -1,0 +1,110 @@
+"""Label spaces: what a map merges and drops is what its text says, for labels and for votes alike."""
+
+import pytest
+from datasets import Dataset, Features
+
+from hf_ser.columns import features
+from hf_ser.corpora import CORPORA
+from hf_ser.labels import EMOTIONS, LABEL_MAPS, NATIVE, apply_label_map, joint_labels, read_label_map
+
+LABELS = ("neutral", "happy", "excited", "sad", "angry", "frustrated")
+
+
+@pytest.fixture
+def rated():
+    """A row of each label; all have votes but the last."""
+    typed = features(LABELS)
+    votes = [
+        [0.75, 0.25, 0, 0, 0, 0],
+        [0, 0.5, 0.5, 0, 0, 0],
+        [0, 0.2, 0.6, 0, 0, 0.2],
+        [0, 0, 0, 1, 0, 0],
+        [0, 0, 0, 0, 0, 1],
+        None,
+    ]
+    names = ("id", "label", "votes")
+    columns = {"id": [f"x/{name}" for name in LABELS], "label": list(range(6)), "votes": votes}
+    return Dataset.from_dict(columns, features=Features({name: typed[name] for name in names}))
+
+
+def test_native_changes_nothing(rated):
+    assert apply_label_map(rated, NATIVE) == (rated, {})
+
+
+def test_a_map_merges_drops_and_counts(rated):
+    mapped, dropped = apply_label_map(rated, "four_class")
+    assert mapped.features["label"].names == ["neutral", "happy", "sad", "angry"]
+    assert mapped["id"][:] == ["x/neutral", "x/happy", "x/excited", "x/sad", "x/angry"]
+    assert mapped["label"][:] == [0, 1, 1, 2, 3]
+    assert dropped == {"frustrated": 1}
+    assert mapped.column_names == rated.column_names
+
+
+def test_votes_are_summed_and_stay_a_distribution(rated):
+    mapped, _ = apply_label_map(rated, "four_class")
+    votes = mapped["votes"][:]
+    assert votes[:2] == [[0.75, 0.25, 0, 0], [0, 1, 0, 0]]
+    assert votes[2] == [0, 1, 0, 0]  # 0.2 and 0.6 are one class; 0.2 for frustrated fell away
+    assert votes[4] is None  # all its votes were for frustrated
+
+
+def test_only_classes_that_occur(rated):
+    mapped, dropped = apply_label_map(rated, "ekman6")
+    assert mapped.features["label"].names == ["happy", "sad", "angry"]
+    assert dropped == {"frustrated": 1, "neutral": 1}
+
+
+def test_a_map_of_the_users_own(rated, tmp_path):
+    file = tmp_path / "map.yaml"
+    file.write_text("upset: angry, frustrated\nother: [happy, neutral]\n")
+    mapped, dropped = apply_label_map(rated, str(file))
+    assert mapped.features["label"].names == ["upset", "other"]
+    assert mapped["label"][:] == [1, 1, 0, 0]
+    assert dropped == {"excited": 1, "sad": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("a: happy\nb: happy, sad", "happy stands on two lines, expected each label on one"),
+        ("a: happy", "found 1 class, expected at least 2"),
+        ("just words", "expected lines such as 'happy: happy, excited'"),
+        ("a: [", "expected lines such as 'happy: happy, excited'"),
+    ],
+)
+def test_texts_that_are_no_map(tmp_path, text, error):
+    file = tmp_path / "map.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=error):
+        read_label_map(str(file))
+
+
+def test_unknown_maps_and_data_without_its_classes(rated):
+    with pytest.raises(ValueError, match="Unknown label map 'five': expected native, ekman6, four_class, valence_bin"):
+        apply_label_map(rated, "five")
+    with pytest.raises(ValueError, match="Label map 'four_class' finds 1 of its classes in this data set"):
+        apply_label_map(
+            rated.select([3]).cast_column("label", features(("x", "y", "z", "sad", "u", "v"))["label"]), "four_class"
+        )
+
+
+def test_every_named_map_reads_the_common_vocabulary():
+    for name in LABEL_MAPS:
+        assert set(read_label_map(name)) <= set(EMOTIONS), name
+    assert read_label_map("four_class") == {
+        **{name: name for name in ("neutral", "happy", "sad", "angry")},
+        "excited": "happy",
+    }
+
+
+def test_every_corpus_speaks_the_common_vocabulary():
+    for name in set(CORPORA) - {"table"}:
+        assert set(CORPORA[name].LABELS) <= set(EMOTIONS), name
+
+
+def test_labels_of_joined_corpora():
+    assert joint_labels([("sad", "angry"), ("sad", "angry")]) == ("sad", "angry")
+    assert joint_labels([("sad", "angry"), ("bored", "neutral"), ("zeal",)]) == (
+        *("neutral", "sad", "angry", "bored"),
+        "zeal",
+    )
