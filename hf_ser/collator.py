@@ -38,7 +38,7 @@ class TextCollator:
 
 @dataclass
 class FusionCollator:
-    """For the fused model; rows without words are marked so in `text_mask`."""
+    """For the fused model; rows without words are marked so in `text_mask`, without sound in `audio_mask`."""
 
     processor: SerProcessor
 
@@ -49,8 +49,8 @@ class FusionCollator:
 
 
 def clips(rows: list[dict[str, Any]]) -> list:
-    """The decoded clips of some rows, each `(samples,)` float32 at 16 kHz."""
-    return [decode_audio(row["audio"]) for row in rows]
+    """The decoded clips of some rows, each `(samples,)` float32 at 16 kHz; None where a row has no sound."""
+    return [None if row["audio"] is None else decode_audio(row["audio"]) for row in rows]
 
 
 def labels(rows: list[dict[str, Any]]) -> torch.Tensor:

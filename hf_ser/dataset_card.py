@@ -24,6 +24,9 @@ HUB_LICENCES = (
 )
 """Licences that the Hub knows by these names; every other one is `other`, and its words stand in the card."""
 
+LANGUAGES = {"emodb": "de", **dict.fromkeys(("ravdess", "iemocap", "crema_d", "tess", "savee", "meld"), "en")}
+"""ISO 639 codes; a table may be in any language, and generated sound is in none."""
+
 SIZES = (
     *((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")),
     (10**8, "10M<n<100M"),
@@ -66,18 +69,15 @@ COLUMNS = {
 """What the columns of `hf_ser.columns.features` mean, for a reader of the card."""
 
 
-def write_dataset_report(
-    dataset: Dataset, integrity: dict, folder: str | Path, dropped: dict[str, int] | None = None
-) -> list[Path]:
+def write_dataset_report(dataset: Dataset, integrity: dict, folder: str | Path) -> list[Path]:
     """Draw the pictures of a data set and write its card, `README.md`, beside them.
 
     Meant for the data set's own folder, where the Hub looks for a card. Of the sound only one clip a class is read.
 
     Args:
         dataset: Rows typed by `hf_ser.columns.features`.
-        integrity: As `hf_ser.integrity.integrity_report` gives it.
+        integrity: As `hf_ser.dataset.prepare` gives it.
         folder: Where to write; made where it is missing.
-        dropped: Rows of each label that a label map dropped; None takes them from the integrity report.
 
     Returns:
         The files that were written, the card last.
@@ -90,32 +90,33 @@ def write_dataset_report(
         raise ValueError("The data set has no rows, expected some to report on: prepare it again.")
     folder = Path(folder)
     table = light_table(dataset)
-    if dropped is None:
-        dropped = integrity.get("dropped_by_label_map", {})
-    notice = synthetic_notice(table)
-    card = make_card(table, integrity, folder.resolve().name, dropped)  # a missing template leaves no half report
-    pictures = write_pictures(dataset, table, folder, notice)
+    card = make_card(table, integrity, folder.resolve().name)  # first, so that a missing template leaves no half report
+    pictures = write_pictures(dataset, table, folder, synthetic_notice(table))
     with atomic_write(folder / CARD) as file:
         file.write(str(card))
     return [*pictures, folder / CARD]
 
 
 def light_table(dataset: Dataset) -> pd.DataFrame:
-    """All columns but the sound, a row an utterance: labels as categories, unknown speaker and sex as such."""
+    """All columns but the sound, a row an utterance: labels as categories, unknown speaker and sex as such.
+
+    What a corpus names within itself is prefixed with the corpus, so that joined corpora do not share it.
+    """
     light = dataset.select_columns([name for name in dataset.column_names if name not in HEAVY])
     table = light.with_format("pandas")[:]
     table["label"] = pd.Categorical.from_codes(table["label"], dataset.features["label"].names)
+    for name in ("session", "dialogue", "script", "scene", "sentence"):
+        table[name] = table["corpus"].str.cat(table[name].astype("str"), sep="/")
     return table.fillna({"speaker": UNKNOWN, "sex": UNKNOWN})
 
 
-def make_card(table: pd.DataFrame, integrity: dict, folder_name: str, dropped: dict[str, int]) -> DatasetCard:
+def make_card(table: pd.DataFrame, integrity: dict, folder_name: str) -> DatasetCard:
     """Fill the template.
 
     Args:
         table: As `light_table` gives it.
-        integrity: As `hf_ser.integrity.integrity_report` gives it.
+        integrity: As `hf_ser.dataset.prepare` gives it.
         folder_name: Of the data set, for the line that loads it.
-        dropped: Rows of each label that a label map dropped.
 
     Raises:
         FileNotFoundError: the template is not there.
@@ -127,11 +128,10 @@ def make_card(table: pd.DataFrame, integrity: dict, folder_name: str, dropped: d
         )
     corpora = sorted(set(table["corpus"]))
     licences = [hub_licence(CORPORA[name].LICENCE) for name in corpora]
-    spoken = {language for name in corpora for language in languages(name)}
     data = DatasetCardData(
         pretty_name=f"{' + '.join(corpora)}, speech emotion",
         license=_one_or_many(licences),
-        language=sorted(spoken) or None,
+        language=sorted({LANGUAGES[name] for name in corpora if name in LANGUAGES}) or None,
         task_categories=["audio-classification"],
         tags=["speech-emotion-recognition", "emotion-recognition", "speech", "hf_ser", *corpora],
         size_categories=size_category(len(table)),
@@ -142,7 +142,6 @@ def make_card(table: pd.DataFrame, integrity: dict, folder_name: str, dropped: d
         corpora={name: CORPORA[name] for name in corpora},
         synthetic_notice=synthetic_notice(table),
         integrity=integrity,
-        dropped=dropped,
         folder_name=folder_name,
         start_seconds=START_SECONDS,
         **_counts(table),
@@ -194,11 +193,6 @@ def hub_licence(words: str) -> str:
     """The Hub's name of a licence; `other` for all that it has no name for."""
     slug = words.lower().replace(" ", "-")
     return slug if slug in HUB_LICENCES else "other"
-
-
-def languages(corpus: str) -> list[str]:
-    """ISO 639 codes of a corpus's languages, where its module says them."""
-    return list(getattr(CORPORA[corpus], "LANGUAGES", ()))
 
 
 def size_category(rows: int) -> str:

@@ -45,10 +45,8 @@ def write_pictures(dataset: Dataset, table: pd.DataFrame, folder: Path, notice: 
         figures["examples.png"] = draw_examples(dataset, choose_examples(table))
     for name, figure in figures.items():
         if notice:
-            width = int(11 * figure.get_figwidth())
-            title = figure.get_suptitle()
-            lines = textwrap.fill(notice, width)
-            figure.suptitle(f"{title}\n{lines}" if title else lines, color=WARNING, fontsize=10)
+            lines = textwrap.fill(notice, int(11 * figure.get_figwidth()))
+            figure.suptitle(lines, color=WARNING, fontsize=10)
         with atomic_write(folder / name, "wb") as file:
             figure.savefig(file, format="png", dpi=130)
     return [folder / name for name in figures]
@@ -182,12 +180,19 @@ def draw_speaker_by_class(table: pd.DataFrame) -> Figure:
 
 def wrapped(label: str) -> str:
     """A long label over several lines, broken at blanks and after underscores."""
-    return textwrap.fill(label.replace("_", "_ "), 14).replace("_ ", "_")
+    return _without_math(textwrap.fill(label.replace("_", "_ "), 14).replace("_ ", "_"))
 
 
 def shortened(name: str, length: int) -> str:
     """A name with its middle left out where it is long: its beginning tells the corpus, its end the clip."""
-    return name if len(name) <= length else f"{name[: length // 2 - 1]}…{name[-(length - length // 2) :]}"
+    if len(name) > length:
+        name = f"{name[: length // 2 - 1]}…{name[-(length - length // 2) :]}"
+    return _without_math(name)
+
+
+def _without_math(text: str) -> str:
+    """Dollar signs that matplotlib does not take for the beginning of a formula."""
+    return text.replace("$", r"\$")
 
 
 def _draw_wave(axes: Axes, clip: np.ndarray) -> None:

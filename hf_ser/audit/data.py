@@ -145,7 +145,8 @@ def text_findings(rows: Rows, texts: list[str], folds: Sequence[Fold], reads: bo
         remedy = "look for words that were added by label; take transcripts that were written without knowing it"
         found.append(finding("label_in_text", inflated, detail, remedy, _telling(texts, rows)))
     else:
-        kind = "text_carries_nothing" if probe.carries_nothing else "text_carries_label"
+        kind = "text_carries_label" if probe.carries_label else "text_uncertain"
+        kind = "text_carries_nothing" if probe.carries_nothing else kind
         detail = f"the words alone, on unseen speakers: {_figure(probe)}"
         remedy = "a fused model can at best equal its sound" if probe.carries_nothing else ""
         found.append(finding(kind, NOTE, detail, remedy))
@@ -171,13 +172,12 @@ def _through(texts: list[str], rows: Rows, ids: np.ndarray, column: str, inflate
     probes = text_through_script(texts, rows.label, rows.speaker, ids)
     if probes is None:
         return WARNING, f"how much the words owe to it could not be measured (too few of each {column})"
-    seen, unseen, control = probes
-    fall, doubt = control.uar - unseen.uar, 2 * (control.standard_error**2 + unseen.standard_error**2) ** 0.5
+    seen, control, unseen = (f"{100 * probe.uar:.1f} %" for probe in (probes.seen, probes.control, probes.unseen))
     detail = (
-        f"the words tell the label with UAR {100 * seen.uar:.1f} %, {100 * control.uar:.1f} % from as few rows, and "
-        f"{100 * unseen.uar:.1f} % where the {column} is unseen (chance {100 * seen.chance:.1f} %)"
+        f"the words tell the label of unseen speakers with UAR {seen} ({control} from as few rows), and with {unseen} "
+        f"where the {column} is unseen too (chance {100 * probes.seen.chance:.1f} %)"
     )
-    return (inflated if fall > max(0.05, doubt) else NOTE), detail
+    return (inflated if probes.through_script else NOTE), detail
 
 
 def speaker_findings(rows: Rows) -> list[AuditFinding]:
@@ -211,9 +211,11 @@ def trivia_findings(dataset: Dataset, rows: Rows) -> list[AuditFinding]:
         columns["name"] = np.array([name.rsplit("/", 1)[-1] for name in kept.id], dtype=object)
     found = []
     for name, probe in probe_trivia(columns, kept.label, kept.speaker).items():
-        if probe.carries_label:
-            detail = f"{TRIVIA_WORDS[name]} alone tells the label with {_figure(probe)}, on unseen speakers"
-            severity = NOTE if name == "name" else WARNING
+        if probe.carries_label or probe.depends_on_label:
+            detail = (
+                f"{TRIVIA_WORDS[name]} differs with the label; alone, on unseen speakers, it gives {_figure(probe)}"
+            )
+            severity = WARNING if probe.carries_label and name != "name" else NOTE
             found.append(finding(f"shortcut_{name}", severity, detail, TRIVIA_REMEDIES.get(name, REMEDY_TRIVIA)))
     return found
 
@@ -274,7 +276,8 @@ def _part_of(fold: Fold, n_rows: int) -> list[str]:
 
 
 def _figure(probe: Probe) -> str:
-    return f"UAR {100 * probe.uar:.1f} % (chance {100 * probe.chance:.1f} %)"
+    interval = f"{100 * probe.low:.1f} to {100 * probe.high:.1f}"
+    return f"UAR {100 * probe.uar:.1f} % ({interval}, chance {100 * probe.chance:.1f} %)"
 
 
 def _named_last(name: str, who: str) -> bool:

@@ -10,9 +10,31 @@ import re
 from pathlib import Path
 
 from hf_ser.columns import REFERENCE, Finding, Listing, Utterance
+from hf_ser.download import Download, git_lfs
 
 LICENCE = "ODbL 1.0, contents DbCL 1.0"
 SOURCE = "Cao et al. 2014, CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset, IEEE Trans. Affect. Comput. 5(4)"
+
+PAGE = "https://gitlab.com/cs-cooper-lab/crema-d-mirror"
+GITHUB = "CheyneyComputerScience/CREMA-D"
+COMMIT = "1658cd342dff90010aa843eaeebd53610a08b1dc"
+MIRROR = f"{PAGE}/-/raw/d15eeed6a139e9724483ed9a2fc4643f88708b79"
+
+
+def downloads(folder: Path) -> list[Download]:
+    """Tables and sound of one commit: what it pins is read on GitHub, the sound comes from the authors' mirror."""
+    raw = f"https://raw.githubusercontent.com/{GITHUB}/{COMMIT}"
+    votes = "sha256:774d9d759cb5caf2542758a39eca8c0f1d2777f9987ff5d5adf8066d192f377b"
+    actors = "sha256:e33ddc8b60bedf98541735801127cbb67098b5957271adbdd5dea8a44294eec3"
+    pointers = Download(f"https://github.com/{GITHUB}/archive/{COMMIT}.zip", "CREMA-D-pointers.zip")
+    return [
+        Download(f"{raw}/processedResults/tabulatedVotes.csv", "tabulatedVotes.csv", 4_057_953, votes),
+        Download(f"{raw}/VideoDemographics.csv", "VideoDemographics.csv", 4_033, actors),
+        *git_lfs(pointers, "AudioWAV/", MIRROR, folder, PAGE),
+    ]
+
+
+DOWNLOADS = downloads
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgust")
 EMOTION_CODES = {

@@ -8,9 +8,14 @@ import re
 from pathlib import Path
 
 from hf_ser.columns import REFERENCE, Finding, Listing, Utterance
+from hf_ser.download import Download
 
 LICENCE = "free to use and to be cited; CC0 1.0 as republished in audb"
 SOURCE = "Burkhardt et al. 2005, A Database of German Emotional Speech, Interspeech, 1517-1520"
+
+PAGE = "http://emodb.bilderbar.info"
+DOWNLOADS = [Download("http://emodb.bilderbar.info/download/download.zip", "emodb.zip")]
+"""Its publisher gives no checksum; the one that was found is told."""
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgust", "bored")
 LETTERS = {

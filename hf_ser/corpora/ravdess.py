@@ -7,9 +7,20 @@ import re
 from pathlib import Path
 
 from hf_ser.columns import REFERENCE, Finding, Listing, Utterance
+from hf_ser.download import Download
 
 LICENCE = "CC BY-NC-SA 4.0"
 SOURCE = "Livingstone & Russo 2018, The Ryerson Audio-Visual Database of Emotional Speech and Song, PLoS ONE 13(5)"
+
+PAGE = "https://zenodo.org/records/1188976"
+DOWNLOADS = [
+    Download(
+        "https://zenodo.org/api/records/1188976/files/Audio_Speech_Actors_01-24.zip/content",
+        "Audio_Speech_Actors_01-24.zip",
+        size_bytes=208_468_073,
+        checksum="md5:bc696df654c87fed845eb13823edef8a",
+    )
+]
 
 LABELS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 SENTENCES = {"01": "Kids are talking by the door", "02": "Dogs are sitting by the door"}

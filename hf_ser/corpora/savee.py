@@ -11,7 +11,7 @@ from pathlib import Path
 from hf_ser.columns import Finding, Listing, Utterance
 
 LICENCE = "research only, on registration with the authors (University of Surrey)"
-SOURCE = "Haq & Jackson 2010, Multimodal Emotion Recognition, in Machine Audition, IGI Global, 398-423"
+SOURCE = "Haq & Jackson 2010, Multimodal Emotion Recognition, in Machine Audition, IGI Global"
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 EMOTION_CODES = {

@@ -104,7 +104,7 @@ def _with_labels(utterances: list[Utterance], findings: list[Finding]) -> Listin
         Finding("lost_votes", f"votes for {name}", f"no clip has this label; left out of {count} clips' votes")
         for name, count in sorted(lost.items())
     ]
-    utterances = [replace(u, votes=_among(u.votes, labels)) for u in utterances]
+    utterances = [replace(u, votes=_among(u.votes, labels)) if u.votes else u for u in utterances]
     return Listing(tuple(sorted(labels)), utterances, findings)
 
 
@@ -239,6 +239,6 @@ def _majority(votes: dict[str, float] | None) -> str | None:
     return None if rest and rest[0][1] == first[1] else first[0]
 
 
-def _among(votes: dict[str, float] | None, labels: set[str]) -> dict[str, float] | None:
-    kept = {name: count for name, count in (votes or {}).items() if name in labels}
+def _among(votes: dict[str, float], labels: set[str]) -> dict[str, float] | None:
+    kept = {name: count for name, count in votes.items() if name in labels}
     return kept if sum(kept.values()) > 0 else None

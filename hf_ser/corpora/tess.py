@@ -5,12 +5,17 @@ trains on one and tests on the other.
 """
 
 import re
+from functools import partial
 from pathlib import Path
 
 from hf_ser.columns import REFERENCE, Finding, Listing, Utterance
+from hf_ser.download import dataverse
 
 LICENCE = "CC BY-NC-ND 4.0; some copies say CC BY-NC 4.0: see where yours is from"
 SOURCE = "Pichora-Fuller & Dupuis 2020, Toronto emotional speech set (TESS), Borealis, doi:10.5683/SP2/E8H2MF"
+
+PAGE = "https://doi.org/10.5683/SP2/E8H2MF"
+DOWNLOADS = partial(dataverse, "https://borealisdata.ca", "doi:10.5683/SP2/E8H2MF")
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 EMOTION_CODES = {

@@ -14,6 +14,8 @@ from hf_ser.columns import SEXES
 from hf_ser.files import atomic_write
 from hf_ser.scores import SUM_TOLERANCE
 
+PREDICTIONS = "predictions.jsonl"
+
 FIELDS = (
     "id",
     "corpus",

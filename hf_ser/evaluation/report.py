@@ -17,6 +17,7 @@ from hf_ser.files import atomic_write
 from hf_ser.protocols import PUBLISHED
 from hf_ser.scores import score, soft_scores, uar_from_confusion
 
+REPORT = "report.json"
 REPORT_VERSION = 2
 RESAMPLES = 2_000
 SEED = 0

@@ -73,8 +73,9 @@ class SerTrainer(Trainer):
         """Class probabilities in the order of the rows, shape `(rows, classes)`.
 
         Longest clips first, so that memory runs out at once or not at all and little is padded; then put back in order.
+        Rows without sound come last.
         """
-        order = np.argsort(-np.array(dataset["duration_seconds"][:]), kind="stable")
+        order = np.argsort([-(seconds or 0) for seconds in dataset["duration_seconds"][:]], kind="stable")
         # group_by_length would also reorder what is predicted, and rows would get each other's answer. No metrics: a
         # fold may lack a class, and the report is made over all folds.
         strategy, self.args.train_sampling_strategy = self.args.train_sampling_strategy, "random"

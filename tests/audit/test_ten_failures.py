@@ -8,14 +8,14 @@ import pytest
 from audit.copies import recoded
 from corpora_trees import iemocap
 
-from hf_ser.audit.data import audit_data
+from hf_ser.audit.data import audit_data, text_findings
 from hf_ser.audit.findings import LEAK, NOTE, WARNING
 from hf_ser.audit.run import audit_run
 from hf_ser.dataset import load_prepared, prepare
 from hf_ser.evaluation.predictions import read_predictions, write_predictions
 from hf_ser.evaluation.report import make_report, write_report
 from hf_ser.labels import apply_label_map
-from hf_ser.protocols import make_folds
+from hf_ser.protocols import Rows, make_folds
 from hf_ser.provenance import RECORD, read_record, write_record
 from hf_ser.scores import score, uar_from_confusion
 
@@ -207,13 +207,24 @@ def test_9_weighted_and_unweighted_swapped(prepared, script, tmp_path):
     assert "figures_do_not_follow" not in {one.kind for one in audit_run(tmp_path)}
 
 
-def test_10_words_that_tell_nothing(prepared_of, clips):
+def test_10_words_that_tell_nothing(dataset_of):
     spoken = ("Kids are talking by the door", "Dogs are sitting by the door")
-    rows = [({**row, "transcript": spoken[n % 2], "sentence": str(n % 2)}, clip) for n, (row, clip) in enumerate(clips)]
-    findings = audited(prepared_of(rows))
-    (found,) = [one for one in findings if one.kind == "text_carries_nothing"]
-    assert "at best equal its sound" in found.remedy
-    assert kinds([one for one in findings if one.kind == "sentence_overlap"], LEAK) == set()
+    rows = [
+        (f"ravdess/{speaker:02d}-{label}-{take}", label, f"ravdess/{speaker:02d}", None)
+        for speaker in range(1, 25)
+        for label in ("angry", "calm", "happy", "sad")
+        for take in range(16)
+    ]
+    said = {"sentence": [str(n % 2) for n in range(len(rows))], "corpus": ["ravdess"] * len(rows)}
+    dataset = dataset_of(rows, **said)
+    found = text_findings(
+        Rows.of(dataset), [spoken[n % 2] for n in range(len(rows))], make_folds(dataset, "emobox"), True
+    )
+    assert [(one.kind, one.severity) for one in found][:2] == [
+        ("text_carries_nothing", NOTE),
+        ("sentence_overlap", NOTE),
+    ]
+    assert "at best equal its sound" in found[0].remedy
 
 
 def test_10_a_fusion_below_its_own_branch(prepared, script, tmp_path):

@@ -1,0 +1,144 @@
+"""Siblings of a recording are found however they were changed; clips that only sound alike are not."""
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from hf_ser import fingerprint as module
+from hf_ser.columns import SAMPLING_RATE
+from hf_ser.corpora.synthetic import utterance
+from hf_ser.fingerprint import fingerprint, similar_pairs
+from hf_ser.models.decoding import decode_audio
+
+CLIPS = 24
+
+
+def mp3(clip):
+    buffer = BytesIO()
+    sf.write(buffer, clip, SAMPLING_RATE, format="MP3")
+    return decode_audio(buffer.getvalue())
+
+
+def noisy(clip, snr):
+    noise = np.random.default_rng(0).standard_normal(len(clip)) * np.sqrt(np.mean(clip**2))
+    return clip + noise * 10 ** (-snr / 20)
+
+
+CHANGES = {
+    "the same": lambda clip: clip,
+    "turned over": lambda clip: -clip,
+    "60 dB quieter": lambda clip: clip / 1000,
+    "clipped": lambda clip: np.clip(clip / np.abs(clip).max() * 2, -1, 1),
+    "as MP3": mp3,
+    "at 8 kHz and back": lambda clip: decode_audio(
+        {"array": decode_audio({"array": clip, "sampling_rate": 16_000}, 8000), "sampling_rate": 8000}
+    ),
+    "later by half a hop": lambda clip: np.pad(clip, (module.HOP // 2, 0)),
+    "after a second of zeros": lambda clip: np.pad(clip, (SAMPLING_RATE + 1, 0)),
+    "without its first third": lambda clip: clip[len(clip) // 3 :],
+    "without its last third": lambda clip: clip[: -len(clip) // 3],
+    "with noise at 10 dB": lambda clip: noisy(clip, 10),
+    "with hum": lambda clip: clip + 0.1 * np.sin(np.arange(len(clip)) * 2 * np.pi * 50 / SAMPLING_RATE),
+    "with a constant": lambda clip: clip + 0.1,
+}
+
+
+@pytest.fixture(scope="module")
+def clips():
+    """Four speakers' clips of 0.7 to 1.8 seconds."""
+    return [decode_audio(utterance(s, n).audio) for s in range(1, 5) for n in range(1, CLIPS // 4 + 1)]
+
+
+@pytest.fixture(scope="module")
+def prints(clips):
+    return [fingerprint(clip) for clip in clips]
+
+
+def test_different_clips_of_the_same_voices_are_no_pairs(prints):
+    assert similar_pairs(prints) == []
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_changed_clip_is_found_with_its_origin_and_no_other(clips, prints, change):
+    changed = [fingerprint(np.asarray(CHANGES[change](clip), dtype=np.float32)) for clip in clips]
+    found = {(i, j): score for i, j, score in similar_pairs([*prints, *changed])}
+    assert set(found) == {(i, i + CLIPS) for i in range(CLIPS)}
+    assert all(module.THRESHOLD <= score <= 1 for score in found.values())
+
+
+def test_the_score_falls_with_the_noise(clips, prints):
+    def score(snr):
+        return similar_pairs([prints[0], fingerprint(noisy(clips[0], snr))])[0][2]
+
+    assert similar_pairs([prints[0], prints[0]]) == [(0, 1, 1.0)]
+    assert 1 > score(30) > score(10) > module.THRESHOLD
+
+
+def test_a_fingerprint_is_small_and_does_not_depend_on_the_gain(clips, prints):
+    for clip, known in zip(clips, prints, strict=True):
+        assert 0 < len(known) < 300 * (len(clip) / SAMPLING_RATE + 0.1)
+        assert fingerprint(clip) == fingerprint(clip * np.float32(2**-8)) == known
+        assert fingerprint(clip.astype(np.float64)) == known
+
+
+NOTHING = {
+    "no samples": np.zeros(0, np.float32),
+    "one sample": np.zeros(1, np.float32),
+    "zeros": np.zeros(50_000, np.float32),
+    "NaN": np.full(50_000, np.nan, np.float32),
+}
+
+
+@pytest.mark.parametrize("silence", NOTHING)
+def test_nothing_gives_empty_bytes_which_resemble_nothing(prints, silence):
+    assert fingerprint(NOTHING[silence]) == b""
+    assert similar_pairs([b"", prints[0], b"", b"", prints[0], b""]) == [(1, 4, 1.0)]
+    assert similar_pairs([b"", b""]) == similar_pairs([]) == []
+
+
+def test_a_nan_in_a_clip_does_not_hide_it(clips, prints):
+    broken = clips[0].copy()
+    broken[100] = np.nan
+    assert [(i, j) for i, j, _ in similar_pairs([prints[0], fingerprint(broken)])] == [(0, 1)]
+
+
+def test_steady_tones_resemble_no_clip_and_noises_no_other_noise(prints):
+    time_seconds = np.arange(2 * SAMPLING_RATE) / SAMPLING_RATE
+    tones = [np.sin(2 * np.pi * hertz * time_seconds) for hertz in (440, 1000)]
+    noises = [np.random.default_rng(i).standard_normal(2 * SAMPLING_RATE) for i in range(10)]
+    assert similar_pairs([*prints, *map(fingerprint, [*tones, *noises])]) == []
+
+
+def test_pairs_within_a_part_are_left_out(prints):
+    twice = [*prints[:3], *prints[:3]]
+    assert [pair[:2] for pair in similar_pairs(twice, [0, 0, 0, 1, 1, 1])] == [(0, 3), (1, 4), (2, 5)]
+    assert [pair[:2] for pair in similar_pairs(twice, [0, 1, 2, 0, 2, 2])] == [(1, 4)]
+
+
+def test_the_result_does_not_depend_on_the_size_of_a_block(monkeypatch, clips, prints):
+    all_prints = [*prints, *(fingerprint(clip[1000:]) for clip in clips)]
+    at_once = similar_pairs(all_prints)
+    monkeypatch.setattr(module, "BLOCK", 7)
+    monkeypatch.setattr(module, "SCANNED", 1000)
+    assert similar_pairs(all_prints) == at_once
+    assert len(at_once) == CLIPS
+
+
+def test_of_very_many_copies_each_is_tied_to_the_next_ones(monkeypatch, prints):
+    monkeypatch.setattr(module, "NEIGHBOURS", 3)
+    found = {pair[:2] for pair in similar_pairs([prints[0]] * 20)}
+    assert {(i, j) for i in range(20) for j in range(i + 1, min(i + 4, 20))} >= found
+    assert {(i, i + 1) for i in range(19)} <= found
+
+
+def test_a_part_for_each_clip_is_expected(prints):
+    with pytest.raises(ValueError, match="1 parts for 2 fingerprints: expected one part for each clip"):
+        similar_pairs(prints[:2], [0])
+
+
+def test_too_many_clips_are_refused(monkeypatch, prints):
+    monkeypatch.setattr(module, "MOST_CLIPS", 2)
+    with pytest.raises(ValueError, match="3 fingerprints, at most 2 expected"):
+        similar_pairs(prints[:3])
