@@ -44,7 +44,7 @@ NEIGHBOURS = 64
 """Of the clips that share a triangle, each is held against so many of the next: hum cannot fill the memory, and of a
 hundred copies each is still tied to others."""
 
-VOTES, MATCHES = 3, 16
+VOTES, MATCHES = 2, 16
 """Triangles that agree on one shift make a candidate; fewer single peaks than this never make a pair."""
 
 THRESHOLD = 0.25

@@ -11,6 +11,7 @@ it. None of them needs that library: the figures are computed by hf_ser.scores.
 import argparse
 from pathlib import Path
 
+from hf_ser.audit.findings import read_verdict
 from hf_ser.cli import run
 from hf_ser.evaluation.plots import plot_confusion_matrix
 from hf_ser.evaluation.predictions import read_predictions
@@ -24,7 +25,7 @@ def main() -> None:
     arguments = parser.parse_args()
     output_dir = arguments.output_dir or arguments.predictions.parent
 
-    report = make_report(read_predictions(arguments.predictions))
+    report = make_report(read_predictions(arguments.predictions), read_verdict(arguments.predictions.parent))
     write_report(report, output_dir / "report.json")
     plot_confusion_matrix(report, output_dir / "confusion_matrix.png")
     print(format_report(report))

@@ -191,7 +191,7 @@ def test_unknown_speakers_leave_no_split_to_recommend():
 
 def test_fixed_sentences_are_judged_by_the_classes_they_are_said_in():
     rows = [row(number, sentence=str(number // 3 % 2)) for number in range(18)]
-    assert "each is said in every class, so that the words tell next to nothing" in words(card_of(rows))
+    assert "each is said in every class, so that their words tell next to nothing" in words(card_of(rows))
     rows = [row(number, sentence=str(number % 3)) for number in range(18)]
     assert "3 of them are not said in every class" in words(card_of(rows))
     rows = [row(number, sentence="1", corpus=("tess", "savee")[number // 3 % 2]) for number in range(18)]

@@ -239,8 +239,9 @@ def _notices(conditions: dict) -> list[str]:
             f"LEAKED RUN: {', '.join(conditions['leaks'])}. The test set was not independent of training: "
             "compare this figure with no clean one."
         )
-    if audit and audit["verdict"] == "leak":
-        notices.append(f"THE AUDIT FOUND A LEAK: {', '.join(audit['leak'])}. Compare this figure with no clean one.")
+    # Leaks that were found before training stand in the predictions already.
+    if audit and (later := [kind for kind in audit["leak"] if kind not in conditions["leaks"]]):
+        notices.append(f"THE AUDIT FOUND A LEAK: {', '.join(later)}. Compare this figure with no clean one.")
     if "synthetic" in conditions["corpus"].split("+"):
         notices.append("Synthetic corpus: this figure proves the machinery and says nothing about speech.")
     return notices

@@ -48,7 +48,7 @@ from hf_ser.provenance import (
     write_record,
 )
 from hf_ser.targets import with_target
-from hf_ser.training.arguments import AudioArguments, TextArguments, settings
+from hf_ser.training.arguments import AudioArguments, DataArguments, TextArguments, settings
 from hf_ser.training.building import Candidate
 from hf_ser.training.trainer import SerTrainer, count_parameters
 
@@ -110,7 +110,7 @@ def train_folds(
     changed = {"model": model, **settings(data, training, *others)}
     with PartialState().main_process_first():
         claim(output_dir, {"settings": changed, "data": data_digest(dataset)})
-    for notice in notices(dataset, *others):
+    for notice in notices(dataset, data, *others):
         PartialState().print(f"note: {notice}")
     to_train = []
     for fold in folds:
@@ -149,13 +149,11 @@ def audited(dataset: Dataset, folds: list[Fold], reads: bool, allow_leak: bool) 
 
 
 def notices(dataset: Dataset, *arguments) -> list[str]:
-    """What of the data the models will not get to know.
-
-    Raises:
-        ValueError: a model that only hears is to be trained on clips without sound.
-    """
+    """What of the data the models will not get to know."""
     found = []
     for one in arguments:
+        if isinstance(one, DataArguments) and one.target != "label" and (unrated := dataset["votes"][:].count(None)):
+            found.append(f"{unrated} of {len(dataset)} clips have no raters' votes: their label is the target")
         if isinstance(one, AudioArguments):
             seconds = dataset["duration_seconds"][:]
             if long := sum(length is not None and length > one.max_seconds for length in seconds):
@@ -196,7 +194,7 @@ def claim(output_dir: Path, run: dict) -> None:
 
 def data_digest(dataset: Dataset) -> dict:
     """What tells one prepared data set from another: its labels and a hash of its rows, whatever their order."""
-    columns = [dataset[name][:] for name in ("id", "label", "speaker", "sex", "transcript", "pcm_sha256")]
+    columns = [dataset[name][:] for name in ("id", "label", "votes", "speaker", "sex", "transcript", "pcm_sha256")]
     rows = sorted(repr(row) for row in zip(*columns, strict=True))
     digest = hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
     return {"rows": dataset.num_rows, "labels": dataset.features["label"].names, "digest": digest}
@@ -214,7 +212,8 @@ def train_fold(
 ) -> None:
     """Train one fold, save its model, predict its test rows and write its record, in this order."""
     set_seed(training.seed)
-    candidate = build(dataset.select(fold.train), fold)
+    rows = with_target(dataset, fold.train, data.target, data.agreement_weight)  # refuses before anything is written
+    candidate = build(rows, fold)
     audit = [one for one in audit if one.fold in (None, fold.name)]
     found = {one.kind for one in audit if one.severity == LEAK}
     leaks = sorted({*fold.leaks, *found, *stage_leaks(dataset, fold, candidate.sources, data.allow_leak)})
@@ -235,7 +234,7 @@ def train_fold(
         candidate,
         labels,
         args=arguments,
-        train_dataset=with_target(dataset, fold.train, data.target, data.agreement_weight),
+        train_dataset=rows,
         eval_dataset=dataset.select(fold.validation),
     )
     started = time.time()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hf_ser.audit import probes
-from hf_ser.audit.probes import Probe, probe_text, probe_trivia, text_through_script
+from hf_ser.audit.probes import Probe, ScriptProbes, probe_text, probe_trivia, text_through_script
 
 EMOTIONS = ("angry", "calm", "happy", "sad")
 SENTENCES = ("Kids are talking by the door", "Dogs are sitting by the door")
@@ -190,7 +190,25 @@ def test_the_seed_alone_decides(acted, generator):
     assert one(column, labels, speakers, 4) != one(column, labels, speakers, 5)
 
 
+def test_a_script_matters_by_a_clear_fall_beyond_what_fewer_rows_cost():
+    seen = Probe("seen", uar=0.8, low=0.79, high=0.81, chance=0.25, n=9000, groups=10)
+    control, unseen = replace(seen, name="control"), replace(seen, name="unseen", uar=0.5, low=0.49, high=0.51)
+    assert ScriptProbes(seen, control, unseen).through_script
+    assert not ScriptProbes(seen, unseen, unseen).through_script
+    assert not ScriptProbes(seen, control, replace(unseen, high=0.85)).through_script
+    assert not ScriptProbes(seen, control, replace(unseen, uar=0.77, high=0.78)).through_script
+    assert not ScriptProbes(seen, replace(control, low=0.28), replace(unseen, uar=0.2, high=0.26)).through_script
+
+
 # Trivia
+
+
+def test_a_rare_class_is_found_by_its_number(generator):
+    # 40 of 1,000 clips are sad and longer than most: the tree has to weigh classes, not clips.
+    labels = ["neutral"] * 960 + ["sad"] * 40
+    speakers = [f"s{i % 10}" for i in range(1000)]
+    duration = generator.normal(size=1000) + 2 * np.array([label == "sad" for label in labels])
+    assert one(duration, labels, speakers).uar > 0.75
 
 
 def test_loudness_that_follows_the_emotion_carries_the_label(acted, generator):

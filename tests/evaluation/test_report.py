@@ -264,6 +264,8 @@ def test_the_audit_stands_in_the_report():
     assert leaked["audit"] == audit
     assert "audit  LEAK: same_sound; warnings: level" in format_report(leaked).splitlines()
     assert format_report(leaked).startswith("THE AUDIT FOUND A LEAK: same_sound.")
+    stamped = make_report([row | {"leaks": ["same_sound"]} for row in rows], audit)
+    assert [notice.split(":")[0] for notice in stamped["notices"]] == ["LEAKED RUN"], "told once"
     with pytest.raises(ValueError, match="found the verdict 'fine', expected one of clean, warnings, leak"):
         make_report(rows, {"verdict": "fine", "leak": [], "warning": []})
 
