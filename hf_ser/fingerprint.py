@@ -124,7 +124,7 @@ def _triangles(peaks: np.ndarray) -> np.ndarray:
         for near in range(1, far):
             a, b, c = peaks[:-far], peaks[near : near - far], peaks[far:]
             to_b, to_c = (b >> 8) - (a >> 8), (c >> 8) - (a >> 8)
-            kept = np.flatnonzero((to_b > 0) & (to_c <= LONGEST) & (a >> 24 == c >> 24))
+            kept = np.flatnonzero((to_c > 0) & (to_c <= LONGEST) & (a >> 24 == c >> 24))
             shape = (a[kept] & 255) | (b[kept] & 255) << 8 | (c[kept] & 255) << 16 | to_b[kept] << 24 | to_c[kept] << 29
             # The golden ratio's multiple spreads the 34 bits of the shape over the highest 28.
             shape = shape.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) & ~np.uint64(2**36 - 1)

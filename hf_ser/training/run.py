@@ -106,6 +106,11 @@ def train_folds(
         ValueError: the output folder holds another run, or an encoder leaks.
     """
     logging.disable_progress_bar()  # one bar for each file that is read or saved; the bars of training stay
+    if model == "audio" and (silent := dataset["duration_seconds"][:].count(None)):
+        raise ValueError(
+            f"{silent} of {len(dataset)} clips have no sound, and this model only hears. Expected a sound for each: "
+            "bring the audio files and prepare the data again, or use train_text.py or train_fusion.py."
+        )
     output_dir = Path(training.output_dir)
     changed = {"model": model, **settings(data, training, *others)}
     with PartialState().main_process_first():

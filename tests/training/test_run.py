@@ -18,9 +18,9 @@ from hf_ser.dataset import load_prepared
 from hf_ser.evaluation.predictions import read_predictions
 from hf_ser.models import LogMelFeatureExtractor, SpectrogramCnnConfig, TextGruConfig
 from hf_ser.protocols import make_folds
+from hf_ser.provenance import is_finished, read_record
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, SerTrainingArguments
 from hf_ser.training.building import build_audio
-from hf_ser.provenance import is_finished, read_record
 from hf_ser.training.trainer import SerTrainer
 
 ROOT = Path(__file__).parents[2]
