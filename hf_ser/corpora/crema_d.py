@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from hf_ser.columns import REFERENCE, Finding, Listing, Utterance
+from hf_ser.corpora.named_files import NO_SOUND_BYTES, named_files
 from hf_ser.download import Download, git_lfs
 
 LICENCE = "ODbL 1.0, contents DbCL 1.0"
@@ -136,31 +137,24 @@ def read_actors(file: str | Path) -> dict[str, dict]:
 
 def _clips(root: Path) -> tuple[dict[str, Path], list[Finding]]:
     """The file of each clip, by its name as the tables spell it."""
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in (".wav", ".flac")) if root.is_dir() else []
-    chosen, findings, pointers = {}, [], 0
-    # Empty copies last, then by path, so that the choice is always the same.
-    for file in sorted(files, key=lambda p: (not p.stat().st_size, len(p.parts), str(p))):
-        relative = str(file.relative_to(root))
-        if not NAME.match(file.stem):
-            findings.append(Finding("not_crema_d", relative, "file name is not that of a CREMA-D clip", skipped=True))
-            continue
-        name = file.stem + "X" * file.stem.endswith("_X")
-        if _is_pointer(file):
-            pointers += 1
-            findings.append(Finding("git_lfs_pointer", relative, "no sound: run `git lfs pull`", skipped=True))
-        elif first := chosen.get(name):
-            findings.append(Finding("doubled_file", relative, f"same clip as {first.relative_to(root)}", skipped=True))
-        else:
-            chosen[name] = file
-            if name != file.stem:
-                findings.append(Finding("misnamed", relative, f"read as {name}"))
-    if not chosen:
+    files, findings = named_files(root, "crema_d", _name, "AudioWAV/1001_IEO_ANG_HI.wav")
+    pointers = {name for name, file in files.items() if _is_pointer(file)}
+    if len(pointers) == len(files):
         raise FileNotFoundError(
-            f"{root}: found {len(files)} .wav or .flac files, no clip of CREMA-D among them, {pointers} that are only "
-            "pointers of git-lfs. Expected files such as AudioWAV/1001_IEO_ANG_HI.wav: point --data_dir at the "
-            "repository, and for pointers run `git lfs pull` in it."
+            f"{root}: found {len(pointers)} files that are only pointers of git-lfs, expected sound: run `git lfs "
+            "pull` in the repository, or fetch the corpus with --download."
         )
-    return chosen, findings
+    for name, file in files.items():
+        relative = str(file.relative_to(root))
+        if name in pointers:
+            findings.append(Finding("git_lfs_pointer", relative, "no sound: run `git lfs pull`", skipped=True))
+        elif name != file.stem:
+            findings.append(Finding("misnamed", relative, f"read as {name}"))
+    return {name: file for name, file in files.items() if name not in pointers}, findings
+
+
+def _name(file: Path) -> str | None:
+    return file.stem + "X" * file.stem.endswith("_X") if NAME.match(file.stem) else None
 
 
 def _table(root: Path, name: str) -> Path | None:
@@ -169,7 +163,7 @@ def _table(root: Path, name: str) -> Path | None:
 
 def _is_pointer(file: Path) -> bool:
     """Whether this is the text that git leaves where git-lfs is not installed."""
-    return file.stat().st_size < 200 and file.read_bytes().startswith(POINTER)
+    return file.stat().st_size < NO_SOUND_BYTES and file.read_bytes().startswith(POINTER)
 
 
 def _utterance(name: str, file: Path, votes: dict[str, float] | None, actors: dict[str, dict]) -> Utterance:

@@ -7,7 +7,8 @@ sentence is spoken in all emotions.
 import re
 from pathlib import Path
 
-from hf_ser.columns import REFERENCE, Finding, Listing, Utterance
+from hf_ser.columns import REFERENCE, Listing, Utterance
+from hf_ser.corpora.named_files import named_files
 from hf_ser.download import Download
 
 LICENCE = "free to use and to be cited; CC0 1.0 as republished in audb"
@@ -62,24 +63,12 @@ def list_utterances(data_dir: str | Path) -> Listing:
     Raises:
         FileNotFoundError: no such folder, or no EmoDB file in it.
     """
-    root = Path(data_dir)
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in (".wav", ".flac")) if root.is_dir() else []
-    chosen, findings = {}, []
-    # Empty copies last, then by path, so that the choice is always the same.
-    for file in sorted(files, key=lambda p: (not p.stat().st_size, len(p.parts), str(p))):
-        relative = str(file.relative_to(root))
-        if not NAME.match(file.stem):
-            findings.append(Finding("not_emodb", relative, "file name is not that of an EmoDB clip", skipped=True))
-        elif first := chosen.get(file.stem):
-            findings.append(Finding("doubled_file", relative, f"same name as {first.relative_to(root)}", skipped=True))
-        else:
-            chosen[file.stem] = file
-    if not chosen:
-        raise FileNotFoundError(
-            f"{root}: found {len(files)} .wav or .flac files, none with an EmoDB name. Expected files such as "
-            "wav/03a01Fa.wav: point --data_dir at the unpacked archive."
-        )
-    return Listing(LABELS, [_utterance(file) for file in chosen.values()], findings)
+    files, findings = named_files(data_dir, "emodb", _name, "wav/03a01Fa.wav")
+    return Listing(LABELS, [_utterance(file) for file in files.values()], findings)
+
+
+def _name(file: Path) -> str | None:
+    return file.stem if NAME.match(file.stem) else None
 
 
 def _utterance(file: Path) -> Utterance:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from hf_ser.columns import REFERENCE, Finding, Listing, Utterance
+from hf_ser.corpora.named_files import audio_files
 from hf_ser.download import Download
 
 LICENCE = "CC BY-NC-SA 4.0"
@@ -38,11 +39,8 @@ def list_utterances(data_dir: str | Path) -> Listing:
         FileNotFoundError: no such folder, or no RAVDESS file in it.
     """
     root = Path(data_dir)
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in (".wav", ".flac")) if root.is_dir() else []
-    chosen, findings = {}, []
-    # Audio-only files first, so that they win over their twins, and empty copies last; then by path, so that the choice
-    # is always the same.
-    for file in sorted(files, key=lambda p: (p.stem[:2] != AUDIO_ONLY, not p.stat().st_size, len(p.parts), str(p))):
+    files, chosen, findings = audio_files(root), {}, []
+    for file in sorted(files, key=lambda file: file.stem[:2] != AUDIO_ONLY):  # so that they win over their twins
         name = NAME.match(file.stem)
         relative = str(file.relative_to(root))
         if name is None:

@@ -8,7 +8,8 @@ sound, so that clips have neither transcript nor sentence here; words found by A
 import re
 from pathlib import Path
 
-from hf_ser.columns import Finding, Listing, Utterance
+from hf_ser.columns import Listing, Utterance
+from hf_ser.corpora.named_files import named_files
 
 LICENCE = "research only, on registration with the authors (University of Surrey)"
 SOURCE = "Haq & Jackson 2010, Multimodal Emotion Recognition, in Machine Audition, IGI Global"
@@ -35,29 +36,14 @@ def list_utterances(data_dir: str | Path) -> Listing:
     Raises:
         FileNotFoundError: no such folder, or no SAVEE file in it.
     """
-    root = Path(data_dir)
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in (".wav", ".flac")) if root.is_dir() else []
-    chosen, findings = {}, []
-    # Empty copies last, then by path, so that the choice is always the same.
-    for file in sorted(files, key=lambda p: (not p.stat().st_size, len(p.parts), str(p))):
-        name, relative = _full_name(file), str(file.relative_to(root))
-        if not NAME.match(name):
-            findings.append(Finding("not_savee", relative, "file name is not that of a SAVEE clip", skipped=True))
-        elif first := chosen.get(name):
-            findings.append(Finding("doubled_file", relative, f"same clip as {first.relative_to(root)}", skipped=True))
-        else:
-            chosen[name] = file
-    if not chosen:
-        raise FileNotFoundError(
-            f"{root}: found {len(files)} .wav or .flac files, none with a SAVEE name. Expected files such as "
-            "AudioData/DC/a01.wav or DC_a01.wav: point --data_dir at the unpacked archive."
-        )
-    return Listing(LABELS, [_utterance(name, file) for name, file in chosen.items()], findings)
+    files, findings = named_files(data_dir, "savee", _full_name, "AudioData/DC/a01.wav or DC_a01.wav")
+    return Listing(LABELS, [_utterance(name, file) for name, file in files.items()], findings)
 
 
-def _full_name(file: Path) -> str:
-    """`DC_a01`, whether the speaker stands in the file's name or is its folder."""
-    return file.stem if "_" in file.stem else f"{file.absolute().parent.name}_{file.stem}"
+def _full_name(file: Path) -> str | None:
+    """`DC_a01`, whether the speaker stands in the file's name or is its folder; None for other files."""
+    name = file.stem if "_" in file.stem else f"{file.absolute().parent.name}_{file.stem}"
+    return name if NAME.match(name) else None
 
 
 def _utterance(name: str, file: Path) -> Utterance:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from hf_ser.columns import REFERENCE, Finding, Listing, Utterance
+from hf_ser.corpora.named_files import named_files
 from hf_ser.download import dataverse
 
 LICENCE = "CC BY-NC-ND 4.0; some copies say CC BY-NC 4.0: see where yours is from"
@@ -42,26 +43,13 @@ def list_utterances(data_dir: str | Path) -> Listing:
     Raises:
         FileNotFoundError: no such folder, or no TESS file in it.
     """
-    root = Path(data_dir)
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in (".wav", ".flac")) if root.is_dir() else []
-    chosen, findings = {}, []
-    # Empty copies last, then by path, so that the choice is always the same.
-    for file in sorted(files, key=lambda p: (not p.stat().st_size, len(p.parts), str(p))):
-        parts, relative = _parts(file), str(file.relative_to(root))
-        if parts is None:
-            findings.append(Finding("not_tess", relative, "file name is not that of a TESS clip", skipped=True))
-        elif first := chosen.get(parts):
-            findings.append(Finding("doubled_file", relative, f"same clip as {first.relative_to(root)}", skipped=True))
-        else:
-            chosen[parts] = file
-            if not file.stem.upper().startswith(parts[0]):
-                findings.append(Finding("misnamed", relative, f"read as {'_'.join(parts)}"))
-    if not chosen:
-        raise FileNotFoundError(
-            f"{root}: found {len(files)} .wav or .flac files, none with a TESS name. Expected files such as "
-            "OAF_angry/OAF_back_angry.wav: point --data_dir at the unpacked archive."
-        )
-    return Listing(LABELS, [_utterance(file, *parts) for parts, file in chosen.items()], findings)
+    files, findings = named_files(data_dir, "tess", _parts, "OAF_angry/OAF_back_angry.wav")
+    findings += [
+        Finding("misnamed", str(file.relative_to(data_dir)), f"read as {'_'.join(parts)}")
+        for parts, file in files.items()
+        if not file.stem.upper().startswith(parts[0])
+    ]
+    return Listing(LABELS, [_utterance(file, *parts) for parts, file in files.items()], findings)
 
 
 def _parts(file: Path) -> tuple[str, str, str] | None:

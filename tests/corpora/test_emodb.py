@@ -54,9 +54,9 @@ def test_the_archive_as_it_unpacks(tmp_path):
     assert listing.labels == emodb.LABELS
     assert sorted(u.id for u in listing.utterances) == sorted(f"emodb/{name}" for name in tree.CLIPS)
     assert {u.audio.parent for u in listing.utterances} == {tmp_path / "wav"}
-    foreign = "file name is not that of an EmoDB clip"
+    foreign = "file name is not that of a clip of this corpus"
     assert sorted((f.kind, f.item, f.detail) for f in listing.findings) == [
-        ("doubled_file", "copy/wav/03a01Fa.wav", "same name as wav/03a01Fa.wav"),
+        ("doubled_file", "copy/wav/03a01Fa.wav", "same clip as wav/03a01Fa.wav"),
         ("not_emodb", "wav/._03a01Fa.wav", foreign),
         ("not_emodb", "wav/03a03Fa.wav", foreign),
     ]
@@ -72,7 +72,7 @@ def test_names_that_are_nearly_right_are_not_guessed_at(tmp_path, name):
 
 def test_an_empty_copy_gives_way_to_one_with_sound(tmp_path):
     touch(tmp_path, "03a01Fa.wav", "deeper/03a01Fa.flac")
-    (tmp_path / "deeper/03a01Fa.flac").write_bytes(b"sound")
+    (tmp_path / "deeper/03a01Fa.flac").write_bytes(b"sound" * 100)
     (utterance,) = list_utterances(tmp_path).utterances
     assert utterance.audio == tmp_path / "deeper/03a01Fa.flac"
 
@@ -80,6 +80,6 @@ def test_an_empty_copy_gives_way_to_one_with_sound(tmp_path):
 @pytest.mark.parametrize(("folder", "files"), [("missing", 0), ("", 1)])
 def test_nothing_found_says_what_was_expected(tmp_path, folder, files):
     root = touch(tmp_path, "speech.wav") / folder
-    text = f"{root}: found {files} .wav or .flac files, none with an EmoDB name. Expected files such as wav/03a01Fa.wav"
+    text = f"{root}: found {files} .wav or .flac files, none with the name of a clip of emodb. Expected"
     with pytest.raises(FileNotFoundError, match=re.escape(text)):
         list_utterances(root)

@@ -47,7 +47,7 @@ def test_labels_are_of_the_common_vocabulary():
 def test_the_archive_beside_its_flat_copy(tmp_path):
     listing = list_utterances(tree.build(tmp_path))
     assert {u.id for u in listing.utterances} == {f"savee/{name.replace('/', '_')}" for name in tree.CLIPS}
-    foreign = "file name is not that of a SAVEE clip"
+    foreign = "file name is not that of a clip of this corpus"
     assert sorted((f.kind, f.item, f.detail) for f in listing.findings) == [
         ("doubled_file", "AudioData/DC/a01.wav", "same clip as ALL/DC_a01.wav"),
         ("not_savee", "AudioData/DC/._a01.wav", foreign),
@@ -75,6 +75,6 @@ def test_foreign_names_are_reported_and_left_out(tmp_path, name):
 @pytest.mark.parametrize(("folder", "files"), [("missing", 0), ("", 1)])
 def test_nothing_found_says_what_was_expected(tmp_path, folder, files):
     root = touch(tmp_path, "speech.wav") / folder
-    text = f"{root}: found {files} .wav or .flac files, none with a SAVEE name. Expected files such as AudioData/DC/a01"
+    text = f"{root}: found {files} .wav or .flac files, none with the name of a clip of savee. Expected"
     with pytest.raises(FileNotFoundError, match=re.escape(text)):
         list_utterances(root)

@@ -94,7 +94,7 @@ def test_foreign_names_are_reported_and_left_out(tmp_path, name):
 def test_nothing_found_says_what_was_expected(tmp_path, folder, files):
     root = touch(tmp_path, "speech.wav") / folder
     text = (
-        f"{root}: found {files} .wav or .flac files, none with a TESS name. Expected files such as OAF_angry/OAF_back"
+        f"{root}: found {files} .wav or .flac files, none with the name of a clip of tess. Expected files such as OAF"
     )
     with pytest.raises(FileNotFoundError, match=re.escape(text)):
         list_utterances(root)

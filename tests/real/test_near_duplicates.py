@@ -133,6 +133,8 @@ REQUIRED = {
 REPORTED = {
     "8 bits of full scale": lambda x, rng, voices: on_bits(x, 8),
     "middle third cut out": lambda x, rng, voices: np.concatenate([cut(x, 0, 2 / 3), cut(x, 2 / 3)]),
+    "middle second alone": lambda x, rng, voices: x[len(x) // 2 - 8000 : len(x) // 2 + 8000],
+    "middle half second alone": lambda x, rng, voices: x[len(x) // 2 - 4000 : len(x) // 2 + 4000],
     "speed 0.9": lambda x, rng, voices: audio.resample(torch.from_numpy(x), 9, 10).numpy(),
     "speed 1.1": lambda x, rng, voices: audio.resample(torch.from_numpy(x), 11, 10).numpy(),
     "pitch by a semitone": lambda x, rng, voices: semitone(x, rng.random() < 0.5),
