@@ -4,14 +4,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from datasets import Dataset, Features, Value, concatenate_datasets, load_from_disk
+import pandas as pd
+from datasets import Dataset, Features, Value, load_from_disk
 from datasets.utils.logging import disable_progress_bar, enable_progress_bar
 from filelock import FileLock
 from tqdm import tqdm
@@ -23,7 +24,7 @@ from hf_ser.download import fetch
 from hf_ser.files import atomic_write
 from hf_ser.fingerprint import fingerprint
 from hf_ser.integrity import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
-from hf_ser.labels import NATIVE, apply_label_map, joint_labels, read_label_map
+from hf_ser.labels import NATIVE, joint_labels, mapped_classes, read_label_map, relabelled
 
 PREPARATION = "2"
 """Version of what preparing does to a clip. Raise it when that changes: cached data sets are then made anew."""
@@ -76,11 +77,8 @@ def _prepare(corpus: str, data_dir, output_dir: Path, work: Path, label_map: str
     listing = list_corpora(corpus, data_dir, **table)
     _start_or_resume(work, listing)
     shards = _write_shards(listing, work)
-    dataset, report = _assemble(corpus, listing, shards, label_map)
     whole = work / "whole"
-    shutil.rmtree(whole, ignore_errors=True)
-    with _quiet_datasets():
-        dataset.save_to_disk(whole)
+    report = _assemble(corpus, listing, shards, label_map, whole)
     with atomic_write(whole / REPORT) as file:
         json.dump(report, file, indent=1)
     os.replace(whole, output_dir)
@@ -331,27 +329,61 @@ def _typed(rows: list[dict], labels: tuple[str, ...]) -> Dataset:
     return Dataset.from_dict(columns, features=plain).cast(typed)
 
 
-def _assemble(corpus: str, listing: Listing, shards: list[Path], label_map: str) -> tuple[Dataset, dict]:
+def _assemble(corpus: str, listing: Listing, shards: list[Path], label_map: str, whole: Path) -> dict:
+    """Write the shards' rows that are kept as one data set, and say what was found."""
     read = [Finding(**found) for shard in shards for found in json.loads((shard / "findings.json").read_text())]
-    filled = [load_from_disk(str(shard)) for shard in shards if (shard / "state.json").is_file()]
+    filled = [shard for shard in shards if (shard / "state.json").is_file()]
     if not filled:
         raise _nothing_usable(corpus, listing, read)
-    dataset, dropped_labels = apply_label_map(concatenate_datasets(filled), label_map)
-    names = dataset.features["label"].names
-    light = {name: dataset[name][:] for name in ("id", "label", "speaker", "pcm_sha256")}
-    light["label"] = [names[i] for i in light["label"]]
-    duplicates = duplicate_findings(dict(zip(light, row, strict=True)) for row in zip(*light.values(), strict=True))
-    dropped = {finding.item for finding in duplicates}
-    kept = np.array([i for i, name in enumerate(light["id"]) if name not in dropped], dtype=np.int64)
-    findings = [*listing.findings, *read, *duplicates]
-    if len(kept) == 0:
+    rows = pd.concat([_light_rows(shard) for shard in filled], ignore_index=True)
+    given = rows["label"].to_numpy(dtype=int)
+    classes, index = mapped_classes(label_map, listing.labels, given)
+    mapped = index[given]
+    dropped = Counter(listing.labels[i] for i in given[mapped < 0])
+    rows["label"] = [classes[i] if i >= 0 else None for i in mapped]
+    rows = rows[mapped >= 0]
+    duplicates = duplicate_findings(rows[["id", "label", "speaker", "pcm_sha256"]].to_dict("records"))
+    rows = rows[~rows["id"].isin([finding.item for finding in duplicates])]
+    if rows.empty:
         raise _nothing_usable(corpus, listing, duplicates)
-    dataset = dataset.select(kept)
-    columns = {name: dataset[name][:] for name in ("label", "speaker", "sex", "duration_seconds", "source_format")}
-    columns["label"] = [names[i] for i in columns["label"]]
-    findings += format_findings(dataset["id"][:], columns["source_format"])
-    report = integrity_report(corpus, len(listing.utterances), columns, findings)
-    return dataset, report | {"label_map": label_map, "dropped_by_label_map": dropped_labels}
+    _join(filled, set(rows["id"]), lambda part: relabelled(part, classes, index), whole)
+    formats = format_findings(rows["id"].tolist(), rows["source_format"].tolist())
+    findings = [*listing.findings, *read, *duplicates, *formats]
+    report = integrity_report(corpus, len(listing.utterances), rows.to_dict("list"), findings)
+    return report | {"label_map": label_map, "dropped_by_label_map": dict(sorted(dropped.items()))}
+
+
+def _light_rows(shard: Path) -> pd.DataFrame:
+    """What the report is made of, without the sound."""
+    names = ["id", "label", "speaker", "sex", "pcm_sha256", "duration_seconds", "source_format"]
+    table = load_from_disk(str(shard)).select_columns(names)
+    return pd.DataFrame({name: table[name][:] for name in names}).astype(object).where(lambda one: one.notna(), None)
+
+
+def _join(shards: list[Path], kept: set[str], change: Callable[[Dataset], Dataset], whole: Path) -> None:
+    """Write one data set out of many, as `save_to_disk` does.
+
+    One shard is open at a time: of all of them as one, every page that was read would stay in memory.
+    """
+    shutil.rmtree(whole, ignore_errors=True)
+    whole.mkdir()
+    names, states = [], []
+    with _quiet_datasets():
+        for number, shard in enumerate(shards):
+            part = change(load_from_disk(str(shard)))
+            part = part.select([row for row, name in enumerate(part["id"][:]) if name in kept])
+            if part.num_rows == 0:
+                continue
+            part.save_to_disk(shard / "part", num_shards=1)
+            names.append(f"data-{number:05d}-of-{len(shards):05d}.arrow")
+            states.append(json.loads((shard / "part/state.json").read_text()))
+            (written,) = states[-1]["_data_files"]
+            os.replace(shard / "part" / written["filename"], whole / names[-1])
+            shutil.copy(shard / "part/dataset_info.json", whole)
+            shutil.rmtree(shard / "part")
+    fingerprint = hashlib.sha256("".join(state["_fingerprint"] for state in states).encode()).hexdigest()[:16]
+    state = states[0] | {"_data_files": [{"filename": name} for name in names], "_fingerprint": fingerprint}
+    (whole / "state.json").write_text(json.dumps(state, indent=1))
 
 
 def _nothing_usable(corpus: str, listing: Listing, findings: list[Finding]) -> ValueError:

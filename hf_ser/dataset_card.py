@@ -24,9 +24,6 @@ HUB_LICENCES = (
 )
 """Licences that the Hub knows by these names; every other one is `other`, and its words stand in the card."""
 
-LANGUAGES = {"emodb": "de", **dict.fromkeys(("ravdess", "iemocap", "crema_d", "tess", "savee", "meld"), "en")}
-"""ISO 639 codes; a table may be in any language, and generated sound is in none."""
-
 SIZES = (
     *((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")),
     (10**8, "10M<n<100M"),
@@ -131,7 +128,7 @@ def make_card(table: pd.DataFrame, integrity: dict, folder_name: str) -> Dataset
     data = DatasetCardData(
         pretty_name=f"{' + '.join(corpora)}, speech emotion",
         license=_one_or_many(licences),
-        language=sorted({LANGUAGES[name] for name in corpora if name in LANGUAGES}) or None,
+        language=sorted({CORPORA[name].LANGUAGE for name in corpora} - {None}) or None,
         task_categories=["audio-classification"],
         tags=["speech-emotion-recognition", "emotion-recognition", "speech", "hf_ser", *corpora],
         size_categories=size_category(len(table)),

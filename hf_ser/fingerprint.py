@@ -4,7 +4,21 @@ A clip is kept as the places in time and frequency where its spectrum is highest
 candidates where triangles of three peaks agree in shape and in time, found by an index of all triangles; they are
 judged by how many single peaks then lie on one another.
 
-FIGURES
+Measured on RAVDESS, 1,200 clips of 3 to 5 s. The constants were chosen on actors 1 to 10; the siblings are of actors 11
+to 20, 120 of each kind (tests/real/test_near_duplicates.py prints them all):
+
+- Found: 99.9 % of 2,400. All of MP3 and Vorbis at the lowest rate, mu-law telephone, resampling, 8 bits, gain,
+  clipping, either end cut off, zeros before, white noise at 20 and 10 dB, babble at 10 dB, reverberation, high- and
+  low-pass; 99 % with white noise at 5 dB and 99 % of cut, noise at 15 dB, gain and MP3 together.
+- Taken for a pair by mistake: none of 719,399 pairs of clips, among them 599 where an actor says a sentence a second
+  time in the same emotion (all actors: that the first triangles, within one frame, paired three of them was seen and
+  mended); 5 of 3,740,880 pairs of a changed clip and an unrelated one, all five with a clip cut short.
+- Half a second of speech alone is found in 98 %; shorter was not measured, nor two siblings that are both changed.
+- Not found: another speed (0 % at 0.9 and 1.1) or pitch (0 % at a semitone). Often missed: what holds little but
+  silence (62 % found where the middle third, most of the speech, was cut out).
+- Clips that truly share a sound, such as one recording of noise mixed into both, are pairs as well.
+- 4 ms for a clip of 4 s on one core. 100,000 clips (real peaks, stretched and moved at random) take `similar_pairs`
+  181 s of processor time and 1.5 GB, 1,200 clips 0.3 s.
 
 Source: Wang 2003, An Industrial-Strength Audio Search Algorithm, ISMIR (peaks, an index of their constellations,
 time-consistent votes). Triangles in place of pairs, and the count of single peaks as judge, were chosen here on speech.
@@ -47,10 +61,15 @@ hundred copies each is still tied to others."""
 VOTES, MATCHES = 2, 16
 """Triangles that agree on one shift make a candidate; fewer single peaks than this never make a pair."""
 
+EVIDENCE = 3.75
+"""Matching peaks over the square root of those that could match: of few peaks, more must lie on one another, for by
+chance their share wanders further. It binds in the second and a half of speech that has fewer than 225 peaks."""
+
 THRESHOLD = 0.25
 """Share of peaks that must lie on one another, of the clip that has fewer of them in the time both have.
 
-Chosen on actors 1 to 10 of RAVDESS: the highest pair of unrelated clips has 0.23, the lowest sibling at 5 dB 0.30.
+Chosen on actors 1 to 10 of RAVDESS: of unrelated clips with as many `MATCHES` the highest pair has 0.23 (with one match
+fewer 0.28), the lowest sibling of those that candidates were found for, with white noise at 5 dB, 0.31.
 """
 
 BLOCK, SCANNED = 1000, 2**22
@@ -117,7 +136,10 @@ def _joined(fingerprints: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _triangles(peaks: np.ndarray) -> np.ndarray:
-    """All triangles in order: 28 bits that hash the shape, 20 of the clip, 16 of the first peak's frame."""
+    """All triangles in order: 28 bits that hash the shape, 20 of the clip, 16 of the first peak's frame.
+
+    Three peaks of one frame are none: a burst of speech has them in every clip.
+    """
     # Room for the most there can be; what is not filled takes no memory.
     index, size = np.empty(len(peaks) * FOLLOWERS * (FOLLOWERS - 1) // 2, np.uint64), 0
     for far in range(2, FOLLOWERS + 1):
@@ -198,4 +220,6 @@ def _agreement(peaks, edges, first, second, shift) -> np.ndarray:
     begin, end = np.clip((first_opens + shift - 1, first_closes + shift + 2), 0, MOST_FRAMES - 1)
     of_second = np.searchsorted(peaks, second << 24 | end << 8) - np.searchsorted(peaks, second << 24 | begin << 8)
     fewer = np.minimum(np.bincount(of[shared], minlength=len(first)), of_second)
-    return np.where(matches >= MATCHES, np.minimum(matches / np.maximum(fewer, 1), 1.0), 0.0)
+    fewer = np.maximum(fewer, 1)
+    enough = (matches >= MATCHES) & (matches >= EVIDENCE * np.sqrt(fewer))
+    return np.where(enough, np.minimum(matches / fewer, 1.0), 0.0)

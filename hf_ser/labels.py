@@ -5,7 +5,7 @@ as it stands: names on one line become one class, and a name on no line is dropp
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,40 +86,63 @@ def read_label_map(name: str) -> dict[str, str] | None:
 def apply_label_map(dataset: Dataset, name: str) -> tuple[Dataset, dict[str, int]]:
     """A data set under another label space.
 
-    Votes are summed over merged labels and made a distribution again; votes for dropped labels fall away, and a clip
-    all of whose votes did has none.
-
     Returns:
         The mapped data set, its classes in the order of the map, and how many rows of each label were dropped.
 
     Raises:
         ValueError: unknown map, or fewer than two of its classes are in the data.
     """
+    if name == NATIVE:
+        return dataset, {}
+    old, given = dataset.features["label"].names, dataset["label"][:]
+    classes, index = mapped_classes(name, old, given)
+    dropped = Counter(old[i] for i in given if index[i] < 0)
+    return relabelled(dataset, classes, index), dict(sorted(dropped.items()))
+
+
+def mapped_classes(name: str, labels: Sequence[str], given: Sequence[int]) -> tuple[tuple[str, ...], np.ndarray]:
+    """The classes of a map that occur in some rows.
+
+    Args:
+        name: As `read_label_map`.
+        labels: The labels before.
+        given: Index of the label of each row.
+
+    Shapes:
+        given: `(rows,)`; the second of what is returned: `(labels,)`, the class of each label, -1 for a dropped one.
+
+    Raises:
+        ValueError: unknown map, or fewer than two of its classes occur.
+    """
     mapping = read_label_map(name)
     if mapping is None:
-        return dataset, {}
-    old = dataset.features["label"].names
-    given = np.array(dataset["label"][:], dtype=int)
-    present = {mapping.get(old[i]) for i in np.unique(given)} - {None}
+        return tuple(labels), np.arange(len(labels))
+    present = {mapping.get(labels[i]) for i in set(given)}
     classes = tuple(target for target in dict.fromkeys(mapping.values()) if target in present)
     if len(classes) < 2:
         raise ValueError(
             f"Label map '{name}' finds {len(classes)} of its classes in this data set, expected at least 2. The data "
-            f"has the labels {', '.join(old)}; the map reads {', '.join(mapping)}: choose another --label_map."
+            f"has the labels {', '.join(labels)}; the map reads {', '.join(mapping)}: choose another --label_map."
         )
-    index = np.array([classes.index(mapping[one]) if mapping.get(one) in classes else -1 for one in old])
-    kept = np.flatnonzero(index[given] >= 0)
-    dropped = dict(sorted(Counter(old[i] for i in given[index[given] < 0]).items()))
-    typed = features(classes)
+    return classes, np.array([classes.index(mapping[one]) if mapping.get(one) in classes else -1 for one in labels])
+
+
+def relabelled(dataset: Dataset, classes: tuple[str, ...], index: np.ndarray) -> Dataset:
+    """The rows that keep a class.
+
+    Votes are summed over merged labels and made a distribution again; votes for dropped labels fall away, and a clip
+    all of whose votes did has none.
+    """
+    labels = [int(index[i]) for i in dataset["label"][:]]
     columns = {
-        "label": [int(index[i]) if index[i] >= 0 else None for i in given],
+        "label": [label if label >= 0 else None for label in labels],
         "votes": [_merged(votes, index, len(classes)) for votes in dataset["votes"][:]],
     }
     # Columns first, rows after: to add one to a selection, `datasets` would copy all of its sound.
-    mapped = dataset.remove_columns(list(columns))
+    typed, mapped = features(classes), dataset.remove_columns(list(columns))
     for name, column in columns.items():
         mapped = mapped.add_column(name, column, feature=typed[name])
-    return mapped.select_columns(dataset.column_names).select(kept), dropped
+    return mapped.select_columns(dataset.column_names).select([row for row, label in enumerate(labels) if label >= 0])
 
 
 def joint_labels(label_sets: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 from corpora_trees import crema_d, emodb, iemocap, meld, savee, tess
+from corpora_trees.sound import write_clip
 
 from hf_ser.columns import SEXES, Listing, features
 from hf_ser.corpora import CORPORA
+from hf_ser.dataset import prepare
 
 
 def ravdess_tree(folder: Path) -> Path:
     for actor in ("01", "02", "24"):
         for emotion in range(1, 9):
-            file = folder / f"Actor_{actor}" / f"03-01-0{emotion}-01-02-01-{actor}.wav"
-            file.parent.mkdir(exist_ok=True)
-            file.touch()
+            write_clip(folder / f"Actor_{actor}" / f"03-01-0{emotion}-01-02-01-{actor}.wav")
     (folder / "Actor_01/._03-01-01-01-02-01-01.wav").touch()
     (folder / "03-02-01-01-02-01-01.wav").touch()
     return folder
@@ -29,7 +29,7 @@ def table_file(folder: Path) -> Path:
     ]
     (folder / "clips.jsonl").write_text("\n".join(lines))
     for name in "abc":
-        (folder / f"{name}.wav").touch()
+        write_clip(folder / f"{name}.wav")
     return folder / "clips.jsonl"
 
 
@@ -47,6 +47,10 @@ DATA = {
 """How to lay out a small example of each corpus: a function of an empty folder that gives the --data_dir."""
 
 
+OF_CLIPS = ("unreadable", "empty", "duplicate", "conflicting_duplicate")
+"""Findings of preparation that leave out a listed clip."""
+
+
 @pytest.fixture(scope="module", params=CORPORA)
 def corpus(request, tmp_path_factory):
     """Name, --data_dir and listing."""
@@ -59,6 +63,8 @@ def test_the_corpus_says_whose_it_is(corpus):
     for constant in (CORPORA[name].LICENCE, CORPORA[name].SOURCE):
         assert isinstance(constant, str)
         assert constant.strip()
+    assert CORPORA[name].LANGUAGE is None or len(CORPORA[name].LANGUAGE) == 2
+    assert hasattr(CORPORA[name], "DOWNLOADS") == hasattr(CORPORA[name], "PAGE")
 
 
 def test_labels(corpus):
@@ -101,3 +107,14 @@ def test_findings_say_what_and_where(corpus):
 def test_a_listing_comes_out_the_same_again(corpus):
     name, data_dir, listing = corpus
     assert CORPORA[name].list_utterances(data_dir) == listing
+
+
+def test_it_goes_through_preparation(corpus, tmp_path):
+    name, data_dir, listing = corpus
+    if name == "synthetic":
+        return  # whole, it is prepared by every run of the quickstart
+    dataset, report = prepare(name, data_dir, tmp_path / "data")
+    assert dataset.num_rows > 0
+    skipped = sum(count for kind, count in report["skipped"].items() if kind in OF_CLIPS)
+    assert dataset.num_rows + skipped == len(listing.utterances)
+    assert dataset.features["label"].names == list(listing.labels)

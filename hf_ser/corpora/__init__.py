@@ -1,4 +1,8 @@
-"""The corpora that can be read: a module each, with `list_utterances(data_dir) -> Listing`, LICENCE and SOURCE."""
+"""The corpora that can be read: a module each, with `list_utterances(data_dir) -> Listing`, LICENCE, SOURCE, LANGUAGE.
+
+LANGUAGE is an ISO 639 code, or None where it is not one language. A corpus that its publisher hands out to all has
+DOWNLOADS (see `hf_ser.download.fetch`) and PAGE, where a person gets it by hand.
+"""
 
 from hf_ser.corpora import crema_d, emodb, iemocap, meld, ravdess, savee, synthetic, table, tess
 

@@ -15,6 +15,7 @@ from hf_ser.download import Download, git_lfs
 
 LICENCE = "ODbL 1.0, contents DbCL 1.0"
 SOURCE = "Cao et al. 2014, CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset, IEEE Trans. Affect. Comput. 5(4)"
+LANGUAGE = "en"
 
 PAGE = "https://gitlab.com/cs-cooper-lab/crema-d-mirror"
 GITHUB = "CheyneyComputerScience/CREMA-D"

@@ -13,6 +13,7 @@ from hf_ser.download import Download
 
 LICENCE = "free to use and to be cited; CC0 1.0 as republished in audb"
 SOURCE = "Burkhardt et al. 2005, A Database of German Emotional Speech, Interspeech, 1517-1520"
+LANGUAGE = "de"
 
 PAGE = "http://emodb.bilderbar.info"
 DOWNLOADS = [Download("http://emodb.bilderbar.info/download/download.zip", "emodb.zip")]

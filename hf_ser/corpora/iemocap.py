@@ -18,6 +18,7 @@ SOURCE = (
     "Busso et al. 2008, IEMOCAP: interactive emotional dyadic motion capture database, "
     "Language Resources and Evaluation 42(4)"
 )
+LANGUAGE = "en"
 
 LABELS = (
     *("neutral", "happy", "excited", "sad", "angry"),

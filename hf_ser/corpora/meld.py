@@ -22,6 +22,7 @@ SOURCE = (
     "Poria et al. 2019, MELD: A Multimodal Multi-Party Dataset for Emotion Recognition in Conversations, ACL, "
     "built on EmotionLines (Chen et al. 2018, LREC)"
 )
+LANGUAGE = "en"
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 EMOTIONS = {

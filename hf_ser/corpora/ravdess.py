@@ -12,6 +12,7 @@ from hf_ser.download import Download
 
 LICENCE = "CC BY-NC-SA 4.0"
 SOURCE = "Livingstone & Russo 2018, The Ryerson Audio-Visual Database of Emotional Speech and Song, PLoS ONE 13(5)"
+LANGUAGE = "en"
 
 PAGE = "https://zenodo.org/records/1188976"
 DOWNLOADS = [

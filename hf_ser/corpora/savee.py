@@ -13,6 +13,7 @@ from hf_ser.corpora.named_files import named_files
 
 LICENCE = "research only, on registration with the authors (University of Surrey)"
 SOURCE = "Haq & Jackson 2010, Multimodal Emotion Recognition, in Machine Audition, IGI Global"
+LANGUAGE = "en"
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 EMOTION_CODES = {

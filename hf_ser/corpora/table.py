@@ -17,6 +17,7 @@ from hf_ser.corpora.table_rows import VOTES, Cell, Rows, read_rows
 
 LICENCE = "the user's own"
 SOURCE = "the user's own"
+LANGUAGE = None
 
 WORDS = {
     "sex": (SEXES, {"w": "female", "woman": "female", "man": "male"}),

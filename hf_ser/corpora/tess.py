@@ -14,6 +14,7 @@ from hf_ser.download import dataverse
 
 LICENCE = "CC BY-NC-ND 4.0; some copies say CC BY-NC 4.0: see where yours is from"
 SOURCE = "Pichora-Fuller & Dupuis 2020, Toronto emotional speech set (TESS), Borealis, doi:10.5683/SP2/E8H2MF"
+LANGUAGE = "en"
 
 PAGE = "https://doi.org/10.5683/SP2/E8H2MF"
 DOWNLOADS = partial(dataverse, "https://borealisdata.ca", "doi:10.5683/SP2/E8H2MF")
