@@ -8,7 +8,7 @@ import soundfile as sf
 
 from hf_ser import fingerprint as module
 from hf_ser.columns import SAMPLING_RATE
-from hf_ser.corpora.synthetic import utterance
+from hf_ser.corpora.synthetic import list_utterances, utterance
 from hf_ser.fingerprint import fingerprint, similar_pairs
 from hf_ser.models.decoding import decode_audio
 
@@ -57,8 +57,9 @@ def prints(clips):
     return [fingerprint(clip) for clip in clips]
 
 
-def test_different_clips_of_the_same_voices_are_no_pairs(prints):
-    assert similar_pairs(prints) == []
+def test_different_clips_of_the_same_voices_are_no_pairs():
+    """Of the whole generated corpus: 480 clips of twelve voices with the same formants, hardly over a second long."""
+    assert similar_pairs([fingerprint(decode_audio(one.audio)) for one in list_utterances().utterances]) == []
 
 
 @pytest.mark.parametrize("change", CHANGES)
