@@ -29,6 +29,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.fft import rfft
 from scipy.ndimage import maximum_filter
+from tqdm import tqdm
 
 WINDOW, HOP = 1024, 256
 """Samples at 16 kHz: 64 ms, which sets the harmonics of a low voice apart, every 16 ms."""
@@ -116,6 +117,8 @@ def similar_pairs(fingerprints: Sequence[bytes], parts: Sequence[int] | None = N
     peaks, edges = _joined(fingerprints)
     index = _triangles(peaks)
     found = []
+    few = len(fingerprints) <= 10 * BLOCK  # a matter of seconds
+    bar = tqdm(total=len(fingerprints), unit=" clips", desc="comparing", disable=True if few else None)
     for start in range(0, len(fingerprints), BLOCK):
         first, second, shift = _collisions(index, start)
         if parts is not None:
@@ -125,6 +128,8 @@ def similar_pairs(fingerprints: Sequence[bytes], parts: Sequence[int] | None = N
         score = _agreement(peaks, edges, first, second, shift)
         same = score >= THRESHOLD
         found += zip(first[same].tolist(), second[same].tolist(), score[same].tolist(), strict=True)
+        bar.update(min(BLOCK, len(fingerprints) - start))
+    bar.close()
     return sorted(found)
 
 

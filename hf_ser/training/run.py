@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from peft import PeftModel
 from transformers import set_seed
@@ -141,7 +142,9 @@ def audited(dataset: Dataset, folds: list[Fold], reads: bool, allow_leak: bool) 
     """
     if not folds:
         return []
-    findings = audit_data(dataset, folds, reads)
+    # By one process for all: comparing the sounds of a large corpus takes minutes and a gigabyte.
+    holder = [audit_data(dataset, folds, reads) if PartialState().is_main_process else None]
+    (findings,) = broadcast_object_list(holder)
     PartialState().print(format_audit([one for one in findings if one.severity != NOTE]))
     leaks = {one.kind: one for one in findings if one.severity == LEAK}
     if leaks and not allow_leak:
