@@ -38,13 +38,12 @@ def main() -> None:
     if not (arguments.dataset or arguments.run):
         raise ValueError("Found neither --dataset nor --run: name a prepared data set or a run to audit.")
 
-    dataset = None
-    if arguments.dataset:
-        dataset, _ = apply_label_map(load_prepared(arguments.dataset), arguments.label_map)
+    dataset = load_prepared(arguments.dataset) if arguments.dataset else None
     if arguments.run:
         subject = {"run": arguments.run, "dataset": arguments.dataset}
         findings = audit_run(arguments.run, dataset)
     else:
+        dataset, _ = apply_label_map(dataset, arguments.label_map)
         folds = make_folds(
             dataset,
             arguments.protocol,
@@ -63,7 +62,7 @@ def main() -> None:
     write_audit(subject, findings, output)
     print(format_audit(findings))
     print(f"audit: {output}")
-    sys.exit(any(finding.severity == LEAK for finding in findings))
+    sys.exit(int(any(finding.severity == LEAK for finding in findings)))
 
 
 if __name__ == "__main__":

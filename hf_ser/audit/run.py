@@ -12,6 +12,7 @@ from hf_ser.audit.data import audit_data
 from hf_ser.audit.findings import LEAK, WARNING, AuditFinding, finding
 from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions
 from hf_ser.evaluation.report import REPORT, make_report
+from hf_ser.labels import NATIVE, apply_label_map
 from hf_ser.protocols import CHOSEN_ON_TEST, Fold
 from hf_ser.provenance import RECORD, hashed, is_finished, read_record
 from hf_ser.scores import uar_from_confusion
@@ -39,6 +40,8 @@ def audit_run(folder: str | Path, dataset: Dataset | None = None) -> list[AuditF
             "the like: name a run, or let it end."
         )
     found, folds, reads = [], [], False
+    if dataset is not None:
+        dataset, _ = apply_label_map(dataset, read_record(done[0])["settings"].get("label_map", NATIVE))
     for fold_dir in done:
         record = read_record(fold_dir)
         rows = read_predictions(fold_dir / PREDICTIONS) if (fold_dir / PREDICTIONS).is_file() else []
