@@ -15,7 +15,7 @@ from hf_ser.audit.findings import read_verdict
 from hf_ser.cli import run
 from hf_ser.evaluation.plots import plot_confusion_matrix
 from hf_ser.evaluation.predictions import read_predictions
-from hf_ser.evaluation.report import format_report, make_report, write_report
+from hf_ser.evaluation.report import format_report, label_map_of, make_report, write_report
 
 
 def main() -> None:
@@ -25,7 +25,9 @@ def main() -> None:
     arguments = parser.parse_args()
     output_dir = arguments.output_dir or arguments.predictions.parent
 
-    report = make_report(read_predictions(arguments.predictions), read_verdict(arguments.predictions.parent))
+    run_folder = arguments.predictions.parent
+    rows = read_predictions(arguments.predictions)
+    report = make_report(rows, read_verdict(run_folder), label_map_of(run_folder))
     write_report(report, output_dir / "report.json")
     plot_confusion_matrix(report, output_dir / "confusion_matrix.png")
     print(format_report(report))

@@ -19,12 +19,12 @@ def main() -> None:
     """Data, model, training, report."""
     classes = (DataArguments, AudioArguments, AdaptArguments, SerTrainingArguments)
     data, audio, adapt, training = parse_arguments(classes, output_dir="runs/audio")
-    dataset, folds = open_data(data)
+    dataset, folds, label_map = open_data(data)
 
     def build(rows, fold):
         return build_audio(rows.features["label"].names, from_fold(audio, fold.name), adapt)
 
-    train_folds("audio", build, dataset, folds, data, training, audio, adapt)
+    train_folds("audio", build, dataset, folds, label_map, data, training, audio, adapt)
 
 
 if __name__ == "__main__":

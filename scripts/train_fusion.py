@@ -26,13 +26,13 @@ def main() -> None:
     """Data, model, training, report."""
     classes = (DataArguments, AudioArguments, TextArguments, FusionArguments, AdaptArguments, SerTrainingArguments)
     data, audio, text, fusion, adapt, training = parse_arguments(classes, None, QUICKSTART, "runs/fusion")
-    dataset, folds = open_data(data)
+    dataset, folds, label_map = open_data(data)
 
     def build(rows, fold):
         labels, texts = rows.features["label"].names, rows["transcript"][:]
         return build_fusion(labels, texts, from_fold(audio, fold.name), from_fold(text, fold.name), fusion, adapt)
 
-    train_folds("fusion", build, dataset, folds, data, training, audio, text, fusion, adapt)
+    train_folds("fusion", build, dataset, folds, label_map, data, training, audio, text, fusion, adapt)
 
 
 if __name__ == "__main__":

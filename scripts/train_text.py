@@ -19,13 +19,13 @@ def main() -> None:
     """Data, model, training, report."""
     classes = (DataArguments, TextArguments, AdaptArguments, SerTrainingArguments)
     data, text, adapt, training = parse_arguments(classes, output_dir="runs/text")
-    dataset, folds = open_data(data)
+    dataset, folds, label_map = open_data(data)
 
     def build(rows, fold):
         labels, texts = rows.features["label"].names, rows["transcript"][:]
         return build_text(labels, texts, from_fold(text, fold.name), adapt)
 
-    train_folds("text", build, dataset, folds, data, training, text, adapt)
+    train_folds("text", build, dataset, folds, label_map, data, training, text, adapt)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,9 @@ from hf_ser.protocols import PUBLISHED
 from hf_ser.scores import score, soft_scores, uar_from_confusion
 
 REPORT = "report.json"
+RUN = "run.json"
+"""Settings and data of a run, in its folder."""
+
 REPORT_VERSION = 2
 RESAMPLES = 2_000
 SEED = 0
@@ -34,13 +37,20 @@ NO_VOTES = "No rater votes in this corpus: soft-label figures need those of seve
 VERDICTS = ("clean", "warnings", "leak")
 
 
-def make_report(rows: Sequence[dict], audit: dict | None = None) -> dict:
+def label_map_of(run: str | Path) -> dict | None:
+    """The label map of a run's folder, `{"name": ..., "dropped": {label: rows}}`; None where the folder is no run's."""
+    file = Path(run) / RUN
+    return json.loads(file.read_text(encoding="utf-8"))["data"].get("label_map") if file.is_file() else None
+
+
+def make_report(rows: Sequence[dict], audit: dict | None = None, label_map: dict | None = None) -> dict:
     """Compute the report of a run; all folds are pooled, and `per_fold` tells them apart.
 
     Args:
         rows: Predictions as `read_predictions` gives them, in any order.
         audit: What the audit of the data and the run came to: `verdict`, one of `VERDICTS`, and the kinds of its
             findings in the lists `leak` and `warning`. None where it was not run.
+        label_map: As `label_map_of`; None where it is not known.
 
     Returns:
         Plain dicts, lists, strings and numbers, ready for JSON. `confusion_matrix` has the reference in its rows and
@@ -67,7 +77,7 @@ def make_report(rows: Sequence[dict], audit: dict | None = None) -> dict:
     by_speaker, by_fold = confusions("speaker"), confusions("fold")
     confusion = sum(by_fold.values())
     interval, note = _interval(by_speaker)
-    conditions = _conditions(rows) | {"audit": audit}
+    conditions = _conditions(rows) | {"label_map": label_map, "audit": audit}
     return {
         "report_version": REPORT_VERSION,
         **conditions,
@@ -102,6 +112,7 @@ def format_report(report: dict) -> str:
     lines = [line for notice in report["notices"] for line in textwrap.wrap(notice, LINE)]
     lines += [
         *([""] if lines else []),
+        *_label_map_lines(report["label_map"]),
         f"{report['corpus']}, protocol {report['protocol']}, {n_folds} fold{'s' if n_folds > 1 else ''}, "
         f"split {report['split_fingerprint'][:12]}",
         *textwrap.wrap(
@@ -127,6 +138,14 @@ def format_report(report: dict) -> str:
         *(_group_lines("fold", report["per_fold"]) if n_folds > 1 else []),
     ]
     return "\n".join(lines)
+
+
+def _label_map_lines(label_map: dict | None) -> list[str]:
+    if not (label_map and label_map["dropped"]):
+        return []
+    dropped = ", ".join(f"{label} {rows}" for label, rows in label_map["dropped"].items())
+    text = f"labels {label_map['name']}, which drops {sum(label_map['dropped'].values())} rows of the data: {dropped}"
+    return textwrap.wrap(text, LINE)
 
 
 def headline_uar(report: dict) -> str:

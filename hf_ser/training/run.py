@@ -33,7 +33,7 @@ from hf_ser.audit.run import audit_run
 from hf_ser.dataset import load_or_prepare, load_prepared
 from hf_ser.evaluation.plots import plot_confusion_matrix, plot_learning_curves
 from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions, write_predictions
-from hf_ser.evaluation.report import REPORT, format_report, make_report, write_report
+from hf_ser.evaluation.report import REPORT, RUN, format_report, label_map_of, make_report, write_report
 from hf_ser.files import atomic_write
 from hf_ser.labels import apply_label_map
 from hf_ser.models import copy_island
@@ -54,8 +54,11 @@ from hf_ser.training.building import Candidate
 from hf_ser.training.trainer import SerTrainer, count_parameters
 
 
-def open_data(data) -> tuple[Dataset, list[Fold]]:
-    """The data set and the folds that DataArguments ask for.
+def open_data(data) -> tuple[Dataset, list[Fold], dict]:
+    """The data set, the folds and the label space that DataArguments ask for.
+
+    Returns:
+        Also `{"name": of the label map, "dropped": rows that it drops, by label}`.
 
     Raises:
         ValueError, FileNotFoundError: see `load_prepared`, `load_or_prepare` and `make_folds`.
@@ -81,7 +84,7 @@ def open_data(data) -> tuple[Dataset, list[Fold]]:
         data.n_text_folds,
         data.split_file,
     )
-    return dataset, folds
+    return dataset, folds, {"name": data.label_map, "dropped": dropped}
 
 
 def train_folds(
@@ -89,6 +92,7 @@ def train_folds(
     build: Callable[[Dataset, Fold], Candidate],
     dataset: Dataset,
     folds: list[Fold],
+    label_map: dict,
     data,
     training,
     *others,
@@ -100,6 +104,7 @@ def train_folds(
         build: Makes an untrained model from the training rows of a fold.
         dataset: The data set.
         folds: Folds to train.
+        label_map: Its name and what it dropped, for the report.
         data, training: DataArguments and SerTrainingArguments.
         others: The run's other argument dataclasses, for the record.
 
@@ -115,7 +120,7 @@ def train_folds(
     output_dir = Path(training.output_dir)
     changed = {"model": model, **settings(data, training, *others)}
     with PartialState().main_process_first():
-        claim(output_dir, {"settings": changed, "data": data_digest(dataset)})
+        claim(output_dir, {"settings": changed, "data": {**data_digest(dataset), "label_map": label_map}})
     for notice in notices(dataset, data, *others):
         PartialState().print(f"note: {notice}")
     to_train = []
@@ -181,7 +186,7 @@ def claim(output_dir: Path, run: dict) -> None:
     """
     if output_dir.exists() and not output_dir.is_dir():
         raise FileExistsError(f"{output_dir} is a file, expected a folder to write: name another --output_dir.")
-    file = output_dir / "run.json"
+    file = output_dir / RUN
     run = json.loads(json.dumps(run, default=str))
     # A run that was refused before its first fold began holds nothing.
     begun = output_dir.is_dir() and any(entry.is_dir() for entry in output_dir.iterdir())
@@ -344,7 +349,7 @@ def write_results(output_dir: Path) -> str:
     write_predictions(output_dir / PREDICTIONS, rows)
     findings = audit_run(output_dir)
     write_audit({"run": output_dir.name}, findings, output_dir / AUDIT)
-    report = make_report(rows, verdict(findings))
+    report = make_report(rows, verdict(findings), label_map_of(output_dir))
     write_report(report, output_dir / REPORT)
     plot_confusion_matrix(report, output_dir / "confusion_matrix.png")
     plot_learning_curves(histories, curves, report["notices"])

@@ -62,6 +62,10 @@ def test_a_label_map(prepared, script, tmp_path, capsys):
     assert "label map valence_binary drops 12 clips: neutral 12" in capsys.readouterr().out
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["labels"] == ["negative", "positive"]
+    assert report["label_map"] == {"name": "valence_binary", "dropped": {"neutral": 12}}
+    script("evaluate", tmp_path / "predictions.jsonl")
+    assert json.loads((tmp_path / "report.json").read_text()) == report
+    assert "labels valence_binary, which drops 12 rows of the data: neutral 12" in capsys.readouterr().out
     assert json.loads((tmp_path / "run.json").read_text())["settings"]["label_map"] == "valence_binary"
 
 
