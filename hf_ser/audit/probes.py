@@ -184,7 +184,8 @@ def text_through_script(
 ) -> ScriptProbes | None:
     """Whether the words predict the label only because training and test read from the same script.
 
-    Rows without a script (improvised) are trained on and never scored; of more than MAX_SCRIPT_ROWS rows a sample is taken.
+    Rows without a script (improvised) are trained on and never scored. Of more than MAX_SCRIPT_ROWS rows a sample is
+    taken.
 
     Args:
         texts, labels: As in `probe_text`.
