@@ -100,7 +100,7 @@ def list_corpora(corpus: str, data_dir: str | Path | None, **table) -> Listing:
     folders = named_folders(corpus, data_dir)
     options = {option: value for option, value in table.items() if value is not None}
     if options and "table" not in folders:
-        raise ValueError(f"{', '.join(options)}: found for corpus '{corpus}', expected with --corpus table alone.")
+        raise ValueError(f"{', '.join(options)}: found for corpus '{corpus}', expected with --corpus table.")
     if "columns" in options:
         options["columns"] = column_names(options["columns"])
     listings = []
@@ -244,6 +244,10 @@ def read_row(utterance: Utterance, labels: tuple[str, ...]) -> tuple[dict | None
     except (OSError, ValueError) as error:
         return None, [Finding("unreadable", item, str(error), skipped=True)]
     findings = clip_findings(item, clip)
+    asked = (utterance.end_seconds or 0) - (utterance.start_seconds or 0)
+    if asked - clip.duration_seconds > 0.01:
+        detail = f"{asked:.2f} s were asked for, the file ends after {clip.duration_seconds:.2f} s of them"
+        findings.append(Finding("cut_short", item, detail))
     if any(finding.skipped for finding in findings):
         return None, findings
     name = Path(source).name if isinstance(source, str | Path) else utterance.id

@@ -11,6 +11,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from hf_ser.corpora import CORPORA
 from hf_ser.dataset_plots import UNKNOWN, write_pictures
 from hf_ser.files import atomic_write
+from hf_ser.protocols import sessions_part_speakers
 
 CARD = "README.md"
 TEMPLATE = Path(__file__).parents[1] / "cards" / "dataset_card.md"
@@ -165,7 +166,7 @@ def suitable_protocols(table: pd.DataFrame) -> dict[str, str]:
     reasons = {"speaker_folds": f"{speakers} speakers"}
     if speakers <= 30:
         reasons["leave_one_speaker_out"] = f"{speakers} folds of one speaker each"
-    if "session" in whole and sessions > 2:
+    if "session" in whole and sessions > 2 and sessions_part_speakers(table["session"], table["speaker"]):
         reasons["leave_one_session_out"] = f"{sessions} recording sessions"
     if corpora > 1:
         reasons["leave_one_corpus_out"] = f"{corpora} corpora: how far a model carries to other recordings"

@@ -102,7 +102,7 @@ def format_integrity(report: dict, examples: int = 3) -> str:
     """The report as lines for a terminal, with a few examples of each kind of finding."""
     lines = [
         f"{report['corpus']}: {report['n_kept']} of {report['n_listed']} listed clips kept, "
-        f"{report['hours']:.2f} hours, {len(report['speakers'])} speakers",
+        f"{report['hours']:.2f} hours, {len(report['speakers'].keys() - {'unknown'})} known speakers",
         "labels    " + "  ".join(f"{name} {count}" for name, count in report["labels"].items()),
         "sexes     " + "  ".join(f"{name} {count}" for name, count in report["sexes"].items()),
         "formats   " + "; ".join(f"{count} x {name}" for name, count in report["source_formats"].items()),

@@ -72,10 +72,14 @@ def read_label_map(name: str) -> dict[str, str] | None:
         )
     text = LABEL_MAPS.get(name) or file.read_text(encoding="utf-8")
     try:
-        lines = yaml.safe_load(text)
-        named = {str(target): _names(sources) for target, sources in lines.items()}
+        # Plain texts: YAML would read a label `no` as False.
+        lines = yaml.load(text, yaml.BaseLoader)
+        named = {target: _names(sources) for target, sources in lines.items()}
+        keys = [key.value for key, _ in yaml.compose(text, yaml.BaseLoader).value]
     except (yaml.YAMLError, AttributeError, TypeError) as error:
         raise ValueError(f"{name}: expected lines such as 'happy: happy, excited', found no such map.") from error
+    if len(keys) > len(named):
+        raise ValueError(f"{name}: a class stands on two lines ({', '.join(keys)}), expected one: join their labels.")
     if twice := [source for source, n in Counter(s for names in named.values() for s in names).items() if n > 1]:
         raise ValueError(f"{name}: {', '.join(twice)} stands on two lines, expected each label on one: remove it.")
     if len(named) < 2:

@@ -7,16 +7,19 @@ every fold is checked for shared speakers, whichever protocol made it.
 import csv
 import hashlib
 import json
+import re
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
 from datasets import Dataset
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from hf_ser.columns import SPLITS
+from hf_ser.columns import REFERENCE, SPLITS
 
 FINAL = "final"
 CHOSEN_ON_TEST = "checkpoint_chosen_on_test"
@@ -59,7 +62,7 @@ class Rows:
     def of(cls, dataset: Dataset) -> "Rows":
         """Sorted by id, so that a split does not depend on the order in which a data set was written."""
         names = dataset.features["label"].names
-        fields = (*cls.__dataclass_fields__, "transcript")
+        fields = (*cls.__dataclass_fields__, "transcript", "transcript_source")
         known = {name: dataset[name][:] for name in fields if name in dataset.column_names}
         empty = [None] * dataset.num_rows
         columns = {name: known.get(name, empty) for name in cls.__dataclass_fields__ if name != "position"}
@@ -68,8 +71,9 @@ class Rows:
             columns[name] = [
                 f"{corpus}/{one}" if one else "" for corpus, one in zip(columns["corpus"], columns[name], strict=True)
             ]
-        if not any(columns["sentence"]):
-            columns["sentence"] = [" ".join((words or "").lower().split()) for words in known.get("transcript", empty)]
+        columns["sentence"] = _sentences(
+            columns["sentence"], known.get("transcript", empty), known.get("transcript_source", empty)
+        )
         order = np.argsort(np.array(columns["id"]))
         arrays = {name: np.array([one or "" for one in column])[order] for name, column in columns.items()}
         return cls(position=order, **arrays)
@@ -77,6 +81,24 @@ class Rows:
     def at(self, indices: np.ndarray) -> "Rows":
         """Some of the rows."""
         return Rows(*(getattr(self, name)[indices] for name in self.__dataclass_fields__))
+
+
+def _sentences(ids: list[str], transcripts: list[str | None], sources: list[str | None]) -> list[str]:
+    """One name for all clips that share a sentence id, or the same words but for capitals and punctuation.
+
+    Words tie two ids together (of two corpora, say) only as the corpora give them: a recogniser mishears.
+    """
+    words = [" ".join(re.findall(r"\w+", (text or "").casefold())) for text in transcripts]
+    graph = nx.Graph()
+    for sentence, said, source in zip(ids, words, sources, strict=True):
+        if sentence and said and source in (REFERENCE, None):
+            graph.add_edge(("id", sentence), ("words", said))
+    # A cluster goes by its first id; words that no id stands beside go by themselves.
+    names = {node: min(cluster)[1] for cluster in nx.connected_components(graph) for node in cluster}
+    return [
+        names.get(("id", sentence), sentence) if sentence else names.get(("words", said), said)
+        for sentence, said in zip(ids, words, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -136,6 +158,11 @@ def leave_one_speaker_out(rows: Rows, **_) -> list[Plan]:
 def leave_one_session_out(rows: Rows, **_) -> list[Plan]:
     """One fold for each recording session; of IEMOCAP, the usual five with two unseen speakers each."""
     _require(rows, "leave_one_session_out", "session", "a recording session, as IEMOCAP has them")
+    if len(set(rows.session)) < 2:
+        raise ValueError(
+            f"leave_one_session_out: found the session {rows.session[0]} alone, expected at least two, so that one is "
+            "tested and others trained on: use speaker_folds."
+        )
     return _leave_one_out(rows.session)
 
 
@@ -158,8 +185,8 @@ def sentence_disjoint(rows: Rows, n_folds: int, seed: int, n_text_folds: int, **
 def script_disjoint(rows: Rows, n_folds: int, seed: int, n_text_folds: int, **_) -> list[Plan]:
     """Session (or speaker) and script both unseen; an improvised dialogue counts as a text of its own."""
     _require(rows, "script_disjoint", "script", "a script id, as IEMOCAP's scripted dialogues have", some=True)
-    _require(rows, "script_disjoint", "dialogue", "a dialogue id, as IEMOCAP has them")
     texts = np.where(rows.script != "", rows.script, rows.dialogue)
+    _require(replace(rows, dialogue=texts), "script_disjoint", "dialogue", "a dialogue id for what is not scripted")
     return _crossed(rows, texts, "scripts", n_folds, n_text_folds, seed)
 
 
@@ -184,18 +211,17 @@ def fixed(rows: Rows, split: dict[str, list[str]] | None = None, **_) -> list[Pl
     if split is None:
         _require(rows, "fixed", "split", "a published split (train, validation, test)", some=True)
         split = {part: rows.id[rows.split == part] for part in SPLITS}
-    if unknown := sorted({name for names in split.values() for name in names} - set(rows.id)):
-        raise ValueError(
-            f"fixed: {len(unknown)} ids of the split file are not in the data, such as {unknown[0]}. Expected ids "
-            f"such as {rows.id[0]}: prepare the data that the file was made for, or mend the file."
-        )
+    unknown = sorted({name for names in split.values() for name in names} - set(rows.id))
     train, validation, test = (np.flatnonzero(np.isin(rows.id, list(split.get(part, ())))) for part in SPLITS)
     if not (len(train) and len(test)):
         raise ValueError(
             f"fixed: found {len(train)} training and {len(test)} test rows, expected some of each: mark rows with "
-            "'train' and 'test' (and 'validation') in the split column or in the --split_file."
+            "'train' and 'test' (and 'validation') in the split column or in the --split_file"
+            + (f"; {len(unknown)} of its ids are not in the data, such as {unknown[0]}." if unknown else ".")
         )
-    return [Plan(test, "the fixed test part", train, validation if len(validation) else None)]
+    # Preparing leaves out what is silent, doubled or torn: a published list names such clips too.
+    lacking = f"; {len(unknown)} ids of the split file are not in the data, such as {unknown[0]}" if unknown else ""
+    return [Plan(test, f"the fixed test part{lacking}", train, validation if len(validation) else None)]
 
 
 def random(rows: Rows, n_folds: int, seed: int, **_) -> list[Plan]:
@@ -283,10 +309,12 @@ def read_split(file: str | Path) -> dict[str, list[str]]:
     try:
         if file.suffix.lower() == ".json":
             parts = json.loads(file.read_text(encoding="utf-8"))
+            if texts := [part for part, names in parts.items() if isinstance(names, str)]:
+                raise ValueError(f"{texts[0]} is a text and no list of ids")
             pairs = [(part, str(name)) for part, names in parts.items() for name in names]
         else:
             with open(file, encoding="utf-8-sig", newline="") as lines:
-                pairs = [(row["split"], row["id"]) for row in csv.DictReader(lines)]
+                pairs = [(row["split"].strip(), row["id"].strip()) for row in csv.DictReader(lines)]
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(
             f"{file}: not readable as a split ({error!r}). Expected a CSV with the columns id and split, or JSON such "
@@ -425,6 +453,12 @@ def _grouped(rows: Rows, groups: np.ndarray, n_folds: int, seed: int) -> list[np
         return [test for _, test in splitter.split(rows.id, strata, groups=groups)]
 
 
+def sessions_part_speakers(sessions: Sequence[str], speakers: Sequence[str]) -> bool:
+    """Whether every row has a session, there are several, and nobody speaks in two of them."""
+    pairs = set(zip(sessions, speakers, strict=True))
+    return all(sessions) and len(set(sessions)) > 1 and len(pairs) == len({speaker for _, speaker in pairs})
+
+
 def _leave_one_out(groups: np.ndarray) -> list[Plan]:
     return [Plan(np.flatnonzero(groups == group), f"{group} held out") for group in sorted(set(groups))]
 
@@ -441,7 +475,7 @@ def _crossed(rows: Rows, texts: np.ndarray, what: str, n_folds: int, n_text_fold
             f"n_text_folds {n_text_folds}: expected 2 to {len(distinct)}, the number of {what} in this data set, so "
             "that some are tested and others trained on: change --n_text_folds."
         )
-    by_session = (rows.session != "").all() and len(set(rows.session)) > 1
+    by_session = sessions_part_speakers(rows.session, rows.speaker)
     spoken = leave_one_session_out(rows) if by_session else speaker_folds(rows, n_folds, seed)
     plans = []
     for dealt in _grouped(rows, texts, n_text_folds, seed):
@@ -450,6 +484,8 @@ def _crossed(rows: Rows, texts: np.ndarray, what: str, n_folds: int, n_text_fold
             of_speakers = np.zeros(len(texts), dtype=bool)
             of_speakers[plan.test] = True
             tested = np.flatnonzero(of_texts & of_speakers)
+            if len(tested) == 0:
+                continue  # these speakers say none of these texts
             shared = np.isin(texts, texts[tested])
             names = sorted({text.split("/", 1)[-1] for text in texts[tested]})
             listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
@@ -501,5 +537,6 @@ def _require_all_classes(dataset: Dataset, folds: list[Fold]) -> None:
             raise ValueError(
                 f"{part} has no utterance of {', '.join(missing)}, so recall over all {len(names)} classes cannot be "
                 "computed. Expected every class, which takes at least 3 speakers who have it: try --split_seed, "
-                "--n_folds or a larger --validation_fraction, --fold all for a test part, or leave the class out."
+                "--n_folds or a larger --validation_fraction, --fold all for a test part, or leave the class out "
+                "(of joined corpora by a --label_map of what all of them have)."
             )

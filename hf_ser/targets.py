@@ -1,6 +1,7 @@
 """What a model is trained towards: the corpus's label, the raters' votes, or what most of the raters chose."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from datasets import Dataset
@@ -12,7 +13,7 @@ TARGETS = ("label", "votes", "majority")
 def with_target(
     dataset: Dataset, rows: Sequence[int], target: str = "label", agreement_weight: bool = False
 ) -> Dataset:
-    """The rows to train on, with a column `target` where that is not simply their label.
+    """The rows to train on, each with a `target` where that is not simply its label.
 
     Rows to evaluate get none: UAR and the choice of the checkpoint stay against the corpus's label.
 
@@ -52,11 +53,22 @@ def with_target(
     targets = {"label": labels, "votes": shares, "majority": _majority(shares, labels)}[target]
     if agreement_weight:
         targets = targets * _agreement(shares, voted)[:, None]
-    # Added to the whole table and then selected: adding to selected rows would copy the audio of all of them.
-    column = [None] * len(dataset)
-    for row, one in zip(rows, targets.tolist(), strict=True):
-        column[row] = one
-    return dataset.add_column("target", column, feature=dataset.features["votes"]).select(rows)
+    # Given as rows are read: to add a column to a selection, `datasets` would copy all of its sound.
+    chosen = dataset.select(rows)
+    return chosen.with_transform(
+        AddTarget(dict(zip(chosen["id"][:], targets.astype(np.float32).tolist(), strict=True)))
+    )
+
+
+@dataclass(frozen=True)
+class AddTarget:
+    """Rows as they are read from a data set, with the target of each by its id."""
+
+    targets: dict[str, list[float]]
+
+    def __call__(self, rows: dict[str, list]) -> dict[str, list]:
+        """Args: columns of some rows, their `id` among them."""
+        return {**rows, "target": [self.targets[name] for name in rows["id"]]}
 
 
 def most_voted(votes: np.ndarray) -> np.ndarray:

@@ -466,7 +466,7 @@ def test_the_script_prints_the_report(script_runs):
     folder, status, output, complaints = script_runs["good"]
     assert status == 0, complaints
     lines = output.splitlines()
-    assert lines[0] == "table: 2 of 3 listed clips kept, 0.00 hours, 2 speakers"
+    assert lines[0] == "table: 2 of 3 listed clips kept, 0.00 hours, 2 known speakers"
     assert "skipped   unreadable 1" in lines
     assert any("02.wav" in line and "not readable as audio" in line for line in lines)
     assert lines[-1] == f"data set: {folder / 'good'}, all findings: {folder / 'good'}/integrity.json"
@@ -484,9 +484,10 @@ def test_the_script_refuses_in_one_line(script_runs):
 
 def test_parts_of_a_longer_file_are_clips_of_their_own(tmp_path):
     write(tmp_path / "long.wav", sound(1, 32_000))
-    rows = [("long.wav", "sad", "s1", "0.25", "0.75"), ("long.wav", "angry", "s2", "1", "2")]
+    rows = [("long.wav", "sad", "s1", "0.25", "0.75"), ("long.wav", "angry", "s2", "1", "3")]
     write_table(tmp_path, rows, "path label speaker start end")
-    dataset, _ = prepare("table", tmp_path / "clips.csv", tmp_path / "data")
+    dataset, report = prepare("table", tmp_path / "clips.csv", tmp_path / "data")
+    assert report["noted"] == {"cut_short": 1}
     assert dataset["duration_seconds"][:] == [0.5, 1.0]
     expected = sound(1, 32_000)[4_000:12_000] / np.float32(2**15)
     np.testing.assert_array_equal(read_clip(dataset[0]["audio"]["bytes"]).samples, expected)
@@ -539,7 +540,7 @@ def test_corpora_that_cannot_be_joined(corpus, data_dir, error):
 
 
 def test_options_of_a_table_are_for_tables(tmp_path):
-    with pytest.raises(ValueError, match="columns: found for corpus 'ravdess', expected with --corpus table alone"):
+    with pytest.raises(ValueError, match="columns: found for corpus 'ravdess', expected with --corpus table"):
         list_corpora("ravdess", tmp_path, columns="path=file")
     with pytest.raises(ValueError, match="--columns path: expected our names and the table's, such as path=file"):
         list_corpora("table", clips(tmp_path, 2), columns="path")

@@ -68,6 +68,7 @@ def test_a_map_of_the_users_own(rated, tmp_path):
     [
         ("a: happy\nb: happy, sad", "happy stands on two lines, expected each label on one"),
         ("a: happy", "found 1 class, expected at least 2"),
+        ("a: happy\nb: angry\na: sad", "a class stands on two lines"),
         ("just words", "expected lines such as 'happy: happy, excited'"),
         ("a: [", "expected lines such as 'happy: happy, excited'"),
     ],
@@ -77,6 +78,11 @@ def test_texts_that_are_no_map(tmp_path, text, error):
     file.write_text(text)
     with pytest.raises(ValueError, match=error):
         read_label_map(str(file))
+
+
+def test_words_that_yaml_would_take_for_truth_values(tmp_path):
+    (tmp_path / "map.yaml").write_text("yes: happy\nno: sad, off")
+    assert read_label_map(str(tmp_path / "map.yaml")) == {"happy": "yes", "sad": "no", "off": "no"}
 
 
 def test_unknown_maps_and_data_without_its_classes(rated):

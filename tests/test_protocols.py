@@ -517,7 +517,11 @@ def test_fixed_by_a_file_without_validation_takes_it_from_the_training_speakers(
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ('{"train": ["ravdess/01-angry-0"], "test": ["ravdess/99-angry-0"]}', "1 ids of the split file are not in the"),
+        (
+            '{"train": ["ravdess/01-angry-0"], "test": ["ravdess/99-angry-0"]}',
+            "1 of its ids are not in the data, such as",
+        ),
+        ('{"train": "ravdess/01-angry-0", "test": []}', "train is a text and no list of ids"),
         ('{"train": ["ravdess/01-angry-0"], "exam": ["x"]}', "found the part 'exam', expected train, validation, test"),
         ('{"train": ["ravdess/01-angry-0"]}', "found 1 training and 0 test rows, expected some of each"),
         ("[1]", "not readable as a split"),
@@ -559,3 +563,48 @@ def test_a_checkpoint_chosen_on_the_test_rows_is_refused_or_stamped(ravdess, tmp
         make_folds(ravdess, "fixed", split_file=file)
     (fold,) = make_folds(ravdess, "fixed", split_file=file, allow_leak=True)
     assert fold.leaks == ("checkpoint_chosen_on_test",)
+
+
+def test_words_that_differ_in_punctuation_alone_are_one_sentence(dataset_of):
+    rows = clips(range(1, 13), takes=4)
+    spoken = ("Get up!", "get up", "Sit down.", "sit -- DOWN")
+    dataset = dataset_of(rows, corpus=lambda one: "table", transcript=lambda one: spoken[int(one[-1])])
+    for fold in make_folds(dataset, "sentence_disjoint", n_folds=3):
+        said = [
+            {words.lower()[:3] for words in values(dataset, "transcript", part)} for part in (fold.train, fold.test)
+        ]
+        assert sorted(map(sorted, said)) == [["get"], ["sit"]]
+
+
+def test_joined_corpora_share_their_sentences(dataset_of):
+    rows = clips(range(1, 7)) + clips(range(1, 7), corpus="emodb")
+    told = {"corpus": lambda one: one.split("/")[0], "sentence": lambda one: one[0] + one[-1]}
+    dataset = dataset_of(rows, **told, transcript=lambda one: ("get up", "sit down")[int(one[-1])])
+    for fold in make_folds(dataset, "sentence_disjoint", n_folds=3):
+        assert not values(dataset, "transcript", fold.train) & values(dataset, "transcript", fold.test)
+
+
+def test_misheard_words_do_not_join_two_sentences(dataset_of):
+    rows = clips(range(1, 13), takes=4)
+    said = {"transcript": lambda one: "get up", "transcript_source": lambda one: "whisper@1"}
+    dataset = dataset_of(rows, corpus=lambda one: "table", sentence=lambda one: one[-1], **said)
+    assert len(make_folds(dataset, "sentence_disjoint", n_folds=3, n_text_folds=4)) == 12
+
+
+def test_sessions_that_share_speakers_do_not_part_them(dataset_of):
+    """As MELD's episodes: the speakers are then dealt into folds."""
+    dataset = dataset_of(
+        clips(range(1, 13), takes=4), corpus=lambda one: "meld", session=lambda one: one[-1],
+        sentence=lambda one: str(int(one[-1]) % 2),
+    )  # fmt: skip
+    folds = make_folds(dataset, "sentence_disjoint", n_folds=3)
+    assert len(folds) == 6
+    for fold in folds:
+        assert not speakers(dataset, [*fold.train, *fold.validation]) & speakers(dataset, fold.test)
+
+
+def test_a_published_split_may_name_clips_that_were_left_out(ravdess, tmp_path):
+    parts = {part: [name for name in ravdess["id"][:] if part_of(name) == part] for part in PARTS}
+    (tmp_path / "split.json").write_text(json.dumps({**parts, "train": [*parts["train"], "ravdess/gone"]}))
+    (fold,) = make_folds(ravdess, "fixed", split_file=tmp_path / "split.json")
+    assert "1 ids of the split file are not in the data, such as ravdess/gone" in describe(ravdess, fold)

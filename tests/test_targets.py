@@ -7,6 +7,7 @@ from datasets import Dataset, Features
 
 from hf_ser.collator import labels
 from hf_ser.columns import features
+from hf_ser.labels import apply_label_map
 from hf_ser.targets import with_target
 
 NAMES = ("angry", "happy", "sad")
@@ -25,7 +26,7 @@ def rated(*rows: tuple[str, list | None]) -> Dataset:
 
 def targets(dataset: Dataset, target: str, rows=None, **settings) -> np.ndarray:
     rows = range(len(dataset)) if rows is None else rows
-    return np.array(with_target(dataset, rows, target, **settings)["target"][:])
+    return np.array([row["target"] for row in with_target(dataset, rows, target, **settings)])
 
 
 def test_votes_are_the_target_and_rows_without_any_have_their_label():
@@ -49,8 +50,7 @@ def test_only_the_chosen_rows_have_a_target_and_all_keep_their_label():
     chosen = with_target(data, np.array([3, 0]), "votes")
     assert chosen["id"][:] == ["test/3", "test/0"]
     assert chosen["label"][:] == [2, 0]
-    assert chosen["target"][:] == [[0, 0, 1], [0.5, 0.5, 0]]
-    assert chosen.features["target"].feature.dtype == "float32"
+    assert chosen[:]["target"] == [[0, 0, 1], [0.5, 0.5, 0]]
     assert "target" not in data.column_names
     assert with_target(data, [1, 2]).column_names == data.column_names, "the label needs no column"
 
@@ -98,12 +98,21 @@ def test_adding_a_target_does_not_copy_the_rest_of_the_row(tmp_path):
     data = Dataset.load_from_disk(str(tmp_path))
     before = {file.name for file in tmp_path.iterdir()}
     chosen = with_target(data, range(10, 30, 2), "votes")
-    assert chosen["target"][:] == [[0, 0, 1]] * 10
+    assert chosen[:]["target"] == [[0, 0, 1]] * 10
+    assert {file.name for file in tmp_path.iterdir()} == before
+
+
+def test_nor_where_a_label_map_dropped_rows(tmp_path):
+    rated(*[("sad", [0, 0, 1]), ("happy", [0, 1, 0]), ("angry", [1, 0, 0])] * 20).save_to_disk(tmp_path)
+    (tmp_path / "map.yaml").write_text("low: sad\nhigh: happy")
+    data, _ = apply_label_map(Dataset.load_from_disk(str(tmp_path)), str(tmp_path / "map.yaml"))
+    before = {file.name for file in tmp_path.iterdir()}
+    assert with_target(data, [0, 1], "votes")[:]["target"] == [[1, 0], [0, 1]]
     assert {file.name for file in tmp_path.iterdir()} == before
 
 
 def test_a_batch_has_targets_where_its_rows_have_some():
     data = rated(("angry", [0.25, 0.75, 0.0]), ("sad", None))
-    hard, soft = labels(data.to_list()), labels(with_target(data, [0, 1], "votes").to_list())
+    hard, soft = labels(data.to_list()), labels(list(with_target(data, [0, 1], "votes")))
     assert (hard.dtype, hard.tolist()) == (torch.int64, [0, 2])
     assert (soft.dtype, soft.tolist()) == (torch.float32, [[0.25, 0.75, 0], [0, 0, 1]])

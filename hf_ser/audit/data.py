@@ -4,10 +4,12 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
+from tqdm import tqdm
 
 from hf_ser.audit.findings import LEAK, NOTE, WARNING, AuditFinding, finding
 from hf_ser.audit.probes import Probe, probe_text, probe_trivia, text_through_script
@@ -42,14 +44,16 @@ def audit_data(dataset: Dataset, folds: Sequence[Fold] = (), reads: bool = True)
     rows = Rows.of(dataset)
     rows = rows.at(np.argsort(rows.position))  # in the order of the data set, as the folds count them
     texts = [words or "" for words in dataset["transcript"][:]]
-    return [
-        *(found for fold in folds for found in overlap_findings(rows, fold)),
-        *sound_findings(dataset, folds),
-        *text_findings(rows, texts, folds, reads),
-        *speaker_findings(rows),
-        *trivia_findings(dataset, rows),
-        *balance_findings(rows, folds),
-    ]
+    checks = (
+        lambda: [found for fold in folds for found in overlap_findings(rows, fold)],
+        lambda: sound_findings(dataset, folds),
+        lambda: text_findings(rows, texts, folds, reads),
+        lambda: speaker_findings(rows, folds),
+        lambda: trivia_findings(dataset, rows),
+        lambda: balance_findings(rows, folds),
+    )
+    bar = tqdm(checks, unit=" checks", desc="audit", leave=False, disable=None)
+    return [found for check in bar for found in check()]
 
 
 def integrity_findings(folder: str | Path) -> list[AuditFinding]:
@@ -89,7 +93,9 @@ def overlap_findings(rows: Rows, fold: Fold) -> list[AuditFinding]:
         if shared := _shared(rows.dialogue, ours, theirs) - {""}:
             n = int(np.isin(rows.dialogue[theirs], list(shared)).sum())
             detail = f"{n} of {len(theirs)} {other} clips are turns of {len(shared)} dialogues that {one} has turns of"
-            remedy = "split by session (leave_one_session_out), or keep dialogues whole with --protocol fixed"
+            remedy = (
+                "keep dialogues whole: leave_one_session_out where nobody speaks in two sessions, or --protocol fixed"
+            )
             found.append(finding(f"dialogue_overlap_{one}_{other}", WARNING, detail, remedy, shared, fold.name))
     return found
 
@@ -101,7 +107,7 @@ def sound_findings(dataset: Dataset, folds: Sequence[Fold]) -> list[AuditFinding
     for row, sha in enumerate(hashes):
         if sha is not None:
             equal[sha].append(row)
-    identical = [(group[0], other, 1.0) for group in equal.values() for other in group[1:]]
+    identical = [(one, other, 1.0) for group in equal.values() for one, other in combinations(group, 2)]
     similar = similar_pairs([one or b"" for one in dataset["fingerprint"][:]])
     near = [(i, j, score) for i, j, score in similar if hashes[i] != hashes[j]]
     found = []
@@ -133,7 +139,10 @@ def _named(pairs: list[tuple[int, int, float]], ids: list[str]) -> list[str]:
 def text_findings(rows: Rows, texts: list[str], folds: Sequence[Fold], reads: bool) -> list[AuditFinding]:
     """Whether the words alone tell the label, and whether they do so only because the parts share the text."""
     inflated = LEAK if reads else WARNING
-    probe = probe_text(texts, rows.label, rows.speaker)
+    order = np.argsort(rows.id)  # so that no figure depends on the order in which a data set was written
+    in_order = rows.at(order)
+    words = [texts[row] for row in order]
+    probe = probe_text(words, in_order.label, in_order.speaker)
     found = []
     if probe is None:
         detail = "the words could not be probed: too few transcripts, speakers or classes"
@@ -156,8 +165,8 @@ def text_findings(rows: Rows, texts: list[str], folds: Sequence[Fold], reads: bo
         if not any(overlaps.values()):
             continue
         severity, detail = NOTE, "the words do not tell the label"
-        if probe is not None and probe.carries_label:
-            severity, detail = _through(texts, rows, ids, column, inflated)
+        if probe is None or not probe.carries_nothing:
+            severity, detail = _through(words, in_order, getattr(in_order, column), column, inflated)
         for fold in folds:
             if shared := overlaps[fold.name]:
                 n = int(np.isin(ids[fold.test], list(shared)).sum())
@@ -171,21 +180,41 @@ def _through(texts: list[str], rows: Rows, ids: np.ndarray, column: str, inflate
     """Severity and figures of a shared text: does what the words tell fall away once the text is unseen?"""
     probes = text_through_script(texts, rows.label, rows.speaker, ids)
     if probes is None:
-        return WARNING, f"how much the words owe to it could not be measured (too few of each {column})"
+        return (
+            WARNING,
+            f"what the words owe to it could not be measured (too few rows, speakers or words of each {column})",
+        )
     seen, control, unseen = (f"{100 * probe.uar:.1f} %" for probe in (probes.seen, probes.control, probes.unseen))
     detail = (
         f"the words tell the label of unseen speakers with UAR {seen} ({control} from as few rows), and with {unseen} "
         f"where the {column} is unseen too (chance {100 * probes.seen.chance:.1f} %)"
     )
-    return (inflated if probes.through_script else NOTE), detail
+    if probes.through_script:
+        return inflated, detail
+    return (NOTE if probes.seen.carries_label or probes.seen.carries_nothing else WARNING), detail
 
 
-def speaker_findings(rows: Rows) -> list[AuditFinding]:
-    """Clips without a speaker, and IEMOCAP's speakers read off the wrong letter of the file name."""
+def speaker_findings(rows: Rows, folds: Sequence[Fold] = ()) -> list[AuditFinding]:
+    """Clips without a speaker, speakers that may be one person, and IEMOCAP's speakers read off the wrong letter."""
     found = []
     if unknown := [name for name, who in zip(rows.id, rows.speaker, strict=True) if not who]:
         detail = f"{len(unknown)} of {len(rows.id)} clips have no speaker: no split of them can be speaker-independent"
         found.append(finding("unknown_speakers", WARNING, detail, "fill in the speaker column", unknown))
+    spellings = defaultdict(set)
+    for who in set(rows.speaker.tolist()) - {""}:
+        spellings[_plain(who)].add(who)
+    if alike := [who for names in spellings.values() if len(names) > 1 for who in names]:
+        plain = np.array([_plain(who) for who in rows.speaker])
+        of_alike = np.isin(rows.speaker, alike)
+        leaking = [
+            fold for fold in folds if _shared(plain, *(part[of_alike[part]] for part in (fold.train, fold.test)))
+        ]
+        detail = f"{len(alike)} speakers differ in capitals, blanks or leading zeros alone"
+        remedy = "give each person one name; where they are different people, names that tell them apart"
+        for fold in leaking or [None]:
+            said = detail + ("; some stand in both train and test" if fold else "")
+            severity, name = (LEAK, fold.name) if fold else (WARNING, None)
+            found.append(finding("similar_speakers", severity, said, remedy, alike, name))
     people = defaultdict(set)
     for name, who in zip(rows.id, rows.speaker, strict=True):
         if match := IEMOCAP_NAME.search(name):
@@ -203,10 +232,11 @@ def speaker_findings(rows: Rows) -> list[AuditFinding]:
 
 def trivia_findings(dataset: Dataset, rows: Rows) -> list[AuditFinding]:
     """Properties of the file that tell the label without the speech in it."""
-    sounding = np.array([seconds is not None for seconds in dataset["duration_seconds"][:]], dtype=bool)
+    order = np.argsort(rows.id)
+    sounding = order[[dataset["duration_seconds"][int(row)] is not None for row in order]]
     kept = rows.at(sounding)
     columns = {name: np.array(dataset[name][:], dtype=object)[sounding] for name in TRIVIA}
-    if sounding.any() and set(rows.corpus[sounding]) == {"table"}:
+    if len(sounding) and set(kept.corpus) == {"table"}:
         # Other corpora write the label into the name, which is where it is read from.
         columns["name"] = np.array([name.rsplit("/", 1)[-1] for name in kept.id], dtype=object)
     found = []
@@ -278,6 +308,11 @@ def _part_of(fold: Fold, n_rows: int) -> list[str]:
 def _figure(probe: Probe) -> str:
     interval = f"{100 * probe.low:.1f} to {100 * probe.high:.1f}"
     return f"UAR {100 * probe.uar:.1f} % ({interval}, chance {100 * probe.chance:.1f} %)"
+
+
+def _plain(who: str) -> str:
+    """A speaker's name without what two spellings of it may differ in: `table/S01 ` and `table/s1`."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", "".join(who.casefold().split()).removesuffix(".0"))
 
 
 def _named_last(name: str, who: str) -> bool:

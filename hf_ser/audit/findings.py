@@ -28,6 +28,7 @@ class AuditFinding:
         remedy: What to do about it.
         evidence: Ids of utterances, or pairs of them joined by ` = `; at most `MAX_EVIDENCE` are kept.
         fold: Fold that it was found in, None where it is of the whole data set.
+        n_evidence: How much evidence there is.
     """
 
     kind: str
@@ -36,13 +37,14 @@ class AuditFinding:
     remedy: str
     evidence: tuple[str, ...] = ()
     fold: str | None = None
+    n_evidence: int = 0
 
 
 def finding(
     kind: str, severity: str, detail: str, remedy: str, evidence: Sequence[str] = (), fold: str | None = None
 ) -> AuditFinding:
     """A finding with as much of its evidence as is kept, sorted."""
-    return AuditFinding(kind, severity, detail, remedy, tuple(sorted(evidence)[:MAX_EVIDENCE]), fold)
+    return AuditFinding(kind, severity, detail, remedy, tuple(sorted(evidence)[:MAX_EVIDENCE]), fold, len(evidence))
 
 
 def verdict(findings: Sequence[AuditFinding]) -> dict:
@@ -84,10 +86,11 @@ def format_audit(findings: Sequence[AuditFinding], examples: int = 3) -> str:
             folds = [f.fold for f in same if f.fold is not None]
             where = f" (fold {', '.join(folds)})" if folds else ""
             lines.append(f"{severity.upper():<8} {kind}{where}")
-            lines += textwrap.wrap(same[0].detail, LINE, initial_indent=" " * 9, subsequent_indent=" " * 9)
+            told = f"fold {folds[0]}: {same[0].detail}" if len(folds) > 1 else same[0].detail
+            lines += textwrap.wrap(told, LINE, initial_indent=" " * 9, subsequent_indent=" " * 9)
             lines += [f"           {one}" for one in same[0].evidence[:examples]]
-            if (more := len(same[0].evidence) - examples) > 0:
-                lines.append(f"           ... and {more} more in the JSON")
+            if (more := same[0].n_evidence - examples) > 0:
+                lines.append(f"           ... and {more} more (the JSON has up to {MAX_EVIDENCE})")
             if severity != NOTE:
                 lines += textwrap.wrap(
                     f"remedy: {same[0].remedy}", LINE, initial_indent=" " * 9, subsequent_indent=" " * 9

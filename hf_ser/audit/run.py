@@ -10,10 +10,12 @@ from sklearn.metrics import confusion_matrix
 
 from hf_ser.audit.data import audit_data
 from hf_ser.audit.findings import LEAK, WARNING, AuditFinding, finding
+from hf_ser.columns import SPLITS
 from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions
 from hf_ser.evaluation.report import REPORT, make_report
 from hf_ser.labels import NATIVE, apply_label_map
-from hf_ser.protocols import CHOSEN_ON_TEST, Fold
+from hf_ser.protocols import CHOSEN_ON_TEST, FINAL, Fold
+from hf_ser.protocols import fingerprint as split_fingerprint
 from hf_ser.provenance import RECORD, hashed, is_finished, read_record
 from hf_ser.scores import uar_from_confusion
 
@@ -40,18 +42,21 @@ def audit_run(folder: str | Path, dataset: Dataset | None = None) -> list[AuditF
             "the like: name a run, or let it end."
         )
     found, folds, reads = [], [], False
-    if dataset is not None:
+    told = read_predictions(folder / PREDICTIONS) if (folder / PREDICTIONS).is_file() else []
+    if dataset is not None and not (told and dataset.features["label"].names == list(told[0]["probabilities"])):
         dataset, _ = apply_label_map(dataset, read_record(done[0])["settings"].get("label_map", NATIVE))
     for fold_dir in done:
         record = read_record(fold_dir)
-        rows = read_predictions(fold_dir / PREDICTIONS) if (fold_dir / PREDICTIONS).is_file() else []
+        rows = [row for row in told if row["fold"] == record["split"]["fold"]]
+        if (fold_dir / PREDICTIONS).is_file():
+            rows = read_predictions(fold_dir / PREDICTIONS)
         found += record_findings(record, rows)
         reads |= record["settings"].get("model") != "audio"
         if dataset is None:
             found += [AuditFinding(**{**one, "evidence": tuple(one["evidence"])}) for one in record.get("audit", [])]
         else:
             folds.append(fold_of_record(dataset, record, rows))
-            found += unknown_rows(folds[-1], record, rows)
+            found += unknown_rows(folds[-1], record, rows) or altered_findings(dataset, folds[-1])
         found += branch_findings(record, rows)
     found += audit_data(dataset, folds, reads) if dataset is not None else []
     return [*_once(found), *figure_findings(folder)]
@@ -67,26 +72,53 @@ def fold_of_record(dataset: Dataset, record: dict, predictions: Sequence[dict]) 
 
 
 def unknown_rows(fold: Fold, record: dict, predictions: Sequence[dict]) -> list[AuditFinding]:
-    """Rows of the record that the data set does not have."""
-    of_record = {part: len(record["split"][part]["ids"]) for part in ("train", "validation")} | {
-        "test": len(predictions)
-    }
+    """Rows of the record that the data set does not have.
+
+    Raises:
+        ValueError: it has none of them.
+    """
+    of_record = {part: len(record["split"][part]["ids"]) for part in ("train", "validation")}
+    of_record["test"] = len(predictions)
     lacking = {part: n - len(getattr(fold, part)) for part, n in of_record.items()}
     if not any(lacking.values()):
         return []
+    if sum(lacking.values()) == sum(of_record.values()):
+        raise ValueError(
+            f"Fold {fold.name}: none of the run's {sum(of_record.values())} rows is in this data set. Expected the one "
+            "that the run was trained on: name it with --dataset, or leave that out."
+        )
     detail = (
         f"rows of the run that are not in this data set: {', '.join(f'{n} of {part}' for part, n in lacking.items())}"
     )
     return [finding("other_data", WARNING, detail, "name the data set that the run was trained on", fold=fold.name)]
 
 
+def altered_findings(dataset: Dataset, fold: Fold) -> list[AuditFinding]:
+    """Whether the parts that the record names are the split that it was stamped with."""
+    ids = np.array(dataset["id"][:])
+    made = split_fingerprint({part: ids[getattr(fold, part)].tolist() for part in SPLITS})
+    if made == fold.fingerprint:
+        return []
+    detail = f"the rows of the record make the split {made}, its fingerprint is {fold.fingerprint}"
+    remedy = "audit with the data set of the run; if it is that one, the record was changed: train again"
+    return [finding("record_does_not_match", LEAK, detail, remedy, fold=fold.name)]
+
+
 def record_findings(record: dict, predictions: Sequence[dict]) -> list[AuditFinding]:
     """What a fold's record and its predictions say against each other."""
     fold, split = record["split"]["fold"], record["split"]
+    stamped = sorted({*record["leaks"], *(leak for row in predictions for leak in row["leaks"])})
     found = [
         finding(leak, LEAK, "stamped when the fold was trained", "train again without --allow_leak", fold=fold)
-        for leak in record["leaks"]
+        for leak in stamped
     ]
+    if not predictions and fold != FINAL:
+        detail = "the fold has no predictions: whom it was tested on is not known"
+        found.append(finding("no_predictions", WARNING, detail, "give the training command again", fold=fold))
+    if others := {row["split_fingerprint"] for row in predictions} - {split["split_fingerprint"]}:
+        detail = f"predictions are of the split {', '.join(sorted(others))}, the record of {split['split_fingerprint']}"
+        remedy = "keep record and predictions of one training together"
+        found.append(finding("record_does_not_match", LEAK, detail, remedy, fold=fold))
     speakers = {hashed(row["speaker"]): row["speaker"] for row in predictions if row["speaker"]}
     ids = {hashed(row["id"]): row["id"] for row in predictions}
     for part in ("train", "validation"):
@@ -164,10 +196,8 @@ def figure_findings(folder: Path) -> list[AuditFinding]:
 
 
 def _once(found: list[AuditFinding]) -> list[AuditFinding]:
-    """Without findings that a second source tells again, the one with more detail kept."""
+    """Without findings that a second source tells again."""
     kept = {}
     for one in found:
-        first = kept.get((one.kind, one.fold))
-        if first is None or len(one.evidence) > len(first.evidence):
-            kept[(one.kind, one.fold)] = one
+        kept.setdefault((one.kind, one.fold, one.detail), one)
     return list(kept.values())

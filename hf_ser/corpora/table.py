@@ -21,7 +21,7 @@ LANGUAGE = None
 
 WORDS = {
     "sex": (SEXES, {"w": "female", "woman": "female", "man": "male"}),
-    "split": (SPLITS, {"dev": "validation", "eval": "validation"}),
+    "split": (SPLITS, {"dev": "validation"}),
     "dialogue_kind": (DIALOGUE_KINDS, {"improvised": "impro", "scripted": "script"}),
 }
 """The words of a column, and other words for them; their beginnings are understood too."""
@@ -77,6 +77,9 @@ def _listing(source: Rows, pattern: re.Pattern | None) -> Listing:
             findings.append(Finding("bad_segment", place, str(error), skipped=True))
             continue
         unique = _unique(_text(row.get("id")) or name + _suffix(part), uses)
+        if _text(row.get("id")) not in (None, unique):
+            detail = f"the id {_text(row['id'])} was there before, so this row is {unique}"
+            findings.append(Finding("repeated_id", f"table/{unique}", detail))
         known, odd = _known(row)
         known["speaker"] = known["speaker"] or _speaker(source.folder, name, pattern)
         findings += [Finding(kind, f"table/{unique}", detail) for kind, detail in odd]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
-from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, load_dataset, load_from_disk
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, Value, load_dataset, load_from_disk
 
 from hf_ser.columns import TOLD, Finding
 
@@ -20,7 +20,7 @@ ALSO = {"start_seconds": "start", "end_seconds": "end"}
 VOTES = "votes:"
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
-SPLIT_FOLDERS = {"train", "validation", "valid", "val", "dev", "eval", "test"}
+SPLIT_FOLDERS = {"train", "validation", "valid", "val", "dev", "test"}
 
 HUB_NAME = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([^:]+))?(?::(.+))?")
 
@@ -249,7 +249,7 @@ def _rows_of_datasets(where: str, load: Callable[[], Dataset | DatasetDict], col
 
 def _rows_of_dataset(where: str, dataset: Dataset, columns: dict[str, str], split: str | None) -> list[dict]:
     names = named_columns(where, dataset.column_names, columns, {"path": "audio"})
-    values = {ours: _values(dataset, theirs, split) for ours, theirs in names.items()}
+    values = {ours: _values(dataset, ours, theirs, split) for ours, theirs in names.items()}
     classes = dataset.features[names["label"]] if "label" in names else None
     if isinstance(classes, ClassLabel) and isinstance(dataset.features.get(names.get("votes")), List):
         shares = values["votes"]
@@ -259,13 +259,18 @@ def _rows_of_dataset(where: str, dataset: Dataset, columns: dict[str, str], spli
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
-def _values(dataset: Dataset, column: str, split: str | None) -> list:
+def _values(dataset: Dataset, ours: str, column: str, split: str | None) -> list:
     feature = dataset.features[column]
     if isinstance(feature, Audio) or (isinstance(feature, dict) and {"bytes", "path"} <= set(feature)):
         return _cells(dataset, column, split)
     values = dataset[column][:]
     if isinstance(feature, ClassLabel):
         return [None if index is None or index < 0 else feature.names[index] for index in values]
+    if ours != "votes" and not isinstance(feature, Value):
+        raise ValueError(
+            f"column {column}: found {feature}, expected one text or number a row (for sounds an Audio column, or a "
+            "struct of bytes and path): convert it, or name another column with --columns."
+        )
     return values
 
 

@@ -226,7 +226,7 @@ def train_fold(
     """Train one fold, save its model, predict its test rows and write its record, in this order."""
     set_seed(training.seed)
     rows = with_target(dataset, fold.train, data.target, data.agreement_weight)  # refuses before anything is written
-    candidate = build(rows, fold)
+    candidate = build(dataset.select(fold.train), fold)
     audit = [one for one in audit if one.fold in (None, fold.name)]
     found = {one.kind for one in audit if one.severity == LEAK}
     leaks = sorted({*fold.leaks, *found, *stage_leaks(dataset, fold, candidate.sources, data.allow_leak)})

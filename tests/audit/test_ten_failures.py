@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from audit.copies import recoded
 from corpora_trees import iemocap
 
-from hf_ser.audit.data import audit_data, text_findings
+from hf_ser.audit.data import audit_data, sound_findings, text_findings
 from hf_ser.audit.findings import LEAK, NOTE, WARNING
 from hf_ser.audit.run import audit_run
 from hf_ser.dataset import load_prepared, prepare
@@ -16,7 +17,7 @@ from hf_ser.evaluation.predictions import read_predictions, write_predictions
 from hf_ser.evaluation.report import make_report, write_report
 from hf_ser.labels import apply_label_map
 from hf_ser.protocols import Rows, make_folds
-from hf_ser.provenance import RECORD, read_record, write_record
+from hf_ser.provenance import RECORD, hashed, read_record, write_record
 from hf_ser.scores import score, uar_from_confusion
 
 QUICK = ("--num_train_epochs", "1", "--n_folds", "3", "--disable_tqdm", "true", "--early_stopping_patience", "0")
@@ -250,3 +251,59 @@ def test_an_audit_of_nothing(tmp_path, prepared, script):
     assert kinds(audit_run(tmp_path / "o"), LEAK) == set()
     assert kinds(audit_run(tmp_path / "o", load_prepared(prepared)), LEAK) == set()
     assert "other_data" in kinds(audit_run(tmp_path / "o", load_prepared(prepared).select(range(40))), WARNING)
+
+
+def test_a_record_that_was_changed_to_hide_a_leak(prepared, script, tmp_path):
+    leaky = ("--dataset", prepared, "--protocol", "random", "--allow_leak", "--output_dir", tmp_path)
+    script("train_text", *leaky, *QUICK)
+    record = read_record(tmp_path / "fold_1")
+    tested = {hashed(row["speaker"]) for row in read_predictions(tmp_path / "predictions.jsonl")}
+    for part in ("train", "validation"):
+        seen = record["split"][part]
+        seen["speakers"] = sorted(set(seen["speakers"]) - tested)
+        seen["ids"] = seen["ids"][: len(seen["ids"]) // 2]
+    write_record(tmp_path / "fold_1", record | {"leaks": [], "audit": []})
+    assert "speaker_overlap_train_test" in kinds(audit_run(tmp_path), LEAK)  # the predictions are stamped too
+    assert "record_does_not_match" in kinds(audit_run(tmp_path, load_prepared(prepared)), LEAK)
+    (tmp_path / "fold_1/predictions.jsonl").unlink()
+    assert "speaker_overlap_train_test" in kinds(audit_run(tmp_path), LEAK)  # those of the whole run
+    (tmp_path / "predictions.jsonl").unlink()
+    assert "no_predictions" in kinds(audit_run(tmp_path), WARNING)
+
+
+def test_a_run_and_the_data_of_another(prepared, script, tmp_path, prepared_of, clips):
+    script("train_text", "--dataset", prepared, "--output_dir", tmp_path / "o", *QUICK)
+    other = load_prepared(prepared_of([({**row, "path": f"b_{row['path']}"}, clip) for row, clip in clips]))
+    with pytest.raises(ValueError, match="none of the run's 48 rows is in this data set"):
+        audit_run(tmp_path / "o", other)
+
+
+def test_one_sound_in_three_places(prepared_of, clips):
+    dataset = load_prepared(prepared_of(clips))
+    fold = make_folds(dataset, "speaker_folds", n_folds=4)[0]
+    hashes = dataset["pcm_sha256"][:]
+    apart, train, test = fold.train[0], fold.train[1], fold.test[0]
+    for row in (train, test):
+        hashes[row] = hashes[apart]
+    same = dataset.remove_columns("pcm_sha256").add_column("pcm_sha256", hashes)
+    fold = replace(fold, train=fold.train[1:])
+    assert "identical_sound_train_test" in kinds(sound_findings(same, [fold]), LEAK)
+
+
+def test_speakers_of_two_spellings(prepared_of, clips):
+    spelled = [
+        ({**row, "speaker": row["speaker"].upper() if n % 2 else row["speaker"]}, clip)
+        for n, (row, clip) in enumerate(clips)
+    ]
+    found = [one for one in audited(prepared_of(spelled)) if one.kind == "similar_speakers"]
+    assert {one.severity for one in found} == {LEAK}
+    assert {"table/s1", "table/S1"} <= set(found[0].evidence)
+
+
+def test_an_audit_does_not_depend_on_the_order_of_the_rows(prepared_of, clips):
+    dataset = load_prepared(prepared_of(clips))
+    shuffled = dataset.select(np.random.default_rng(0).permutation(len(dataset)))
+    one, other = (
+        audit_data(each, make_folds(each, "random", n_folds=4, allow_leak=True)) for each in (dataset, shuffled)
+    )
+    assert one == other
