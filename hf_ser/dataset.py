@@ -257,7 +257,7 @@ def read_row(utterance: Utterance, labels: tuple[str, ...]) -> tuple[dict | None
         "level_dbfs": rms_dbfs(clip.samples),
         "leading_zeros_seconds": leading_zeros_seconds(clip.samples),
         "source_format": clip.source_format,
-        "source_bytes": len(source) if isinstance(source, bytes) else os.stat(source).st_size,
+        "source_bytes": clip.source_bytes,
         "pcm_sha256": pcm_sha256(clip.samples),
         "fingerprint": fingerprint(clip.samples),
     }, findings

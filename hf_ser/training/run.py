@@ -230,7 +230,6 @@ def train_fold(
     audit = [one for one in audit if one.fold in (None, fold.name)]
     found = {one.kind for one in audit if one.severity == LEAK}
     leaks = sorted({*fold.leaks, *found, *stage_leaks(dataset, fold, candidate.sources, data.allow_leak)})
-    labels = dataset.features["label"].names
     record = {
         "finished": False,
         "split": split_record(dataset, fold),
@@ -239,17 +238,12 @@ def train_fold(
     if PartialState().is_main_process:
         # Before training, so that a checkpoint of a run that is killed says whom it has met.
         write_record(folder, record)
-    total, trained = count_parameters(candidate.model)
     checkpoints = folder / "checkpoints"
     arguments = copy(training)
     arguments.output_dir = str(checkpoints)
-    trainer = SerTrainer(
-        candidate,
-        labels,
-        args=arguments,
-        train_dataset=rows,
-        eval_dataset=dataset.select(fold.validation),
-    )
+    labels, validation = dataset.features["label"].names, dataset.select(fold.validation)
+    trainer = SerTrainer(candidate, labels, args=arguments, train_dataset=rows, eval_dataset=validation)
+    parameters = count_parameters(candidate.model)  # before LoRA is merged
     started = time.time()
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
     seconds = time.time() - started
@@ -260,27 +254,27 @@ def train_fold(
         return
     if len(fold.test):
         write_predictions(folder / PREDICTIONS, prediction_rows(dataset, fold, probabilities, data.protocol, leaks))
-    record |= {
-        "finished": True,
+    record |= {"finished": True, "protocol": data.protocol, "leaks": leaks, "audit": [asdict(one) for one in audit]}
+    record |= {"settings": changed, "train_seconds": round(seconds, 1)}
+    write_record(folder, record | training_details(trainer, candidate, dataset, parameters))
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def training_details(trainer: SerTrainer, candidate: Candidate, dataset: Dataset, parameters: tuple[int, int]) -> dict:
+    """What the record says of how a fold was trained; `parameters` are all, and those that were trained."""
+    return {
         "corpora": sorted(set(dataset["corpus"][:])),
-        "protocol": data.protocol,
-        "leaks": leaks,
-        "audit": [asdict(one) for one in audit],
-        "settings": changed,
         "encoders": provenance(candidate.sources),
         "sources": candidate.sources,
-        "seed": training.seed,
-        "parameters": total,
-        "parameters_trained": trained,
+        "seed": trainer.args.seed,
+        "parameters": parameters[0],
+        "parameters_trained": parameters[1],
         "transcript_sources": sorted({source or "none" for source in dataset["transcript_source"][:]}),
         "hardware": hardware(),
         "precision": trainer.accelerator.mixed_precision,
-        "train_seconds": round(seconds, 1),
         "best_validation_uar": trainer.state.best_metric,
         "history": trainer.state.log_history,
     }
-    write_record(folder, record)
-    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:

@@ -165,6 +165,7 @@ def sayings(n: int, seed: int) -> Dataset:
     texts = [draw.choice(list(WORDS), 3) for _ in range(n)]
     votes = [np.mean([WORDS[word] for word in text], axis=0) for text in texts]
     columns = {
+        "id": [f"toy/{i}" for i in range(n)],
         "label": [int(shares.argmax()) for shares in votes],
         "votes": [shares.tolist() for shares in votes],
         "transcript": [" ".join(text) for text in texts],
