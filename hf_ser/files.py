@@ -8,6 +8,15 @@ from typing import IO
 from uuid import uuid4
 
 
+def read_old_text(path: str | Path) -> str:
+    """A text of an older corpus: UTF-8, with or without its mark, or Latin-1 where it is not that."""
+    raw = Path(path).read_bytes()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     """Open a file for writing that takes its name only once it is complete.

@@ -88,6 +88,7 @@ def overlap_findings(rows: Rows, fold: Fold) -> list[AuditFinding]:
                 f"{len(shared)} speakers stand in both {one} and {other}; {n} of {len(theirs)} {other} clips are theirs"
             )
             remedy = "split by speaker: --protocol speaker_folds, or a published protocol of the corpus"
+            remedy = "fill in the speaker column" if "" in shared else remedy
             kind = f"speaker_overlap_{one}_{other}"
             found.append(finding(kind, LEAK, detail, remedy, [who or "unknown speaker" for who in shared], fold.name))
         if shared := _shared(rows.dialogue, ours, theirs) - {""}:

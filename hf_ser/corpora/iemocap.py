@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hf_ser.columns import REFERENCE, Finding, Listing, Utterance
+from hf_ser.files import read_old_text
 
 LICENCE = "IEMOCAP release licence: for research, not to be passed on"
 SOURCE = (
@@ -222,12 +223,7 @@ def _texts(folder: Path) -> list[Path]:
 
 def _lines(file: Path) -> list[tuple[int, str]]:
     """The lines with something on them, and their numbers."""
-    raw = file.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
-    numbered = enumerate(re.split(r"\r\n|\r|\n", text), start=1)
+    numbered = enumerate(re.split(r"\r\n|\r|\n", read_old_text(file)), start=1)
     return [(number, line.strip()) for number, line in numbered if line.strip()]
 
 

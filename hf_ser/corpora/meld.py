@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hf_ser.columns import REFERENCE, Finding, Listing, Utterance
+from hf_ser.files import read_old_text
 
 LICENCE = "GPL-3.0 for the annotation; sound and picture belong to the makers of the series"
 SOURCE = (
@@ -112,12 +113,7 @@ def _tables(root: Path) -> tuple[dict[str, Path], list[Finding]]:
 
 def _read_rows(file: Path) -> list[dict[str, str]]:
     """The rows of a table, their cells trimmed, with `place` for the reader of a finding."""
-    raw = file.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
-    reader = csv.reader(io.StringIO(text.translate(CONTROLS), newline=""))
+    reader = csv.reader(io.StringIO(read_old_text(file).translate(CONTROLS), newline=""))
     header = [name.strip() for name in next(reader, [])]
     if lacking := [column for column in (*WORDS, *COUNTS) if column not in header]:
         raise ValueError(
