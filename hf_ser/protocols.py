@@ -466,7 +466,7 @@ def _leave_one_out(groups: np.ndarray) -> list[Plan]:
 def _crossed(rows: Rows, texts: np.ndarray, what: str, n_folds: int, n_text_folds: int, seed: int) -> list[Plan]:
     """Every part of the speakers with every part of the texts: tested together, and neither is trained on.
 
-    The speakers' parts are the sessions where all rows have one, `n_folds` speaker folds elsewhere. Rows that share
+    The parts of the speakers are the sessions where these part them, `n_folds` speaker folds elsewhere. Rows that share
     only the speakers, or only the texts, of a test are in no part of that fold.
     """
     distinct = sorted(set(texts))

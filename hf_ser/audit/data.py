@@ -48,7 +48,7 @@ def audit_data(dataset: Dataset, folds: Sequence[Fold] = (), reads: bool = True)
         lambda: [found for fold in folds for found in overlap_findings(rows, fold)],
         lambda: sound_findings(dataset, folds),
         lambda: text_findings(rows, texts, folds, reads),
-        lambda: speaker_findings(rows, folds),
+        lambda: unknown_speaker_findings(rows) + spelling_findings(rows, folds) + iemocap_findings(rows),
         lambda: trivia_findings(dataset, rows),
         lambda: balance_findings(rows, folds),
     )
@@ -195,48 +195,58 @@ def _through(texts: list[str], rows: Rows, ids: np.ndarray, column: str, inflate
     return (NOTE if probes.seen.carries_label or probes.seen.carries_nothing else WARNING), detail
 
 
-def speaker_findings(rows: Rows, folds: Sequence[Fold] = ()) -> list[AuditFinding]:
-    """Clips without a speaker, speakers that may be one person, and IEMOCAP's speakers read off the wrong letter."""
-    found = []
-    if unknown := [name for name, who in zip(rows.id, rows.speaker, strict=True) if not who]:
-        detail = f"{len(unknown)} of {len(rows.id)} clips have no speaker: no split of them can be speaker-independent"
-        found.append(finding("unknown_speakers", WARNING, detail, "fill in the speaker column", unknown))
+def unknown_speaker_findings(rows: Rows) -> list[AuditFinding]:
+    """Clips without a speaker."""
+    unknown = rows.id[rows.speaker == ""].tolist()
+    if not unknown:
+        return []
+    detail = f"{len(unknown)} of {len(rows.id)} clips have no speaker: no split of them can be speaker-independent"
+    return [finding("unknown_speakers", WARNING, detail, "fill in the speaker column", unknown)]
+
+
+def spelling_findings(rows: Rows, folds: Sequence[Fold]) -> list[AuditFinding]:
+    """Speakers whose names differ so little that they may be one person."""
     spellings = defaultdict(set)
     for who in set(rows.speaker.tolist()) - {""}:
         spellings[_plain(who)].add(who)
-    if alike := [who for names in spellings.values() if len(names) > 1 for who in names]:
-        plain = np.array([_plain(who) for who in rows.speaker])
-        of_alike = np.isin(rows.speaker, alike)
-        leaking = [
-            fold for fold in folds if _shared(plain, *(part[of_alike[part]] for part in (fold.train, fold.test)))
-        ]
-        detail = f"{len(alike)} speakers differ in capitals, blanks or leading zeros alone"
-        remedy = "give each person one name; where they are different people, names that tell them apart"
-        for fold in leaking or [None]:
-            said = detail + ("; some stand in both train and test" if fold else "")
-            severity, name = (LEAK, fold.name) if fold else (WARNING, None)
-            found.append(finding("similar_speakers", severity, said, remedy, alike, name))
+    alike = [who for names in spellings.values() if len(names) > 1 for who in names]
+    if not alike:
+        return []
+    plain, of_alike = np.array([_plain(who) for who in rows.speaker]), np.isin(rows.speaker, alike)
+    leaking = [fold for fold in folds if _shared(plain, *(part[of_alike[part]] for part in (fold.train, fold.test)))]
+    detail = f"{len(alike)} speakers differ in capitals, blanks or leading zeros alone"
+    remedy = "give each person one name; where they are different people, names that tell them apart"
+    if not leaking:
+        return [finding("similar_speakers", WARNING, detail, remedy, alike)]
+    said = f"{detail}; some stand in both train and test"
+    return [finding("similar_speakers", LEAK, said, remedy, alike, fold.name) for fold in leaking]
+
+
+def iemocap_findings(rows: Rows) -> list[AuditFinding]:
+    """IEMOCAP's speakers read off the wrong letter of the file name."""
     people = defaultdict(set)
     for name, who in zip(rows.id, rows.speaker, strict=True):
         if match := IEMOCAP_NAME.search(name):
             people[who].add("".join(match.groups()))
-    if mixed := {who: names for who, names in people.items() if len(names) > 1}:
-        wrong = [n for n, who in zip(rows.id, rows.speaker, strict=True) if who in mixed and not _named_last(n, who)]
-        detail = (
-            f"{len(mixed)} speakers of IEMOCAP clips are two people each ({', '.join(sorted(mixed))}): the first "
-            "letter of a name says who wears the markers, the last group says who speaks"
-        )
-        remedy = "take the speaker from the last group (Ses01F_impro01_M000 is Ses01M), or use --corpus iemocap"
-        found.append(finding("iemocap_speaker_by_prefix", LEAK, detail, remedy, wrong))
-    return found
+    mixed = sorted(who for who, names in people.items() if len(names) > 1)
+    if not mixed:
+        return []
+    wrong = [n for n, who in zip(rows.id, rows.speaker, strict=True) if who in mixed and not _named_last(n, who)]
+    detail = (
+        f"{len(mixed)} speakers of IEMOCAP clips are two people each ({', '.join(mixed)}): the first "
+        "letter of a name says who wears the markers, the last group says who speaks"
+    )
+    remedy = "take the speaker from the last group (Ses01F_impro01_M000 is Ses01M), or use --corpus iemocap"
+    return [finding("iemocap_speaker_by_prefix", LEAK, detail, remedy, wrong)]
 
 
 def trivia_findings(dataset: Dataset, rows: Rows) -> list[AuditFinding]:
     """Properties of the file that tell the label without the speech in it."""
+    columns = {name: np.array(dataset[name][:], dtype=object) for name in TRIVIA}
     order = np.argsort(rows.id)
-    sounding = order[[dataset["duration_seconds"][int(row)] is not None for row in order]]
+    sounding = order[[columns["duration_seconds"][row] is not None for row in order]]
     kept = rows.at(sounding)
-    columns = {name: np.array(dataset[name][:], dtype=object)[sounding] for name in TRIVIA}
+    columns = {name: column[sounding] for name, column in columns.items()}
     if len(sounding) and set(kept.corpus) == {"table"}:
         # Other corpora write the label into the name, which is where it is read from.
         columns["name"] = np.array([name.rsplit("/", 1)[-1] for name in kept.id], dtype=object)

@@ -1,20 +1,18 @@
 """CREMA-D: the emotion that was asked for as the label, what was heard as votes, and the tables beside the sound."""
 
 import csv
-import os
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from corpora_trees import crema_d as tree
+from shared_data import SHARED
 
 from hf_ser.columns import REFERENCE
 from hf_ser.corpora import crema_d
 from hf_ser.corpora.crema_d import list_utterances, read_actors, read_votes
 from hf_ser.labels import EMOTIONS
 
-SHARED = Path(os.environ.get("HF_SER_SHARED") or Path(__file__).parents[3] / "shared")
 REAL = SHARED / "data" / "crema_d"
 LETTERS = {"A": "angry", "D": "disgust", "F": "fearful", "H": "happy", "N": "neutral", "S": "sad"}
 

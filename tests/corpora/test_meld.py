@@ -1,17 +1,15 @@
 """MELD as people have it: with and without sound, in parts that number their dialogues alike."""
 
-import os
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from corpora_trees import meld as tree
+from shared_data import SHARED
 
 from hf_ser.columns import REFERENCE
 from hf_ser.corpora.meld import LABELS, list_utterances
 
-SHARED = Path(os.environ.get("HF_SER_SHARED") or Path(__file__).parents[3] / "shared")
 REAL = SHARED / "data" / "meld"
 
 

@@ -11,20 +11,6 @@ from hf_ser.corpora.ravdess import list_utterances
 NESTED = "Audio_Speech_Actors_01-24"
 
 
-@pytest.fixture
-def tree(tmp_path):
-    """A function that makes empty files; the listing reads names alone."""
-
-    def make(*names):
-        for name in names:
-            file = tmp_path / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch()
-        return tmp_path
-
-    return make
-
-
 def listed(root) -> dict:
     """Which file stands for which id."""
     return {u.id: u.audio.relative_to(root).as_posix() for u in list_utterances(root).utterances}

@@ -19,20 +19,6 @@ def away_from_the_hub(monkeypatch):
     monkeypatch.setattr(table_rows, "load_dataset", load_dataset)
 
 
-@pytest.fixture
-def tree(tmp_path):
-    """A function that makes empty files; the listing reads names alone."""
-
-    def make(*names):
-        for name in names:
-            file = tmp_path / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch()
-        return tmp_path
-
-    return make
-
-
 def plain(utterances) -> list[tuple]:
     return [(u.id.removeprefix("table/"), u.label, u.speaker and u.speaker.removeprefix("table/")) for u in utterances]
 

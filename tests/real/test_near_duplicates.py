@@ -4,24 +4,22 @@
 1 to 10; the siblings here are of actors 11 to 20. Strangers are all pairs of the 1,200 clips, both halves apart.
 """
 
-import os
 import time
 from io import BytesIO
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 import torch
 from scipy.signal import fftconvolve
+from shared_data import SHARED
 from torchaudio import functional as audio
 
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.fingerprint import fingerprint, similar_pairs
 from hf_ser.models.decoding import decode_audio
 
-SHARED = Path(os.environ.get("HF_SER_SHARED") or Path(__file__).parents[3] / "shared")
 RAVDESS = SHARED / "data" / "ravdess"
 
 pytestmark = [

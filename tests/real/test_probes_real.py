@@ -1,18 +1,16 @@
 """Probes on the real RAVDESS and MELD, where they lie beside the checkout."""
 
 import csv
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
+from shared_data import SHARED
 
 from hf_ser.audio import read_clip, rms_dbfs
 from hf_ser.audit.probes import probe_text, probe_trivia
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.corpora.ravdess import list_utterances
 
-SHARED = Path(os.environ.get("HF_SER_SHARED") or Path(__file__).parents[3] / "shared")
 RAVDESS, MELD = SHARED / "data" / "ravdess", SHARED / "data" / "meld"
 
 pytestmark = [

@@ -1,17 +1,16 @@
 """The real RAVDESS, where it lies beside the checkout: what field.md says of it must come out."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from shared_data import SHARED
 
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.corpora.ravdess import list_utterances
 from hf_ser.dataset import prepare
 from hf_ser.models.decoding import decode_audio
 
-SHARED = Path(os.environ.get("HF_SER_SHARED") or Path(__file__).parents[3] / "shared")
 FLAC, ORIGINALS = SHARED / "data" / "ravdess", SHARED / "data" / "ravdess_48k"
 
 pytestmark = [
