@@ -8,8 +8,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "hf_ser"
 ROAD = (
     *("models", "columns", "labels", "files", "cli", "audio", "fingerprint", "download", "corpora", "protocols"),
-    *("integrity", "dataset", "dataset_plots", "dataset_card", "provenance", "targets"),
-    *("collator", "scores", "metrics"),
+    *("integrity", "dataset", "dataset_plots", "dataset_card", "provenance"),
+    *("transcripts.recogniser", "transcripts.greedy", "transcripts.openai_whisper", "transcripts.transformers_whisper"),
+    *("transcripts.random_whisper", "transcripts.transcriber", "transcripts.cache", "transcripts.wer"),
+    *("transcripts.run", "augmentation", "targets", "collator", "scores", "metrics"),
     *("evaluation.predictions", "evaluation.report", "evaluation.plots", "audit.findings", "audit.probes"),
     *("audit.data", "audit.run", "training.arguments", "training.building", "training.trainer", "training.run"),
 )
