@@ -15,6 +15,12 @@ SAMPLING_RATE = 16_000
 REFERENCE = "reference"
 """`transcript_source` of words that the corpus itself gives; an ASR transcript says `<ASR id>@<revision>`."""
 
+ASR_COLUMNS = Features(
+    {"reference_transcript": Value("string"), "asr_avg_logprob": Value("float32"), "no_speech_prob": Value("float32")}
+)
+"""What a transcribed data set (`hf_ser.transcripts`) has beside the columns of `features`: the corpus's own words, for
+`transcript` has the recogniser's, and how sure the recogniser was."""
+
 SEXES = ("female", "male")
 SPLITS = ("train", "validation", "test")
 DIALOGUE_KINDS = ("impro", "script")

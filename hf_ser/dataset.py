@@ -21,7 +21,7 @@ from hf_ser.audio import encode_flac, leading_zeros_seconds, pcm_sha256, read_cl
 from hf_ser.columns import TOLD, Finding, Listing, Utterance, features
 from hf_ser.corpora import CORPORA
 from hf_ser.download import fetch
-from hf_ser.files import atomic_write
+from hf_ser.files import atomic_write, cache_folder
 from hf_ser.fingerprint import fingerprint
 from hf_ser.integrity import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
 from hf_ser.labels import NATIVE, joint_labels, mapped_classes, read_label_map, relabelled
@@ -197,7 +197,7 @@ def load_or_prepare(corpus: str, data_dir: str | Path | None, **table) -> Datase
     file sizes and times), so that a changed folder is read anew; a generated corpus by the code that generates it. Of
     several processes, and of several runs, one prepares and the others wait.
     """
-    cache = Path(os.environ.get("HF_SER_CACHE", "~/.cache/hf_ser")).expanduser()
+    cache = cache_folder()
     if corpus == "synthetic":
         digest = hashlib.sha256(PREPARATION.encode() + Path(CORPORA[corpus].__file__).read_bytes()).hexdigest()
     else:
@@ -285,7 +285,7 @@ def _write_shards(listing: Listing, work: Path) -> list[Path]:
     starts = range(0, len(listing.utterances), SHARD_ROWS)
     shards = [work / f"shard_{start:09d}" for start in starts]
     with (
-        _quiet_datasets(),
+        quiet_datasets(),
         ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool,
         tqdm(total=len(listing.utterances), unit=" clips", desc="reading", disable=None) as bar,
     ):
@@ -303,7 +303,7 @@ def _write_shards(listing: Listing, work: Path) -> list[Path]:
 
 
 @contextmanager
-def _quiet_datasets() -> Iterator[None]:
+def quiet_datasets() -> Iterator[None]:
     """Without the bars of `datasets`, one a shard: ours runs over all of them."""
     disable_progress_bar()
     try:
@@ -372,7 +372,7 @@ def _join(shards: list[Path], kept: set[str], change: Callable[[Dataset], Datase
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir()
     names, states = [], []
-    with _quiet_datasets():
+    with quiet_datasets():
         for number, shard in enumerate(shards):
             part = change(load_from_disk(str(shard)))
             part = part.select([row for row, name in enumerate(part["id"][:]) if name in kept])

@@ -63,8 +63,11 @@ COLUMNS = {
     "source_bytes": "size of that file",
     "pcm_sha256": "hash of the samples",
     "fingerprint": "landmarks by which the sound is known again",
+    "reference_transcript": "the words as the corpus gives them; `transcript` has a recogniser's",
+    "asr_avg_logprob": "mean log probability of the recogniser's tokens",
+    "no_speech_prob": "probability, by the recogniser, that nobody speaks",
 }
-"""What the columns of `hf_ser.columns.features` mean, for a reader of the card."""
+"""What the columns of `hf_ser.columns` mean, for a reader of the card."""
 
 
 def write_dataset_report(dataset: Dataset, integrity: dict, folder: str | Path) -> list[Path]:
@@ -245,7 +248,11 @@ def _filled(table: pd.DataFrame, sounding: int) -> list[dict]:
     known = {"speaker": (table["speaker"] != UNKNOWN).sum(), "sex": (table["sex"] != UNKNOWN).sum()}
     known |= dict.fromkeys(HEAVY, sounding)
     known |= {name: table[name].notna().sum() for name in table if name not in known}
-    return [{"name": name, "meaning": meaning, "filled": int(known[name])} for name, meaning in COLUMNS.items()]
+    return [
+        {"name": name, "meaning": meaning, "filled": int(known[name])}
+        for name, meaning in COLUMNS.items()
+        if name in known
+    ]
 
 
 def _one_or_many(names: list[str]) -> str | list[str]:

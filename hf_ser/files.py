@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, and where they are kept."""
 
 import os
 from collections.abc import Iterator
@@ -15,6 +15,11 @@ def read_old_text(path: str | Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         return raw.decode("latin-1")
+
+
+def cache_folder() -> Path:
+    """Where what was worked out once is kept: `$HF_SER_CACHE`, else `~/.cache/hf_ser`. It may not be there yet."""
+    return Path(os.environ.get("HF_SER_CACHE", "~/.cache/hf_ser")).expanduser()
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class Rows:
     def of(cls, dataset: Dataset) -> "Rows":
         """Sorted by id, so that a split does not depend on the order in which a data set was written."""
         names = dataset.features["label"].names
-        fields = (*cls.__dataclass_fields__, "transcript", "transcript_source")
+        fields = (*cls.__dataclass_fields__, "transcript", "transcript_source", "reference_transcript")
         known = {name: dataset[name][:] for name in fields if name in dataset.column_names}
         empty = [None] * dataset.num_rows
         columns = {name: known.get(name, empty) for name in cls.__dataclass_fields__ if name != "position"}
@@ -71,9 +71,11 @@ class Rows:
             columns[name] = [
                 f"{corpus}/{one}" if one else "" for corpus, one in zip(columns["corpus"], columns[name], strict=True)
             ]
-        columns["sentence"] = _sentences(
-            columns["sentence"], known.get("transcript", empty), known.get("transcript_source", empty)
-        )
+        # A split must be the same before and after a recogniser has written its words over the corpus's.
+        references = known.get("reference_transcript", empty)
+        said = zip(known.get("transcript", empty), known.get("transcript_source", empty), references, strict=True)
+        words = [(kept, REFERENCE) if kept else (text, source) for text, source, kept in said]
+        columns["sentence"] = _sentences(columns["sentence"], *zip(*words, strict=True))
         order = np.argsort(np.array(columns["id"]))
         arrays = {name: np.array([one or "" for one in column])[order] for name, column in columns.items()}
         return cls(position=order, **arrays)

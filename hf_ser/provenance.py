@@ -5,6 +5,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+from accelerate import PartialState
 from datasets import Dataset
 
 from hf_ser.files import atomic_write
@@ -118,3 +120,14 @@ def provenance(sources: dict[str, str]) -> dict[str, str]:
         else f"{source} (its training data is not recorded)"
         for modality, source in sources.items()
     }
+
+
+def hardware() -> str:
+    """What this process and its siblings compute on."""
+    state = PartialState()
+    name = (
+        torch.cuda.get_device_name(state.device)
+        if state.device.type == "cuda"
+        else f"{torch.get_num_threads()} CPU threads"
+    )
+    return f"{state.num_processes} process(es) on {name}"

@@ -1,7 +1,8 @@
 """What a model is trained towards: the corpus's label, the raters' votes, or what most of the raters chose."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -11,7 +12,11 @@ TARGETS = ("label", "votes", "majority")
 
 
 def with_target(
-    dataset: Dataset, rows: Sequence[int], target: str = "label", agreement_weight: bool = False
+    dataset: Dataset,
+    rows: Sequence[int],
+    target: str = "label",
+    agreement_weight: bool = False,
+    columns: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Dataset:
     """The rows to train on, each with a `target` where that is not simply its label.
 
@@ -26,6 +31,7 @@ def with_target(
         agreement_weight: Whether a row counts the more the more its raters agree: its target is multiplied by
             `1 - H(votes) / log(classes)`, scaled to mean 1 over the rows with votes; a row without votes counts 1. As
             cross entropy is linear in its target, this weighs the row's loss; a target then no longer sums to one.
+        columns: More columns to read the rows with, as `with_columns`.
 
     Shapes:
         `target` of a row: `(classes,)` float32.
@@ -36,8 +42,8 @@ def with_target(
     if target not in TARGETS:
         raise ValueError(f"Unknown target '{target}': expected one of {', '.join(TARGETS)}.")
     if target == "label" and not agreement_weight:
-        return dataset.select(rows)
-    chosen = dataset.select_columns(["label", "votes"]).select(rows)
+        return with_columns(dataset.select(rows), columns or {})
+    chosen = dataset.select_columns(["id", "label", "votes"]).select(rows)
     votes = chosen["votes"][:]
     voted = np.array([given is not None for given in votes], dtype=bool)
     if not voted.any():
@@ -53,22 +59,31 @@ def with_target(
     targets = {"label": labels, "votes": shares, "majority": _majority(shares, labels)}[target]
     if agreement_weight:
         targets = targets * _agreement(shares, voted)[:, None]
-    # Given as rows are read: to add a column to a selection, `datasets` would copy all of its sound.
-    chosen = dataset.select(rows)
-    return chosen.with_transform(
-        AddTarget(dict(zip(chosen["id"][:], targets.astype(np.float32).tolist(), strict=True)))
-    )
+    by_id = dict(zip(chosen["id"][:], targets.astype(np.float32).tolist(), strict=True))
+    return with_columns(dataset.select(rows), {**(columns or {}), "target": by_id})
+
+
+def with_columns(dataset: Dataset, columns: Mapping[str, Mapping[str, Any]]) -> Dataset:
+    """A data set whose rows are read with other values in some columns, or with more columns.
+
+    To add a column to a selection, `datasets` would copy all of its sound.
+
+    Args:
+        dataset: A data set with the column `id`.
+        columns: The values of each column, by id; without any the data set stays as it is.
+    """
+    return dataset.with_transform(SetColumns(columns)) if columns else dataset
 
 
 @dataclass(frozen=True)
-class AddTarget:
-    """Rows as they are read from a data set, with the target of each by its id."""
+class SetColumns:
+    """Rows as they are read from a data set, with the values of some columns by their id."""
 
-    targets: dict[str, list[float]]
+    columns: Mapping[str, Mapping[str, Any]]
 
     def __call__(self, rows: dict[str, list]) -> dict[str, list]:
         """Args: columns of some rows, their `id` among them."""
-        return {**rows, "target": [self.targets[name] for name in rows["id"]]}
+        return {**rows, **{column: [values[name] for name in rows["id"]] for column, values in self.columns.items()}}
 
 
 def most_voted(votes: np.ndarray) -> np.ndarray:

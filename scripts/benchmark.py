@@ -1,28 +1,44 @@
-"""Measure this toolkit on this machine, on generated data.
+"""Measure this toolkit on this machine.
 
 python scripts/benchmark.py prepare --rows 10000 30000 100000
 
 prepares tables of that many generated clips, each in a process of its own, and prints the time and the peak memory.
 With --kill each is killed half-way and taken up; rows that are then lost or doubled end it with an error.
+
+python scripts/benchmark.py transcribe --data_dir RAVDESS [--asr openai-whisper:tiny]
+
+transcribes clips with openai-whisper in a loop of `model.transcribe(clip)`, one at a time, and with this toolkit, in
+turns, and prints how much faster the batches are and for how many clips the words are the same. Without --asr the model
+has the size of whisper-tiny and random weights: it takes as long a token, and says nothing of what was spoken.
 """
 
 import argparse
 import csv
 import json
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import soundfile
+import whisper
 from tqdm import tqdm
 
+from hf_ser.audio import read_clip
 from hf_ser.cli import run
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.dataset import SHARD_ROWS, load_prepared
+from hf_ser.provenance import hardware
+from hf_ser.transcripts.loading import load_recogniser
+from hf_ser.transcripts.random_whisper import write_random_whisper
+from hf_ser.transcripts.recogniser import DecodeOptions
+from hf_ser.transcripts.transcriber import Request, transcribe
 
 PREPARE = Path(__file__).with_name("prepare_data.py")
 SECONDS = 0.5
@@ -37,8 +53,22 @@ def main() -> None:
     prepare.add_argument("--rows", type=int, nargs="+", default=[10_000, 30_000, 100_000])
     prepare.add_argument("--kill", action="store_true", help="kill each half-way; the second run is measured")
     prepare.add_argument("--folder", help="where to put the generated clips (50 kB a row); default: temporary")
+    prepare.set_defaults(measure=measure_prepare)
+    asr = jobs.add_parser("transcribe", help="Whisper in batches against one clip at a time")
+    asr.add_argument("--data_dir", type=Path, required=True, help="folder with audio files, in any depth")
+    asr.add_argument("--asr", help="openai-whisper:NAME or FILE.pt; default: random weights of the size of tiny")
+    asr.add_argument("--clips", type=int, default=32, help="files, evenly chosen among those of --data_dir")
+    asr.add_argument("--language", default="en", help="code of what is spoken in the files")
+    asr.add_argument("--max_tokens", type=int, help="longest answer, in the loop too; default: the model's (224)")
+    asr.add_argument("--batch_size", type=int, default=32)
+    asr.add_argument("--rounds", type=int, default=3, help="each way takes its turn so often; the medians are compared")
+    asr.set_defaults(measure=measure_transcribe)
     arguments = parser.parse_args()
+    arguments.measure(arguments)
 
+
+def measure_prepare(arguments: argparse.Namespace) -> None:
+    """Time and memory of preparing."""
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         table = generate(Path(folder), max(arguments.rows))
         print("    rows   seconds  CPU seconds  CPU ms/row   peak MB")
@@ -96,6 +126,80 @@ subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subpr
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(json.dumps({"cpu": used.ru_utime + used.ru_stime, "kilobytes": used.ru_maxrss}))
 """
+
+
+def measure_transcribe(arguments: argparse.Namespace) -> None:
+    """The loop and the batches in turns, and whether they say the same."""
+    files = audio_files(arguments.data_dir, arguments.clips)
+    with tempfile.TemporaryDirectory() as folder:
+        ways = ways_to_transcribe(arguments, Path(folder))
+        seconds, texts = {name: [] for name in ways}, {}
+        turns = [name for _ in range(arguments.rounds) for name in ways]
+        for name in tqdm(turns, unit=" turns", desc="measuring", disable=None):
+            started = time.perf_counter()
+            texts[name] = ways[name](files)
+            seconds[name].append(time.perf_counter() - started)
+    print(f"{len(files)} clips of {arguments.data_dir}, {hardware()}, model: {arguments.asr or 'random weights'}")
+    print(f"{'':<40} {'s a clip':>8} {'than the loop':>14} {'than told':>10} {'words as told':>14}")
+    medians = {name: statistics.median(measured) for name, measured in seconds.items()}
+    for name, median in medians.items():
+        faster = [f"{medians[loop] / median:.1f}x" for loop in (LOOP, TOLD)]
+        same = sum(texts[name][file] == texts[TOLD][file] for file in files)
+        print(f"{name:<40} {median / len(files):>8.3f} {faster[0]:>14} {faster[1]:>10} {same:>8} of {len(files)}")
+
+
+def audio_files(folder: Path, clips: int) -> list[str]:
+    """So many files of a folder, evenly chosen.
+
+    Raises:
+        ValueError: there are none.
+    """
+    kinds = (".flac", ".wav", ".mp3", ".ogg")
+    found = sorted(str(file) for file in folder.rglob("*") if file.suffix.lower() in kinds)
+    if not found:
+        raise ValueError(f"--data_dir {folder}: found no audio file, expected some ending in {', '.join(kinds)}.")
+    return found[:: max(1, len(found) // clips)][:clips]
+
+
+LOOP, TOLD = "loop of model.transcribe", "the same, told the language"
+
+
+def ways_to_transcribe(arguments: argparse.Namespace, folder: Path) -> dict[str, Callable[[list[str]], dict[str, str]]]:
+    """Functions from files to their words: two loops, then the batches.
+
+    All are greedy, without time stamps. The first loop detects the language of each clip, as `model.transcribe(path)`
+    does; the others are told it, as this toolkit tells it where it knows the corpus. The loops' files are read here,
+    for openai-whisper would start ffmpeg for each; that saves them time.
+    """
+    checkpoint, model_folder = (arguments.asr, None) if arguments.asr else write_random_whisper(folder)
+    # The very model of the first back end, under its own `transcribe`.
+    model = whisper.load_model(str(checkpoint).removeprefix("openai-whisper:"))
+    how = {"temperature": 0, "without_timestamps": True, "condition_on_previous_text": False}
+    how |= {"sample_len": arguments.max_tokens, "fp16": model.device.type == "cuda"}
+
+    def loop(language, files):
+        return {file: model.transcribe(samples_of(file), language=language, **how)["text"].strip() for file in files}
+
+    def batches(recogniser, short, files):
+        options = DecodeOptions(short_window=short, temperatures=(0.0,), max_tokens=arguments.max_tokens)
+        requests = [
+            Request(file, soundfile.info(file).duration, partial(samples_of, file), arguments.language)
+            for file in files
+        ]
+        answers = transcribe(recogniser, requests, options, arguments.batch_size)
+        return {request.key: answer.text for request, answer in answers}
+
+    ways = {LOOP: partial(loop, None), TOLD: partial(loop, arguments.language)}
+    for name, spec in (("openai-whisper", checkpoint), ("transformers", model_folder)):
+        recogniser = load_recogniser(str(spec)) if spec else None
+        for window, short in (("30 s windows", False), ("short windows", True)) if spec else ():
+            ways[f"batches, {name}, {window}"] = partial(batches, recogniser, short)
+    return ways
+
+
+def samples_of(file: str) -> np.ndarray:
+    """A file's clip."""
+    return read_clip(file).samples
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 python scripts/predict.py runs/quickstart/fold_1 a.wav b.mp3 --text "what was said in a" "and in b"
 python scripts/predict.py runs/quickstart/fold_1 calls/*.flac --json > labels.jsonl
+python scripts/predict.py runs/calls/final calls/*.flac --asr openai-whisper:base --language en
 """
 
 import argparse
@@ -12,9 +13,13 @@ from tqdm import tqdm
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, pipeline
 from transformers.utils import logging
 
+from hf_ser.audio import read_clip
 from hf_ser.cli import run
 from hf_ser.models import SerAudioPipeline, SerFusionConfig, SerPipeline
 from hf_ser.training.building import checkpoint_config
+from hf_ser.transcripts.loading import load_recogniser
+from hf_ser.transcripts.recogniser import DecodeOptions
+from hf_ser.transcripts.transcriber import Request, transcribe
 
 
 def main() -> None:
@@ -23,6 +28,8 @@ def main() -> None:
     parser.add_argument("model", help="model folder, such as runs/quickstart/fold_1, or a Hub id")
     parser.add_argument("files", nargs="+", help="audio files: WAV, FLAC, OGG or MP3, any rate")
     parser.add_argument("--text", nargs="+", help="what is said in each file, in the same order ('' where unknown)")
+    parser.add_argument("--asr", help="Whisper that hears the words, as transcribe.py takes it; then without --text")
+    parser.add_argument("--language", help="code of the language that --asr is told; default: detected")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     parser.add_argument("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
     arguments = parser.parse_args()
@@ -31,8 +38,12 @@ def main() -> None:
         parser.error(f"{len(arguments.files)} files and {len(texts)} texts: expected one text a file")
 
     classify = load(arguments.model, arguments.device)
-    if arguments.text and isinstance(classify, SerAudioPipeline):
-        parser.error(f"{arguments.model} was trained on sound alone: leave out --text, or name a fused model")
+    if (arguments.text or arguments.asr) and isinstance(classify, SerAudioPipeline):
+        parser.error(f"{arguments.model} was trained on sound alone: leave out --text and --asr, or name a fused model")
+    if arguments.text and arguments.asr:
+        parser.error("--text and --asr both give the words: leave out one")
+    if arguments.asr:
+        texts = heard(arguments.files, arguments.asr, arguments.language, arguments.device)
     failed = 0
     for file, text in zip(tqdm(arguments.files, unit=" files", disable=None), texts, strict=True):
         try:
@@ -60,6 +71,18 @@ def load(model: str, device: str | None):
     fused = isinstance(config, SerFusionConfig)
     pipeline_class = SerPipeline if fused else SerAudioPipeline
     return pipeline("audio-classification", model=model, pipeline_class=pipeline_class, device=device)
+
+
+def heard(files: list[str], asr: str, language: str | None, device: str | None) -> list[str | None]:
+    """The words of each file; None where it cannot be read."""
+    recogniser = load_recogniser(asr, device)
+    requests = [
+        Request(file, 0.0, lambda file=file: read_clip(file).samples, language) for file in dict.fromkeys(files)
+    ]
+    answers = transcribe(recogniser, requests, DecodeOptions())
+    bar = tqdm(answers, total=len(requests), unit=" files", desc="transcribing", disable=None)
+    words = {request.key: getattr(answer, "text", None) for request, answer in bar}
+    return [words[file] for file in files]
 
 
 def line(file: str, answer: list[dict]) -> dict:

@@ -10,6 +10,7 @@ from hf_ser.training.arguments import (
     DataArguments,
     SerTrainingArguments,
     parse_arguments,
+    refuse_words,
 )
 from hf_ser.training.building import build_audio, from_fold
 from hf_ser.training.run import open_data, train_folds
@@ -19,10 +20,11 @@ def main() -> None:
     """Data, model, training, report."""
     classes = (DataArguments, AudioArguments, AdaptArguments, SerTrainingArguments)
     data, audio, adapt, training = parse_arguments(classes, output_dir="runs/audio")
+    refuse_words(data)
     dataset, folds, label_map = open_data(data)
 
-    def build(rows, fold):
-        return build_audio(rows.features["label"].names, from_fold(audio, fold.name), adapt)
+    def build(labels, _, fold):
+        return build_audio(labels, from_fold(audio, fold.name), adapt)
 
     train_folds("audio", build, dataset, folds, label_map, data, training, audio, adapt)
 

@@ -28,8 +28,7 @@ def main() -> None:
     data, audio, text, fusion, adapt, training = parse_arguments(classes, None, QUICKSTART, "runs/fusion")
     dataset, folds, label_map = open_data(data)
 
-    def build(rows, fold):
-        labels, texts = rows.features["label"].names, rows["transcript"][:]
+    def build(labels, texts, fold):
         return build_fusion(labels, texts, from_fold(audio, fold.name), from_fold(text, fold.name), fusion, adapt)
 
     train_folds("fusion", build, dataset, folds, label_map, data, training, audio, text, fusion, adapt)

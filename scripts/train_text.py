@@ -21,8 +21,7 @@ def main() -> None:
     data, text, adapt, training = parse_arguments(classes, output_dir="runs/text")
     dataset, folds, label_map = open_data(data)
 
-    def build(rows, fold):
-        labels, texts = rows.features["label"].names, rows["transcript"][:]
+    def build(labels, texts, fold):
         return build_text(labels, texts, from_fold(text, fold.name), adapt)
 
     train_folds("text", build, dataset, folds, label_map, data, training, text, adapt)

@@ -8,7 +8,7 @@ from matplotlib.image import imread
 
 from hf_ser import dataset_card
 from hf_ser.audio import encode_flac, on_grid
-from hf_ser.columns import features
+from hf_ser.columns import ASR_COLUMNS, features
 from hf_ser.dataset_card import COLUMNS, hub_licence, light_table, make_card, size_category, write_dataset_report
 from hf_ser.dataset_plots import (
     MAX_EXAMPLES,
@@ -104,7 +104,7 @@ def test_a_licence_is_named_only_where_it_is_exactly_that_licence():
 
 
 def test_every_column_of_a_row_is_explained():
-    assert list(COLUMNS) == list(features(LABELS))
+    assert list(COLUMNS) == [*features(LABELS), *ASR_COLUMNS]
     text = card_of([row(0, sex=None), row(1), row(2, seconds=None)]).text
     assert "| `sex` | `female` or `male` | 2 |" in text
     assert "| `votes` | raters' votes as a distribution over the classes | 0 |" in text

@@ -10,10 +10,20 @@ ROAD = (
     *("models", "columns", "labels", "files", "cli", "audio", "fingerprint", "download", "corpora", "protocols"),
     *("integrity", "dataset", "dataset_plots", "dataset_card", "provenance"),
     *("transcripts.recogniser", "transcripts.greedy", "transcripts.openai_whisper", "transcripts.transformers_whisper"),
-    *("transcripts.random_whisper", "transcripts.transcriber", "transcripts.cache", "transcripts.wer"),
-    *("transcripts.run", "augmentation", "targets", "collator", "scores", "metrics"),
+    *("transcripts.loading", "transcripts.random_whisper", "transcripts.transcriber", "transcripts.cache"),
+    *(
+        "transcripts.wer",
+        "transcripts.noise",
+        "transcripts.run",
+        "transcripts.results",
+        "sentence_bank",
+        "words",
+        "targets",
+    ),
+    *("collator", "scores", "metrics"),
     *("evaluation.predictions", "evaluation.report", "evaluation.plots", "audit.findings", "audit.probes"),
     *("audit.data", "audit.run", "training.arguments", "training.building", "training.trainer", "training.run"),
+    "training.asr",
 )
 """In the order of the data's way. The report comes before training, for a training run ends by writing one."""
 

@@ -14,6 +14,7 @@ from hf_ser.labels import LABEL_MAPS, NATIVE
 from hf_ser.models import FUSIONS, POOLINGS
 from hf_ser.protocols import PROTOCOLS
 from hf_ser.targets import TARGETS
+from hf_ser.words import BANK_LEAK, BANK_ROWS, NOISE_ROWS, TRANSCRIPT_SOURCES
 
 MODALITIES = ("none", "audio", "text", "both")
 
@@ -45,6 +46,38 @@ class DataArguments:
     validation_fraction: float = option(0.2, "share of the training speakers (about) that choose the checkpoint")
     split_seed: int = option(0, "seed of the split, apart from --seed")
     allow_leak: bool = option(False, "let a leaking split or encoder pass; the result is stamped as leaked")
+    transcript_source: str | None = option(
+        None,
+        "whose words are read: the corpus's own (reference), a recogniser's (asr), or either in training and the "
+        "recogniser's in evaluation (mixed); default: the transcript column, which scripts/transcribe.py overwrites",
+        TRANSCRIPT_SOURCES,
+    )
+    transcript_noise: float = option(0.0, "word error rate to corrupt the words to, such as 0.2")
+    transcript_noise_rows: str = option("all", "rows whose words are corrupted", NOISE_ROWS)
+    sentence_bank: str | None = option(
+        None, "add sentences of a row's label to its words: 'default' (ours), a YAML file, or both as default,FILE"
+    )
+    sentence_bank_share: float = option(0.5, "share of the rows that are given a sentence")
+    sentence_bank_rows: str = option(
+        "train", "rows that may be given a sentence; 'all' gives the label away and needs --allow_leak", BANK_ROWS
+    )
+
+    def __post_init__(self):
+        for f in fields(self):
+            # argparse looks at the choices of flags alone, not at what a recipe says.
+            known, value = f.metadata.get("choices"), getattr(self, f.name)
+            if known and value not in (*known, f.default):
+                raise ValueError(f"--{f.name} is {value}: expected one of {', '.join(known)}.")
+        if not 0 <= self.transcript_noise <= 1:
+            raise ValueError(f"--transcript_noise is {self.transcript_noise:g}: expected 0 to 1, such as 0.2 for 20 %.")
+        if not 0 < self.sentence_bank_share <= 1:
+            raise ValueError(f"--sentence_bank_share is {self.sentence_bank_share:g}: expected above 0 and at most 1.")
+        if self.sentence_bank and self.sentence_bank_rows == "all" and not self.allow_leak:
+            raise ValueError(
+                "--sentence_bank_rows all: on validation and test rows a sentence that is chosen by the label gives "
+                "the label away. Expected --sentence_bank_rows train; to measure the leak itself, add --allow_leak "
+                f"(the result is stamped {BANK_LEAK})."
+            )
 
 
 @dataclass
@@ -182,6 +215,26 @@ NOT_OF_THE_RESULT = {
     *("disable_tqdm", "logging_steps", "logging_strategy", "log_level", "report_to", "run_name", "project"),
     *("do_eval", "use_cpu", "push_to_hub", "hub_model_id", "hub_token", "trackio_space_id", "local_rank"),
 }
+
+
+OF_THE_WORDS = {
+    *("transcript_source", "transcript_noise", "transcript_noise_rows"),
+    *("sentence_bank", "sentence_bank_share", "sentence_bank_rows"),
+}
+"""Settings of DataArguments that a model which only hears has no use for."""
+
+
+def refuse_words(data: DataArguments) -> None:
+    """Make sure that nothing is asked of the words of a model that only hears.
+
+    Raises:
+        ValueError: something is.
+    """
+    if given := sorted(OF_THE_WORDS & settings(data).keys()):
+        raise ValueError(
+            f"--{given[0]} is {getattr(data, given[0])}: found a setting of the words for a model that only hears. "
+            "Expected none: leave it out, or use train_text.py or train_fusion.py."
+        )
 
 
 PLAIN = str | int | float | bool | list | dict

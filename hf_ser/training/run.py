@@ -18,7 +18,6 @@ from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
@@ -30,6 +29,7 @@ from transformers.utils import logging
 from hf_ser.audit.data import audit_data
 from hf_ser.audit.findings import AUDIT, LEAK, NOTE, AuditFinding, format_audit, verdict, write_audit
 from hf_ser.audit.run import audit_run
+from hf_ser.columns import REFERENCE
 from hf_ser.dataset import load_or_prepare, load_prepared
 from hf_ser.evaluation.plots import plot_confusion_matrix, plot_learning_curves
 from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions, write_predictions
@@ -41,6 +41,7 @@ from hf_ser.protocols import Fold, describe, fold_folder, make_folds
 from hf_ser.provenance import (
     RECORD,
     ancestry,
+    hardware,
     is_finished,
     provenance,
     read_record,
@@ -48,10 +49,13 @@ from hf_ser.provenance import (
     stage_leaks,
     write_record,
 )
-from hf_ser.targets import with_target
-from hf_ser.training.arguments import AudioArguments, DataArguments, TextArguments, settings
+from hf_ser.sentence_bank import bank_digest, sentence_bank
+from hf_ser.targets import with_columns, with_target
+from hf_ser.training.arguments import AudioArguments, TextArguments, settings
 from hf_ser.training.building import Candidate
 from hf_ser.training.trainer import SerTrainer, count_parameters
+from hf_ser.transcripts.results import ASR_RECORD
+from hf_ser.words import ASR, MIXED, Words, fold_words, read_as
 
 
 def open_data(data) -> tuple[Dataset, list[Fold], dict]:
@@ -61,7 +65,7 @@ def open_data(data) -> tuple[Dataset, list[Fold], dict]:
         Also `{"name": of the label map, "dropped": rows that it drops, by label}`.
 
     Raises:
-        ValueError, FileNotFoundError: see `load_prepared`, `load_or_prepare` and `make_folds`.
+        ValueError, FileNotFoundError: see `load_prepared`, `load_or_prepare`, `read_as` and `make_folds`.
     """
     if data.dataset:
         dataset = load_prepared(data.dataset)
@@ -69,6 +73,8 @@ def open_data(data) -> tuple[Dataset, list[Fold], dict]:
         dataset = load_or_prepare(
             data.corpus, data.data_dir, columns=data.columns, speaker_pattern=data.speaker_pattern
         )
+    # Before any row is dropped: to change a column of a selection, `datasets` would copy all of its sound.
+    dataset = read_as(dataset, data.transcript_source)
     dataset, dropped = apply_label_map(dataset, data.label_map)
     if dropped:
         told = ", ".join(f"{name} {count}" for name, count in dropped.items())
@@ -89,7 +95,7 @@ def open_data(data) -> tuple[Dataset, list[Fold], dict]:
 
 def train_folds(
     model: str,
-    build: Callable[[Dataset, Fold], Candidate],
+    build: Callable[[list[str], list[str | None], Fold], Candidate],
     dataset: Dataset,
     folds: list[Fold],
     label_map: dict,
@@ -101,7 +107,7 @@ def train_folds(
 
     Args:
         model: What is trained: fusion, audio or text.
-        build: Makes an untrained model from the training rows of a fold.
+        build: Makes an untrained model from the classes, the words of the training rows and the fold.
         dataset: The data set.
         folds: Folds to train.
         label_map: Its name and what it dropped, for the report.
@@ -119,8 +125,12 @@ def train_folds(
         )
     output_dir = Path(training.output_dir)
     changed = {"model": model, **settings(data, training, *others)}
+    described = {**data_digest(dataset), "label_map": label_map}
+    if data.sentence_bank:
+        # A file of one name may say something else another day.
+        described["sentence_bank"] = bank_digest(sentence_bank(data.sentence_bank, described["labels"]))
     with PartialState().main_process_first():
-        claim(output_dir, {"settings": changed, "data": {**data_digest(dataset), "label_map": label_map}})
+        claim(output_dir, {"settings": changed, "data": described})
     for notice in notices(dataset, data, *others):
         PartialState().print(f"note: {notice}")
     to_train = []
@@ -161,12 +171,21 @@ def audited(dataset: Dataset, folds: list[Fold], reads: bool, allow_leak: bool) 
     return findings
 
 
-def notices(dataset: Dataset, *arguments) -> list[str]:
+OF_SOURCE = {
+    None: "",
+    REFERENCE: " by the corpus",
+    ASR: " by a recogniser, or an empty one",
+    MIXED: " by a recogniser, or an empty one; in training the corpus's own is read for one that is missing",
+}
+"""What kind of transcript it is that a clip has none of."""
+
+
+def notices(dataset: Dataset, data, *arguments) -> list[str]:
     """What of the data the models will not get to know."""
     found = []
+    if data.target != "label" and (unrated := dataset["votes"][:].count(None)):
+        found.append(f"{unrated} of {len(dataset)} clips have no raters' votes: their label is the target")
     for one in arguments:
-        if isinstance(one, DataArguments) and one.target != "label" and (unrated := dataset["votes"][:].count(None)):
-            found.append(f"{unrated} of {len(dataset)} clips have no raters' votes: their label is the target")
         if isinstance(one, AudioArguments):
             seconds = dataset["duration_seconds"][:]
             if long := sum(length is not None and length > one.max_seconds for length in seconds):
@@ -174,7 +193,7 @@ def notices(dataset: Dataset, *arguments) -> list[str]:
             if silent := seconds.count(None):
                 found.append(f"{silent} of {len(dataset)} clips have no sound")
         if isinstance(one, TextArguments) and (wordless := sum(not words for words in dataset["transcript"][:])):
-            found.append(f"{wordless} of {len(dataset)} clips have no transcript")
+            found.append(f"{wordless} of {len(dataset)} clips have no transcript{OF_SOURCE[data.transcript_source]}")
     return found
 
 
@@ -207,7 +226,9 @@ def claim(output_dir: Path, run: dict) -> None:
 
 def data_digest(dataset: Dataset) -> dict:
     """What tells one prepared data set from another: its labels and a hash of its rows, whatever their order."""
-    columns = [dataset[name][:] for name in ("id", "label", "votes", "speaker", "sex", "transcript", "pcm_sha256")]
+    told = ("id", "label", "votes", "speaker", "sex", "transcript", "pcm_sha256")
+    told += tuple(name for name in ("reference_transcript", "asr_transcript") if name in dataset.column_names)
+    columns = [dataset[name][:] for name in told]
     rows = sorted(repr(row) for row in zip(*columns, strict=True))
     digest = hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
     return {"rows": dataset.num_rows, "labels": dataset.features["label"].names, "digest": digest}
@@ -225,15 +246,18 @@ def train_fold(
 ) -> None:
     """Train one fold, save its model, predict its test rows and write its record, in this order."""
     set_seed(training.seed)
-    rows = with_target(dataset, fold.train, data.target, data.agreement_weight)  # refuses before anything is written
-    candidate = build(dataset.select(fold.train), fold)
+    labels, words = dataset.features["label"].names, fold_words(dataset, fold, data, training.seed)
+    # Refuses before anything is written.
+    rows = with_target(dataset, fold.train, data.target, data.agreement_weight, words.columns)
+    candidate = build(labels, [words.text[name] for name in dataset.select(fold.train)["id"][:]], fold)
+    sources = candidate.sources | recogniser_record(data, "text" in candidate.sources)
     audit = [one for one in audit if one.fold in (None, fold.name)]
     found = {one.kind for one in audit if one.severity == LEAK}
-    leaks = sorted({*fold.leaks, *found, *stage_leaks(dataset, fold, candidate.sources, data.allow_leak)})
+    leaks = sorted({*fold.leaks, *found, *words.leaks, *stage_leaks(dataset, fold, sources, data.allow_leak)})
     record = {
         "finished": False,
         "split": split_record(dataset, fold),
-        "ancestors": [record for source in candidate.sources.values() for record in ancestry(source)],
+        "ancestors": [record for source in sources.values() for record in ancestry(source)],
     }
     if PartialState().is_main_process:
         # Before training, so that a checkpoint of a run that is killed says whom it has met.
@@ -241,26 +265,37 @@ def train_fold(
     checkpoints = folder / "checkpoints"
     arguments = copy(training)
     arguments.output_dir = str(checkpoints)
-    labels, validation = dataset.features["label"].names, dataset.select(fold.validation)
+    validation = with_columns(dataset.select(fold.validation), words.columns)
     trainer = SerTrainer(candidate, labels, args=arguments, train_dataset=rows, eval_dataset=validation)
     parameters = count_parameters(candidate.model)  # before LoRA is merged
     started = time.time()
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
     seconds = time.time() - started
     if len(fold.test):
-        probabilities = trainer.probabilities(dataset.select(fold.test))
+        probabilities = trainer.probabilities(with_columns(dataset.select(fold.test), words.columns))
     save_model(trainer, candidate, folder)
     if not trainer.is_world_process_zero():
         return
     if len(fold.test):
-        write_predictions(folder / PREDICTIONS, prediction_rows(dataset, fold, probabilities, data.protocol, leaks))
+        predicted = prediction_rows(dataset, fold, words, probabilities, data.protocol, leaks)
+        write_predictions(folder / PREDICTIONS, predicted)
     record |= {"finished": True, "protocol": data.protocol, "leaks": leaks, "audit": [asdict(one) for one in audit]}
     record |= {"settings": changed, "train_seconds": round(seconds, 1)}
-    write_record(folder, record | training_details(trainer, candidate, dataset, parameters))
+    write_record(folder, record | training_details(trainer, candidate, dataset, words, parameters))
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-def training_details(trainer: SerTrainer, candidate: Candidate, dataset: Dataset, parameters: tuple[int, int]) -> dict:
+def recogniser_record(data, reads: bool) -> dict[str, str]:
+    """Where the data set says whom the recogniser of its words was trained on, if a model reads these."""
+    if not (reads and data.dataset and data.transcript_source != REFERENCE):
+        return {}
+    folder = Path(data.dataset) / ASR_RECORD
+    return {"transcripts": str(folder)} if (folder / RECORD).is_file() else {}
+
+
+def training_details(
+    trainer: SerTrainer, candidate: Candidate, dataset: Dataset, words: Words, parameters: tuple[int, int]
+) -> dict:
     """What the record says of how a fold was trained; `parameters` are all, and those that were trained."""
     return {
         "corpora": sorted(set(dataset["corpus"][:])),
@@ -269,7 +304,8 @@ def training_details(trainer: SerTrainer, candidate: Candidate, dataset: Dataset
         "seed": trainer.args.seed,
         "parameters": parameters[0],
         "parameters_trained": parameters[1],
-        "transcript_sources": sorted({source or "none" for source in dataset["transcript_source"][:]}),
+        "transcript_sources": sorted({source or "none" for source in words.source.values()}),
+        "words": words.details,
         "hardware": hardware(),
         "precision": trainer.accelerator.mixed_precision,
         "best_validation_uar": trainer.state.best_metric,
@@ -308,10 +344,12 @@ def save_model(trainer: SerTrainer, candidate: Candidate, folder: Path) -> None:
         (folder / "training_args.bin").unlink(missing_ok=True)
 
 
-def prediction_rows(dataset: Dataset, fold: Fold, probabilities, protocol: str, leaks: list[str]) -> list[dict]:
+def prediction_rows(
+    dataset: Dataset, fold: Fold, words: Words, probabilities, protocol: str, leaks: list[str]
+) -> list[dict]:
     """The test rows of a fold as `predictions.jsonl` holds them."""
     labels = dataset.features["label"].names
-    told = ("id", "corpus", "speaker", "sex", "transcript_source")
+    told = ("id", "corpus", "speaker", "sex")
     columns = dataset.select_columns([*told, "label", "votes"]).select(fold.test).to_list()
     return [
         {
@@ -320,6 +358,7 @@ def prediction_rows(dataset: Dataset, fold: Fold, probabilities, protocol: str, 
             "fold": fold.name,
             "split_fingerprint": fold.fingerprint,
             "leaks": leaks,
+            "transcript_source": words.source[row["id"]],
             "reference": labels[row["label"]],
             "votes": None if row["votes"] is None else dict(zip(labels, row["votes"], strict=True)),
             "probabilities": dict(zip(labels, answer.tolist(), strict=True)),
@@ -348,14 +387,3 @@ def write_results(output_dir: Path) -> str:
     plot_confusion_matrix(report, output_dir / "confusion_matrix.png")
     plot_learning_curves(histories, curves, report["notices"])
     return "\n".join([format_report(report), *lines, f"report: {output_dir / REPORT}"])
-
-
-def hardware() -> str:
-    """What the run was computed on."""
-    state = PartialState()
-    name = (
-        torch.cuda.get_device_name(state.device)
-        if state.device.type == "cuda"
-        else f"{torch.get_num_threads()} CPU threads"
-    )
-    return f"{state.num_processes} process(es) on {name}"

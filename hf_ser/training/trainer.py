@@ -75,7 +75,9 @@ class SerTrainer(Trainer):
         Longest clips first, so that memory runs out at once or not at all and little is padded; then put back in order.
         Rows without sound come last.
         """
-        order = np.argsort([-(seconds or 0) for seconds in dataset["duration_seconds"][:]], kind="stable")
+        # Without its transform, if it has one: that is given whole rows, and all their sound would be read for it.
+        seconds = dataset.with_format(None)["duration_seconds"][:]
+        order = np.argsort([-(length or 0) for length in seconds], kind="stable")
         # group_by_length would also reorder what is predicted, and rows would get each other's answer. No metrics: a
         # fold may lack a class, and the report is made over all folds.
         strategy, self.args.train_sampling_strategy = self.args.train_sampling_strategy, "random"

@@ -1,14 +1,18 @@
 """What a Whisper must be able to do to be decoded here, whichever library computes it."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 MAX_WINDOW_SECONDS = 30
 """What Whisper hears at once; longer clips are cut, shorter ones padded with zeros."""
+
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,12 @@ class DecodeOptions:
     no_speech_threshold: float = 0.6
     max_tokens: int | None = None
     precision: str = "float32"
+
+    def __post_init__(self):
+        if not self.temperatures or min(self.temperatures) < 0:
+            raise ValueError(f"--temperatures {self.temperatures}: expected one or more from 0 on, such as 0 0.2 0.4.")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ValueError(f"--max_tokens {self.max_tokens}: expected at least one token.")
 
 
 @dataclass(frozen=True)
@@ -132,10 +142,28 @@ class Recogniser(Protocol):
         """
 
     def suppress(self, logits: Tensor, said: int) -> None:
-        """Set to minus infinity, in place, what may not come next. Shapes: `(rows, vocabulary)`; `said`: tokens so far."""
+        """Set to minus infinity, in place, what may not come next.
+
+        Shapes: `(rows, vocabulary)`. `said`: tokens of the answer so far.
+        """
 
     def decoder(self, features: Tensor) -> DecoderState:
         """A decoder before its first step. One is open at a time."""
 
     def text(self, tokens: Sequence[int]) -> str:
         """The words of an answer as the tokenizer gives them, blanks at the ends kept."""
+
+
+def weights_digest(model: nn.Module, *reading: str) -> str:
+    """First twelve hexadecimal digits of the SHA-256 of a model's weights and of what turns its tokens into words.
+
+    Args:
+        model: On the CPU, in the precision in which it was saved.
+        reading: Texts that stand for the tokenizer and the rules of decoding.
+    """
+    digest = hashlib.sha256("\n".join(reading).encode())
+    for name, weights in sorted(model.state_dict().items()):
+        weights = weights.to_dense() if weights.is_sparse else weights
+        digest.update(f"{name} {tuple(weights.shape)} {weights.dtype}".encode())
+        digest.update(weights.contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,299 @@
+"""Clips to transcripts with any Whisper: cut into windows, decoded in batches, tried again where poor, put together.
+
+requests > samples, read ahead > windows > batches of one length > features > answers, by temperature > transcripts
+"""
+
+import hashlib
+import os
+import zlib
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hf_ser.audio import rms_dbfs
+from hf_ser.columns import SAMPLING_RATE
+from hf_ser.integrity import SILENT_DBFS
+from hf_ser.transcripts.greedy import decode
+from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, DecodeOptions, Hypothesis, Recogniser, Transcript
+
+LONGEST, EARLIEST, TENTH = MAX_WINDOW_SECONDS * SAMPLING_RATE, 20 * SAMPLING_RATE, SAMPLING_RATE // 10
+"""Samples: a longer clip is cut between `EARLIEST` and `LONGEST`, in the quietest `TENTH` of a second."""
+
+WITHOUT_BLANKS = {"zh", "ja", "th", "lo", "my", "yue"}
+"""Languages that put no blanks between words. Source: `Tokenizer.split_to_word_tokens` of openai-whisper."""
+
+SILENCE = Transcript("", None, None, 1.0, None)
+
+
+@dataclass
+class Request:
+    """A clip to transcribe.
+
+    Args:
+        key: Names it; with the window and the temperature it decides what is drawn where the decoder samples.
+        seconds: How long it is, about: long clips come first.
+        read: Gives the samples, `(samples,)` float32 at 16 kHz; it is called in a thread.
+        language: Code of the language it is spoken in; None to have it detected.
+    """
+
+    key: str
+    seconds: float
+    read: Callable[[], np.ndarray]
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a window was settled with."""
+
+    text: str
+    hypothesis: Hypothesis
+    temperature: float
+
+
+@dataclass
+class _Clip:
+    """A clip some of whose windows are still open; `later` are those that wait for the language to be detected."""
+
+    request: Request
+    language: str | None
+    n_windows: int
+    later: list["_Window"] = field(default_factory=list)
+    answers: dict[int, _Answer] = field(default_factory=dict)
+
+
+@dataclass
+class _Window:
+    """A part of a clip with sound in it: its samples until it is encoded, its features where it is tried again."""
+
+    clip: _Clip
+    index: int
+    seconds: int
+    samples: np.ndarray | None
+    features: Tensor | None = None
+
+
+def transcribe(
+    recogniser: Recogniser, requests: Sequence[Request], options: DecodeOptions, batch_size: int = 32
+) -> Iterator[tuple[Request, Transcript | Exception]]:
+    """Transcribe clips; each comes as soon as it is settled, in no promised order.
+
+    An answer depends on the clip, its key and the options, not on the other clips, their order or `batch_size`.
+
+    Args:
+        recogniser: The model.
+        requests: The clips. They are read batch by batch, one ahead of the decoding.
+        options: How it decodes.
+        batch_size: Windows that are encoded and decoded together; halved for good where a GPU cannot hold them.
+
+    Yields:
+        Each request once, with its transcript, or with the OSError or ValueError with which it could not be read.
+
+    Raises:
+        ValueError: `batch_size` is below 1, or the model does not know the language of a request.
+    """
+    if batch_size < 1:
+        raise ValueError(f"--batch_size {batch_size}: expected at least one window in a batch.")
+    decoding = _Decoding(recogniser, options, batch_size)
+    # The longest first: memory runs out at once or never, and what has one length in short windows comes together.
+    in_order = sorted(requests, key=lambda request: (-request.seconds, request.key))
+    for request, samples in _read_ahead(in_order, batch_size):
+        if isinstance(samples, Exception):
+            yield request, samples
+        elif not (heard := _heard(samples)):
+            yield request, SILENCE
+        else:
+            decoding.add(request, heard)
+            yield from decoding.settled(longest_to_come=_window_seconds(samples, options))
+    yield from decoding.settled(longest_to_come=0)
+
+
+def windows(samples: np.ndarray) -> list[np.ndarray]:
+    """Cut a clip into parts of at most 30 s, each cut in the quietest tenth of a second from 20 to 30 s after the last.
+
+    The parts follow one another without overlap or gap.
+
+    Shapes:
+        samples: `(samples,)` at 16 kHz.
+    """
+    parts = []
+    while len(samples) > LONGEST:
+        energy = np.cumsum(np.square(samples[EARLIEST:LONGEST], dtype=np.float64))
+        cut = EARLIEST + int(np.argmin(energy[TENTH:] - energy[:-TENTH])) + 1 + TENTH // 2
+        parts.append(samples[:cut])
+        samples = samples[cut:]
+    return [*parts, samples]
+
+
+def _heard(samples: np.ndarray) -> dict[int, np.ndarray]:
+    """The windows of a clip that are not digital silence, by number; copies, for a view would keep the whole clip."""
+    return {index: part.copy() for index, part in enumerate(windows(samples)) if rms_dbfs(part) >= SILENT_DBFS}
+
+
+def _window_seconds(samples: np.ndarray, options: DecodeOptions) -> int:
+    """Length of the window in which a clip, or the first part of a longer one, is heard."""
+    rounded_up = -(-len(samples) // SAMPLING_RATE)
+    return min(rounded_up, MAX_WINDOW_SECONDS) if options.short_window else MAX_WINDOW_SECONDS
+
+
+def _read_ahead(requests: Sequence[Request], batch_size: int) -> Iterator[tuple[Request, np.ndarray | Exception]]:
+    """Each clip in order, while threads read the next: at most a batch of clips, and a batch of windows' worth."""
+    queue, seconds_ahead = deque(), 0.0
+    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+    try:
+        for request in requests:
+            queue.append((request, pool.submit(_read, request)))
+            seconds_ahead += request.seconds
+            while len(queue) > batch_size or seconds_ahead > batch_size * MAX_WINDOW_SECONDS:
+                first, samples = queue.popleft()
+                seconds_ahead -= first.seconds
+                yield first, samples.result()
+        for first, samples in queue:
+            yield first, samples.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read(request: Request) -> np.ndarray | Exception:
+    try:
+        samples = request.read()
+    except (OSError, ValueError) as error:
+        return error
+    if not np.isfinite(samples).all():
+        return ValueError(f"{request.key}: found samples that are NaN or infinite, expected sound.")
+    return samples
+
+
+class _Decoding:
+    """The windows on their way: those of one length and one temperature wait for one another to make a batch."""
+
+    def __init__(self, recogniser: Recogniser, options: DecodeOptions, batch_size: int):
+        self.recogniser, self.options, self.batch_size = recogniser, options, batch_size
+        self.opening = cache(lambda language: recogniser.opening(language, options.prompt))
+        self.waiting: dict[tuple[int, int], list[_Window]] = defaultdict(list)
+        """By length in seconds and by try, the position of the temperature."""
+
+    def add(self, request: Request, heard: dict[int, np.ndarray]) -> None:
+        """Take in a clip's windows. Where the language is to be detected, the first goes ahead of the others."""
+        clip = _Clip(request, request.language if self.recogniser.multilingual else None, len(heard))
+        parts = [_Window(clip, index, _window_seconds(part, self.options), part) for index, part in heard.items()]
+        known = len(parts) if clip.language or not self.recogniser.multilingual else 1
+        clip.later = parts[known:]
+        self._wait(parts[:known], attempt=0)
+
+    def _wait(self, parts: Sequence[_Window], attempt: int) -> None:
+        for window in parts:
+            self.waiting[window.seconds, attempt].append(window)
+
+    def settled(self, longest_to_come: int) -> Iterator[tuple[Request, Transcript]]:
+        """Decode whole batches, and what is longer than all windows to come; gives the clips that this settles."""
+        while ready := [
+            (-seconds, attempt)
+            for (seconds, attempt), parts in self.waiting.items()
+            if len(parts) >= self.batch_size or (parts and seconds > longest_to_come)
+        ]:
+            # Of one length the first tries first: what they leave behind then makes the largest batch of second ones.
+            longest, attempt = min(ready)
+            parts = self.waiting[-longest, attempt]
+            batch, parts[: self.batch_size] = parts[: self.batch_size], []
+            yield from self._settle(batch, attempt)
+
+    def _settle(self, batch: list[_Window], attempt: int) -> Iterator[tuple[Request, Transcript]]:
+        temperature, last = self.options.temperatures[attempt], attempt + 1 == len(self.options.temperatures)
+        for window, (hypothesis, features) in zip(batch, self._answers(batch, temperature), strict=True):
+            clip, text = window.clip, self.recogniser.text(hypothesis.tokens)
+            self._wait(clip.later, attempt=0)  # the language is known by now
+            clip.later = []
+            if _is_poor(text, hypothesis, self.options) and not last:
+                # A clone, for a view would keep the features of the whole batch.
+                window.samples, window.features = None, features.clone()
+                self._wait([window], attempt + 1)
+                continue
+            clip.answers[window.index] = _Answer(text, hypothesis, temperature)
+            if len(clip.answers) == clip.n_windows:
+                yield clip.request, _transcript(clip, self.options)
+
+    def _answers(self, batch: list[_Window], temperature: float) -> list[tuple[Hypothesis, Tensor]]:
+        """Answer and features of each window; from here on in halves, where the memory does not hold the batch."""
+        try:
+            features = self._features(batch)
+            openings = [self.opening(window.clip.language) for window in batch]
+            seeds = [_seed(window, temperature) for window in batch]
+            answers = decode(self.recogniser, features, openings, temperature, seeds, self.options.max_tokens)
+            return list(zip(answers, features, strict=True))
+        except torch.cuda.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+        # Outside of the handler, which would keep alive all that was computed so far.
+        features = None
+        self.batch_size = half = len(batch) // 2
+        return [*self._answers(batch[:half], temperature), *self._answers(batch[half:], temperature)]
+
+    def _features(self, batch: list[_Window]) -> Tensor:
+        """What the encoder makes of windows of one length; the languages that are not known are detected from it.
+
+        Shapes:
+            returns `(windows, 50 * seconds, width)`.
+        """
+        if batch[0].features is not None:
+            return torch.stack([window.features for window in batch])
+        features = self.recogniser.encode([window.samples for window in batch], batch[0].seconds)
+        unknown = [row for row, window in enumerate(batch) if window.clip.language is None]
+        if unknown and self.recogniser.multilingual:
+            for row, language in zip(unknown, self.recogniser.detect_languages(features[unknown]), strict=True):
+                batch[row].clip.language = language
+        return features
+
+
+def _seed(window: _Window, temperature: float) -> int:
+    """Of all that is drawn for a window at a temperature; 63 bits."""
+    named = f"{window.clip.request.key}\n{window.index}\n{float(temperature)}"
+    return int.from_bytes(hashlib.sha256(named.encode()).digest()[:8], "big") >> 1
+
+
+def _is_poor(text: str, hypothesis: Hypothesis, options: DecodeOptions) -> bool:
+    """Whether a window is to be tried again: it repeats itself or is improbable, and is not silence.
+
+    Source: `decode_with_fallback` in `transcribe` and `compression_ratio` of openai-whisper.
+    """
+    said = text.strip().encode()
+    repeats = len(said) / len(zlib.compress(said)) > options.compression_ratio_threshold
+    improbable = hypothesis.avg_logprob < options.logprob_threshold
+    silent = hypothesis.no_speech_prob > options.no_speech_threshold and improbable
+    return (repeats or improbable) and not silent
+
+
+def _is_silent(hypothesis: Hypothesis, options: DecodeOptions) -> bool:
+    """Whether the words of a window are to be dropped. Source: `should_skip` in `transcribe` of openai-whisper."""
+    no_speech = hypothesis.no_speech_prob > options.no_speech_threshold
+    return no_speech and not hypothesis.avg_logprob > options.logprob_threshold
+
+
+def _transcript(clip: _Clip, options: DecodeOptions) -> Transcript:
+    """Put the windows of a clip together; where all are judged silent, the log probability is that of all."""
+    answers = [answer for _, answer in sorted(clip.answers.items())]
+    spoken = [answer for answer in answers if not _is_silent(answer.hypothesis, options)]
+    counted = [answer.hypothesis for answer in spoken or answers]
+    weights = np.array([len(hypothesis.tokens) + 1 for hypothesis in counted])  # the end counts as one
+    return Transcript(
+        text=_joined([answer.text for answer in spoken], clip.language),
+        language=clip.language,
+        avg_logprob=float(np.dot([hypothesis.avg_logprob for hypothesis in counted], weights / weights.sum())),
+        no_speech_prob=min(answer.hypothesis.no_speech_prob for answer in answers),
+        temperature=max(answer.temperature for answer in answers),
+    )
+
+
+def _joined(texts: Sequence[str], language: str | None) -> str:
+    """Texts one after the other, with a blank between where the language has blanks and the texts have none."""
+    joined = ""
+    for text in filter(None, map(str.rstrip, texts)):
+        blank = "" if text[0].isspace() or language in WITHOUT_BLANKS else " "
+        joined += blank + text
+    return joined.strip()

@@ -1,0 +1,207 @@
+"""Whisper as transformers computes it, behind the interface of `recogniser`."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    DynamicCache,
+    EncoderDecoderCache,
+    WhisperForConditionalGeneration,
+    WhisperProcessor,
+)
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import logging
+
+from hf_ser.columns import SAMPLING_RATE
+from hf_ser.transcripts.greedy import keep_rows
+from hf_ser.transcripts.recogniser import PRECISIONS, weights_digest
+
+POSITIONS_A_SECOND = 50
+PREFIX = "transformers:"
+
+
+def load(name: str, device: str, precision: str) -> "TransformersWhisper":
+    """A model of transformers.
+
+    Args:
+        name: A folder, or a Hub id with or without `@revision`.
+        device: As torch names it.
+        precision: float32, float16 or bfloat16.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: it is no Whisper, or not a whole one.
+    """
+    model, processor = load_whole(name)
+    called = "/".join(Path(name).absolute().parts[-2:]) if Path(name).is_dir() else name.split("@")[0]
+    return TransformersWhisper(model, processor, called, device, precision)
+
+
+def load_whole(name: str) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
+    """A Whisper in float32, on the CPU, that refuses one whose weights are not all in its checkpoint; its processor.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load`.
+    """
+    expected = (
+        "Expected a whole Whisper, with decoder and tokenizer: a folder, or a Hub id such as openai/whisper-small"
+    )
+    source, revision = (name, None) if Path(name).is_dir() else (*name.split("@"), None)[:2]
+    try:
+        kind = AutoConfig.from_pretrained(source, revision=revision).model_type
+    except (OSError, ValueError) as error:  # a ValueError where the folder is there and has no configuration
+        raise FileNotFoundError(f"{name}: found no model ({str(error).splitlines()[0]}). {expected}.") from error
+    if kind != "whisper":
+        raise ValueError(f"{name}: found a model of type {kind}. {expected}.")
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # its table of fresh weights; what matters is checked here
+    model, loading = WhisperForConditionalGeneration.from_pretrained(
+        source, revision=revision, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    logging.set_verbosity(verbosity)
+    if fresh := sorted({*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}):
+        decoder = all(".decoder." in key or key.startswith("proj_out") for key in fresh)
+        part = "it has no decoder" if decoder else "it is not whole"
+        raise ValueError(
+            f"{name}: {len(fresh)} weights are not in the checkpoint (such as {fresh[0]}) and would be random: {part}. "
+            f"{expected}."
+        )
+    try:
+        return model, WhisperProcessor.from_pretrained(source, revision=revision)
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{name}: found no tokenizer or feature extractor of Whisper in it. {expected}.") from error
+
+
+class TransformersWhisper:
+    """As `recogniser.Recogniser`.
+
+    Args:
+        model: In float32, on the CPU.
+        processor: Its feature extractor and tokenizer.
+        name: What `transcript_source` calls it.
+        device, precision: Where and in what it computes.
+    """
+
+    def __init__(self, model, processor: WhisperProcessor, name: str, device: str, precision: str):
+        self.name = name
+        self.rules, self.extractor, self.tokenizer = (
+            model.generation_config,
+            processor.feature_extractor,
+            processor.tokenizer,
+        )
+        suppressed = [self.rules.suppress_tokens or [], self.rules.begin_suppress_tokens or []]
+        vocabulary = sorted(self.tokenizer.get_vocab().items())
+        self.revision = weights_digest(model, repr(suppressed), repr(vocabulary))
+        self.model = model.to(device, PRECISIONS[precision]).eval()
+        self.device, self.dtype = str(device), PRECISIONS[precision]
+        self.languages = getattr(self.rules, "lang_to_id", None) or {}
+        self.multilingual = bool(self.languages) and getattr(self.rules, "is_multilingual", True)
+        self.max_tokens = model.config.max_target_positions // 2
+        self.start, self.end = model.config.decoder_start_token_id, model.config.eos_token_id
+        # The last special token before the time stamps: `<|nospeech|>`, or `<|nocaptions|>` in older checkpoints.
+        self.no_speech = (
+            self.rules.no_timestamps_token_id - 1 if hasattr(self.rules, "no_timestamps_token_id") else None
+        )
+        self.always, self.first = suppressed
+
+    def encode(self, clips: Sequence[np.ndarray], seconds: int) -> Tensor:
+        """As `Recogniser.encode`."""
+        length = seconds * SAMPLING_RATE
+        # A second more than the window: the transform reads a little beyond its end, where there is silence.
+        mels = self.extractor(
+            list(clips), sampling_rate=SAMPLING_RATE, max_length=length + SAMPLING_RATE, return_tensors="pt"
+        )["input_features"][:, :, : seconds * 2 * POSITIONS_A_SECOND]
+        mels = mels.to(self.device, self.dtype)
+        # On a CPU one after the other: what a batch computes on the way does not fit into its caches.
+        parts = mels.split(1) if self.device == "cpu" else [mels]
+        with torch.inference_mode(), self._window(seconds):
+            return torch.cat([self.model.get_encoder()(part).last_hidden_state for part in parts])
+
+    @contextmanager
+    def _window(self, seconds: int) -> Iterator[None]:
+        """The encoder with positions for so many seconds: it takes no input of another length."""
+        encoder, config = self.model.get_encoder(), self.model.config
+        whole, positions = encoder.embed_positions, config.max_source_positions
+        cropped = min(positions, seconds * POSITIONS_A_SECOND)
+        encoder.embed_positions = nn.Embedding.from_pretrained(whole.weight[:cropped])
+        config.max_source_positions = cropped
+        try:
+            yield
+        finally:
+            encoder.embed_positions, config.max_source_positions = whole, positions
+
+    def detect_languages(self, features: Tensor) -> list[str | None]:
+        """As `Recogniser.detect_languages`."""
+        if not self.multilingual:
+            return [None] * len(features)
+        start = torch.full((len(features), 1), self.start, device=features.device)
+        with torch.inference_mode():
+            logits = self.decoder(features).step(start)[:, 0, list(self.languages.values())]
+        codes = [token.strip("<|>") for token in self.languages]
+        return [codes[best] for best in logits.argmax(-1).tolist()]
+
+    def opening(self, language: str | None, prompt: str | None) -> list[int]:
+        """As `Recogniser.opening`."""
+        before = [] if prompt is None else self.tokenizer.get_prompt_ids(prompt).tolist()
+        # As many as openai-whisper keeps: the last ones, behind the token that says what they are.
+        before = [*before[:1], *before[1:][1 - self.max_tokens :]]
+        token = f"<|{language or 'en'}|>"
+        known = self.languages if self.multilingual else ("<|en|>",)
+        if token not in known:
+            codes = " ".join(sorted(each.strip("<|>") for each in known))
+            raise ValueError(f"--language {language}: {self.name} does not know it. Expected one of {codes}.")
+        if not self.multilingual:
+            return [*before, self.start, self.rules.no_timestamps_token_id]
+        told = (self.languages[token], self.rules.task_to_id["transcribe"], self.rules.no_timestamps_token_id)
+        return [*before, self.start, *told]
+
+    def suppress(self, logits: Tensor, said: int) -> None:
+        """As `Recogniser.suppress`."""
+        logits[:, self.always if said else [*self.always, *self.first]] = -torch.inf
+
+    def decoder(self, features: Tensor) -> "TransformersDecoder":
+        """As `Recogniser.decoder`."""
+        return TransformersDecoder(self.model, features)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """As `Recogniser.text`."""
+        return self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+class TransformersDecoder:
+    """As `recogniser.DecoderState`.
+
+    Args:
+        model: Whose decoder it is.
+        features: `(rows, positions, width)`.
+    """
+
+    def __init__(self, model: WhisperForConditionalGeneration, features: Tensor):
+        self.model, self.features = model, features
+        self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """As `DecoderState.step`."""
+        outputs = self.model(
+            encoder_outputs=BaseModelOutput(self.features),
+            decoder_input_ids=tokens,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        return outputs.logits.float()
+
+    def keep(self, rows: Tensor) -> None:
+        """As `DecoderState.keep`."""
+        self.features = self.features[: len(rows)]  # it says how many rows there are; the cache has what is heard
+        for cache in (self.cache.self_attention_cache, self.cache.cross_attention_cache):
+            for layer in cache.layers:
+                layer.keys, layer.values = keep_rows(layer.keys, rows), keep_rows(layer.values, rows)
+
+    def close(self) -> None:
+        """As `DecoderState.close`."""
+        self.cache = None

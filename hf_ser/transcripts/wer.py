@@ -1,0 +1,341 @@
+"""How wrong transcripts are: the word error rate against the words that were spoken, with what was misheard."""
+
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import pairwise, zip_longest
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from hf_ser.columns import SEXES
+from hf_ser.dataset_plots import UNKNOWN, wrapped
+from hf_ser.files import atomic_write
+
+RESAMPLES = 2_000
+SEED = 0
+FEW_SPEAKERS = 10
+"""Below this, the interval's note warns: a bootstrap cannot see more variety among speakers than it is given."""
+
+QUANTILES = (5, 25, 50, 75, 95)
+"""Per cent."""
+
+EDGES = tuple(tenth / 10 for tenth in range(11))
+BINS = ("0", *(f"{low:g}-{high:g}" for low, high in pairwise(EDGES)), ">1")
+"""Of the histogram: no error at all, then more than the lower edge up to the upper one, then more errors than words."""
+
+MOST_CONFUSIONS, WORST_CLIPS = 20, 10
+LISTED = 10
+"""Confusions in the terminal; the report has more."""
+
+LINE = 100
+"""Characters a line of the terminal table."""
+
+UNSPACED = ("zh", "yue", "ja", "th", "lo", "my")
+"""Languages written without blanks between words; their letters are counted as words."""
+
+APOSTROPHES = str.maketrans("‘’ʼ", "'''")
+"""Whisper's normaliser knows `must've` as `must have`, but takes `must’ve` for two other words."""
+
+ERRORS = ["substitutions", "deletions", "insertions"]
+
+
+def normalised(texts: Sequence[str | None], language: str | None) -> list[str]:
+    """Texts as Whisper's own word error rates compare them: lower case, no punctuation, in English one spelling.
+
+    Args:
+        texts: None is no words.
+        language: Code of the language that was spoken; `en` has its own rules, None has those of all others.
+
+    Returns:
+        Words with one blank between them, each with a letter or a digit; of Chinese, Japanese, Thai, Lao and Burmese
+        every letter is a word.
+
+    Source:
+        `whisper.normalizers` of openai-whisper (Radford et al. 2022, appendix C). Typographic apostrophes are made
+        plain first, and what is left of a mark alone (`...` becomes `.`) is no word.
+    """
+    # Here, for it brings all of whisper along, which takes seconds and which nothing else in this file wants.
+    from whisper.normalizers import BasicTextNormalizer, EnglishTextNormalizer
+
+    clean = EnglishTextNormalizer() if language == "en" else BasicTextNormalizer(split_letters=language in UNSPACED)
+    # Half a millisecond a text in English, and many corpora have few sentences.
+    known = {text: _words_only(clean((text or "").translate(APOSTROPHES))) for text in set(texts)}
+    return [known[text] for text in texts]
+
+
+def word_errors(
+    references: Sequence[str | None], hypotheses: Sequence[str | None], languages: Sequence[str | None]
+) -> pd.DataFrame:
+    """Count the word errors of each transcript after normalising both texts.
+
+    Args:
+        references: The words that were spoken.
+        hypotheses: The words that were heard; None and empty have every word deleted.
+        languages: Code of each reference's language, as `normalised`. Both texts are read by it, whatever language
+            the recogniser took the clip for.
+
+    Returns:
+        A row each, in their order: `words` of the reference, `substitutions`, `deletions`, `insertions`, and `wer`,
+        their sum divided by the words, NaN where the reference has none.
+
+    Raises:
+        ValueError: no clips; lists of different lengths.
+    """
+    alignment = _aligned(references, hypotheses, languages)
+    return _counts(alignment, misheard(alignment))
+
+
+def error_rate(
+    references: Sequence[str | None], hypotheses: Sequence[str | None], languages: Sequence[str | None]
+) -> float:
+    """Errors of all transcripts divided by the words of all references, as `word_errors`; NaN where these have none."""
+    errors = word_errors(references, hypotheses, languages)
+    return _rate(errors[errors["words"] > 0])
+
+
+def misheard(alignment: jiwer.WordOutput) -> list[list[tuple[str, str]]]:
+    """The errors of each clip of an alignment as (word that was spoken, word that was heard).
+
+    The second is empty where the word was deleted, the first where it was inserted.
+    """
+    errors = []
+    for spoken, heard, chunks in zip(alignment.references, alignment.hypotheses, alignment.alignments, strict=True):
+        errors.append([])
+        for chunk in chunks:
+            if chunk.type != "equal":
+                ours = spoken[chunk.ref_start_idx : chunk.ref_end_idx]
+                errors[-1] += zip_longest(ours, heard[chunk.hyp_start_idx : chunk.hyp_end_idx], fillvalue="")
+    return errors
+
+
+def wer_report(rows: Sequence[dict]) -> dict:
+    """All figures on how wrong the transcripts of a corpus are.
+
+    Args:
+        rows: Dictionaries with `id`, `speaker`, `label`, `corpus`, `reference`, `hypothesis` and `language` (as
+            `word_errors`), and where known `sex`; of these any but the id may be None.
+
+    Returns:
+        Plain dicts, lists, strings and numbers, ready for JSON. `wer` is the errors of all clips divided by the words
+        of all references. `wer_ci95` is None where `wer_ci95_note` says why. Clips whose reference has no words
+        (`n_clips_without_words`) are in no other figure. A confusion's `heard` is empty where the word was deleted,
+        its `spoken` where it was inserted. `by_sex` is empty where no row tells the sex. Of the corpus's words only
+        the most confused are in it, one by one: some licences forbid to hand on more.
+
+    Raises:
+        ValueError: no clips; no reference has words.
+    """
+    rows = sorted(rows, key=lambda row: row["id"])  # the report must not depend on the order of batches
+    alignment = _aligned(*([row[key] for row in rows] for key in ("reference", "hypothesis", "language")))
+    errors = misheard(alignment)
+    every = _counts(alignment, errors)
+    for key in ("id", "speaker", "label", "corpus", "sex"):
+        every[key] = [row.get(key) or UNKNOWN for row in rows]
+    clips = every[every["words"] > 0]
+    if clips.empty:
+        raise ValueError(
+            f"Found {len(rows)} clips and no reference with words, expected one at least: a word error rate is only "
+            "known where the corpus tells what was said."
+        )
+    interval, note = _interval(clips)
+    worst = clips[clips["wer"] > 0].sort_values(["wer", "words", "id"], ascending=[False, False, True])[:WORST_CLIPS]
+    quantiles = np.percentile(clips["wer"], QUANTILES).tolist()
+    histogram = np.bincount(np.searchsorted(EDGES, clips["wer"]), minlength=len(BINS)).tolist()
+    return {
+        "n_clips": len(clips),
+        "n_clips_without_words": len(every) - len(clips),
+        "n_speakers": len(set(clips["speaker"]) - {UNKNOWN}),
+        "n_words": int(clips["words"].sum()),
+        "wer": _rate(clips),
+        "wer_ci95": interval,
+        "wer_ci95_note": note,
+        **{f"{kind[:-1]}_rate": float(clips[kind].sum() / clips["words"].sum()) for kind in ERRORS},
+        "share_without_error": float((clips["wer"] == 0).mean()),
+        "wer_quantiles": {f"{share}%": wer for share, wer in zip(QUANTILES, quantiles, strict=True)},
+        "wer_histogram": dict(zip(BINS, histogram, strict=True)),
+        "by_label": _by(clips, "label"),
+        "by_corpus": _by(clips, "corpus"),
+        "by_sex": _by(clips, "sex") if set(clips["sex"]) & set(SEXES) else {},
+        "confusions": _confusions(errors[row] for row in clips.index),
+        "worst_clips": [
+            {"id": name, "wer": wer, "n_words": words}
+            for name, wer, words in zip(*(worst[key].tolist() for key in ("id", "wer", "words")), strict=True)
+        ],
+    }
+
+
+def format_wer(report: dict) -> str:
+    """The report as a plain-text table for the terminal, rates in per cent."""
+    kinds = ", ".join(f"{kind} {_percent(report[f'{kind[:-1]}_rate'])}" for kind in ERRORS)
+    quantiles = ", ".join(f"{share} {_percent(wer)}" for share, wer in report["wer_quantiles"].items())
+    confusions = [_confusion(**one) for one in report["confusions"][:LISTED]]
+    worst = (f"{one['id']} {_percent(one['wer'])}" for one in report["worst_clips"])
+    left_out = f"; left out, without words in their reference: {report['n_clips_without_words']}"
+    lines = [
+        *_line("WER", _headline(report) + (left_out if report["n_clips_without_words"] else "")),
+        *_line("", report["wer_ci95_note"]),
+        *_line("", kinds),
+        *_line("clips", f"{_percent(report['share_without_error'])} without an error; quantiles of WER: {quantiles}"),
+        "",
+        *_table({f"by {key}": report[f"by_{key}"] for key in ("label", "corpus", "sex") if report[f"by_{key}"]}),
+        "",
+        *_line("heard", ", ".join(confusions) or "every word as it was spoken"),
+        *_line("worst", ", ".join(worst) or "no clip has an error"),
+    ]
+    return "\n".join(lines)
+
+
+def plot_wer(report: dict, path: str | Path) -> None:
+    """Draw the histogram of the clips' word error rates and the rate of each label as a PNG.
+
+    Args:
+        report: As `wer_report` gives it.
+        path: PNG file to write.
+    """
+    height = max(3.6, 0.36 * len(report["by_label"]) + 1.4)
+    figure = Figure(figsize=(10, height), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
+    figure.suptitle(textwrap.fill(f"WER {_headline(report)}", LINE), fontsize=11)
+    _draw_histogram(left, report)
+    _draw_labels(right, report)
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=150)
+
+
+def _words_only(text: str) -> str:
+    return " ".join(word for word in text.split() if any(map(str.isalnum, word)))
+
+
+def _aligned(
+    references: Sequence[str | None], hypotheses: Sequence[str | None], languages: Sequence[str | None]
+) -> jiwer.WordOutput:
+    """Reference and hypothesis of each row, normalised by its language, word beside word."""
+    if not len(references) == len(hypotheses) == len(languages):
+        raise ValueError(
+            f"Found {len(references)} references, {len(hypotheses)} hypotheses and {len(languages)} languages, "
+            "expected one of each for every clip."
+        )
+    if not len(references):
+        raise ValueError("Found no clips, expected one at least to measure a word error rate on.")
+    clean: tuple[list[str], list[str]] = ([""] * len(references), [""] * len(references))
+    for language in set(languages):
+        places = [place for place, each in enumerate(languages) if each == language]
+        for texts, into in zip((references, hypotheses), clean, strict=True):
+            for place, text in zip(places, normalised([texts[p] for p in places], language), strict=True):
+                into[place] = text
+    return jiwer.process_words(*clean)
+
+
+def _counts(alignment: jiwer.WordOutput, errors: list[list[tuple[str, str]]]) -> pd.DataFrame:
+    """The table of `word_errors`."""
+    counts = []
+    for words, wrong in zip(alignment.references, errors, strict=True):
+        deletions, insertions = sum(not heard for _, heard in wrong), sum(not spoken for spoken, _ in wrong)
+        counts.append((len(words), len(wrong) - deletions - insertions, deletions, insertions))
+    table = pd.DataFrame(counts, columns=["words", *ERRORS], dtype=np.int64)
+    return table.assign(wer=table[ERRORS].sum(axis=1) / table["words"].where(table["words"] > 0))
+
+
+def _rate(clips: pd.DataFrame) -> float:
+    words = clips["words"].sum()
+    return float(clips[ERRORS].sum().sum() / words) if words else math.nan
+
+
+def _interval(clips: pd.DataFrame) -> tuple[list[float] | None, str]:
+    """95 % percentile bootstrap of the word error rate over speakers, and what to know about it.
+
+    Speakers, not clips, are drawn: who mumbles does so in all clips. A resample is a multinomial weight for each
+    speaker's errors and words.
+    """
+    if unknown := int((clips["speaker"] == UNKNOWN).sum()):
+        return None, f"No interval: {unknown} clips have no speaker, and the bootstrap draws whole speakers."
+    counts = clips.groupby("speaker")[[*ERRORS, "words"]].sum().to_numpy()  # (speakers, 4)
+    speakers = len(counts)
+    if speakers < 2:
+        return None, "No interval: one speaker only, and the bootstrap draws whole speakers."
+    draws = np.random.default_rng(SEED).multinomial(speakers, np.full(speakers, 1 / speakers), size=RESAMPLES)
+    resamples = draws @ counts
+    note = f"Percentile bootstrap over {speakers} speakers, {RESAMPLES} resamples, seed {SEED}."
+    if speakers < FEW_SPEAKERS:
+        note += f" With fewer than {FEW_SPEAKERS} speakers such an interval is too narrow."
+    return np.percentile(resamples[:, :-1].sum(axis=1) / resamples[:, -1], [2.5, 97.5]).tolist(), note
+
+
+def _by(clips: pd.DataFrame, key: str) -> dict[str, dict]:
+    return {
+        name: {"n_clips": len(part), "n_words": int(part["words"].sum()), "wer": _rate(part)}
+        for name, part in clips.groupby(key)
+    }
+
+
+def _confusions(errors: Iterable[list[tuple[str, str]]]) -> list[dict]:
+    """The most frequent errors, of equally frequent ones those first in the alphabet."""
+    counts = Counter(pair for clip in errors for pair in clip)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_CONFUSIONS]
+    return [{"spoken": spoken, "heard": heard, "count": count} for (spoken, heard), count in ordered]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _headline(report: dict) -> str:
+    """The rate with its interval and what it was measured on, the way the terminal and the picture print it."""
+    interval = report["wer_ci95"]
+    span = f"95 % interval [{_percent(interval[0])}, {_percent(interval[1])}]" if interval else "no interval"
+    return f"{_percent(report['wer'])} %, {span}, {report['n_words']} words of {report['n_clips']} clips"
+
+
+def _confusion(spoken: str, heard: str, count: int) -> str:
+    if spoken and heard:
+        return f"{spoken} as {heard} {count}"
+    return f"{spoken} lost {count}" if spoken else f"{heard} added {count}"
+
+
+def _line(kind: str, text: str) -> list[str]:
+    return textwrap.wrap(text, LINE, initial_indent=f"{kind:<7}", subsequent_indent=" " * 7, break_on_hyphens=False)
+
+
+def _table(groups: dict[str, dict[str, dict]]) -> list[str]:
+    """A line for each group of clips, under a line that says how they are grouped."""
+    width = max(len(name) for kind, parts in groups.items() for name in (kind, *parts))
+    lines = []
+    for kind, parts in groups.items():
+        lines.append(f"{kind:<{width}}  {'WER':>6}  {'words':>8}  {'clips':>7}")
+        for name, one in parts.items():
+            lines.append(f"{name:<{width}}  {_percent(one['wer']):>6}  {one['n_words']:>8}  {one['n_clips']:>7}")
+    return lines
+
+
+def _draw_histogram(axes: Axes, report: dict) -> None:
+    counts = list(report["wer_histogram"].values())
+    bars = axes.bar(range(len(BINS)), counts, width=0.9, color=["tab:green", *["tab:blue"] * 10, "tab:red"])
+    axes.bar_label(bars, labels=[str(count) if count else "" for count in counts], padding=2, fontsize=8)
+    names = ["none", *(f"to\n{100 * edge:.0f}" for edge in EDGES[1:]), "over\n100"]
+    axes.set_xticks(range(len(BINS)), names, fontsize=8)
+    axes.margins(y=0.1)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.set(xlabel="WER of the clip, per cent", ylabel="clips")
+
+
+def _draw_labels(axes: Axes, report: dict) -> None:
+    """A bar for each label; the line is the rate over all clips, the band its interval."""
+    names, rates = list(report["by_label"]), [100 * one["wer"] for one in report["by_label"].values()]
+    bars = axes.barh(range(len(names)), rates, height=0.7, color="tab:blue", zorder=2)
+    beneath = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # the line would cross the figures
+    axes.bar_label(bars, labels=[f"{rate:.1f}" for rate in rates], padding=4, fontsize=8, bbox=beneath, zorder=4)
+    axes.axvline(100 * report["wer"], color="black", linewidth=1, zorder=3)
+    if report["wer_ci95"]:
+        axes.axvspan(*(100 * end for end in report["wer_ci95"]), color="lightgray", linewidth=0, zorder=1)
+    ticks = [f"{wrapped(name)} ({one['n_words']})" for name, one in report["by_label"].items()]
+    axes.set_yticks(range(len(names)), ticks, fontsize=9)
+    axes.set_ylim(len(names) - 0.5, -0.5)  # the first label on top
+    axes.set_xlim(0, max(1.2 * max(rates), 1))
+    axes.set_xlabel("WER by label (words), per cent\nline: all clips, band: its interval")

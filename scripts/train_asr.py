@@ -1,0 +1,22 @@
+"""Fine-tune Whisper on the corpus's own words; word error rate before and after, on speakers that it has not met.
+
+accelerate launch scripts/train_asr.py --dataset DS --asr_model openai/whisper-small --fold all --output_dir runs/asr
+accelerate launch scripts/train_asr.py --dataset DS --asr_model FOLDER --lora true --language de
+python scripts/transcribe.py --dataset DS --asr runs/asr/fold_1 --output_dir DS_1  # for emotion models of fold 1
+"""
+
+from hf_ser.cli import run
+from hf_ser.training.arguments import DataArguments, parse_arguments
+from hf_ser.training.asr import AsrArguments, AsrTrainingArguments, train_folds
+from hf_ser.training.run import open_data
+
+
+def main() -> None:
+    """Data, model, training, report."""
+    data, asr, training = parse_arguments((DataArguments, AsrArguments, AsrTrainingArguments), output_dir="runs/asr")
+    dataset, folds, label_map = open_data(data)
+    train_folds(dataset, folds, label_map, data, asr, training)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,108 @@
+"""Transcribe a prepared data set with Whisper: its words become the `transcript` column, the corpus's own are kept.
+
+python scripts/transcribe.py --dataset DS --asr openai-whisper:base
+python scripts/transcribe.py --dataset DS --asr transformers:openai/whisper-small --short_window --output_dir DS_small
+accelerate launch --config_file scripts/accelerate/multi_gpu.yaml scripts/transcribe.py --dataset DS --asr FOLDER
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from hf_ser.cli import run
+from hf_ser.dataset import load_prepared
+from hf_ser.transcripts.cache import cache_file
+from hf_ser.transcripts.loading import load_recogniser
+from hf_ser.transcripts.recogniser import DecodeOptions
+from hf_ser.transcripts.results import format_summary, mend, summarise, with_transcripts, write_transcribed
+from hf_ser.transcripts.run import Job, check_short_window, transcribe_dataset
+
+
+def main() -> None:
+    """Data set, recogniser, words, how good they are, data set."""
+    arguments = parse_arguments()
+    folder, output_dir = arguments.dataset, arguments.output_dir or arguments.dataset
+    if output_dir != folder and output_dir.exists():
+        raise FileExistsError(f"{output_dir} is there already: remove it, or name another --output_dir.")
+    # Said before anything asks for the state: without it, several processes on a CPU would not know of each other.
+    state = PartialState(cpu=not torch.cuda.is_available())
+    with state.main_process_first():  # of several processes one mends the folder and downloads the model
+        mend(folder)
+        dataset = load_prepared(folder)
+        recogniser = load_recogniser(arguments.asr, str(state.device), arguments.precision or default_precision())
+    job = Job(
+        recogniser=recogniser,
+        options=options(arguments),
+        language=arguments.language,
+        batch_size=arguments.batch_size,
+        cache=arguments.cache,
+        folder=arguments.asr.removeprefix("transformers:"),
+    )
+    checked = check_short_window(dataset, job, arguments.check_short_window) if state.is_main_process else []
+    done = transcribe_dataset(dataset, job)
+    if state.is_main_process:
+        dataset = with_transcripts(dataset, done.transcripts, job.source)
+        summary = summarise(dataset, job, done, checked)
+        write_transcribed(dataset, job, summary, folder, output_dir)
+        print(format_summary(summary))
+        print(f"data set: {output_dir}, all figures: {output_dir}/transcripts.json")
+    state.wait_for_everyone()
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--dataset", required=True, type=Path, help="folder written by prepare_data.py")
+    add(
+        "--asr", required=True, help="openai-whisper:NAME, FILE.pt, transformers:HUB_ID[@REVISION], or a model's folder"
+    )
+    add("--output_dir", type=Path, help="folder to write; default: --dataset itself gets the columns")
+    add("--language", help="code, or detect; default: the corpus's where known, else detected")
+    add("--prompt", help="words taken to have gone before, such as names")
+    add(
+        "--short_window",
+        action="store_true",
+        help="encode the clip's length, not 30 s: faster, other words now and then",
+    )
+    add("--check_short_window", type=int, default=0, metavar="N", help="measure what that changes, on N clips")
+    add(
+        "--temperatures",
+        type=float,
+        nargs="+",
+        default=DecodeOptions.temperatures,
+        help="tried while an answer is poor",
+    )
+    add("--max_tokens", type=int, help="longest answer to a window; default: the model's (224)")
+    add("--no_speech_threshold", type=float, default=DecodeOptions.no_speech_threshold)
+    add("--logprob_threshold", type=float, default=DecodeOptions.logprob_threshold)
+    add("--compression_ratio_threshold", type=float, default=DecodeOptions.compression_ratio_threshold)
+    add("--precision", choices=("float32", "float16", "bfloat16"), help="default: float16 on a GPU, else float32")
+    add("--batch_size", type=int, default=32, help="windows decoded together; the words do not depend on it")
+    add("--cache", type=Path, default=cache_file(), help="file of the cache, which serves all data sets and models")
+    return parser.parse_args()
+
+
+def default_precision() -> str:
+    """As Whisper's own."""
+    return "float16" if PartialState().device.type == "cuda" else "float32"
+
+
+def options(arguments: argparse.Namespace) -> DecodeOptions:
+    """What of the command line decides the words."""
+    return DecodeOptions(
+        prompt=arguments.prompt,
+        short_window=arguments.short_window,
+        temperatures=tuple(arguments.temperatures),
+        compression_ratio_threshold=arguments.compression_ratio_threshold,
+        logprob_threshold=arguments.logprob_threshold,
+        no_speech_threshold=arguments.no_speech_threshold,
+        max_tokens=arguments.max_tokens,
+        precision=arguments.precision or default_precision(),
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,40 @@
+"""Random Whispers of a size for tests, in the forms of both libraries, and sounds for them to hear."""
+
+import numpy as np
+import pytest
+
+from hf_ser.corpora import synthetic
+from hf_ser.models.decoding import decode_audio
+from hf_ser.transcripts.loading import load_recogniser
+
+BACK_ENDS = ("openai-whisper", "transformers")
+
+
+@pytest.fixture(scope="session")
+def random_whispers(tmp_path_factory):
+    """A `.pt` file and a folder of transformers with the same weights."""
+    # Here, for it imports openai-whisper, which takes seconds that most of these tests need not wait for.
+    from hf_ser.transcripts.random_whisper import write_random_whisper
+
+    return write_random_whisper(tmp_path_factory.mktemp("whispers"), "mini")
+
+
+@pytest.fixture(scope="session")
+def recognisers(random_whispers) -> dict:
+    """Both of them loaded, by back end."""
+    return {name: load_recogniser(str(path), "cpu") for name, path in zip(BACK_ENDS, random_whispers, strict=True)}
+
+
+@pytest.fixture(params=BACK_ENDS)
+def recogniser(request, recognisers):
+    """Each in turn."""
+    return recognisers[request.param]
+
+
+@pytest.fixture(scope="session")
+def clips() -> list[np.ndarray]:
+    """Six sounds of 0.5 to 3 s, as different as the generated corpus, noise and a tone make them."""
+    voices = [decode_audio(synthetic.utterance(speaker, clip).audio) for speaker, clip in ((1, 1), (2, 5), (3, 9))]
+    noise = np.random.default_rng(0).normal(0, 0.1, 48_000).astype(np.float32)
+    tone = 0.3 * np.sin(np.arange(20_000, dtype=np.float32) / 5)
+    return [voices[0], np.concatenate(voices[1:]), noise[:8_000], 0.1 * noise, tone, np.concatenate([tone, noise])]

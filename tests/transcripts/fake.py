@@ -1,0 +1,108 @@
+"""A recogniser that answers by how loud a window's loudest sample is, and keeps a record of what it was asked."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from hf_ser.columns import SAMPLING_RATE
+from hf_ser.transcripts.recogniser import Hypothesis
+
+LANGUAGES = ("en", "de", "ja")
+LETTERS = " abcdefgh"
+
+
+def voiced(voice: int, seconds: float) -> np.ndarray:
+    """A clip whose loudest sample is `voice` thousandths of full scale."""
+    return np.full(round(seconds * SAMPLING_RATE), voice / 1000, np.float32)
+
+
+class FakeRecogniser:
+    """Tokens are characters. The language is that of the voice's number, counted round LANGUAGES.
+
+    Shapes:
+        features: `(clips, 50 * seconds, 2)`: the voice, and the length of the window in seconds.
+    """
+
+    name, revision, device, max_tokens = "fake", "0" * 12, "cpu", 24
+    start, end, no_speech = 1, 0, 2
+
+    def __init__(self, multilingual: bool = True):
+        self.multilingual = multilingual
+        self.encoded, self.detected, self.opened = [], [], []
+
+    def encode(self, clips: Sequence[np.ndarray], seconds: int) -> torch.Tensor:
+        assert all(0 < len(clip) <= seconds * SAMPLING_RATE for clip in clips)
+        voices = [round(1000 * float(clip.max())) for clip in clips]
+        self.encoded.append((seconds, voices))
+        rows = torch.tensor([[voice, seconds] for voice in voices], dtype=torch.float32)
+        return rows[:, None].repeat(1, 50 * seconds, 1)
+
+    def detect_languages(self, features: torch.Tensor) -> list[str]:
+        voices = voices_of(features)
+        self.detected += voices
+        return [LANGUAGES[voice % len(LANGUAGES)] for voice in voices]
+
+    def opening(self, language: str | None, prompt: str | None) -> list[int]:
+        self.opened.append((language, prompt))
+        return [self.start, 3 + LANGUAGES.index(language) if language else 3]
+
+    def suppress(self, logits: torch.Tensor, said: int) -> None:
+        allowed = [self.end, *map(ord, LETTERS)]
+        logits[:, [token for token in range(logits.shape[1]) if token not in allowed]] = -torch.inf
+
+    def decoder(self, features: torch.Tensor) -> "FakeDecoder":
+        return FakeDecoder(features)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return "".join(map(chr, tokens))
+
+
+class FakeDecoder:
+    """Logits drawn anew for every voice, window length and beginning of an answer."""
+
+    def __init__(self, features: torch.Tensor):
+        self.heard = [[*map(int, row[0])] for row in features]
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        logits = torch.empty(*tokens.shape, 128)
+        for row, new in enumerate(tokens.tolist()):
+            for position, token in enumerate(new):
+                self.heard[row].append(token)
+                drawn = np.random.default_rng(self.heard[row]).normal(0, 3, 128)
+                logits[row, position] = torch.from_numpy(drawn)
+        return logits
+
+    def keep(self, rows: torch.Tensor) -> None:
+        self.heard = [self.heard[row] for row in rows.tolist()]
+
+    def close(self) -> None:
+        self.heard = None
+
+
+class FakeDecode:
+    """In place of `greedy.decode`: what each voice says is written down, one answer a try; the last is repeated.
+
+    Args:
+        script: By voice, `(text, avg_logprob, no_speech_prob)` of each try. Other voices say their number, surely.
+    """
+
+    def __init__(self, script: dict[int, list[tuple[str, float, float]]] | None = None):
+        self.script, self.tries, self.calls, self.seeds = script or {}, {}, [], {}
+
+    def __call__(self, recogniser, features, openings, temperature, seeds, max_tokens) -> list[Hypothesis]:
+        voices = voices_of(features)
+        assert len(openings) == len(seeds) == len(voices)
+        self.calls.append((temperature, voices))
+        self.seeds |= {(voice, temperature): seed for voice, seed in zip(voices, seeds, strict=True)}
+        return [self.answer(voice) for voice in voices]
+
+    def answer(self, voice: int) -> Hypothesis:
+        answers = self.script.get(voice, [(f" {voice}", -0.1, 0.0)])
+        attempt = self.tries[voice] = self.tries.get(voice, -1) + 1
+        text, avg_logprob, no_speech_prob = answers[min(attempt, len(answers) - 1)]
+        return Hypothesis(tuple(map(ord, text)), avg_logprob, no_speech_prob)
+
+
+def voices_of(features: torch.Tensor) -> list[int]:
+    return features[:, 0, 0].int().tolist()

@@ -1,0 +1,197 @@
+"""A data set transcribed: what is decoded and what is not, what a kill leaves, and what is written."""
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+from datasets import Dataset
+from transcripts.fake import FakeRecogniser
+
+from hf_ser.columns import REFERENCE
+from hf_ser.dataset import load_prepared
+from hf_ser.protocols import make_folds
+from hf_ser.provenance import read_record, write_record
+from hf_ser.transcripts import run
+from hf_ser.transcripts.cache import TranscriptCache
+from hf_ser.transcripts.recogniser import DecodeOptions
+from hf_ser.transcripts.results import (
+    ASR_RECORD,
+    SUMMARY,
+    format_summary,
+    mend,
+    replace_folder,
+    summarise,
+    with_transcripts,
+    write_transcribed,
+)
+from hf_ser.transcripts.run import Job, check_short_window, transcribe_dataset
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A job for the fake recogniser, greedy, with a cache of its own."""
+
+    def make(language="en", **options) -> Job:
+        options = DecodeOptions(**{"temperatures": (0.0,), **options})
+        return Job(FakeRecogniser(), options, language, batch_size=8, cache=tmp_path / "cache.sqlite")
+
+    return make
+
+
+@pytest.fixture
+def dataset(prepared) -> Dataset:
+    return load_prepared(prepared)
+
+
+def texts(done) -> list[str | None]:
+    return [one and one.text for one in done.transcripts]
+
+
+def test_a_second_run_decodes_nothing_and_a_new_model_everything(dataset, job):
+    first = transcribe_dataset(dataset, job())
+    assert len(set(texts(first))) > 5 and first.decoded == len(dataset)
+    again = job()
+    second = transcribe_dataset(dataset, again)
+    assert (texts(second), second.decoded, again.recogniser.encoded) == (texts(first), 0, [])
+    for other in (job("de"), job(short_window=True), job()):
+        if other.language == "en" and not other.options.short_window:
+            other.recogniser.revision = "1" * 12
+        assert transcribe_dataset(dataset, other).decoded == len(dataset)
+
+
+def test_equal_sounds_are_decoded_once_and_the_order_of_rows_does_not_matter(dataset, job):
+    first = transcribe_dataset(dataset, job())
+    twice = dataset.select([*reversed(range(len(dataset))), 0, 1])
+    one = job(no_speech_threshold=0.61)  # another key
+    done = transcribe_dataset(twice, one)
+    assert sum(len(voices) for _, voices in one.recogniser.encoded) == done.decoded == len(dataset)
+    assert texts(done) == [*texts(first)[::-1], *texts(first)[:2]]
+
+
+def test_the_language_is_the_corpus_s_unless_another_is_asked_for(job):
+    assert [job(None).spoken(corpus) for corpus in ("emodb", "ravdess", "table", "unknown")] == ["de", "en", None, None]
+    assert job("ja").spoken("emodb") == "ja"
+    assert job("detect").spoken("emodb") is None
+
+
+def test_a_clip_that_cannot_be_read_is_named_and_the_others_go_on(dataset, job):
+    clips = dataset["audio"][:]
+    clips[5]["bytes"] = b"no sound"
+    spoilt = dataset.remove_columns("audio").add_column("audio", clips)
+    done = transcribe_dataset(spoilt, job())
+    assert list(done.failed) == [dataset["id"][5]] and "format" in done.failed[dataset["id"][5]].lower()
+    assert texts(done).count(None) == 1 and done.decoded == len(dataset) - 1
+
+
+def _transcribe(folder, job, pipe):
+    """In a process of its own: tell of every batch that has come into the cache."""
+    run.STORE_SECONDS, put = 0.0, TranscriptCache.put
+
+    def told(self, entries):
+        put(self, entries)
+        pipe.send(len(entries))
+
+    TranscriptCache.put = told
+    torch.set_num_threads(1)  # OpenMP does not outlive a fork
+    transcribe_dataset(load_prepared(folder), job)
+
+
+def test_a_run_killed_twenty_times_loses_nothing_and_ends_as_an_unbroken_one(prepared, dataset, job, tmp_path):
+    whole = texts(transcribe_dataset(dataset, job()))
+    broken = Job(FakeRecogniser(), job().options, "en", 2, tmp_path / "killed.sqlite")
+    keys, _ = run.requests_of(dataset, broken)
+    lot, known, fork = random.Random(0), 0, multiprocessing.get_context("fork")
+    for _ in range(20):
+        ours, theirs = fork.Pipe(duplex=False)
+        child = fork.Process(target=_transcribe, args=(prepared, broken, theirs))
+        child.start()
+        stored = 0
+        for _ in range(lot.randrange(3)):
+            stored += ours.recv()
+        time.sleep(lot.uniform(0, 0.03))  # wherever it is then
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        with TranscriptCache(broken.cache) as cache:
+            found = len(cache.get(keys))
+        assert found >= known + stored
+        known = found
+    assert 10 < known < len(dataset)
+    done = transcribe_dataset(dataset, broken)
+    assert texts(done) == whole
+    assert done.decoded == len(dataset) - known
+
+
+def written(dataset, job, folder, output_dir):
+    done = transcribe_dataset(dataset, job)
+    transcribed = with_transcripts(dataset, done.transcripts, job.source)
+    checked = check_short_window(dataset, job, 5)
+    summary = summarise(transcribed, job, done, checked)
+    write_transcribed(transcribed, job, summary, folder, output_dir)
+    return done, summary
+
+
+def test_the_columns_stand_beside_the_corpus_s_own_words(prepared, job, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(prepared, folder)
+    (folder / "audit.json").write_text("{}")  # of the old words
+    before = load_prepared(folder)
+    own, rows = before["transcript"][:], before.remove_columns(["transcript", "transcript_source"])[:]
+    done, summary = written(before, job(), folder, folder)
+
+    after = load_prepared(folder)
+    assert after["transcript"][:] == texts(done)
+    assert after["reference_transcript"][:] == own
+    assert set(after["transcript_source"][:]) == {"fake@000000000000"}
+    assert after["asr_avg_logprob"][:] == pytest.approx([one.avg_logprob for one in done.transcripts])
+    assert after["no_speech_prob"][:] == pytest.approx([one.no_speech_prob for one in done.transcripts])
+    assert after.select_columns(list(rows))[:] == rows
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["cache.sqlite", "cache.sqlite.lock", "data"]
+    assert not (folder / "audit.json").exists()
+    assert json.loads((folder / SUMMARY).read_text()) == json.loads(json.dumps(summary))
+    assert (folder / "transcripts.png").stat().st_size > 10_000
+    assert summary["word_errors"]["n_clips"] == len(after)
+    assert summary["check_short_window"]["clips"] == 5 and summary["decoded"] == len(after)
+    assert "48 of 48 clips transcribed" in format_summary(summary)
+
+    # A second recogniser takes the first one's place; the corpus's words stay.
+    other = job()
+    other.recogniser.revision = "1" * 12
+    written(after, other, folder, folder)
+    again = load_prepared(folder)
+    assert again["reference_transcript"][:] == own
+    assert set(again["transcript_source"][:]) == {"fake@111111111111"}
+    assert again.column_names == after.column_names
+
+
+def test_folds_are_the_same_before_and_after(dataset, job):
+    done = transcribe_dataset(dataset, job())
+    after = with_transcripts(dataset, done.transcripts, "fake@0")
+    assert set(after["transcript_source"][:]) != {REFERENCE}
+    for protocol in ("speaker_folds", "sentence_disjoint"):
+        folds = [make_folds(one, protocol, "all", n_folds=3) for one in (dataset, after)]
+        assert [fold.fingerprint for fold in folds[0]] == [fold.fingerprint for fold in folds[1]]
+
+
+def test_a_kill_between_the_two_names_is_mended(tmp_path):
+    (tmp_path / "data.before").mkdir()
+    (tmp_path / "data.before" / "old").touch()
+    mend(tmp_path / "data")
+    assert (tmp_path / "data" / "old").exists()
+    (tmp_path / "new").mkdir()
+    replace_folder(tmp_path / "new", tmp_path / "data")
+    mend(tmp_path / "data")
+    assert [file.name for file in tmp_path.iterdir()] == ["data"] and not (tmp_path / "data" / "old").exists()
+
+
+def test_whom_the_recogniser_was_trained_on_goes_along(prepared, dataset, job, tmp_path):
+    record = {"split": {"fold": "1"}, "ancestors": []}
+    write_record(tmp_path / "asr_model", record)
+    trained = Job(**{**vars(job()), "folder": str(tmp_path / "asr_model")})
+    written(dataset, trained, prepared, tmp_path / "out")
+    assert read_record(tmp_path / "out" / ASR_RECORD) == record

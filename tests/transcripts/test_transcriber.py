@@ -1,0 +1,357 @@
+"""Clips to transcripts: each once and early, the same in any company, tried again in batches, put together in order."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from transcripts.fake import FakeDecode, FakeRecogniser, voiced
+
+from hf_ser.columns import SAMPLING_RATE
+from hf_ser.transcripts import transcriber
+from hf_ser.transcripts.recogniser import DecodeOptions, Transcript
+from hf_ser.transcripts.transcriber import Request, transcribe, windows
+
+SURE, UNSURE = -0.1, -2.0
+NOTHING_HEARD = Transcript("", None, None, 1.0, None)
+
+
+def request(samples: np.ndarray, key: str = "clip", language: str | None = "en") -> Request:
+    return Request(key, len(samples) / SAMPLING_RATE, lambda: samples, language)
+
+
+def broken(error: Exception, key: str = "broken") -> Request:
+    def read():
+        raise error
+
+    return Request(key, 3.0, read, "en")
+
+
+def with_pause(*voices: int, seconds: float = 25) -> np.ndarray:
+    """A window a voice, with a pause after each but the last."""
+    parts = [part for voice in voices for part in (voiced(voice, seconds), np.zeros(4800, np.float32))]
+    return np.concatenate(parts[:-1])
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Puts a FakeDecode with the given script in the place of `greedy.decode`."""
+
+    def put(script: dict | None = None) -> FakeDecode:
+        decode = FakeDecode(script)
+        monkeypatch.setattr(transcriber, "decode", decode)
+        return decode
+
+    return put
+
+
+def transcript(samples: np.ndarray, language: str | None = "en", recogniser=None, **options) -> Transcript:
+    ((_, answer),) = transcribe(
+        recogniser or FakeRecogniser(), [request(samples, "clip", language)], DecodeOptions(**options)
+    )
+    return answer
+
+
+# Windows
+
+
+def test_a_clip_of_30_seconds_is_one_window():
+    samples = voiced(100, 30)
+    assert [len(part) for part in windows(samples)] == [len(samples)]
+    assert [len(part) for part in windows(samples[:0])] == [0]
+    assert len(windows(np.append(samples, samples[:1]))) == 2
+
+
+def test_a_long_clip_is_cut_in_its_pauses_and_loses_nothing():
+    draw = np.random.default_rng(0)
+    pauses, parts, length = [], [], 0
+    while length < 100 * SAMPLING_RATE:
+        burst = draw.normal(0, 0.1, draw.integers(3 * SAMPLING_RATE, 9 * SAMPLING_RATE))
+        pause = draw.normal(0, 0.001, draw.integers(2400, 8000))  # 0.15 s and more
+        pauses.append((length + len(burst), length + len(burst) + len(pause)))
+        parts += [burst, pause]
+        length = pauses[-1][1]
+    samples = np.concatenate(parts).astype(np.float32)
+    cut = windows(samples)
+    ends = np.cumsum([len(part) for part in cut])
+    assert len(cut) >= 4
+    np.testing.assert_array_equal(np.concatenate(cut), samples)
+    for part, end in zip(cut[:-1], ends, strict=False):
+        assert 20 * SAMPLING_RATE <= len(part) <= 30 * SAMPLING_RATE
+        assert any(start + 800 <= end <= stop - 799 for start, stop in pauses), end  # a tenth of a second around it
+
+
+def test_the_cut_is_in_the_middle_of_the_pause():
+    samples = voiced(100, 50)
+    start = 25 * SAMPLING_RATE + 7
+    samples[start : start + 1600] = 0
+    assert [len(part) for part in windows(samples)] == [start + 800, len(samples) - start - 800]
+
+
+# The same answers in any company
+
+
+@pytest.fixture(scope="module")
+def mixed() -> list[Request]:
+    """Clips of many lengths, among them three of several windows, in languages told and not told."""
+    draw = random.Random(1)
+    lengths = [draw.uniform(0.2, 8) for _ in range(16)] + [4.0, 29.99, 30.0, 0.00007]
+    clips = [voiced(100 + number, seconds) for number, seconds in enumerate(lengths)]
+    clips += [with_pause(*range(voice, voice + 4)) for voice in (200, 300, 400)]
+    told = [draw.choice(("de", None)) for _ in clips]
+    return [request(clip, f"clip {n}", language) for n, (clip, language) in enumerate(zip(clips, told, strict=True))]
+
+
+@pytest.mark.parametrize("short_window", [False, True])
+def test_neither_batch_nor_order_changes_an_answer(mixed, short_window):
+    # By the real decoder; about half of the windows are poor at first, so temperatures and seeds matter.
+    options = DecodeOptions(short_window=short_window, temperatures=(0.0, 0.5, 1.0), logprob_threshold=-0.5)
+    runs = []
+    for batch_size in (1, 3, 32):
+        shuffled = random.Random(batch_size).sample(mixed, len(mixed))
+        answers = list(transcribe(FakeRecogniser(), shuffled, options, batch_size))
+        assert sorted(one.key for one, _ in answers) == sorted(one.key for one in mixed)
+        runs.append({one.key: answer for one, answer in answers})
+    assert runs[0] == runs[1] == runs[2]
+    assert {answer.temperature for answer in runs[0].values()} >= {0.0, 1.0}
+    assert len({answer.text for answer in runs[0].values()}) > 16  # short ones may agree by chance
+
+
+def test_the_longest_come_first_and_short_windows_alone_with_their_length(scripted):
+    scripted()
+    lengths = {1: 0.3, 2: 1.0, 3: 1.01, 4: 2.0, 5: 29.5, 6: 30.0, 7: 1.5}
+    requests = [request(voiced(voice, seconds), str(voice)) for voice, seconds in lengths.items()]
+    full, short = FakeRecogniser(), FakeRecogniser()
+    list(transcribe(full, requests, DecodeOptions(), batch_size=3))
+    assert full.encoded == [(30, [6, 5, 4]), (30, [7, 3, 2]), (30, [1])]
+    list(transcribe(short, requests, DecodeOptions(short_window=True)))
+    assert short.encoded == [(30, [6, 5]), (2, [4, 7, 3]), (1, [2, 1])]
+
+
+def test_the_window_is_part_of_the_answer():
+    clip = voiced(123, 2)
+    assert transcript(clip, short_window=True) != transcript(clip) == transcript(clip)
+
+
+def test_seeds_differ_by_clip_window_and_temperature_alone(scripted):
+    poor = [(" poor", UNSURE, 0.0)]
+    options = DecodeOptions(temperatures=(0.0, 0.5))
+    clips = [request(with_pause(1, 2), "one"), request(voiced(3, 3), "two")]
+    seen = []
+    for batch_size, requests in ((1, clips), (8, clips[::-1])):
+        decode = scripted({1: poor, 2: poor, 3: poor})
+        list(transcribe(FakeRecogniser(), requests, options, batch_size))
+        seen.append(decode.seeds)
+    assert seen[0] == seen[1]
+    assert len(set(seen[0].values())) == 6
+    assert all(0 <= seed < 2**63 for seed in seen[0].values())
+
+
+# Early, batch by batch
+
+
+@pytest.mark.parametrize("lengths", [[1] * 40, range(1, 31)], ids=["equal", "all different"])
+def test_clips_come_early_and_are_read_a_batch_ahead(scripted, lengths):
+    scripted()
+    read = []
+
+    def reading(seconds: int, voice: int):
+        read.append(voice)
+        return voiced(voice, seconds)
+
+    requests = [
+        Request(f"{voice}", seconds, lambda seconds=seconds, voice=voice: reading(seconds, voice), "en")
+        for voice, seconds in enumerate(lengths, start=100)
+    ]
+    answers = transcribe(FakeRecogniser(), requests, DecodeOptions(short_window=True), batch_size=4)
+    for done in range(1, len(requests) + 1):
+        next(answers)
+        assert len(read) <= done + 2 * 4
+    assert sorted(read) == list(range(100, 100 + len(requests)))
+    assert next(answers, None) is None
+
+
+def test_of_very_long_clips_less_than_a_batch_is_read_ahead(scripted):
+    scripted()
+    read = []
+    requests = [Request(f"{n}", 600.0, lambda n=n: read.append(n) or voiced(100 + n, 1), "en") for n in range(8)]
+    next(transcribe(FakeRecogniser(), requests, DecodeOptions(), batch_size=4))
+    assert len(read) <= 5
+
+
+def test_what_cannot_be_read_says_why_and_the_rest_goes_on(scripted):
+    scripted()
+    nan = np.append(voiced(9, 1), np.float32("nan"))
+    requests = [
+        *(broken(OSError("gone"), "a"), broken(ValueError("no audio"), "b"), request(nan, "c")),
+        *(request(voiced(1, 2), "d"), request(voiced(2, 4), "e")),
+    ]
+    answers = {one.key: answer for one, answer in transcribe(FakeRecogniser(), requests, DecodeOptions(), 2)}
+    assert isinstance(answers["a"], OSError)
+    assert str(answers["b"]) == "no audio"
+    assert str(answers["c"]) == "c: found samples that are NaN or infinite, expected sound."
+    assert (answers["d"].text, answers["e"].text) == ("1", "2")
+    with pytest.raises(KeyError, match="a mistake"):
+        list(transcribe(FakeRecogniser(), [broken(KeyError("a mistake"))], DecodeOptions()))
+
+
+def test_a_batch_of_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"--batch_size 0: expected at least one window in a batch\."):
+        next(transcribe(FakeRecogniser(), [], DecodeOptions(), batch_size=0))
+
+
+def test_an_error_of_the_model_is_not_a_clip_that_cannot_be_read(scripted):
+    scripted()
+    with pytest.raises(ValueError, match="not in tuple"):
+        transcript(voiced(1, 2), language="xx")
+
+
+# Tried again
+
+
+def test_poor_answers_are_tried_again_together_and_encoded_once(scripted):
+    poor, good = (" poor", UNSURE, 0.0), (" good", SURE, 0.0)
+    tries = {voice: 1 + voice % 4 for voice in range(1, 25)}  # six each settled by the first, second, third, fourth
+    decode = scripted({voice: [poor] * (count - 1) + [good] for voice, count in tries.items()})
+    recogniser = FakeRecogniser()
+    requests = [request(voiced(voice, 3), str(voice)) for voice in tries]
+    options = DecodeOptions(temperatures=(0.0, 0.3, 0.6, 0.9))
+    answers = {int(one.key): answer for one, answer in transcribe(recogniser, requests, options, batch_size=6)}
+    assert sorted(voice for _, voices in recogniser.encoded for voice in voices) == sorted(tries)
+    # 24 first tries, 18 second, 12 third, 6 fourth: never a batch that is not whole.
+    assert sorted(temperature for temperature, _ in decode.calls) == [0.0] * 4 + [0.3] * 3 + [0.6] * 2 + [0.9]
+    assert {len(voices) for _, voices in decode.calls} == {6}
+    assert {voice: answer.temperature for voice, answer in answers.items()} == {
+        voice: options.temperatures[count - 1] for voice, count in tries.items()
+    }
+    assert {answer.text for answer in answers.values()} == {"good"}
+
+
+REPEATED = " again and again and" * 20
+
+
+@pytest.mark.parametrize(
+    ("tries", "text", "temperature"),
+    [
+        pytest.param([(REPEATED, SURE, 0.0), (" fine", SURE, 0.0)], "fine", 0.2, id="repeats itself"),
+        pytest.param([(" bad", -1.01, 0.0), (" fine", -0.99, 0.0)], "fine", 0.2, id="improbable"),
+        pytest.param([(" bad", UNSURE, 0.59), (" worse", -3.0, 0.0)], "worse", 0.4, id="the last stands"),
+        pytest.param([(" bad", UNSURE, 0.61), (" fine", SURE, 0.0)], "", 0.0, id="silence is not tried again"),
+        pytest.param([(" sure", SURE, 0.99)], "sure", 0.0, id="sure words are kept against no speech"),
+        pytest.param([(REPEATED, SURE, 0.99), (" fine", SURE, 0.99)], "fine", 0.2, id="repeats itself, no speech"),
+        pytest.param([(" bad", UNSURE, 0.0), (" bad", UNSURE, 0.9)], "", 0.2, id="silence at the second try"),
+        pytest.param([(" bad", -1.0, 0.9)], "", 0.0, id="at the threshold: not poor, but silence"),
+        pytest.param([(" bad", UNSURE, float("nan"))], "bad", 0.4, id="a model without a no-speech token"),
+    ],
+)
+def test_what_is_tried_again_and_what_is_silence(scripted, tries, text, temperature):
+    scripted({7: tries})
+    answer = transcript(voiced(7, 3), temperatures=(0.0, 0.2, 0.4))
+    assert (answer.text, answer.temperature) == (text, temperature)
+    stood = tries[min(round(temperature / 0.2), len(tries) - 1)]
+    assert answer.avg_logprob == stood[1]  # of a single window exactly
+    assert answer.no_speech_prob == pytest.approx(stood[2], nan_ok=True)
+
+
+def test_digital_silence_is_not_decoded(scripted):
+    decode, recogniser = scripted(), FakeRecogniser()
+    faint = voiced(1, 2) / 40  # -92 dBFS
+    for samples in (voiced(0, 2), voiced(0, 70), faint, voiced(1, 0)):
+        assert transcript(samples, recogniser=recogniser) == NOTHING_HEARD
+    assert recogniser.encoded == decode.calls == []
+
+
+def test_a_batch_that_the_memory_does_not_hold_is_halved_for_good(scripted, monkeypatch):
+    decode, refused, most = scripted(), [], 1
+
+    def small(recogniser, features, *rest):
+        if len(features) > most:
+            refused.append(len(features))
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return decode(recogniser, features, *rest)
+
+    monkeypatch.setattr(transcriber, "decode", small)
+    requests = [request(voiced(voice, 3), str(voice), None) for voice in range(1, 17)]
+    answers = {one.key: answer.text for one, answer in transcribe(FakeRecogniser(), requests, DecodeOptions(), 8)}
+    assert answers == {one.key: one.key for one in requests}
+    assert sorted(refused) == [2, 2, 2, 2, 4, 4, 8]  # once, of two batches
+    most = 0
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        transcript(voiced(1, 3))
+
+
+# Languages
+
+
+def test_a_language_is_detected_once_a_clip_in_its_first_window_with_sound(scripted):
+    decode, recogniser = scripted(), FakeRecogniser()
+    leading = np.concatenate([voiced(0, 25), with_pause(301, 302, 303)])  # a window of silence, then `de`, `ja`, `en`
+    requests = [
+        *(
+            request(leading, "long", None),
+            request(voiced(601, 3), "found", None),
+            request(voiced(601, 3), "told", "ja"),
+        ),
+        request(with_pause(602, 604), "told long", "en"),
+    ]
+    answers = {one.key: answer for one, answer in transcribe(recogniser, requests, DecodeOptions())}
+    assert {key: answer.language for key, answer in answers.items()} == {
+        "long": "de",
+        "found": "de",
+        "told": "ja",
+        "told long": "en",
+    }
+    assert sorted(recogniser.detected) == [301, 601]
+    assert {key: answer.text for key, answer in answers.items()} == {
+        "long": "301 302 303",
+        "found": "601",
+        "told": "601",
+        "told long": "602 604",
+    }
+    assert sorted(recogniser.opened) == [("de", None), ("en", None), ("ja", None)]
+    assert len(decode.calls) == 2  # what waited for its language is decoded together, after the rest
+
+
+def test_a_model_of_one_language_is_neither_asked_nor_told(scripted):
+    scripted()
+    recogniser = FakeRecogniser(multilingual=False)
+    answer = transcript(with_pause(1, 2), language="de", recogniser=recogniser, prompt="Kim")
+    assert (answer.text, answer.language) == ("1 2", None)
+    assert recogniser.detected == []
+    assert recogniser.opened == [(None, "Kim")]
+
+
+# Put together
+
+
+def test_windows_are_put_together_by_their_tokens(scripted):
+    script = {1: [("abc", UNSURE, 0.0), ("abc", -0.6, 0.1)], 2: [("a", -0.2, 0.3)], 3: [("unheard", UNSURE, 0.9)]}
+    scripted(script)
+    answer = transcript(with_pause(1, 2, 0, 3))
+    assert (answer.text, answer.language, answer.no_speech_prob, answer.temperature) == ("abc a", "en", 0.1, 0.2)
+    assert answer.avg_logprob == pytest.approx((4 * -0.6 + 2 * -0.2) / 6)
+
+
+def test_where_all_windows_are_judged_silent_the_log_probability_is_of_all(scripted):
+    scripted({1: [("a", -2.0, 0.9)], 2: [("abc", -5.0, 0.8)]})
+    answer = transcript(with_pause(1, 2))
+    assert (answer.text, answer.no_speech_prob) == ("", 0.8)
+    assert answer.avg_logprob == pytest.approx((2 * -2.0 + 4 * -5.0) / 6)
+
+
+@pytest.mark.parametrize(
+    ("language", "texts", "whole"),
+    [
+        ("en", (" Hello,", " you there. "), "Hello, you there."),
+        ("en", ("Hello", "you"), "Hello you"),
+        ("de", (" eins ", " zwei"), "eins zwei"),
+        ("en", (" one", " ", "two"), "one two"),
+        ("ja", ("こんにちは", "世界"), "こんにちは世界"),
+        ("zh", (" 你好", " 世界"), "你好 世界"),
+    ],
+)
+def test_seams_get_a_blank_where_the_language_has_blanks(scripted, monkeypatch, language, texts, whole):
+    scripted({voice: [(text, SURE, 0.0)] for voice, text in enumerate(texts, start=1)})
+    recogniser = FakeRecogniser()
+    monkeypatch.setattr(recogniser, "opening", lambda *given: [1])
+    assert transcript(with_pause(*range(1, len(texts) + 1)), language, recogniser).text == whole
