@@ -1,8 +1,8 @@
 """Fine-tuning Whisper on a corpus's own words, with its word error rate before and after on speakers it has not met.
 
     O/run.json              the settings that decide the result
-    O/fold_K/ or O/final/   model, processor, training_record.json; of a fold transcripts.jsonl, wer.json, pictures
-    O/report.json, *.png    over all folds that are done
+    O/fold_K/ or O/final/   model, processor, training_record.json; of a fold transcripts.jsonl, wer.json too
+    O/report.json           over all folds that are done, with wer_before.png and wer_after.png
 
 The folds are those of the emotion models under the same settings, so that the recogniser of fold 1 may transcribe for
 the emotion model of fold 1: neither has met its test speakers.
@@ -514,17 +514,13 @@ def compare(source: str, folder: Path, dataset: Dataset, fold: Fold, words, told
         with atomic_write(folder / TRANSCRIPTS) as file:
             file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         with atomic_write(folder / WER) as file:
-            json.dump(word_error_rates(lines, folder), file, indent=1)
+            json.dump(word_error_rates(lines), file, indent=1)
     return {"asr": sources}
 
 
-def word_error_rates(lines: list[dict], folder: Path) -> dict[str, dict]:
-    """The word error rates of some transcripts, before and after, with a picture of each in a folder."""
-    reports = {}
-    for when in TIMES:
-        reports[when] = wer_report([{**line, "hypothesis": line[when]} for line in lines])
-        plot_wer(reports[when], folder / f"wer_{when}.png")
-    return reports
+def word_error_rates(lines: list[dict]) -> dict[str, dict]:
+    """The word error rates of some transcripts, before and after."""
+    return {when: wer_report([{**line, "hypothesis": line[when]} for line in lines]) for when in TIMES}
 
 
 def write_results(output_dir: Path) -> str:
@@ -537,7 +533,9 @@ def write_results(output_dir: Path) -> str:
         return "\n".join([*models, "No speaker was left to test: for a figure run --fold all with the same settings."])
     lines = [json.loads(line) for folder in tested for line in (folder / TRANSCRIPTS).read_text("utf-8").splitlines()]
     report = conditions([records[folder] for folder in tested], lines)
-    report["wer"] = word_error_rates(lines, output_dir)
+    report["wer"] = word_error_rates(lines)
+    for when, found in report["wer"].items():
+        plot_wer(found, output_dir / f"wer_{when}.png")
     rates = {folder: json.loads((folder / WER).read_text("utf-8")) for folder in tested}
     report["per_fold"] = {
         records[folder]["split"]["fold"]: {when: found[when]["wer"] for when in TIMES}

@@ -25,8 +25,11 @@ from hf_ser.transcripts.transformers_whisper import TransformersWhisper, load_wh
 from hf_ser.transcripts.wer import error_rate
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("--language", "en", "--disable_tqdm", "true", "--generation_max_length", "12")
-LORA = ("--lora", "true", "--num_train_epochs", "2", "--metric_for_best_model", "loss")
+QUICK = (
+    *("--language", "en", "--disable_tqdm", "true"),
+    *("--generation_max_length", "12", "--metric_for_best_model", "loss"),
+)
+LORA = ("--lora", "true", "--num_train_epochs", "2", "--per_device_train_batch_size", "2", "--warmup_steps", "0")
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +40,16 @@ def whisper(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def few(prepared, tmp_path_factory) -> tuple:
-    """Flags for a split of 16 of the clips: a window of 30 s takes its time."""
+    """Flags for a split of 12 of the clips, one a label in each part: a window of 30 s takes its time."""
     rows = load_prepared(prepared).select_columns(["id", "speaker", "label"]).to_list()
     clips = {speaker: [row for row in rows if row["speaker"] == f"table/s{speaker}"] for speaker in range(1, 5)}
-    one_each = [next(row for row in clips[2] if row["label"] == label) for label in range(4)]
-    tested = [next(row for row in clips[3 + label % 2] if row["label"] == label) for label in range(4)]
-    parts = {"train": clips[1], "validation": one_each, "test": tested}
+    speakers = {"train": (1, 1, 1, 1), "validation": (2, 2, 2, 2), "test": (3, 4, 3, 4)}
+    parts = {
+        part: [next(row["id"] for row in clips[who] if row["label"] == label) for label, who in enumerate(spoken)]
+        for part, spoken in speakers.items()
+    }
     file = tmp_path_factory.mktemp("split") / "split.json"
-    file.write_text(json.dumps({part: [row["id"] for row in rows] for part, rows in parts.items()}))
+    file.write_text(json.dumps(parts))
     return ("--dataset", prepared, "--protocol", "fixed", "--split_file", file, *QUICK)
 
 
@@ -80,7 +85,14 @@ def validation_loss(model, processor, prepared, few) -> float:
 
 def test_a_run_writes_all_that_is_promised(run, few):
     fold = run / "fold_1"
-    for name in ("wer.json", "wer_before.png", "wer_after.png", "transcripts.jsonl", "model.safetensors", "adapter"):
+    for name in (
+        "../wer_before.png",
+        "../wer_after.png",
+        "wer.json",
+        "transcripts.jsonl",
+        "model.safetensors",
+        "adapter",
+    ):
         assert (fold / name).exists(), name
     assert not (fold / "checkpoints").exists()
     assert not list(fold.glob("*.bin"))
@@ -95,7 +107,7 @@ def test_a_run_writes_all_that_is_promised(run, few):
     tested = json.loads(Path(few[5]).read_text())["test"]
     assert sorted(line["id"] for line in lines) == sorted(tested)
     met = {*record["split"]["train"]["ids"], *record["split"]["validation"]["ids"]}
-    assert len(met) == 12
+    assert len(met) == 8
     assert not met & {hashed(name) for name in tested}
     for when in ("before", "after"):
         wanted = error_rate([line["reference"] for line in lines], [line[when] for line in lines], ["en"] * 4)
@@ -127,15 +139,15 @@ def test_what_loads_is_what_was_trained_whole(whisper, prepared, few, script, tm
     for part in (model, processor):
         part.save_pretrained(tmp_path / "short")
     monkeypatch.setattr(asr, "compare", lambda *_: {"asr": {}})
-    slices = ("--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "4")
-    chosen = ("--num_train_epochs", "2", "--learning_rate", "1e-2", "--metric_for_best_model", "loss")
-    flags = (*slices, *chosen, "--freeze_encoder", "true", "--asr_model", tmp_path / "short")
+    slices = ("--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "4")
+    once = ("--num_train_epochs", "1", "--warmup_steps", "0")
+    flags = (*slices, *once, "--freeze_encoder", "true", "--asr_model", tmp_path / "short")
     script("train_asr", *few, *flags, "--output_dir", tmp_path / "o")
     record, folder = read_record(tmp_path / "o" / "fold_1"), tmp_path / "o" / "fold_1"
     found = validation_loss(*load_whole(str(folder)), prepared, few)
     assert found == pytest.approx(record["best_validation"], rel=1e-5)
     first = record["history"][0]["loss"]
-    assert first < 60, "the mean over the tokens of a step, not the sum over the steps that are accumulated"
+    assert first < 100, "the mean over the tokens of a step, not the sum over the steps that are accumulated"
     before, after = (load_file(one / "model.safetensors") for one in (tmp_path / "short", folder))
     assert {key.split(".")[1] for key in before if not torch.equal(before[key], after[key])} == {"decoder"}
     assert "No speaker was left to test" in capsys.readouterr().out
@@ -160,7 +172,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(run, few, whisper, script, tmp
     with pytest.raises(KilledError):
         script("train_asr", *flags)
     fold = tmp_path / "o" / "fold_1"
-    assert [checkpoint.name for checkpoint in (fold / "checkpoints").iterdir()] == ["checkpoint-1"]
+    assert [checkpoint.name for checkpoint in (fold / "checkpoints").iterdir()] == ["checkpoint-2"]
     assert not is_finished(fold)
     assert read_record(fold)["split"]["train"]["ids"], "a checkpoint says whom it has met"
     monkeypatch.setattr(asr.AsrTrainer, "evaluate", evaluate)
