@@ -31,7 +31,7 @@ class TextCollator:
         """Shapes: input_ids and attention_mask `(batch, tokens)`, labels as `labels`."""
         # A word tokenizer makes no token of an empty text: [UNK] stands for it, so that no row is without a position.
         empty = self.tokenizer.unk_token or self.tokenizer.pad_token
-        texts = [row["transcript"] or empty for row in rows]
+        texts = [(row["transcript"] or "").strip() or empty for row in rows]
         batch = self.tokenizer(texts, padding=True, padding_side="right", truncation=True, return_tensors="pt")
         return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": labels(rows)}
 

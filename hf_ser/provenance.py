@@ -94,9 +94,9 @@ def stage_leaks(dataset: Dataset, fold: Fold, sources: dict[str, str], allow_lea
                     continue
                 if not allow_leak:
                     raise ValueError(
-                        f"{source}: this {modality} encoder was {how} on data that fold {fold.name} uses as {part} "
+                        f"{source}: this {modality} model was {how} on data that fold {fold.name} uses as {part} "
                         f"({shared['ids']} utterances, {shared['pcm']} equal sounds, {shared['speakers']} speakers are "
-                        "shared). Expected an encoder that has not met them: train it with the same --protocol, "
+                        "shared). Expected one that has not met them: train it with the same --protocol, "
                         "--split_seed and --fold (several folds: name it with {fold}, such as runs/audio/fold_{fold}), "
                         "or add --allow_leak to have the result stamped as leaked."
                     )

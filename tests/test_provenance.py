@@ -30,7 +30,7 @@ def test_an_encoder_of_the_same_fold_passes(tmp_path, data, folds):
 
 def test_an_encoder_of_another_fold_is_refused_with_the_remedy(tmp_path, data, folds):
     sources = encoder_trained_on(tmp_path, data, folds[1])
-    with pytest.raises(ValueError, match="this audio encoder was trained on data that fold 1 uses as test") as error:
+    with pytest.raises(ValueError, match="this audio model was trained on data that fold 1 uses as test") as error:
         stage_leaks(data, folds[0], sources, allow_leak=False)
     for said in (str(tmp_path), "16 utterances", "2 speakers", "{fold}", "--allow_leak"):
         assert said in str(error.value)

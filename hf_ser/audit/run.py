@@ -18,6 +18,7 @@ from hf_ser.protocols import CHOSEN_ON_TEST, FINAL, Fold
 from hf_ser.protocols import fingerprint as split_fingerprint
 from hf_ser.provenance import RECORD, hashed, is_finished, read_record
 from hf_ser.scores import uar_from_confusion
+from hf_ser.words import read_as
 
 STAGE_REMEDY = "train the encoder on the same fold: --audio_model 'runs/audio/fold_{fold}'"
 
@@ -44,7 +45,9 @@ def audit_run(folder: str | Path, dataset: Dataset | None = None) -> list[AuditF
     found, folds, reads = [], [], False
     told = read_predictions(folder / PREDICTIONS) if (folder / PREDICTIONS).is_file() else []
     if dataset is not None and not (told and dataset.features["label"].names == list(told[0]["probabilities"])):
-        dataset, _ = apply_label_map(dataset, read_record(done[0])["settings"].get("label_map", NATIVE))
+        settings = read_record(done[0])["settings"]
+        dataset = read_as(dataset, settings.get("transcript_source"))
+        dataset, _ = apply_label_map(dataset, settings.get("label_map", NATIVE))
     for fold_dir in done:
         record = read_record(fold_dir)
         rows = [row for row in told if row["fold"] == record["split"]["fold"]]

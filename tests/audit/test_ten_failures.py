@@ -77,7 +77,7 @@ def stages(prepared, script, tmp_path):
 
 
 def test_3_stages_on_splits_of_their_own(stages, script, tmp_path):
-    with pytest.raises(ValueError, match=r"this text encoder was (trained|chosen) on data that fold 1 uses as"):
+    with pytest.raises(ValueError, match=r"this text model was (trained|chosen) on data that fold 1 uses as"):
         script("train_fusion", *stages, *QUICK)
     script("train_fusion", *stages, "--allow_leak", *QUICK)
     findings = audit_run(tmp_path / "fused")

@@ -196,7 +196,7 @@ def test_a_recogniser_that_has_met_the_test_speakers_is_refused(run, few, script
     parts = json.loads(Path(few[5]).read_text())
     (tmp_path / "s.json").write_text(json.dumps({**parts, "train": parts["test"], "test": parts["train"]}))
     flags = (*few[:5], tmp_path / "s.json", *QUICK, "--asr_model", run / "fold_{fold}", "--output_dir", tmp_path / "o")
-    with pytest.raises(ValueError, match="this asr encoder was trained on data that fold 1 uses as test"):
+    with pytest.raises(ValueError, match="this asr model was trained on data that fold 1 uses as test"):
         script("train_asr", *flags)
 
 

@@ -174,7 +174,7 @@ def test_two_stages_fold_by_fold(prepared, script, tmp_path):
     assert "training data recorded" in record["encoders"]["audio"]
     assert len(record["ancestors"]) == 2
     wrong = ("--audio_model", audio / "fold_2", *encoders, "--output_dir", tmp_path / "g")
-    with pytest.raises(ValueError, match="audio encoder was trained on data that fold 1 uses as"):
+    with pytest.raises(ValueError, match="audio model was trained on data that fold 1 uses as"):
         script("train_fusion", *common, *wrong)
     script("train_fusion", *common, *wrong, "--allow_leak")
     assert "stage_leakage_audio_test" in json.loads((tmp_path / "g" / "report.json").read_text())["leaks"]

@@ -171,7 +171,7 @@ def test_a_recogniser_that_was_trained_on_the_test_speakers_is_refused(transcrib
     folder = shutil.copytree(transcribed, tmp_path / "data")
     write_record(folder / "asr", {"split": split_record(data, other), "ancestors": []})
     flags = ("--dataset", folder, *QUICK, "--output_dir", tmp_path / "o")
-    with pytest.raises(ValueError, match=r"asr: this transcripts encoder was trained on data that fold 1 uses as test"):
+    with pytest.raises(ValueError, match=r"asr: this transcripts model was trained on data that fold 1 uses as test"):
         script("train_text", *flags)
     script("train_text", *flags, "--allow_leak")
     report = json.loads((tmp_path / "o" / "report.json").read_text())
