@@ -21,7 +21,7 @@ from hf_ser.audio import encode_flac, leading_zeros_seconds, pcm_sha256, read_cl
 from hf_ser.columns import TOLD, Finding, Listing, Utterance, features
 from hf_ser.corpora import CORPORA
 from hf_ser.download import fetch
-from hf_ser.files import atomic_write, cache_folder
+from hf_ser.files import atomic_write, cache_folder, mend_folder
 from hf_ser.fingerprint import fingerprint
 from hf_ser.integrity import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
 from hf_ser.labels import NATIVE, joint_labels, mapped_classes, read_label_map, relabelled
@@ -174,6 +174,7 @@ def load_prepared(folder: str | Path) -> Dataset:
         FileNotFoundError: the folder is missing, unfinished or no prepared data set.
     """
     folder = Path(folder)
+    mend_folder(folder)
     if not (folder / REPORT).is_file():
         partial = folder.with_name(folder.name + ".partial")
         found = f"an unfinished one, {partial}" if partial.is_dir() else "no prepared data set"

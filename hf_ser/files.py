@@ -1,11 +1,14 @@
 """Files that are either whole or absent, and where they are kept."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
+
+from filelock import FileLock
 
 
 def read_old_text(path: str | Path) -> str:
@@ -20,6 +23,33 @@ def read_old_text(path: str | Path) -> str:
 def cache_folder() -> Path:
     """Where what was worked out once is kept: `$HF_SER_CACHE`, else `~/.cache/hf_ser`. It may not be there yet."""
     return Path(os.environ.get("HF_SER_CACHE", "~/.cache/hf_ser")).expanduser()
+
+
+def beside(folder: Path, what: str) -> Path:
+    """A hidden name next to a folder, for what is on its way to that name or from it."""
+    return folder.with_name(f".{folder.name}.hf_ser_{what}")
+
+
+def replace_folder(new: Path, old: Path) -> None:
+    """Give a folder the name of another, which is removed. Killed half-way, `mend_folder` brings the old one back.
+
+    The caller holds `beside(old, "lock")`.
+    """
+    aside = beside(old, "before")
+    shutil.rmtree(aside, ignore_errors=True)
+    if old.exists():
+        os.replace(old, aside)
+    os.replace(new, old)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def mend_folder(folder: Path) -> None:
+    """Bring back a folder over whose replacement a run was killed."""
+    aside = beside(folder, "before")
+    if aside.is_dir() and not folder.exists():
+        with FileLock(beside(folder, "lock")):  # a run may be just between the two names
+            if not folder.exists():
+                os.replace(aside, folder)
 
 
 @contextmanager

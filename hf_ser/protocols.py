@@ -73,9 +73,10 @@ class Rows:
             ]
         # A split must be the same before and after a recogniser has written its words over the corpus's.
         references = known.get("reference_transcript", empty)
-        said = zip(known.get("transcript", empty), known.get("transcript_source", empty), references, strict=True)
-        words = [(kept, REFERENCE) if kept else (text, source) for text, source, kept in said]
-        columns["sentence"] = _sentences(columns["sentence"], *zip(*words, strict=True))
+        texts, sources = known.get("transcript", empty), known.get("transcript_source", empty)
+        words = [kept or text for kept, text in zip(references, texts, strict=True)]
+        sources = [REFERENCE if kept else source for kept, source in zip(references, sources, strict=True)]
+        columns["sentence"] = _sentences(columns["sentence"], words, sources)
         order = np.argsort(np.array(columns["id"]))
         arrays = {name: np.array([one or "" for one in column])[order] for name, column in columns.items()}
         return cls(position=order, **arrays)

@@ -9,15 +9,17 @@ import argparse
 import json
 import sys
 
+import torch
 from tqdm import tqdm
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, pipeline
 from transformers.utils import logging
 
-from hf_ser.audio import read_clip
+from hf_ser.audio import pcm_sha256, read_clip
 from hf_ser.cli import run
 from hf_ser.models import SerAudioPipeline, SerFusionConfig, SerPipeline
 from hf_ser.training.building import checkpoint_config
-from hf_ser.transcripts.loading import load_recogniser
+from hf_ser.transcripts.cache import transcript_key
+from hf_ser.transcripts.loading import default_precision, load_recogniser
 from hf_ser.transcripts.recogniser import DecodeOptions
 from hf_ser.transcripts.transcriber import Request, transcribe
 
@@ -74,15 +76,22 @@ def load(model: str, device: str | None):
 
 
 def heard(files: list[str], asr: str, language: str | None, device: str | None) -> list[str | None]:
-    """The words of each file; None where it cannot be read."""
-    recogniser = load_recogniser(asr, device)
-    requests = [
-        Request(file, 0.0, lambda file=file: read_clip(file).samples, language) for file in dict.fromkeys(files)
-    ]
-    answers = transcribe(recogniser, requests, DecodeOptions())
+    """The words of each file as `transcribe.py` would hear them; None where it cannot be read."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    options = DecodeOptions(precision=default_precision(device))
+    recogniser, requests = load_recogniser(asr, device, options.precision), {}
+    for file in files:
+        try:
+            clip = read_clip(file)
+        except (OSError, ValueError):
+            continue  # told where its emotion is asked for
+        # Under the name of its sound: what is drawn at a temperature must not depend on the spelling of a path.
+        key = transcript_key(pcm_sha256(clip.samples), recogniser.revision, language, options)
+        requests[file] = Request(key, clip.duration_seconds, lambda file=file: read_clip(file).samples, language)
+    answers = transcribe(recogniser, list({one.key: one for one in requests.values()}.values()), options)
     bar = tqdm(answers, total=len(requests), unit=" files", desc="transcribing", disable=None)
     words = {request.key: getattr(answer, "text", None) for request, answer in bar}
-    return [words[file] for file in files]
+    return [words[requests[file].key] if file in requests else None for file in files]
 
 
 def line(file: str, answer: list[dict]) -> dict:

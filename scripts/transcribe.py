@@ -6,6 +6,7 @@ accelerate launch --config_file scripts/accelerate/multi_gpu.yaml scripts/transc
 """
 
 import argparse
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -14,24 +15,26 @@ from accelerate import PartialState
 from hf_ser.cli import run
 from hf_ser.dataset import load_prepared
 from hf_ser.transcripts.cache import cache_file
-from hf_ser.transcripts.loading import load_recogniser
+from hf_ser.transcripts.loading import default_precision, load_recogniser
 from hf_ser.transcripts.recogniser import DecodeOptions
-from hf_ser.transcripts.results import format_summary, mend, summarise, with_transcripts, write_transcribed
+from hf_ser.transcripts.results import format_summary, refuse_existing, summarise, with_transcripts, write_transcribed
 from hf_ser.transcripts.run import Job, check_short_window, transcribe_dataset
 
 
 def main() -> None:
     """Data set, recogniser, words, how good they are, data set."""
     arguments = parse_arguments()
-    folder, output_dir = arguments.dataset, arguments.output_dir or arguments.dataset
-    if output_dir != folder and output_dir.exists():
-        raise FileExistsError(f"{output_dir} is there already: remove it, or name another --output_dir.")
-    # Said before anything asks for the state: without it, several processes on a CPU would not know of each other.
-    state = PartialState(cpu=not torch.cuda.is_available())
-    with state.main_process_first():  # of several processes one mends the folder and downloads the model
-        mend(folder)
+    folder = arguments.dataset.resolve()  # of a link, the folder itself is what gets the columns
+    output_dir = (arguments.output_dir or folder).resolve()
+    if output_dir != folder:
+        refuse_existing(output_dir)
+    # Said before anything asks for the state: without `cpu`, several processes on a CPU would not know of each other;
+    # and who has done its part waits for the slowest longer than the default of ten minutes.
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
+    arguments.precision = arguments.precision or default_precision(str(state.device))
+    with state.main_process_first():  # of several processes one downloads the model
         dataset = load_prepared(folder)
-        recogniser = load_recogniser(arguments.asr, str(state.device), arguments.precision or default_precision())
+        recogniser = load_recogniser(arguments.asr, str(state.device), arguments.precision)
     job = Job(
         recogniser=recogniser,
         options=options(arguments),
@@ -40,6 +43,7 @@ def main() -> None:
         cache=arguments.cache,
         folder=arguments.asr.removeprefix("transformers:"),
     )
+    job.check(dataset.unique("corpus"))
     checked = check_short_window(dataset, job, arguments.check_short_window) if state.is_main_process else []
     done = transcribe_dataset(dataset, job)
     if state.is_main_process:
@@ -82,12 +86,10 @@ def parse_arguments() -> argparse.Namespace:
     add("--precision", choices=("float32", "float16", "bfloat16"), help="default: float16 on a GPU, else float32")
     add("--batch_size", type=int, default=32, help="windows decoded together; the words do not depend on it")
     add("--cache", type=Path, default=cache_file(), help="file of the cache, which serves all data sets and models")
-    return parser.parse_args()
-
-
-def default_precision() -> str:
-    """As Whisper's own."""
-    return "float16" if PartialState().device.type == "cuda" else "float32"
+    arguments = parser.parse_args()
+    if arguments.check_short_window < 0 or arguments.batch_size < 1:
+        raise ValueError("--check_short_window and --batch_size: expected a number of clips, 1 or more.")
+    return arguments
 
 
 def options(arguments: argparse.Namespace) -> DecodeOptions:
@@ -100,7 +102,7 @@ def options(arguments: argparse.Namespace) -> DecodeOptions:
         logprob_threshold=arguments.logprob_threshold,
         no_speech_threshold=arguments.no_speech_threshold,
         max_tokens=arguments.max_tokens,
-        precision=arguments.precision or default_precision(),
+        precision=arguments.precision,
     )
 
 

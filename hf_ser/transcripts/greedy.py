@@ -38,8 +38,8 @@ def decode(
     limit = min(max_tokens or recogniser.max_tokens, recogniser.max_tokens)
     # After a long prompt: the model has positions for twice its longest answer, and the last token needs none.
     limit = min(limit, 2 * recogniser.max_tokens + 1 - len(openings[0]))
-    state = recogniser.decoder(features)
     tokens = torch.tensor([list(opening) for opening in openings], device=features.device)
+    state = recogniser.decoder(features)
     try:
         with torch.inference_mode():
             logits = state.step(tokens)

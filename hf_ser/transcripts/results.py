@@ -6,7 +6,7 @@ DS/asr/                    whom the recogniser was trained on, where that is rec
 """
 
 import json
-import os
+import math
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from filelock import FileLock
 from hf_ser.columns import ASR_COLUMNS, REFERENCE, features
 from hf_ser.dataset import REPORT, quiet_datasets
 from hf_ser.dataset_card import CARD, write_dataset_report
-from hf_ser.files import atomic_write
+from hf_ser.files import atomic_write, beside, replace_folder
 from hf_ser.provenance import hardware, read_record, write_record
 from hf_ser.transcripts.recogniser import Transcript
 from hf_ser.transcripts.run import Job, Transcribed
-from hf_ser.transcripts.wer import error_rate, format_wer, plot_wer, wer_report
+from hf_ser.transcripts.wer import error_rate, format_wer, normalised, plot_wer, wer_report
 
 SUMMARY, PICTURE = "transcripts.json", "transcripts.png"
 ASR_RECORD = "asr"
@@ -71,8 +71,8 @@ def write_transcribed(dataset: Dataset, job: Job, summary: dict, folder: Path, o
         folder: The prepared data set that was transcribed.
         output_dir: The same folder, which is then replaced, or a new one.
     """
-    work = output_dir.with_name(f"{output_dir.name}.transcribing")
-    with FileLock(f"{work}.lock"):
+    work, lock = beside(output_dir, "transcribing"), beside(output_dir, "lock")
+    with FileLock(lock):
         shutil.rmtree(work, ignore_errors=True)
         with quiet_datasets():
             dataset.save_to_disk(work)
@@ -87,25 +87,20 @@ def write_transcribed(dataset: Dataset, job: Job, summary: dict, folder: Path, o
             plot_wer(summary["word_errors"], work / PICTURE)
         if (work / CARD).is_file():
             write_dataset_report(dataset, json.loads((work / REPORT).read_text()), work)
+        if output_dir != folder:
+            refuse_existing(output_dir)  # it may have come while the clips were decoded
         replace_folder(work, output_dir)
-    Path(f"{work}.lock").unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
 
 
-def replace_folder(new: Path, old: Path) -> None:
-    """Give a folder the name of another, which is removed; `mend` undoes it where it is killed half-way."""
-    aside = old.with_name(f"{old.name}.before")
-    if old.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-        os.replace(old, aside)
-    os.replace(new, old)
-    shutil.rmtree(aside, ignore_errors=True)
+def refuse_existing(output_dir: Path) -> None:
+    """Make sure that a new folder is new.
 
-
-def mend(folder: Path) -> None:
-    """Bring back a folder that `replace_folder` was killed over."""
-    aside = folder.with_name(f"{folder.name}.before")
-    if aside.is_dir() and not folder.exists():
-        os.replace(aside, folder)
+    Raises:
+        FileExistsError: it is there.
+    """
+    if output_dir.exists():
+        raise FileExistsError(f"{output_dir} is there already: remove it, or name another --output_dir.")
 
 
 def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]) -> dict:
@@ -117,7 +112,6 @@ def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]
         checked: What `check_short_window` found, empty where it was not asked for.
     """
     heard = [one for one in done.transcripts if one is not None]
-    rows = compared(dataset, job)
     return {
         "asr": job.source,
         "options": asdict(job.options),
@@ -133,7 +127,7 @@ def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]
         "hardware": hardware(),
         "languages": dict(Counter(one.language or "not told" for one in heard).most_common()),
         "temperatures": dict(sorted(Counter(f"{one.temperature}" for one in heard).items())),
-        "word_errors": wer_report(rows) if rows else None,
+        "word_errors": word_errors_of(compared(dataset, job)),
         "check_short_window": window_effect(dataset, job, checked) if checked else None,
     }
 
@@ -144,9 +138,15 @@ def compared(dataset: Dataset, job: Job) -> list[dict]:
     columns["label"] = [dataset.features["label"].names[i] for i in dataset["label"][:]]
     columns["reference"] = dataset["reference_transcript"][:]
     columns["hypothesis"] = dataset["transcript"][:]
-    columns["language"] = [job.spoken(corpus) for corpus in columns["corpus"]]
+    columns["language"] = [job.written(corpus) for corpus in columns["corpus"]]
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return [row for row in rows if row["reference"] and row["hypothesis"] is not None]
+
+
+def word_errors_of(rows: list[dict]) -> dict | None:
+    """The report on the words of some rows; None where there are none, as in a reference of "..." alone."""
+    spoken = normalised([row["reference"] for row in rows], None)
+    return wer_report(rows) if any(spoken) else None
 
 
 def window_effect(dataset: Dataset, job: Job, checked: list[dict]) -> dict:
@@ -158,12 +158,15 @@ def window_effect(dataset: Dataset, job: Job, checked: list[dict]) -> dict:
         checked: As `check_short_window` gives it.
     """
     rows = [one["row"] for one in checked]
-    true = [dataset["reference_transcript"][row] for row in rows]
-    languages = [job.spoken(dataset["corpus"][row]) for row in rows]
+    own = dataset["reference_transcript"][:]
+    true = [own[row] for row in rows]
+    corpora = dataset["corpus"][:]
+    languages = [job.written(corpora[row]) for row in rows]
     said = {name: [one[name] or "" for one in checked] for name in ("full", "short")}
     pairs = {"short_against_full": (said["full"], said["short"])}
     pairs |= {f"{name}_against_reference": (true, texts) for name, texts in said.items()}
     rates = {name: error_rate(*pair, languages) for name, pair in pairs.items() if any(pair[0])}
+    rates = {name: rate for name, rate in rates.items() if not math.isnan(rate)}  # of texts without words
     return {
         "clips": len(checked),
         "same_words": sum(one["full"] == one["short"] for one in checked) / len(checked),
@@ -187,7 +190,9 @@ def format_summary(summary: dict) -> str:
         lines.append("  poor at temperature 0, settled at " + ", ".join(f"{t}: {n}" for t, n in tried.items()))
     if summary["without_sound"]:
         lines.append(f"  without sound: {summary['without_sound']}")
-    lines += [f"  failed: {name}: {why}" for name, why in list(summary["failed"].items())[:10]]
+    if failed := summary["failed"]:
+        lines.append(f"  failed: {len(failed)}, all in {SUMMARY}, the first:")
+        lines += [f"    {name}: {why}" for name, why in list(failed.items())[:10]]
     if effect := summary["check_short_window"]:
         rates = ", ".join(
             f"{name.replace('_', ' ')} {100 * rate:.1f} %" for name, rate in effect["word_error_rates"].items()

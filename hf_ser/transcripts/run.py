@@ -1,7 +1,7 @@
 """A data set transcribed: what the cache lacks is decoded, by as many processes as there are."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,11 @@ STORE_SECONDS = 5.0
 """What is decoded goes into the cache this often: a killed run loses no more."""
 
 DETECT = "detect"
+
+
+def known_language(corpus: str) -> str | None:
+    """Code of a corpus's language; None where it is not one, or not known."""
+    return CORPORA[corpus].LANGUAGE if corpus in CORPORA else None
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,25 @@ class Job:
         """Code that the recogniser is told for a corpus; None to have it detected, or where it knows one only."""
         if not self.recogniser.multilingual or self.language == DETECT:
             return None
-        return self.language or (CORPORA[corpus].LANGUAGE if corpus in CORPORA else None)
+        return self.language or known_language(corpus)
+
+    def written(self, corpus: str) -> str | None:
+        """Code of the language that a corpus's own words are in, whatever the recogniser is told; None if unknown."""
+        told = None if self.language == DETECT else self.language
+        return told or known_language(corpus) or (None if self.recogniser.multilingual else "en")
+
+    def check(self, corpora: Iterable[str]) -> None:
+        """Make sure that the recogniser may know the languages of some corpora.
+
+        Raises:
+            ValueError: it knows English alone, and they are in another, or another is asked for.
+        """
+        others = {self.written(corpus) for corpus in corpora} - {"en", None}
+        if others and not self.recogniser.multilingual:
+            raise ValueError(
+                f"{self.recogniser.name} knows English alone, found clips in {', '.join(sorted(others))}. Expected a "
+                "multilingual Whisper (one without .en in its name), or --language en."
+            )
 
 
 @dataclass(frozen=True)
@@ -117,9 +140,9 @@ def check_short_window(dataset: Dataset, job: Job, clips: int) -> list[dict]:
     found = {request.key: {"row": rows[request.key]} for request in sample}
     for name, short in (("full", False), ("short", True)):
         started = time.time()
-        for request, answer in transcribe(
-            job.recogniser, sample, replace(job.options, short_window=short), job.batch_size
-        ):
+        answers = transcribe(job.recogniser, sample, replace(job.options, short_window=short), job.batch_size)
+        bar = tqdm(answers, total=len(sample), unit=" clips", desc=f"checking {name} windows", disable=None)
+        for request, answer in bar:
             found[request.key][name] = getattr(answer, "text", None)
         seconds = time.time() - started
         for one in found.values():

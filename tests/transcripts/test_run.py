@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,19 +16,20 @@ from transcripts.fake import FakeRecogniser
 
 from hf_ser.columns import REFERENCE
 from hf_ser.dataset import load_prepared
+from hf_ser.files import replace_folder
 from hf_ser.protocols import make_folds
 from hf_ser.provenance import read_record, write_record
 from hf_ser.transcripts import run
 from hf_ser.transcripts.cache import TranscriptCache
-from hf_ser.transcripts.recogniser import DecodeOptions
+from hf_ser.transcripts.recogniser import DecodeOptions, Transcript
 from hf_ser.transcripts.results import (
     ASR_RECORD,
     SUMMARY,
+    compared,
     format_summary,
-    mend,
-    replace_folder,
     summarise,
     with_transcripts,
+    word_errors_of,
     write_transcribed,
 )
 from hf_ser.transcripts.run import Job, check_short_window, transcribe_dataset
@@ -178,15 +180,45 @@ def test_folds_are_the_same_before_and_after(dataset, job):
         assert [fold.fingerprint for fold in folds[0]] == [fold.fingerprint for fold in folds[1]]
 
 
-def test_a_kill_between_the_two_names_is_mended(tmp_path):
-    (tmp_path / "data.before").mkdir()
-    (tmp_path / "data.before" / "old").touch()
-    mend(tmp_path / "data")
-    assert (tmp_path / "data" / "old").exists()
-    (tmp_path / "new").mkdir()
-    replace_folder(tmp_path / "new", tmp_path / "data")
-    mend(tmp_path / "data")
-    assert [file.name for file in tmp_path.iterdir()] == ["data"] and not (tmp_path / "data" / "old").exists()
+def test_a_kill_between_the_two_names_is_mended_when_the_data_set_is_opened(prepared, tmp_path, monkeypatch):
+    folder, new = Path(shutil.copytree(prepared, tmp_path / "data")), Path(shutil.copytree(prepared, tmp_path / "new"))
+    replace, calls = os.replace, []
+
+    def killed(*names):
+        calls.append(names)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        replace(*names)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        replace_folder(new, folder)
+    monkeypatch.undo()
+    assert not folder.exists()
+    assert len(load_prepared(folder)) == 48
+    replace_folder(new, folder)
+    assert [file.name for file in tmp_path.iterdir() if file.is_dir()] == ["data"]
+
+
+def test_word_error_rates_are_in_the_language_of_the_corpus_whatever_is_told(dataset, job):
+    own = ["You're twenty, Mr. Gray"] * len(dataset)
+    heard = [Transcript("you are 20 mister grey", None, -0.1, 0.0, 0.0)] * len(dataset)
+    spoken = dataset.remove_columns("transcript").add_column("transcript", own)
+    spoken = spoken.remove_columns("corpus").add_column("corpus", ["ravdess"] * len(dataset))
+    for asked, multilingual in (("en", True), ("detect", True), (None, False)):
+        one = job(asked)
+        one.recogniser.multilingual = multilingual
+        rows = compared(with_transcripts(spoken, heard, "fake@0"), one)
+        assert word_errors_of(rows)["wer"] == 0.0
+    assert word_errors_of([{**rows[0], "reference": "..."}]) is None
+
+
+def test_a_model_of_english_alone_is_not_given_german(job):
+    one = job(None)
+    one.recogniser.multilingual = False
+    one.check(["ravdess", "table"])
+    with pytest.raises(ValueError, match=r"knows English alone, found clips in de"):
+        one.check(["ravdess", "emodb"])
 
 
 def test_whom_the_recogniser_was_trained_on_goes_along(prepared, dataset, job, tmp_path):
