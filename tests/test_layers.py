@@ -23,7 +23,7 @@ ROAD = (
     *("collator", "scores", "metrics"),
     *("evaluation.predictions", "evaluation.report", "evaluation.plots", "audit.findings", "audit.probes"),
     *("audit.data", "audit.run", "training.arguments", "training.building", "training.trainer", "training.run"),
-    "training.asr",
+    *("training.asr", "training.asr_report", "training.asr_run"),
 )
 """In the order of the data's way. The report comes before training, for a training run ends by writing one."""
 

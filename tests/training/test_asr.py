@@ -19,7 +19,7 @@ from whisper.tokenizer import get_tokenizer
 from hf_ser.dataset import load_prepared
 from hf_ser.protocols import Fold, make_folds
 from hf_ser.provenance import hashed, is_finished, read_record
-from hf_ser.training import asr
+from hf_ser.training import asr, asr_run
 from hf_ser.transcripts.random_whisper import write_random_whisper
 from hf_ser.transcripts.transformers_whisper import TransformersWhisper, load_whole
 from hf_ser.transcripts.wer import error_rate
@@ -138,7 +138,7 @@ def test_what_loads_is_what_was_trained_whole(whisper, prepared, few, script, tm
     model.config.max_source_positions = 150
     for part in (model, processor):
         part.save_pretrained(tmp_path / "short")
-    monkeypatch.setattr(asr, "compare", lambda *_: {"asr": {}})
+    monkeypatch.setattr(asr_run, "compare", lambda *_: {"asr": {}})
     slices = ("--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "4")
     once = ("--num_train_epochs", "1", "--warmup_steps", "0")
     flags = (*slices, *once, "--freeze_encoder", "true", "--asr_model", tmp_path / "short")
@@ -168,7 +168,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(run, few, whisper, script, tmp
         return evaluate(self, *args, **kwargs)
 
     monkeypatch.setattr(asr.AsrTrainer, "evaluate", dies_in_the_second_epoch)
-    monkeypatch.setattr(asr, "compare", lambda *_: {"asr": {}})
+    monkeypatch.setattr(asr_run, "compare", lambda *_: {"asr": {}})
     with pytest.raises(KilledError):
         script("train_asr", *flags)
     fold = tmp_path / "o" / "fold_1"
@@ -230,7 +230,7 @@ def rows_of(dataset_of, **more):
 
 def test_rows_without_words_or_too_long_are_left_out_and_counted(dataset_of):
     data = rows_of(dataset_of)
-    rows, notices = asr.usable_rows(data, asr.references(data), "en")
+    rows, notices = asr_run.usable_rows(data, asr_run.references(data), "en")
     assert rows == {0, 1}
     assert notices == [
         "3 of 6 clips have no sound or no words of the corpus: left out",
@@ -238,28 +238,20 @@ def test_rows_without_words_or_too_long_are_left_out_and_counted(dataset_of):
     ]
     fold = Fold("1", np.array([0, 4]), np.array([2]), np.array([1]), "f")
     with pytest.raises(ValueError, match="Fold 1: none of its validation clips has a sound and words"):
-        asr.within(fold, rows)
-    kept = asr.within(fold, rows | {2})
+        asr_run.within(fold, rows)
+    kept = asr_run.within(fold, rows | {2})
     assert (kept.train.tolist(), kept.test.tolist(), kept.fingerprint) == ([0], [1], "f")
-    assert asr.known_texts(data, kept) == 1, "the same words but for capitals and punctuation"
+    assert asr_run.known_texts(data, kept) == 1, "the same words but for capitals and punctuation"
     with pytest.raises(ValueError, match="None of 6 clips has both a sound and the corpus's own words"):
-        asr.usable_rows(data, [None] * 6, "en")
+        asr_run.usable_rows(data, [None] * 6, "en")
 
 
 def test_the_language_is_the_corpus_s_where_all_agree(dataset_of):
-    assert asr.spoken_language(rows_of(dataset_of), None) == "en"
+    assert asr_run.spoken_language(rows_of(dataset_of), None) == "en"
     joined = rows_of(dataset_of, corpus=["ravdess"] * 3 + ["emodb"] * 3)
     with pytest.raises(ValueError, match=r"the corpora \(emodb, ravdess\) are not known to be of one language"):
-        asr.spoken_language(joined, None)
-    assert asr.spoken_language(joined, "de") == "de"
-
-
-def test_one_sound_in_two_parts_is_refused(dataset_of):
-    data = rows_of(dataset_of, pcm_sha256=["a", "a", "b", "c", "d", "e"], fingerprint=[None] * 6)
-    fold = Fold("1", np.array([0, 2]), np.array([3]), np.array([1]), "f")
-    with pytest.raises(ValueError, match="The audit found a leak: identical_sound_train_test"):
-        asr.sound_leaks(data, [fold], False)
-    assert [one.kind for one in asr.sound_leaks(data, [fold], True)] == ["identical_sound_train_test"]
+        asr_run.spoken_language(joined, None)
+    assert asr_run.spoken_language(joined, "de") == "de"
 
 
 @pytest.mark.parametrize(("language", "text", "answer"), [("en", "Kids are", " Kids are"), ("ja", " 子供", "子供")])
@@ -277,6 +269,6 @@ def test_a_text_is_taught_as_whisper_writes_it(candidate, language, text, answer
 def test_what_a_model_has_no_positions_for_is_not_taught(candidate):
     words = ["short", "long " * 500, "short", "long " * 500]
     fold = Fold("1", np.array([0, 1]), np.array([2]), np.array([3]), "f")
-    kept, notices = asr.sayable(fold, candidate, words)
+    kept, notices = asr_run.sayable(fold, candidate, words)
     assert (kept.train.tolist(), kept.validation.tolist(), kept.test.tolist()) == ([0], [2], [3])
     assert notices == ["fold 1: 1 clips have words of more than 448 tokens: left out of training"]

@@ -235,6 +235,8 @@ def test_what_cannot_be_loaded(random_whispers, tmp_path, monkeypatch):
     Path("text.pt").write_text("no checkpoint")
     torch.save({"weights": torch.zeros(3)}, "other.pt")
     torch.save(Harm(), "harm.pt")
+    shutil.copytree(random_whispers[1], "old")
+    Path("old/generation_config.json").unlink()
     config = WhisperConfig.from_pretrained(random_whispers[1])
     WhisperForAudioClassification(config).save_pretrained("encoder")
     Path("empty").mkdir()
@@ -248,6 +250,7 @@ def test_what_cannot_be_loaded(random_whispers, tmp_path, monkeypatch):
         ),
         ("openai-whisper:huge", ValueError, "no such model. Expected one of tiny.en, tiny"),
         ("encoder", ValueError, "encoder: .* weights are not in the checkpoint .*: it has no decoder"),
+        ("old", ValueError, "old: its generation_config.json is missing"),
         ("bert", ValueError, "bert: found a model of type bert"),
         ("transformers:empty", FileNotFoundError, "empty: found no model"),
         ("empty", ValueError, "--asr empty: .*Expected openai-whisper:NAME"),

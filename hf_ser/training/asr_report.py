@@ -1,0 +1,108 @@
+"""What fine-tuning a recogniser came to: word error rates before and after over the folds that are done."""
+
+import json
+import math
+import textwrap
+from importlib.metadata import version
+from pathlib import Path
+
+from hf_ser.files import atomic_write
+from hf_ser.provenance import (
+    RECORD,
+    is_finished,
+    read_record,
+)
+from hf_ser.transcripts.wer import plot_wer, wer_report
+
+TRANSCRIPTS, WER, REPORT = "transcripts.jsonl", "wer.json", "report.json"
+TIMES = ("before", "after")
+
+PACKAGES = ("hf_ser", "torch", "transformers", "peft", "datasets")
+LINE = 100
+"""Characters a line of the terminal table."""
+
+
+def word_error_rates(lines: list[dict]) -> dict[str, dict]:
+    """The word error rates of some transcripts, before and after."""
+    return {when: wer_report([{**line, "hypothesis": line[when]} for line in lines]) for when in TIMES}
+
+
+def write_results(output_dir: Path) -> str:
+    """Gather the folds that are done, write the report, and return it as a table."""
+    folders = [file.parent for file in sorted(output_dir.glob(f"*/{RECORD}"))]
+    records = {folder: read_record(folder) for folder in folders if is_finished(folder)}
+    models = [f"model of {folder.name}: {folder}" for folder in records]
+    tested = [folder for folder in records if (folder / TRANSCRIPTS).is_file()]
+    if not tested:
+        return "\n".join([*models, "No speaker was left to test: for a figure run --fold all with the same settings."])
+    lines = [json.loads(line) for folder in tested for line in (folder / TRANSCRIPTS).read_text("utf-8").splitlines()]
+    report = conditions([records[folder] for folder in tested], lines)
+    report["wer"] = word_error_rates(lines)
+    for when, found in report["wer"].items():
+        plot_wer(found, output_dir / f"wer_{when}.png")
+    rates = {folder: json.loads((folder / WER).read_text("utf-8")) for folder in tested}
+    report["per_fold"] = {
+        records[folder]["split"]["fold"]: {when: found[when]["wer"] for when in TIMES}
+        for folder, found in rates.items()
+    }
+    with atomic_write(output_dir / REPORT) as file:
+        json.dump(report, file, indent=1)
+    return "\n".join([format_report(report), *models, f"report: {output_dir / REPORT}"])
+
+
+def conditions(records: list[dict], lines: list[dict]) -> dict:
+    """What the word error rates of some folds were measured on and how their models were trained."""
+    leaks = sorted({leak for record in records for leak in record["leaks"]})
+    known = sum(record["known_texts"] for record in records)
+    corpora = sorted({line["corpus"] for line in lines})
+    notices = [
+        f"LEAKED RUN: {', '.join(leaks)}. The test rows were not independent of training." if leaks else "",
+        "Synthetic corpus: this figure proves the machinery and says nothing about speech."
+        if "synthetic" in corpora
+        else "",
+        f"{known} of {len(lines)} test clips say what is also said in training, by others: on new sentences the gain "
+        "may be smaller. Measure it with --protocol sentence_disjoint."
+        if known
+        else "",
+    ]
+    first, by_fold = records[0], {record["split"]["fold"]: record for record in records}
+    return {
+        "corpus": "+".join(corpora),
+        "protocol": first["protocol"],
+        "language": first["language"],
+        "folds": {name: record["split"]["split_fingerprint"] for name, record in by_fold.items()},
+        "asr": {name: record["asr"] for name, record in by_fold.items()},
+        "leaks": leaks,
+        "known_texts": known,
+        "left_out": sorted({notice for record in records for notice in record["left_out"]}),
+        "notices": [notice for notice in notices if notice],
+        "settings": first["settings"],
+        "seeds": {name: record["seed"] for name, record in by_fold.items()},
+        "hardware": sorted({record["hardware"] for record in records}),
+        "precision": first["precision"],
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+
+
+def format_report(report: dict) -> str:
+    """The report as a plain-text table for the terminal; rates in per cent."""
+    before, after = (report["wer"][when] for when in TIMES)
+    folds = report["per_fold"]
+    lines = [
+        *(line for notice in report["notices"] for line in textwrap.wrap(notice, LINE)),
+        f"{report['corpus']}, protocol {report['protocol']}, {len(folds)} fold{'s' if len(folds) > 1 else ''}: "
+        f"{after['n_clips']} clips of {after['n_speakers']} speakers, language {report['language']}",
+        "",
+        "          WER  95 % interval   substituted  deleted  inserted",
+    ]
+    for when, found in zip(TIMES, (before, after), strict=True):
+        low, high = (f"{100 * rate:.1f}" for rate in found["wer_ci95"] or (math.nan, math.nan))
+        kinds = [100 * found[f"{kind}_rate"] for kind in ("substitution", "deletion", "insertion")]
+        lines.append(
+            f"{when:<6}  {100 * found['wer']:>5.1f}  {f'{low} to {high}':>14}  {kinds[0]:>11.1f}  {kinds[1]:>7.1f}  "
+            f"{kinds[2]:>8.1f}"
+        )
+    if len(folds) > 1:
+        told = (f"{name}: {100 * one['before']:.1f} > {100 * one['after']:.1f}" for name, one in folds.items())
+        lines += textwrap.wrap("folds   " + ", ".join(told), LINE, subsequent_indent=" " * 8)
+    return "\n".join([*lines, *textwrap.wrap(after["wer_ci95_note"], LINE), ""])
