@@ -13,6 +13,15 @@ from hf_ser.files import atomic_write
 from hf_ser.protocols import Fold
 
 RECORD = "training_record.json"
+REMEDY = (
+    "train it with the same --protocol, --split_seed and --fold (several folds: name it with {fold}, such as "
+    "runs/audio/fold_{fold})"
+)
+REMEDIES = {
+    "transcripts": "transcribe with the recogniser of this fold (--asr runs/asr/fold_1 --output_dir DS_1), or use "
+    "--transcript_source reference"
+}
+"""What to do about a model that has met the test rows, by its modality where it is not `REMEDY`."""
 
 
 def hashed(name: str) -> str:
@@ -96,8 +105,7 @@ def stage_leaks(dataset: Dataset, fold: Fold, sources: dict[str, str], allow_lea
                     raise ValueError(
                         f"{source}: this {modality} model was {how} on data that fold {fold.name} uses as {part} "
                         f"({shared['ids']} utterances, {shared['pcm']} equal sounds, {shared['speakers']} speakers are "
-                        "shared). Expected one that has not met them: train it with the same --protocol, "
-                        "--split_seed and --fold (several folds: name it with {fold}, such as runs/audio/fold_{fold}), "
+                        f"shared). Expected one that has not met them: {REMEDIES.get(modality, REMEDY)}; "
                         "or add --allow_leak to have the result stamped as leaked."
                     )
                 leaks.append(f"stage_leakage_{modality}_{part}")

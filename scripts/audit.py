@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hf_ser.audit.data import audit_data, integrity_findings
+from hf_ser.audit.data import audit_data, integrity_findings, recogniser_findings
 from hf_ser.audit.findings import AUDIT, LEAK, format_audit, write_audit
 from hf_ser.audit.run import audit_run
 from hf_ser.cli import run
@@ -58,6 +58,8 @@ def main() -> None:
         print("\n".join(describe(dataset, fold) for fold in folds))
         subject = {"dataset": arguments.dataset, "protocol": arguments.protocol, "fold": arguments.fold}
         findings = [*integrity_findings(arguments.dataset), *audit_data(dataset, folds, not arguments.sound_only)]
+        if not arguments.sound_only:
+            findings += recogniser_findings(dataset, folds, arguments.dataset)
     output = arguments.output or Path(arguments.run or arguments.dataset) / AUDIT
     write_audit(subject, findings, output)
     print(format_audit(findings))

@@ -44,6 +44,8 @@ def main() -> None:
         parser.error(f"{arguments.model} was trained on sound alone: leave out --text and --asr, or name a fused model")
     if arguments.text and arguments.asr:
         parser.error("--text and --asr both give the words: leave out one")
+    if arguments.language and not arguments.asr:
+        parser.error("--language is for --asr: name a recogniser, or leave it out")
     if arguments.asr:
         texts = heard(arguments.files, arguments.asr, arguments.language, arguments.device)
     failed = 0
@@ -54,7 +56,8 @@ def main() -> None:
             failed += 1
             print(f"skipped: {error}", file=sys.stderr)
             continue
-        print(json.dumps(line(file, answer), ensure_ascii=False) if arguments.json else row(file, answer), flush=True)
+        told = json.dumps(line(file, answer, text), ensure_ascii=False) if arguments.json else row(file, answer, text)
+        print(told, flush=True)
     if failed:
         print(f"{failed} of {len(arguments.files)} files could not be read", file=sys.stderr)
         sys.exit(1)
@@ -94,14 +97,16 @@ def heard(files: list[str], asr: str, language: str | None, device: str | None) 
     return [words[requests[file].key] if file in requests else None for file in files]
 
 
-def line(file: str, answer: list[dict]) -> dict:
-    """One file's answer as a JSON line."""
-    return {"file": file, "label": answer[0]["label"], "probabilities": {a["label"]: a["score"] for a in answer}}
+def line(file: str, answer: list[dict], text: str | None) -> dict:
+    """One file's answer as a JSON line, with the words it was read with."""
+    probabilities = {a["label"]: a["score"] for a in answer}
+    return {"file": file, "label": answer[0]["label"], "probabilities": probabilities, "text": text}
 
 
-def row(file: str, answer: list[dict]) -> str:
-    """One file's answer as a line of the table, most probable first."""
-    return f"{file}  " + "  ".join(f"{a['label']} {100 * a['score']:.1f} %" for a in answer)
+def row(file: str, answer: list[dict], text: str | None) -> str:
+    """One file's answer as a line of the table, most probable first, then the words it was read with."""
+    scores = "  ".join(f"{a['label']} {100 * a['score']:.1f} %" for a in answer)
+    return f"{file}  {scores}" + (f'  "{text}"' if text else "")
 
 
 if __name__ == "__main__":

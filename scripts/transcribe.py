@@ -28,6 +28,8 @@ def main() -> None:
     output_dir = (arguments.output_dir or folder).resolve()
     if output_dir != folder:
         refuse_existing(output_dir)
+    if folder in output_dir.parents:
+        raise ValueError(f"{output_dir} lies inside the data set {folder}: name an --output_dir outside of it.")
     # Said before anything asks for the state: without `cpu`, several processes on a CPU would not know of each other;
     # and who has done its part waits for the slowest longer than the default of ten minutes.
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
@@ -43,6 +45,7 @@ def main() -> None:
         cache=arguments.cache,
         folder=arguments.asr.removeprefix("transformers:"),
     )
+    # Before the first clip, not after hours.
     job.check(dataset.unique("corpus"))
     checked = check_short_window(dataset, job, arguments.check_short_window) if state.is_main_process else []
     done = transcribe_dataset(dataset, job)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is: the tests run in two processes
 
 import pytest
 from datasets import Dataset, Features

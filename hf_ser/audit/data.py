@@ -17,6 +17,8 @@ from hf_ser.columns import SPLITS
 from hf_ser.dataset import REPORT as INTEGRITY
 from hf_ser.fingerprint import similar_pairs
 from hf_ser.protocols import CHOSEN_ON_TEST, Fold, Rows
+from hf_ser.provenance import REMEDIES, stage_leaks
+from hf_ser.transcripts.results import ASR_RECORD
 
 CLASS_RATIO = 3.0
 """Largest class over smallest from which an imbalance is told."""
@@ -334,3 +336,19 @@ def _telling(texts: list[str], rows: Rows) -> list[str]:
     """One clip of each class, to read."""
     first = {label: row for row, label in reversed(list(enumerate(rows.label)))}
     return [f"{rows.id[row]} ({label}): {texts[row]}" for label, row in first.items()]
+
+
+def recogniser_findings(dataset: Dataset, folds: Sequence[Fold], folder: str | Path) -> list[AuditFinding]:
+    """A recogniser of the words that has met the validation or test rows of a fold, as far as it is recorded.
+
+    Args:
+        dataset, folds: What is to be trained on.
+        folder: Of the data set, in which `asr` holds the recogniser's training record.
+    """
+    record = {"transcripts": str(Path(folder) / ASR_RECORD)}
+    detail = "the recogniser of the words was trained on speakers or clips that this fold chooses or tests with"
+    return [
+        finding(kind, LEAK, detail, REMEDIES["transcripts"], [], fold.name)
+        for fold in folds
+        for kind in stage_leaks(dataset, fold, record, allow_leak=True)
+    ]

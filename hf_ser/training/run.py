@@ -287,7 +287,9 @@ def train_fold(
 
 def recogniser_record(data, reads: bool) -> dict[str, str]:
     """Where the data set says whom the recogniser of its words was trained on, if a model reads these."""
-    if not (reads and data.dataset and data.transcript_source != REFERENCE):
+    # The noise on the corpus's own words is learned from what the recogniser made of them.
+    of_recogniser = data.transcript_source != REFERENCE or data.transcript_noise
+    if not (reads and data.dataset and of_recogniser):
         return {}
     folder = Path(data.dataset) / ASR_RECORD
     return {"transcripts": str(folder)} if (folder / RECORD).is_file() else {}

@@ -40,7 +40,10 @@ def load(name: str, device: str, precision: str) -> "OpenAiWhisper":
         model = whisper.load_model(name, device="cpu")  # torch.load there has weights_only=True: no code is run
     except Exception as error:  # a stranger's file may fail in many ways
         if not name.endswith(".pt"):
-            raise
+            raise FileNotFoundError(
+                f"{PREFIX}{name}: not there yet, and it could not be downloaded ({error}). Expected a network, or the "
+                "path of a .pt file that was fetched elsewhere."
+            ) from error
         raise ValueError(
             f"{name}: not readable as a model of openai-whisper ({error}). Expected a .pt file with `dims` and "
             "`model_state_dict`; a model of transformers is a folder."

@@ -20,7 +20,7 @@ from hf_ser.columns import ASR_COLUMNS, REFERENCE, features
 from hf_ser.dataset import REPORT, quiet_datasets
 from hf_ser.dataset_card import CARD, write_dataset_report
 from hf_ser.files import atomic_write, beside, replace_folder
-from hf_ser.provenance import hardware, read_record, write_record
+from hf_ser.provenance import ancestry, hardware, hashed, read_record, write_record
 from hf_ser.transcripts.recogniser import Transcript
 from hf_ser.transcripts.run import Job, Transcribed
 from hf_ser.transcripts.wer import error_rate, format_wer, normalised, plot_wer, wer_report
@@ -76,20 +76,22 @@ def write_transcribed(dataset: Dataset, job: Job, summary: dict, folder: Path, o
         shutil.rmtree(work, ignore_errors=True)
         with quiet_datasets():
             dataset.save_to_disk(work)
-        for file in sorted(folder.iterdir()):
-            if file.is_file() and file.suffix != ".arrow" and file.name not in OF_THE_OLD_WORDS:
-                shutil.copy2(file, work)
+        for entry in sorted(folder.iterdir()):
+            if entry.is_dir() and entry.name != ASR_RECORD:
+                shutil.copytree(entry, work / entry.name, symlinks=True)  # a user's own
+            elif entry.is_file() and entry.suffix != ".arrow" and entry.name not in OF_THE_OLD_WORDS:
+                shutil.copy2(entry, work)
         if record := read_record(job.folder) if job.folder else None:
             write_record(work / ASR_RECORD, record)
         with atomic_write(work / SUMMARY) as file:
             json.dump(summary, file, indent=1)
         if summary["word_errors"]:
             plot_wer(summary["word_errors"], work / PICTURE)
-        if (work / CARD).is_file():
-            write_dataset_report(dataset, json.loads((work / REPORT).read_text()), work)
         if output_dir != folder:
             refuse_existing(output_dir)  # it may have come while the clips were decoded
         replace_folder(work, output_dir)
+        if (output_dir / CARD).is_file():
+            write_dataset_report(dataset, json.loads((output_dir / REPORT).read_text()), output_dir)
         lock.unlink(missing_ok=True)
 
 
@@ -112,6 +114,9 @@ def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]
         checked: What `check_short_window` found, empty where it was not asked for.
     """
     heard = [one for one in done.transcripts if one is not None]
+    rows = compared(dataset, job)
+    met = met_speakers(job)
+    unmet = [row for row in rows if hashed(row["speaker"] or "") not in met]
     return {
         "asr": job.source,
         "options": asdict(job.options),
@@ -127,7 +132,9 @@ def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]
         "hardware": hardware(),
         "languages": dict(Counter(one.language or "not told" for one in heard).most_common()),
         "temperatures": dict(sorted(Counter(f"{one.temperature}" for one in heard).items())),
-        "word_errors": word_errors_of(compared(dataset, job)),
+        "word_errors": word_errors_of(rows),
+        "clips_of_met_speakers": len(rows) - len(unmet),
+        "word_errors_of_unmet_speakers": word_errors_of(unmet) if len(unmet) < len(rows) else None,
         "check_short_window": window_effect(dataset, job, checked) if checked else None,
     }
 
@@ -141,6 +148,12 @@ def compared(dataset: Dataset, job: Job) -> list[dict]:
     columns["language"] = [job.written(corpus) for corpus in columns["corpus"]]
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return [row for row in rows if row["reference"] and row["hypothesis"] is not None]
+
+
+def met_speakers(job: Job) -> set[str]:
+    """Hashes of the speakers that the recogniser was trained on, or its checkpoint chosen, where that is recorded."""
+    splits = ancestry(job.folder) if job.folder else []
+    return {who for split in splits for part in ("train", "validation") for who in split[part]["speakers"]}
 
 
 def word_errors_of(rows: list[dict]) -> dict | None:
@@ -188,6 +201,7 @@ def format_summary(summary: dict) -> str:
     tried = {t: n for t, n in summary["temperatures"].items() if t not in ("0.0", "None")}
     if tried:
         lines.append("  poor at temperature 0, settled at " + ", ".join(f"{t}: {n}" for t, n in tried.items()))
+    lines.append("  languages: " + ", ".join(f"{name} {clips}" for name, clips in summary["languages"].items()))
     if summary["without_sound"]:
         lines.append(f"  without sound: {summary['without_sound']}")
     if failed := summary["failed"]:
@@ -204,4 +218,8 @@ def format_summary(summary: dict) -> str:
         )
     if summary["word_errors"]:
         lines.append(format_wer(summary["word_errors"]))
+    if met := summary["clips_of_met_speakers"]:
+        unmet = summary["word_errors_of_unmet_speakers"]
+        rate = f"on the others its word error rate is {100 * unmet['wer']:.1f} %" if unmet else "there are no others"
+        lines.append(f"NOTE: {met} clips are of speakers that this recogniser was trained on; {rate}.")
     return "\n".join(lines)

@@ -65,11 +65,17 @@ class Job:
         return told or known_language(corpus) or (None if self.recogniser.multilingual else "en")
 
     def check(self, corpora: Iterable[str]) -> None:
-        """Make sure that the recogniser may know the languages of some corpora.
+        """Make sure that the recogniser can do what is asked, with clips of some corpora.
 
         Raises:
-            ValueError: it knows English alone, and they are in another, or another is asked for.
+            ValueError: it knows English alone, and they are in another language, or another is asked for; it has no
+                room for answers of `max_tokens`.
         """
+        if (self.options.max_tokens or 1) > self.recogniser.max_tokens:
+            raise ValueError(
+                f"--max_tokens {self.options.max_tokens}: expected at most {self.recogniser.max_tokens}, which is what "
+                f"{self.recogniser.name} has room for."
+            )
         others = {self.written(corpus) for corpus in corpora} - {"en", None}
         if others and not self.recogniser.multilingual:
             raise ValueError(

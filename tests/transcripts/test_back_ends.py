@@ -59,7 +59,7 @@ def by_transformers(folder, recogniser, clips, prompt=None, **options) -> list[t
 
 @pytest.mark.parametrize("prompt", [None, PROMPT])
 def test_openai_whisper_token_for_token(random_whispers, recognisers, clips, prompt):
-    recogniser = recognisers["openai-whisper"]
+    recogniser, clips = recognisers["openai-whisper"], clips if prompt is None else clips[:3]
     found = answers(recogniser, recogniser.encode(clips, 30), prompt=prompt)
     expected = by_openai(whisper.load_model(random_whispers[0]), clips, language="en", prompt=prompt)
     assert tokens(found) == tokens(expected)
@@ -86,31 +86,36 @@ def test_equal_weights_say_the_same_in_both(recognisers, clips):
     assert words == expected
 
 
-def test_what_cannot_end_stops_where_openai_whisper_stops(random_whispers, clips):
-    recogniser, clips = load_recogniser(str(random_whispers[0]), "cpu"), clips[:1]
-    model = whisper.load_model(random_whispers[0])
+def test_what_cannot_end_stops_where_openai_whisper_stops(random_whispers, clips, tmp_path):
+    checkpoint = torch.load(random_whispers[0])
+    checkpoint["dims"]["n_text_ctx"] = 64  # not 448, so as to come to the end sooner
+    positions = checkpoint["model_state_dict"]["decoder.positional_embedding"][:64]
+    checkpoint["model_state_dict"]["decoder.positional_embedding"] = positions.clone()
+    torch.save(checkpoint, tmp_path / "short.pt")
+    recogniser, model = load_recogniser(f"{tmp_path}/short.pt", "cpu"), whisper.load_model(f"{tmp_path}/short.pt")
+    clips = clips[:2]
     babbling = {"language": "en", "suppress_tokens": [-1, recogniser.end]}
     options = DecodingOptions(without_timestamps=True, **babbling)
     recogniser.filters = DecodingTask(recogniser.model, options).logit_filters
     features = recogniser.encode(clips, 30)
     # A prompt longer than what a model hears of it, which leaves less room for the answer than there else is.
-    for prompt, max_tokens, length in (("word " * 300, None, 221), (None, 5, 5)):
+    for prompt, max_tokens, length in ((None, None, 32), ("word " * 99, None, 29), (None, 5, 5)):
         found = answers(recogniser, features, prompt=prompt, max_tokens=max_tokens)
         expected = by_openai(model, clips, prompt=prompt, sample_len=max_tokens, **babbling)
         assert tokens(found) == tokens(expected)
-        assert len(found[0].tokens) == length
+        assert [len(each.tokens) for each in found] == [length, length]
         check_figures(found, expected)
 
 
 def test_what_is_drawn_depends_on_the_row_alone(recogniser, clips):
-    features, seeds = recogniser.encode(clips, 3), [7, 1, 2, 3, 4, 5]
+    features, seeds = recogniser.encode(clips[:4], 3), [7, 1, 2, 3]
     together = tokens(answers(recogniser, features, 0.8, seeds))
-    assert together != tokens(answers(recogniser, features))
-    for rows in ([0], [5, 2], [4, 3, 1, 0]):
+    for rows in ([0], [3, 2, 1, 0]):
         assert tokens(answers(recogniser, features[rows], 0.8, [seeds[row] for row in rows])) == [
             together[row] for row in rows
         ]
-    assert tokens(answers(recogniser, features[:1], 0.8, [8])) != together[:1]
+    for temperature, seed in ((0.8, 8), (0.0, 7)):
+        assert tokens(answers(recogniser, features[:1], temperature, [seed])) != together[:1]
 
 
 def test_tokens_are_drawn_as_often_as_they_are_probable():
@@ -184,7 +189,7 @@ def test_a_language_that_the_model_does_not_know(recogniser):
 def test_bfloat16_says_something_of_the_same_weights(random_whispers, recognisers, clips):
     for path, exact in zip(random_whispers, recognisers.values(), strict=True):
         recogniser = load_recogniser(str(path), "cpu", "bfloat16")
-        features = recogniser.encode(clips[:3], 2)
+        features = recogniser.encode(clips[2:4], 3)
         assert features.dtype == torch.bfloat16
         assert all(each.tokens and -3 < each.avg_logprob < 0 for each in answers(recogniser, features))
         assert all(recogniser.detect_languages(features))
@@ -194,15 +199,15 @@ def test_bfloat16_says_something_of_the_same_weights(random_whispers, recogniser
 def test_an_english_only_model(tmp_path, clips):
     checkpoint, folder = write_random_whisper(tmp_path, "mini", multilingual=False)
     openai, transformers = (load_recogniser(str(path), "cpu") for path in (checkpoint, folder))
-    clips = clips[:2]
+    clips = clips[:1]
     for recogniser, expected in (
-        (openai, tokens(by_openai(whisper.load_model(checkpoint), clips, language="en", sample_len=20))),
-        (transformers, by_transformers(folder, transformers, clips, max_new_tokens=20)),
+        (openai, tokens(by_openai(whisper.load_model(checkpoint), clips, language="en", sample_len=9))),
+        (transformers, by_transformers(folder, transformers, clips, max_new_tokens=9)),
     ):
         features = recogniser.encode(clips, 30)
         assert not recogniser.multilingual
-        assert recogniser.detect_languages(features) == [None, None]
-        assert tokens(answers(recogniser, features, language=None, max_tokens=20)) == expected
+        assert recogniser.detect_languages(features) == [None]
+        assert tokens(answers(recogniser, features, language=None, max_tokens=9)) == expected
         with pytest.raises(ValueError, match=r"--language de: .* Expected one of en"):
             recogniser.opening("de", None)
 

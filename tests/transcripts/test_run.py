@@ -14,11 +14,12 @@ import torch
 from datasets import Dataset
 from transcripts.fake import FakeRecogniser
 
+from hf_ser.audit.data import recogniser_findings
 from hf_ser.columns import REFERENCE
 from hf_ser.dataset import load_prepared
 from hf_ser.files import replace_folder
 from hf_ser.protocols import make_folds
-from hf_ser.provenance import read_record, write_record
+from hf_ser.provenance import read_record, split_record, write_record
 from hf_ser.transcripts import run
 from hf_ser.transcripts.cache import TranscriptCache
 from hf_ser.transcripts.recogniser import DecodeOptions, Transcript
@@ -142,6 +143,7 @@ def test_the_columns_stand_beside_the_corpus_s_own_words(prepared, job, tmp_path
     folder = tmp_path / "data"
     shutil.copytree(prepared, folder)
     (folder / "audit.json").write_text("{}")  # of the old words
+    (folder / "notes").mkdir()  # the user's own
     before = load_prepared(folder)
     own, rows = before["transcript"][:], before.remove_columns(["transcript", "transcript_source"])[:]
     done, summary = written(before, job(), folder, folder)
@@ -154,7 +156,7 @@ def test_the_columns_stand_beside_the_corpus_s_own_words(prepared, job, tmp_path
     assert after["no_speech_prob"][:] == pytest.approx([one.no_speech_prob for one in done.transcripts])
     assert after.select_columns(list(rows))[:] == rows
     assert sorted(file.name for file in tmp_path.iterdir()) == ["cache.sqlite", "cache.sqlite.lock", "data"]
-    assert not (folder / "audit.json").exists()
+    assert not (folder / "audit.json").exists() and (folder / "notes").is_dir()
     assert json.loads((folder / SUMMARY).read_text()) == json.loads(json.dumps(summary))
     assert (folder / "transcripts.png").stat().st_size > 10_000
     assert summary["word_errors"]["n_clips"] == len(after)
@@ -222,8 +224,16 @@ def test_a_model_of_english_alone_is_not_given_german(job):
 
 
 def test_whom_the_recogniser_was_trained_on_goes_along(prepared, dataset, job, tmp_path):
-    record = {"split": {"fold": "1"}, "ancestors": []}
+    fold = make_folds(dataset, "speaker_folds", "1", n_folds=3)[0]
+    record = {"split": split_record(dataset, fold), "ancestors": []}
     write_record(tmp_path / "asr_model", record)
     trained = Job(**{**vars(job()), "folder": str(tmp_path / "asr_model")})
-    written(dataset, trained, prepared, tmp_path / "out")
+    _, summary = written(dataset, trained, prepared, tmp_path / "out")
     assert read_record(tmp_path / "out" / ASR_RECORD) == record
+    assert summary["clips_of_met_speakers"] == len(dataset) - len(fold.test)
+    assert summary["word_errors_of_unmet_speakers"]["n_clips"] == len(fold.test)
+    assert f"NOTE: {len(dataset) - len(fold.test)} clips are of speakers" in format_summary(summary)
+
+    folds = make_folds(dataset, "speaker_folds", "all", n_folds=3)
+    found = recogniser_findings(dataset, folds, tmp_path / "out")
+    assert {(one.fold, one.severity) for one in found} == {("2", "leak"), ("3", "leak")}
