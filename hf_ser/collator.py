@@ -29,11 +29,7 @@ class TextCollator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Shapes: input_ids and attention_mask `(batch, tokens)`, labels as `labels`."""
-        # A word tokenizer makes no token of an empty text: [UNK] stands for it, so that no row is without a position.
-        empty = self.tokenizer.unk_token or self.tokenizer.pad_token
-        texts = [(row["transcript"] or "").strip() or empty for row in rows]
-        batch = self.tokenizer(texts, padding=True, padding_side="right", truncation=True, return_tensors="pt")
-        return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": labels(rows)}
+        return {**text_inputs(self.tokenizer, [row["transcript"] for row in rows]), "labels": labels(rows)}
 
 
 @dataclass
@@ -46,6 +42,19 @@ class FusionCollator:
         """Shapes: as `SerProcessor`, and labels as `labels`."""
         batch = self.processor(audio=clips(rows), text=[row["transcript"] for row in rows])
         return {**batch, "labels": labels(rows)}
+
+
+def text_inputs(tokenizer: PreTrainedTokenizerBase, texts: list[str | None]) -> dict[str, torch.Tensor]:
+    """Inputs of a classifier that only reads; None is read as an empty text.
+
+    Shapes:
+        input_ids and attention_mask `(batch, tokens)`.
+    """
+    # A word tokenizer makes no token of an empty text: [UNK] stands for it, so that no row is without a position.
+    empty = tokenizer.unk_token or tokenizer.pad_token
+    texts = [(text or "").strip() or empty for text in texts]
+    batch = tokenizer(texts, padding=True, padding_side="right", truncation=True, return_tensors="pt")
+    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
 
 
 def clips(rows: list[dict[str, Any]]) -> list:

@@ -11,13 +11,11 @@ import sys
 
 import torch
 from tqdm import tqdm
-from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, pipeline
-from transformers.utils import logging
 
 from hf_ser.audio import pcm_sha256, read_clip
 from hf_ser.cli import run
-from hf_ser.models import SerAudioPipeline, SerFusionConfig, SerPipeline
-from hf_ser.training.building import checkpoint_config
+from hf_ser.inference import TEXT, Classifier
+from hf_ser.models import SerAudioPipeline, SerPipeline
 from hf_ser.transcripts.cache import transcript_key
 from hf_ser.transcripts.loading import default_precision, load_recogniser
 from hf_ser.transcripts.recogniser import DecodeOptions
@@ -27,7 +25,9 @@ from hf_ser.transcripts.transcriber import Request, transcribe
 def main() -> None:
     """Model, files, table or JSON lines; files that cannot be read are named, and the exit status is then 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="model folder, such as runs/quickstart/fold_1, or a Hub id")
+    parser.add_argument(
+        "model", help="model folder, such as runs/quickstart/fold_1, or a Hub id, with or without @REVISION"
+    )
     parser.add_argument("files", nargs="+", help="audio files: WAV, FLAC, OGG or MP3, any rate")
     parser.add_argument("--text", nargs="+", help="what is said in each file, in the same order ('' where unknown)")
     parser.add_argument("--asr", help="Whisper that hears the words, as transcribe.py takes it; then without --text")
@@ -63,19 +63,15 @@ def main() -> None:
         sys.exit(1)
 
 
-def load(model: str, device: str | None):
-    """A pipeline of this package's own code: no code of the model's folder is run."""
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    config = checkpoint_config(model)
-    if type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+def load(model: str, device: str | None) -> SerPipeline:
+    """The pipeline of a model that hears."""
+    classifier = Classifier(model, device)
+    if classifier.kind == TEXT:
         raise ValueError(
             f"{model}: a model of words alone, which hears nothing. Expected a model of train_audio.py or "
             'train_fusion.py; for texts use pipeline("text-classification", model=...).'
         )
-    fused = isinstance(config, SerFusionConfig)
-    pipeline_class = SerPipeline if fused else SerAudioPipeline
-    return pipeline("audio-classification", model=model, pipeline_class=pipeline_class, device=device)
+    return classifier.pipeline
 
 
 def heard(files: list[str], asr: str, language: str | None, device: str | None) -> list[str | None]:

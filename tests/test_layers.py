@@ -7,22 +7,17 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hf_ser"
 ROAD = (
-    *("models", "columns", "labels", "files", "cli", "audio", "fingerprint", "download", "corpora", "protocols"),
-    *("integrity", "dataset", "dataset_plots", "dataset_card", "provenance"),
+    *("models", "columns", "labels", "files", "revisions", "cli", "audio", "fingerprint", "download", "corpora"),
+    *("protocols", "integrity", "dataset", "dataset_plots", "dataset_card", "provenance"),
     *("transcripts.recogniser", "transcripts.greedy", "transcripts.openai_whisper", "transcripts.transformers_whisper"),
     *("transcripts.loading", "transcripts.random_whisper", "transcripts.transcriber", "transcripts.cache"),
-    *(
-        "transcripts.wer",
-        "transcripts.noise",
-        "transcripts.run",
-        "transcripts.results",
-        "sentence_bank",
-        "words",
-        "targets",
-    ),
-    *("collator", "scores", "metrics"),
-    *("evaluation.predictions", "evaluation.report", "evaluation.plots", "audit.findings", "audit.probes"),
-    *("audit.data", "audit.run", "training.arguments", "training.building", "training.trainer", "training.run"),
+    *("transcripts.wer", "transcripts.noise", "transcripts.run", "transcripts.results", "sentence_bank", "words"),
+    *("targets", "collator", "scores", "metrics", "inference"),
+    *("evaluation.predictions", "evaluation.calibration", "evaluation.bootstrap", "evaluation.report"),
+    *("evaluation.report_text", "evaluation.comparison", "evaluation.plots", "evaluation.embeddings"),
+    *("evaluation.page", "audit.findings", "audit.probes", "audit.data", "audit.run"),
+    *("stress.conditions", "stress.results", "stress.plots", "stress.run", "model_card", "hub", "results"),
+    *("training.arguments", "training.building", "training.trainer", "training.trackers", "training.run"),
     *("training.asr", "training.asr_report", "training.asr_run"),
 )
 """In the order of the data's way. The report comes before training, for a training run ends by writing one."""

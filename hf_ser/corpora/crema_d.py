@@ -14,6 +14,7 @@ from hf_ser.corpora.named_files import NO_SOUND_BYTES, named_files
 from hf_ser.download import Download, git_lfs
 
 LICENCE = "ODbL 1.0, contents DbCL 1.0"
+MAY_BE_SHARED = True
 SOURCE = "Cao et al. 2014, CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset, IEEE Trans. Affect. Comput. 5(4)"
 LANGUAGE = "en"
 

@@ -12,6 +12,7 @@ from hf_ser.corpora.named_files import named_files
 from hf_ser.download import Download
 
 LICENCE = "free to use and to be cited; CC0 1.0 as republished in audb"
+MAY_BE_SHARED = True
 SOURCE = "Burkhardt et al. 2005, A Database of German Emotional Speech, Interspeech, 1517-1520"
 LANGUAGE = "de"
 

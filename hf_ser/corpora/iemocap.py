@@ -15,6 +15,7 @@ from hf_ser.columns import REFERENCE, Finding, Listing, Utterance
 from hf_ser.files import read_old_text
 
 LICENCE = "IEMOCAP release licence: for research, not to be passed on"
+MAY_BE_SHARED = False
 SOURCE = (
     "Busso et al. 2008, IEMOCAP: interactive emotional dyadic motion capture database, "
     "Language Resources and Evaluation 42(4)"

@@ -19,6 +19,7 @@ from hf_ser.columns import REFERENCE, Finding, Listing, Utterance
 from hf_ser.files import read_old_text
 
 LICENCE = "GPL-3.0 for the annotation; sound and picture belong to the makers of the series"
+MAY_BE_SHARED = False
 SOURCE = (
     "Poria et al. 2019, MELD: A Multimodal Multi-Party Dataset for Emotion Recognition in Conversations, ACL, "
     "built on EmotionLines (Chen et al. 2018, LREC)"

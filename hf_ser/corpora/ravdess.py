@@ -11,6 +11,7 @@ from hf_ser.corpora.named_files import audio_files
 from hf_ser.download import Download
 
 LICENCE = "CC BY-NC-SA 4.0"
+MAY_BE_SHARED = True
 SOURCE = "Livingstone & Russo 2018, The Ryerson Audio-Visual Database of Emotional Speech and Song, PLoS ONE 13(5)"
 LANGUAGE = "en"
 

@@ -12,6 +12,7 @@ from hf_ser.columns import Listing, Utterance
 from hf_ser.corpora.named_files import named_files
 
 LICENCE = "research only, on registration with the authors (University of Surrey)"
+MAY_BE_SHARED = False
 SOURCE = "Haq & Jackson 2010, Multimodal Emotion Recognition, in Machine Audition, IGI Global"
 LANGUAGE = "en"
 

@@ -16,6 +16,7 @@ from hf_ser.columns import DIALOGUE_KINDS, NUMBERS, REFERENCE, SEXES, SPLITS, TO
 from hf_ser.corpora.table_rows import VOTES, Cell, Rows, read_rows
 
 LICENCE = "the user's own"
+MAY_BE_SHARED = None
 SOURCE = "the user's own"
 LANGUAGE = None
 

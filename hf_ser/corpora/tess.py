@@ -13,6 +13,7 @@ from hf_ser.corpora.named_files import named_files
 from hf_ser.download import dataverse
 
 LICENCE = "CC BY-NC-ND 4.0; some copies say CC BY-NC 4.0: see where yours is from"
+MAY_BE_SHARED = False
 SOURCE = "Pichora-Fuller & Dupuis 2020, Toronto emotional speech set (TESS), Borealis, doi:10.5683/SP2/E8H2MF"
 LANGUAGE = "en"
 

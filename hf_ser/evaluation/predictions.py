@@ -28,12 +28,14 @@ FIELDS = (
     "transcript_source",
     "reference",
     "votes",
+    "temperature",
+    "abstain_threshold",
     "probabilities",
 )
 """Keys of a row, in the order in which they are written."""
 
-_ADDED = ("transcript_source", "votes")
-"""Keys that files of the first version lack: read as null."""
+_ADDED = ("transcript_source", "votes", "temperature", "abstain_threshold")
+"""Keys that files of earlier versions lack: read as null."""
 
 _OPTIONAL = ("speaker", "sex", "transcript_source")
 _TEXTS = ("id", "corpus", "protocol", "fold", "split_fingerprint", "reference")
@@ -47,7 +49,9 @@ def write_predictions(path: str | Path, rows: Sequence[dict]) -> None:
         rows: One dict an utterance with the keys `FIELDS`: `speaker` and `sex` may be None, `fold` is a string,
             `leaks` a list of names (empty when there are none), `transcript_source` where its words came from (None
             without words), `reference` a label name, `probabilities` `{label: probability}` in the order of the class
-            indices, and `votes` the raters' `{label: share}` in the same order, or None.
+            indices, and `votes` the raters' `{label: share}` in the same order, or None. `temperature` is the one that
+            the probabilities were calibrated with (None where they were not) and `abstain_threshold` the confidence
+            under which the model would rather not answer; both were fitted on the fold's validation speakers.
 
     Raises:
         ValueError: As `check_predictions`; nothing is written.
@@ -143,6 +147,11 @@ def _check_fields(row, where: str) -> None:
             raise ValueError(f"{where}: found {key} {row[key]!r}, expected {expected}. Write it as a string.")
     if row["sex"] not in (*SEXES, None):
         raise ValueError(f"{where}: found sex {row['sex']!r}, expected {' or '.join(SEXES)} or null. Map it to these.")
+    for key in ("temperature", "abstain_threshold"):
+        if row[key] is not None and not (_is_number(row[key]) and row[key] > 0):
+            raise ValueError(
+                f"{where}: found {key} {row[key]!r}, expected a number above 0 or null. Write one of these."
+            )
     if not isinstance(row["leaks"], list) or not all(isinstance(leak, str) and leak for leak in row["leaks"]):
         raise ValueError(
             f"{where}: found leaks {row['leaks']!r}, expected a list of names, empty when there are none. Write a list."
@@ -172,10 +181,13 @@ def _check_probabilities(row: dict, where: str) -> None:
     _check_distribution("votes", votes, where, "each label's votes divided by all")
 
 
+def _is_number(value) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _check_distribution(name: str, shares: dict, where: str, wanted: str) -> None:
     values = shares.values()
-    numbers = all(isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) for value in values)
-    if not numbers or min(values) < -SUM_TOLERANCE or abs(sum(values) - 1) > SUM_TOLERANCE:
+    if not all(map(_is_number, values)) or min(values) < -SUM_TOLERANCE or abs(sum(values) - 1) > SUM_TOLERANCE:
         raise ValueError(
             f"{where}: found {name} {shares!r}, expected finite numbers from 0 to 1 with the sum 1 "
             f"(tolerance {SUM_TOLERANCE}). Write {wanted}."

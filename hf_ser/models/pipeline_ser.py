@@ -62,7 +62,8 @@ class SerPipeline(Pipeline):
             for item, said in zip(items, texts, strict=True)
         ]
         processor = SerProcessor(self.feature_extractor, self.tokenizer)
-        return dict(processor(audio=[self.decode(item) for item in items], text=words))
+        sounds = [None if item is None else self.decode(item) for item in items]
+        return dict(processor(audio=sounds, text=words))
 
     def decode(self, item) -> np.ndarray:
         """One input to `(samples,)` float32 at the model's rate."""
@@ -83,9 +84,10 @@ class SerPipeline(Pipeline):
         return self.model(**model_inputs)
 
     def postprocess(self, model_outputs, top_k: int | None = None) -> list[list[dict]]:
-        """Logits `(batch, classes)` to labels with scores."""
+        """Logits `(batch, classes)` to labels with scores, calibrated where validation speakers gave a temperature."""
         names = self.model.config.id2label
-        probabilities = model_outputs["logits"].float().softmax(-1)
+        temperature = getattr(self.model.config, "calibration_temperature", None) or 1.0
+        probabilities = (model_outputs["logits"].float() / temperature).softmax(-1)
         return [
             [{"label": names[int(i)], "score": float(row[i])} for i in row.argsort(descending=True)[:top_k]]
             for row in probabilities

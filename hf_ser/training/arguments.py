@@ -84,7 +84,9 @@ class DataArguments:
 class AudioArguments:
     """The encoder of the sound."""
 
-    audio_model: str = option("cnn", "'cnn' (ours, from scratch), a Hub id, or a folder; '{fold}' is replaced")
+    audio_model: str = option(
+        "cnn", "'cnn' (ours, from scratch), a Hub id (user/name@REVISION pins it), or a folder; '{fold}' is replaced"
+    )
     max_seconds: float = option(8.0, "longer clips keep their beginning; Whisper and AST are cropped to this length")
 
     def __post_init__(self):
@@ -96,7 +98,9 @@ class AudioArguments:
 class TextArguments:
     """The encoder of the words."""
 
-    text_model: str = option("gru", "'gru' (ours, from scratch), a Hub id, or a folder; '{fold}' is replaced")
+    text_model: str = option(
+        "gru", "'gru' (ours, from scratch), a Hub id (user/name@REVISION pins it), or a folder; '{fold}' is replaced"
+    )
 
 
 @dataclass

@@ -11,7 +11,6 @@ from tokenizers.models import WordLevel
 from tokenizers.trainers import WordLevelTrainer
 from torch import nn
 from transformers import (
-    AutoConfig,
     AutoFeatureExtractor,
     AutoModel,
     AutoModelForAudioClassification,
@@ -39,6 +38,7 @@ from hf_ser.models.configuration_ser import pipeline_entry
 from hf_ser.models.encoders import ignore_padding, without_pooler
 from hf_ser.models.processing_ser import MIN_SECONDS
 from hf_ser.protocols import fold_folder
+from hf_ser.revisions import checkpoint_config, split_revision
 
 OUR_CNN, OUR_GRU = "cnn", "gru"
 WHISPER, AST = "whisper", "audio-spectrogram-transformer"
@@ -180,24 +180,10 @@ def load_text_encoder(name: str, texts) -> tuple[PreTrainedModel, PreTrainedToke
     return encoder, load_tokenizer(name, encoder.config)
 
 
-def checkpoint_config(name: str) -> PreTrainedConfig:
-    """Configuration of a checkpoint.
-
-    Raises:
-        FileNotFoundError: it is neither a model folder nor a Hub model that can be reached or is in the cache.
-    """
-    try:
-        return AutoConfig.from_pretrained(name)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"{name}: found neither a model folder nor a model of the Hub ({str(error).splitlines()[0]}). Expected a "
-            "folder with a config.json, a Hub id such as facebook/wav2vec2-base, or 'cnn' or 'gru' for our own."
-        ) from error
-
-
 def load_tokenizer(name: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint, told the longest text that its encoder has positions for."""
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    repository, revision = split_revision(name)
+    tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision)
     if positions := getattr(config, "max_position_embeddings", None):
         # RoBERTa's positions start behind its padding index.
         first = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
@@ -213,10 +199,11 @@ def load_trained(auto_class, name: str, **kwargs) -> PreTrainedModel:
         ValueError: the checkpoint lacks weights of the encoder, which would then be random.
     """
     checkpoint_config(name)
+    repository, kwargs["revision"] = split_revision(name)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # its table of fresh weights always lists the head; what matters is checked here
     model, loading = auto_class.from_pretrained(
-        name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        repository, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
     )
     logging.set_verbosity(verbosity)
     encoder = classifier_encoder(model)
@@ -239,7 +226,8 @@ def classifier_encoder(model: PreTrainedModel) -> nn.Module:
 
 def load_feature_extractor(name: str, max_seconds: float):
     """The feature extractor of a checkpoint, told the longest clip."""
-    extractor = AutoFeatureExtractor.from_pretrained(name)
+    repository, revision = split_revision(name)
+    extractor = AutoFeatureExtractor.from_pretrained(repository, revision=revision)
     extractor.max_seconds = max_seconds
     return extractor
 

@@ -18,11 +18,13 @@ from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from peft import PeftModel
-from transformers import set_seed
+from scipy.special import softmax
+from transformers import PreTrainedConfig, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
@@ -31,6 +33,7 @@ from hf_ser.audit.findings import AUDIT, LEAK, NOTE, AuditFinding, format_audit,
 from hf_ser.audit.run import audit_run
 from hf_ser.columns import REFERENCE
 from hf_ser.dataset import load_or_prepare, load_prepared
+from hf_ser.evaluation.calibration import abstain_threshold, fit_temperature
 from hf_ser.evaluation.plots import plot_confusion_matrix, plot_learning_curves
 from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions, write_predictions
 from hf_ser.evaluation.report import REPORT, RUN, format_report, label_map_of, make_report, write_report
@@ -271,13 +274,14 @@ def train_fold(
     started = time.time()
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
     seconds = time.time() - started
+    calibrate(trainer, candidate.model.config, validation)
     if len(fold.test):
-        probabilities = trainer.probabilities(with_columns(dataset.select(fold.test), words.columns))
+        logits = trainer.logits(with_columns(dataset.select(fold.test), words.columns))
     save_model(trainer, candidate, folder)
     if not trainer.is_world_process_zero():
         return
     if len(fold.test):
-        predicted = prediction_rows(dataset, fold, words, probabilities, data.protocol, leaks)
+        predicted = prediction_rows(dataset, fold, words, logits, candidate.model.config, data.protocol, leaks)
         write_predictions(folder / PREDICTIONS, predicted)
     record |= {"finished": True, "protocol": data.protocol, "leaks": leaks, "audit": [asdict(one) for one in audit]}
     record |= {"settings": changed, "train_seconds": round(seconds, 1)}
@@ -346,11 +350,19 @@ def save_model(trainer: SerTrainer, candidate: Candidate, folder: Path) -> None:
         (folder / "training_args.bin").unlink(missing_ok=True)
 
 
+def calibrate(trainer: SerTrainer, config: PreTrainedConfig, validation: Dataset) -> None:
+    """Put into a model's configuration how sure it may be, by its validation speakers: never by those of the test."""
+    logits = trainer.logits(validation)
+    config.calibration_temperature = fit_temperature(logits, np.array(validation.with_format(None)["label"][:]))
+    config.abstain_threshold = abstain_threshold(softmax(logits / config.calibration_temperature, axis=-1))
+
+
 def prediction_rows(
-    dataset: Dataset, fold: Fold, words: Words, probabilities, protocol: str, leaks: list[str]
+    dataset: Dataset, fold: Fold, words: Words, logits: np.ndarray, config, protocol: str, leaks: list[str]
 ) -> list[dict]:
-    """The test rows of a fold as `predictions.jsonl` holds them."""
+    """The test rows of a fold as `predictions.jsonl` holds them; logits: `(rows, classes)`."""
     labels = dataset.features["label"].names
+    probabilities = softmax(logits / config.calibration_temperature, axis=-1)
     told = ("id", "corpus", "speaker", "sex")
     columns = dataset.select_columns([*told, "label", "votes"]).select(fold.test).to_list()
     return [
@@ -363,6 +375,8 @@ def prediction_rows(
             "transcript_source": words.source[row["id"]],
             "reference": labels[row["label"]],
             "votes": None if row["votes"] is None else dict(zip(labels, row["votes"], strict=True)),
+            "temperature": config.calibration_temperature,
+            "abstain_threshold": config.abstain_threshold,
             "probabilities": dict(zip(labels, answer.tolist(), strict=True)),
         }
         for row, answer in zip(columns, probabilities, strict=True)

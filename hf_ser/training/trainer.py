@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from datasets import Dataset
 from peft import PeftModel
+from scipy.special import softmax
 from torch import nn
 from transformers import EarlyStoppingCallback, EvalPrediction, ProgressCallback, Trainer
 
@@ -69,8 +70,8 @@ class SerTrainer(Trainer):
                 group["lr"] = rate
         return optimizer
 
-    def probabilities(self, dataset: Dataset) -> np.ndarray:
-        """Class probabilities in the order of the rows, shape `(rows, classes)`.
+    def logits(self, dataset: Dataset) -> np.ndarray:
+        """What the model answers, in the order of the rows, shape `(rows, classes)`.
 
         Longest clips first, so that memory runs out at once or not at all and little is padded; then put back in order.
         Rows without sound come last.
@@ -85,7 +86,7 @@ class SerTrainer(Trainer):
         logits = first(self.predict(dataset.select(order), metric_key_prefix="test").predictions)
         self.args.train_sampling_strategy, self.compute_metrics = strategy, metrics
         answers = np.empty(logits.shape)
-        answers[order] = softmax(logits)
+        answers[order] = logits
         return answers
 
 
@@ -109,7 +110,9 @@ def metrics_over(labels: list[str]) -> Callable[[EvalPrediction], dict[str, floa
     """`compute_metrics` over all classes of a task."""
 
     def compute(evaluated: EvalPrediction) -> dict[str, float]:
-        figures = score(softmax(first(evaluated.predictions)), evaluated.label_ids, labels)
+        # In float64, so that rows sum to one within rounding.
+        probabilities = softmax(first(evaluated.predictions).astype(np.float64), axis=-1)
+        figures = score(probabilities, evaluated.label_ids, labels)
         # Rounded, so that no rounding error of a sum chooses between two equal checkpoints.
         return {name: round(figure, 10) for name, figure in figures.items()}
 
@@ -119,12 +122,6 @@ def metrics_over(labels: list[str]) -> Callable[[EvalPrediction], dict[str, floa
 def first(predictions) -> np.ndarray:
     """The logits, also where a model returns more than them."""
     return predictions[0] if isinstance(predictions, tuple) else predictions
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis, in float64, so that rows sum to one within rounding."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

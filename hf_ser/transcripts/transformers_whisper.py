@@ -18,6 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
 from hf_ser.columns import SAMPLING_RATE
+from hf_ser.revisions import split_revision
 from hf_ser.transcripts.greedy import keep_rows
 from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, PRECISIONS, weights_digest
 
@@ -43,7 +44,7 @@ def load(name: str, device: str, precision: str) -> "TransformersWhisper":
             f"{name}: its generation_config.json is missing or older than the tokens of Whisper's languages and tasks. "
             "Expected one with no_timestamps_token_id: copy that of the model from which it was trained."
         )
-    called = "/".join(Path(name).absolute().parts[-2:]) if Path(name).is_dir() else name.split("@")[0]
+    called = "/".join(Path(name).absolute().parts[-2:]) if Path(name).is_dir() else split_revision(name)[0]
     return TransformersWhisper(model, processor, called, device, precision)
 
 
@@ -56,7 +57,7 @@ def load_whole(name: str) -> tuple[WhisperForConditionalGeneration, WhisperProce
     expected = (
         "Expected a whole Whisper, with decoder and tokenizer: a folder, or a Hub id such as openai/whisper-small"
     )
-    source, revision = (name, None) if Path(name).is_dir() else (*name.split("@"), None)[:2]
+    source, revision = split_revision(name)
     try:
         kind = AutoConfig.from_pretrained(source, revision=revision).model_type
     except (OSError, ValueError) as error:  # a ValueError where the folder is there and has no configuration

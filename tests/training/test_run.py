@@ -246,10 +246,10 @@ def test_stock_ast_goes_on_from_its_checkpoint(prepared, tmp_path):
     extractor.save_pretrained(tmp_path / "a")
     trainer, data = trainer_for(prepared, tmp_path / "c", str(tmp_path / "a"), learning_rate=1e-2)
     trainer.train()
-    wanted = trainer.probabilities(data)
+    wanted = trainer.logits(data)
     again, _ = trainer_for(prepared, tmp_path / "d", str(tmp_path / "a"))
     again._load_from_checkpoint(trainer.state.best_model_checkpoint)
-    np.testing.assert_allclose(again.probabilities(data), wanted, atol=1e-6)
+    np.testing.assert_allclose(again.logits(data), wanted, atol=1e-6)
     assert get_last_checkpoint(str(tmp_path / "c"))
 
 
@@ -257,11 +257,11 @@ def test_predictions_stay_with_their_rows_under_any_sampling(prepared, tmp_path)
     trainer, data = trainer_for(
         prepared, tmp_path, train_sampling_strategy="group_by_length", length_column_name="duration_seconds"
     )
-    grouped = trainer.probabilities(data)
+    grouped = trainer.logits(data)
     assert trainer.args.train_sampling_strategy == "group_by_length"
-    backwards = trainer.probabilities(data.select(range(len(data) - 1, -1, -1)))[::-1]
+    backwards = trainer.logits(data.select(range(len(data) - 1, -1, -1)))[::-1]
     trainer.args.per_device_eval_batch_size = 1
-    one_by_one = trainer.probabilities(data)
+    one_by_one = trainer.logits(data)
     np.testing.assert_allclose(grouped, one_by_one, atol=1e-5)
     np.testing.assert_allclose(backwards, one_by_one, atol=1e-5)
     assert np.abs(one_by_one - one_by_one.mean(0)).max() > 1e-3

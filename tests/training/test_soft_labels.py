@@ -6,6 +6,7 @@ import torch
 from datasets import Dataset, Features, Value
 from models.tiny import AUDIO, LABELS, TEXT, TEXTS, clips, fused, tokenizer
 from peft import LoraConfig, get_peft_model
+from scipy.special import softmax
 from transformers import AutoModelForAudioClassification, AutoModelForSequenceClassification
 
 from hf_ser.collator import AudioCollator, FusionCollator, TextCollator
@@ -182,7 +183,7 @@ def trained_on(target: str, data: Dataset, unseen: Dataset, folder) -> np.ndarra
     rows = with_target(data, range(len(data)), target)
     trainer = trainer_for(candidate, folder, rows, num_train_epochs=8, learning_rate=3e-2)
     trainer.train()
-    return trainer.probabilities(unseen)
+    return softmax(trainer.logits(unseen), axis=-1)
 
 
 def test_votes_are_learned_better_from_votes_than_from_labels(tmp_path):

@@ -1,0 +1,103 @@
+"""A trained model as its users run it: sound and words in, calibrated probabilities out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    pipeline,
+)
+from transformers.utils import logging
+
+from hf_ser.collator import text_inputs
+from hf_ser.models import SerAudioPipeline, SerFusionConfig, SerPipeline
+from hf_ser.revisions import checkpoint_config, split_revision
+
+AUDIO, TEXT, FUSION = "audio", "text", "fusion"
+
+
+class Classifier:
+    """A model of any of the three kinds behind one call, with this package's own code: none of the folder's is run.
+
+    Args:
+        name: A model folder, or a Hub id with or without `@revision`.
+        device: As torch names it; None is a GPU where there is one.
+
+    Attributes:
+        kind: `audio`, `text` or `fusion`.
+        labels: Classes in the order of the columns of `probabilities`.
+        temperature: What the logits are divided by, 1.0 where the model was not calibrated.
+        abstain_threshold: Confidence under which the model would rather not answer; None where it has none.
+        model: The model, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+    """
+
+    def __init__(self, name: str, device: str | None = None):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        self.name, config = name, checkpoint_config(name)
+        reads = type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+        self.kind = TEXT if reads else FUSION if isinstance(config, SerFusionConfig) else AUDIO
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        repository, revision = split_revision(name)
+        if self.kind == TEXT:
+            self.model = AutoModelForSequenceClassification.from_pretrained(repository, revision=revision)
+            self.model = self.model.to(device).eval()
+            self.tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision)
+        else:
+            pipeline_class = SerPipeline if self.kind == FUSION else SerAudioPipeline
+            self.pipeline = pipeline(
+                "audio-classification",
+                model=repository,
+                revision=revision,
+                pipeline_class=pipeline_class,
+                device=device,
+            )
+            self.model = self.pipeline.model
+        self.labels = [config.id2label[index] for index in range(config.num_labels)]
+        self.temperature = getattr(config, "calibration_temperature", None) or 1.0
+        self.abstain_threshold = getattr(config, "abstain_threshold", None)
+
+    def probabilities(
+        self, clips: Sequence[np.ndarray | None], texts: Sequence[str | None], batch_size: int = 16
+    ) -> np.ndarray:
+        """Class probabilities of each row; a model of one kind takes no notice of what it cannot use.
+
+        Args:
+            clips: Sound of each row; None where a fused model is to do without.
+            texts: Words of each row; None where they are not known.
+            batch_size: Rows a forward pass, of like length; the result does not depend on it.
+
+        Shapes:
+            each clip `(samples,)` float32 at 16 kHz; the result `(rows, classes)` float64.
+
+        Raises:
+            ValueError: as the pipeline.
+        """
+        if self.kind == TEXT:
+            sizes = [len(text or "") for text in texts]
+        else:
+            sizes = [0 if clip is None else len(clip) for clip in clips]
+        order = np.argsort(sizes, kind="stable")[::-1]
+        logits = np.empty((len(order), len(self.labels)))
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            logits[rows] = self._logits([clips[row] for row in rows], [texts[row] for row in rows])
+        return softmax(logits / self.temperature, axis=-1)
+
+    def _logits(self, clips: list, texts: list) -> np.ndarray:
+        if self.kind == TEXT:
+            batch = text_inputs(self.tokenizer, texts)
+        elif self.kind == AUDIO:
+            batch = self.pipeline.preprocess(clips, [None] * len(clips))
+        else:
+            batch = self.pipeline.preprocess(clips, texts)
+        with torch.inference_mode():
+            answer = self.model(**{name: values.to(self.model.device) for name, values in batch.items()})
+        return answer.logits.double().cpu().numpy()
