@@ -1,6 +1,6 @@
 """A trained model as its users run it: sound and words in, calibrated probabilities out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -80,18 +80,27 @@ class Classifier:
         Raises:
             ValueError: as the pipeline.
         """
+        logits = np.empty((len(texts), len(self.labels)))
+        for rows in self.batches(clips, texts, batch_size):
+            logits[rows] = self.logits([clips[row] for row in rows], [texts[row] for row in rows])
+        return softmax(logits / self.temperature, axis=-1)
+
+    def batches(self, clips: Sequence, texts: Sequence, batch_size: int = 16) -> Iterator[np.ndarray]:
+        """Positions of the rows of each forward pass: like length together, the longest first."""
         if self.kind == TEXT:
             sizes = [len(text or "") for text in texts]
         else:
             sizes = [0 if clip is None else len(clip) for clip in clips]
         order = np.argsort(sizes, kind="stable")[::-1]
-        logits = np.empty((len(order), len(self.labels)))
         for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            logits[rows] = self._logits([clips[row] for row in rows], [texts[row] for row in rows])
-        return softmax(logits / self.temperature, axis=-1)
+            yield order[start : start + batch_size]
 
-    def _logits(self, clips: list, texts: list) -> np.ndarray:
+    def logits(self, clips: list, texts: list) -> np.ndarray:
+        """What the model itself says of rows, in one forward pass and in their order, before any temperature.
+
+        Shapes:
+            the result `(rows, classes)` float64.
+        """
         if self.kind == TEXT:
             batch = text_inputs(self.tokenizer, texts)
         elif self.kind == AUDIO:

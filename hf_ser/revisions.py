@@ -34,7 +34,7 @@ def checkpoint_config(name: str) -> PreTrainedConfig:
     repository, revision = split_revision(name)
     try:
         return AutoConfig.from_pretrained(repository, revision=revision)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a ValueError where the folder is there and tells no model
         raise FileNotFoundError(
             f"{name}: found neither a model folder nor a model of the Hub ({str(error).splitlines()[0]}). Expected a "
             "folder with a config.json, or a Hub id such as facebook/wav2vec2-base or user/name@REVISION; in training "

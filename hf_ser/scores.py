@@ -59,7 +59,7 @@ def score(probabilities: np.ndarray, references: np.ndarray, labels: Sequence[st
         "weighted_f1": f1_score(references, predicted, labels=classes, average="weighted", zero_division=0),
         "mcc": matthews_corrcoef(references, predicted),
         "roc_auc_ovr": roc_auc_score(references, ranked, labels=classes, multi_class="ovr", average="macro"),
-        "ece": _expected_calibration_error(distribution.max(axis=1), predicted == references),
+        "ece": expected_calibration_error(distribution.max(axis=1), predicted == references),
     }
     return {name: float(figure) for name, figure in figures.items()}
 
@@ -144,16 +144,28 @@ def uar_from_confusion(confusion: np.ndarray, labels: Sequence[str] | None = Non
     return uar if uar.ndim else float(uar)
 
 
-def _expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
+def calibration_bins(confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """Utterances, sum of their confidence and number of right ones in each of `ECE_BINS` equal-width bins.
+
+    Bin m of M holds the confidences in ((m - 1) / M, m / M], as in Guo et al. 2017.
+
+    Shapes:
+        confidence: (utterances,), correct: (utterances,); the result: (3, bins)
+    """
+    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
+    sums = (np.bincount(bins, weights=weights, minlength=ECE_BINS) for weights in (None, confidence, correct))
+    return np.stack([one.astype(np.float64) for one in sums])
+
+
+def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     """Mean distance of confidence from accuracy over equal-width bins, weighted by the bins' utterances.
 
     Shapes:
         confidence: (utterances,), correct: (utterances,)
     """
-    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)  # bin m is ((m-1)/M, m/M]
-    # n_m |accuracy_m - confidence_m| is the absolute sum of the bin's differences: no division by an empty bin.
-    differences = np.bincount(bins, weights=correct - confidence, minlength=ECE_BINS)
-    return np.abs(differences).sum() / len(confidence)
+    _, confident, right = calibration_bins(confidence, correct)
+    # n_m |accuracy_m - confidence_m| is the absolute difference of the bin's sums: no division by an empty bin.
+    return float(np.abs(right - confident).sum() / len(confidence))
 
 
 def _checked(probabilities, references, labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,36 +1,110 @@
-"""Recompute the report of a run from its predictions alone, without the model or the audio.
+"""Make the report of a run anew from its predictions, or compare two runs on the same utterances.
 
-    python scripts/evaluate.py runs/ravdess/predictions.jsonl
+    python scripts/evaluate.py runs/ravdess                               # report, pictures, page and cards
+    python scripts/evaluate.py runs/ravdess --dataset DS --embedding_map  # sounds in the page, a map of the embeddings
+    python scripts/evaluate.py runs/a runs/b                              # is B better than A?
 
-writes report.json and confusion_matrix.png beside the predictions and prints the table.
+A run is its folder or a predictions.jsonl; from the latter report, pictures and page are made beside it.
 
 Python puts a script's folder first on its path, where this file hides the `evaluate` library from the scripts beside
 it. None of them needs that library: the figures are computed by hf_ser.scores.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from hf_ser.audit.findings import read_verdict
 from hf_ser.cli import run
-from hf_ser.evaluation.plots import plot_confusion_matrix
-from hf_ser.evaluation.predictions import read_predictions
-from hf_ser.evaluation.report import format_report, label_map_of, make_report, write_report
+from hf_ser.collator import clips
+from hf_ser.dataset import load_prepared
+from hf_ser.evaluation.comparison import compare, format_comparison, write_comparison
+from hf_ser.evaluation.embeddings import embeddings, plot_embedding_map
+from hf_ser.evaluation.plots import plot_comparison
+from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions
+from hf_ser.evaluation.report import REPORT, label_map_of, make_report, write_report
+from hf_ser.evaluation.report_text import format_report
+from hf_ser.inference import Classifier
+from hf_ser.provenance import RECORD, read_record
+from hf_ser.results import write_pictures_and_page, write_results
+from hf_ser.words import read_as
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Recompute report.json and the confusion matrix from predictions.")
-    parser.add_argument("predictions", type=Path, help="predictions.jsonl of a run")
-    parser.add_argument("--output_dir", type=Path, help="where to write (default: beside the predictions)")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="one run to report on, or two to compare")
+    parser.add_argument("--output_dir", type=Path, help="where to write (default: beside the predictions; of two, B's)")
+    parser.add_argument("--dataset", type=Path, help="data set of the run, for sounds in the page")
+    parser.add_argument("--embed_audio", action="store_true", help="put sounds of your own table into the page too")
+    parser.add_argument("--embedding_map", action="store_true", help="map what each model makes of its test clips")
     arguments = parser.parse_args()
-    output_dir = arguments.output_dir or arguments.predictions.parent
+    if (arguments.embed_audio or arguments.embedding_map) and not arguments.dataset:
+        parser.error("--embed_audio and --embedding_map need the sounds: name the data set with --dataset")
+    if len(arguments.runs) == 2:
+        print(comparison(*arguments.runs, arguments.output_dir))
+    elif len(arguments.runs) == 1:
+        print(report(arguments.runs[0], arguments))
+    else:
+        parser.error(f"{len(arguments.runs)} runs: expected one to report on, or two to compare")
 
-    run_folder = arguments.predictions.parent
-    rows = read_predictions(arguments.predictions)
-    report = make_report(rows, read_verdict(run_folder), label_map_of(run_folder))
-    write_report(report, output_dir / "report.json")
-    plot_confusion_matrix(report, output_dir / "confusion_matrix.png")
-    print(format_report(report))
+
+def report(source: Path, arguments: argparse.Namespace) -> str:
+    """Report on one run: all that training writes for a run's folder, report and pictures for a file."""
+    dataset = load_prepared(arguments.dataset) if arguments.dataset else None
+    embed_audio = True if arguments.embed_audio else None
+    if arguments.embedding_map:
+        write_embedding_maps(source, dataset)
+    if source.is_dir() and not arguments.output_dir and list(source.glob(f"*/{RECORD}")):
+        return write_results(source, dataset, embed_audio)
+    file = predictions_of(source)
+    told = make_report(read_predictions(file), read_verdict(file.parent), label_map_of(file.parent))
+    folder = arguments.output_dir or file.parent
+    write_report(told, folder / REPORT)
+    page = write_pictures_and_page(told, folder, dataset, embed_audio)
+    return f"{format_report(told)}\nreport: {page}"
+
+
+def comparison(a: Path, b: Path, output_dir: Path | None) -> str:
+    """Compare two runs: comparison.json and comparison.png."""
+    files = [predictions_of(source) for source in (a, b)]
+    names = [file.parent.name for file in files]
+    names = [str(file.parent) for file in files] if names[0] == names[1] else names
+    told = compare(*map(read_predictions, files), names)
+    folder = output_dir or files[1].parent
+    write_comparison(told, folder / "comparison.json")
+    plot_comparison(told, folder / "comparison.png")
+    return f"{format_comparison(told)}\ncomparison: {folder / 'comparison.json'}, {folder / 'comparison.png'}"
+
+
+def predictions_of(source: Path) -> Path:
+    """The predictions of a run's folder; a file is taken to be them."""
+    return source / PREDICTIONS if source.is_dir() else source
+
+
+def write_embedding_maps(source: Path, dataset) -> None:
+    """`embedding_map.png` in the folder of each fold of a run, or of the one fold that is named."""
+    folders = [source] if (source / RECORD).is_file() else [file.parent for file in sorted(source.glob(f"*/{RECORD}"))]
+    folders = [folder for folder in folders if (folder / PREDICTIONS).is_file()]
+    if not folders:
+        raise ValueError(
+            f"{source}: found no tested fold, expected a run's folder with fold_1/{PREDICTIONS} or the like, for its "
+            "model makes the embeddings: name one, or leave out --embedding_map."
+        )
+    for folder in folders:
+        rows = {row["id"]: row for row in read_predictions(folder / PREDICTIONS)}
+        data = read_as(dataset, read_record(folder)["settings"].get("transcript_source"))
+        data = data.select([position for position, name in enumerate(data["id"][:]) if name in rows])
+        if len(data) != len(rows):
+            raise ValueError(
+                f"{folder}: found {len(data)} of its {len(rows)} tested utterances in the data set, expected all: name "
+                "the one that it was trained on with --dataset."
+            )
+        examples = data.select_columns(["id", "audio", "transcript"]).to_list()
+        vectors = embeddings(Classifier(str(folder)), clips(examples), [row["transcript"] for row in examples])
+        told = [rows[row["id"]] for row in examples]
+        emotions, speakers = [row["reference"] for row in told], [row["speaker"] for row in told]
+        heading = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        plot_embedding_map(vectors, emotions, speakers, heading, folder / "embedding_map.png")
 
 
 if __name__ == "__main__":

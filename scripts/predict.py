@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--asr", help="Whisper that hears the words, as transcribe.py takes it; then without --text")
     parser.add_argument("--language", help="code of the language that --asr is told; default: detected")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
+    parser.add_argument("--abstain", action="store_true", help="'unsure' (JSON: no label) below the model's threshold")
     parser.add_argument("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
     arguments = parser.parse_args()
     texts = arguments.text or [None] * len(arguments.files)
@@ -48,6 +49,7 @@ def main() -> None:
         parser.error("--language is for --asr: name a recogniser, or leave it out")
     if arguments.asr:
         texts = heard(arguments.files, arguments.asr, arguments.language, arguments.device)
+    threshold = least_confidence(classify, arguments.model) if arguments.abstain else 0.0
     failed = 0
     for file, text in zip(tqdm(arguments.files, unit=" files", disable=None), texts, strict=True):
         try:
@@ -56,7 +58,8 @@ def main() -> None:
             failed += 1
             print(f"skipped: {error}", file=sys.stderr)
             continue
-        told = json.dumps(line(file, answer, text), ensure_ascii=False) if arguments.json else row(file, answer, text)
+        unsure = answer[0]["score"] < threshold
+        told = line(file, answer, text, unsure) if arguments.json else row(file, answer, text, unsure)
         print(told, flush=True)
     if failed:
         print(f"{failed} of {len(arguments.files)} files could not be read", file=sys.stderr)
@@ -93,16 +96,29 @@ def heard(files: list[str], asr: str, language: str | None, device: str | None) 
     return [words[requests[file].key] if file in requests else None for file in files]
 
 
-def line(file: str, answer: list[dict], text: str | None) -> dict:
-    """One file's answer as a JSON line, with the words it was read with."""
+def least_confidence(classify: SerPipeline, model: str) -> float:
+    """The confidence below which a model would rather not answer."""
+    threshold = getattr(classify.model.config, "abstain_threshold", None)
+    if threshold is None:
+        raise ValueError(
+            f"{model}: --abstain found no abstain_threshold in its config.json, expected one as training fits it on "
+            "the validation speakers: train it again, or leave out --abstain."
+        )
+    return threshold
+
+
+def line(file: str, answer: list[dict], text: str | None, unsure: bool) -> str:
+    """One file's answer as a JSON line, with the words it was read with; no label where the model abstains."""
     probabilities = {a["label"]: a["score"] for a in answer}
-    return {"file": file, "label": answer[0]["label"], "probabilities": probabilities, "text": text}
+    label = None if unsure else answer[0]["label"]
+    told = {"file": file, "label": label, "probabilities": probabilities, "text": text}
+    return json.dumps(told, ensure_ascii=False)
 
 
-def row(file: str, answer: list[dict], text: str | None) -> str:
+def row(file: str, answer: list[dict], text: str | None, unsure: bool) -> str:
     """One file's answer as a line of the table, most probable first, then the words it was read with."""
     scores = "  ".join(f"{a['label']} {100 * a['score']:.1f} %" for a in answer)
-    return f"{file}  {scores}" + (f'  "{text}"' if text else "")
+    return f"{file}  {'unsure: ' if unsure else ''}{scores}" + (f'  "{text}"' if text else "")
 
 
 if __name__ == "__main__":

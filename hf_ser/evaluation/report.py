@@ -4,33 +4,32 @@ import hashlib
 import json
 import platform
 import re
-import textwrap
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import auc, precision_recall_fscore_support, roc_curve
 
+from hf_ser.columns import SEXES
+from hf_ser.evaluation.bootstrap import UNKNOWN, gap_interval, speaker_intervals
+from hf_ser.evaluation.calibration import answered, curve_points, nll, reliability_bins, risk_coverage, tempered
 from hf_ser.evaluation.predictions import check_predictions
 from hf_ser.files import atomic_write
 from hf_ser.protocols import PUBLISHED
-from hf_ser.scores import score, soft_scores, uar_from_confusion
+from hf_ser.scores import expected_calibration_error, score, soft_scores, uar_from_confusion
 
 REPORT = "report.json"
 RUN = "run.json"
 """Settings and data of a run, in its folder."""
 
-REPORT_VERSION = 2
-RESAMPLES = 2_000
-SEED = 0
-FEW_SPEAKERS = 10
-"""Below this, the interval's note warns: a bootstrap cannot see more variety among speakers than it is given."""
+REPORT_VERSION = 3
+MOST_CONFUSIONS, WORST_OF_EACH = 10, 5
+"""How many pairs of classes a report shows, and how many utterances of each to listen to first."""
 
-LINE = 100
-"""Characters a line of the terminal table."""
-
-UNKNOWN = "unknown"
 PACKAGES = ("hf_ser", "torch", "transformers", "datasets", "scikit-learn", "numpy")
 
 NO_VOTES = "No rater votes in this corpus: soft-label figures need those of several raters, and none are invented here."
@@ -43,6 +42,53 @@ def label_map_of(run: str | Path) -> dict | None:
     return json.loads(file.read_text(encoding="utf-8"))["data"].get("label_map") if file.is_file() else None
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a run said of its test utterances, as arrays.
+
+    Shapes:
+        given, probabilities: (utterances, classes), as the model gave them and scaled to the exact sum of 1;
+        references, predicted, confidence: (utterances,)
+    """
+
+    rows: list[dict]
+    labels: list[str]
+    given: np.ndarray
+    probabilities: np.ndarray
+    references: np.ndarray
+
+    @property
+    def predicted(self) -> np.ndarray:
+        return self.given.argmax(axis=1)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        return self.probabilities.max(axis=1)
+
+    @property
+    def correct(self) -> np.ndarray:
+        return self.predicted == self.references
+
+    def column(self, key: str) -> list[str]:
+        """A column of names, those that are not known as `UNKNOWN`."""
+        return [row[key] or UNKNOWN for row in self.rows]
+
+    def confusions(self, groups: list[str], kept: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """One confusion matrix a group of the utterances, or of the kept ones; `groups` names that of each."""
+        kept = np.ones(len(self.rows), dtype=bool) if kept is None else kept
+        groups = list(compress(groups, kept))
+        return confusion_by_group(groups, self.references[kept], self.predicted[kept], len(self.labels))
+
+
+def answers_of(rows: Sequence[dict]) -> Answers:
+    """Sorted by id, since no figure may depend on the order of batches or folds."""
+    rows = sorted(rows, key=lambda row: row["id"])
+    labels = list(rows[0]["probabilities"])
+    given = np.array([list(row["probabilities"].values()) for row in rows], dtype=np.float64)
+    references = np.array([labels.index(row["reference"]) for row in rows])
+    return Answers(rows, labels, given, given / given.sum(axis=1, keepdims=True), references)
+
+
 def make_report(rows: Sequence[dict], audit: dict | None = None, label_map: dict | None = None) -> dict:
     """Compute the report of a run; all folds are pooled, and `per_fold` tells them apart.
 
@@ -53,49 +99,36 @@ def make_report(rows: Sequence[dict], audit: dict | None = None, label_map: dict
         label_map: As `label_map_of`; None where it is not known.
 
     Returns:
-        Plain dicts, lists, strings and numbers, ready for JSON. `confusion_matrix` has the reference in its rows and
-        the prediction in its columns, both in the order of `labels`. `uar` of a speaker, sex or fold that lacks one of
-        the task's classes is None, and so is `uar_ci95` where `uar_ci95_note` says why. `soft_labels` has the figures
-        of `soft_scores` over the `n` utterances that raters voted on, or an `n` of 0 and a `note`.
+        What `report.schema.json` beside this file describes, ready for JSON. A figure that cannot be had is None: UAR
+        of a speaker, sex or fold that lacks one of the task's classes, intervals over unknown speakers.
 
     Raises:
-        ValueError: As `check_predictions`, a class of the task that no row has as its reference, or an unknown verdict.
+        ValueError: As `check_predictions`, a class of the task that no row has as its reference, an unknown verdict,
+            or two temperatures or thresholds within one fold.
     """
     check_predictions(rows)
-    if audit is not None and audit["verdict"] not in VERDICTS:
-        raise ValueError(f"audit: found the verdict {audit['verdict']!r}, expected one of {', '.join(VERDICTS)}.")
-    rows = sorted(rows, key=lambda row: row["id"])  # the report must not depend on the order of batches or folds
-    labels = list(rows[0]["probabilities"])
-    probabilities = np.array([list(row["probabilities"].values()) for row in rows], dtype=np.float64)
-    references = np.array([labels.index(row["reference"]) for row in rows])
-    figures = score(probabilities, references, labels)
-    predicted = probabilities.argmax(axis=1)
-
-    def confusions(key: str) -> dict[str, np.ndarray]:
-        return _confusion_by_group([row[key] or UNKNOWN for row in rows], references, predicted, len(labels))
-
-    by_speaker, by_fold = confusions("speaker"), confusions("fold")
-    confusion = sum(by_fold.values())
-    interval, note = _interval(by_speaker)
-    conditions = _conditions(rows) | {"label_map": label_map, "audit": audit}
+    _check_audit(audit)
+    answers = answers_of(rows)
+    by_fold = answers.confusions(answers.column("fold"))
+    conditions = conditions_of(answers.rows) | {"label_map": label_map, "audit": audit}
     return {
         "report_version": REPORT_VERSION,
         **conditions,
-        "n_utterances": len(rows),
-        "n_speakers": len(by_speaker.keys() - {UNKNOWN}),
-        "uar": figures["uar"],
-        "uar_ci95": interval,
-        "uar_ci95_note": note,
-        **{name: figure for name, figure in figures.items() if name != "uar"},
-        "soft_labels": _soft_labels(rows, probabilities),
-        "per_class": _per_class(references, predicted, labels),
-        "confusion_matrix": confusion.tolist(),
-        "labels": labels,
-        "per_speaker": {name: _group_figures(group) for name, group in by_speaker.items()},
-        "per_sex": {name: _group_figures(group) for name, group in confusions("sex").items()},
-        "per_fold": {name: _group_figures(group) for name, group in by_fold.items()},
-        "chance_uar": 1 / len(labels),
-        "notices": [*_notices(conditions), *_absent_actors(rows)],
+        **_headline(answers),
+        "soft_labels": _soft_labels(answers.rows, answers.given),
+        "per_class": _per_class(answers),
+        "confusion_matrix": sum(by_fold.values()).tolist(),
+        "labels": answers.labels,
+        "per_speaker": _per_speaker(answers),
+        **_by_sex(answers),
+        "per_fold": {name: _figures(one) for name, one in by_fold.items()},
+        "calibration": _calibration(answers),
+        "abstention": _abstention(answers),
+        "risk_coverage": risk_coverage(answers.confidence, answers.correct),
+        "confusions": _confusions(answers),
+        "roc": _roc(answers),
+        "chance_uar": 1 / len(answers.labels),
+        "notices": [*notices_of(conditions), *_absent_actors(answers.rows)],
         "versions": _versions(),
     }
 
@@ -106,56 +139,26 @@ def write_report(report: dict, path: str | Path) -> None:
         file.write(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def format_report(report: dict) -> str:
-    """The report as a plain-text table for the terminal; UAR, WA, F1 and the class table in per cent."""
-    n_folds = len(report["folds"])
-    lines = [line for notice in report["notices"] for line in textwrap.wrap(notice, LINE)]
-    lines += [
-        *([""] if lines else []),
-        *_label_map_lines(report["label_map"]),
-        f"{report['corpus']}, protocol {report['protocol']}, {n_folds} fold{'s' if n_folds > 1 else ''}, "
-        f"split {report['split_fingerprint'][:12]}",
-        *textwrap.wrap(
-            f"{report['n_utterances']} utterances, {report['n_speakers']} speakers, "
-            f"transcripts: {', '.join(report['transcript_sources'])}",
-            LINE,
-        ),
-        "",
-        *_line("UAR", headline_uar(report)),
-        *_line("", report["uar_ci95_note"]),
-        *_line(
-            "WA",
-            f"{_percent(report['wa'])} %, macro F1 {_percent(report['macro_f1'])} %, "
-            f"weighted F1 {_percent(report['weighted_f1'])} %",
-        ),
-        *_line("MCC", f"{report['mcc']:.3f}, ROC AUC {report['roc_auc_ovr']:.3f}, ECE {report['ece']:.3f}"),
-        *_line("soft", _soft_text(report["soft_labels"])),
-        *_line("audit", _audit_text(report["audit"])),
-        "",
-        *_class_table(report["per_class"]),
-        "",
-        *_group_lines("sex", report["per_sex"]),
-        *(_group_lines("fold", report["per_fold"]) if n_folds > 1 else []),
-    ]
-    return "\n".join(lines)
+def _check_audit(audit: dict | None) -> None:
+    if audit is not None and audit["verdict"] not in VERDICTS:
+        raise ValueError(f"audit: found the verdict {audit['verdict']!r}, expected one of {', '.join(VERDICTS)}.")
 
 
-def _label_map_lines(label_map: dict | None) -> list[str]:
-    if not (label_map and label_map["dropped"]):
-        return []
-    dropped = ", ".join(f"{label} {rows}" for label, rows in label_map["dropped"].items())
-    text = f"labels {label_map['name']}, which drops {sum(label_map['dropped'].values())} rows of the data: {dropped}"
-    return textwrap.wrap(text, LINE)
+def _headline(answers: Answers) -> dict:
+    by_speaker = answers.confusions(answers.column("speaker"))
+    figures = score(answers.given, answers.references, answers.labels)
+    intervals, note = speaker_intervals(by_speaker)
+    return {
+        "n_utterances": len(answers.rows),
+        "n_speakers": len(by_speaker.keys() - {UNKNOWN}),
+        "uar": figures.pop("uar"),
+        **{f"{name}_ci95": interval for name, interval in intervals.items()},
+        "uar_ci95_note": note,
+        **figures,
+    }
 
 
-def headline_uar(report: dict) -> str:
-    """UAR in per cent with its interval and chance, the way the terminal and the plots print it."""
-    interval = report["uar_ci95"]
-    span = f"95 % interval [{_percent(interval[0])}, {_percent(interval[1])}]" if interval else "no interval"
-    return f"{_percent(report['uar'])} %, {span}, chance {_percent(report['chance_uar'])} %"
-
-
-def _confusion_by_group(
+def confusion_by_group(
     groups: list[str], references: np.ndarray, predicted: np.ndarray, n_classes: int
 ) -> dict[str, np.ndarray]:
     """One confusion matrix a group, in natural order of their names.
@@ -165,7 +168,7 @@ def _confusion_by_group(
     """
     names = sorted(set(groups), key=_natural)
     position = {name: index for index, name in enumerate(names)}
-    group = np.array([position[name] for name in groups])
+    group = np.array([position[name] for name in groups], dtype=int)
     cell = (group * n_classes + references) * n_classes + predicted
     counts = np.bincount(cell, minlength=len(names) * n_classes**2)
     return dict(zip(names, counts.reshape(-1, n_classes, n_classes), strict=True))
@@ -176,7 +179,7 @@ def _natural(name: str) -> tuple[list, str]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
 
 
-def _group_figures(confusion: np.ndarray) -> dict:
+def _figures(confusion: np.ndarray) -> dict:
     whole = confusion.sum(axis=1).all()
     return {
         "n": int(confusion.sum()),
@@ -185,36 +188,148 @@ def _group_figures(confusion: np.ndarray) -> dict:
     }
 
 
-def _interval(by_speaker: dict[str, np.ndarray]) -> tuple[list[float] | None, str]:
-    """95 % percentile bootstrap of the pooled UAR over speakers, and what to know about it.
+def _per_speaker(answers: Answers) -> dict[str, dict]:
+    sexes: dict[str, set] = {}
+    for row, speaker in zip(answers.rows, answers.column("speaker"), strict=True):
+        sexes.setdefault(speaker, set()).add(row["sex"] if speaker != UNKNOWN else None)
+    return {
+        name: {**_figures(confusion), "sex": next(iter(sexes[name])) if len(sexes[name]) == 1 else None}
+        for name, confusion in answers.confusions(answers.column("speaker")).items()
+    }
 
-    Speakers, not utterances, are drawn: a speaker's clips rise and fall together, and drawing clips would pretend to
-    many more independent observations than there are. A resample is a multinomial weight for each speaker's confusion
-    matrix, so that all of them are one integer matrix product.
+
+def _by_sex(answers: Answers) -> dict:
+    """`per_sex` and `sex_gap`, from one confusion matrix a speaker of each sex."""
+    sexes = np.array(answers.column("sex"))
+    groups = {sex: answers.confusions(answers.column("speaker"), sexes == sex) for sex in sorted(set(sexes.tolist()))}
+    per_sex = {sex: _sex_figures(group, answers.labels) for sex, group in groups.items()}
+    return {"per_sex": per_sex, "sex_gap": sex_gap(groups)}
+
+
+def _sex_figures(by_speaker: dict[str, np.ndarray], labels: list[str]) -> dict:
+    confusion = sum(by_speaker.values())
+    figures, support = _figures(confusion), confusion.sum(axis=1)
+    recall = {
+        label: float(confusion[index, index] / support[index]) if support[index] else None
+        for index, label in enumerate(labels)
+    }
+    return {
+        "n": figures["n"],
+        "n_speakers": len(by_speaker.keys() - {UNKNOWN}),
+        "wa": figures["wa"],
+        "uar": figures["uar"],
+        "uar_ci95": speaker_intervals(by_speaker)[0]["uar"] if figures["uar"] is not None else None,
+        "recall": recall,
+    }
+
+
+def sex_gap(by_sex: dict[str, dict[str, np.ndarray]]) -> dict:
+    """UAR of the women less that of the men, with its interval.
+
+    Args:
+        by_sex: One confusion matrix a speaker for each sex: `{"female": {speaker: matrix}, "male": ...}`.
     """
-    if UNKNOWN in by_speaker:
-        n_unknown = int(by_speaker[UNKNOWN].sum())
-        return None, f"No interval: {n_unknown} utterances have no speaker, and the bootstrap draws whole speakers."
-    n_speakers = len(by_speaker)
-    if n_speakers < 2:
-        return None, "No interval: one speaker only, and the bootstrap draws whole speakers."
-    matrices = np.stack(list(by_speaker.values()))  # (speakers, classes, classes)
-    draws = np.random.default_rng(SEED).multinomial(n_speakers, np.full(n_speakers, 1 / n_speakers), size=RESAMPLES)
-    resamples = (draws @ matrices.reshape(n_speakers, -1)).reshape(RESAMPLES, *matrices.shape[1:])
-    resamples = resamples[(resamples.sum(axis=2) > 0).all(axis=1)]
-    dropped = RESAMPLES - len(resamples)
-    if dropped > RESAMPLES // 2:
-        return None, f"No interval: {dropped} of {RESAMPLES} resamples of the speakers lacked a class of the task."
-    note = (
-        f"Percentile bootstrap over {n_speakers} speakers, {RESAMPLES} resamples, seed {SEED}; "
-        f"{dropped} resamples lacked a class and were dropped. Covers the choice of test speakers, not of training."
-    )
-    if n_speakers < FEW_SPEAKERS:
-        note += f" With fewer than {FEW_SPEAKERS} speakers such an interval is too narrow."
-    return np.percentile(uar_from_confusion(resamples), [2.5, 97.5]).tolist(), note
+    if lacking := [sex for sex in SEXES if sex not in by_sex]:
+        return {"uar": None, "ci95": None, "note": f"No gap: no utterance of a {' or '.join(lacking)} speaker."}
+    pooled = {sex: sum(by_sex[sex].values()) for sex in SEXES}
+    if lacking := [sex for sex, confusion in pooled.items() if not confusion.sum(axis=1).all()]:
+        whose = " and ".join(lacking)
+        return {"uar": None, "ci95": None, "note": f"No gap: a class of the task is absent for {whose} speakers."}
+    interval, note = gap_interval(by_sex["female"], by_sex["male"])
+    gap = uar_from_confusion(pooled["female"]) - uar_from_confusion(pooled["male"])
+    return {"uar": gap, "ci95": interval, "note": note}
 
 
-def _conditions(rows: list[dict]) -> dict:
+def _of_fold(answers: Answers, key: str) -> dict[str, float | None]:
+    """What was fitted for each fold."""
+    found: dict[str, set] = {}
+    for row in answers.rows:
+        found.setdefault(row["fold"], set()).add(row[key])
+    for fold, values in found.items():
+        if len(values) > 1:
+            raise ValueError(
+                f"fold {fold!r}: found {len(values)} values of {key}, expected one, since a fold is one model. Report "
+                "the predictions of different models apart."
+            )
+    return {fold: found[fold].pop() for fold in sorted(found, key=_natural)}
+
+
+def _calibration(answers: Answers) -> dict:
+    temperature = _of_fold(answers, "temperature")
+    before = None
+    if any(temperature.values()):
+        back = np.array([[1 / (row["temperature"] or 1)] for row in answers.rows])  # a fold without was not calibrated
+        before = tempered(answers.probabilities, back)
+    return {
+        "temperature": temperature,
+        "ece": expected_calibration_error(answers.confidence, answers.correct),
+        "ece_uncalibrated": None if before is None else expected_calibration_error(before.max(axis=1), answers.correct),
+        "nll": nll(answers.probabilities, answers.references),
+        "nll_uncalibrated": None if before is None else nll(before, answers.references),
+        "bins": reliability_bins(answers.confidence, answers.correct),
+    }
+
+
+def _abstention(answers: Answers) -> dict:
+    """Figures of the utterances that the models would answer."""
+    threshold = _of_fold(answers, "abstain_threshold")
+    if without := [fold for fold, value in threshold.items() if value is None]:
+        note = f"No figures: fold {', '.join(without)} of these predictions has no abstain threshold."
+        return {"threshold": threshold, **dict.fromkeys(("coverage", "n", "wa", "uar")), "note": note}
+    # The confidence as the model gave it, for so the pipeline compares it.
+    kept = answered(answers.given.max(axis=1), np.array([row["abstain_threshold"] for row in answers.rows]))
+    n = int(kept.sum())
+    everyone = ["all"] * len(kept)
+    figures = _figures(answers.confusions(everyone, kept)["all"]) if n else {"n": 0, "wa": None, "uar": None}
+    note = "The answered utterances are those whose confidence reaches the threshold of validation speakers."
+    if figures["uar"] is None:
+        note += " No UAR: a class of the task is not among them."
+    return {"threshold": threshold, "coverage": n / len(kept), **figures, "note": note}
+
+
+def _confusions(answers: Answers) -> list[dict]:
+    """Pairs of classes that are taken for each other, most frequent first."""
+    pairs = list(zip(answers.references.tolist(), answers.predicted.tolist(), strict=True))
+    support = Counter(reference for reference, _ in pairs)
+    wrong = Counter(pair for pair in pairs if pair[0] != pair[1])
+    most = sorted(wrong, key=lambda pair: (-wrong[pair], pair))[:MOST_CONFUSIONS]
+    return [
+        {
+            "reference": answers.labels[pair[0]],
+            "predicted": answers.labels[pair[1]],
+            "n": wrong[pair],
+            "share": wrong[pair] / support[pair[0]],
+            "worst": _worst(answers, [index for index, one in enumerate(pairs) if one == pair]),
+        }
+        for pair in most
+    ]
+
+
+def _worst(answers: Answers, mistakes: list[int]) -> list[dict]:
+    """The mistakes that the model was surest of."""
+    confidence = answers.confidence
+    surest = sorted(mistakes, key=lambda index: -confidence[index])[:WORST_OF_EACH]
+    return [
+        {"id": answers.rows[i]["id"], "fold": answers.rows[i]["fold"], "confidence": float(confidence[i])}
+        for i in surest
+    ]
+
+
+def _roc(answers: Answers) -> dict[str, dict]:
+    """Each class against the rest."""
+    curves = {}
+    for index, label in enumerate(answers.labels):
+        false, true, _ = roc_curve(answers.references == index, answers.probabilities[:, index])
+        shown = curve_points(len(false))
+        curves[label] = {
+            "auc": float(auc(false, true)),
+            "false_positive_rate": false[shown].tolist(),
+            "true_positive_rate": true[shown].tolist(),
+        }
+    return curves
+
+
+def conditions_of(rows: list[dict]) -> dict:
     """What the figures were measured on: corpus, protocol, splits and their leaks."""
     prints = {row["fold"]: row["split_fingerprint"] for row in rows}
     folds = {fold: prints[fold] for fold in sorted(prints, key=_natural)}
@@ -242,8 +357,9 @@ def _soft_labels(rows: list[dict], probabilities: np.ndarray) -> dict:
     return {"n": len(voted), **soft_scores(probabilities[voted], votes)}
 
 
-def _per_class(references: np.ndarray, predicted: np.ndarray, labels: list[str]) -> dict[str, dict]:
-    columns = precision_recall_fscore_support(references, predicted, labels=range(len(labels)), zero_division=0)
+def _per_class(answers: Answers) -> dict[str, dict]:
+    labels, classes = answers.labels, range(len(answers.labels))
+    columns = precision_recall_fscore_support(answers.references, answers.predicted, labels=classes, zero_division=0)
     names = ("precision", "recall", "f1", "support")
     return {
         label: dict(zip(names, values, strict=True))
@@ -251,7 +367,7 @@ def _per_class(references: np.ndarray, predicted: np.ndarray, labels: list[str])
     }
 
 
-def _notices(conditions: dict) -> list[str]:
+def notices_of(conditions: dict) -> list[str]:
     audit, notices = conditions["audit"], []
     if conditions["leaks"]:
         notices.append(
@@ -290,48 +406,3 @@ def _versions() -> dict[str, str | None]:
             return None
 
     return {"python": platform.python_version(), **{package: installed(package) for package in PACKAGES}}
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
-def _line(kind: str, text: str) -> list[str]:
-    return textwrap.wrap(text, LINE, initial_indent=f"{kind:<7}", subsequent_indent=" " * 7)
-
-
-def _soft_text(soft: dict) -> str:
-    if not soft["n"]:
-        return "no rater votes in this corpus"
-    doubt = soft["entropy_correlation"]
-    return (
-        f"KL {soft['kl']:.3f} nats, cosine {soft['cosine']:.3f}, Brier {soft['brier']:.3f}, "
-        f"most voted class {_percent(soft['majority_wa'])} %"
-        + ("" if doubt is None else f", entropy correlation {doubt:.2f}")
-        + f" (votes of {soft['n']} utterances)"
-    )
-
-
-def _audit_text(audit: dict | None) -> str:
-    if audit is None:
-        return "not run"
-    found = f"LEAK: {', '.join(audit['leak'])}" if audit["verdict"] == "leak" else "no leak found"
-    return found + (f"; warnings: {', '.join(audit['warning'])}" if audit["warning"] else "")
-
-
-def _class_table(per_class: dict[str, dict]) -> list[str]:
-    width = max(len("class"), *(len(label) for label in per_class))
-    header = f"{'class':<{width}}  precision  recall     f1  support"
-    return [header] + [
-        f"{label:<{width}}  {_percent(row['precision']):>9}  {_percent(row['recall']):>6}  {_percent(row['f1']):>5}  "
-        f"{row['support']:>7}"
-        for label, row in per_class.items()
-    ]
-
-
-def _group_lines(kind: str, groups: dict[str, dict]) -> list[str]:
-    def figure(group: dict) -> str:
-        return f"WA {_percent(group['wa'])}" if group["uar"] is None else f"UAR {_percent(group['uar'])}"
-
-    text = ", ".join(f"{name}: {figure(group)} (n {group['n']})" for name, group in groups.items())
-    return _line(kind, text)

@@ -22,6 +22,7 @@ import numpy as np
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
+from huggingface_hub import HfApi
 from peft import PeftModel
 from scipy.special import softmax
 from transformers import PreTrainedConfig, set_seed
@@ -29,15 +30,14 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from hf_ser.audit.data import audit_data
-from hf_ser.audit.findings import AUDIT, LEAK, NOTE, AuditFinding, format_audit, verdict, write_audit
-from hf_ser.audit.run import audit_run
+from hf_ser.audit.findings import LEAK, NOTE, AuditFinding, format_audit
 from hf_ser.columns import REFERENCE
 from hf_ser.dataset import load_or_prepare, load_prepared
 from hf_ser.evaluation.calibration import abstain_threshold, fit_temperature
-from hf_ser.evaluation.plots import plot_confusion_matrix, plot_learning_curves
-from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions, write_predictions
-from hf_ser.evaluation.report import REPORT, RUN, format_report, label_map_of, make_report, write_report
+from hf_ser.evaluation.predictions import PREDICTIONS, write_predictions
+from hf_ser.evaluation.report import RUN
 from hf_ser.files import atomic_write
+from hf_ser.hub import check_push, push_model
 from hf_ser.labels import apply_label_map
 from hf_ser.models import copy_island
 from hf_ser.protocols import Fold, describe, fold_folder, make_folds
@@ -47,15 +47,16 @@ from hf_ser.provenance import (
     hardware,
     is_finished,
     provenance,
-    read_record,
     split_record,
     stage_leaks,
     write_record,
 )
+from hf_ser.results import write_fold_report, write_results
 from hf_ser.sentence_bank import bank_digest, sentence_bank
 from hf_ser.targets import with_columns, with_target
 from hf_ser.training.arguments import AudioArguments, TextArguments, settings
 from hf_ser.training.building import Candidate
+from hf_ser.training.trackers import tensorboard_beside, track_results
 from hf_ser.training.trainer import SerTrainer, count_parameters
 from hf_ser.transcripts.results import ASR_RECORD
 from hf_ser.words import ASR, MIXED, Words, fold_words, read_as
@@ -126,6 +127,8 @@ def train_folds(
             f"{silent} of {len(dataset)} clips have no sound, and this model only hears. Expected a sound for each: "
             "bring the audio files and prepare the data again, or use train_text.py or train_fusion.py."
         )
+    if training.push_to_hub:
+        may_push(folds, training)
     output_dir = Path(training.output_dir)
     changed = {"model": model, **settings(data, training, *others)}
     described = {**data_digest(dataset), "label_map": label_map}
@@ -149,7 +152,31 @@ def train_folds(
         train_fold(build, dataset, fold, folder, audit, data, training, changed)
     PartialState().wait_for_everyone()
     if PartialState().is_main_process:
-        print(write_results(output_dir))
+        print(write_results(output_dir, dataset))
+        if training.push_to_hub:
+            push(output_dir / fold_folder(folds[0].name), training)
+
+
+def may_push(folds: list[Fold], training) -> None:
+    """Make sure, before the work, that its result can be pushed.
+
+    Raises:
+        ValueError, PermissionError: no name on the Hub, several models for one name, or as `check_push`.
+    """
+    if not training.hub_model_id or len(folds) > 1:
+        found = "no --hub_model_id" if not training.hub_model_id else f"{len(folds)} folds, a model each"
+        raise ValueError(
+            f"--push_to_hub: found {found}, expected --hub_model_id user/name and one fold: name them (--fold 1, or "
+            "--fold final), or train first and push afterwards with scripts/push_to_hub.py."
+        )
+    if PartialState().is_main_process:
+        check_push(training.hub_model_id, bool(training.hub_private_repo), HfApi(token=training.hub_token))
+
+
+def push(folder: Path, training) -> None:
+    """Push a fold's model to where `may_push` has looked."""
+    private, api = bool(training.hub_private_repo), HfApi(token=training.hub_token)
+    push_model(folder, training.hub_model_id, private, revision=training.hub_revision, api=api)
 
 
 def audited(dataset: Dataset, folds: list[Fold], reads: bool, allow_leak: bool) -> list[AuditFinding]:
@@ -268,8 +295,13 @@ def train_fold(
     checkpoints = folder / "checkpoints"
     arguments = copy(training)
     arguments.output_dir = str(checkpoints)
+    arguments.push_to_hub = False  # Trainer would push checkpoints, under a card that says nothing of the split
+    arguments.run_name = training.run_name or f"{folder.parent.name}/{folder.name}"
     validation = with_columns(dataset.select(fold.validation), words.columns)
-    trainer = SerTrainer(candidate, labels, args=arguments, train_dataset=rows, eval_dataset=validation)
+    arguments.report_to, callbacks = tensorboard_beside(training.report_to, folder)
+    trainer = SerTrainer(
+        candidate, labels, args=arguments, train_dataset=rows, eval_dataset=validation, callbacks=callbacks
+    )
     parameters = count_parameters(candidate.model)  # before LoRA is merged
     started = time.time()
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
@@ -286,6 +318,9 @@ def train_fold(
     record |= {"finished": True, "protocol": data.protocol, "leaks": leaks, "audit": [asdict(one) for one in audit]}
     record |= {"settings": changed, "train_seconds": round(seconds, 1)}
     write_record(folder, record | training_details(trainer, candidate, dataset, words, parameters))
+    if training.report_to and len(fold.test):
+        write_fold_report(folder, audit)
+        track_results(training.report_to, folder, arguments.run_name, arguments.project)
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
@@ -381,25 +416,3 @@ def prediction_rows(
         }
         for row, answer in zip(columns, probabilities, strict=True)
     ]
-
-
-def write_results(output_dir: Path) -> str:
-    """Gather the folds that are done, write report and pictures, and return the report's table."""
-    folders = [file.parent for file in sorted(output_dir.glob(f"*/{RECORD}"))]
-    folds = {folder.name: read_record(folder) for folder in folders if is_finished(folder)}
-    histories = {name.removeprefix("fold_"): record["history"] for name, record in folds.items()}
-    lines = [f"model of {name}: {output_dir / name}" for name in folds]
-    tested = [name for name in folds if (output_dir / name / PREDICTIONS).is_file()]
-    curves = output_dir / "learning_curves.png"
-    if not tested:
-        plot_learning_curves(histories, curves)
-        return "\n".join([*lines, "No speaker was left to test: for a figure run --fold all with the same settings."])
-    rows = [row for name in tested for row in read_predictions(output_dir / name / PREDICTIONS)]
-    write_predictions(output_dir / PREDICTIONS, rows)
-    findings = audit_run(output_dir)
-    write_audit({"run": output_dir.name}, findings, output_dir / AUDIT)
-    report = make_report(rows, verdict(findings), label_map_of(output_dir))
-    write_report(report, output_dir / REPORT)
-    plot_confusion_matrix(report, output_dir / "confusion_matrix.png")
-    plot_learning_curves(histories, curves, report["notices"])
-    return "\n".join([format_report(report), *lines, f"report: {output_dir / REPORT}"])

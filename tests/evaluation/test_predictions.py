@@ -1,6 +1,7 @@
 """Predictions files: an exact round trip, and errors that name the line."""
 
 import json
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -23,13 +24,18 @@ def row(name: str, **changes) -> dict:
         "transcript_source": "reference",
         "reference": "sad",
         "votes": None,
+        "temperature": None,
+        "abstain_threshold": None,
         "probabilities": {"sad": 0.1 + 0.2, "happy": 0.7},
     } | changes
 
 
 def test_round_trip_is_exact(tmp_path):
     other = {"speaker": None, "sex": None, "leaks": ["shared speakers"], "fold": "2", "split_fingerprint": "f2"}
-    rows = [row("ä"), row("b", transcript_source=None, votes={"sad": 2 / 3, "happy": 1 / 3}, **other)]
+    rows = [
+        row("ä", temperature=1.4, abstain_threshold=0.5),
+        row("b", transcript_source=None, votes={"sad": 2 / 3, "happy": 1 / 3}, **other),
+    ]
     write_predictions(tmp_path / "new" / "predictions.jsonl", rows)
     assert read_predictions(tmp_path / "new" / "predictions.jsonl") == rows
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["predictions.jsonl"]
@@ -45,12 +51,17 @@ def test_numpy_numbers_are_written_as_numbers(tmp_path):
     assert read_predictions(tmp_path / "p.jsonl")[0]["probabilities"] == {"sad": 0.25, "happy": 0.75}
 
 
-def test_files_of_the_first_version_are_read_without_votes(tmp_path):
+@pytest.mark.parametrize(
+    "lacking",
+    [["transcript_source", "votes", "temperature", "abstain_threshold"], ["temperature", "abstain_threshold"]],
+    ids=["version 1", "version 2"],
+)
+def test_files_of_earlier_versions_are_read_with_nulls(lacking, tmp_path):
     rows = [row("a"), row("b")]
-    old = [{key: value for key, value in one.items() if key not in ("votes", "transcript_source")} for one in rows]
+    old = [{key: value for key, value in one.items() if key not in lacking} for one in rows]
     (tmp_path / "old.jsonl").write_text("".join(json.dumps(one) + "\n" for one in old))
-    assert read_predictions(tmp_path / "old.jsonl") == [one | {"transcript_source": None} for one in rows]
-    with pytest.raises(ValueError, match=r"missing keys \['transcript_source', 'votes'\]"):
+    assert read_predictions(tmp_path / "old.jsonl") == [one | dict.fromkeys(lacking) for one in rows]
+    with pytest.raises(ValueError, match="missing keys " + re.escape(str(lacking))):
         write_predictions(tmp_path / "new.jsonl", old)
 
 
@@ -66,6 +77,11 @@ WRONG = {
     "empty speaker": (row("b", speaker=""), "found speaker '', expected a text or null"),
     "empty source": (row("b", transcript_source=""), "found transcript_source '', expected a text or null"),
     "sex": (row("b", sex="F"), "found sex 'F', expected female or male or null"),
+    "temperature": (row("b", temperature=0), "found temperature 0, expected a number above 0 or null"),
+    "threshold": (
+        row("b", abstain_threshold="0.5"),
+        "found abstain_threshold '0.5', expected a number above 0 or null",
+    ),
     "leaks": (row("b", leaks="random split"), "found leaks 'random split', expected a list of names"),
     "reference": (
         row("b", reference="calm"),

@@ -22,8 +22,12 @@ from hf_ser.models import (
     SerFusionForAudioClassification,
     SerProcessor,
     SpectrogramCnnConfig,
+    SpectrogramCnnForAudioClassification,
     TextGruConfig,
+    TextGruForSequenceClassification,
+    copy_island,
 )
+from hf_ser.models.configuration_ser import pipeline_entry
 from hf_ser.training.building import label_maps, train_tokenizer
 
 LABELS = ("angry", "happy", "sad")
@@ -104,3 +108,27 @@ def fused(audio: str = "cnn", text: str = "gru", fusion: str = "gated", **settin
     )
     torch.manual_seed(0)
     return awaken(SerFusionForAudioClassification(config)), SerProcessor(feature_extractor, words)
+
+
+CALIBRATED = {"calibration_temperature": 2.5, "abstain_threshold": 0.4}
+
+
+def save_trained(kind: str, folder):
+    """A small model of sound (`audio`), words (`text`) or both (`fusion`), saved as a training run does."""
+    model, processor = fused()
+    if kind == "audio":
+        config = AUDIO["cnn"]()[0]
+        config.update(label_maps(LABELS))
+        config.custom_pipelines = pipeline_entry("SerAudioPipeline")
+        model, processor = awaken(SpectrogramCnnForAudioClassification(config)), processor.feature_extractor
+    elif kind == "text":
+        config = TextGruConfig(
+            vocab_size=len(processor.tokenizer), hidden_size=32, embedding_size=16, **label_maps(LABELS)
+        )
+        model, processor = awaken(TextGruForSequenceClassification(config)), processor.tokenizer
+    for name, value in CALIBRATED.items():
+        setattr(model.config, name, value)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    copy_island(folder)
+    return folder

@@ -14,8 +14,11 @@ from models.tiny import AUDIO, TEXT, awaken, tokenizer
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForAudioClassification, pipeline
 
+from hf_ser.collator import clips
 from hf_ser.dataset import load_prepared
+from hf_ser.evaluation.calibration import fit_temperature
 from hf_ser.evaluation.predictions import read_predictions
+from hf_ser.inference import Classifier
 from hf_ser.models import LogMelFeatureExtractor, SpectrogramCnnConfig, TextGruConfig
 from hf_ser.protocols import make_folds
 from hf_ser.provenance import is_finished, read_record
@@ -46,7 +49,7 @@ def run(prepared, tmp_path_factory):
 
 
 def test_a_run_writes_all_that_is_promised(run, prepared):
-    for name in ("predictions.jsonl", "report.json", "confusion_matrix.png", "learning_curves.png", "run.json"):
+    for name in ("predictions.jsonl", "report.json", "report.html", "run.json", "learning_curves.png", "roc.png"):
         assert (run / name).is_file(), name
     report = json.loads((run / "report.json").read_text())
     promised = (
@@ -439,3 +442,56 @@ def test_accelerate_reads_every_configuration(name, kind, processes):
 
     config = load_config_from_file(str(ROOT / "scripts" / "accelerate" / f"{name}.yaml"))
     assert (config.distributed_type.value, config.num_processes) == (kind, processes)
+
+
+def test_temperature_and_threshold_come_from_the_validation_speakers_alone(run, prepared):
+    data = load_prepared(prepared)
+    for fold in make_folds(data, "speaker_folds", n_folds=3):
+        folder = run / f"fold_{fold.name}"
+        ask = Classifier(str(folder), "cpu")
+        rows = data.select(fold.validation)
+        batches = list(ask.batches(clips(rows), rows["transcript"][:]))
+        logits = np.empty((len(rows), len(ask.labels)))
+        for part in batches:
+            logits[part] = ask.logits(clips(rows.select(part)), rows.select(part)["transcript"][:])
+        assert ask.temperature == pytest.approx(fit_temperature(logits, np.array(rows["label"][:])), rel=1e-3)
+        confidence = ask.probabilities(clips(rows), rows["transcript"][:]).max(axis=1)
+        assert (confidence >= ask.abstain_threshold - 1e-6).mean() == pytest.approx(0.8, abs=1 / len(rows))
+        told = {
+            (row["temperature"], row["abstain_threshold"]) for row in read_predictions(folder / "predictions.jsonl")
+        }
+        assert told == {(ask.temperature, ask.abstain_threshold)}
+
+
+def test_every_model_has_its_card_and_the_run_its_page(run):
+    card = (run / "fold_1" / "README.md").read_text()
+    report = json.loads((run / "fold_1" / "report.json").read_text())
+    assert f"UAR {100 * report['uar']:.1f} %" in card and "trained here from scratch" in card
+    assert report["n_utterances"] == len(read_predictions(run / "fold_1" / "predictions.jsonl"))
+    page = (run / "report.html").read_text()
+    assert "data:image/png;base64" in page and "<audio" not in page  # nobody said that this table may be shared
+
+
+def test_tensorboard_is_shown_figures_pictures_and_report_and_they_stay(prepared, tmp_path, script):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    told = ("--dataset", prepared, "--output_dir", tmp_path / "o", *QUICK, "--report_to", "tensorboard")
+    script("train_text", *told)
+    seen = EventAccumulator(str(tmp_path / "o" / "fold_1" / "tensorboard"))
+    seen.Reload()
+    tags = seen.Tags()
+    assert {"test/uar", "test/ece", "eval/uar"} <= set(tags["scalars"])
+    assert {"confusion_matrix", "reliability"} <= set(tags["images"])
+    report = json.loads((tmp_path / "o" / "fold_1" / "report.json").read_text())
+    assert seen.Scalars("test/uar")[0].value == pytest.approx(report["uar"], abs=1e-6)
+    assert any("report" in tag for tag in tags["tensors"])
+
+
+@pytest.mark.parametrize(
+    "told, found",
+    [((), "no --hub_model_id"), (("--hub_model_id", "a/b", "--fold", "all"), "3 folds, a model each")],
+)
+def test_a_push_that_cannot_be_is_refused_before_the_work(prepared, tmp_path, script, told, found):
+    with pytest.raises(ValueError, match=f"--push_to_hub: found {found}"):
+        script("train_text", "--dataset", prepared, "--output_dir", tmp_path / "o", *QUICK, "--push_to_hub", *told)
+    assert not (tmp_path / "o").exists()

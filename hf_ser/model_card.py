@@ -1,0 +1,198 @@
+"""The card of a trained model, made from what its training and its evaluation left in its folder."""
+
+import json
+import re
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from hf_ser.audit.findings import AuditFinding, verdict
+from hf_ser.corpora import CORPORA
+from hf_ser.dataset_card import CARD, hub_licence, template
+from hf_ser.evaluation.report import REPORT
+from hf_ser.evaluation.report_text import audit_text
+from hf_ser.files import atomic_write
+from hf_ser.inference import AUDIO, FUSION, TEXT
+from hf_ser.protocols import FINAL
+from hf_ser.provenance import RECORD, read_record
+from hf_ser.stress.results import STRESS
+
+USAGE = {
+    AUDIO: """\
+from transformers import pipeline
+
+ask = pipeline("audio-classification", model={model!r}{revision}, trust_remote_code=True)
+print(ask("call.wav"))""",
+    FUSION: """\
+from transformers import pipeline
+
+ask = pipeline("audio-classification", model={model!r}{revision}, trust_remote_code=True)
+print(ask("call.wav"))
+print(ask("call.wav", text="where is my parcel"))""",
+    TEXT: """\
+from transformers import pipeline
+
+ask = pipeline("text-classification", model={model!r}{revision}, top_k=None, trust_remote_code=True)
+print(ask("where is my parcel"))""",
+}
+"""How a model of each kind is asked; the sound is any file that soundfile reads."""
+
+TASKS = {AUDIO: "audio-classification", FUSION: "audio-classification", TEXT: "text-classification"}
+
+HUB_METRICS = (
+    ("recall", "uar", "UAR (unweighted average recall)"),
+    ("accuracy", "wa", "WA (weighted accuracy)"),
+    ("f1", "macro_f1", "macro F1"),
+)
+"""The Hub's kind of a figure, its key in the report, and what it is called."""
+
+PICTURES = {
+    "confusion_matrix.png": "Confusion matrix of the test speakers",
+    "reliability.png": "Reliability: how often the model is right at each confidence",
+    "stress.png": "Change in UAR under each changed recording",
+}
+"""Pictures that may lie beside the card, and what is said where they cannot be seen."""
+
+FROM_SCRATCH = ("cnn", "gru")
+
+
+def write_model_card(folder: str | Path, repo_id: str | None = None, revision: str | None = None) -> Path:
+    """Write `README.md` into a trained model's folder.
+
+    Args:
+        folder: Of a fold, or `final`.
+        repo_id: The Hub's name of the model, for the code that uses it; by default the folder's own name.
+        revision: Commit that the code pins.
+
+    Raises:
+        FileNotFoundError: it holds no model that was trained by this package to its end, or the template is not there.
+    """
+    folder = Path(folder)
+    card = make_model_card(folder, repo_id, revision)
+    with atomic_write(folder / CARD) as file:
+        file.write(str(card))
+    return folder / CARD
+
+
+def make_model_card(folder: Path, repo_id: str | None = None, revision: str | None = None) -> ModelCard:
+    """The card as `write_model_card` writes it."""
+    record = read_record(folder) if (folder / RECORD).is_file() else None
+    if not (record and record["finished"]):
+        found = "an unfinished training" if record else "no training record"
+        raise FileNotFoundError(
+            f"{folder}: found {found}, expected the folder of a model that hf_ser has trained to its end, such as "
+            "runs/quickstart/fold_1: name one, or let the training end by giving its command again."
+        )
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    report, of_others = _report(folder, record)
+    kind = record["settings"]["model"]
+    name = repo_id or folder.resolve().name
+    notices = report["notices"] if report else _notices(record)
+    card = ModelCard.from_template(
+        _metadata(name, kind, record, report),
+        template_path=str(template("model_card.md")),
+        title=name,
+        kind={AUDIO: "the sound", TEXT: "the words", FUSION: "the sound and the words"}[kind],
+        notices=notices,
+        corpora={corpus: CORPORA[corpus] for corpus in record["corpora"]},
+        record=record,
+        report=report,
+        of_others=of_others,
+        labels=list(config["id2label"].values()),
+        temperature=config.get("calibration_temperature"),
+        abstain_threshold=config.get("abstain_threshold"),
+        audit=_audit(report, record),
+        stress=_read(folder / STRESS),
+        pictures={one: text for one, text in PICTURES.items() if (folder / one).is_file()},
+        percent=lambda share: f"{100 * share:.1f}",
+        cell=lambda text: str(text).replace("|", "\\|").replace("\n", " "),
+        settings={key: shown(value) for key, value in sorted(record["settings"].items())},
+        encoders={one: shown(said) for one, said in record["encoders"].items()},
+        usage=USAGE[kind].format(model=name, revision=f", revision={revision!r}" if revision else ""),
+        hears=kind != TEXT,
+    )
+    card.text = re.sub(r"\n{3,}", "\n\n", card.text).rstrip() + "\n"  # where the template passed over a paragraph
+    return card
+
+
+def shown(value) -> str:
+    """A setting as a card shows it: of a path on somebody's disk no more than its last part."""
+    words = str(value).split(" ")
+    return " ".join(Path(word).name if Path(word).is_absolute() else word for word in words)
+
+
+def _report(folder: Path, record: dict) -> tuple[dict | None, bool]:
+    """The report that speaks for a model, and whether its figures are those of other models.
+
+    A model that was trained on all speakers was tested on none: what its settings are worth is told by the folds that
+    were trained with the same settings into the same run.
+    """
+    own = _read(folder / REPORT)
+    if own or record["split"]["fold"] != FINAL:
+        return own, False
+    return _read(folder.parent / REPORT), True
+
+
+def _read(file: Path) -> dict | None:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _notices(record: dict) -> list[str]:
+    """What stands at the top of the card of a model that was never tested."""
+    found = []
+    if record["leaks"]:
+        found.append(f"LEAKED RUN: {', '.join(record['leaks'])}.")
+    if "synthetic" in record["corpora"]:
+        found.append("Trained on a synthetic corpus: it proves the machinery and knows nothing of speech.")
+    return found
+
+
+def _audit(report: dict | None, record: dict) -> str:
+    found = [AuditFinding(**{**one, "evidence": tuple(one["evidence"])}) for one in record["audit"]]
+    return audit_text(report["audit"] if report and report["audit"] else verdict(found))
+
+
+def _metadata(name: str, kind: str, record: dict, report: dict | None) -> ModelCardData:
+    """What the Hub reads."""
+    licences = {hub_licence(CORPORA[corpus].LICENCE) for corpus in record["corpora"]}
+    bases = sorted({source.split("@")[0] for source in record["sources"].values() if is_hub_name(source)})
+    return ModelCardData(
+        license=licences.pop() if len(licences) == 1 else "other",
+        language=sorted({CORPORA[corpus].LANGUAGE for corpus in record["corpora"]} - {None}) or None,
+        library_name="transformers",
+        pipeline_tag=TASKS[kind],
+        base_model=bases or None,
+        tags=["speech-emotion-recognition", "emotion-recognition", "hf_ser", *record["corpora"]],
+        model_name=name,
+        eval_results=_results(kind, report) if report else None,
+    )
+
+
+def is_hub_name(source: str) -> bool:
+    """Whether an encoder came from the Hub, and not from a folder or from scratch."""
+    return source not in FROM_SCRATCH and source.count("/") == 1 and not Path(source).exists()
+
+
+def _results(kind: str, report: dict) -> list[EvalResult]:
+    """UAR, WA and macro F1 as the Hub shows them beside a model; a leaked or synthetic one by that name."""
+    leaked = report["leaks"] or (report["audit"] and report["audit"]["leak"])
+    stamps = [
+        *(["LEAKED, compare with no clean figure"] if leaked else []),
+        *(["synthetic, not speech"] if "synthetic" in report["corpus"].split("+") else []),
+    ]
+    folds = f"test fold{'s' if len(report['folds']) > 1 else ''} {', '.join(report['folds'])}"
+    named = ", ".join([report["corpus"], f"protocol {report['protocol']}", folds, *stamps])
+    return [
+        EvalResult(
+            task_type=TASKS[kind],
+            task_name="Speech emotion recognition",
+            dataset_type=report["corpus"],
+            dataset_name=named,
+            dataset_config=report["protocol"],
+            dataset_split="test",
+            metric_type=metric,
+            metric_name=name,
+            metric_value=round(float(report[figure]), 4),
+        )
+        for metric, figure, name in HUB_METRICS
+    ]

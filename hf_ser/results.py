@@ -1,0 +1,84 @@
+"""What a run shows people: reports, pictures, the page and the cards, all made from its predictions and records."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets import Dataset
+
+from hf_ser.audit.findings import AUDIT, AuditFinding, verdict, write_audit
+from hf_ser.audit.run import audit_run
+from hf_ser.evaluation.page import playable, write_page
+from hf_ser.evaluation.plots import plot_confusion_matrix, plot_learning_curves, plot_reliability, write_pictures
+from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions, write_predictions
+from hf_ser.evaluation.report import REPORT, label_map_of, make_report, write_report
+from hf_ser.evaluation.report_text import format_report
+from hf_ser.model_card import write_model_card
+from hf_ser.protocols import FINAL
+from hf_ser.provenance import RECORD, is_finished, read_record
+
+CURVES = "learning_curves.png"
+
+
+def write_results(output_dir: str | Path, dataset: Dataset | None = None, embed_audio: bool | None = None) -> str:
+    """Gather the folds of a run that are done, write all that people look at, and return the report's table.
+
+    Args:
+        output_dir: The run's folder.
+        dataset: Its data set, for sounds to play in the page; without it there are none.
+        embed_audio: As `hf_ser.evaluation.page.playable`'s `allowed`.
+
+    Raises:
+        ValueError: the page is asked for sounds that their licence does not let it hold.
+    """
+    output_dir = Path(output_dir)
+    folds = [file.parent for file in sorted(output_dir.glob(f"*/{RECORD}")) if is_finished(file.parent)]
+    histories = {folder.name.removeprefix("fold_"): read_record(folder)["history"] for folder in folds}
+    lines = [f"model of {folder.name}: {folder}" for folder in folds]
+    tested = [folder for folder in folds if (folder / PREDICTIONS).is_file()]
+    if not tested:
+        plot_learning_curves(histories, output_dir / CURVES)
+        write_cards(folds)
+        return "\n".join([*lines, "No speaker was left to test: for a figure run --fold all with the same settings."])
+    rows = [row for folder in tested for row in read_predictions(folder / PREDICTIONS)]
+    write_predictions(output_dir / PREDICTIONS, rows)
+    findings = audit_run(output_dir)
+    write_audit({"run": output_dir.name}, findings, output_dir / AUDIT)
+    for folder in tested:
+        write_fold_report(folder, findings)
+    report = make_report(rows, verdict(findings), label_map_of(output_dir))
+    write_report(report, output_dir / REPORT)
+    plot_learning_curves(histories, output_dir / CURVES, report["notices"])
+    page = write_pictures_and_page(report, output_dir, dataset, embed_audio)
+    write_cards(folds)
+    return "\n".join([format_report(report), *lines, f"report: {page}"])
+
+
+def write_pictures_and_page(
+    report: dict, folder: Path, dataset: Dataset | None = None, embed_audio: bool | None = None
+) -> Path:
+    """The pictures of a report and the page that shows them, beside it."""
+    write_pictures(report, folder)
+    clips, note = ({}, "") if dataset is None else playable(report, dataset, embed_audio)
+    return write_page(report, folder, clips=clips, clips_note=note)
+
+
+def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> dict:
+    """Report and pictures of one fold, which travel with its model.
+
+    Args:
+        folder: Of the fold.
+        findings: Of the audit of its run.
+    """
+    rows = read_predictions(folder / PREDICTIONS)
+    own = [one for one in findings if one.fold in (None, rows[0]["fold"])]
+    report = make_report(rows, verdict(own), label_map_of(folder.parent))
+    write_report(report, folder / REPORT)
+    plot_confusion_matrix(report, folder / "confusion_matrix.png")
+    plot_reliability(report, folder / "reliability.png")
+    return report
+
+
+def write_cards(folders: Sequence[Path]) -> None:
+    """The cards of some models; that of a model that was trained on all speakers tells the figures of the others."""
+    for folder in sorted(folders, key=lambda one: one.name == FINAL):
+        write_model_card(folder)

@@ -1,0 +1,38 @@
+"""Push a trained model or a prepared data set to the Hub; given again, it sends only what is not there yet.
+
+python scripts/push_to_hub.py runs/quickstart/fold_1 user/name [--private] [--space]   # a model, and a demo of it
+python scripts/push_to_hub.py DS user/name [--private] [--licence cc-by-4.0]           # a data set of prepare_data.py
+"""
+
+import argparse
+from pathlib import Path
+
+from hf_ser.cli import run
+from hf_ser.dataset import REPORT
+from hf_ser.hub import push_dataset, push_model
+
+
+def main() -> None:
+    """Folder, repository, commit."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of a trained model (fold_1, final), or of a prepared data set")
+    parser.add_argument("repo_id", help="as user/name; made where it is missing")
+    parser.add_argument("--private", action="store_true", help="make it for its owner alone")
+    parser.add_argument("--space", action="store_true", help="of a model: make a Gradio Space of the same name too")
+    parser.add_argument("--licence", help="of a data set from your own table: the Hub's name of its licence")
+    parser.add_argument("--revision", help="branch to push to; default: main")
+    arguments = parser.parse_args()
+
+    folder, repo_id = arguments.folder, arguments.repo_id
+    if (folder / REPORT).is_file():
+        if arguments.space:
+            raise ValueError(f"{folder}: found a data set, expected a model with --space: leave it out.")
+        push_dataset(folder, repo_id, arguments.private, arguments.licence, arguments.revision)
+        return
+    if arguments.licence:
+        raise ValueError(f"{folder}: found no data set, expected one with --licence: leave it out for a model.")
+    push_model(folder, repo_id, arguments.private, arguments.space, arguments.revision)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,77 @@
+"""How a trained model holds up where the recording is not as in the corpus: noise, codecs, rooms, cuts, wrong words.
+
+python scripts/stress.py runs/quickstart/fold_1 --dataset DS
+python scripts/stress.py user/name@revision --dataset DS --groups noise,codec --max_clips 200 --output_dir O
+
+Tests a fold's model on the rows its fold was tested on, any other on the rows of DS that it has not met. Every answer
+is kept: given again, the command goes on where it was. Ends with status 0 whatever it finds; --strict makes a failed
+verdict status 1.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from hf_ser.cli import run
+from hf_ser.inference import Classifier
+from hf_ser.stress.conditions import CONDITIONS, GROUPS, HARD, MILD
+from hf_ser.stress.plots import plot_stress
+from hf_ser.stress.results import FAILED, MAX_DROP, PICTURE, STRESS, format_stress, make_stress, write_stress
+from hf_ser.stress.run import answered, choose_rows, clean_rows
+
+
+def main() -> None:
+    """Model, rows, answers, result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="model folder, such as runs/quickstart/fold_1, or a Hub id, also with @REVISION")
+    parser.add_argument("--dataset", required=True, help="folder written by prepare_data.py or transcribe.py")
+    parser.add_argument("--groups", default=",".join(GROUPS), help="kinds of change, with commas; default: %(default)s")
+    parser.add_argument("--max_clips", type=int, help="test at most so many clips, of all classes alike")
+    parser.add_argument("--seed", type=int, default=0, help="of all noise and all draws")
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--output_dir", type=Path, help="default: the model's folder")
+    parser.add_argument("--label_map", help="where the model's training record names none")
+    parser.add_argument("--max_drop_mild", type=float, default=MAX_DROP[MILD], help="UAR, such as %(default)s")
+    parser.add_argument("--max_drop_hard", type=float, default=MAX_DROP[HARD], help="UAR, such as %(default)s")
+    parser.add_argument(
+        "--allow_leak", action="store_true", help="test clips that the model has met, stamped as leaked"
+    )
+    parser.add_argument("--strict", action="store_true", help="end with status 1 where the verdict is failed")
+    parser.add_argument("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
+    arguments = parser.parse_args()
+    groups = arguments.groups.split(",")
+    if unknown := [group for group in groups if group not in GROUPS]:
+        parser.error(f"--groups {', '.join(unknown)}: expected some of {', '.join(GROUPS)}")
+    for name in ("max_clips", "batch_size"):
+        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
+            parser.error(f"--{name} {getattr(arguments, name)}: expected 1 or more")
+    if not (arguments.output_dir or Path(arguments.model).is_dir()):
+        parser.error(f"{arguments.model} is no folder: name one for the result with --output_dir")
+    output_dir, started = arguments.output_dir or Path(arguments.model), time.time()
+
+    classifier = Classifier(arguments.model, arguments.device)
+    chosen = choose_rows(
+        classifier, arguments.dataset, arguments.label_map, arguments.max_clips, arguments.seed, arguments.allow_leak
+    )
+    conditions = [condition for condition in CONDITIONS if condition.group in groups]
+    (clean, *outcomes), notices = answered(
+        classifier, chosen, conditions, output_dir / "stress", arguments.seed, arguments.batch_size
+    )
+    about = {"model": arguments.model, "dataset": arguments.dataset, "seed": arguments.seed}
+    thresholds = {MILD: arguments.max_drop_mild, HARD: arguments.max_drop_hard}
+    rows = clean_rows(classifier, chosen, clean)
+    result = make_stress(about, rows, clean, outcomes, thresholds, [*chosen.notices, *notices])
+    result["seconds"] = round(time.time() - started, 1)
+
+    write_stress(result, output_dir / STRESS)
+    plot_stress(result, output_dir / PICTURE)
+    print(format_stress(result))
+    print(f"stress test: {output_dir / STRESS}, {output_dir / PICTURE}")
+    if result["verdict"] == FAILED and not arguments.strict:
+        print("The exit status is 0 all the same; with --strict it is 1.")
+    sys.exit(int(arguments.strict and result["verdict"] == FAILED))
+
+
+if __name__ == "__main__":
+    run(main)

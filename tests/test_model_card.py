@@ -1,0 +1,140 @@
+"""The card of a model: what it says of its figures, what it hides, and that its code runs."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile as sf
+from huggingface_hub import ModelCard
+from models.tiny import LABELS, clips, save_trained
+
+from hf_ser.evaluation.report import make_report, write_report
+from hf_ser.model_card import write_model_card
+
+SPLIT = {
+    "fold": "1",
+    "split_fingerprint": "abcdef",
+    **{part: {"ids": [part], "pcm": [], "speakers": [part]} for part in ("train", "validation")},
+}
+RECORD = {
+    "finished": True,
+    "split": SPLIT,
+    "ancestors": [],
+    "protocol": "speaker_folds",
+    "leaks": [],
+    "audit": [],
+    "settings": {"model": "fusion", "audio_model": "/home/somebody/secret/wav2vec2", "num_train_epochs": 3.0},
+    "train_seconds": 90.0,
+    "corpora": ["ravdess"],
+    "encoders": {"audio": "/home/somebody/secret/wav2vec2 (its training data is not recorded)", "text": "trained here"},
+    "sources": {"audio": "facebook/wav2vec2-base@main", "text": "gru"},
+    "seed": 42,
+    "parameters": 12_345,
+    "parameters_trained": 345,
+    "transcript_sources": ["reference"],
+    "words": {},
+    "hardware": "1 process(es) on 2 CPU threads",
+    "precision": "no",
+    "best_validation_uar": 0.5,
+    "history": [],
+}
+
+
+def predictions(corpus: str = "ravdess", leaks: tuple[str, ...] = ()) -> list[dict]:
+    """Two speakers, each of whom says every class twice; one answer in three is wrong."""
+    rows = []
+    for number in range(12):
+        answer = np.full(3, 0.1)
+        answer[(number + (number % 3 == 0)) % 3] = 0.8
+        row = {
+            "id": f"{corpus}/{number}",
+            "corpus": corpus,
+            "speaker": f"{corpus}/{number // 6}",
+            "sex": ("female", "male")[number // 6],
+            "protocol": "speaker_folds",
+            "fold": "1",
+            "split_fingerprint": "abcdef",
+            "leaks": list(leaks),
+            "transcript_source": "reference",
+            "reference": LABELS[number % 3],
+            "votes": None,
+            "temperature": 2.5,
+            "abstain_threshold": 0.4,
+            "probabilities": dict(zip(LABELS, answer.tolist(), strict=True)),
+        }
+        rows.append(row)
+    return rows
+
+
+def trained(folder, kind: str = "fusion", report: dict | None = None, **changes):
+    """A folder as a training leaves it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_trained(kind, folder)
+    record = RECORD | changes
+    record["settings"] = record["settings"] | {"model": kind}
+    (folder / "training_record.json").write_text(json.dumps(record))
+    if report:
+        write_report(report, folder / "report.json")
+    return folder
+
+
+def test_the_card_tells_the_figures_and_the_hub_reads_them(tmp_path):
+    report = make_report(predictions())
+    folder = trained(tmp_path / "fold_1", report=report)
+    (folder / "confusion_matrix.png").write_bytes(b"")
+    card = ModelCard.load(write_model_card(folder, "somebody/feelings"))
+    assert card.data.license == "cc-by-nc-sa-4.0" and card.data.pipeline_tag == "audio-classification"
+    assert card.data.base_model == ["facebook/wav2vec2-base"]
+    figures = {result.metric_name.split(" ")[0]: result.metric_value for result in card.data.eval_results}
+    assert figures == {
+        "UAR": pytest.approx(report["uar"], abs=1e-4),
+        "WA": pytest.approx(report["wa"], abs=1e-4),
+        "macro": pytest.approx(report["macro_f1"], abs=1e-4),
+    }
+    assert card.data.eval_results[0].dataset_name == "ravdess, protocol speaker_folds, test fold 1"
+    assert f"**UAR {100 * report['uar']:.1f} %**" in card.text
+    assert "](confusion_matrix.png)" in card.text and "](stress.png)" not in card.text
+    for needed in ("no leak found", "abcdef", "CC BY-NC-SA", "1.5 minutes", "article 5(1)(f)", "energy"):
+        assert needed in card.text
+    assert "undefined" not in card.text.lower() and "secret" not in str(card) and "wav2vec2" in card.text
+
+
+def test_a_leaked_and_a_synthetic_run_say_so_at_the_top_and_in_the_metadata(tmp_path):
+    leaked = make_report(predictions(leaks=("speaker_overlap_train_test",)))
+    card = ModelCard.load(write_model_card(trained(tmp_path / "a", report=leaked)))
+    assert card.text.index("LEAKED RUN") < card.text.index("## Figures")
+    assert "LEAKED" in card.data.eval_results[0].dataset_name
+    synthetic = make_report(predictions("synthetic"))
+    card = ModelCard.load(write_model_card(trained(tmp_path / "b", report=synthetic, corpora=["synthetic"])))
+    assert card.text.index("Synthetic corpus") < card.text.index("## Figures")
+    assert "synthetic" in card.data.eval_results[0].dataset_name
+
+
+def test_a_model_that_was_tested_on_nobody_tells_the_figures_of_the_others_as_such(tmp_path):
+    final = {"split": SPLIT | {"fold": "final"}}
+    card = write_model_card(trained(tmp_path / "final", **final)).read_text()
+    assert "There is no figure for this model" in card and "model-index" not in card
+    write_report(make_report(predictions()), tmp_path / "report.json")
+    card = write_model_card(tmp_path / "final").read_text()
+    assert "tested on nobody" in card and "1 other model," in card
+
+
+def test_an_unfinished_or_foreign_folder_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no training record, expected the folder of a model"):
+        write_model_card(tmp_path)
+    with pytest.raises(FileNotFoundError, match="an unfinished training"):
+        write_model_card(trained(tmp_path / "fold_1", finished=False))
+
+
+@pytest.mark.parametrize("kind", ["audio", "fusion", "text"])
+def test_the_code_of_the_card_runs_where_hf_ser_is_absent(kind, tmp_path):
+    folder = trained(tmp_path / "fold_1", kind, make_report(predictions()))
+    (code,) = re.findall(r"```python\n(.+?)```", write_model_card(folder).read_text(), re.DOTALL)
+    sf.write(tmp_path / "call.wav", clips(1.0)[0], 16_000)
+    hide = "import sys; sys.modules['hf_ser'] = None\n"
+    done = subprocess.run([sys.executable, "-c", hide + code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(f"'label': '{label}'" in done.stdout for label in LABELS)

@@ -1,0 +1,26 @@
+"""Names of the Hub with a revision, and names on disk that only look like one."""
+
+import pytest
+
+from hf_ser.revisions import checkpoint_config, split_revision
+
+
+def test_a_revision_is_what_follows_the_at_sign_unless_the_name_lies_on_disk(tmp_path):
+    assert split_revision("user/name") == ("user/name", None)
+    assert split_revision("user/name@v1.0") == ("user/name", "v1.0")
+    folder = tmp_path / "runs@home"
+    assert split_revision(str(folder)) == (str(tmp_path / "runs"), "home")
+    folder.mkdir()
+    assert split_revision(str(folder)) == (str(folder), None)
+
+
+@pytest.mark.parametrize("name", ["user/name@", "@main"])
+def test_half_a_name_is_refused(name):
+    with pytest.raises(ValueError, match="expected user/name@revision"):
+        split_revision(name)
+
+
+def test_a_checkpoint_that_is_nowhere_is_told_with_what_would_do(tmp_path):
+    for name in (str(tmp_path), "nobody/nothing@main"):
+        with pytest.raises(FileNotFoundError, match="found neither a model folder nor a model of the Hub"):
+            checkpoint_config(name)
