@@ -243,7 +243,7 @@ def without_paths(record: dict) -> dict:
     def plain(told: dict) -> dict:
         return {key: shown(value) if isinstance(value, str) else value for key, value in told.items()}
 
-    return record | {part: plain(record[part]) for part in ("settings", "sources", "encoders")}
+    return record | {part: plain(record[part]) for part in ("settings", "sources", "encoders") if part in record}
 
 
 def without_people(report: dict) -> dict:

@@ -21,18 +21,18 @@ USAGE = {
     AUDIO: """\
 from transformers import pipeline
 
-ask = pipeline("audio-classification", model={model!r}{revision}, trust_remote_code=True)
+ask = pipeline("audio-classification", model={model}{revision}, trust_remote_code=True)
 print(ask("call.wav"))""",
     FUSION: """\
 from transformers import pipeline
 
-ask = pipeline("audio-classification", model={model!r}{revision}, trust_remote_code=True)
+ask = pipeline("audio-classification", model={model}{revision}, trust_remote_code=True)
 print(ask("call.wav"))
 print(ask("call.wav", text="where is my parcel"))""",
     TEXT: """\
 from transformers import pipeline
 
-ask = pipeline("text-classification", model={model!r}{revision}, top_k=None, trust_remote_code=True)
+ask = pipeline("text-classification", model={model}{revision}, top_k=None, trust_remote_code=True)
 print(ask("where is my parcel"))""",
 }
 """How a model of each kind is asked; the sound is any file that soundfile reads."""
@@ -52,6 +52,9 @@ PICTURES = {
     "stress.png": "Change in UAR under each changed recording",
 }
 """Pictures that may lie beside the card, and what is said where they cannot be seen."""
+
+OF_ALL = "This model was tested on nobody: it was trained on all speakers but those that chose its checkpoint."
+OF_OTHERS = "The speakers that this model was tested on lack a class, so that there is no UAR for it alone."
 
 FROM_SCRATCH = ("cnn", "gru")
 
@@ -84,7 +87,7 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
             "runs/quickstart/fold_1: name one, or let the training end by giving its command again."
         )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    report, of_others = _report(folder, record)
+    report, why_others = _report(folder, record)
     kind = record["settings"]["model"]
     name = repo_id or folder.resolve().name
     notices = report["notices"] if report else _notices(record)
@@ -97,7 +100,7 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         corpora={corpus: CORPORA[corpus] for corpus in record["corpora"]},
         record=record,
         report=report,
-        of_others=of_others,
+        why_others=why_others,
         labels=list(config["id2label"].values()),
         temperature=config.get("calibration_temperature"),
         abstain_threshold=config.get("abstain_threshold"),
@@ -106,9 +109,11 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         pictures={one: text for one, text in PICTURES.items() if (folder / one).is_file()},
         percent=lambda share: f"{100 * share:.1f}",
         cell=lambda text: str(text).replace("|", "\\|").replace("\n", " "),
-        settings={key: shown(value) for key, value in sorted(record["settings"].items())},
+        settings={key: shown(value) for key, value in sorted(record["settings"].items()) if key != "model"},
         encoders={one: shown(said) for one, said in record["encoders"].items()},
-        usage=USAGE[kind].format(model=name, revision=f", revision={revision!r}" if revision else ""),
+        usage=USAGE[kind].format(
+            model=json.dumps(name), revision=f", revision={json.dumps(revision)}" if revision else ""
+        ),
         hears=kind != TEXT,
     )
     card.text = re.sub(r"\n{3,}", "\n\n", card.text).rstrip() + "\n"  # where the template passed over a paragraph
@@ -121,16 +126,16 @@ def shown(value) -> str:
     return " ".join(Path(word).name if Path(word).is_absolute() else word for word in words)
 
 
-def _report(folder: Path, record: dict) -> tuple[dict | None, bool]:
-    """The report that speaks for a model, and whether its figures are those of other models.
+def _report(folder: Path, record: dict) -> tuple[dict | None, str]:
+    """The report that speaks for a model; where it is of other models too, why.
 
-    A model that was trained on all speakers was tested on none: what its settings are worth is told by the folds that
-    were trained with the same settings into the same run.
+    A model that was trained on all speakers was tested on none, and a test without a class has no UAR. What the
+    settings are worth is then told by all the folds that were trained with them into the same run.
     """
-    own = _read(folder / REPORT)
-    if own or record["split"]["fold"] != FINAL:
-        return own, False
-    return _read(folder.parent / REPORT), True
+    if own := _read(folder / REPORT):
+        return own, ""
+    final = record["split"]["fold"] == FINAL
+    return _read(folder.parent / REPORT), OF_ALL if final else OF_OTHERS
 
 
 def _read(file: Path) -> dict | None:

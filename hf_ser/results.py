@@ -1,5 +1,6 @@
 """What a run shows people: reports, pictures, the page and the cards, all made from its predictions and records."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions, write_p
 from hf_ser.evaluation.report import REPORT, label_map_of, make_report, write_report
 from hf_ser.evaluation.report_text import format_report
 from hf_ser.model_card import write_model_card
-from hf_ser.protocols import FINAL
 from hf_ser.provenance import RECORD, is_finished, read_record
+from hf_ser.stress.plots import plot_stress
+from hf_ser.stress.results import PICTURE, STRESS, write_stress
 
 CURVES = "learning_curves.png"
 
@@ -59,26 +61,44 @@ def write_pictures_and_page(
     """The pictures of a report and the page that shows them, beside it."""
     write_pictures(report, folder)
     clips, note = ({}, "") if dataset is None else playable(report, dataset, embed_audio)
-    return write_page(report, folder, clips=clips, clips_note=note)
+    return write_page(report, folder, stress_of(folder), clips, note)
 
 
-def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> dict:
-    """Report and pictures of one fold, which travel with its model.
+def stress_of(folder: Path) -> dict | None:
+    """What a stress test found: of the one model of a run that had one, or of the model whose folder this is."""
+    files = [*folder.glob(STRESS), *folder.glob(f"*/{STRESS}")]
+    return json.loads(files[0].read_text(encoding="utf-8")) if len(files) == 1 else None
+
+
+def write_stress_results(result: dict, folder: Path, dataset: Dataset) -> None:
+    """Write a stress test into a folder; where that is a trained model's, also into its card and its run's page."""
+    write_stress(result, folder / STRESS)
+    plot_stress(result, folder / PICTURE)
+    if not ((folder / RECORD).is_file() and is_finished(folder)):
+        return
+    write_model_card(folder)
+    if (report := folder.parent / REPORT).is_file() and (folder / PREDICTIONS).is_file():
+        write_pictures_and_page(json.loads(report.read_text(encoding="utf-8")), folder.parent, dataset)
+
+
+def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> None:
+    """Report and pictures of one fold, which travel with its model; none where its test lacks a class of the task.
 
     Args:
         folder: Of the fold.
         findings: Of the audit of its run.
     """
     rows = read_predictions(folder / PREDICTIONS)
+    if {row["reference"] for row in rows} != set(rows[0]["probabilities"]):
+        return
     own = [one for one in findings if one.fold in (None, rows[0]["fold"])]
     report = make_report(rows, verdict(own), label_map_of(folder.parent))
     write_report(report, folder / REPORT)
     plot_confusion_matrix(report, folder / "confusion_matrix.png")
     plot_reliability(report, folder / "reliability.png")
-    return report
 
 
 def write_cards(folders: Sequence[Path]) -> None:
-    """The cards of some models; that of a model that was trained on all speakers tells the figures of the others."""
-    for folder in sorted(folders, key=lambda one: one.name == FINAL):
+    """The cards of some models."""
+    for folder in folders:
         write_model_card(folder)

@@ -57,7 +57,8 @@ def report(source: Path, arguments: argparse.Namespace) -> str:
     if source.is_dir() and not arguments.output_dir and list(source.glob(f"*/{RECORD}")):
         return write_results(source, dataset, embed_audio)
     file = predictions_of(source)
-    told = make_report(read_predictions(file), read_verdict(file.parent), label_map_of(file.parent))
+    run_folder = file.parent.parent if (file.parent / RECORD).is_file() else file.parent
+    told = make_report(read_predictions(file), read_verdict(run_folder), label_map_of(run_folder))
     folder = arguments.output_dir or file.parent
     write_report(told, folder / REPORT)
     page = write_pictures_and_page(told, folder, dataset, embed_audio)

@@ -14,10 +14,12 @@ import time
 from pathlib import Path
 
 from hf_ser.cli import run
+from hf_ser.dataset import load_prepared
 from hf_ser.inference import Classifier
+from hf_ser.model_card import shown
+from hf_ser.results import write_stress_results
 from hf_ser.stress.conditions import CONDITIONS, GROUPS, HARD, MILD
-from hf_ser.stress.plots import plot_stress
-from hf_ser.stress.results import FAILED, MAX_DROP, PICTURE, STRESS, format_stress, make_stress, write_stress
+from hf_ser.stress.results import FAILED, MAX_DROP, PICTURE, STRESS, format_stress, make_stress
 from hf_ser.stress.run import answered, choose_rows, clean_rows
 
 
@@ -58,14 +60,13 @@ def main() -> None:
     (clean, *outcomes), notices = answered(
         classifier, chosen, conditions, output_dir / "stress", arguments.seed, arguments.batch_size
     )
-    about = {"model": arguments.model, "dataset": arguments.dataset, "seed": arguments.seed}
+    about = {"model": shown(arguments.model), "dataset": shown(arguments.dataset), "seed": arguments.seed}
     thresholds = {MILD: arguments.max_drop_mild, HARD: arguments.max_drop_hard}
     rows = clean_rows(classifier, chosen, clean)
     result = make_stress(about, rows, clean, outcomes, thresholds, [*chosen.notices, *notices])
     result["seconds"] = round(time.time() - started, 1)
 
-    write_stress(result, output_dir / STRESS)
-    plot_stress(result, output_dir / PICTURE)
+    write_stress_results(result, output_dir, load_prepared(arguments.dataset))
     print(format_stress(result))
     print(f"stress test: {output_dir / STRESS}, {output_dir / PICTURE}")
     if result["verdict"] == FAILED and not arguments.strict:

@@ -116,10 +116,10 @@ def test_a_leaked_and_a_synthetic_run_say_so_at_the_top_and_in_the_metadata(tmp_
 def test_a_model_that_was_tested_on_nobody_tells_the_figures_of_the_others_as_such(tmp_path):
     final = {"split": SPLIT | {"fold": "final"}}
     card = write_model_card(trained(tmp_path / "final", **final)).read_text()
-    assert "There is no figure for this model" in card and "model-index" not in card
+    assert "There is no figure for this model" in card and "tested on nobody" in card and "model-index" not in card
     write_report(make_report(predictions()), tmp_path / "report.json")
     card = write_model_card(tmp_path / "final").read_text()
-    assert "tested on nobody" in card and "1 other model," in card
+    assert "tested on nobody" in card and "are of the 1 model of its run" in card
 
 
 def test_an_unfinished_or_foreign_folder_is_refused(tmp_path):

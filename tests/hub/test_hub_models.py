@@ -110,11 +110,32 @@ def test_only_what_belongs_to_a_model_is_pushed(hub, api, model):
     assert {name for name in after if after[name] != before.get(name)} == {(model / "README.md").relative_to(model)}
 
 
-def test_predictions_on_a_corpus_that_may_not_be_shared_stay_here(hub, api, model):
-    record = json.loads((model / "training_record.json").read_text()) | {"corpora": ["ravdess", "iemocap"]}
+@pytest.mark.parametrize("corpus", ["iemocap", "table"])
+def test_clips_and_people_of_a_corpus_that_may_not_be_shared_stay_here(corpus, hub, api, model):
+    record = json.loads((model / "training_record.json").read_text()) | {"corpora": ["ravdess", corpus]}
+    (model / "training_record.json").write_text(json.dumps(record))
+    worst = [{"id": "table/call_of_anna", "fold": "1", "confidence": 0.9}]
+    report = {"per_speaker": {"table/anna": {"n": 3}}, "confusions": [{"n": 1, "worst": worst}], "uar": 0.5}
+    (model / "report.json").write_text(json.dumps(report))
+    (model / "embedding_map.png").write_bytes(b"with names in its legend")
+    push_model(model, REPO, api=api)
+    pushed = hub.files("models", REPO)
+    assert {"predictions.jsonl", "embedding_map.png"}.isdisjoint(pushed)
+    assert json.loads(pushed["report.json"]) == {
+        "per_speaker": {"speaker 1": {"n": 3}},
+        "confusions": [{"n": 1, "worst": []}],
+        "uar": 0.5,
+    }
+
+
+def test_the_users_disk_is_not_told(hub, api, model):
+    record = json.loads((model / "training_record.json").read_text())
+    record |= {"sources": {"audio": "/home/anna/secret/wav2vec2"}}
+    record["settings"] = record["settings"] | {"audio_model": "/home/anna/secret/wav2vec2"}
     (model / "training_record.json").write_text(json.dumps(record))
     push_model(model, REPO, api=api)
-    assert {"predictions.jsonl"} == {"predictions.jsonl", "report.json"} - set(hub.files("models", REPO))
+    told = hub.files("models", REPO)["training_record.json"].decode()
+    assert "secret" not in told and '"audio_model": "wav2vec2"' in told
 
 
 def test_an_unchanged_model_is_not_sent_again(hub, api, model, capsys):
