@@ -11,7 +11,6 @@ it. None of them needs that library: the figures are computed by hf_ser.scores.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from hf_ser.audit.findings import read_verdict
@@ -22,7 +21,14 @@ from hf_ser.evaluation.comparison import compare, format_comparison, write_compa
 from hf_ser.evaluation.embeddings import embeddings, plot_embedding_map
 from hf_ser.evaluation.plots import plot_comparison
 from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions
-from hf_ser.evaluation.report import REPORT, label_map_of, make_report, write_report
+from hf_ser.evaluation.report import (
+    REPORT,
+    conditions_of,
+    label_map_of,
+    make_report,
+    notices_of,
+    write_report,
+)
 from hf_ser.evaluation.report_text import format_report
 from hf_ser.inference import Classifier
 from hf_ser.provenance import RECORD, read_record
@@ -104,7 +110,8 @@ def write_embedding_maps(source: Path, dataset) -> None:
         vectors = embeddings(Classifier(str(folder)), clips(examples), [row["transcript"] for row in examples])
         told = [rows[row["id"]] for row in examples]
         emotions, speakers = [row["reference"] for row in told], [row["speaker"] for row in told]
-        heading = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        heading = conditions_of(told)
+        heading["notices"] = notices_of(heading | {"audit": read_verdict(folder.parent)})
         plot_embedding_map(vectors, emotions, speakers, heading, folder / "embedding_map.png")
 
 
