@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_ser.evaluation.bootstrap import SEED, STATISTICS, UNKNOWN, difference_intervals
+from hf_ser.evaluation.bootstrap import COVERAGE, SEED, STATISTICS, UNKNOWN, difference_intervals
 from hf_ser.evaluation.predictions import check_predictions
 from hf_ser.evaluation.report import Answers, answers_of, conditions_of, notices_of
 from hf_ser.files import atomic_write
@@ -65,7 +65,7 @@ def compare(rows_a: Sequence[dict], rows_b: Sequence[dict], names: Sequence[str]
         "n_only_a": len(rows_a) - len(a.rows),
         "n_only_b": len(rows_b) - len(a.rows),
         "conditions": conditions,
-        "verdict": _verdict(figures["difference"], names),
+        "verdict": _verdict(figures["difference"], names, len(by_speaker["a"])),
         **figures,
         "interval_note": note,
         "permutation": permutation_test(by_speaker["a"], by_speaker["b"]),
@@ -195,7 +195,7 @@ def _figures(confusions: dict[str, np.ndarray], intervals: dict, labels: list[st
     return {**runs, "difference": difference | {f"{name}_ci95": interval for name, interval in intervals.items()}}
 
 
-def _verdict(differences: dict, names: Sequence[str]) -> str:
+def _verdict(differences: dict, names: Sequence[str], n_speakers: int) -> str:
     difference, interval = differences["uar"], differences["uar_ci95"]
     if abs(difference) < ROUNDING:
         return f"{names[0]} and {names[1]} have the same UAR on these utterances."
@@ -205,6 +205,9 @@ def _verdict(differences: dict, names: Sequence[str]) -> str:
         return f"{better} is ahead of {worse} by {points}; without an interval nothing can be said of other speakers."
     low, high = interval if difference >= 0 else (-interval[1], -interval[0])
     span = f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
+    if low > 0 and n_speakers in COVERAGE:
+        few = f"{n_speakers} speakers are too few to call it better"
+        return f"{better} is ahead of {worse} by {points} ({span}), but {few}."
     if low > 0:
         return f"{better} is better than {worse} by {points} ({span})."
     return (

@@ -68,6 +68,10 @@ def test_one_run_is_right_wherever_the_other_is_and_more():
 def test_the_verdict_follows_the_interval_in_both_directions():
     good, poor = run_of([8, 9, 7, 8, 9, 8]), run_of([5, 6, 4, 5, 7, 5])
     assert compare(good, poor)["verdict"].startswith("A is better than B by 28.3 points of UAR (95 % interval 2")
+    few = compare(good[:60], poor[:60])  # the interval of three speakers is known to hold too little
+    assert few["difference"]["uar_ci95"][1] < 0 and few["verdict"].endswith(
+        "but 3 speakers are too few to call it better."
+    )
     mixed = compare(run_of([5, 6, 4, 5, 7, 5]), run_of([8, 3, 7, 2, 9, 5]))
     assert "B is ahead of A by 3.3 points of UAR, but the interval holds 0" in mixed["verdict"]
     assert mixed["permutation"]["p"] > 0.5
@@ -161,7 +165,7 @@ def test_text_and_file(tmp_path):
     assert json.loads((tmp_path / "comparison.json").read_text()) == told
     text = format_comparison(told)
     assert "A: runs/audio, B: runs/fused; 80 utterances of both, 4 speakers" in text
-    assert "runs/fused is better than runs/audio by 20.0 points of UAR" in text
+    assert "runs/fused is ahead of runs/audio by 20.0 points of UAR" in text
     assert "Paired permutation test over speakers: p = 0.1250." in " ".join(text.split())
     assert "uar       A  50.0 %  B  70.0 %  B - A +20.0, 95 % interval [+" in text
     assert "both right 40, only A 0, only B 16, both wrong 24" in text

@@ -190,7 +190,7 @@ def test_comparison_shows_both_runs_the_verdict_and_the_notices(tmp_path, drawn)
     assert [text.get_text() for text in left.texts] == [f"{100 * one:+.1f}" for one in differences]
     assert right.get_title() == "each speaker: B is ahead for 4 of 4"
     assert "LEAKED RUN" in drawn[0].get_suptitle()
-    assert "is better than" in drawn[0].get_supxlabel()
+    assert comparison["verdict"].replace("$", r"\$") in drawn[0].get_supxlabel().replace("\n", " ")
 
 
 def test_pyplot_is_left_alone(tmp_path):
