@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from hf_ser.audit.findings import AuditFinding, verdict
 from hf_ser.corpora import CORPORA
 from hf_ser.dataset_card import CARD, hub_licence, template
-from hf_ser.evaluation.report import REPORT
+from hf_ser.evaluation.report import REPORT, REPORT_VERSION
 from hf_ser.evaluation.report_text import audit_text
 from hf_ser.files import atomic_write
 from hf_ser.inference import AUDIO, FUSION, TEXT
@@ -69,6 +69,7 @@ def write_model_card(folder: str | Path, repo_id: str | None = None, revision: s
 
     Raises:
         FileNotFoundError: it holds no model that was trained by this package to its end, or the template is not there.
+        ValueError: its report is of an earlier version.
     """
     folder = Path(folder)
     card = make_model_card(folder, repo_id, revision)
@@ -132,10 +133,20 @@ def _report(folder: Path, record: dict) -> tuple[dict | None, str]:
     A model that was trained on all speakers was tested on none, and a test without a class has no UAR. What the
     settings are worth is then told by all the folds that were trained with them into the same run.
     """
-    if own := _read(folder / REPORT):
+    if own := _of_this_version(folder / REPORT):
         return own, ""
     final = record["split"]["fold"] == FINAL
-    return _read(folder.parent / REPORT), OF_ALL if final else OF_OTHERS
+    return _of_this_version(folder.parent / REPORT), OF_ALL if final else OF_OTHERS
+
+
+def _of_this_version(file: Path) -> dict | None:
+    report = _read(file)
+    if report and report["report_version"] != REPORT_VERSION:
+        raise ValueError(
+            f"{file}: found version {report['report_version']} of the report, expected {REPORT_VERSION}: make it anew "
+            "with python scripts/evaluate.py and the run's folder."
+        )
+    return report
 
 
 def _read(file: Path) -> dict | None:

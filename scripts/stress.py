@@ -66,8 +66,8 @@ def main() -> None:
     result = make_stress(about, rows, clean, outcomes, thresholds, [*chosen.notices, *notices])
     result["seconds"] = round(time.time() - started, 1)
 
-    write_stress_results(result, output_dir, load_prepared(arguments.dataset))
     print(format_stress(result))
+    write_stress_results(result, output_dir, load_prepared(arguments.dataset))
     print(f"stress test: {output_dir / STRESS}, {output_dir / PICTURE}")
     if result["verdict"] == FAILED and not arguments.strict:
         print("The exit status is 0 all the same; with --strict it is 1.")

@@ -129,6 +129,12 @@ def test_an_unfinished_or_foreign_folder_is_refused(tmp_path):
         write_model_card(trained(tmp_path / "fold_1", finished=False))
 
 
+def test_a_report_of_an_earlier_version_is_to_be_made_anew(tmp_path):
+    folder = trained(tmp_path / "fold_1", report=make_report(predictions()) | {"report_version": 2})
+    with pytest.raises(ValueError, match="found version 2 of the report, expected 3: make it anew with python"):
+        write_model_card(folder)
+
+
 @pytest.mark.parametrize("kind", ["audio", "fusion", "text"])
 def test_the_code_of_the_card_runs_where_hf_ser_is_absent(kind, tmp_path):
     folder = trained(tmp_path / "fold_1", kind, make_report(predictions()))

@@ -22,6 +22,9 @@ STRESS_VERSION = 1
 MAX_DROP = {MILD: 0.05, HARD: 0.15}
 """By how much UAR may fall. A choice: what a user of such a recording would hardly notice, and what he would bear."""
 
+MAX_SHARE = {MILD: 0.25, HARD: 0.5}
+"""And by what share of the clean UAR above chance: a model near chance loses all it knows within a few points."""
+
 MAX_SEX_GAP = 0.10
 SEX_GAP = "sex_gap"
 
@@ -33,7 +36,8 @@ LINE = 100
 HOW_TO_READ = (
     "How to read it: each line changes the same clips in one way and says by how many points UAR moves against the "
     "clean run, with a 95 % interval over speakers. A condition fails where UAR falls by more than its limit, whatever "
-    "the interval; extreme ones are told and not judged."
+    "the interval: the points allowed, but no more than a quarter (mild) or half (hard) of the clean UAR above chance. "
+    "Extreme ones are told and not judged."
 )
 
 
@@ -66,14 +70,16 @@ def make_stress(
         about: `model`, `dataset` and `seed`.
         rows: The rows without changes as predictions, which `make_report` takes.
         clean, outcomes: The answers without changes, and under each condition.
-        thresholds: By how much UAR may fall, by severity; one that is not in it is not judged.
+        thresholds: By how much UAR may fall, by severity, within `MAX_SHARE`; one that is not in it is not judged.
         notices: What else is to be known.
 
     Raises:
         ValueError: see `make_report`.
     """
     report = make_report(rows)
-    told = {one.condition.name: compared(one, rows, clean, thresholds) for one in outcomes}
+    skill = max(report["uar"] - report["chance_uar"], 0.0)
+    limits = {severity: min(most, MAX_SHARE[severity] * skill) for severity, most in thresholds.items()}
+    told = {one.condition.name: compared(one, rows, clean, limits) for one in outcomes}
     conditions = [line for line in told.values() if line is not None]
     failed = [line["name"] for line in conditions if line["verdict"] == FAILED]
     failed += [SEX_GAP] if gap_is_too_wide(report["sex_gap"]) else []
@@ -86,6 +92,7 @@ def make_stress(
         "clean": {name: report[name] for name in ("uar", "uar_ci95", "wa")},
         "sex_gap": report["sex_gap"],
         "thresholds": dict(thresholds),
+        "limits": limits,
         "verdict": FAILED if failed else PASSED,
         "failed": failed,
         "conditions": conditions,
@@ -94,7 +101,7 @@ def make_stress(
     }
 
 
-def compared(outcome: Outcome, rows: Sequence[dict], clean: Outcome, thresholds: Mapping[str, float]) -> dict | None:
+def compared(outcome: Outcome, rows: Sequence[dict], clean: Outcome, limits: Mapping[str, float]) -> dict | None:
     """One line of the result, on the rows that both have; None where these lack a class of the task."""
     labels = list(rows[0]["probabilities"])
     kept = [row for row in rows if row["id"] in outcome.probabilities]
@@ -102,7 +109,7 @@ def compared(outcome: Outcome, rows: Sequence[dict], clean: Outcome, thresholds:
         return None
     before, after = (by_speaker(kept, one.probabilities, labels) for one in (clean, outcome))
     uar, clean_uar = (uar_from_confusion(sum(one.values()), labels) for one in (after, before))
-    condition, limit = outcome.condition, thresholds.get(outcome.condition.severity)
+    condition, limit = outcome.condition, limits.get(outcome.condition.severity)
     change = uar - clean_uar
     too_much = limit is not None and change < -limit - 1e-9  # a fall by just the limit passes, however it is rounded
     return {

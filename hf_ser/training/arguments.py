@@ -145,7 +145,9 @@ class SerTrainingArguments(TrainingArguments):
     greater_is_better: bool | None = option(True, "whether more of it is better")
     dataloader_pin_memory: bool = option(torch.cuda.is_available(), "pin batches in memory; of use with a GPU alone")
     remove_unused_columns: bool = option(False, "must stay off: the collator reads the rows whole")
-    report_to: str = option("none", "trackers to log to")
+    report_to: list[str] = field(
+        default_factory=lambda: ["none"], metadata={"help": "trackers: tensorboard, wandb, mlflow, trackio, or several"}
+    )
     restore_callback_states_from_checkpoint: bool = option(True, "whether a resumed run goes on counting its patience")
     head_learning_rate: float | None = option(None, "learning rate of everything but the encoders; default: the same")
     early_stopping_patience: int = option(5, "evaluations without a better UAR before training stops; 0 never stops")

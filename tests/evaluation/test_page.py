@@ -200,7 +200,7 @@ def test_everything_right_and_a_stress_table(tmp_path):
         "n_speakers": 3,
         "notices": ["GENERATED WORDS"],
         "clean": {"uar": 0.75, "uar_ci95": None, "wa": 0.7},
-        "thresholds": {"mild": 0.05, "hard": 0.15},
+        "limits": {"mild": 0.05, "hard": 0.15},
         "verdict": "failed",
         "failed": ["noise"],
         "conditions": [condition | judged, condition | judged | unjudged],

@@ -217,8 +217,11 @@ def test_few_clips_are_of_all_classes_and_the_same_each_time(prepared, audio):
     assert choose_rows(audio, prepared, max_clips=7, seed=1).rows != chosen.rows
 
 
-def told(wrong: dict[str, int], severity="mild", thresholds=None, n=20) -> dict:
-    """A result of two labels, two women and two men; of each speaker's `n` clips a label so many are wrong."""
+def told(wrong: dict[str, int], severity="mild", thresholds=None, n=20, clean_wrong=0) -> dict:
+    """A result of two labels, two women and two men; of each speaker's `n` clips a label so many are made wrong.
+
+    `clean_wrong` of each speaker's clips a label, others, are wrong in the clean run already.
+    """
     rows, clean, changed = [], {}, {}
     for speaker, errors in wrong.items():
         for clip in range(2 * n):
@@ -229,7 +232,9 @@ def told(wrong: dict[str, int], severity="mild", thresholds=None, n=20) -> dict:
             row["probabilities"] = {label: row["probabilities"][label] for label in ("angry", "sad")}
             right = list(row["probabilities"].values())
             rows.append(row)
-            clean[row["id"]], changed[row["id"]] = right, right[::-1] if clip // 2 < errors else right
+            before = right[::-1] if clip // 2 >= n - clean_wrong else right
+            row["probabilities"] = dict(zip(("angry", "sad"), before, strict=True))
+            clean[row["id"]], changed[row["id"]] = before, before[::-1] if clip // 2 < errors else before
     condition = Condition("x", "g", "l", severity, "w", partial(min))
     limits = {} if thresholds is None else {"thresholds": thresholds}
     return make_stress({}, rows, Outcome(condition, clean, {}), [Outcome(condition, changed, {})], **limits)
@@ -248,6 +253,14 @@ def test_a_fall_by_more_than_the_limit_fails(errors, severity, verdict):
         *(verdict, verdict),
         ["x"] if verdict == "failed" else [],
     )
+
+
+def test_a_model_near_chance_may_lose_but_a_share_of_what_it_knows():
+    poor = told(dict.fromkeys("abcd", 1), clean_wrong=8)  # UAR 0.6 of two classes: 0.1 above chance
+    assert poor["clean"]["uar"] == pytest.approx(0.6)
+    assert poor["limits"]["mild"] == poor["conditions"][0]["limit"] == pytest.approx(0.025)
+    assert poor["limits"]["hard"] == pytest.approx(0.05)
+    assert poor["conditions"][0]["delta_uar"] == pytest.approx(-0.05) and poor["verdict"] == "failed"
 
 
 def test_extreme_conditions_are_told_and_not_judged_and_limits_can_be_moved():
