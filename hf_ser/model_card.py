@@ -1,5 +1,6 @@
 """The card of a trained model, made from what its training and its evaluation left in its folder."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -56,7 +57,10 @@ PICTURES = {
 OF_ALL = "This model was tested on nobody: it was trained on all speakers but those that chose its checkpoint."
 OF_OTHERS = "The speakers that this model was tested on lack a class, so that there is no UAR for it alone."
 
-FROM_SCRATCH = ("cnn", "gru")
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
+
+PRECISIONS = {"no": "float32", "fp16": "float16 mixed", "bf16": "bfloat16 mixed"}
+"""What accelerate calls them, in words."""
 
 
 def write_model_card(folder: str | Path, repo_id: str | None = None, revision: str | None = None) -> Path:
@@ -91,9 +95,10 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
     report, why_others = _report(folder, record)
     kind = record["settings"]["model"]
     name = repo_id or folder.resolve().name
-    notices = report["notices"] if report else _notices(record)
+    stress = _read(folder / STRESS)
+    notices = _notices(record, report, stress)
     card = ModelCard.from_template(
-        _metadata(name, kind, record, report),
+        _metadata(name, kind, record, report, why_others),
         template_path=str(template("model_card.md")),
         title=name,
         kind={AUDIO: "the sound", TEXT: "the words", FUSION: "the sound and the words"}[kind],
@@ -102,19 +107,22 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         record=record,
         report=report,
         why_others=why_others,
-        labels=list(config["id2label"].values()),
+        labels=[cell(label) for label in config["id2label"].values()],
         temperature=config.get("calibration_temperature"),
         abstain_threshold=config.get("abstain_threshold"),
         audit=_audit(report, record),
-        stress=_read(folder / STRESS),
+        stress=stress,
         pictures={one: text for one, text in PICTURES.items() if (folder / one).is_file()},
         percent=lambda share: f"{100 * share:.1f}",
-        cell=lambda text: str(text).replace("|", "\\|").replace("\n", " "),
+        cell=cell,
+        leaked=bool(record["leaks"] or (report and report["leaks"])),
+        precision=PRECISIONS.get(record["precision"], record["precision"]),
         settings={key: shown(value) for key, value in sorted(record["settings"].items()) if key != "model"},
-        encoders={one: shown(said) for one, said in record["encoders"].items()},
+        encoders={one: _origin(record, one) for one in record["encoders"]},
         usage=USAGE[kind].format(
             model=json.dumps(name), revision=f", revision={json.dumps(revision)}" if revision else ""
         ),
+        pushed=repo_id is not None,
         hears=kind != TEXT,
     )
     card.text = re.sub(r"\n{3,}", "\n\n", card.text).rstrip() + "\n"  # where the template passed over a paragraph
@@ -122,9 +130,14 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
 
 
 def shown(value) -> str:
-    """A setting as a card shows it: of a path on somebody's disk no more than its last part."""
-    words = str(value).split(" ")
-    return " ".join(Path(word).name if Path(word).is_absolute() else word for word in words)
+    """A setting as a card shows it: a name of the Hub as it is, of a path on somebody's disk its last part alone."""
+    text = str(value)
+    return text if HUB_NAME.fullmatch(text) else re.split(r"[\\/]", text.rstrip("\\/"))[-1]
+
+
+def cell(text) -> str:
+    """Text that may stand in a table of Markdown and is never taken for HTML."""
+    return html.escape(str(text), quote=False).replace("|", "\\|").replace("\n", " ")
 
 
 def _report(folder: Path, record: dict) -> tuple[dict | None, str]:
@@ -133,10 +146,17 @@ def _report(folder: Path, record: dict) -> tuple[dict | None, str]:
     A model that was trained on all speakers was tested on none, and a test without a class has no UAR. What the
     settings are worth is then told by all the folds that were trained with them into the same run.
     """
-    if own := _of_this_version(folder / REPORT):
-        return own, ""
-    final = record["split"]["fold"] == FINAL
-    return _of_this_version(folder.parent / REPORT), OF_ALL if final else OF_OTHERS
+    report = _of_this_version(folder / REPORT) or _of_this_version(folder.parent / REPORT)
+    fold = record["split"]["fold"]
+    if report and list(report["folds"]) == [fold] and (folder / REPORT).is_file():
+        return report, ""
+    return report, OF_ALL if fold == FINAL else OF_OTHERS
+
+
+def _origin(record: dict, modality: str) -> str:
+    """How an encoder came to be, without the path that it was loaded from."""
+    source = record["sources"].get(modality, "")
+    return record["encoders"][modality].replace(source, shown(source)) if source else record["encoders"][modality]
 
 
 def _of_this_version(file: Path) -> dict | None:
@@ -153,12 +173,13 @@ def _read(file: Path) -> dict | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def _notices(record: dict) -> list[str]:
-    """What stands at the top of the card of a model that was never tested."""
-    found = []
-    if record["leaks"]:
-        found.append(f"LEAKED RUN: {', '.join(record['leaks'])}.")
-    if "synthetic" in record["corpora"]:
+def _notices(record: dict, report: dict | None, stress: dict | None) -> list[str]:
+    """What stands at the top: what the report, the record and the stress test have to say first."""
+    found = [*report["notices"]] if report else []
+    said = set(report["leaks"]) if report else set()
+    if leaks := sorted({*record["leaks"], *(stress["leaks"] if stress else [])} - said):
+        found.append(f"LEAKED: {', '.join(leaks)}. Not all that stands here was measured on people it had never met.")
+    if not report and "synthetic" in record["corpora"]:
         found.append("Trained on a synthetic corpus: it proves the machinery and knows nothing of speech.")
     return found
 
@@ -168,31 +189,26 @@ def _audit(report: dict | None, record: dict) -> str:
     return audit_text(report["audit"] if report and report["audit"] else verdict(found))
 
 
-def _metadata(name: str, kind: str, record: dict, report: dict | None) -> ModelCardData:
+def _metadata(name: str, kind: str, record: dict, report: dict | None, why_others: str) -> ModelCardData:
     """What the Hub reads."""
     licences = {hub_licence(CORPORA[corpus].LICENCE) for corpus in record["corpora"]}
-    bases = sorted({source.split("@")[0] for source in record["sources"].values() if is_hub_name(source)})
     return ModelCardData(
         license=licences.pop() if len(licences) == 1 else "other",
         language=sorted({CORPORA[corpus].LANGUAGE for corpus in record["corpora"]} - {None}) or None,
         library_name="transformers",
         pipeline_tag=TASKS[kind],
-        base_model=bases or None,
+        base_model=record.get("base_models") or None,
         tags=["speech-emotion-recognition", "emotion-recognition", "hf_ser", *record["corpora"]],
         model_name=name,
-        eval_results=_results(kind, report) if report else None,
+        eval_results=_results(kind, report, why_others) if report else None,
     )
 
 
-def is_hub_name(source: str) -> bool:
-    """Whether an encoder came from the Hub, and not from a folder or from scratch."""
-    return source not in FROM_SCRATCH and source.count("/") == 1 and not Path(source).exists()
-
-
-def _results(kind: str, report: dict) -> list[EvalResult]:
-    """UAR, WA and macro F1 as the Hub shows them beside a model; a leaked or synthetic one by that name."""
+def _results(kind: str, report: dict, why_others: str) -> list[EvalResult]:
+    """UAR, WA and macro F1 as the Hub shows them beside a model; leaked, synthetic or other models' by that name."""
     leaked = report["leaks"] or (report["audit"] and report["audit"]["leak"])
     stamps = [
+        *(["cross-validation with the same settings, not this model alone"] if why_others else []),
         *(["LEAKED, compare with no clean figure"] if leaked else []),
         *(["synthetic, not speech"] if "synthetic" in report["corpus"].split("+") else []),
     ]

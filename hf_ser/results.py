@@ -13,6 +13,7 @@ from hf_ser.evaluation.plots import plot_confusion_matrix, plot_learning_curves,
 from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions, write_predictions
 from hf_ser.evaluation.report import REPORT, label_map_of, make_report, write_report
 from hf_ser.evaluation.report_text import format_report
+from hf_ser.files import atomic_write
 from hf_ser.model_card import write_model_card
 from hf_ser.provenance import RECORD, is_finished, read_record
 from hf_ser.stress.plots import plot_stress
@@ -45,12 +46,14 @@ def write_results(output_dir: str | Path, dataset: Dataset | None = None, embed_
     write_predictions(output_dir / PREDICTIONS, rows)
     findings = audit_run(output_dir)
     write_audit({"run": output_dir.name}, findings, output_dir / AUDIT)
-    for folder in tested:
-        write_fold_report(folder, findings)
+    judged = [folder for folder in tested if write_fold_report(folder, findings)]
     report = make_report(rows, verdict(findings), label_map_of(output_dir))
     write_report(report, output_dir / REPORT)
     plot_learning_curves(histories, output_dir / CURVES, report["notices"])
     page = write_pictures_and_page(report, output_dir, dataset, embed_audio)
+    for folder in folds:
+        if folder not in judged:
+            lend_report(output_dir, folder)
     write_cards(folds)
     return "\n".join([format_report(report), *lines, f"report: {page}"])
 
@@ -81,21 +84,32 @@ def write_stress_results(result: dict, folder: Path, dataset: Dataset) -> None:
         write_pictures_and_page(json.loads(report.read_text(encoding="utf-8")), folder.parent, dataset)
 
 
-def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> None:
+def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> bool:
     """Report and pictures of one fold, which travel with its model; none where its test lacks a class of the task.
 
     Args:
         folder: Of the fold.
         findings: Of the audit of its run.
+
+    Returns:
+        Whether there is one.
     """
     rows = read_predictions(folder / PREDICTIONS)
     if {row["reference"] for row in rows} != set(rows[0]["probabilities"]):
-        return
+        return False
     own = [one for one in findings if one.fold in (None, rows[0]["fold"])]
     report = make_report(rows, verdict(own), label_map_of(folder.parent))
     write_report(report, folder / REPORT)
     plot_confusion_matrix(report, folder / "confusion_matrix.png")
     plot_reliability(report, folder / "reliability.png")
+    return True
+
+
+def lend_report(run: Path, folder: Path) -> None:
+    """Put the run's report and pictures beside a model that has none of its own; its card says whose they are."""
+    for name in (REPORT, "confusion_matrix.png", "reliability.png"):
+        with atomic_write(folder / name, "wb") as file:
+            file.write((run / name).read_bytes())
 
 
 def write_cards(folders: Sequence[Path]) -> None:

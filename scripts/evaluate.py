@@ -58,6 +58,8 @@ def report(source: Path, arguments: argparse.Namespace) -> str:
     """Report on one run: all that training writes for a run's folder, report and pictures for a file."""
     dataset = load_prepared(arguments.dataset) if arguments.dataset else None
     embed_audio = True if arguments.embed_audio else None
+    if dataset is not None:
+        check_dataset(dataset, predictions_of(source), arguments.dataset)
     if arguments.embedding_map:
         write_embedding_maps(source, dataset)
     if source.is_dir() and not arguments.output_dir and list(source.glob(f"*/{RECORD}")):
@@ -81,6 +83,16 @@ def comparison(a: Path, b: Path, output_dir: Path | None) -> str:
     write_comparison(told, folder / "comparison.json")
     plot_comparison(told, folder / "comparison.png")
     return f"{format_comparison(told)}\ncomparison: {folder / 'comparison.json'}, {folder / 'comparison.png'}"
+
+
+def check_dataset(dataset, file: Path, name: Path) -> None:
+    """Make sure that a data set has what a run was tested on."""
+    tested = [row["id"] for row in read_predictions(file)]
+    if not set(tested) & set(dataset["id"][:]):
+        raise ValueError(
+            f"{name}: found none of the {len(tested)} utterances of {file} (such as {tested[0]}), expected the "
+            "data set of the run: name that one, or leave out --dataset."
+        )
 
 
 def predictions_of(source: Path) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hf_ser.cli import run
 from hf_ser.dataset import load_prepared
-from hf_ser.inference import Classifier
+from hf_ser.inference import AUDIO, Classifier
 from hf_ser.model_card import shown
 from hf_ser.results import write_stress_results
 from hf_ser.stress.conditions import CONDITIONS, GROUPS, HARD, MILD
@@ -49,7 +49,9 @@ def main() -> None:
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             parser.error(f"--{name} {getattr(arguments, name)}: expected 1 or more")
     if not (arguments.output_dir or Path(arguments.model).is_dir()):
-        parser.error(f"{arguments.model} is no folder: name one for the result with --output_dir")
+        parser.error(
+            f"{arguments.model} is no folder here; for a model of the Hub name one for the result: --output_dir O"
+        )
     output_dir, started = arguments.output_dir or Path(arguments.model), time.time()
 
     classifier = Classifier(arguments.model, arguments.device)
@@ -57,13 +59,20 @@ def main() -> None:
         classifier, arguments.dataset, arguments.label_map, arguments.max_clips, arguments.seed, arguments.allow_leak
     )
     conditions = [condition for condition in CONDITIONS if condition.group in groups]
+    if set(groups) <= {"words"} and classifier.kind == AUDIO:
+        raise ValueError(
+            f"{arguments.model}: found a model that only hears, to which changed words are nothing. Expected groups "
+            f"that change the sound: name some of {', '.join(GROUPS[:-1])}."
+        )
+    partial = [f"Only some changes were tried: {', '.join(groups)}."] if set(groups) < set(GROUPS) else []
+    partial += [f"At most {arguments.max_clips} clips were tested."] if arguments.max_clips else []
     (clean, *outcomes), notices = answered(
         classifier, chosen, conditions, output_dir / "stress", arguments.seed, arguments.batch_size
     )
     about = {"model": shown(arguments.model), "dataset": shown(arguments.dataset), "seed": arguments.seed}
     thresholds = {MILD: arguments.max_drop_mild, HARD: arguments.max_drop_hard}
     rows = clean_rows(classifier, chosen, clean)
-    result = make_stress(about, rows, clean, outcomes, thresholds, [*chosen.notices, *notices])
+    result = make_stress(about, rows, clean, outcomes, thresholds, [*partial, *chosen.notices, *notices])
     result["seconds"] = round(time.time() - started, 1)
 
     print(format_stress(result))

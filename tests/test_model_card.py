@@ -5,80 +5,17 @@ import re
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import soundfile as sf
+from example_fold import SPLIT, STRESS, predictions, trained
 from huggingface_hub import ModelCard
-from models.tiny import LABELS, clips, save_trained
+from models.tiny import LABELS, clips
 
 from hf_ser.evaluation.report import make_report, write_report
 from hf_ser.model_card import write_model_card
+from hf_ser.results import lend_report
 
-SPLIT = {
-    "fold": "1",
-    "split_fingerprint": "abcdef",
-    **{part: {"ids": [part], "pcm": [], "speakers": [part]} for part in ("train", "validation")},
-}
-RECORD = {
-    "finished": True,
-    "split": SPLIT,
-    "ancestors": [],
-    "protocol": "speaker_folds",
-    "leaks": [],
-    "audit": [],
-    "settings": {"model": "fusion", "audio_model": "/home/somebody/secret/wav2vec2", "num_train_epochs": 3.0},
-    "train_seconds": 90.0,
-    "corpora": ["ravdess"],
-    "encoders": {"audio": "/home/somebody/secret/wav2vec2 (its training data is not recorded)", "text": "trained here"},
-    "sources": {"audio": "facebook/wav2vec2-base@main", "text": "gru"},
-    "seed": 42,
-    "parameters": 12_345,
-    "parameters_trained": 345,
-    "transcript_sources": ["reference"],
-    "words": {},
-    "hardware": "1 process(es) on 2 CPU threads",
-    "precision": "no",
-    "best_validation_uar": 0.5,
-    "history": [],
-}
-
-
-def predictions(corpus: str = "ravdess", leaks: tuple[str, ...] = ()) -> list[dict]:
-    """Two speakers, each of whom says every class twice; one answer in three is wrong."""
-    rows = []
-    for number in range(12):
-        answer = np.full(3, 0.1)
-        answer[(number + (number % 3 == 0)) % 3] = 0.8
-        row = {
-            "id": f"{corpus}/{number}",
-            "corpus": corpus,
-            "speaker": f"{corpus}/{number // 6}",
-            "sex": ("female", "male")[number // 6],
-            "protocol": "speaker_folds",
-            "fold": "1",
-            "split_fingerprint": "abcdef",
-            "leaks": list(leaks),
-            "transcript_source": "reference",
-            "reference": LABELS[number % 3],
-            "votes": None,
-            "temperature": 2.5,
-            "abstain_threshold": 0.4,
-            "probabilities": dict(zip(LABELS, answer.tolist(), strict=True)),
-        }
-        rows.append(row)
-    return rows
-
-
-def trained(folder, kind: str = "fusion", report: dict | None = None, **changes):
-    """A folder as a training leaves it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_trained(kind, folder)
-    record = RECORD | changes
-    record["settings"] = record["settings"] | {"model": kind}
-    (folder / "training_record.json").write_text(json.dumps(record))
-    if report:
-        write_report(report, folder / "report.json")
-    return folder
+NEVER = "chosen on validation speakers, never on those of the test"
 
 
 def test_the_card_tells_the_figures_and_the_hub_reads_them(tmp_path):
@@ -113,6 +50,30 @@ def test_a_leaked_and_a_synthetic_run_say_so_at_the_top_and_in_the_metadata(tmp_
     assert "synthetic" in card.data.eval_results[0].dataset_name
 
 
+def test_a_leak_of_the_training_or_of_the_stress_test_stands_at_the_top_of_a_clean_report(tmp_path):
+    clean = make_report(predictions())
+    folder = trained(tmp_path / "a", report=clean, leaks=["stage_leakage_audio_test"])
+    card = write_model_card(folder).read_text()
+    assert card.index("LEAKED: stage_leakage_audio_test") < card.index("## Figures")
+    assert NEVER not in " ".join(card.split()) and "leaked into each other" in card
+    folder = trained(tmp_path / "b", report=clean)
+    (folder / "stress.json").write_text(json.dumps(STRESS | {"leaks": ["met_in_training"], "notices": ["Only gain."]}))
+    card = write_model_card(folder).read_text()
+    assert card.index("LEAKED: met_in_training") < card.index("## Figures") and "- Only gain." in card
+    assert NEVER in " ".join(write_model_card(trained(tmp_path / "c", report=clean)).read_text().split())
+
+
+def test_names_of_classes_and_settings_are_text_and_tell_no_path(tmp_path):
+    settings = {"label_map": "../anna/my map.yaml", "audio_model": r"C:\anna\enc", "text_model": "user/bert@v1"}
+    folder = trained(tmp_path / "fold_1", settings=settings)
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {"0": "<b>fett</b>", "1": "a|b", "2": "sad"}
+    (folder / "config.json").write_text(json.dumps(config))
+    card = write_model_card(folder).read_text()
+    assert "anna" not in card and "| my map.yaml |" in card and "| user/bert@v1 |" in card
+    assert "&lt;b&gt;fett" in card and "<b>" not in card
+
+
 def test_a_model_that_was_tested_on_nobody_tells_the_figures_of_the_others_as_such(tmp_path):
     final = {"split": SPLIT | {"fold": "final"}}
     card = write_model_card(trained(tmp_path / "final", **final)).read_text()
@@ -120,6 +81,13 @@ def test_a_model_that_was_tested_on_nobody_tells_the_figures_of_the_others_as_su
     write_report(make_report(predictions()), tmp_path / "report.json")
     card = write_model_card(tmp_path / "final").read_text()
     assert "tested on nobody" in card and "are of the 1 model of its run" in card
+    assert "cross-validation with the same settings, not this model alone" in " ".join(card.split())
+    for name in ("confusion_matrix.png", "reliability.png"):
+        (tmp_path / name).write_bytes(b"of the run")
+    lend_report(tmp_path, tmp_path / "final")  # as it is pushed
+    lent = write_model_card(tmp_path / "final").read_text()
+    assert lent.replace("\n", "").startswith(card.replace("\n", "")[:200]) and "tested on nobody" in lent
+    assert "](reliability.png)" in lent
 
 
 def test_an_unfinished_or_foreign_folder_is_refused(tmp_path):

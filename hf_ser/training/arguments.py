@@ -219,7 +219,9 @@ NOT_OF_THE_RESULT = {
     *("output_dir", "per_device_eval_batch_size", "save_total_limit"),
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
     *("disable_tqdm", "logging_steps", "logging_strategy", "log_level", "report_to", "run_name", "project"),
-    *("do_eval", "use_cpu", "push_to_hub", "hub_model_id", "hub_token", "trackio_space_id", "local_rank"),
+    *("do_eval", "use_cpu", "local_rank", "push_to_hub", "hub_model_id", "hub_token", "hub_private_repo"),
+    *("hub_revision", "hub_strategy", "hub_always_push", "trackio_space_id", "trackio_bucket_id"),
+    "trackio_static_space_id",
 }
 
 

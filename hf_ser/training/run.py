@@ -52,11 +52,12 @@ from hf_ser.provenance import (
     write_record,
 )
 from hf_ser.results import write_fold_report, write_results
+from hf_ser.revisions import split_revision
 from hf_ser.sentence_bank import bank_digest, sentence_bank
 from hf_ser.targets import with_columns, with_target
 from hf_ser.training.arguments import AudioArguments, TextArguments, settings
-from hf_ser.training.building import Candidate
-from hf_ser.training.trackers import tensorboard_beside, track_results
+from hf_ser.training.building import OUR_CNN, OUR_GRU, Candidate
+from hf_ser.training.trackers import check_trackers, tensorboard_beside, track_results
 from hf_ser.training.trainer import SerTrainer, count_parameters
 from hf_ser.transcripts.results import ASR_RECORD
 from hf_ser.words import ASR, MIXED, Words, fold_words, read_as
@@ -127,6 +128,7 @@ def train_folds(
             f"{silent} of {len(dataset)} clips have no sound, and this model only hears. Expected a sound for each: "
             "bring the audio files and prepare the data again, or use train_text.py or train_fusion.py."
         )
+    check_trackers(training.report_to)
     if training.push_to_hub:
         may_push(folds, training)
     output_dir = Path(training.output_dir)
@@ -320,7 +322,7 @@ def train_fold(
     write_record(folder, record | training_details(trainer, candidate, dataset, words, parameters))
     if training.report_to and len(fold.test):
         write_fold_report(folder, audit)
-        track_results(training.report_to, folder, arguments.run_name, arguments.project)
+        track_results(training.report_to, folder, arguments)
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
@@ -342,6 +344,7 @@ def training_details(
         "corpora": sorted(set(dataset["corpus"][:])),
         "encoders": provenance(candidate.sources),
         "sources": candidate.sources,
+        "base_models": sorted({split_revision(one)[0] for one in candidate.sources.values() if on_the_hub(one)}),
         "seed": trainer.args.seed,
         "parameters": parameters[0],
         "parameters_trained": parameters[1],
@@ -352,6 +355,11 @@ def training_details(
         "best_validation_uar": trainer.state.best_metric,
         "history": trainer.state.log_history,
     }
+
+
+def on_the_hub(source: str) -> bool:
+    """Whether an encoder was loaded from the Hub, and not from a folder or made here."""
+    return source not in (OUR_CNN, OUR_GRU) and not Path(source).exists()
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:
@@ -387,7 +395,7 @@ def save_model(trainer: SerTrainer, candidate: Candidate, folder: Path) -> None:
 
 def calibrate(trainer: SerTrainer, config: PreTrainedConfig, validation: Dataset) -> None:
     """Put into a model's configuration how sure it may be, by its validation speakers: never by those of the test."""
-    logits = trainer.logits(validation)
+    logits = trainer.logits(validation, "calibration")
     config.calibration_temperature = fit_temperature(logits, np.array(validation.with_format(None)["label"][:]))
     config.abstain_threshold = abstain_threshold(softmax(logits / config.calibration_temperature, axis=-1))
 

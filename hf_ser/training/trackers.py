@@ -3,6 +3,7 @@
 Nothing here is imported, and nothing reaches a tracker, unless `--report_to` names it.
 """
 
+import html
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,12 @@ from pathlib import Path
 import numpy as np
 from accelerate import PartialState
 from matplotlib.image import imread
-from transformers import TrainerCallback
-from transformers.integrations import TensorBoardCallback
+from transformers import TrainerCallback, TrainingArguments
+from transformers.integrations import (
+    INTEGRATION_TO_CALLBACK,
+    TensorBoardCallback,
+    get_available_reporting_integrations,
+)
 
 from hf_ser.evaluation.report import REPORT
 from hf_ser.evaluation.report_text import format_report
@@ -20,13 +25,26 @@ TENSORBOARD = "tensorboard"
 FIGURES = ("uar", "wa", "macro_f1", "ece")
 
 
+def check_trackers(report_to: Sequence[str]) -> None:
+    """Make sure, before the work, that the trackers that are asked for are there.
+
+    Raises:
+        ValueError: one is not installed, or is none.
+    """
+    known, installed = sorted(INTEGRATION_TO_CALLBACK), get_available_reporting_integrations()
+    for name in report_to:
+        if name not in known:
+            raise ValueError(f"--report_to {name}: found no tracker of this name. Expected some of {', '.join(known)}.")
+        if name not in installed:
+            raise ValueError(
+                f"--report_to {name}: found no {name} here. Expected it installed: pip install {name}, or leave it out."
+            )
+
+
 def tensorboard_beside(report_to: Sequence[str], folder: Path) -> tuple[list[str], list[TrainerCallback]]:
     """The trackers that Trainer is left with, and TensorBoard's callback, which writes into `FOLDER/tensorboard`.
 
     Trainer's own would write among the checkpoints, which go when a fold is done.
-
-    Raises:
-        ValueError: TensorBoard is asked for and not installed.
     """
     if TENSORBOARD not in report_to:
         return list(report_to), []
@@ -36,19 +54,26 @@ def tensorboard_beside(report_to: Sequence[str], folder: Path) -> tuple[list[str
     return others, [TensorBoardCallback(writer)]
 
 
-def track_results(report_to: Sequence[str], folder: Path, run_name: str, project: str) -> None:
-    """Show the trackers of a fold its report and pictures. A tracker that has no place for them is passed over."""
+def track_results(report_to: Sequence[str], folder: Path, arguments: TrainingArguments) -> None:
+    """Show the trackers of a fold its report and pictures; one that fails is told, and the run goes on.
+
+    A tracker that has no place for them is passed over.
+    """
     if not (folder / REPORT).is_file():  # its test lacks a class
         return
     report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     figures = {f"test/{name}": report[name] for name in FIGURES}
     pictures = sorted(folder.glob("*.png"))
     for name in report_to:
-        if name in TRACKERS:
-            TRACKERS[name](figures, pictures, format_report(report), folder, run_name, project)
+        if name not in TRACKERS:
+            continue
+        try:
+            TRACKERS[name](figures, pictures, format_report(report), folder, arguments)
+        except Exception as error:  # whatever a service of others comes upon, the model is trained and must be kept
+            print(f"note: {name} did not take the report of {folder} ({type(error).__name__}: {error})")
 
 
-def _tensorboard(figures, pictures, text, folder, run_name, project) -> None:
+def _tensorboard(figures, pictures, text, folder, arguments) -> None:
     writer = _summary_writer(folder)
     for name, figure in figures.items():
         writer.add_scalar(name, figure)
@@ -59,15 +84,15 @@ def _tensorboard(figures, pictures, text, folder, run_name, project) -> None:
     writer.close()
 
 
-def _wandb(figures, pictures, text, folder, run_name, project) -> None:
+def _wandb(figures, pictures, text, folder, arguments) -> None:
     import wandb
 
     images = {picture.stem: wandb.Image(str(picture)) for picture in pictures}
-    wandb.log({**figures, **images, "report": wandb.Html(f"<pre>{text}</pre>")})
+    wandb.log({**figures, **images, "report": wandb.Html(f"<pre>{html.escape(text)}</pre>")})
     wandb.finish()  # the next fold is a run of its own
 
 
-def _mlflow(figures, pictures, text, folder, run_name, project) -> None:
+def _mlflow(figures, pictures, text, folder, arguments) -> None:
     import mlflow
 
     client, run_id = mlflow.MlflowClient(), mlflow.last_active_run().info.run_id  # Trainer has ended it by now
@@ -77,11 +102,13 @@ def _mlflow(figures, pictures, text, folder, run_name, project) -> None:
         client.log_artifact(run_id, str(file))
 
 
-def _trackio(figures, pictures, text, folder, run_name, project) -> None:
+def _trackio(figures, pictures, text, folder, arguments) -> None:
     import trackio
 
-    trackio.init(project=project, name=run_name, resume="must")  # Trainer has finished it by now
-    trackio.log({**figures, **{picture.stem: trackio.Image(str(picture)) for picture in pictures}})
+    # Trainer has finished it by now.
+    trackio.init(project=arguments.project, name=arguments.run_name, space_id=arguments.trackio_space_id, resume="must")
+    pictured = {picture.stem: trackio.Image(str(picture)) for picture in pictures}
+    trackio.log({**figures, **pictured, "report": trackio.Markdown(f"```\n{text}\n```")})
     trackio.finish()
 
 
@@ -89,11 +116,6 @@ TRACKERS = {TENSORBOARD: _tensorboard, "wandb": _wandb, "mlflow": _mlflow, "trac
 
 
 def _summary_writer(folder: Path):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ValueError(
-            "--report_to tensorboard: found no TensorBoard here. Expected it installed: pip install tensorboard, or "
-            "leave the flag out."
-        ) from error
+    from torch.utils.tensorboard import SummaryWriter  # only there where TensorBoard is
+
     return SummaryWriter(str(folder / TENSORBOARD))

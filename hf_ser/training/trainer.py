@@ -70,8 +70,10 @@ class SerTrainer(Trainer):
                 group["lr"] = rate
         return optimizer
 
-    def logits(self, dataset: Dataset) -> np.ndarray:
+    def logits(self, dataset: Dataset, prefix: str = "test") -> np.ndarray:
         """What the model answers, in the order of the rows, shape `(rows, classes)`.
+
+        `prefix` names the rows to trackers, which log what is predicted.
 
         Longest clips first, so that memory runs out at once or not at all and little is padded; then put back in order.
         Rows without sound come last.
@@ -83,7 +85,7 @@ class SerTrainer(Trainer):
         # fold may lack a class, and the report is made over all folds.
         strategy, self.args.train_sampling_strategy = self.args.train_sampling_strategy, "random"
         metrics, self.compute_metrics = self.compute_metrics, None
-        logits = first(self.predict(dataset.select(order), metric_key_prefix="test").predictions)
+        logits = first(self.predict(dataset.select(order), metric_key_prefix=prefix).predictions)
         self.args.train_sampling_strategy, self.compute_metrics = strategy, metrics
         answers = np.empty(logits.shape)
         answers[order] = logits
