@@ -1,10 +1,13 @@
 """A trained model, a prepared data set or a demo onto the Hub: one commit each, and what is there is not sent again."""
 
 import json
+import re
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,34 +22,43 @@ from hf_ser.corpora import CORPORA
 from hf_ser.dataset import REPORT as INTEGRITY
 from hf_ser.dataset import load_prepared
 from hf_ser.dataset_card import CARD, template, write_dataset_report
+from hf_ser.evaluation.bootstrap import UNKNOWN
 from hf_ser.evaluation.predictions import PREDICTIONS
 from hf_ser.evaluation.report import REPORT
 from hf_ser.files import cache_folder
 from hf_ser.model_card import TASKS, shown, write_model_card
 from hf_ser.provenance import RECORD
-from hf_ser.stress.results import STRESS
+from hf_ser.stress.plots import plot_stress
+from hf_ser.stress.results import PICTURE, STRESS
 
 ISLAND = tuple(
     file.name for file in sorted(Path(hf_ser.models.__file__).parent.glob("*.py")) if file.stem != "__init__"
 )
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
+OF_FIGURES = (
+    *("confusion_matrix.png", "reliability.png", PICTURE, "roc.png", "risk_coverage.png", "learning_curves.png"),
+)
+OF_PEOPLE = ("groups.png", "embedding_map.png", "comparison.png")
 MODEL_FILES = (
     *("config.json", *WEIGHTS, "model.safetensors.index.json"),
     *("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt"),
     *("spiece.model", "sentencepiece.bpe.model"),
     *ISLAND,
-    *(CARD, REPORT, RECORD, STRESS, PREDICTIONS, "*.png"),
+    *(CARD, REPORT, RECORD, STRESS, PREDICTIONS, *OF_FIGURES, *OF_PEOPLE),
 )
 """All that leaves a model's folder: checkpoints, optimizers, adapters, transcripts and anything else stay."""
 
-NAMES_PEOPLE = (PREDICTIONS, "embedding_map.png")
+NAMES_PEOPLE = (PREDICTIONS, *OF_PEOPLE)
 """Of these, nothing leaves the folder of a model whose clips may not be shared."""
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 DATASET_FILES = ("data/*.parquet", CARD, INTEGRITY, "*.png")
 SHARD_BYTES = 500_000_000
+
+DUPLICATES = ("duplicate", "conflicting_duplicate")
+"""Findings whose detail names clips by their ids; a slash in that of any other is one of a path."""
 
 SPACE_FILES = ("app.py", "README.md", "requirements.txt")
 
@@ -90,7 +102,8 @@ def push_model(
 ) -> str:
     """Push a trained model with its processor, code, card, report and pictures.
 
-    Its card is written anew, so that the code in it names the repository; nothing else in the folder changes.
+    Its card is written anew from what is pushed, so that the code in it names the repository; nothing in the folder
+    changes.
 
     Args:
         folder: Of a fold, or `final`.
@@ -109,13 +122,13 @@ def push_model(
         ValueError: a bad name, an unfinished model, pickled weights, or a Hub that cannot be reached.
     """
     folder = Path(folder)
-    model_files(folder)  # refuses before anything is written
+    files = model_files(folder)  # refuses before anything is written
     target = Target(checked_name(repo_id), "model", private, revision, api or HfApi(), f"The model is safe in {folder}")
     if space and not hears(folder):
         raise ValueError(f"{folder}: --space found a model of words alone, expected one that hears: leave --space out.")
-    write_model_card(folder, repo_id)
+    files[CARD] = _card(folder, files, repo_id, revision)
     _open(target)
-    sha = _push(target, model_files(folder), MODEL_FILES, "Model of hf_ser")
+    sha = _push(target, files, MODEL_FILES, "Model of hf_ser")
     if space:
         push_space(repo_id, sha, private, target.api)
     return sha
@@ -219,7 +232,7 @@ def model_files(folder: Path) -> dict[str, Path | bytes]:
     """What is pushed of a model's folder, by its name in the repository.
 
     Paths of the user's disk are cut to their last part. Where the clips may not be handed on, or only the user knows,
-    neither are lists of them nor the names of who speaks: no predictions, and a report without speakers and ids.
+    neither are lists of them nor the names of who speaks: no predictions, and no speakers and ids in what is told.
 
     Raises:
         FileNotFoundError: no model there, or none of this package.
@@ -229,28 +242,117 @@ def model_files(folder: Path) -> dict[str, Path | bytes]:
     files = {
         file.name: file for file in sorted(folder.iterdir()) if file.is_file() and _matches(file.name, MODEL_FILES)
     }
-    files[RECORD] = _as_bytes(without_paths(record))
-    if all(CORPORA[name].MAY_BE_SHARED for name in record["corpora"]):
-        return files
-    if REPORT in files:
-        files[REPORT] = _as_bytes(without_people(json.loads(files[REPORT].read_text(encoding="utf-8"))))
-    return {name: file for name, file in files.items() if name not in NAMES_PEOPLE}
+    held = {name: _read(files[name]) for name in WITHOUT_PATHS if name in files}
+    told = {name: WITHOUT_PATHS[name](content) for name, content in held.items()}
+    stressed = told[STRESS]["corpus"].split("+") if STRESS in told else []  # perhaps of another data set
+    if not all(CORPORA[name].MAY_BE_SHARED for name in (*record["corpora"], *stressed)):
+        told |= {name: WITHOUT_PEOPLE[name](told[name]) for name in WITHOUT_PEOPLE if name in told}
+        files = {name: file for name, file in files.items() if name not in NAMES_PEOPLE}
+    if PICTURE in files and told.get(STRESS) != held.get(STRESS):
+        files[PICTURE] = _drawn(told[STRESS])  # the old one says what was taken out
+    return files | {name: _as_bytes(content) for name, content in told.items() if content != held[name]}
 
 
-def without_paths(record: dict) -> dict:
+def config_without_paths(config):
+    """A configuration, whose parts do not say what folder their encoders were loaded from."""
+    if not isinstance(config, dict):
+        return config
+    origin = {key: shown(config[key]) for key in ("_name_or_path", "name_or_path") if config.get(key)}
+    return {key: config_without_paths(value) for key, value in config.items()} | origin
+
+
+def record_without_paths(record: dict) -> dict:
     """A training record that tells nothing of the disk it was made on."""
+    sources, words = record.get("sources", {}), record.get("words", {})
+    encoders = {
+        modality: said.replace(source, shown(source)) if (source := sources.get(modality)) else said
+        for modality, said in record.get("encoders", {}).items()
+    }
+    told = {"settings": _plain(record["settings"]), "sources": _plain(sources), "encoders": encoders}
+    if bank := words.get("sentence_bank"):
+        told["words"] = words | {"sentence_bank": _plain(bank)}
+    return record | told
 
-    def plain(told: dict) -> dict:
-        return {key: shown(value) if isinstance(value, str) else value for key, value in told.items()}
 
-    return record | {part: plain(record[part]) for part in ("settings", "sources", "encoders") if part in record}
+def record_without_people(record: dict) -> dict:
+    """A training record whose audit names no speaker and no clip; it holds hashes of them in any case."""
+    untold = {"detail": "not told: it may name clips or people", "evidence": []}
+    return record | {"audit": [finding | untold for finding in record.get("audit", [])]}
 
 
-def without_people(report: dict) -> dict:
+def report_without_paths(report: dict) -> dict:
+    """A report that tells nothing of the disk it was made on."""
+    return report | ({"label_map": _plain(report["label_map"])} if report.get("label_map") else {})
+
+
+def report_without_people(report: dict) -> dict:
     """A report that names no speaker and no clip."""
-    speakers = {f"speaker {number}": one for number, one in enumerate(report["per_speaker"].values(), start=1)}
-    confusions = [confusion | {"worst": []} for confusion in report["confusions"]]
-    return report | {"per_speaker": speakers, "confusions": confusions}
+    speakers = {
+        UNKNOWN if name == UNKNOWN else f"speaker {number}": one
+        for number, (name, one) in enumerate(report["per_speaker"].items(), start=1)
+    }
+    confusions, clip = [], count(1)
+    for confusion in report["confusions"]:
+        worst = [one | {"id": f"clip {next(clip)}"} for one in confusion["worst"]]
+        confusions.append(confusion | {"worst": worst})
+    return report | {"per_speaker": speakers, "confusions": confusions, "notices": _of_nobody(report["notices"])}
+
+
+def stress_without_paths(stress: dict) -> dict:
+    """A stress test that tells nothing of the disk it was made on."""
+    return stress | {name: shown(stress[name]) for name in ("model", "dataset")}
+
+
+def stress_without_people(stress: dict) -> dict:
+    """A stress test that names no clip: how many were skipped under each condition, and not which."""
+    clips = {clip for skipped in stress["skipped"].values() for clip in skipped}
+    skipped = {name: len(skipped) for name, skipped in stress["skipped"].items()}
+    return stress | {"skipped": skipped, "notices": _of_nobody(stress["notices"], clips)}
+
+
+CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
+WITHOUT_PATHS = {
+    **dict.fromkeys(CONFIGS, config_without_paths),
+    RECORD: record_without_paths,
+    REPORT: report_without_paths,
+    STRESS: stress_without_paths,
+}
+WITHOUT_PEOPLE = {RECORD: record_without_people, REPORT: report_without_people, STRESS: stress_without_people}
+"""What is told of a model by file, without what is taken out of it always, and where the clips may not be shared."""
+
+
+def _card(folder: Path, files: dict[str, Path | bytes], repo_id: str, revision: str | None) -> bytes:
+    """A model's card, made where nothing lies but what is pushed of its folder, and the report of its run above."""
+    with TemporaryDirectory() as work:
+        place = Path(work) / folder.resolve().name
+        place.mkdir()
+        for name, content in files.items():
+            if name.endswith((".json", ".png")):  # a card reads no other
+                (place / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+        if (report := folder.resolve().parent / REPORT).is_file():
+            shutil.copy(report, work)
+        return write_model_card(place, repo_id, revision).read_bytes()
+
+
+def _of_nobody(notices: list[str], clips: Iterable[str] = ()) -> list[str]:
+    """The notices that name no clip and no speaker, whose names begin with their corpus."""
+    names = (*clips, *(f"{corpus}/" for corpus in CORPORA))
+    return [notice for notice in notices if not any(name in notice for name in names)]
+
+
+def _plain(told: dict) -> dict:
+    return {key: shown(value) if isinstance(value, str) else value for key, value in told.items()}
+
+
+def _drawn(stress: dict) -> bytes:
+    """The picture of a stress test."""
+    with TemporaryDirectory() as work:
+        plot_stress(stress, Path(work) / PICTURE)
+        return (Path(work) / PICTURE).read_bytes()
+
+
+def _read(file: Path) -> dict:
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _as_bytes(content: dict) -> bytes:
@@ -274,7 +376,7 @@ def _finished_record(folder: Path) -> dict:
         raise FileNotFoundError(
             f"{folder}: found a model without {RECORD}, expected one of hf_ser: name the folder of a fold."
         )
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    record = _read(folder / RECORD)
     if not record["finished"]:
         raise ValueError(
             f"{folder}: found a training that has not ended. Expected a finished one: give its command again, and it "
@@ -290,7 +392,7 @@ def _finished_record(folder: Path) -> dict:
 
 def hears(folder: Path) -> bool:
     """Whether a model answers to sound."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = _read(folder / "config.json")
     return "audio-classification" in (config.get("custom_pipelines") or {})
 
 
@@ -322,7 +424,28 @@ def check_licence(corpora: set[str], licence: str | None) -> None:
         raise ValueError(f"--licence {licence}: {given}. Expected it with your own table alone: leave it out.")
 
 
-def dataset_files(dataset: Dataset, folder: Path, work: Path, repo_id: str, licence: str | None) -> dict[str, Path]:
+def integrity_without_paths(integrity: dict) -> dict:
+    """An integrity report that names files without the folders of the disk they lie on, and clips by their ids."""
+
+    def plain(finding: dict) -> dict:
+        # A clip's id begins with its corpus, and only equal clips are told by the ids of others.
+        is_id = finding["item"].partition("/")[0] in CORPORA
+        item = finding["item"] if is_id else _last_part(finding["item"])
+        detail = finding["detail"] if finding["kind"] in DUPLICATES else _last_part(finding["detail"])
+        return finding | {"item": item, "detail": detail}
+
+    findings = [plain(finding) for finding in integrity["findings"]]
+    return integrity | {"label_map": shown(integrity["label_map"]), "findings": findings}
+
+
+def _last_part(text: str) -> str:
+    """What follows the last slash: of a path its name, of words that begin with a path its name and the words."""
+    return re.split(r"[\\/]", text)[-1]
+
+
+def dataset_files(
+    dataset: Dataset, folder: Path, work: Path, repo_id: str, licence: str | None
+) -> dict[str, Path | bytes]:
     """Write what is pushed of a data set into a folder for the purpose.
 
     Args:
@@ -335,14 +458,14 @@ def dataset_files(dataset: Dataset, folder: Path, work: Path, repo_id: str, lice
     Returns:
         The files, by their names in the repository.
     """
-    integrity = json.loads((folder / INTEGRITY).read_text(encoding="utf-8"))
+    integrity = integrity_without_paths(_read(folder / INTEGRITY))
     report = write_dataset_report(dataset, integrity, work)
     _card_for_hub(work / CARD, repo_id, licence)
-    files = {INTEGRITY: folder / INTEGRITY, **{file.name: file for file in report}}
-    count = 1 + dataset.data.nbytes // SHARD_BYTES
-    for index in range(count):
-        name = f"train-{index:05d}-of-{count:05d}.parquet"
-        dataset.shard(count, index, contiguous=True).to_parquet(work / name)
+    files = {INTEGRITY: _as_bytes(integrity), **{file.name: file for file in report}}
+    shards = 1 + dataset.data.nbytes // SHARD_BYTES
+    for index in range(shards):
+        name = f"train-{index:05d}-of-{shards:05d}.parquet"
+        dataset.shard(shards, index, contiguous=True).to_parquet(work / name)
         files[f"data/{name}"] = work / name
     return files
 

@@ -8,9 +8,12 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from datasets import Dataset
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
 
 from hf_ser.files import atomic_write
 from hf_ser.protocols import Fold
+from hf_ser.revisions import HUB_NAME, split_revision
 
 RECORD = "training_record.json"
 REMEDY = (
@@ -55,16 +58,42 @@ def write_record(folder: str | Path, record: dict) -> None:
         json.dump(record, file, indent=1, default=asdict)
 
 
-def read_record(folder: str | Path) -> dict | None:
-    """The record of a model, None where there is none (a model of others, or from the Hub).
+def read_record(source: str | Path) -> dict | None:
+    """The record of a model, None where there is none (a model of others).
 
     It lies in the fold's folder, which may be above the one given: `fold_1/adapter`, `fold_1/checkpoints/checkpoint-9`.
+
+    Args:
+        source: A folder, or a name of the Hub, also with `@REVISION`.
+
+    Raises:
+        ValueError: the Hub does not tell whether there is one.
     """
-    folder = Path(folder)
+    folder = Path(source)
     for place in (folder, *list(folder.absolute().parents)[:2]) if folder.is_dir() else ():
         if (place / RECORD).is_file():
             return json.loads((place / RECORD).read_text(encoding="utf-8"))
+    if isinstance(source, str) and HUB_NAME.fullmatch(source) and not folder.exists():
+        return _record_on_hub(source)
     return None
+
+
+def _record_on_hub(name: str) -> dict | None:
+    """The record beside a model on the Hub, or in the cache; offline, what is not there is not recorded."""
+    repository, revision = split_revision(name)
+    try:
+        file = hf_hub_download(repository, RECORD, revision=revision)
+    except (EntryNotFoundError, HTTPError, OSError) as error:
+        unreached = isinstance(error, LocalEntryNotFoundError) and not constants.HF_HUB_OFFLINE
+        if isinstance(error, EntryNotFoundError) and not unreached:
+            return None
+        raise ValueError(
+            f"{name}: found no answer to whether {RECORD} lies beside this model ({str(error).partition(chr(10))[0]}), "
+            "expected one: without it nothing tells what the model was trained on. Check name, revision and connection "
+            "and try again, or set HF_HUB_OFFLINE=1 to use the cache alone."
+        ) from error
+    record = json.loads(Path(file).read_text(encoding="utf-8"))
+    return record if isinstance(record, dict) and "split" in record else None  # others may use this file's name too
 
 
 def is_finished(folder: str | Path) -> bool:

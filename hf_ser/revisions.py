@@ -1,17 +1,21 @@
 """`user/name@revision`: what lies on the Hub, pinned to a branch, a tag or a commit."""
 
+import re
 from pathlib import Path
 
 from transformers import AutoConfig, PreTrainedConfig
 
 import hf_ser.models  # noqa: F401  (our own configurations, so that they are known by their names)
 
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
+"""`user/name`, and its revision."""
+
 
 def split_revision(name: str) -> tuple[str, str | None]:
     """Name and revision of a model or data set; what lies on disk under the whole name has none.
 
     Raises:
-        ValueError: nothing stands before or after the `@`.
+        ValueError: nothing stands before or after the `@`, or a folder of that name would be loaded instead.
 
     Examples:
         >>> split_revision("facebook/wav2vec2-base@main")
@@ -22,6 +26,11 @@ def split_revision(name: str) -> tuple[str, str | None]:
     repository, _, revision = name.partition("@")
     if not (repository and revision):
         raise ValueError(f"{name}: expected user/name@revision, such as facebook/wav2vec2-base@main.")
+    if Path(repository).is_dir():  # which transformers prefers, and which has no revisions
+        raise ValueError(
+            f"{name}: found the folder {repository}, expected no revision of one: leave @{revision} out, or give the "
+            "name of the Hub from where no such folder lies."
+        )
     return repository, revision
 
 

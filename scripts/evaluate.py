@@ -17,7 +17,7 @@ from hf_ser.audit.findings import read_verdict
 from hf_ser.cli import run
 from hf_ser.collator import clips
 from hf_ser.dataset import load_prepared
-from hf_ser.evaluation.comparison import compare, format_comparison, write_comparison
+from hf_ser.evaluation.comparison import COMPARISON, compare, format_comparison, write_comparison
 from hf_ser.evaluation.embeddings import embeddings, plot_embedding_map
 from hf_ser.evaluation.plots import plot_comparison
 from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions
@@ -80,9 +80,10 @@ def comparison(a: Path, b: Path, output_dir: Path | None) -> str:
     names = [str(file.parent) for file in files] if names[0] == names[1] else names
     told = compare(*map(read_predictions, files), names)
     folder = output_dir or files[1].parent
-    write_comparison(told, folder / "comparison.json")
-    plot_comparison(told, folder / "comparison.png")
-    return f"{format_comparison(told)}\ncomparison: {folder / 'comparison.json'}, {folder / 'comparison.png'}"
+    file = folder / COMPARISON
+    write_comparison(told, file)
+    plot_comparison(told, file.with_suffix(".png"))
+    return f"{format_comparison(told)}\ncomparison: {file}, {file.with_suffix('.png')}"
 
 
 def check_dataset(dataset, file: Path, name: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from hf_ser.dataset import load_prepared
 from hf_ser.protocols import make_folds
-from hf_ser.provenance import hashed, read_record, seen, split_record, stage_leaks, write_record
+from hf_ser.provenance import ancestry, hashed, read_record, seen, split_record, stage_leaks, write_record
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,11 @@ def test_what_an_encoder_was_built_from_counts(tmp_path, data, folds):
 
 def test_an_encoder_without_a_record_passes(tmp_path, data, folds):
     assert stage_leaks(data, folds[0], {"text": str(tmp_path), "audio": "cnn"}, allow_leak=False) == []
+
+
+def test_a_name_of_the_hub_that_is_not_in_the_cache_is_not_recorded_offline():
+    for name in ("nobody/nothing", "nobody/nothing@main"):
+        assert read_record(name) is None and ancestry(name) == []
 
 
 def test_a_record_names_nobody(tmp_path, data, folds):

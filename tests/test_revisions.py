@@ -20,6 +20,15 @@ def test_half_a_name_is_refused(name):
         split_revision(name)
 
 
+def test_a_revision_of_a_folder_is_refused_for_it_would_be_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "user" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for use in (split_revision, checkpoint_config):
+        with pytest.raises(ValueError, match=r"found the folder user/name, expected no revision.*leave @deadbeef out"):
+            use("user/name@deadbeef")
+    assert split_revision("user/name") == ("user/name", None)
+
+
 def test_a_checkpoint_that_is_nowhere_is_told_with_what_would_do(tmp_path):
     for name in (str(tmp_path), "nobody/nothing@main"):
         with pytest.raises(FileNotFoundError, match="found neither a model folder nor a model of the Hub"):

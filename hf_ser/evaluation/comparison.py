@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_ser.evaluation.bootstrap import COVERAGE, SEED, STATISTICS, UNKNOWN, difference_intervals
+from hf_ser.evaluation.bootstrap import SEED, STATISTICS, UNKNOWN, difference_intervals
 from hf_ser.evaluation.predictions import check_predictions
 from hf_ser.evaluation.report import Answers, answers_of, conditions_of, notices_of
+from hf_ser.evaluation.report_text import counted
 from hf_ser.files import atomic_write
 from hf_ser.scores import uar_from_confusion
 
@@ -21,6 +22,10 @@ MOST_EXACT = 4_096
 
 PERMUTATIONS = 10_000
 EXAMPLES = 5
+LARGEST_P = 0.05
+FEWEST_SPEAKERS = 6
+"""What it takes, beside an interval without 0, to call one run better: no test of 5 speakers can give p <= 0.05."""
+
 ROUNDING = 1e-12
 """Differences below this are those of the order in which numbers were added."""
 
@@ -43,20 +48,21 @@ def compare(rows_a: Sequence[dict], rows_b: Sequence[dict], names: Sequence[str]
         differences are b less a: UAR, WA and macro F1 of the runs stand under `a` and `b`, and under `difference` also
         with their interval over speakers, None where `interval_note` says why. `permutation` is the p value of the
         UAR's difference if it did not matter which of the two models answered a speaker. `outcomes` counts who was
-        right. All is of the common utterances, `conditions` too.
+        right. All is of the common utterances, `conditions` too. `(A)` and `(B)` tell equal names apart.
 
     Raises:
-        ValueError: As `check_predictions`; names that are not two different ones; different labels; no utterance in
-            common; another reference or speaker for one utterance; a class that no common utterance has.
+        ValueError: As `check_predictions`; other than two names; different labels; no utterance in common; another
+            reference or speaker for one utterance; a class that no common utterance has.
     """
+    names = _told_apart(names)
     check_predictions(rows_a, f"predictions of {names[0]}")
     check_predictions(rows_b, f"predictions of {names[1]}")
-    _check_names(names)
     a, b, notices = _joined(rows_a, rows_b, names)
     by_speaker = {"a": a.confusions(a.column("speaker")), "b": b.confusions(a.column("speaker"))}
     intervals, note = difference_intervals(by_speaker["a"], by_speaker["b"])
     figures = _figures({run: sum(matrices.values()) for run, matrices in by_speaker.items()}, intervals, a.labels)
     conditions = {"a": conditions_of(a.rows), "b": conditions_of(b.rows)}
+    permutation = permutation_test(by_speaker["a"], by_speaker["b"])
     return {
         "comparison_version": COMPARISON_VERSION,
         "names": {"a": names[0], "b": names[1]},
@@ -65,10 +71,10 @@ def compare(rows_a: Sequence[dict], rows_b: Sequence[dict], names: Sequence[str]
         "n_only_a": len(rows_a) - len(a.rows),
         "n_only_b": len(rows_b) - len(a.rows),
         "conditions": conditions,
-        "verdict": _verdict(figures["difference"], names, len(by_speaker["a"])),
+        "verdict": _verdict(figures["difference"], names, len(by_speaker["a"]), permutation["p"]),
         **figures,
         "interval_note": note,
-        "permutation": permutation_test(by_speaker["a"], by_speaker["b"]),
+        "permutation": permutation,
         "per_class": _per_class(a, b),
         "per_speaker": _per_speaker(by_speaker),
         **_outcomes(a, b),
@@ -120,8 +126,8 @@ def format_comparison(comparison: dict) -> str:
     counts = comparison["outcomes"]
     lines = [
         *comparison["notices"],
-        f"A: {names['a']}, B: {names['b']}; {comparison['n_utterances']} utterances of both, "
-        f"{comparison['n_speakers']} speakers",
+        f"A: {names['a']}, B: {names['b']}; {counted(comparison['n_utterances'], 'utterance')} of both, "
+        + counted(comparison["n_speakers"], "speaker"),
         f"{comparison['verdict']} Paired permutation test over speakers: {p}.",
         comparison["interval_note"],
     ]
@@ -144,9 +150,11 @@ def format_comparison(comparison: dict) -> str:
     )
 
 
-def _check_names(names: Sequence[str]) -> None:
-    if len(names) != 2 or names[0] == names[1]:
-        raise ValueError(f"names: found {list(names)}, expected two different ones. Name the two runs apart.")
+def _told_apart(names: Sequence[str]) -> Sequence[str]:
+    """Two names; where they are equal, as those of two folders `run` are, each with its letter."""
+    if len(names) != 2:
+        raise ValueError(f"names: found {list(names)}, expected two. Give one name for each run.")
+    return names if names[0] != names[1] else [f"{name} ({run})" for name, run in zip(names, "AB", strict=True)]
 
 
 def _joined(rows_a: Sequence[dict], rows_b: Sequence[dict], names: Sequence[str]) -> tuple[Answers, Answers, list[str]]:
@@ -195,7 +203,7 @@ def _figures(confusions: dict[str, np.ndarray], intervals: dict, labels: list[st
     return {**runs, "difference": difference | {f"{name}_ci95": interval for name, interval in intervals.items()}}
 
 
-def _verdict(differences: dict, names: Sequence[str], n_speakers: int) -> str:
+def _verdict(differences: dict, names: Sequence[str], n_speakers: int, p: float | None) -> str:
     difference, interval = differences["uar"], differences["uar_ci95"]
     if abs(difference) < ROUNDING:
         return f"{names[0]} and {names[1]} have the same UAR on these utterances."
@@ -205,15 +213,14 @@ def _verdict(differences: dict, names: Sequence[str], n_speakers: int) -> str:
         return f"{better} is ahead of {worse} by {points}; without an interval nothing can be said of other speakers."
     low, high = interval if difference >= 0 else (-interval[1], -interval[0])
     span = f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
-    if low > 0 and n_speakers in COVERAGE:
-        few = f"{n_speakers} speakers are too few to call it better"
-        return f"{better} is ahead of {worse} by {points} ({span}), but {few}."
-    if low > 0:
-        return f"{better} is better than {worse} by {points} ({span})."
-    return (
-        f"{better} is ahead of {worse} by {points}, but the interval holds 0 ({span}): nothing can be said of which "
-        "is better."
-    )
+    ahead = f"{better} is ahead of {worse} by {points}"
+    if low <= 0:
+        return f"{ahead}, but the interval holds 0 ({span}): nothing can be said of which is better."
+    if n_speakers < FEWEST_SPEAKERS:
+        return f"{ahead} ({span}), but {n_speakers} speakers are too few to call it better."
+    if p > LARGEST_P:
+        return f"{ahead} ({span}), but the permutation test does not bear it out (p = {p:.3f})."
+    return f"{better} is better than {worse} by {points} ({span}, p = {p:.3f})."
 
 
 def _per_class(a: Answers, b: Answers) -> dict[str, dict]:

@@ -39,7 +39,8 @@ CAPTIONS = {
     "roc.png": (
         "ROC of each class",
         "Each class against all others, over every threshold of its probability. The nearer a line runs to the upper "
-        "left corner, the better the class is told from the rest; the dotted line is chance.",
+        "left corner, the better the class is told from the rest; the dotted line is chance. Folds are pooled, each "
+        "calibrated by itself before.",
     ),
     "groups.png": (
         "Sexes and speakers",

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from hf_ser.dataset_plots import SEX_COLOURS, UNKNOWN, shortened
 from hf_ser.evaluation.curves import plot_reliability, plot_risk_coverage, plot_roc
 from hf_ser.evaluation.drawing import WARNING, filled, save, title, wrapped
+from hf_ser.evaluation.report_text import counted
 
 TRAINING, VALIDATION = "tab:blue", "tab:orange"
 RUNS = {"a": "tab:blue", "b": "tab:orange"}
@@ -92,7 +93,7 @@ def plot_learning_curves(histories: dict[str, list[dict]], path: str | Path, not
     if notices:
         figure.suptitle(filled(notices, 110), color=WARNING, fontsize=9)
     if several:
-        uar_axes.set_title(f"{len(histories)} folds, one line each", fontsize=10)
+        uar_axes.set_title(f"{len(histories)} models, one line each", fontsize=10)
     last = max((entry["epoch"] for history in histories.values() for entry in history if "epoch" in entry), default=1)
     loss_axes.set_xlim(0, 1.04 * max(last, 1e-3))
     if last >= 1:  # whole epochs on the axis, but not for a run shorter than one
@@ -111,7 +112,7 @@ def plot_groups(report: dict, path: str | Path) -> None:
     """
     sexes = report["per_sex"]
     speakers = dict(sorted(report["per_speaker"].items(), key=lambda item: _figure(item[1])))
-    names = [f"{name}, {group['n_speakers']} speakers" for name, group in sexes.items()] + list(speakers)
+    names = [f"{name}, {counted(group['n_speakers'], 'speaker')}" for name, group in sexes.items()] + list(speakers)
     places = [*range(len(sexes)), *range(len(sexes) + 1, len(sexes) + 1 + len(speakers))]  # a gap parts the two
     longest = min(max(map(len, names)), LONGEST_NAME)
     wide, high = min(max(7.0, 0.2 * len(names) + 1.5), 18.0), 4.4 + 0.065 * longest

@@ -111,10 +111,11 @@ def make_report(rows: Sequence[dict], audit: dict | None = None, label_map: dict
     answers = answers_of(rows)
     by_fold = answers.confusions(answers.column("fold"))
     conditions = conditions_of(answers.rows) | {"label_map": label_map, "audit": audit}
+    headline = _headline(answers)
     return {
         "report_version": REPORT_VERSION,
         **conditions,
-        **_headline(answers),
+        **headline,
         "soft_labels": _soft_labels(answers.rows, answers.given),
         "per_class": _per_class(answers),
         "confusion_matrix": sum(by_fold.values()).tolist(),
@@ -128,7 +129,7 @@ def make_report(rows: Sequence[dict], audit: dict | None = None, label_map: dict
         "confusions": _confusions(answers),
         "roc": _roc(answers),
         "chance_uar": 1 / len(answers.labels),
-        "notices": [*notices_of(conditions), *_absent_actors(answers.rows)],
+        "notices": [*notices_of(conditions), *_no_skill(answers, headline["uar"]), *_absent_actors(answers.rows)],
         "versions": _versions(),
     }
 
@@ -213,12 +214,17 @@ def _sex_figures(by_speaker: dict[str, np.ndarray], labels: list[str]) -> dict:
         label: float(confusion[index, index] / support[index]) if support[index] else None
         for index, label in enumerate(labels)
     }
+    interval, note = None, "No interval: a class of the task is absent."
+    if figures["uar"] is not None:
+        intervals, note = speaker_intervals(by_speaker)
+        interval = intervals["uar"]
     return {
         "n": figures["n"],
         "n_speakers": len(by_speaker.keys() - {UNKNOWN}),
         "wa": figures["wa"],
         "uar": figures["uar"],
-        "uar_ci95": speaker_intervals(by_speaker)[0]["uar"] if figures["uar"] is not None else None,
+        "uar_ci95": interval,
+        "uar_ci95_note": note,
         "recall": recall,
     }
 
@@ -380,6 +386,13 @@ def notices_of(conditions: dict) -> list[str]:
     if "synthetic" in conditions["corpus"].split("+"):
         notices.append("Synthetic corpus: this figure proves the machinery and says nothing about speech.")
     return notices
+
+
+def _no_skill(answers: Answers, uar: float) -> list[str]:
+    """A model that has learned nothing looks tidy: narrow intervals, little calibration error, no leak."""
+    if len(said := set(answers.predicted.tolist())) == 1:
+        return [f"The model gives every utterance one class, {answers.labels[said.pop()]}: it tells nothing apart."]
+    return ["UAR is not above chance: the model tells nothing apart."] if uar <= 1 / len(answers.labels) else []
 
 
 def _absent_actors(rows: list[dict]) -> list[str]:

@@ -15,10 +15,10 @@ def format_report(report: dict) -> str:
     lines += [
         *([""] if lines else []),
         *_label_map_lines(report["label_map"]),
-        f"{report['corpus']}, protocol {report['protocol']}, {n_folds} fold{'s' if n_folds > 1 else ''}, "
+        f"{report['corpus']}, protocol {report['protocol']}, {counted(n_folds, 'fold')}, "
         f"split {report['split_fingerprint'][:12]}",
         *textwrap.wrap(
-            f"{report['n_utterances']} utterances, {report['n_speakers']} speakers, "
+            f"{counted(report['n_utterances'], 'utterance')}, {counted(report['n_speakers'], 'speaker')}, "
             f"transcripts: {', '.join(report['transcript_sources'])}",
             LINE,
         ),
@@ -59,6 +59,11 @@ def headline_uar(report: dict) -> str:
     interval = report["uar_ci95"]
     span = f"95 % interval [{_percent(interval[0])}, {_percent(interval[1])}]" if interval else "no interval"
     return f"{_percent(report['uar'])} %, {span}, chance {_percent(report['chance_uar'])} %"
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 speaker`, `2 speakers`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _percent(share: float) -> str:

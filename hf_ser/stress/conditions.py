@@ -182,10 +182,12 @@ def lacking(condition: Condition, kind: str, others: Others) -> str | None:
 
 
 @cache
-def lacking_codec(format: str, subtype: str, rate: int, compression: float | None = None) -> str | None:
+def lacking_codec(
+    format: str, subtype: str, rate: int, compression: float | None = None, mode: str | None = None
+) -> str | None:
     """What this libsndfile says where it cannot write and read a codec; None where it can."""
     try:
-        coded(np.zeros(rate, dtype=np.float32), format, subtype, rate, compression)
+        coded(np.zeros(rate, dtype=np.float32), format, subtype, rate, compression, mode)
     except (sf.LibsndfileError, ValueError, TypeError) as error:
         why = getattr(error, "error_string", error)
         return f"libsndfile {sf.__libsndfile_version__} does not write and read {format} {subtype} ({why})"
@@ -258,23 +260,51 @@ def low_passed(sample: Sample, generator, others, hertz: float) -> Sample:
     return replace(sample, samples=sosfiltfilt(sections, sample.samples, padlen=0))
 
 
-def with_codec(sample: Sample, generator, others, format, subtype, rate=SAMPLING_RATE, compression=None) -> Sample:
+def with_codec(
+    sample: Sample, generator, others, format, subtype, rate=SAMPLING_RATE, compression=None, mode=None
+) -> Sample:
     """Written by a codec at a rate and read again, at the clip's own place in time and length."""
     samples = sample.samples
     if rate != SAMPLING_RATE:
         samples = decode_audio({"array": samples, "sampling_rate": SAMPLING_RATE}, rate)
-    decoded = coded(samples, format, subtype, rate, compression)
+    decoded = coded(samples, format, subtype, rate, compression, mode)
     if rate != SAMPLING_RATE:
         decoded = at_16_khz(decoded, rate)
     return replace(sample, samples=aligned(decoded, sample.samples))
 
 
-def coded(samples: np.ndarray, format: str, subtype: str, rate: int, compression: float | None = None) -> np.ndarray:
+def coded(
+    samples: np.ndarray,
+    format: str,
+    subtype: str,
+    rate: int,
+    compression: float | None = None,
+    mode: str | None = None,
+) -> np.ndarray:
     """Samples through libsndfile's encoder and decoder, in memory."""
+    return sf.read(BytesIO(encoded(samples, format, subtype, rate, compression, mode)), dtype="float32")[0]
+
+
+def encoded(
+    samples: np.ndarray,
+    format: str,
+    subtype: str,
+    rate: int,
+    compression: float | None = None,
+    mode: str | None = None,
+) -> bytes:
+    """The file that libsndfile makes of samples.
+
+    Args:
+        samples: At `rate`.
+        format, subtype: As libsndfile names them.
+        rate: Hertz.
+        compression: 0 to 1, the smallest file; None for the format's own.
+        mode: Of the bit rate, such as `CONSTANT`; None for the format's own, and for Vorbis and Opus, which have one.
+    """
     file = BytesIO()
-    sf.write(file, samples, rate, format=format, subtype=subtype, compression_level=compression)
-    file.seek(0)
-    return sf.read(file, dtype="float32")[0]
+    sf.write(file, samples, rate, format=format, subtype=subtype, compression_level=compression, bitrate_mode=mode)
+    return file.getvalue()
 
 
 def aligned(decoded: np.ndarray, original: np.ndarray) -> np.ndarray:
@@ -404,8 +434,8 @@ def _noises(kind: str, what: str, needs: str = SOUND) -> tuple[Condition, ...]:
     return _group("noise", with_noise, *rows, needs=needs)
 
 
-def _codec(format: str, subtype: str, rate: int = SAMPLING_RATE, compression: float | None = None) -> dict:
-    return {"format": format, "subtype": subtype, "rate": rate, "compression": compression}
+def _codec(format: str, subtype: str, rate: int = SAMPLING_RATE, compression=None, mode: str | None = None) -> dict:
+    return {"format": format, "subtype": subtype, "rate": rate, "compression": compression, "mode": mode}
 
 
 CONDITIONS = (
@@ -430,11 +460,12 @@ CONDITIONS = (
     *_group(
         "codec",
         with_codec,
-        ("mp3_24kbit", "MP3 24 kbit/s", MILD, "MP3 at about 24 kbit/s.", _codec(*MP3, compression=0.9)),
-        ("mp3_8kbit", "MP3 8 kbit/s", HARD, "MP3 at 8 kbit/s.", _codec(*MP3, compression=0.999)),
+        # A level names a bit rate only where it is constant: Vorbis and Opus spend on each clip what it takes.
+        ("mp3_24kbit", "MP3 24 kbit/s", MILD, "MP3 at 24 kbit/s.", _codec(*MP3, compression=0.9, mode="CONSTANT")),
+        ("mp3_8kbit", "MP3 8 kbit/s", HARD, "MP3 at 8 kbit/s.", _codec(*MP3, compression=0.99, mode="CONSTANT")),
         ("vorbis_lowest", "Vorbis lowest", MILD, "Ogg Vorbis at its lowest quality.", _codec(*VORBIS, compression=1.0)),
-        ("opus_20kbit", "Opus 20 kbit/s", MILD, "Opus at about 20 kbit/s.", _codec(*OPUS, compression=0.9)),
-        ("opus_12kbit", "Opus 12 kbit/s", HARD, "Opus at about 12 kbit/s.", _codec(*OPUS, compression=0.97)),
+        ("opus_low", "Opus low", MILD, "Opus at a low quality.", _codec(*OPUS, compression=0.9)),
+        ("opus_very_low", "Opus very low", HARD, "Opus at a very low quality.", _codec(*OPUS, compression=0.97)),
         ("mu_law", "mu-law 8 bits", MILD, "Mu-law, 8 bits a sample.", _codec("WAV", "ULAW")),
         ("gsm", "GSM 13 kbit/s", HARD, "GSM 6.10 at 8 kHz, an early mobile telephone.", _codec("WAV", "GSM610", 8_000)),
         needs=CODEC,

@@ -14,6 +14,9 @@ COLOURS = {PASSED: "tab:blue", FAILED: "tab:red", NOT_JUDGED: "tab:gray"}
 WIDTH = 100
 """Characters a line of the title."""
 
+NOTE_WIDTH = 160
+"""And of the note under the axis, which is in smaller letters."""
+
 
 def plot_stress(result: dict, path: str | Path) -> None:
     """Draw the change in UAR of every condition, in points, with its interval and its limit, as a PNG.
@@ -40,7 +43,7 @@ def plot_stress(result: dict, path: str | Path) -> None:
     )
     if result["notices"]:
         axes.set_title(filled(result["notices"], WIDTH), color=WARNING, fontsize=8, fontweight="bold")
-    _legend(figure)
+    _legend(figure, result["interval_note"])
     save(figure, path)
 
 
@@ -72,7 +75,9 @@ def _bands(axes: Axes, places: list[float], lines: list[dict]) -> None:
         axes.text(1.01, middle, group, transform=axes.get_yaxis_transform(), va="center", fontsize=9)
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: Figure, note: str) -> None:
+    """What the colours mean, under the note of the intervals: as its title it finds its own place."""
     dots = [Line2D([], [], color=color, marker="o", label=verdict) for verdict, color in COLOURS.items()]
     limit = Line2D([], [], color="black", marker="|", markersize=9, linestyle="none", label="limit")
-    figure.legend(handles=[*dots, limit], loc="outside lower center", ncols=4, fontsize=8)
+    legend = figure.legend(handles=[*dots, limit], loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    legend.set_title(filled([note], NOTE_WIDTH), {"size": 7})

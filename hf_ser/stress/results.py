@@ -11,6 +11,7 @@ from sklearn.metrics import confusion_matrix
 
 from hf_ser.evaluation.bootstrap import UNKNOWN, difference_intervals
 from hf_ser.evaluation.report import make_report
+from hf_ser.evaluation.report_text import counted
 from hf_ser.files import atomic_write
 from hf_ser.scores import uar_from_confusion
 from hf_ser.stress.conditions import HARD, MILD, Condition
@@ -24,6 +25,8 @@ MAX_DROP = {MILD: 0.05, HARD: 0.15}
 
 MAX_SHARE = {MILD: 0.25, HARD: 0.5}
 """And by what share of the clean UAR above chance: a model near chance loses all it knows within a few points."""
+
+NO_SKILL = "The clean UAR is not above chance: there is nothing to lose, and no change is judged."
 
 MAX_SEX_GAP = 0.10
 SEX_GAP = "sex_gap"
@@ -78,49 +81,60 @@ def make_stress(
     """
     report = make_report(rows)
     skill = max(report["uar"] - report["chance_uar"], 0.0)
-    limits = {severity: min(most, MAX_SHARE[severity] * skill) for severity, most in thresholds.items()}
-    told = {one.condition.name: compared(one, rows, clean, limits) for one in outcomes}
+    # A model that knows nothing has nothing to lose: passing would be no merit.
+    limits = {severity: min(most, MAX_SHARE[severity] * skill) or None for severity, most in thresholds.items()}
+    told, notes = {}, {}
+    for one in outcomes:
+        told[one.condition.name], notes[one.condition.name] = compared(one, rows, clean, limits)
     conditions = [line for line in told.values() if line is not None]
     failed = [line["name"] for line in conditions if line["verdict"] == FAILED]
-    failed += [SEX_GAP] if gap_is_too_wide(report["sex_gap"]) else []
+    failed += [SEX_GAP] if gap_verdict(report["sex_gap"]) == FAILED else []
     skipped = {one.condition.name: dict(one.skipped) for one in (clean, *outcomes) if one.skipped}
     return {
         "stress_version": STRESS_VERSION,
         **about,
         **{name: report[name] for name in ("corpus", "n_utterances", "n_speakers", "leaks")},
-        "notices": [*report["notices"], *notices, *_notices(skipped, told)],
+        "notices": [*report["notices"], *notices, *([] if skill else [NO_SKILL]), *_notices(skipped, told)],
         "clean": {name: report[name] for name in ("uar", "uar_ci95", "wa")},
         "sex_gap": report["sex_gap"],
         "thresholds": dict(thresholds),
         "limits": limits,
-        "verdict": FAILED if failed else PASSED,
+        "verdict": FAILED if failed else PASSED if skill else NOT_JUDGED,
         "failed": failed,
         "conditions": conditions,
+        "interval_note": shared_note({line["name"]: notes[line["name"]] for line in conditions}),
         "skipped": skipped,
         "versions": report["versions"],
     }
 
 
-def compared(outcome: Outcome, rows: Sequence[dict], clean: Outcome, limits: Mapping[str, float]) -> dict | None:
-    """One line of the result, on the rows that both have; None where these lack a class of the task."""
+def compared(
+    outcome: Outcome, rows: Sequence[dict], clean: Outcome, limits: Mapping[str, float]
+) -> tuple[dict | None, str]:
+    """One line of the result, on the rows that both have, and the note of its interval.
+
+    The line is None where these rows lack a class of the task.
+    """
     labels = list(rows[0]["probabilities"])
     kept = [row for row in rows if row["id"] in outcome.probabilities]
     if {row["reference"] for row in kept} != set(labels):
-        return None
+        return None, ""
     before, after = (by_speaker(kept, one.probabilities, labels) for one in (clean, outcome))
     uar, clean_uar = (uar_from_confusion(sum(one.values()), labels) for one in (after, before))
     condition, limit = outcome.condition, limits.get(outcome.condition.severity)
     change = uar - clean_uar
     too_much = limit is not None and change < -limit - 1e-9  # a fall by just the limit passes, however it is rounded
-    return {
+    intervals, note = difference_intervals(before, after)
+    line = {
         **{name: getattr(condition, name) for name in ("name", "group", "level", "severity", "what")},
         "n": len(kept),
         "uar": uar,
         "delta_uar": change,
-        "delta_ci95": difference_intervals(before, after)[0]["uar"],
+        "delta_ci95": intervals["uar"],
         "limit": limit,
         "verdict": NOT_JUDGED if limit is None else FAILED if too_much else PASSED,
     }
+    return line, note
 
 
 def by_speaker(rows: Sequence[dict], answers: Mapping[str, Sequence[float]], labels: list[str]) -> dict:
@@ -132,12 +146,15 @@ def by_speaker(rows: Sequence[dict], answers: Mapping[str, Sequence[float]], lab
     return {name: confusion_matrix(*zip(*pairs[name], strict=True), labels=labels) for name in sorted(pairs)}
 
 
-def gap_is_too_wide(gap: dict) -> bool:
-    """Whether one sex is recognised worse by more than `MAX_SEX_GAP`, and not by chance."""
+def gap_verdict(gap: dict) -> str:
+    """Failed where one sex is recognised worse by more than `MAX_SEX_GAP`, and not by chance.
+
+    Without an interval nobody knows whether it is chance: not judged.
+    """
     if gap["uar"] is None or gap["ci95"] is None:
-        return False
+        return NOT_JUDGED
     low, high = gap["ci95"]
-    return abs(gap["uar"]) > MAX_SEX_GAP and not low <= 0 <= high
+    return FAILED if abs(gap["uar"]) > MAX_SEX_GAP and not low <= 0 <= high else PASSED
 
 
 def write_stress(result: dict, path: str | Path) -> None:
@@ -153,6 +170,7 @@ def format_stress(result: dict) -> str:
         verdict += f" ({', '.join(result['failed'])})"
     lines = [verdict, HOW_TO_READ, *(f"note: {notice}" for notice in result["notices"]), subject(result)]
     lines.append(_sex_text(result["sex_gap"]))
+    lines += [f"intervals of the changes: {result['interval_note']}"] if result["interval_note"] else []
     rows = [("condition", "level", "severity", "UAR", "change", "95 % interval", "limit", "verdict")]
     rows += [_cells(line) for line in result["conditions"]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -170,20 +188,22 @@ def subject(result: dict) -> str:
     """Whom and what was tested, and the clean figures."""
     clean = result["clean"]
     interval = f" [{', '.join(f'{100 * end:.1f}' for end in clean['uar_ci95'])}]" if clean["uar_ci95"] else ""
+    amount = f"{counted(result['n_utterances'], 'clip')}, {counted(result['n_speakers'], 'speaker')}"
     return (
-        f"{result['model']} on {result['dataset']} ({result['corpus']}): {result['n_utterances']} clips, "
-        f"{result['n_speakers']} speakers; clean UAR {100 * clean['uar']:.1f} %{interval}, WA {100 * clean['wa']:.1f} %"
+        f"{result['model']} on {result['dataset']} ({result['corpus']}): {amount}; "
+        f"clean UAR {100 * clean['uar']:.1f} %{interval}, WA {100 * clean['wa']:.1f} %"
     )
 
 
 def _sex_text(gap: dict) -> str:
     if gap["uar"] is None:
         return f"sex gap: not known. {gap['note']}"
-    interval = f" [{', '.join(f'{100 * end:+.1f}' for end in gap['ci95'])}]" if gap["ci95"] else ", no interval"
-    judged = (
-        f"limit {100 * MAX_SEX_GAP:.0f} where the interval excludes 0: {FAILED if gap_is_too_wide(gap) else PASSED}"
-    )
-    return f"sex gap: UAR of women minus men {100 * gap['uar']:+.1f} points{interval}, {judged}"
+    said = f"sex gap: UAR of women minus men {100 * gap['uar']:+.1f} points"
+    if not gap["ci95"]:
+        return f"{said}: {NOT_JUDGED}. {gap['note']}"
+    interval = ", ".join(f"{100 * end:+.1f}" for end in gap["ci95"])
+    judged = f"limit {100 * MAX_SEX_GAP:.0f} where the interval excludes 0: {gap_verdict(gap)}"
+    return f"{said} [{interval}], {judged}. {gap['note']}"
 
 
 def _cells(line: dict) -> tuple[str, ...]:
@@ -198,6 +218,15 @@ def _cells(line: dict) -> tuple[str, ...]:
         "" if line["limit"] is None else f"{-100 * line['limit']:+.1f}",
         line["verdict"],
     )
+
+
+def shared_note(notes: dict[str, str]) -> str:
+    """The notes of the intervals by condition, each told once: what most of them share first, then the others'."""
+    named: dict[str, list[str]] = {}
+    for name, note in notes.items():
+        named.setdefault(note, []).append(name)
+    most, *others = sorted(named, key=lambda note: -len(named[note])) or [""]
+    return " ".join([most, *(f"{', '.join(named[note])}: {note}" for note in others)])
 
 
 def _notices(skipped: dict[str, dict[str, str]], told: dict[str, dict | None]) -> list[str]:

@@ -16,8 +16,6 @@ from pathlib import Path
 import soundfile as sf
 import torch
 from datasets import Dataset
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError
 from tqdm import tqdm
 
 from hf_ser.collator import clips
@@ -28,13 +26,12 @@ from hf_ser.files import atomic_write
 from hf_ser.inference import AUDIO, TEXT, Classifier
 from hf_ser.labels import NATIVE, apply_label_map
 from hf_ser.protocols import FINAL, fingerprint
-from hf_ser.provenance import RECORD, hashed, read_record
-from hf_ser.revisions import split_revision
+from hf_ser.provenance import hashed, read_record
 from hf_ser.stress.conditions import CODEC, MILD, VOICES, WORDS, Condition, Others, Sample, apply, lacking
 from hf_ser.stress.results import Outcome
 from hf_ser.words import draw, read_as
 
-CONDITIONS_VERSION = 1
+CONDITIONS_VERSION = 2
 """Of what the conditions do: raise it where a function of `conditions.py` changes, and nothing kept is used again."""
 
 HELD_BYTES = 1_000_000_000
@@ -75,18 +72,6 @@ class Chosen:
     notices: tuple[str, ...]
 
 
-def training_record(name: str) -> dict | None:
-    """The training record of a model folder or of a model on the Hub; None where there is none."""
-    if Path(name).is_dir():
-        return read_record(name)
-    repository, revision = split_revision(name)
-    try:
-        file = hf_hub_download(repository, RECORD, revision=revision)
-    except (OSError, HfHubHTTPError):  # no such file, or no network and it is not in the cache
-        return None
-    return json.loads(Path(file).read_text(encoding="utf-8"))
-
-
 def choose_rows(
     classifier: Classifier,
     folder: str | Path,
@@ -106,9 +91,9 @@ def choose_rows(
         allow_leak: Keep rows that the model has met, and stamp the result.
 
     Raises:
-        ValueError: labels that do not fit, or no row is left.
+        ValueError: labels that do not fit, no row is left, or as `hf_ser.provenance.read_record`.
     """
-    record = training_record(classifier.name)
+    record = read_record(classifier.name)
     dataset, notices = open_labelled(classifier, folder, record, label_map)
     predictions = own_predictions(classifier.name, dataset)
     if predictions:

@@ -45,6 +45,20 @@ def test_a_known_temperature_is_found_and_mends_the_calibration():
     assert tempered(calibrated, 1 / temperature) == pytest.approx(raw, abs=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [0.25, 0.5, 1.0, 4.0])
+def test_a_temperature_is_taken_back_wherever_no_probability_underflows(temperature):
+    logits, references = stretched(500, 8.0)
+    raw, calibrated = softmax(logits, axis=1), softmax(logits / temperature, axis=1)
+    assert calibrated.min() > 0
+    assert temperature >= 1 or calibrated.min() < 1e-20
+    np.testing.assert_allclose(tempered(calibrated, 1 / temperature), raw, rtol=1e-9)
+    assert nll(tempered(calibrated, 1 / temperature), references) == pytest.approx(nll(raw, references))
+
+
+def test_a_probability_of_zero_stays_next_to_nothing():
+    assert tempered(np.array([[1.0, 0.0]]), 4.0) == pytest.approx(np.array([[1.0, 0.0]]), abs=1e-70)
+
+
 @pytest.mark.parametrize(("factor", "found"), [(0.02, LOWEST_TEMPERATURE), (1000, HIGHEST_TEMPERATURE)])
 def test_temperature_stays_within_its_limits(factor, found):
     logits, references = stretched(500, factor)
@@ -113,3 +127,10 @@ def test_the_threshold_lets_its_share_pass(coverage):
     probabilities = softmax(stretched(1000)[0], axis=1)
     share = (probabilities.max(axis=1) >= abstain_threshold(probabilities, coverage)).mean()
     assert coverage <= share <= coverage + 0.002
+
+
+@pytest.mark.parametrize(("n", "n_answered"), [(1, 1), (4, 4), (5, 4), (10, 8), (11, 9), (15, 12), (1000, 800)])
+def test_the_threshold_lets_as_few_pass_as_are_enough(n, n_answered):
+    confidence = np.random.default_rng(n).permutation(np.linspace(0.5, 0.9, n))
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    assert (confidence >= abstain_threshold(probabilities, 0.8)).sum() == n_answered

@@ -204,6 +204,7 @@ def test_everything_right_and_a_stress_table(tmp_path):
         "verdict": "failed",
         "failed": ["noise"],
         "conditions": [condition | judged, condition | judged | unjudged],
+        "interval_note": "Of three speakers only.",
     }
     parts = Parts(write_page(make_report(rows), tmp_path, json.loads(json.dumps(stress))).read_text())
     words = " ".join(" ".join(parts.words).split())
@@ -213,8 +214,15 @@ def test_everything_right_and_a_stress_table(tmp_path):
         "-30.0 to -20.0",
         "not judged",
         "GENERATED WORDS",
+        "Intervals of the changes: Of three speakers only.",
+        "Interval, female: Expanded percentile bootstrap over 2 speakers",
+        "Interval, male: No interval: one speaker only",
     ):
         assert expected in words
+
+
+def test_the_caption_of_the_roc_says_that_folds_are_pooled_after_their_own_calibration():
+    assert "Folds are pooled, each calibrated by itself before." in CAPTIONS["roc.png"][1]
 
 
 def test_a_missing_template_is_named(tmp_path, monkeypatch):

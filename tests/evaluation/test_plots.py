@@ -167,6 +167,9 @@ def test_groups_are_sorted_and_hollow_where_a_class_is_lacking(tmp_path, drawn):
     (axes,) = drawn[0].axes
     names = [label.get_text() for label in axes.get_xticklabels()]
     assert names[:3] == ["female, 2 speakers", "male, 2 speakers", "unknown, 2 speakers"]
+    alone = report | {"per_sex": {"female": report["per_sex"]["female"] | {"n_speakers": 1}}}
+    PICTURES["groups.png"](alone, tmp_path / "groups.png")
+    assert drawn[1].axes[0].get_xticklabels()[0].get_text() == "female, 1 speaker"
     figures = {name: one["wa"] if one["uar"] is None else one["uar"] for name, one in report["per_speaker"].items()}
     assert names[3:] == sorted(figures, key=figures.get)
     speakers = [line for line in axes.lines if line.get_marker() == "o" and line.get_markersize() == 6]

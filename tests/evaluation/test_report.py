@@ -92,9 +92,11 @@ def test_hand_worked_report():
     man, other = {"n": 3, "wa": 2 / 3, "uar": 0.75}, {"n": 2, "wa": 1.0, "uar": None}
     assert report["per_speaker"] == {"r/a": man | {"sex": "male"}, "r/b": other | {"sex": None}}
     more = {"n_speakers": 1, "uar_ci95": None}
+    alone = "No interval: one speaker only, and the bootstrap draws whole speakers."
+    lacks = "No interval: a class of the task is absent."
     assert report["per_sex"] == {
-        "male": man | more | {"recall": {"sad": 0.5, "happy": 1.0}},
-        "unknown": other | more | {"recall": {"sad": 1.0, "happy": None}},
+        "male": man | more | {"uar_ci95_note": alone, "recall": {"sad": 0.5, "happy": 1.0}},
+        "unknown": other | more | {"uar_ci95_note": lacks, "recall": {"sad": 1.0, "happy": None}},
     }
     assert report["sex_gap"] == {"uar": None, "ci95": None, "note": "No gap: no utterance of a female speaker."}
     worst = {"id": "2", "fold": "1", "confidence": 1.0}
@@ -237,6 +239,7 @@ def test_table_for_the_terminal():
     assert "sex    female: UAR" in table
     assert max(map(len, table.splitlines())) <= 100
     assert "no interval" in format_report(make_report(make_rows(speaker=None)))
+    assert "240 utterances, 1 speaker, " in format_report(make_report(make_rows(speaker="ravdess/1")))
     assert "calib  not calibrated: ECE" in table
     assert "answer no threshold, AURC" in table
     first = report["confusions"][0]
@@ -380,6 +383,8 @@ def test_sex_gap_is_the_difference_of_the_two():
         assert sex["n_speakers"] == 6
     rows = [row for row in make_rows() if row["sex"] == "female" or row["reference"] != "sad"]
     assert make_report(rows)["sex_gap"]["note"] == "No gap: a class of the task is absent for male speakers."
+    few = make_report(make_rows(n_speakers=6))["per_sex"]["female"]
+    assert "With only 3 speakers it is too narrow" in few["uar_ci95_note"] and few["uar_ci95"]
 
 
 def test_confusions_are_those_of_the_matrix():
@@ -421,3 +426,13 @@ def test_script_makes_the_report_anew(tmp_path, script, capsys):
     assert (tmp_path / "out" / "report.json").read_bytes() == (tmp_path / "expected.json").read_bytes()
     assert (tmp_path / "out" / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
     assert format_report(make_report(rows)) in capsys.readouterr().out
+
+
+def test_a_model_that_tells_nothing_apart_is_said_to():
+    one = {label: float(label == LABELS[0]) for label in LABELS}
+    constant = [row | {"probabilities": one} for row in make_rows()]
+    said = f"The model gives every utterance one class, {LABELS[0]}: it tells nothing apart."
+    assert said in make_report(constant)["notices"]
+    wrong = [hand_row("1", "sad", "happy"), hand_row("2", "happy", "sad")]
+    assert "UAR is not above chance: the model tells nothing apart." in make_report(wrong)["notices"]
+    assert not any("nothing apart" in notice for notice in make_report(make_rows())["notices"])

@@ -43,7 +43,9 @@ def online(hub, pauses, monkeypatch):
     """This process connected to the Hub that stands in, and to no other, as its owner."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    addresses = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.endpoint)
     monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", addresses)
     monkeypatch.setenv("HF_TOKEN", OWNER_TOKEN)
 
 
@@ -57,8 +59,10 @@ def api(hub, online) -> HfApi:
 def card(monkeypatch):
     """A card of one line in place of the real one, which wants the whole record of a training."""
 
-    def write(folder, repo_id=None):
-        (Path(folder) / "README.md").write_text(f"---\nlicense: mit\n---\n\nmodel={repo_id!r}\n")
+    def write(folder, repo_id=None, revision=None):
+        file = Path(folder) / "README.md"
+        file.write_text(f"---\nlicense: mit\n---\n\nmodel={repo_id!r}, {revision=}\n")
+        return file
 
     monkeypatch.setattr(hf_ser.hub, "write_model_card", write)
 

@@ -16,6 +16,7 @@ from hf_ser.stress.conditions import (
     Others,
     Sample,
     apply,
+    encoded,
     lacking,
     lacking_codec,
     with_codec,
@@ -141,6 +142,24 @@ def test_codecs_answer_at_the_clips_own_place_and_length(name):
     assert len(decoded) == len(clip)
     assert not np.array_equal(decoded, clip)
     assert np.corrcoef(decoded, clip)[0, 1] > 0.85
+
+
+@pytest.mark.parametrize("name", [one.name for one in CONDITIONS if one.group == "codec"])
+def test_a_level_that_names_a_bit_rate_keeps_it_whatever_the_sound(name):
+    if reason := lacking(NAMED[name], "audio", COMPANY):
+        pytest.skip(reason)
+    settings, level = NAMED[name].change.keywords, NAMED[name].level
+    time = np.arange(8 * RATE) / RATE
+    tone = (0.3 * np.sin(2 * np.pi * 300 * time)).astype(np.float32)
+    rates = []
+    for clip in (voice(8.0), tone, np.zeros_like(tone)):
+        file = encoded(clip[:: RATE // settings["rate"]], **settings)
+        rates.append(8 * len(file) / 8.0 / 1000)
+    if "kbit/s" in level:
+        assert rates == pytest.approx([float(level.split()[1])] * 3, rel=0.05)
+        assert f"_{level.split()[1]}kbit" in name or name == "gsm"
+    elif name != "mu_law":
+        assert max(rates) > 1.5 * min(rates), "no figure, since there is no one rate"
 
 
 def test_a_codec_that_libsndfile_lacks_is_told():
