@@ -17,7 +17,7 @@ ROAD = (
     *("evaluation.report_text", "evaluation.comparison", "evaluation.drawing", "evaluation.curves"),
     *("evaluation.plots", "evaluation.embeddings"),
     *("evaluation.page", "audit.findings", "audit.probes", "audit.data", "audit.run"),
-    *("stress.conditions", "stress.results", "stress.plots", "stress.run", "model_card", "hub", "results"),
+    *("stress.conditions", "stress.results", "stress.plots", "stress.run", "model_card", "sharing", "hub", "results"),
     *("training.arguments", "training.building", "training.trainer", "training.trackers", "training.run"),
     *("training.asr", "training.asr_report", "training.asr_run"),
 )

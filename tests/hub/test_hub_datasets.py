@@ -75,7 +75,7 @@ def test_what_comes_back_is_what_was_prepared(hub, api, data_of, fresh, capsys):
 def test_a_smaller_data_set_leaves_no_old_rows_behind(hub, api, data_of, no_pictures, monkeypatch):
     folder = data_of("synthetic")
     with monkeypatch.context() as patch:
-        patch.setattr("hf_ser.hub.SHARD_BYTES", load_prepared(folder).data.nbytes // 2)
+        patch.setattr("hf_ser.sharing.SHARD_BYTES", load_prepared(folder).data.nbytes // 2)
         push_dataset(folder, REPO, api=api)
     assert len([name for name in hub.files("datasets", REPO) if name.endswith(".parquet")]) > 1
     push_dataset(folder, REPO, api=api)

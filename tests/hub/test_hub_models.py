@@ -11,7 +11,8 @@ from models.tiny import clips
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
-from hf_ser.hub import ISLAND, check_push, push_model
+from hf_ser.hub import check_push, push_model
+from hf_ser.sharing import ISLAND
 
 REPO = "user/emotion"
 PULL = """
