@@ -16,6 +16,7 @@ from huggingface_hub import HfApi, constants
 from models.tiny import fused
 
 import hf_ser.hub
+import hf_ser.sharing
 from hf_ser.models import copy_island
 
 RECORD = {"finished": True, "corpora": ["synthetic"], "settings": {"model": "fusion"}, "leaks": []}
@@ -64,7 +65,7 @@ def card(monkeypatch):
         file.write_text(f"---\nlicense: mit\n---\n\nmodel={repo_id!r}, {revision=}\n")
         return file
 
-    monkeypatch.setattr(hf_ser.hub, "write_model_card", write)
+    monkeypatch.setattr(hf_ser.sharing, "write_model_card", write)
 
 
 @pytest.fixture(scope="session")
