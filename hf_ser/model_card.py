@@ -16,6 +16,7 @@ from hf_ser.files import atomic_write
 from hf_ser.inference import AUDIO, FUSION, TEXT
 from hf_ser.protocols import FINAL
 from hf_ser.provenance import RECORD, read_record
+from hf_ser.revisions import HUB_NAME
 from hf_ser.stress.results import STRESS
 
 USAGE = {
@@ -56,8 +57,6 @@ PICTURES = {
 
 OF_ALL = "This model was tested on nobody: it was trained on all speakers but those that chose its checkpoint."
 OF_OTHERS = "The speakers that this model was tested on lack a class, so that there is no UAR for it alone."
-
-HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
 
 PRECISIONS = {"no": "float32", "fp16": "float16 mixed", "bf16": "bfloat16 mixed"}
 """What accelerate calls them, in words."""

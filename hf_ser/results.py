@@ -107,9 +107,10 @@ def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> bool:
 
 def lend_report(run: Path, folder: Path) -> None:
     """Put the run's report and pictures beside a model that has none of its own; its card says whose they are."""
-    for name in (REPORT, "confusion_matrix.png", "reliability.png"):
-        with atomic_write(folder / name, "wb") as file:
-            file.write((run / name).read_bytes())
+    for source in (run / REPORT, run / "confusion_matrix.png", run / "reliability.png"):
+        if source.is_file():
+            with atomic_write(folder / source.name, "wb") as file:
+                file.write(source.read_bytes())
 
 
 def write_cards(folders: Sequence[Path]) -> None:

@@ -41,6 +41,11 @@ def checkpoint_config(name: str) -> PreTrainedConfig:
         FileNotFoundError: it is neither a model folder nor a Hub model that can be reached or is in the cache.
     """
     repository, revision = split_revision(name)
+    models = sorted(Path(repository).glob("*/config.json")) if Path(repository).is_dir() else []
+    if models and not (Path(repository) / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{name}: found a run's folder, expected one of its models: name {models[0].parent}, or the like."
+        )
     try:
         return AutoConfig.from_pretrained(repository, revision=revision)
     except (OSError, ValueError) as error:  # a ValueError where the folder is there and tells no model

@@ -224,7 +224,7 @@ def test_names_that_would_break_a_table_or_a_formula(tmp_path):
 
 
 def test_without_the_template_nothing_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset_card, "TEMPLATE", tmp_path / "cards" / "dataset_card.md")
+    monkeypatch.setattr(dataset_card, "TEMPLATES", tmp_path / "cards")
     data = dataset([row(0)])
     with pytest.raises(FileNotFoundError, match="Expected the folder `cards` beside `hf_ser`"):
         write_dataset_report(data, integrity(data), tmp_path / "new")

@@ -33,3 +33,10 @@ def test_a_checkpoint_that_is_nowhere_is_told_with_what_would_do(tmp_path):
     for name in (str(tmp_path), "nobody/nothing@main"):
         with pytest.raises(FileNotFoundError, match="found neither a model folder nor a model of the Hub"):
             checkpoint_config(name)
+
+
+def test_a_run_is_not_a_model_and_its_models_are_named(tmp_path):
+    (tmp_path / "fold_1").mkdir()
+    (tmp_path / "fold_1" / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"found a run's folder, expected one of its models: name .*fold_1"):
+        checkpoint_config(str(tmp_path))

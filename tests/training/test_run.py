@@ -472,7 +472,7 @@ def test_every_model_has_its_card_and_the_run_its_page(run):
     assert "data:image/png;base64" in page and "<audio" not in page  # nobody said that this table may be shared
 
 
-def test_tensorboard_is_shown_figures_pictures_and_report_and_they_stay(prepared, tmp_path, script):
+def test_tensorboard_is_shown_figures_pictures_and_report_and_they_stay(prepared, tmp_path, script, pictures):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     told = ("--dataset", prepared, "--output_dir", tmp_path / "o", *QUICK, "--report_to", "tensorboard")

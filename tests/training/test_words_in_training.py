@@ -53,7 +53,7 @@ def transcribed(prepared, tmp_path_factory):
 def given(monkeypatch):
     """What the GRU is given, as counts of rows of tokens; how many rows are read at once; and what the audit reads.
 
-    The audit finds nothing and no picture is drawn, for they take longer than the rest.
+    The audit finds nothing, for it takes longer than the rest.
     """
     seen = {"train": Counter(), "evaluation": Counter(), "rows": [0], "audited": []}
     forward, read = TextGruForSequenceClassification.forward, SetColumns.__call__
@@ -71,9 +71,11 @@ def given(monkeypatch):
         seen["audited"] = dataset["transcript"][:]
         return []
 
+    def uncalibrated(trainer, config, validation):  # which would read the validation rows once more
+        config.calibration_temperature, config.abstain_threshold = 1.0, 0.5
+
     monkeypatch.setattr(run, "audit_data", audited)
-    monkeypatch.setattr(run, "plot_confusion_matrix", lambda *_: None)
-    monkeypatch.setattr(run, "plot_learning_curves", lambda *_: None)
+    monkeypatch.setattr(run, "calibrate", uncalibrated)
     monkeypatch.setattr(TextGruForSequenceClassification, "forward", watched)
     monkeypatch.setattr(SetColumns, "__call__", counted)
     return seen
