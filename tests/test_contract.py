@@ -63,6 +63,7 @@ def test_the_corpus_says_whose_it_is(corpus):
     for constant in (CORPORA[name].LICENCE, CORPORA[name].SOURCE):
         assert isinstance(constant, str)
         assert constant.strip()
+    assert CORPORA[name].MAY_BE_SHARED in (True, False, None)
     assert CORPORA[name].LANGUAGE is None or len(CORPORA[name].LANGUAGE) == 2
     assert hasattr(CORPORA[name], "DOWNLOADS") == hasattr(CORPORA[name], "PAGE")
 
