@@ -117,7 +117,7 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         leaked=bool(record["leaks"] or (report and report["leaks"])),
         precision=PRECISIONS.get(record["precision"], record["precision"]),
         settings={key: shown(value) for key, value in sorted(record["settings"].items()) if key != "model"},
-        encoders={one: _origin(record, one) for one in record["encoders"]},
+        encoders=origins(record),
         usage=USAGE[kind].format(
             model=json.dumps(name), revision=f", revision={json.dumps(revision)}" if revision else ""
         ),
@@ -152,10 +152,13 @@ def _report(folder: Path, record: dict) -> tuple[dict | None, str]:
     return report, OF_ALL if fold == FINAL else OF_OTHERS
 
 
-def _origin(record: dict, modality: str) -> str:
-    """How an encoder came to be, without the path that it was loaded from."""
-    source = record["sources"].get(modality, "")
-    return record["encoders"][modality].replace(source, shown(source)) if source else record["encoders"][modality]
+def origins(record: dict) -> dict[str, str]:
+    """How each encoder of a training record came to be, without the path that it was loaded from."""
+    sources = record.get("sources", {})
+    return {
+        modality: said.replace(source, shown(source)) if (source := sources.get(modality)) else said
+        for modality, said in record.get("encoders", {}).items()
+    }
 
 
 def _of_this_version(file: Path) -> dict | None:

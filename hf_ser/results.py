@@ -63,6 +63,11 @@ def write_pictures_and_page(
 ) -> Path:
     """The pictures of a report and the page that shows them, beside it."""
     write_pictures(report, folder)
+    return write_page_of(report, folder, dataset, embed_audio)
+
+
+def write_page_of(report: dict, folder: Path, dataset: Dataset | None = None, embed_audio: bool | None = None) -> Path:
+    """The page of a report, with the pictures that lie beside it."""
     clips, note = ({}, "") if dataset is None else playable(report, dataset, embed_audio)
     return write_page(report, folder, stress_of(folder), clips, note)
 
@@ -81,7 +86,7 @@ def write_stress_results(result: dict, folder: Path, dataset: Dataset) -> None:
         return
     write_model_card(folder)
     if (report := folder.parent / REPORT).is_file() and (folder / PREDICTIONS).is_file():
-        write_pictures_and_page(json.loads(report.read_text(encoding="utf-8")), folder.parent, dataset)
+        write_page_of(json.loads(report.read_text(encoding="utf-8")), folder.parent, dataset)
 
 
 def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> bool:

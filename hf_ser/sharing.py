@@ -19,7 +19,7 @@ from hf_ser.dataset_card import CARD, write_dataset_report
 from hf_ser.evaluation.bootstrap import UNKNOWN
 from hf_ser.evaluation.predictions import PREDICTIONS
 from hf_ser.evaluation.report import REPORT
-from hf_ser.model_card import TASKS, shown, write_model_card
+from hf_ser.model_card import TASKS, origins, shown, write_model_card
 from hf_ser.provenance import RECORD
 from hf_ser.stress.plots import plot_stress
 from hf_ser.stress.results import PICTURE, STRESS
@@ -88,11 +88,7 @@ def config_without_paths(config):
 def record_without_paths(record: dict) -> dict:
     """A training record that tells nothing of the disk it was made on."""
     sources, words = record.get("sources", {}), record.get("words", {})
-    encoders = {
-        modality: said.replace(source, shown(source)) if (source := sources.get(modality)) else said
-        for modality, said in record.get("encoders", {}).items()
-    }
-    told = {"settings": _plain(record["settings"]), "sources": _plain(sources), "encoders": encoders}
+    told = {"settings": _plain(record["settings"]), "sources": _plain(sources), "encoders": origins(record)}
     if bank := words.get("sentence_bank"):
         told["words"] = words | {"sentence_bank": _plain(bank)}
     return record | told

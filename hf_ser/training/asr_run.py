@@ -29,11 +29,10 @@ from transformers.utils import logging
 from hf_ser.audit.findings import LEAK
 from hf_ser.corpora import CORPORA
 from hf_ser.files import atomic_write
-from hf_ser.protocols import Fold, Rows, describe, fold_folder
+from hf_ser.protocols import Fold, Rows
 from hf_ser.provenance import (
     ancestry,
     hardware,
-    is_finished,
     split_record,
     stage_leaks,
     write_record,
@@ -50,7 +49,7 @@ from hf_ser.training.asr import (
     label_tokens,
 )
 from hf_ser.training.asr_report import TIMES, TRANSCRIPTS, WER, word_error_rates, write_results
-from hf_ser.training.run import audited, claim, last_whole_checkpoint
+from hf_ser.training.run import audited, claim, last_whole_checkpoint, not_done
 from hf_ser.training.trainer import count_parameters
 from hf_ser.transcripts.cache import cache_file
 from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, DecodeOptions
@@ -161,14 +160,7 @@ def train_folds(
         claim(output_dir, {"settings": changed, "data": {"rows": len(rows), "digest": digest, "label_map": label_map}})
     for notice in notices:
         PartialState().print(f"note: {notice}")
-    to_train = []
-    for fold in folds:
-        folder = output_dir / fold_folder(fold.name)
-        PartialState().print(describe(dataset, fold))
-        if is_finished(folder):
-            PartialState().print(f"fold {fold.name} is done: {folder}")
-        else:
-            to_train.append((within(fold, rows), folder))
+    to_train = [(within(fold, rows), folder) for fold, folder in not_done(dataset, folds, output_dir)]
     audit = audited(dataset, [fold for fold, _ in to_train], False, data.allow_leak)
     for fold, folder in to_train:
         told = {"protocol": data.protocol, "settings": changed, "language": language, "left_out": notices}

@@ -141,14 +141,7 @@ def train_folds(
         claim(output_dir, {"settings": changed, "data": described})
     for notice in notices(dataset, data, *others):
         PartialState().print(f"note: {notice}")
-    to_train = []
-    for fold in folds:
-        folder = output_dir / fold_folder(fold.name)
-        PartialState().print(describe(dataset, fold))
-        if is_finished(folder):
-            PartialState().print(f"fold {fold.name} is done: {folder}")
-        else:
-            to_train.append((fold, folder))
+    to_train = not_done(dataset, folds, output_dir)
     audit = audited(dataset, [fold for fold, _ in to_train], model != "audio", data.allow_leak)
     for fold, folder in to_train:
         train_fold(build, dataset, fold, folder, audit, data, training, changed)
@@ -157,6 +150,19 @@ def train_folds(
         print(write_results(output_dir, dataset))
         if training.push_to_hub:
             push(output_dir / fold_folder(folds[0].name), training)
+
+
+def not_done(dataset: Dataset, folds: list[Fold], output_dir: Path) -> list[tuple[Fold, Path]]:
+    """The folds that are still to be trained, each with its folder; all of them are described."""
+    to_train = []
+    for fold in folds:
+        folder = output_dir / fold_folder(fold.name)
+        PartialState().print(describe(dataset, fold))
+        if is_finished(folder):
+            PartialState().print(f"fold {fold.name} is done: {folder}")
+        else:
+            to_train.append((fold, folder))
+    return to_train
 
 
 def may_push(folds: list[Fold], training) -> None:
