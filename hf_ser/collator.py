@@ -1,24 +1,35 @@
 """Rows of a data set to a batch: decoding, extraction and padding happen here, in the loader's workers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import FeatureExtractionMixin, PreTrainedTokenizerBase
 
 from hf_ser.models.decoding import decode_audio
-from hf_ser.models.processing_ser import SerProcessor, classifier_inputs
+from hf_ser.models.processing_ser import SerProcessor, audio_inputs
+
+Augmenter = Callable[[np.ndarray, str, int], np.ndarray]
+"""Changes a clip `(samples,)`, of an id, for one of its views."""
 
 
 @dataclass
 class AudioCollator:
-    """For a classifier that only hears."""
+    """For a classifier that only hears.
+
+    Args:
+        augmenter: Changes the sound of rows that carry a `view`.
+    """
 
     feature_extractor: FeatureExtractionMixin
+    augmenter: Augmenter | None = None
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Shapes: as `classifier_inputs`, and labels as `labels`."""
-        return {**classifier_inputs(self.feature_extractor, clips(rows)), "labels": labels(rows)}
+        """Shapes: as `audio_inputs`, `speaker_statistics` where the rows carry them, and labels as `labels`."""
+        batch = audio_inputs(self.feature_extractor, clips(rows, self.augmenter))
+        return {**batch, **statistics(rows), "labels": labels(rows)}
 
 
 @dataclass
@@ -37,11 +48,12 @@ class FusionCollator:
     """For the fused model; rows without words are marked so in `text_mask`, without sound in `audio_mask`."""
 
     processor: SerProcessor
+    augmenter: Augmenter | None = None
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Shapes: as `SerProcessor`, and labels as `labels`."""
-        batch = self.processor(audio=clips(rows), text=[row["transcript"] for row in rows])
-        return {**batch, "labels": labels(rows)}
+        batch = self.processor(audio=clips(rows, self.augmenter), text=[row["transcript"] for row in rows])
+        return {**batch, **statistics(rows), "labels": labels(rows)}
 
 
 def text_inputs(tokenizer: PreTrainedTokenizerBase, texts: list[str | None]) -> dict[str, torch.Tensor]:
@@ -57,9 +69,22 @@ def text_inputs(tokenizer: PreTrainedTokenizerBase, texts: list[str | None]) -> 
     return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
 
 
-def clips(rows: list[dict[str, Any]]) -> list:
+def clips(rows: list[dict[str, Any]], augmenter: Augmenter | None = None) -> list:
     """The decoded clips of some rows, each `(samples,)` float32 at 16 kHz; None where a row has no sound."""
-    return [None if row["audio"] is None else decode_audio(row["audio"]) for row in rows]
+    decoded = [None if row["audio"] is None else decode_audio(row["audio"]) for row in rows]
+    if augmenter is None:
+        return decoded
+    return [
+        clip if clip is None or row.get("view") is None else augmenter(clip, row["id"], row["view"])
+        for clip, row in zip(decoded, rows, strict=True)
+    ]
+
+
+def statistics(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """`speaker_statistics` `(batch, 2, bands)` of rows that carry them, else nothing."""
+    if "speaker_statistics" not in rows[0]:
+        return {}
+    return {"speaker_statistics": torch.tensor(np.stack([row["speaker_statistics"] for row in rows]))}
 
 
 def labels(rows: list[dict[str, Any]]) -> torch.Tensor:

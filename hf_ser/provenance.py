@@ -12,6 +12,7 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
 
 from hf_ser.files import atomic_write
+from hf_ser.models import PRESETS, TEXT_PRESETS
 from hf_ser.protocols import Fold
 from hf_ser.revisions import HUB_NAME, split_revision
 
@@ -151,7 +152,7 @@ def provenance(sources: dict[str, str]) -> dict[str, str]:
     """How each encoder came to be, in words for the report."""
     return {
         modality: "trained here from scratch"
-        if source in ("cnn", "gru")
+        if source in PRESETS or source in TEXT_PRESETS
         else f"{source} (training data recorded)"
         if read_record(source)
         else f"{source} (its training data is not recorded)"

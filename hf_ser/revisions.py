@@ -52,5 +52,5 @@ def checkpoint_config(name: str) -> PreTrainedConfig:
         raise FileNotFoundError(
             f"{name}: found neither a model folder nor a model of the Hub ({str(error).splitlines()[0]}). Expected a "
             "folder with a config.json, or a Hub id such as facebook/wav2vec2-base or user/name@REVISION; in training "
-            "'cnn' and 'gru' are our own."
+            "also the name of a network of ours (see --help)."
         ) from error

@@ -3,10 +3,20 @@
 python scripts/prepare_data.py --corpus ravdess --data_dir DIR --output_dir DS [--download] [--report]
 python scripts/prepare_data.py --corpus ravdess,emodb --data_dir A,B --label_map four_class --output_dir DS
 python scripts/prepare_data.py --corpus table --data_dir CLIPS.csv --columns path=file,label=emotion --output_dir DS
+python scripts/prepare_data.py ... --augmented_copies 3 --augment white:1@15-25,shift:1   # to show a leak, see below
+
+To change clips in training, give --augment to the training script: --augmented_copies is for showing what copies that
+are made before the split do to a result. Training on them under --protocol random --allow_leak is stamped as leaked.
 """
 
 import argparse
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from datasets import Dataset
+
+from hf_ser.augmentation import parse_augmentation
+from hf_ser.augmented_copies import prepare_copies
 from hf_ser.cli import run
 from hf_ser.corpora import CORPORA
 from hf_ser.dataset import download_corpora, prepare
@@ -26,23 +36,44 @@ def main() -> None:
     parser.add_argument("--speaker_pattern", help="of a table: regular expression whose group is the speaker in a path")
     parser.add_argument("--download", action="store_true", help="fetch the corpus into --data_dir first")
     parser.add_argument("--report", action="store_true", help="write pictures and a data-set card into --output_dir")
+    parser.add_argument("--augmented_copies", type=int, default=0, help="changed copies of each clip, to show a leak")
+    parser.add_argument("--augment", help="what changes the copies, such as white:1@15-25,shift:1")
+    parser.add_argument("--noise_dir", help="folder with the sound files of the change noise_folder")
+    parser.add_argument("--seed", type=int, default=0, help="of the copies")
     arguments = parser.parse_args()
+    if bool(arguments.augment) != (arguments.augmented_copies > 0):
+        parser.error("--augmented_copies N and --augment SPEC go together: give both, or neither")
+    if arguments.augment:
+        parse_augmentation(arguments.augment)  # a wrong one is told before the work, not after it
 
     if arguments.download:
         download_corpora(arguments.corpus, arguments.data_dir)
-    dataset, integrity = prepare(
-        arguments.corpus,
-        arguments.data_dir,
-        arguments.output_dir,
-        arguments.label_map,
-        columns=arguments.columns,
-        speaker_pattern=arguments.speaker_pattern,
-    )
+    if arguments.augmented_copies:
+        dataset, integrity = prepare_with_copies(arguments)
+    else:
+        dataset, integrity = prepare_originals(arguments, arguments.output_dir)
     print(format_integrity(integrity))
     print(f"data set: {arguments.output_dir}, all findings: {arguments.output_dir}/integrity.json")
     if arguments.report:
         for file in write_dataset_report(dataset, integrity, arguments.output_dir):
             print(f"wrote {file}")
+
+
+def prepare_originals(arguments: argparse.Namespace, folder: str | Path) -> tuple[Dataset, dict]:
+    """The corpus as it is."""
+    table = {"columns": arguments.columns, "speaker_pattern": arguments.speaker_pattern}
+    return prepare(arguments.corpus, arguments.data_dir, folder, arguments.label_map, **table)
+
+
+def prepare_with_copies(arguments: argparse.Namespace) -> tuple[Dataset, dict]:
+    """The corpus with changed copies of each clip."""
+    output_dir = Path(arguments.output_dir)
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=output_dir.parent, prefix=f".{output_dir.name}.") as work:
+        originals = Path(work) / "originals"
+        prepare_originals(arguments, originals)
+        copies, noise_dir = arguments.augmented_copies, arguments.noise_dir
+        return prepare_copies(originals, output_dir, copies, arguments.augment, arguments.seed, noise_dir)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""Fine-tune a model that only hears: any AutoModelForAudioClassification, or our CNN.
+"""Train a model that only hears: a pretrained encoder with a head, or a network of ours from scratch.
 
 accelerate launch scripts/train_audio.py --audio_model facebook/wav2vec2-base --corpus ravdess --data_dir DIR
 """
 
+from hf_ser.augmentation import AugmentArguments
 from hf_ser.cli import run
 from hf_ser.training.arguments import (
     AdaptArguments,
     AudioArguments,
     DataArguments,
+    HeadArguments,
     SerTrainingArguments,
     parse_arguments,
     refuse_words,
@@ -18,15 +20,15 @@ from hf_ser.training.run import open_data, train_folds
 
 def main() -> None:
     """Data, model, training, report."""
-    classes = (DataArguments, AudioArguments, AdaptArguments, SerTrainingArguments)
-    data, audio, adapt, training = parse_arguments(classes, output_dir="runs/audio")
+    classes = (DataArguments, AudioArguments, HeadArguments, AugmentArguments, AdaptArguments, SerTrainingArguments)
+    data, audio, head, augment, adapt, training = parse_arguments(classes, output_dir="runs/audio")
     refuse_words(data)
     dataset, folds, label_map = open_data(data)
 
     def build(labels, _, fold):
-        return build_audio(labels, from_fold(audio, fold.name), adapt)
+        return build_audio(labels, from_fold(audio, fold.name), head, adapt)
 
-    train_folds("audio", build, dataset, folds, label_map, data, training, audio, adapt)
+    train_folds("audio", build, dataset, folds, label_map, data, training, audio, head, augment, adapt)
 
 
 if __name__ == "__main__":

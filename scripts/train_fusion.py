@@ -6,6 +6,7 @@ accelerate launch scripts/train_fusion.py RECIPE.yaml [--flags] # a recipe, flag
 
 from pathlib import Path
 
+from hf_ser.augmentation import AugmentArguments
 from hf_ser.cli import run
 from hf_ser.training.arguments import (
     AdaptArguments,
@@ -24,14 +25,15 @@ QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"
 
 def main() -> None:
     """Data, model, training, report."""
-    classes = (DataArguments, AudioArguments, TextArguments, FusionArguments, AdaptArguments, SerTrainingArguments)
-    data, audio, text, fusion, adapt, training = parse_arguments(classes, None, QUICKSTART, "runs/fusion")
+    classes = (DataArguments, AudioArguments, TextArguments, FusionArguments, AugmentArguments, AdaptArguments)
+    classes = (*classes, SerTrainingArguments)
+    data, audio, text, fusion, augment, adapt, training = parse_arguments(classes, None, QUICKSTART, "runs/fusion")
     dataset, folds, label_map = open_data(data)
 
     def build(labels, texts, fold):
         return build_fusion(labels, texts, from_fold(audio, fold.name), from_fold(text, fold.name), fusion, adapt)
 
-    train_folds("fusion", build, dataset, folds, label_map, data, training, audio, text, fusion, adapt)
+    train_folds("fusion", build, dataset, folds, label_map, data, training, audio, text, fusion, augment, adapt)
 
 
 if __name__ == "__main__":

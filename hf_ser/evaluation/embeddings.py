@@ -55,7 +55,7 @@ def embeddings(
 def last_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
     """The layers that give the logits, by name: linear, as wide as there are classes, in no encoder.
 
-    A fusion head of a `fusion_size` as small as the number of classes would be counted with its inner layers.
+    A fusion head of a `head_size` as small as the number of classes would be counted with its inner layers.
 
     Raises:
         ValueError: there is none.

@@ -25,6 +25,7 @@ FIELDS = (
     "fold",
     "split_fingerprint",
     "leaks",
+    "notes",
     "transcript_source",
     "reference",
     "votes",
@@ -34,7 +35,7 @@ FIELDS = (
 )
 """Keys of a row, in the order in which they are written."""
 
-_ADDED = ("transcript_source", "votes", "temperature", "abstain_threshold")
+_ADDED = ("notes", "transcript_source", "votes", "temperature", "abstain_threshold")
 """Keys that files of earlier versions lack: read as null."""
 
 _OPTIONAL = ("speaker", "sex", "transcript_source")
@@ -47,7 +48,8 @@ def write_predictions(path: str | Path, rows: Sequence[dict]) -> None:
     Args:
         path: File to write.
         rows: One dict an utterance with the keys `FIELDS`: `speaker` and `sex` may be None, `fold` is a string,
-            `leaks` a list of names (empty when there are none), `transcript_source` where its words came from (None
+            `leaks` a list of names (empty when there are none), `notes` what else a reader of the figures must know
+            (a list of sentences; may be left out), `transcript_source` where its words came from (None
             without words), `reference` a label name, `probabilities` `{label: probability}` in the order of the class
             indices, and `votes` the raters' `{label: share}` in the same order, or None. `temperature` is the one that
             the probabilities were calibrated with (None where they were not) and `abstain_threshold` the confidence
@@ -59,7 +61,7 @@ def write_predictions(path: str | Path, rows: Sequence[dict]) -> None:
     check_predictions(rows, str(path))
     with atomic_write(path) as file:
         for row in rows:
-            line = {field: row[field] for field in FIELDS}
+            line = {field: row[field] for field in FIELDS if field != "notes"} | {"notes": row.get("notes") or []}
             for key in ("votes", "probabilities"):
                 line[key] = line[key] and {label: float(share) for label, share in line[key].items()}
             file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
@@ -135,7 +137,7 @@ def check_predictions(rows: Sequence[dict], source: str = "predictions") -> None
 def _check_fields(row, where: str) -> None:
     if not isinstance(row, dict):
         raise ValueError(f"{where}: found {row!r}, expected a JSON object. Write the file with write_predictions.")
-    missing, unknown = [key for key in FIELDS if key not in row], [key for key in row if key not in FIELDS]
+    missing, unknown = [key for key in FIELDS if key not in (*row, "notes")], [key for key in row if key not in FIELDS]
     if missing or unknown:
         raise ValueError(
             f"{where}: found missing keys {missing} and unknown keys {unknown}, expected exactly {', '.join(FIELDS)}. "

@@ -350,6 +350,7 @@ def conditions_of(rows: list[dict]) -> dict:
         "split_fingerprint": fingerprint,
         "folds": folds,
         "leaks": sorted({leak for row in rows for leak in row["leaks"]}),
+        "notes": sorted({note for row in rows for note in row.get("notes") or []}),
         "transcript_sources": sorted({row["transcript_source"] or "none" for row in rows}),
     }
 
@@ -383,6 +384,7 @@ def notices_of(conditions: dict) -> list[str]:
     # Leaks that were found before training stand in the predictions already.
     if audit and (later := [kind for kind in audit["leak"] if kind not in conditions["leaks"]]):
         notices.append(f"THE AUDIT FOUND A LEAK: {', '.join(later)}. Compare this figure with no clean one.")
+    notices += conditions["notes"]
     if "synthetic" in conditions["corpus"].split("+"):
         notices.append("Synthetic corpus: this figure proves the machinery and says nothing about speech.")
     return notices

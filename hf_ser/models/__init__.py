@@ -13,58 +13,61 @@ from transformers import (
     AutoProcessor,
 )
 
-from .configuration_ser import SerFusionConfig
+from .configuration_ser import SerAudioConfig, SerFusionConfig
+from .front_end import SpectrogramFrontEnd, WaveformFeatureExtractor
 from .fusion import FUSIONS, POOLINGS
-from .modeling_ser import SerFusionForAudioClassification
+from .modeling_ser import SerAudioForAudioClassification, SerFusionForAudioClassification
 from .pipeline_ser import SerAudioPipeline, SerPipeline, copy_island
 from .processing_ser import SerProcessor
-from .recurrent import TextGruConfig, TextGruForSequenceClassification, TextGruModel
-from .spectrogram import (
-    LogMelFeatureExtractor,
-    SpectrogramCnnConfig,
-    SpectrogramCnnForAudioClassification,
-    SpectrogramCnnModel,
-)
+from .recurrent import TEXT_PRESETS, TextRnnConfig, TextRnnForSequenceClassification, TextRnnModel
+from .spectrogram import PRESETS, SpectrogramConfig, SpectrogramModel
 
 AutoConfig.register(SerFusionConfig.model_type, SerFusionConfig)
 AutoModelForAudioClassification.register(SerFusionConfig, SerFusionForAudioClassification)
 AutoProcessor.register(SerFusionConfig, SerProcessor)
 
-AutoConfig.register(SpectrogramCnnConfig.model_type, SpectrogramCnnConfig)
-AutoModel.register(SpectrogramCnnConfig, SpectrogramCnnModel)
-AutoModelForAudioClassification.register(SpectrogramCnnConfig, SpectrogramCnnForAudioClassification)
-AutoFeatureExtractor.register(SpectrogramCnnConfig, LogMelFeatureExtractor)
+AutoConfig.register(SerAudioConfig.model_type, SerAudioConfig)
+AutoModelForAudioClassification.register(SerAudioConfig, SerAudioForAudioClassification)
 
-AutoConfig.register(TextGruConfig.model_type, TextGruConfig)
-AutoModel.register(TextGruConfig, TextGruModel)
-AutoModelForSequenceClassification.register(TextGruConfig, TextGruForSequenceClassification)
+AutoConfig.register(SpectrogramConfig.model_type, SpectrogramConfig)
+AutoModel.register(SpectrogramConfig, SpectrogramModel)
+AutoFeatureExtractor.register(SpectrogramConfig, WaveformFeatureExtractor)
+
+AutoConfig.register(TextRnnConfig.model_type, TextRnnConfig)
+AutoModel.register(TextRnnConfig, TextRnnModel)
+AutoModelForSequenceClassification.register(TextRnnConfig, TextRnnForSequenceClassification)
 
 # What each saved class writes into `auto_map`, so that its code is found in the saved folder.
 SerFusionConfig.register_for_auto_class()
 SerFusionForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
 SerProcessor.register_for_auto_class()
-SpectrogramCnnConfig.register_for_auto_class()
-SpectrogramCnnModel.register_for_auto_class("AutoModel")
-SpectrogramCnnForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
-LogMelFeatureExtractor.register_for_auto_class()
-TextGruConfig.register_for_auto_class()
-TextGruModel.register_for_auto_class("AutoModel")
-TextGruForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
+SerAudioConfig.register_for_auto_class()
+SerAudioForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
+SpectrogramConfig.register_for_auto_class()
+SpectrogramModel.register_for_auto_class("AutoModel")
+WaveformFeatureExtractor.register_for_auto_class()
+TextRnnConfig.register_for_auto_class()
+TextRnnModel.register_for_auto_class("AutoModel")
+TextRnnForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
 
 __all__ = [
     "FUSIONS",
     "POOLINGS",
-    "LogMelFeatureExtractor",
+    "PRESETS",
+    "TEXT_PRESETS",
+    "SerAudioConfig",
+    "SerAudioForAudioClassification",
     "SerAudioPipeline",
     "SerFusionConfig",
     "SerFusionForAudioClassification",
     "SerPipeline",
     "SerProcessor",
-    "SpectrogramCnnConfig",
-    "SpectrogramCnnForAudioClassification",
-    "SpectrogramCnnModel",
-    "TextGruConfig",
-    "TextGruForSequenceClassification",
-    "TextGruModel",
+    "SpectrogramConfig",
+    "SpectrogramFrontEnd",
+    "SpectrogramModel",
+    "TextRnnConfig",
+    "TextRnnForSequenceClassification",
+    "TextRnnModel",
+    "WaveformFeatureExtractor",
     "copy_island",
 ]

@@ -1,13 +1,18 @@
-"""Configuration of the fused model: the two encoders' own configurations and the head between them."""
+"""Configurations of our classifiers: the encoders' own configurations, and the head behind them."""
 
 from transformers import AutoConfig, PreTrainedConfig
 
 from .fusion import FUSIONS, POOLINGS
-from .recurrent import TextGruConfig
-from .spectrogram import SpectrogramCnnConfig
+from .recurrent import TextRnnConfig
+from .spectrogram import SpectrogramConfig
 
 # Our own encoders are found here and not in transformers' registry, so that a folder loads where hf_ser is absent.
-OWN_CONFIGS = {config.model_type: config for config in (SpectrogramCnnConfig, TextGruConfig)}
+OWN_CONFIGS = {config.model_type: config for config in (SpectrogramConfig, TextRnnConfig)}
+
+LAST, MIX = "last", "mix"
+"""Which hidden layer of an encoder is read: the last, a learned mixture of all, or one by its number (0: before the
+first)."""
+HEADS = ("mlp", "linear")
 
 
 def pipeline_entry(impl: str) -> dict:
@@ -21,46 +26,105 @@ def pipeline_entry(impl: str) -> dict:
     }
 
 
-class SerFusionConfig(PreTrainedConfig):
-    """What rebuilds a fused model.
+class SerAudioConfig(PreTrainedConfig):
+    """What rebuilds a model that only hears.
 
     Args:
         audio_config: Configuration of the audio encoder (any that AutoModel knows, or ours).
-        text_config: Configuration of the text encoder (any that AutoModel knows, or ours).
-        fusion: Name of the head, a key of FUSIONS.
-        fusion_size: Width of the head.
-        num_fusion_heads: Attention heads of `cross_attention`.
-        pooling: `mean` or `attentive`, over the positions of each modality.
+        audio_layers: Layer that is read: `last`, `mix` or a number.
+        pooling: Key of POOLINGS, over the positions.
+        head: `mlp` or `linear`.
+        head_size: Width of the head.
         dropout: Of the head.
+        dropout_samples: Dropout masks over which the logits are averaged in training.
+
+    Raises:
+        ValueError: unknown pooling, head or layer.
+    """
+
+    model_type = "ser_audio"
+    sub_configs = {"audio_config": AutoConfig}  # noqa: RUF012  (transformers reads it so)
+
+    audio_config: dict | PreTrainedConfig | None = None
+    audio_layers: str | int = LAST
+    pooling: str = "attentive"
+    head: str = "mlp"
+    head_size: int = 128
+    dropout: float = 0.2
+    dropout_samples: int = 1
+    custom_pipelines: dict | None = None
+
+    def __post_init__(self, **kwargs):
+        self.audio_config = _sub_config(self.audio_config, SpectrogramConfig)
+        self.custom_pipelines = self.custom_pipelines or pipeline_entry("SerAudioPipeline")
+        self.audio_layers = checked_layers("audio_layers", self.audio_layers, self.audio_config)
+        self.check("pooling", POOLINGS)
+        self.check("head", HEADS)
+        super().__post_init__(**kwargs)
+
+    def check(self, name: str, known) -> None:
+        """Make sure that a field has one of the known values."""
+        if (value := getattr(self, name)) not in known:
+            raise ValueError(f"Unknown {name} '{value}': expected one of {', '.join(known)}.")
+
+
+class SerFusionConfig(SerAudioConfig):
+    """What rebuilds a fused model; more than SerAudioConfig:
+
+    Args:
+        text_config: Configuration of the text encoder (any that AutoModel knows, or ours).
+        text_layers: As `audio_layers`.
+        fusion: Name of the head, a key of FUSIONS.
+        num_fusion_heads: Attention heads of `cross_attention`.
         modality_dropout: Share of training rows that lose one modality (text or audio, equally often, never both).
         branch_loss_weight: Weight of each branch's own loss in the late fusions.
 
     Raises:
-        ValueError: unknown fusion or pooling.
+        ValueError: unknown fusion, pooling, head or layer.
     """
 
     model_type = "ser_fusion"
-    sub_configs = {"audio_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012  (transformers reads it so)
+    keys_to_ignore_at_inference = ["branch_logits"]  # noqa: RUF012  (Trainer would gather them as predictions)
+    sub_configs = {"audio_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012
 
-    audio_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
+    text_layers: str | int = LAST
     fusion: str = "gated"
-    fusion_size: int = 128
     num_fusion_heads: int = 4
-    pooling: str = "attentive"
-    dropout: float = 0.2
     modality_dropout: float = 0.2
     branch_loss_weight: float = 0.3
-    custom_pipelines: dict | None = None
 
     def __post_init__(self, **kwargs):
-        self.audio_config = _sub_config(self.audio_config, SpectrogramCnnConfig)
-        self.text_config = _sub_config(self.text_config, TextGruConfig)
+        self.text_config = _sub_config(self.text_config, TextRnnConfig)
         self.custom_pipelines = self.custom_pipelines or pipeline_entry("SerPipeline")
-        for name, value, known in (("fusion", self.fusion, FUSIONS), ("pooling", self.pooling, POOLINGS)):
-            if value not in known:
-                raise ValueError(f"Unknown {name} '{value}': expected one of {', '.join(known)}.")
+        self.text_layers = checked_layers("text_layers", self.text_layers, self.text_config)
+        self.check("fusion", FUSIONS)
         super().__post_init__(**kwargs)
+
+
+def number_of_layers(config: PreTrainedConfig) -> int:
+    """Hidden layers that an encoder shows; 0 where it shows its last alone (our own networks)."""
+    if config.model_type in OWN_CONFIGS:
+        return 0
+    return getattr(config, "encoder_layers", None) or getattr(config, "num_hidden_layers", 0)
+
+
+def checked_layers(name: str, layers: str | int, config: PreTrainedConfig) -> str | int:
+    """`last`, `mix`, or the number of a layer that the encoder has.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if layers == LAST:
+        return layers
+    known = number_of_layers(config)
+    if not known:
+        raise ValueError(f"{name} is {layers}: {config.model_type} shows its last layer alone. Expected {LAST}.")
+    if layers == MIX:
+        return layers
+    if not (str(layers).isdigit() and int(layers) <= known):
+        raise ValueError(f"{name} is {layers}: expected {LAST}, {MIX}, or a number from 0 to {known}.")
+    return int(layers)
 
 
 def _sub_config(given: dict | PreTrainedConfig | None, default: type[PreTrainedConfig]) -> PreTrainedConfig:

@@ -4,10 +4,10 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForAudioClassification, PreTrainedConfig, PreTrainedModel
 
-from .recurrent import TextGruConfig, TextGruModel
-from .spectrogram import SpectrogramCnnConfig, SpectrogramCnnModel
+from .recurrent import TextRnnConfig, TextRnnModel
+from .spectrogram import SpectrogramConfig, SpectrogramModel
 
-OWN_MODELS = {SpectrogramCnnConfig.model_type: SpectrogramCnnModel, TextGruConfig.model_type: TextGruModel}
+OWN_MODELS = {SpectrogramConfig.model_type: SpectrogramModel, TextRnnConfig.model_type: TextRnnModel}
 
 
 def build_encoder(config: PreTrainedConfig) -> PreTrainedModel:
@@ -26,20 +26,47 @@ def without_pooler(encoder: PreTrainedModel) -> PreTrainedModel:
     return encoder
 
 
-def encode_audio(encoder: nn.Module, config: PreTrainedConfig, values: torch.Tensor, mask: torch.Tensor):
+def encode_audio(
+    encoder: nn.Module,
+    config: PreTrainedConfig,
+    values: torch.Tensor,
+    mask: torch.Tensor,
+    layers: str | int = "last",
+    speaker_statistics: torch.Tensor | None = None,
+):
     """Run an audio encoder.
+
+    Args:
+        layers: `last`, `mix` for all of them, or a number.
+        speaker_statistics: Of each row's speaker, for a front end that is normalised by them.
 
     Shapes:
         values: `(batch, samples)` waveform, or features as the encoder's extractor makes them;
         mask: `(batch, samples)` or `(batch, feature frames)`, 1 where there is sound;
-        returns hidden `(batch, frames, size)` and its mask `(batch, frames)` bool.
+        speaker_statistics: `(batch, 2, bands)`;
+        returns hidden `(batch, frames, size)`, with `mix` `(batch, frames, layers, size)`, and its mask
+        `(batch, frames)` bool.
     """
-    if config.model_type in ("whisper", "audio-spectrogram-transformer"):
-        # Both were trained on clips padded to one length without a mask; the padding is left out when pooling.
-        hidden = encoder(values).last_hidden_state
-    else:
-        hidden = encoder(values, attention_mask=mask).last_hidden_state
+    if config.model_type == SpectrogramConfig.model_type:
+        output = encoder(values, attention_mask=mask, speaker_statistics=speaker_statistics)
+        return output.last_hidden_state, output.attention_mask
+    # Whisper and AST were trained on clips padded to one length without a mask; padding is left out when pooling.
+    masked = {} if config.model_type in ("whisper", "audio-spectrogram-transformer") else {"attention_mask": mask}
+    hidden = read_layers(encoder(values, **masked, output_hidden_states=layers != "last"), layers)
     return hidden, output_mask(config, mask.bool(), hidden.shape[1])
+
+
+def read_layers(output, layers: str | int) -> torch.Tensor:
+    """The hidden layers that are asked for; the number of the last is the encoder's whole answer.
+
+    Shapes:
+        `(batch, positions, size)`, of `mix` `(batch, positions, layers, size)`.
+    """
+    if layers == "last" or layers == len(output.hidden_states or ()) - 1:
+        return output.last_hidden_state
+    if layers == "mix":
+        return torch.stack([*output.hidden_states[:-1], output.last_hidden_state], dim=2)
+    return output.hidden_states[layers]
 
 
 def output_mask(config: PreTrainedConfig, mask: torch.Tensor, frames: int) -> torch.Tensor:
@@ -51,9 +78,7 @@ def output_mask(config: PreTrainedConfig, mask: torch.Tensor, frames: int) -> to
         # Two class tokens, then the patches band by band, each band from the start of the clip to its end.
         return torch.cat([torch.ones_like(mask[:, :2]), times.repeat(1, bands)], dim=1)
     lengths = mask.sum(1)
-    if config.model_type == SpectrogramCnnConfig.model_type:
-        lengths = (lengths + 3) // 4
-    elif config.model_type == "whisper":
+    if config.model_type == "whisper":
         lengths = (lengths + 1) // 2
     elif hasattr(config, "conv_stride"):
         for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
@@ -63,7 +88,8 @@ def output_mask(config: PreTrainedConfig, mask: torch.Tensor, frames: int) -> to
     elif mask.shape[1] != frames:
         raise ValueError(
             f"{config.model_type} gives {frames} frames for {mask.shape[1]} of its input, and which of them hold sound "
-            "is not known. Expected wav2vec2, HuBERT, WavLM, AST, Whisper, 'cnn', or as many frames out as in."
+            "is not known. Expected wav2vec2, HuBERT, WavLM, AST, Whisper, a network of ours, or as many frames out as "
+            "in."
         )
     return torch.arange(frames, device=mask.device)[None] < lengths[:, None]
 

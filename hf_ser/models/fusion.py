@@ -1,4 +1,4 @@
-"""Masked pooling and the fusion heads.
+"""Masked pooling, the mixing of layers, the head of a model that only hears, and the fusion heads.
 
 A head gets both modalities as sequences of vectors with a mask, and says which rows have that modality at all. Where a
 row lacks one, a learned vector stands in its place, so every head also answers with the other modality alone.
@@ -48,12 +48,97 @@ class AttentivePooling(nn.Module):
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Shapes: hidden `(batch, positions, size)`, mask `(batch, positions)` bool; out `(batch, size)`."""
+        return torch.einsum("bps,bp->bs", hidden, self.weights(hidden, mask))
+
+    def weights(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """What each position counts, `(batch, positions)`; they sum to one."""
         scores = self.score(hidden).squeeze(-1).float().masked_fill(~mask, -1e9)
-        weights = scores.softmax(1).to(hidden.dtype)
-        return torch.einsum("bps,bp->bs", hidden, weights)
+        return scores.softmax(1).to(hidden.dtype)
 
 
-POOLINGS = {"mean": MeanPooling, "attentive": AttentivePooling}
+class AttentiveStatisticsPooling(AttentivePooling):
+    """Weighted mean and deviation, side by side, brought back to one vector of the positions' size.
+
+    Source: Okabe et al. 2018, Attentive statistics pooling for deep speaker embedding.
+    """
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self.join = nn.Linear(2 * size, size)
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Shapes: hidden `(batch, positions, size)`, mask `(batch, positions)` bool; out `(batch, size)`."""
+        weights = self.weights(hidden, mask)
+        mean = torch.einsum("bps,bp->bs", hidden, weights)
+        variance = torch.einsum("bps,bp->bs", (hidden - mean[:, None]).square(), weights)
+        # Of one position the variance is 0, where a root has no finite slope.
+        return self.join(torch.cat([mean, (variance + 1e-6).sqrt()], dim=-1))
+
+
+POOLINGS = {"mean": MeanPooling, "attentive": AttentivePooling, "attentive_statistics": AttentiveStatisticsPooling}
+
+
+class LayerMixing(nn.Module):
+    """One sequence of an encoder's hidden layers: their mean, weighted by a learned softmax.
+
+    Layers differ in scale (Whisper's by two orders), so each is brought to one before it is weighted.
+
+    Source: Yang et al. 2021, SUPERB (weighted sum of all hidden layers).
+    """
+
+    def __init__(self, layers: int):
+        super().__init__()
+        self.scores = nn.Parameter(torch.zeros(layers))
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Shapes: hidden `(batch, positions, layers, size)`; out `(batch, positions, size)`."""
+        weights = self.scores.softmax(0).to(hidden.dtype)
+        return torch.einsum("bpls,l->bps", nn.functional.layer_norm(hidden, hidden.shape[-1:]), weights)
+
+
+class Classifier(nn.Module):
+    """One vector a row to the classes: through a hidden layer (`mlp`) or at once (`linear`).
+
+    In training the mean of the logits under several dropout masks is taken, where the configuration asks for more than
+    one: one row then teaches as several would.
+
+    Source: Inoue 2019, Multi-sample dropout for accelerated training and better generalization.
+    """
+
+    def __init__(self, config, size: int):
+        super().__init__()
+        self.hidden = nn.Identity()
+        if config.head == "mlp":
+            self.hidden, size = nn.Sequential(nn.Linear(size, config.head_size), nn.GELU()), config.head_size
+        self.dropout, self.dropout_samples = nn.Dropout(config.dropout), config.dropout_samples
+        self.classifier = nn.Linear(size, config.num_labels)
+
+    def classify(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Shapes: vectors `(batch, size)`; out `(batch, classes)`."""
+        vectors = self.hidden(vectors)
+        samples = self.dropout_samples if self.training else 1
+        return torch.stack([self.classifier(self.dropout(vectors)) for _ in range(samples)]).mean(0)
+
+    forward = classify
+
+
+class AudioHead(Classifier):
+    """The head of a model that only hears: its positions pooled, then classified."""
+
+    def __init__(self, config):
+        size = config.audio_config.hidden_size
+        super().__init__(config, config.head_size if config.head == "mlp" else size)
+        self.align = nn.Identity()
+        if config.head == "mlp":
+            self.align = nn.Sequential(
+                nn.Linear(size, config.head_size), nn.LayerNorm(config.head_size), nn.Dropout(config.dropout)
+            )
+            size = config.head_size
+        self.pooling = POOLINGS[config.pooling](size)
+
+    def forward(self, audio: Sequences) -> torch.Tensor:
+        """Shapes: out `(batch, classes)`."""
+        return self.classify(self.pooling(self.align(audio.hidden), audio.mask))
 
 
 class Branch(nn.Module):
@@ -61,21 +146,21 @@ class Branch(nn.Module):
 
     def __init__(self, config, hidden_size: int):
         super().__init__()
-        self.project = nn.Linear(hidden_size, config.fusion_size)
-        self.norm = nn.LayerNorm(config.fusion_size)
+        self.project = nn.Linear(hidden_size, config.head_size)
+        self.norm = nn.LayerNorm(config.head_size)
         self.dropout = nn.Dropout(config.dropout)
-        self.pooling = POOLINGS[config.pooling](config.fusion_size)
-        self.missing = nn.Parameter(torch.zeros(config.fusion_size))
+        self.pooling = POOLINGS[config.pooling](config.head_size)
+        self.missing = nn.Parameter(torch.zeros(config.head_size))
 
     def align(self, modality: Sequences) -> tuple[torch.Tensor, torch.Tensor]:
-        """Projected sequence and its mask; shapes `(batch, positions, fusion_size)`, `(batch, positions)`."""
+        """Projected sequence and its mask; shapes `(batch, positions, head_size)`, `(batch, positions)`."""
         hidden = self.dropout(self.norm(self.project(modality.hidden)))
         hidden = torch.where(modality.present[:, None, None], hidden, self.missing.to(hidden.dtype))
         only_first = torch.arange(hidden.shape[1], device=hidden.device)[None] == 0
         return hidden, torch.where(modality.present[:, None], modality.mask, only_first)
 
     def forward(self, modality: Sequences) -> torch.Tensor:
-        """One vector a row, shape `(batch, fusion_size)`."""
+        """One vector a row, shape `(batch, head_size)`."""
         return self.pooling(*self.align(modality))
 
 
@@ -88,20 +173,12 @@ class FusionHead(nn.Module):
         self.text = Branch(config, config.text_config.hidden_size)
 
 
-def classifier(config, size: int) -> nn.Sequential:
-    """Two layers from `size` to the classes."""
-    return nn.Sequential(
-        nn.Linear(size, config.fusion_size), nn.GELU(), nn.Dropout(config.dropout),
-        nn.Linear(config.fusion_size, config.num_labels),
-    )  # fmt: skip
-
-
 class ConcatFusion(FusionHead):
     """Early fusion: both pooled vectors side by side."""
 
     def __init__(self, config):
         super().__init__(config)
-        self.classifier = classifier(config, 2 * config.fusion_size)
+        self.classifier = Classifier(config, 2 * config.head_size)
 
     def forward(self, audio: Sequences, text: Sequences):
         return self.classifier(torch.cat([self.audio(audio), self.text(text)], dim=-1)), {}
@@ -115,10 +192,10 @@ class GatedFusion(FusionHead):
 
     def __init__(self, config):
         super().__init__(config)
-        size = config.fusion_size
+        size = config.head_size
         self.audio_value, self.text_value = nn.Linear(size, size), nn.Linear(size, size)
         self.gate = nn.Linear(2 * size, size)
-        self.classifier = classifier(config, size)
+        self.classifier = Classifier(config, size)
 
     def forward(self, audio: Sequences, text: Sequences):
         a, t = self.audio(audio), self.text(text)
@@ -136,11 +213,11 @@ class CrossAttentionFusion(FusionHead):
 
     def __init__(self, config):
         super().__init__(config)
-        size, heads = config.fusion_size, config.num_fusion_heads
+        size, heads = config.head_size, config.num_fusion_heads
         self.audio_from_text = nn.MultiheadAttention(size, heads, dropout=config.dropout, batch_first=True)
         self.text_from_audio = nn.MultiheadAttention(size, heads, dropout=config.dropout, batch_first=True)
         self.audio_norm, self.text_norm = nn.LayerNorm(size), nn.LayerNorm(size)
-        self.classifier = classifier(config, 2 * size)
+        self.classifier = Classifier(config, 2 * size)
 
     def forward(self, audio: Sequences, text: Sequences):
         a, a_mask = self.audio.align(audio)
@@ -157,8 +234,8 @@ class MeanFusion(FusionHead):
 
     def __init__(self, config):
         super().__init__(config)
-        self.audio_classifier = classifier(config, config.fusion_size)
-        self.text_classifier = classifier(config, config.fusion_size)
+        self.audio_classifier = Classifier(config, config.head_size)
+        self.text_classifier = Classifier(config, config.head_size)
 
     def modality_weights(self) -> torch.Tensor:
         return self.audio.missing.new_full((2,), 0.5)

@@ -1,4 +1,10 @@
-"""The fused model: an audio encoder, a text encoder and a fusion head, as one `PreTrainedModel`."""
+"""Our classifiers as `PreTrainedModel`s: one that hears, and one of an audio encoder, a text encoder and a fusion head.
+
+Both take a batch in two forms: as sound and words, or, for an encoder that is never trained, as what `frozen_part`
+made of them before.
+"""
+
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -6,23 +12,25 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from .configuration_ser import SerFusionConfig
-from .encoders import build_encoder, encode_audio, ignore_padding
-from .fusion import FUSIONS, Branch, Sequences, WeightedFusion
+from .configuration_ser import LAST, MIX, SerAudioConfig, SerFusionConfig, number_of_layers
+from .encoders import build_encoder, encode_audio, ignore_padding, read_layers
+from .fusion import FUSIONS, AudioHead, Branch, LayerMixing, Sequences, WeightedFusion
 from .pipeline_ser import copy_island
+from .spectrogram import SpectrogramConfig
 
 
-class SerFusionForAudioClassification(PreTrainedModel):
-    """Emotion from sound and words; either may be missing, row by row or altogether.
+@dataclass
+class SerOutput(SequenceClassifierOutput):
+    """More than `SequenceClassifierOutput`: `branch_logits`, of late fusion, name -> (logits, rows that have it)."""
 
-    Built from its configuration with fresh weights. To start from pretrained encoders use
-    `hf_ser.training.building.build_fusion`, to load a trained model use `from_pretrained`.
-    """
+    branch_logits: dict[str, tuple[torch.Tensor, torch.Tensor]] | None = None
 
-    config_class = SerFusionConfig
+
+class SerPreTrainedModel(PreTrainedModel):
+    """What both have: the audio encoder and how it is read, weights of the head, saving with the pipeline's code."""
+
     base_model_prefix = "ser"
     main_input_name = "input_values"
-    input_modalities = ("audio", "text")
     # The loss is a mean over the batch taken here: Trainer must not divide it by the items of an accumulated step.
     accepts_loss_kwargs = False
     # `labels` may be distributions; stock classifiers take such for other tasks, so SerTrainer keeps them from those.
@@ -30,12 +38,11 @@ class SerFusionForAudioClassification(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
 
-    def __init__(self, config: SerFusionConfig):
+    def __init__(self, config):
         super().__init__(config)
         self.audio_encoder = ignore_padding(build_encoder(config.audio_config))
-        self.text_encoder = build_encoder(config.text_config)
-        self.fusion_head = FUSIONS[config.fusion](config)
-        self.post_init()
+        if config.audio_layers == MIX:
+            self.audio_mixing = LayerMixing(number_of_layers(config.audio_config) + 1)
 
     def _init_weights(self, module):
         super()._init_weights(module)
@@ -48,6 +55,156 @@ class SerFusionForAudioClassification(PreTrainedModel):
             init.zeros_(module.missing)
         elif isinstance(module, WeightedFusion):
             init.zeros_(module.weight_scores)
+        elif isinstance(module, LayerMixing):
+            init.zeros_(module.scores)
+
+    def frozen_part(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The batch with what is never trained computed: `forward` takes it in place of the sound and the words.
+
+        An encoder without a parameter to train is computed whole, of our spectrogram networks at least the front end;
+        where there is neither, the batch stays as it is.
+
+        Shapes:
+            audio_hidden: `(batch, positions, *)`; audio_mask: `(batch, positions)` bool, False in all positions of a
+            row without sound. Likewise `text_hidden`, `text_mask`.
+        """
+        if batch.get("input_values") is not None:
+            if fixed(self.audio_encoder):
+                audio = self.hear(batch["input_values"], batch.get("audio_mask"), batch.get("speaker_statistics"))
+                batch |= _as_inputs("audio", audio)
+            elif self.config.audio_config.model_type == SpectrogramConfig.model_type:
+                batch |= _as_inputs("audio", self._features(**batch))
+            if "audio_hidden" in batch:
+                batch = {name: value for name, value in batch.items() if name not in OF_THE_SOUND}
+        return batch
+
+    def _features(self, input_values, audio_mask=None, speaker_statistics=None, **_) -> Sequences:
+        """What the front end makes of the sound, frames first, as the cache keeps positions."""
+        mask = _full_mask(input_values) if audio_mask is None else audio_mask
+        present = mask.any(1)
+        mask = torch.where(present[:, None], mask, torch.ones_like(mask))
+        features, frames = self.audio_encoder.front_end(input_values, mask, speaker_statistics)
+        return Sequences(features.permute(0, 3, 1, 2), frames, present)
+
+    def hear(self, values, mask=None, speaker_statistics=None) -> Sequences:
+        """Run the audio encoder, before any mixing of layers."""
+        # Of features, only the axis of frames is masked.
+        mask = _full_mask(values, self.config.audio_config.model_type) if mask is None else mask
+        present = mask.any(1)
+        # A row without sound runs through the encoder as if it were all sound; its output is then replaced.
+        mask = torch.where(present[:, None], mask, torch.ones_like(mask))
+        encoder, config = self.audio_encoder, self.config
+        hidden, frames = encode_audio(
+            encoder, config.audio_config, values, mask, config.audio_layers, speaker_statistics
+        )
+        return Sequences(hidden, frames, present)
+
+    def audio_sequences(
+        self, input_values=None, audio_mask=None, audio_hidden=None, speaker_statistics=None
+    ) -> Sequences | None:
+        """The sound of a batch as the head reads it, from either of its forms; None where there is none."""
+        if audio_hidden is not None:
+            audio = self._taken_up(audio_hidden, audio_mask)
+        elif input_values is not None:
+            audio = self.hear(input_values, audio_mask, speaker_statistics)
+        else:
+            return None
+        if self.config.audio_layers == MIX:
+            audio = Sequences(self.audio_mixing(audio.hidden), audio.mask, audio.present)
+        return audio
+
+    def _taken_up(self, hidden: torch.Tensor, mask: torch.Tensor) -> Sequences:
+        """From what `frozen_part` gave to what `hear` gives."""
+        present = mask.any(1)
+        if self.config.audio_config.model_type != SpectrogramConfig.model_type or hidden.dim() == 3:
+            return Sequences(hidden, mask, present)
+        # Features of our own front end: frames, channels, bands.
+        mask = torch.where(present[:, None], mask, torch.ones_like(mask))
+        output = self.audio_encoder(hidden.permute(0, 2, 3, 1), attention_mask=mask)
+        return Sequences(output.last_hidden_state, output.attention_mask, present)
+
+    def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
+        """As transformers', with the pipeline's code, and under the key names in memory.
+
+        transformers 5 writes AST under older key names that Trainer's resume then silently fails to load
+        (huggingface/transformers #48805), so the conversion is off unless asked for.
+        """
+        kwargs.setdefault("save_original_format", False)
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        if is_main_process:
+            copy_island(save_directory)
+
+
+OF_THE_SOUND = ("input_values", "speaker_statistics")
+"""Inputs that the outputs of an audio encoder take the place of."""
+
+
+class SerAudioForAudioClassification(SerPreTrainedModel):
+    """Emotion from sound alone: any audio encoder, its layers read as the configuration says, pooled and classified.
+
+    Built from its configuration with fresh weights. To start from a pretrained encoder use
+    `hf_ser.training.building.build_audio`, to load a trained model use `from_pretrained`.
+    """
+
+    config_class = SerAudioConfig
+    input_modalities = ("audio",)
+
+    def __init__(self, config: SerAudioConfig):
+        super().__init__(config)
+        self.audio_head = AudioHead(config)
+        self.post_init()
+
+    def forward(
+        self,
+        input_values: torch.Tensor | None = None,
+        audio_mask: torch.Tensor | None = None,
+        audio_hidden: torch.Tensor | None = None,
+        speaker_statistics: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> SerOutput:
+        """Classify a batch.
+
+        Args:
+            input_values: Waveforms or features, as `audio_inputs` makes them.
+            audio_mask: 1 where there is sound.
+            audio_hidden: What `frozen_part` gave, in place of `input_values`.
+            speaker_statistics: Of each row's speaker, for a front end that is normalised by them.
+            labels: Class indices, or a distribution over the classes (times a weight of the row, if wanted).
+
+        Shapes:
+            input_values: `(batch, samples)` or features; audio_mask: `(batch, samples or feature frames)`;
+            audio_hidden: `(batch, positions, *)`; labels: `(batch,)` int64 or `(batch, classes)` float;
+            logits: `(batch, classes)`.
+
+        Raises:
+            ValueError: there is no sound, in the batch or in one of its rows.
+        """
+        audio = self.audio_sequences(input_values, audio_mask, audio_hidden, speaker_statistics)
+        if audio is None or not audio.present.all():
+            raise ValueError("A row of the batch has no sound, and this model only hears: leave that row out.")
+        logits = self.audio_head(audio)
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return SerOutput(loss=loss, logits=logits)
+
+
+class SerFusionForAudioClassification(SerPreTrainedModel):
+    """Emotion from sound and words; either may be missing, row by row or altogether.
+
+    Built from its configuration with fresh weights. To start from pretrained encoders use
+    `hf_ser.training.building.build_fusion`, to load a trained model use `from_pretrained`.
+    """
+
+    config_class = SerFusionConfig
+    input_modalities = ("audio", "text")
+
+    def __init__(self, config: SerFusionConfig):
+        super().__init__(config)
+        self.text_encoder = build_encoder(config.text_config)
+        if config.text_layers == MIX:
+            self.text_mixing = LayerMixing(number_of_layers(config.text_config) + 1)
+        self.fusion_head = FUSIONS[config.fusion](config)
+        self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.text_encoder.get_input_embeddings()
@@ -61,9 +218,12 @@ class SerFusionForAudioClassification(PreTrainedModel):
         audio_mask: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
         text_mask: torch.Tensor | None = None,
+        audio_hidden: torch.Tensor | None = None,
+        text_hidden: torch.Tensor | None = None,
+        speaker_statistics: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         return_dict: bool | None = None,
-    ) -> SequenceClassifierOutput:
+    ) -> SerOutput:
         """Classify a batch.
 
         Args:
@@ -71,17 +231,20 @@ class SerFusionForAudioClassification(PreTrainedModel):
             audio_mask: 1 where there is sound; a row of zeros has no sound.
             input_ids: Tokens of the words.
             text_mask: 1 where there are tokens; a row of zeros has no words.
+            audio_hidden, text_hidden: What `frozen_part` gave, in place of `input_values` and `input_ids`.
+            speaker_statistics: Of each row's speaker, for a front end that is normalised by them.
             labels: Class indices, or a distribution over the classes (times a weight of the row, if wanted).
 
         Shapes:
             input_values: `(batch, samples)` or features; audio_mask: `(batch, samples or feature frames)`;
-            input_ids, text_mask: `(batch, tokens)`; labels: `(batch,)` int64 or `(batch, classes)` float;
-            logits: `(batch, classes)`.
+            input_ids, text_mask: `(batch, tokens)`; audio_hidden, text_hidden: `(batch, positions, *)`;
+            labels: `(batch,)` int64 or `(batch, classes)` float; logits: `(batch, classes)`.
 
         Raises:
             ValueError: neither sound nor words are given, for the batch or for one of its rows.
         """
-        audio, text = self._encode_audio(input_values, audio_mask), self._encode_text(input_ids, text_mask)
+        audio = self.audio_sequences(input_values, audio_mask, audio_hidden, speaker_statistics)
+        text = self.text_sequences(input_ids, text_mask, text_hidden)
         if audio is None and text is None:
             raise ValueError("Neither input_values nor input_ids were given: expected sound, words or both.")
         audio = audio or self._absent(text, self.config.audio_config.hidden_size)
@@ -90,37 +253,44 @@ class SerFusionForAudioClassification(PreTrainedModel):
             raise ValueError("A row of the batch has neither sound nor words: leave that row out.")
         if self.training:
             audio, text = self._drop_modalities(audio, text)
-        logits, branch_logits = self.fusion_head(audio, text)
+        logits, branches = self.fusion_head(audio, text)
+        present = {"audio": audio.present, "text": text.present}
+        branch_logits = {name: (of_branch, present[name]) for name, of_branch in branches.items()}
         loss = None
         if labels is not None:
             loss = nn.functional.cross_entropy(logits, labels)
-            for name, modality in (("audio", audio), ("text", text)):
-                if name in branch_logits:
-                    branch = _present_loss(branch_logits[name], labels, modality.present)
-                    loss = loss + self.config.branch_loss_weight * branch
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+            for of_branch, there in branch_logits.values():
+                loss = loss + self.config.branch_loss_weight * _present_loss(of_branch, labels, there)
+        return SerOutput(loss=loss, logits=logits, branch_logits=branch_logits or None)
 
-    def _encode_audio(self, values, mask) -> Sequences | None:
-        if values is None:
-            return None
-        if mask is None:
-            # A waveform is (batch, samples); of features, only the axis of frames is masked.
-            frames = values.shape[1 if self.config.audio_config.model_type == "audio-spectrogram-transformer" else -1]
-            mask = torch.ones(values.shape[0], frames, dtype=torch.long, device=values.device)
-        present = mask.any(1)
-        # A row without sound runs through the encoder as if it were all sound; its output is then replaced.
-        mask = torch.where(present[:, None], mask, torch.ones_like(mask))
-        hidden, frames_mask = encode_audio(self.audio_encoder, self.config.audio_config, values, mask)
-        return Sequences(hidden, frames_mask, present)
+    def frozen_part(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        """As for sound alone; a text encoder that is not trained likewise."""
+        batch = super().frozen_part(**batch)
+        if batch.get("input_ids") is not None and fixed(self.text_encoder):
+            batch |= _as_inputs("text", self.read(batch.pop("input_ids"), batch.get("text_mask")))
+        return batch
 
-    def _encode_text(self, input_ids, mask) -> Sequences | None:
-        if input_ids is None:
-            return None
+    def read(self, input_ids: torch.Tensor, mask: torch.Tensor | None = None) -> Sequences:
+        """Run the text encoder, before any mixing of layers."""
         mask = torch.ones_like(input_ids) if mask is None else mask
         present = mask.any(1)
         mask = torch.where(present[:, None], mask, torch.ones_like(mask))
-        hidden = self.text_encoder(input_ids=input_ids, attention_mask=mask).last_hidden_state
-        return Sequences(hidden, mask.bool(), present)
+        layers = self.config.text_layers
+        shown = {} if layers == LAST else {"output_hidden_states": True}
+        output = self.text_encoder(input_ids=input_ids, attention_mask=mask, **shown)
+        return Sequences(read_layers(output, layers), mask.bool(), present)
+
+    def text_sequences(self, input_ids=None, text_mask=None, text_hidden=None) -> Sequences | None:
+        """The words of a batch as the head reads them, from either of their forms; None where there are none."""
+        if text_hidden is not None:
+            text = Sequences(text_hidden, text_mask, text_mask.any(1))
+        elif input_ids is not None:
+            text = self.read(input_ids, text_mask)
+        else:
+            return None
+        if self.config.text_layers == MIX:
+            text = Sequences(self.text_mixing(text.hidden), text.mask, text.present)
+        return text
 
     @staticmethod
     def _absent(other: Sequences, size: int) -> Sequences:
@@ -138,16 +308,21 @@ class SerFusionForAudioClassification(PreTrainedModel):
             Sequences(text.hidden, text.mask, text.present & ~drop_text),
         )
 
-    def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
-        """As transformers', with the pipeline's code, and under the key names in memory.
 
-        transformers 5 writes AST under older key names that Trainer's resume then silently fails to load
-        (huggingface/transformers #48805), so the conversion is off unless asked for.
-        """
-        kwargs.setdefault("save_original_format", False)
-        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
-        if is_main_process:
-            copy_island(save_directory)
+def fixed(encoder: nn.Module) -> bool:
+    """Whether nothing of an encoder is trained."""
+    return not any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def _as_inputs(name: str, sequences: Sequences) -> dict[str, torch.Tensor]:
+    mask = sequences.mask & sequences.present[:, None]
+    return {f"{name}_hidden": sequences.hidden, f"{name}_mask": mask}
+
+
+def _full_mask(values: torch.Tensor, model_type: str = "") -> torch.Tensor:
+    """All sound: the samples of a waveform, or the frames of features (AST has `(batch, frames, bands)`)."""
+    frames = values.shape[1 if model_type == "audio-spectrogram-transformer" else -1]
+    return torch.ones(values.shape[0], frames, dtype=torch.long, device=values.device)
 
 
 def _present_loss(logits: torch.Tensor, labels: torch.Tensor, present: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from transformers import Pipeline
 
 from .decoding import decode_audio
 from .encoders import ignore_padding
-from .processing_ser import SerProcessor, classifier_inputs
+from .processing_ser import SerProcessor, audio_inputs, classifier_inputs
 
 
 class SerPipeline(Pipeline):
@@ -25,7 +25,7 @@ class SerPipeline(Pipeline):
         super().__init__(*args, **kwargs)
         self.model.eval()  # `pipeline(model=object)` leaves dropout on
 
-    def __call__(self, inputs, text=None, top_k: int | None = None, batch_size: int | None = None):
+    def __call__(self, inputs, text=None, top_k: int | None = None, batch_size: int | None = None, enrolment=None):
         """Classify.
 
         Args:
@@ -35,13 +35,17 @@ class SerPipeline(Pipeline):
             text: The words of the clip; of several clips a list of them (None where unknown).
             top_k: Keep only so many labels; all by default.
             batch_size: Clips per forward pass; the result does not depend on it.
+            enrolment: Other clips of the one speaker of all inputs, for a model that was trained with per-speaker
+                normalisation; without them each clip is normalised by itself.
 
         Returns:
             A list of `{"label", "score"}` with falling scores; for several clips, a list of such lists.
 
         Raises:
-            FileNotFoundError, ValueError: an input cannot be read, or the texts are not one a clip.
+            FileNotFoundError, ValueError: an input cannot be read, the texts are not one a clip, or the model has no
+                use for enrolment clips.
         """
+        statistics = None if enrolment is None else self.speaker_statistics(enrolment)
         single = isinstance(inputs, str | Path | bytes | dict | np.ndarray | torch.Tensor) or hasattr(inputs, "read")
         items, texts = _listed(inputs, text, single)
         size = batch_size or self._batch_size or 1
@@ -49,6 +53,8 @@ class SerPipeline(Pipeline):
         answers = []
         for start in range(0, len(items), size):
             batch = self.preprocess(items[start : start + size], texts[start : start + size])
+            if statistics is not None:
+                batch["speaker_statistics"] = statistics.expand(len(items[start : start + size]), -1, -1)
             answers += self.postprocess(self.forward(batch), top_k=top_k)
         return answers[0] if single else answers
 
@@ -64,6 +70,22 @@ class SerPipeline(Pipeline):
         processor = SerProcessor(self.feature_extractor, self.tokenizer)
         sounds = [None if item is None else self.decode(item) for item in items]
         return dict(processor(audio=sounds, text=words))
+
+    def speaker_statistics(self, enrolment) -> torch.Tensor:
+        """Mean and deviation of each band over a speaker's clips, `(2, bands)`.
+
+        Raises:
+            ValueError: the model is not normalised by speaker.
+        """
+        front_end = getattr(getattr(self.model, "audio_encoder", None), "front_end", None)
+        if front_end is None or front_end.normalisation != "speaker":
+            raise ValueError(
+                "Enrolment clips were given to a model that was not trained with --normalisation speaker: leave out "
+                "`enrolment`."
+            )
+        clips = [self.decode(item) for item in _listed(enrolment, None, False)[0]]
+        batch = audio_inputs(self.feature_extractor, clips)
+        return front_end.statistics([(batch["input_values"].to(self.device), batch["audio_mask"].to(self.device))])
 
     def decode(self, item) -> np.ndarray:
         """One input to `(samples,)` float32 at the model's rate."""
@@ -95,19 +117,22 @@ class SerPipeline(Pipeline):
 
 
 class SerAudioPipeline(SerPipeline):
-    """The same for a model that only hears: transformers' own audio classifiers and our CNN."""
+    """The same for a model that only hears: ours, and transformers' own audio classifiers."""
 
     _load_tokenizer = False
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        ignore_padding(self.model)
+        self.is_ours = self.model.config.model_type == "ser_audio"
+        if not self.is_ours:
+            ignore_padding(self.model)
 
     def preprocess(self, items: list, texts: list) -> dict:
         """Decode and extract a batch of clips; words are refused, for the model cannot use them."""
         if any(said is not None for said in texts):
             raise ValueError("This model was trained on sound alone: leave out `text`, or load a fused model.")
-        return classifier_inputs(self.feature_extractor, [self.decode(item) for item in items])
+        make = audio_inputs if self.is_ours else classifier_inputs
+        return make(self.feature_extractor, [self.decode(item) for item in items])
 
 
 def _listed(inputs, text, single: bool) -> tuple[list, list]:

@@ -5,6 +5,8 @@ import torch
 from transformers import FeatureExtractionMixin, ProcessorMixin
 from transformers.feature_extraction_utils import BatchFeature
 
+from .front_end import trimmed
+
 MIN_SECONDS = 0.25
 """Shorter clips are padded with silence to this length, the least that all encoders (wav2vec2's masking) can take."""
 
@@ -12,7 +14,8 @@ MIN_SECONDS = 0.25
 def extract_audio(feature_extractor: FeatureExtractionMixin, clips: list[np.ndarray]) -> dict[str, torch.Tensor]:
     """Run any encoder's feature extractor on a batch of clips; each row is what it would be alone, but for padding.
 
-    Clips longer than the extractor's `max_seconds` (where it has that attribute) keep their beginning.
+    Where the extractor has the attribute `trim_silence`, both ends of a clip lose their silence; where it has
+    `max_seconds`, longer clips keep their beginning.
 
     Shapes:
         clips: list of `(samples,)` float32 at the extractor's rate;
@@ -22,7 +25,10 @@ def extract_audio(feature_extractor: FeatureExtractionMixin, clips: list[np.ndar
     rate = feature_extractor.sampling_rate
     max_seconds = getattr(feature_extractor, "max_seconds", None)
     longest = int(max_seconds * rate) if max_seconds else None
-    clips = [_at_least(np.asarray(clip, dtype=np.float32)[:longest], int(MIN_SECONDS * rate)) for clip in clips]
+    clips = [np.asarray(clip, dtype=np.float32) for clip in clips]
+    if getattr(feature_extractor, "trim_silence", False):
+        clips = [trimmed(clip, rate) for clip in clips]
+    clips = [_at_least(clip[:longest], int(MIN_SECONDS * rate)) for clip in clips]
     kind = feature_extractor.__class__.__name__
     if kind == "WhisperFeatureExtractor":
         return dict(feature_extractor(clips, sampling_rate=rate, return_attention_mask=True, return_tensors="pt"))
@@ -37,8 +43,22 @@ def extract_audio(feature_extractor: FeatureExtractionMixin, clips: list[np.ndar
     )
 
 
+def audio_inputs(feature_extractor: FeatureExtractionMixin, clips: list[np.ndarray | None]) -> dict[str, torch.Tensor]:
+    """`extract_audio` under the names that our models take; None is a row without sound.
+
+    Shapes:
+        input_values: as the encoder takes them; audio_mask: `(batch, samples or feature frames)`.
+    """
+    silence = np.zeros(int(MIN_SECONDS * feature_extractor.sampling_rate), dtype=np.float32)
+    batch = extract_audio(feature_extractor, [silence if clip is None else clip for clip in clips])
+    mask = batch["attention_mask"]
+    mask[[clip is None for clip in clips]] = 0
+    values = batch["input_values"] if "input_values" in batch else batch["input_features"]
+    return {"input_values": values, "audio_mask": mask}
+
+
 def classifier_inputs(feature_extractor: FeatureExtractionMixin, clips: list[np.ndarray]) -> dict[str, torch.Tensor]:
-    """`extract_audio` for a classifier that only hears, without the mask where the encoder was trained without one."""
+    """`extract_audio` for transformers' own classifiers, without the mask where the encoder was trained without one."""
     batch = extract_audio(feature_extractor, clips)
     if feature_extractor.__class__.__name__ in ("WhisperFeatureExtractor", "ASTFeatureExtractor"):
         del batch["attention_mask"]
@@ -71,7 +91,7 @@ class SerProcessor(ProcessorMixin):
             text: List of strings, or one string, or None. An empty string counts as no words.
 
         Shapes:
-            `input_values` and `audio_mask` as `extract_audio` gives them; `input_ids`, `text_mask`: `(batch, tokens)`.
+            `input_values` and `audio_mask` as `audio_inputs` gives them; `input_ids`, `text_mask`: `(batch, tokens)`.
 
         Raises:
             ValueError: both lists are given with different lengths.
@@ -82,18 +102,10 @@ class SerProcessor(ProcessorMixin):
             raise ValueError(f"{len(audio)} clips, {len(text)} texts: expected one text a clip (None where unknown).")
         batch = {}
         if audio is not None:
-            batch |= self._audio_inputs(audio)
+            batch |= audio_inputs(self.feature_extractor, audio)
         if text is not None:
             batch |= self._text_inputs(text)
         return BatchFeature(batch)
-
-    def _audio_inputs(self, audio: list) -> dict[str, torch.Tensor]:
-        silence = np.zeros(int(MIN_SECONDS * self.feature_extractor.sampling_rate), dtype=np.float32)
-        batch = extract_audio(self.feature_extractor, [silence if clip is None else clip for clip in audio])
-        mask = batch["attention_mask"]
-        mask[[clip is None for clip in audio]] = 0
-        values = batch["input_values"] if "input_values" in batch else batch["input_features"]
-        return {"input_values": values, "audio_mask": mask}
 
     def _text_inputs(self, text: list) -> dict[str, torch.Tensor]:
         words = [(item or "").strip() for item in text]

@@ -1,4 +1,4 @@
-"""Our own text encoder: word embeddings and a bidirectional GRU, for a vocabulary learned from the training rows."""
+"""Our own text encoder: word embeddings and a recurrent network, for a vocabulary learned from the training rows."""
 
 import torch
 from torch import nn
@@ -8,35 +8,68 @@ from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOut
 
 from .fusion import POOLINGS
 
+CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 
-class TextGruConfig(PreTrainedConfig):
-    """Vocabulary size, width of the embeddings and of both directions together, and how a text is pooled."""
 
-    model_type = "ser_text_gru"
+class TextRnnConfig(PreTrainedConfig):
+    """What rebuilds a recurrent text encoder.
+
+    Args:
+        vocab_size: Words known.
+        embedding_size: Width of a word.
+        cell: `gru` or `lstm`.
+        num_layers: Recurrent layers.
+        bidirectional: Whether a text is also read from its end.
+        hidden_size: Width of the output, both directions together.
+        dropout: Of the embeddings, between layers, and of a classifier.
+        pooling: How a classifier pools a text.
+
+    Raises:
+        ValueError: unknown cell, or a width that two directions cannot share.
+    """
+
+    model_type = "ser_text_rnn"
 
     vocab_size: int = 1000
     embedding_size: int = 64
+    cell: str = "gru"
+    num_layers: int = 1
+    bidirectional: bool = True
     hidden_size: int = 128
     dropout: float = 0.2
     pooling: str = "attentive"
     pad_token_id: int = 0
     initializer_range: float = 0.1
 
+    def __post_init__(self, **kwargs):
+        if self.cell not in CELLS:
+            raise ValueError(f"Unknown cell '{self.cell}': expected one of {', '.join(CELLS)}.")
+        if self.bidirectional and self.hidden_size % 2:
+            raise ValueError(f"hidden_size {self.hidden_size} is shared by two directions: expected an even number.")
+        super().__post_init__(**kwargs)
 
-class TextGruPreTrainedModel(PreTrainedModel):
-    config_class = TextGruConfig
+
+class TextRnnPreTrainedModel(PreTrainedModel):
+    config_class = TextRnnConfig
     base_model_prefix = "encoder"
     main_input_name = "input_ids"
 
 
-class TextGruModel(TextGruPreTrainedModel):
-    """One bidirectional GRU layer over word embeddings."""
+class TextRnnModel(TextRnnPreTrainedModel):
+    """Recurrent layers over word embeddings."""
 
-    def __init__(self, config: TextGruConfig):
+    def __init__(self, config: TextRnnConfig):
         super().__init__(config)
         self.embedding = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
         self.dropout = nn.Dropout(config.dropout)
-        self.gru = nn.GRU(config.embedding_size, config.hidden_size // 2, batch_first=True, bidirectional=True)
+        self.rnn = CELLS[config.cell](
+            config.embedding_size,
+            config.hidden_size // (2 if config.bidirectional else 1),
+            num_layers=config.num_layers,
+            batch_first=True,
+            bidirectional=config.bidirectional,
+            dropout=config.dropout if config.num_layers > 1 else 0.0,
+        )
         self.post_init()
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> BaseModelOutput:
@@ -47,19 +80,19 @@ class TextGruModel(TextGruPreTrainedModel):
         # Packed, so that the backward direction starts at each text's own end and not in the padding.
         lengths = attention_mask.sum(1).clamp(min=1).cpu()
         packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-        hidden, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=input_ids.shape[1])
+        hidden, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=input_ids.shape[1])
         return BaseModelOutput(last_hidden_state=hidden)
 
 
-class TextGruForSequenceClassification(TextGruPreTrainedModel):
+class TextRnnForSequenceClassification(TextRnnPreTrainedModel):
     """The encoder alone, pooled over the text and classified."""
 
     accepts_loss_kwargs = False
     accepts_soft_labels = True
 
-    def __init__(self, config: TextGruConfig):
+    def __init__(self, config: TextRnnConfig):
         super().__init__(config)
-        self.encoder = TextGruModel(config)
+        self.encoder = TextRnnModel(config)
         self.pooling = POOLINGS[config.pooling](config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
@@ -73,3 +106,7 @@ class TextGruForSequenceClassification(TextGruPreTrainedModel):
         logits = self.classifier(self.dropout(self.pooling(hidden, attention_mask.bool())))
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+TEXT_PRESETS = {"gru": {}, "bilstm": {"cell": "lstm", "num_layers": 2}}
+"""Arguments of TextRnnConfig by the name of a system."""

@@ -1,163 +1,269 @@
-"""Our own audio encoder: a small convolutional network on a log-mel spectrogram, with its feature extractor.
+"""Our own audio encoder: a spectrogram front end and a small network behind it, as one `PreTrainedModel`."""
 
-Every step either looks at one position (channel LayerNorm) or is masked again after it, so that a clip's features do
-not depend on what it was batched or padded with, and batch statistics never tie processes together.
-"""
+from dataclasses import dataclass
+from pathlib import Path
 
-from functools import lru_cache
-from itertools import pairwise
-
-import numpy as np
 import torch
 from torch import nn
-from torchaudio.transforms import MelSpectrogram
-from transformers import PreTrainedConfig, PreTrainedModel, SequenceFeatureExtractor
-from transformers.feature_extraction_utils import BatchFeature
-from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import ModelOutput
+from transformers.modeling_utils import load_state_dict
 
-from .fusion import POOLINGS
+from .feature_changes import FeatureChanges
+from .front_end import SpectrogramFrontEnd
+from .networks import NETWORKS, without_trained_pooler
 
-WINDOW_SECONDS, HOP_SECONDS = 0.025, 0.010
 
-
-class LogMelFeatureExtractor(SequenceFeatureExtractor):
-    """Log-mel spectrogram of 25 ms windows every 10 ms, each clip scaled to mean 0 and deviation 1.
-
-    The scaling removes the clip's gain, so that the level a corpus was recorded at is no shortcut.
+class SpectrogramConfig(PreTrainedConfig):
+    """What rebuilds a spectrogram encoder.
 
     Args:
-        feature_size: Mel bands.
-        sampling_rate: Hz.
-        max_seconds: Longer clips are cut at this length.
+        network: A key of NETWORKS.
+        front_end: Arguments of SpectrogramFrontEnd that differ from its defaults.
+        hidden_size: Width of the positions that come out; of `vision` and `functionals` their own.
+        channels: Of the convolution blocks, of `crnn`.
+        dropout: In the network.
+        feature_changes: Arguments of FeatureChanges, by which features vary in training; None for none.
+        backbone_config: Of `vision` only: any image model that AutoModel knows.
+
+    Raises:
+        ValueError: unknown network.
     """
 
-    model_input_names = ("input_values", "attention_mask")
+    model_type = "ser_spectrogram"
+    sub_configs = {"backbone_config": AutoConfig}  # noqa: RUF012  (transformers reads it so)
 
-    def __init__(self, feature_size=64, sampling_rate=16_000, padding_value=0.0, max_seconds=8.0, **kwargs):
-        super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
-        self.max_seconds = max_seconds
-
-    def __call__(self, raw_speech, sampling_rate=None, return_tensors="pt", **kwargs) -> BatchFeature:
-        """Turn clips into a padded batch.
-
-        Shapes:
-            raw_speech: one `(samples,)` array or a list of them;
-            `input_values`: `(batch, mels, frames)`; `attention_mask`: `(batch, frames)`, 1 where there is sound.
-
-        Raises:
-            ValueError: the rate is not this extractor's.
-        """
-        if sampling_rate not in (None, self.sampling_rate):
-            raise ValueError(
-                f"Audio at {sampling_rate} Hz was given, {self.sampling_rate} Hz expected: resample it first."
-            )
-        clips = raw_speech if isinstance(raw_speech, list) else [raw_speech]
-        mels = [self._log_mel(np.asarray(clip, dtype=np.float32)) for clip in clips]
-        frames = max(mel.shape[1] for mel in mels)
-        values = torch.full((len(mels), self.feature_size, frames), float(self.padding_value))
-        mask = torch.zeros(len(mels), frames, dtype=torch.long)
-        for row, mel in enumerate(mels):
-            values[row, :, : mel.shape[1]] = mel
-            mask[row, : mel.shape[1]] = 1
-        return BatchFeature({"input_values": values, "attention_mask": mask}, tensor_type=return_tensors)
-
-    def _log_mel(self, clip: np.ndarray) -> torch.Tensor:
-        clip = torch.from_numpy(clip[: int(self.max_seconds * self.sampling_rate)])
-        log_mel = _mel_transform(self.sampling_rate, self.feature_size)(clip).clamp(min=1e-10).log()
-        return (log_mel - log_mel.mean()) / (log_mel.std() + 1e-5)
-
-
-@lru_cache(maxsize=4)
-def _mel_transform(sampling_rate: int, mels: int) -> MelSpectrogram:
-    window = int(WINDOW_SECONDS * sampling_rate)
-    return MelSpectrogram(sampling_rate, n_fft=window, hop_length=int(HOP_SECONDS * sampling_rate), n_mels=mels)
-
-
-class SpectrogramCnnConfig(PreTrainedConfig):
-    """Mel bands in, channels of each convolution block, size of the output frames, and how a clip is pooled."""
-
-    model_type = "ser_spectrogram_cnn"
-
-    num_mel_bins: int = 64
-    channels: list[int] | tuple[int, ...] = (16, 32, 64, 128)
+    network: str = "crnn"
+    front_end: dict | None = None
     hidden_size: int = 128
+    channels: list[int] | tuple[int, ...] = (16, 32, 64, 128)
     dropout: float = 0.2
-    pooling: str = "attentive"
-    initializer_range: float = 0.05
+    feature_changes: dict | None = None
+    backbone_config: dict | PreTrainedConfig | None = None
+
+    def __post_init__(self, **kwargs):
+        if self.network not in NETWORKS:
+            raise ValueError(f"Unknown network '{self.network}': expected one of {', '.join(NETWORKS)}.")
+        self.front_end = dict(self.front_end or {})
+        if self.network == "functionals":
+            self.hidden_size = SpectrogramFrontEnd(**self.front_end).n_bands
+        if self.network == "vision":
+            self.backbone_config = _as_config(self.backbone_config)
+            self.hidden_size = _width(self.backbone_config)
+        self._refuse_stretching()
+        super().__post_init__(**kwargs)
+
+    def _refuse_stretching(self) -> None:
+        fixed = [name for name in ("seconds", "image_size") if self.front_end.get(name)]
+        if fixed and (self.feature_changes or {}).get("stretch"):
+            raise ValueError(
+                f"feature_changes stretch clips whose length {fixed[0]} fixes: expected one of them, not both."
+            )
 
 
-class ConvBlock(nn.Module):
-    """3x3 convolution with a stride that halves the bands (and the frames), LayerNorm over channels, ReLU."""
-
-    def __init__(self, channels_in: int, channels_out: int, halve_frames: bool, dropout: float):
-        super().__init__()
-        self.stride = 2 if halve_frames else 1
-        self.conv = nn.Conv2d(channels_in, channels_out, 3, stride=(2, self.stride), padding=1, bias=False)
-        self.norm = nn.LayerNorm(channels_out)
-        self.dropout = nn.Dropout2d(dropout)
-
-    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Shapes: x `(batch, channels, mels, frames)`, zero where `mask` `(batch, frames)` is False."""
-        x = self.norm(self.conv(x).permute(0, 2, 3, 1)).relu().permute(0, 3, 1, 2)
-        mask = mask[:, :: self.stride]
-        # Zero again, so that the next convolution sees past a clip's end what it sees when the clip is alone.
-        return self.dropout(x.masked_fill(~mask[:, None, None], 0.0)), mask
+def _as_config(given: dict | PreTrainedConfig | None) -> PreTrainedConfig:
+    if given is None:
+        raise ValueError("Network 'vision' was given no backbone_config: expected one of an image model (ResNet, ViT).")
+    if isinstance(given, PreTrainedConfig):
+        return given
+    return AutoConfig.for_model(**given)
 
 
-class SpectrogramCnnPreTrainedModel(PreTrainedModel):
-    config_class = SpectrogramCnnConfig
+def _width(backbone: PreTrainedConfig) -> int:
+    """Size of the last feature map or of the patches."""
+    sizes = getattr(backbone, "hidden_size", None) or getattr(backbone, "hidden_sizes", None)
+    if sizes is None:
+        raise ValueError(
+            f"How wide {backbone.model_type}'s output is is not known: expected hidden_size or hidden_sizes."
+        )
+    return sizes if isinstance(sizes, int) else sizes[-1]
+
+
+@dataclass
+class SpectrogramOutput(ModelOutput):
+    """Shapes: last_hidden_state `(batch, positions, hidden_size)`; attention_mask `(batch, positions)` bool."""
+
+    last_hidden_state: torch.Tensor | None = None
+    attention_mask: torch.Tensor | None = None
+
+
+class SpectrogramModel(PreTrainedModel):
+    """From waveforms, or features computed before, to a sequence of vectors; what pools and classifies comes after."""
+
+    config_class = SpectrogramConfig
     base_model_prefix = "encoder"
     main_input_name = "input_values"
-    _no_split_modules = ("ConvBlock",)
 
-
-class SpectrogramCnnModel(SpectrogramCnnPreTrainedModel):
-    """Four convolution blocks on a log-mel spectrogram; one output frame for every 40 ms."""
-
-    def __init__(self, config: SpectrogramCnnConfig):
+    def __init__(self, config: SpectrogramConfig):
         super().__init__(config)
-        sizes = (1, *config.channels)
-        self.blocks = nn.ModuleList(
-            ConvBlock(a, b, halve_frames=i < 2, dropout=config.dropout / 2) for i, (a, b) in enumerate(pairwise(sizes))
+        self.front_end = SpectrogramFrontEnd(**config.front_end)
+        shape = (self.front_end.n_channels, self.front_end.n_bands, self.front_end.n_frames)
+        self.feature_changes = FeatureChanges(**config.feature_changes or {})
+        self.network = NETWORKS[config.network](config, *shape)
+        self.post_init()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        # Of the functionals there is no parameter to ask, as transformers would.
+        return next(self.network.parameters(), self.front_end.window).dtype
+
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, (nn.Conv1d, nn.Conv2d)):  # ReLU follows each
+            init.kaiming_normal_(module.weight, nonlinearity="relu")
+        elif isinstance(module, (nn.Linear, nn.RNNBase)):
+            module.reset_parameters()  # torch's own: transformers' deviation of 0.02 is for deep transformers
+
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        speaker_statistics: torch.Tensor | None = None,
+    ) -> SpectrogramOutput:
+        """Encode a batch.
+
+        Shapes:
+            input_values: waveforms `(batch, samples)`, or features `(batch, channels, bands, frames)` as the front end
+            gives them; attention_mask: `(batch, samples)` or `(batch, frames)`, 1 where there is sound;
+            speaker_statistics: `(batch, 2, bands)`, for the front end.
+        """
+        if attention_mask is None:
+            attention_mask = input_values.new_ones(input_values.shape[0], input_values.shape[-1])
+        features, mask = input_values, attention_mask.bool()
+        if input_values.dim() == 2:
+            features, mask = self.front_end(input_values, attention_mask, speaker_statistics)
+        features, mask = self.feature_changes(features, mask)
+        hidden, mask = self.network(features.to(self.dtype), mask)
+        return SpectrogramOutput(last_hidden_state=hidden, attention_mask=mask)
+
+
+ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+"""torchvision's AlexNet, trained on ImageNet; 244 MB."""
+
+
+def load_alexnet(model: nn.Module, source: str | Path) -> nn.Module:
+    """Put trained AlexNet convolutions into a SpectrogramModel of that network, which is returned.
+
+    Args:
+        model: Its `network` is AlexNet.
+        source: A state dict under torchvision's names, as a file of torch's or of safetensors, or `imagenet`, which
+            downloads torchvision's own.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the layers are missing or of other shapes.
+    """
+    found = _alexnet_weights(source)
+    expected = {f"features.{name}": weight for name, weight in model.network.features.state_dict().items()}
+    wrong = [
+        f"{name} is {tuple(found[name].shape) if name in found else 'missing'}, expected {tuple(weight.shape)}"
+        for name, weight in expected.items()
+        if name not in found or found[name].shape != weight.shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"{source} does not hold AlexNet's convolutions for {_channels(expected)}: {'; '.join(wrong)}."
         )
-        bands = config.num_mel_bins
-        for _ in config.channels:
-            bands = -(-bands // 2)
-        self.project = nn.Linear(bands * sizes[-1], config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size)
-        self.post_init()
-
-    def forward(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> BaseModelOutput:
-        """Shapes: input_values `(batch, mels, frames)`, mask `(batch, frames)`; out `(batch, frames/4, size)`."""
-        if attention_mask is None:
-            attention_mask = torch.ones(input_values.shape[0], input_values.shape[2], device=input_values.device)
-        mask = attention_mask.bool()
-        x = input_values[:, None].masked_fill(~mask[:, None, None], 0.0)
-        for block in self.blocks:
-            x, mask = block(x, mask)
-        x = x.permute(0, 3, 1, 2).flatten(2)
-        return BaseModelOutput(last_hidden_state=self.norm(self.project(x)))
+    model.network.features.load_state_dict({name.removeprefix("features."): found[name] for name in expected})
+    return model
 
 
-class SpectrogramCnnForAudioClassification(SpectrogramCnnPreTrainedModel):
-    """The encoder alone, pooled over the clip and classified."""
+def _channels(weights: dict[str, torch.Tensor]) -> str:
+    return f"{weights['features.0.weight'].shape[1]} channels"
 
-    accepts_loss_kwargs = False
-    accepts_soft_labels = True
 
-    def __init__(self, config: SpectrogramCnnConfig):
-        super().__init__(config)
-        self.encoder = SpectrogramCnnModel(config)
-        self.pooling = POOLINGS[config.pooling](config.hidden_size)
-        self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
+def _alexnet_weights(source: str | Path) -> dict[str, torch.Tensor]:
+    if source == "imagenet":
+        return torch.hub.load_state_dict_from_url(ALEXNET_URL, map_location="cpu", check_hash=True, weights_only=True)
+    if not Path(source).is_file():
+        raise FileNotFoundError(f"No file {source}: expected AlexNet's weights there, or the name 'imagenet'.")
+    return load_state_dict(source)
 
-    def forward(self, input_values, attention_mask=None, labels=None) -> SequenceClassifierOutput:
-        """Shapes: input_values `(batch, mels, frames)`; labels `(batch,)` or `(batch, classes)`."""
-        hidden = self.encoder(input_values, attention_mask).last_hidden_state
-        if attention_mask is None:
-            attention_mask = torch.ones(input_values.shape[0], input_values.shape[2], device=hidden.device)
-        logits = self.classifier(self.dropout(self.pooling(hidden, attention_mask[:, ::4].bool())))
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+def with_backbone(model: SpectrogramModel, backbone: PreTrainedModel) -> SpectrogramModel:
+    """Put a trained image model in place of the fresh one of network `vision`.
+
+    Raises:
+        ValueError: another network, or another kind of image model than the configuration's.
+    """
+    expected = getattr(model.config.backbone_config, "model_type", f"none, of network '{model.config.network}'")
+    if backbone.config.model_type != expected or _width(backbone.config) != model.config.hidden_size:
+        raise ValueError(
+            f"The backbone given is {backbone.config.model_type}, the configuration's is {expected}: "
+            "make the configuration with vision_config(backbone.config)."
+        )
+    model.network.backbone = without_trained_pooler(backbone)
+    return model
+
+
+def vision_config(backbone_config: PreTrainedConfig | dict) -> dict:
+    """Arguments of SpectrogramConfig for an image model: 4 s of 128 mel bands as a picture.
+
+    A model that names its `image_size` gets the picture in that size, others as it is (128 bands, 401 frames).
+    """
+    size = getattr(_as_config(backbone_config), "image_size", None)
+    size = [size, size] if isinstance(size, int) else size
+    front_end = {"n_bands": 128, "window_seconds": 0.064, "seconds": 4.0}
+    return {
+        "network": "vision",
+        "backbone_config": backbone_config,
+        "front_end": front_end | ({"image_size": list(size)} if size else {}),
+    }
+
+
+LIBROSA = {"window_seconds": 2048 / 22_050, "hop_seconds": 512 / 22_050}
+"""The frames that librosa makes where nothing else is said, of which several systems were built."""
+
+CHANGES = {
+    "warp": 0.06, "shift": 2.0, "stretch": 0.15, "curve": 0.15, "gain": 0.15, "band_mask": 8, "frame_mask": 20
+}  # fmt: skip
+
+PRESETS = {
+    "crnn": {"feature_changes": CHANGES},
+    "two_branch": {
+        "network": "two_branch",
+        "hidden_size": 256,
+        "dropout": 0.4,
+        "front_end": {"n_bands": 80},
+        "feature_changes": CHANGES,
+    },
+    "spectrogram_cnn": {
+        "network": "image_cnn",
+        "front_end": {**LIBROSA, "n_bands": 128, "image_size": [64, 64]},
+    },
+    "mfcc_cnn": {
+        "network": "image_cnn",
+        "front_end": {
+            **LIBROSA, "features": "mfcc", "n_bands": 20, "n_mels": 128, "image_size": [64, 64], "normalisation": "band"
+        },
+    },
+    "six_layer_cnn": {
+        "network": "six_layer_cnn",
+        "dropout": 0.5,
+        # 280 frames: 1 + 48000 // 172.
+        "front_end": {"n_bands": 128, "window_seconds": 0.064, "hop_seconds": 0.01075, "seconds": 3.0},
+    },
+    "cnn_lstm": {
+        "network": "cnn_lstm",
+        "hidden_size": 64,
+        # 108 frames: 1 + 40000 // 372.
+        "front_end": {
+            **LIBROSA, "features": "mfcc", "n_bands": 20, "n_mels": 128, "normalisation": "band",
+            "seconds": 2.5, "start_seconds": 0.6,
+        },
+    },
+    "alexnet": {
+        "network": "alexnet",
+        "hidden_size": 256,
+        "dropout": 0.5,
+        "front_end": {
+            "features": "log_spectrogram", "n_bands": 200, "window_seconds": 0.040, "hop_seconds": 0.020, "deltas": True
+        },
+    },
+    "functionals": {
+        "network": "functionals",
+        "front_end": {"features": "functionals", "n_bands": 40},
+    },
+}  # fmt: skip
+"""Arguments of SpectrogramConfig by the name of a system."""

@@ -11,12 +11,19 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from hf_ser.corpora import CORPORA
 from hf_ser.labels import LABEL_MAPS, NATIVE
-from hf_ser.models import FUSIONS, POOLINGS
+from hf_ser.models import FUSIONS, POOLINGS, PRESETS, TEXT_PRESETS
 from hf_ser.protocols import PROTOCOLS
 from hf_ser.targets import TARGETS
+from hf_ser.training.schedule import Stage, parse_stages
 from hf_ser.words import BANK_LEAK, BANK_ROWS, NOISE_ROWS, TRANSCRIPT_SOURCES
 
 MODALITIES = ("none", "audio", "text", "both")
+NORMALISED = ("clip", "band", "corpus", "speaker", "none")
+HEADS = ("mlp", "linear")
+LOSSES = ("cross_entropy", "focal")
+LAYERS_HELP = (
+    "layers of the encoder that are read: last, mix (all, with learned weights), or a number, from 0 (its input)"
+)
 
 
 def option(default, help: str, choices=None):
@@ -63,11 +70,7 @@ class DataArguments:
     )
 
     def __post_init__(self):
-        for f in fields(self):
-            # argparse looks at the choices of flags alone, not at what a recipe says.
-            known, value = f.metadata.get("choices"), getattr(self, f.name)
-            if known and value not in (*known, f.default):
-                raise ValueError(f"--{f.name} is {value}: expected one of {', '.join(known)}.")
+        check_choices(self)
         if not 0 <= self.transcript_noise <= 1:
             raise ValueError(f"--transcript_noise is {self.transcript_noise:g}: expected 0 to 1, such as 0.2 for 20 %.")
         if not 0 < self.sentence_bank_share <= 1:
@@ -85,13 +88,36 @@ class AudioArguments:
     """The encoder of the sound."""
 
     audio_model: str = option(
-        "cnn", "'cnn' (ours, from scratch), a Hub id (user/name@REVISION pins it), or a folder; '{fold}' is replaced"
+        "crnn",
+        f"made here, from scratch: {', '.join(PRESETS)}; a Hub id (user/name@REVISION pins it); or a folder, in which "
+        "'{fold}' is replaced",
     )
     max_seconds: float = option(8.0, "longer clips keep their beginning; Whisper and AST are cropped to this length")
+    audio_layers: str = option("last", LAYERS_HELP)
+    audio_weights: str | None = option(
+        None, "of --audio_model alexnet: torchvision's weights to start from, a file, or imagenet to download them"
+    )
+    trim_silence: bool | None = option(None, "cut silence off both ends of a clip; default: as the model does")
+    normalisation: str | None = option(
+        None,
+        "what the features of our spectrogram networks are normalised over; default: the network's own",
+        NORMALISED,
+    )
+    enrolment_clips: int = option(
+        0, "of --normalisation speaker: clips of a speaker that its statistics are taken from; 0: all of them"
+    )
 
     def __post_init__(self):
-        if not 0.5 <= self.max_seconds <= 600:
-            raise ValueError(f"--max_seconds is {self.max_seconds:g}: expected 0.5 to 600 seconds.")
+        check_choices(self)
+        check_range(self, "max_seconds", 0.5, 600, "seconds")
+        check_layers(self, "audio_layers")
+        check_range(self, "enrolment_clips", 0)
+        if self.enrolment_clips and self.normalisation != "speaker":
+            raise ValueError(
+                f"--enrolment_clips is {self.enrolment_clips}, --normalisation {self.normalisation or 'not given'}: "
+                "found clips to know a speaker by, and nothing that uses them. Expected --normalisation speaker: add "
+                "it, or leave --enrolment_clips out."
+            )
 
 
 @dataclass
@@ -99,20 +125,50 @@ class TextArguments:
     """The encoder of the words."""
 
     text_model: str = option(
-        "gru", "'gru' (ours, from scratch), a Hub id (user/name@REVISION pins it), or a folder; '{fold}' is replaced"
+        "gru",
+        f"made here, from scratch: {', '.join(TEXT_PRESETS)}; a Hub id (user/name@REVISION pins it); or a folder, in "
+        "which '{fold}' is replaced",
     )
+    text_layers: str = option("last", LAYERS_HELP)
+
+    def __post_init__(self):
+        check_layers(self, "text_layers")
 
 
 @dataclass
-class FusionArguments:
+class HeadArguments:
+    """What stands on an encoder."""
+
+    pooling: str = option("attentive", "how the positions of a modality become one vector", POOLINGS)
+    head: str = option("mlp", "layers of the head: one hidden layer, or a single linear one", HEADS)
+    head_size: int = option(128, "width of the head")
+    head_dropout: float = option(0.2, "dropout of the head")
+    dropout_samples: int = option(1, "dropout masks that the last layer is trained under at once, and averaged over")
+
+    def __post_init__(self):
+        check_choices(self)
+        check_range(self, "head_size", 1)
+        check_range(self, "head_dropout", 0, 0.95)
+        check_range(self, "dropout_samples", 1)
+        if self.dropout_samples > 1 and not self.head_dropout:
+            raise ValueError(
+                f"--dropout_samples is {self.dropout_samples}, --head_dropout 0: found samples of a dropout that is "
+                "off. Expected --head_dropout above 0, or --dropout_samples 1."
+            )
+
+
+@dataclass
+class FusionArguments(HeadArguments):
     """The head between the encoders."""
 
     fusion: str = option("gated", "early: concat, gated, cross_attention; late: mean, weighted", FUSIONS)
-    fusion_size: int = option(128, "width of the head")
-    pooling: str = option("attentive", "how the positions of a modality become one vector", POOLINGS)
-    head_dropout: float = option(0.2, "dropout of the head")
     modality_dropout: float = option(0.2, "share of training rows that lose their words or, as often, their sound")
     branch_loss_weight: float = option(0.3, "weight of each branch's own loss in late fusion")
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_range(self, "modality_dropout", 0, 1)
+        check_range(self, "branch_loss_weight", 0)
 
 
 @dataclass
@@ -120,14 +176,120 @@ class AdaptArguments:
     """How much of the pretrained encoders is trained."""
 
     freeze: str = option("none", "encoders whose weights stay as they are", MODALITIES)
+    freeze_feature_encoder: bool = option(False, "keep what comes before the audio encoder's layers: its convolutions")
+    freeze_layers: int = option(0, "keep the embeddings, the feature encoder and the first so many layers of encoders")
     lora: str = option("none", "encoders that are trained through LoRA alone; merged when saved", MODALITIES)
     lora_rank: int = option(8, "rank of the LoRA matrices")
     lora_alpha: int = option(16, "scale of the LoRA update is alpha / rank")
+    dora: bool = option(False, "let LoRA train the lengths of the weights apart from their directions (DoRA)")
+
+    def __post_init__(self):
+        check_choices(self)
+        check_range(self, "freeze_layers", 0)
+        check_range(self, "lora_rank", 1)
+        check_range(self, "lora_alpha", 1)
+        if self.dora and self.lora == "none":
+            raise ValueError(
+                "--dora true: found --lora none. Expected encoders to put it on: add --lora audio or both."
+            )
 
 
 @dataclass
-class SerTrainingArguments(TrainingArguments):
-    """transformers' TrainingArguments with this toolkit's defaults, and what it adds."""
+class ObjectiveArguments:
+    """What is minimised, and which rows are drawn; transformers' own label_smoothing_factor belongs to it."""
+
+    loss: str = option("cross_entropy", "cross_entropy, or focal: rows that are right count less", LOSSES)
+    focal_gamma: float = option(2.0, "of focal: how much less they count; 0 is cross entropy")
+    class_weights: bool = option(False, "let a class count the more the rarer it is among the training rows")
+    balanced_sampling: bool = option(False, "draw training rows so that all classes come equally often")
+    mixup: float = option(0.0, "alpha of mixup: train on mixtures of two clips (0.2 is usual); 0: off")
+    r_drop: float = option(0.0, "weight of how far two dropouts' answers for a row lie apart (1 is usual); 0: off")
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_choices(self)
+        for name in ("focal_gamma", "mixup", "r_drop"):
+            check_range(self, name, 0)
+        check_range(self, "label_smoothing_factor", 0, 0.99)
+        refuse_together(self, "mixup", "r_drop", "both change what one step is about; none has tried them together")
+        refuse_together(
+            self, "class_weights", "balanced_sampling", "both make up for rare classes, which then count twice"
+        )
+        if self.balanced_sampling and self.train_sampling_strategy != "random":
+            raise ValueError(
+                f"--balanced_sampling true, --train_sampling_strategy {self.train_sampling_strategy}: found two orders "
+                "of the training rows. Expected one of them: leave the other out."
+            )
+
+
+@dataclass
+class ScheduleArguments:
+    """When and how fast each part is trained, and which of its weights are kept."""
+
+    stages: str | None = option(
+        None,
+        "train in stages, each PART:EPOCHS@PEAK_RATE, such as head:5@1e-3,all:10@2e-5; parts: head, top:N (head and "
+        "the last N layers of the encoders), audio, text (head and that encoder), all",
+    )
+    layer_decay: float = option(1.0, "learning rate of a layer over that of the layer above it; 1: all the same")
+    head_learning_rate: float | None = option(
+        None, "learning rate of everything but the encoders, in stages that train more than it; default: the same"
+    )
+    ema_decay: float = option(0.0, "keep a moving average of the weights and use that (0.999 is usual); 0: off")
+    swa_start: float = option(0.0, "share of training after which weights are averaged (0.75 is usual); 0: off")
+    find_learning_rate: bool = option(False, "try rising learning rates on the first fold, draw the loss, and stop")
+    early_stopping_patience: int = option(5, "evaluations without a better UAR before training stops; 0 never stops")
+    cache_frozen: bool = option(False, "compute what frozen encoders make of a clip once, and keep it")
+    cache_views: int = option(0, "of --cache_frozen: augmented views of a clip that are kept; 0: the clip as it is")
+    threads: int = option(0, "processor threads of a process; 0: by the size of what is trained")
+    search: int = option(0, "trainings of each fold that look for better settings on its validation speakers; 0: none")
+    search_space: str | None = option(None, "of --search: YAML file of settings and their ranges")
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_range(self, "layer_decay", 0.01, 1)
+        check_range(self, "ema_decay", 0, 0.999999)
+        check_range(self, "swa_start", 0, 0.99)
+        for name in ("early_stopping_patience", "cache_views", "threads", "search"):
+            check_range(self, name, 0)
+        refuse_together(self, "ema_decay", "swa_start", "both average the weights")
+        refuse_together(self, "stages", "find_learning_rate", "each stage has its own learning rate")
+        refuse_together(self, "stages", "cache_frozen", "a later stage may train what was kept")
+        if self.cache_views and not self.cache_frozen:
+            raise ValueError(
+                f"--cache_views is {self.cache_views}, --cache_frozen false: found views to keep and nothing that "
+                "keeps them. Expected --cache_frozen true: add it, or leave --cache_views out."
+            )
+        if self.stages:
+            self.follow_stages(parse_stages(self.stages))
+
+    def follow_stages(self, stages: list[Stage]) -> None:
+        """Set the length of training and the highest learning rate to what the stages say.
+
+        Raises:
+            ValueError: another length, learning rate or schedule is asked for as well.
+        """
+        default = {f.name: f.default for f in fields(self)}
+        given = {
+            "num_train_epochs": float(sum(stage.epochs for stage in stages)),
+            "learning_rate": max(stage.peak for stage in stages),
+            "lr_scheduler_type": default["lr_scheduler_type"],
+            "warmup_steps": default["warmup_steps"],
+            "max_steps": default["max_steps"],
+        }
+        for name, value in given.items():
+            found = getattr(self, name)
+            if found not in (value, default[name]):
+                raise ValueError(
+                    f"--{name} is {found}, --stages {self.stages}: the stages say themselves how long and how fast "
+                    f"each is trained. Expected no --{name}: leave it out, or leave out --stages."
+                )
+            setattr(self, name, value)
+
+
+@dataclass
+class BasicTrainingArguments(TrainingArguments):
+    """transformers' TrainingArguments with this toolkit's defaults."""
 
     output_dir: str = option("runs/default", "folder of the results")
     num_train_epochs: float = option(20.0, "epochs, fewer when validation UAR stops rising")
@@ -149,8 +311,59 @@ class SerTrainingArguments(TrainingArguments):
         default_factory=lambda: ["none"], metadata={"help": "trackers: tensorboard, wandb, mlflow, trackio, or several"}
     )
     restore_callback_states_from_checkpoint: bool = option(True, "whether a resumed run goes on counting its patience")
-    head_learning_rate: float | None = option(None, "learning rate of everything but the encoders; default: the same")
-    early_stopping_patience: int = option(5, "evaluations without a better UAR before training stops; 0 never stops")
+
+
+@dataclass
+class SerTrainingArguments(ObjectiveArguments, ScheduleArguments, BasicTrainingArguments):
+    """What emotion models are trained with: the above, the objective and the schedule."""
+
+
+def check_choices(arguments) -> None:
+    """Make sure that fields with choices hold one: argparse looks at flags alone, not at what a recipe says.
+
+    Raises:
+        ValueError: one holds something else.
+    """
+    for f in fields(arguments):
+        known, value = f.metadata.get("choices"), getattr(arguments, f.name)
+        if known and value not in (*known, f.default):
+            raise ValueError(f"--{f.name} is {value}: expected one of {', '.join(known)}.")
+
+
+def check_range(arguments, name: str, lowest: float, highest: float | None = None, unit: str = "") -> None:
+    """Make sure that a number lies within its range, both ends included.
+
+    Raises:
+        ValueError: it does not.
+    """
+    value = getattr(arguments, name)
+    if not lowest <= value or (highest is not None and value > highest):
+        wanted = f"{lowest:g} or more" if highest is None else f"{lowest:g} to {highest:g}"
+        raise ValueError(f"--{name} is {value:g}: expected {wanted}{' ' * bool(unit)}{unit}.")
+
+
+def check_layers(arguments, name: str) -> None:
+    """Make sure that a choice of layers is `last`, `mix` or a number.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    value = str(getattr(arguments, name))
+    if value not in ("last", "mix") and not value.isdecimal():
+        raise ValueError(f"--{name} is {value}: expected last, mix, or the number of a layer such as 8.")
+
+
+def refuse_together(arguments, one: str, other: str, why: str) -> None:
+    """Make sure that of two settings one at most is used.
+
+    Raises:
+        ValueError: both are.
+    """
+    if getattr(arguments, one) and getattr(arguments, other):
+        raise ValueError(
+            f"--{one} is {getattr(arguments, one)}, --{other} is {getattr(arguments, other)}: {why}. Expected one of "
+            "them: leave the other out."
+        )
 
 
 def parse_arguments(
@@ -221,7 +434,7 @@ NOT_OF_THE_RESULT = {
     *("disable_tqdm", "logging_steps", "logging_strategy", "log_level", "report_to", "run_name", "project"),
     *("do_eval", "use_cpu", "local_rank", "push_to_hub", "hub_model_id", "hub_token", "hub_private_repo"),
     *("hub_revision", "hub_strategy", "hub_always_push", "trackio_space_id", "trackio_bucket_id"),
-    "trackio_static_space_id",
+    *("trackio_static_space_id", "threads", "cache_frozen", "find_learning_rate"),
 }
 
 

@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Callable
 from copy import copy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,8 @@ from transformers.utils import logging
 
 from hf_ser.audit.data import audit_data
 from hf_ser.audit.findings import LEAK, NOTE, AuditFinding, format_audit
+from hf_ser.augmentation import AugmentArguments
+from hf_ser.augmented_copies import with_honest_copies
 from hf_ser.columns import REFERENCE
 from hf_ser.dataset import load_or_prepare, load_prepared
 from hf_ser.evaluation.calibration import abstain_threshold, fit_temperature
@@ -39,7 +41,7 @@ from hf_ser.evaluation.report import RUN
 from hf_ser.files import atomic_write
 from hf_ser.hub import check_push, push_model
 from hf_ser.labels import apply_label_map
-from hf_ser.models import copy_island
+from hf_ser.models import PRESETS, TEXT_PRESETS, copy_island
 from hf_ser.protocols import Fold, describe, fold_folder, make_folds
 from hf_ser.provenance import (
     RECORD,
@@ -54,9 +56,13 @@ from hf_ser.provenance import (
 from hf_ser.results import write_fold_report, write_results
 from hf_ser.revisions import split_revision
 from hf_ser.sentence_bank import bank_digest, sentence_bank
-from hf_ser.targets import with_columns, with_target
 from hf_ser.training.arguments import AudioArguments, TextArguments, settings
-from hf_ser.training.building import OUR_CNN, OUR_GRU, Candidate
+from hf_ser.training.building import Candidate
+from hf_ser.training.fold_data import FoldData, fold_data
+from hf_ser.training.frozen_cache import CachedCollator, FrozenCache
+from hf_ser.training.functionals import FunctionalsTrainer
+from hf_ser.training.learning_rate_finder import find_learning_rate
+from hf_ser.training.search import search
 from hf_ser.training.trackers import check_trackers, tensorboard_beside, track_results
 from hf_ser.training.trainer import SerTrainer, count_parameters
 from hf_ser.transcripts.results import ASR_RECORD
@@ -95,6 +101,7 @@ def open_data(data) -> tuple[Dataset, list[Fold], dict]:
         data.n_text_folds,
         data.split_file,
     )
+    folds = [with_honest_copies(dataset, fold) for fold in folds]
     return dataset, folds, {"name": data.label_map, "dropped": dropped}
 
 
@@ -143,8 +150,12 @@ def train_folds(
         PartialState().print(f"note: {notice}")
     to_train = not_done(dataset, folds, output_dir)
     audit = audited(dataset, [fold for fold, _ in to_train], model != "audio", data.allow_leak)
+    asked = Asked(build, dataset, data, training, changed, *(of_kind(others, one) for one in SOUND_ARGUMENTS))
+    if training.find_learning_rate:
+        find_learning_rate(Job(asked, folds[0]).trainer(trial_arguments(training, output_dir)), output_dir)
+        return
     for fold, folder in to_train:
-        train_fold(build, dataset, fold, folder, audit, data, training, changed)
+        train_fold(asked, fold, folder, audit)
     PartialState().wait_for_everyone()
     if PartialState().is_main_process:
         print(write_results(output_dir, dataset))
@@ -272,22 +283,105 @@ def data_digest(dataset: Dataset) -> dict:
     return {"rows": dataset.num_rows, "labels": dataset.features["label"].names, "digest": digest}
 
 
-def train_fold(
-    build,
-    dataset: Dataset,
-    fold: Fold,
-    folder: Path,
-    audit: list[AuditFinding],
-    data,
-    training,
-    changed: dict,
-) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """What a run is asked to do, for each of its folds.
+
+    Args:
+        build: Makes an untrained model from the classes, the words of the training rows and the fold.
+        changed: What differs from the defaults, for the record.
+        audio, augment: AudioArguments and AugmentArguments; None for a model that only reads.
+    """
+
+    build: Callable[[list[str], list[str | None], Fold], Candidate]
+    dataset: Dataset
+    data: object
+    training: object
+    changed: dict
+    audio: AudioArguments | None = None
+    augment: AugmentArguments | None = None
+
+
+SOUND_ARGUMENTS = (AudioArguments, AugmentArguments)
+
+
+def of_kind(arguments: tuple, kind: type):
+    """The one of a kind among some dataclasses; None where there is none."""
+    return next((one for one in arguments if isinstance(one, kind)), None)
+
+
+class Job:
+    """One fold of a run: its words, and as many fresh trainers as are wanted.
+
+    Attributes:
+        candidate, rows: The model that was made last, and its rows.
+    """
+
+    def __init__(self, asked: Asked, fold: Fold):
+        self.asked, self.fold = asked, fold
+        self.labels = asked.dataset.features["label"].names
+        self.words = fold_words(asked.dataset, fold, asked.data, asked.training.seed)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Make the model and the rows, with every check that refuses them."""
+        asked, dataset = self.asked, self.asked.dataset
+        set_seed(asked.training.seed)
+        texts = [self.words.text[name] for name in dataset.select(self.fold.train)["id"][:]]
+        self.candidate = asked.build(self.labels, texts, self.fold)
+        told = (asked.data, asked.training, asked.audio, asked.augment)
+        self.rows: FoldData = fold_data(dataset, self.fold, self.words, self.candidate, *told)
+        self.is_fresh = True
+
+    def trainer(self, arguments, callbacks=()) -> SerTrainer:
+        """A trainer of a fresh model."""
+        if not self.is_fresh:
+            self.prepare()
+        self.is_fresh = False
+        frozen = self.frozen_cache() if arguments.cache_frozen else None
+        if frozen is not None:
+            self.candidate = replace(self.candidate, collator=CachedCollator(self.candidate.collator, frozen))
+        fits = self.asked.audio is not None and self.asked.audio.audio_model == "functionals"
+        return (FunctionalsTrainer if fits else SerTrainer)(
+            self.candidate,
+            self.labels,
+            args=arguments,
+            train_dataset=self.rows.train,
+            eval_dataset=self.rows.validation,
+            callbacks=list(callbacks),
+            frozen=frozen,
+            view=self.rows.view,
+        )
+
+    def frozen_cache(self) -> FrozenCache:
+        """Where the outputs of what is never trained are kept."""
+        config, training = self.candidate.model.config, self.asked.training
+        told = {name: getattr(config, name, None) for name in ("audio_layers", "text_layers")}
+        if augmented := self.rows.view is not None:
+            told["augment"] = self.candidate.collator.augmenter.key
+        return FrozenCache(self.candidate, told, augmented, training.cache_views)
+
+
+def trial_arguments(training, folder: Path):
+    """The arguments of a training that leaves no checkpoint and is told to no tracker."""
+    arguments = copy(training)
+    arguments.output_dir, arguments.push_to_hub, arguments.report_to = str(folder / "trials"), False, []
+    return arguments
+
+
+def fold_arguments(training, folder: Path):
+    """The arguments of a fold's training."""
+    arguments = copy(training)
+    arguments.output_dir = str(folder / "checkpoints")
+    arguments.push_to_hub = False  # Trainer would push checkpoints, under a card that says nothing of the split
+    arguments.run_name = training.run_name or f"{folder.parent.name}/{folder.name}"
+    return arguments
+
+
+def train_fold(asked: Asked, fold: Fold, folder: Path, audit: list[AuditFinding]) -> None:
     """Train one fold, save its model, predict its test rows and write its record, in this order."""
-    set_seed(training.seed)
-    labels, words = dataset.features["label"].names, fold_words(dataset, fold, data, training.seed)
-    # Refuses before anything is written.
-    rows = with_target(dataset, fold.train, data.target, data.agreement_weight, words.columns)
-    candidate = build(labels, [words.text[name] for name in dataset.select(fold.train)["id"][:]], fold)
+    dataset, data, job = asked.dataset, asked.data, Job(asked, fold)
+    words, candidate = job.words, job.candidate
     sources = candidate.sources | recogniser_record(data, "text" in candidate.sources)
     audit = [one for one in audit if one.fold in (None, fold.name)]
     found = {one.kind for one in audit if one.severity == LEAK}
@@ -300,35 +394,34 @@ def train_fold(
     if PartialState().is_main_process:
         # Before training, so that a checkpoint of a run that is killed says whom it has met.
         write_record(folder, record)
-    checkpoints = folder / "checkpoints"
-    arguments = copy(training)
-    arguments.output_dir = str(checkpoints)
-    arguments.push_to_hub = False  # Trainer would push checkpoints, under a card that says nothing of the split
-    arguments.run_name = training.run_name or f"{folder.parent.name}/{folder.name}"
-    validation = with_columns(dataset.select(fold.validation), words.columns)
-    arguments.report_to, callbacks = tensorboard_beside(training.report_to, folder)
-    trainer = SerTrainer(
-        candidate, labels, args=arguments, train_dataset=rows, eval_dataset=validation, callbacks=callbacks
-    )
+    arguments = fold_arguments(asked.training, folder)
+    if asked.training.search:
+        best = search(job.trainer, arguments, folder, asked.training.search)
+        record |= {"search": best}
+        for name, value in best.items():
+            setattr(arguments, name, value)
+    arguments.report_to, callbacks = tensorboard_beside(asked.training.report_to, folder)
+    trainer = job.trainer(arguments, callbacks)
+    candidate, rows = job.candidate, job.rows
     parameters = count_parameters(candidate.model)  # before LoRA is merged
-    started = time.time()
+    checkpoints, started = Path(arguments.output_dir), time.time()
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
     seconds = time.time() - started
-    calibrate(trainer, candidate.model.config, validation)
+    calibrate(trainer, candidate.model.config, rows.validation)
     if len(fold.test):
-        logits = trainer.logits(with_columns(dataset.select(fold.test), words.columns))
+        logits = trainer.logits(rows.test)
     save_model(trainer, candidate, folder)
     if not trainer.is_world_process_zero():
         return
     if len(fold.test):
         predicted = prediction_rows(dataset, fold, words, logits, candidate.model.config, data.protocol, leaks)
-        write_predictions(folder / PREDICTIONS, predicted)
+        write_predictions(folder / PREDICTIONS, [row | {"notes": rows.notes} for row in predicted])
     record |= {"finished": True, "protocol": data.protocol, "leaks": leaks, "audit": [asdict(one) for one in audit]}
-    record |= {"settings": changed, "train_seconds": round(seconds, 1)}
+    record |= {"settings": asked.changed, "train_seconds": round(seconds, 1), "notes": rows.notes}
     write_record(folder, record | training_details(trainer, candidate, dataset, words, parameters))
-    if training.report_to and len(fold.test):
+    if asked.training.report_to and len(fold.test):
         write_fold_report(folder, audit)
-        track_results(training.report_to, folder, arguments)
+        track_results(asked.training.report_to, folder, arguments)
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
@@ -365,7 +458,7 @@ def training_details(
 
 def on_the_hub(source: str) -> bool:
     """Whether an encoder was loaded from the Hub, and not from a folder or made here."""
-    return source not in (OUR_CNN, OUR_GRU) and not Path(source).exists()
+    return source not in (*PRESETS, *TEXT_PRESETS) and not Path(source).exists()
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:

@@ -1,28 +1,49 @@
-"""Trainer with what this toolkit needs: UAR, frozen encoders that stay fixed, and a learning rate for the head."""
+"""Trainer with what this toolkit needs: UAR, frozen encoders that stay fixed, own objectives, stages and averages."""
 
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
+import torch
 from datasets import Dataset
 from peft import PeftModel
 from scipy.special import softmax
 from torch import nn
-from transformers import EarlyStoppingCallback, EvalPrediction, ProgressCallback, Trainer
+from transformers import EarlyStoppingCallback, EvalPrediction, ProgressCallback, Trainer, TrainerCallback
 
 from hf_ser.scores import score
+from hf_ser.training.averaging import WeightAveraging
 from hf_ser.training.building import Candidate
+from hf_ser.training.objective import BalancedSampler, Objective, class_weights, mixed, twice
+from hf_ser.training.schedule import Stages, parse_stages, split_groups, stage_schedule
+
+SMALL = 5_000_000
+"""Parameters below which a model is computed faster by one thread of a processor."""
 
 
 class SerTrainer(Trainer):
-    """transformers' Trainer over a `Candidate`."""
+    """transformers' Trainer over a `Candidate`.
 
-    def __init__(self, candidate: Candidate, labels: list[str], **kwargs):
-        if kwargs["args"].label_smoothing_factor:
-            raise ValueError(
-                f"--label_smoothing_factor is {kwargs['args'].label_smoothing_factor}: Trainer then takes the labels "
-                "away from the model, and late fusion loses its branch losses. Expected 0: leave it out."
-            )
-        self.encoders = list(candidate.encoders.values())
+    Args:
+        candidate: The model, its collator and its encoders.
+        labels: Emotion names in class order.
+        frozen: A `FrozenCache`: what frozen encoders make of clips, kept; or None.
+        view: A `View`, which is told the epoch that clips are changed for; or None.
+        kwargs: As Trainer's; `args` are SerTrainingArguments.
+
+    Raises:
+        ValueError: settings and model do not go together.
+    """
+
+    def __init__(self, candidate: Candidate, labels: list[str], frozen=None, view=None, **kwargs):
+        args = kwargs["args"]
+        check_model(candidate, args)
+        choose_threads(candidate.model, args)
+        self.encoders, self.frozen, self.n_classes = candidate.encoders, frozen, len(labels)
+        self.stages = Stages(parse_stages(args.stages), candidate.model, self.encoders) if args.stages else None
+        if self.stages and args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = True  # what a stage leaves alone never gets a gradient
         super().__init__(
             model=candidate.model,
             data_collator=candidate.collator,
@@ -34,41 +55,116 @@ class SerTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         if self.is_fsdp_enabled and isinstance(candidate.model, PeftModel):
             raise ValueError("LoRA under FSDP is not tested here: use multi_gpu.yaml, or leave out --lora.")
+        self.label_smoother = None  # Trainer's knows neither distributions nor branches: the objective smooths
+        self._add_ours(view)
+
+    def _add_ours(self, view) -> None:
+        """The objective, and the callbacks that the arguments ask for."""
+        args, train_labels = self.args, None
+        if args.class_weights or args.balanced_sampling:
+            train_labels = labels_of(self.train_dataset)
+        weights = class_weights(train_labels, self.n_classes) if args.class_weights else None
+        self.objective = Objective(args, weights)
+        self.sampler = self.averaging = None
+        if args.balanced_sampling:
+            seed = args.seed if args.data_seed is None else args.data_seed
+            self.sampler = BalancedSampler(train_labels, self.n_classes, seed)
+        if args.ema_decay or args.swa_start:
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise ValueError(
+                    "--ema_decay and --swa_start need whole weights: leave them out under FSDP, DeepSpeed."
+                )
+            self.averaging = WeightAveraging(self.model, args.ema_decay, args.swa_start)
         self.remove_callback(ProgressCallback)
-        if not self.args.disable_tqdm:
-            self.add_callback(OneLineProgress)
-        if patience := self.args.early_stopping_patience:
-            self.add_callback(EarlyStoppingCallback(patience))
+        views = Views(view) if view is not None else None
+        patience = EarlyStoppingCallback(args.early_stopping_patience) if args.early_stopping_patience else None
+        progress = None if args.disable_tqdm else OneLineProgress
+        for callback in (progress, patience, self.stages, self.sampler, self.averaging, views):
+            if callback is not None:
+                self.add_callback(callback)
+
+    def _prepare_inputs(self, inputs: dict) -> dict:
+        """As Trainer's; what frozen encoders make of the batch is put in place of their inputs."""
+        inputs = super()._prepare_inputs(inputs)
+        return inputs if self.frozen is None else self.frozen.fill(self.model, inputs)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None):
+        return self.sampler or super()._get_train_sampler(train_dataset)
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
-        """As Trainer's; of float labels `(batch, classes)` the cross entropy, whatever the model."""
+        """As Trainer's where the objective is plain; of float labels `(batch, classes)` whatever the model."""
         # Trainer sets the whole model to training; a frozen encoder is a fixed function, without dropout.
-        for encoder in self.encoders:
+        for encoder in self.encoders.values():
             if not any(parameter.requires_grad for parameter in encoder.parameters()):
                 encoder.eval()
-        if not inputs["labels"].is_floating_point() or getattr(self.model, "accepts_soft_labels", False):
-            return super().compute_loss(model, inputs, return_outputs, **kwargs)
+        soft = inputs["labels"].is_floating_point()
+        if self.objective.is_plain and (not soft or getattr(self.model, "accepts_soft_labels", False)):
+            answer = super().compute_loss(model, inputs, return_outputs, **kwargs)
+        else:
+            answer = self._own_loss(model, inputs)
+        if not return_outputs:
+            return answer[0] if isinstance(answer, tuple) else answer
+        loss, outputs = answer
+        return loss, {"loss": loss, "logits": outputs["logits"]}
+
+    def _own_loss(self, model, inputs) -> tuple[torch.Tensor, dict]:
+        """The loss by the objective, of a model that is not told the labels."""
         # Stock classifiers flatten float labels into an error, or take them for a task of several labels a clip and
-        # write that into their configuration. Like theirs of class indices, this is the mean over the batch.
+        # write that into their configuration.
+        objective, twofold = self.objective, model.training and self.objective.r_drop > 0
+        if model.training and objective.mixup:
+            inputs = mixed(inputs, objective.mixup, self.n_classes)
+        if twofold:
+            inputs = twice(inputs)
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
-        loss = nn.functional.cross_entropy(outputs["logits"], inputs["labels"])
-        return (loss, outputs) if return_outputs else loss
+        weight = getattr(self.model.config, "branch_loss_weight", 0.0)
+        loss = objective.of_outputs(outputs, inputs["labels"], weight)
+        if twofold:
+            loss = loss + objective.disagreement(outputs["logits"])
+        return loss, outputs
 
     def create_optimizer(self, model=None):
-        """As Trainer's, with the learning rate of everything but the encoders set apart where one is given."""
+        """As Trainer's, with a learning rate for each part where the arguments set some apart."""
+        made = self.optimizer is None
         optimizer = super().create_optimizer(model)
-        rate = self.args.head_learning_rate
-        if rate is None:
-            return optimizer
-        encoders = {id(parameter) for encoder in self.encoders for parameter in encoder.parameters()}
-        for group in list(optimizer.param_groups):
-            head = [parameter for parameter in group["params"] if id(parameter) not in encoders]
-            if head and len(head) < len(group["params"]):
-                group["params"] = [parameter for parameter in group["params"] if id(parameter) in encoders]
-                optimizer.add_param_group({**group, "params": head, "lr": rate})
-            elif head:
-                group["lr"] = rate
+        apart = self.args.head_learning_rate is not None or self.args.layer_decay != 1 or self.stages
+        if made and apart:
+            split_groups(optimizer, self.encoders, self.args)
         return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None):
+        """As Trainer's, or one cycle a stage."""
+        if self.stages and self.lr_scheduler is None:
+            stages, trained = self.stages.stages, self.stages.trained
+            optimizer = optimizer or self.optimizer
+            self.lr_scheduler = stage_schedule(optimizer, stages, trained, self.args, num_training_steps)
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def evaluate(self, *args, **kwargs):
+        """As Trainer's; while weights are averaged, of their average."""
+        with self._average():
+            return super().evaluate(*args, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As Trainer's; a checkpoint's model is the average of the weights, and these are kept beside it."""
+        with self._average():
+            super().save_model(output_dir, _internal_call)
+        if _internal_call and self.averaging and self.args.should_save:
+            self.averaging.save(output_dir)
+
+    def _average(self):
+        # After training the model is the average already, or the best checkpoint.
+        return self.averaging.applied() if self.averaging and self.is_in_train else nullcontext()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        # peft lets all that it loads be trained, also what is to stay as it is.
+        trained = {name: parameter.requires_grad for name, parameter in self.model.named_parameters()}
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(trained[name])
+        if self.averaging:
+            self.averaging.load(resume_from_checkpoint)
 
     def logits(self, dataset: Dataset, prefix: str = "test") -> np.ndarray:
         """What the model answers, in the order of the rows, shape `(rows, classes)`.
@@ -92,6 +188,18 @@ class SerTrainer(Trainer):
         return answers
 
 
+class Views(TrainerCallback):
+    """Tells a `View` the epoch, so that a clip is changed otherwise in each; also in a run that is resumed."""
+
+    def __init__(self, view):
+        self.view = view
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        """Set the epoch, or with `--cache_views` the one of so many views that it has."""
+        epoch = int(state.epoch or 0)
+        self.view.set(epoch % args.cache_views if args.cache_views else epoch)
+
+
 class OneLineProgress(ProgressCallback):
     """Trainer's progress bars, with one line an epoch that a person can read instead of dictionaries."""
 
@@ -106,6 +214,53 @@ class OneLineProgress(ProgressCallback):
             )
         elif "loss" in logs:
             self.training_bar.write(f"epoch {logs['epoch']:5.1f}  training loss {float(logs['loss']):.3f}")
+
+
+def labels_of(dataset) -> list[int]:
+    """The class of each row, whatever it is trained towards."""
+    if isinstance(dataset, Dataset):
+        return dataset.with_format(None)["label"][:]  # without its transform, which would read all of the sound
+    return [row["label"] for row in dataset]
+
+
+def check_model(candidate: Candidate, args) -> None:
+    """Make sure that the settings suit the model.
+
+    Raises:
+        ValueError: mixup of words, or gradient checkpointing of a model that has none.
+    """
+    if args.mixup and "text" in candidate.encoders:
+        raise ValueError(
+            f"--mixup is {args.mixup:g}: found a model that reads words, and words cannot be mixed. Expected a model "
+            "that only hears: use train_audio.py, or leave out --mixup."
+        )
+    known = any(hasattr(module, "gradient_checkpointing") for module in candidate.model.modules())
+    if args.gradient_checkpointing and not known:
+        kind = candidate.model.config.model_type
+        raise ValueError(
+            f"--gradient_checkpointing true: {kind} does not support it. Expected a transformer with layers to compute "
+            "again: leave it out, or lower --per_device_train_batch_size and raise --gradient_accumulation_steps."
+        )
+
+
+def choose_threads(model: nn.Module, args) -> None:
+    """Set the processor threads of this process: `--threads`, else OMP_NUM_THREADS, else by the size of the model.
+
+    Small models get one thread and large ones their share of the processor. On two busy cores two threads were measured
+    to be seven times slower than one for a small CNN, for they wait for each other at every layer; for the same reason
+    batches are made by no workers of their own unless `--dataloader_num_workers` says so.
+    """
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    elif "OMP_NUM_THREADS" not in os.environ and args.device.type == "cpu":
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        torch.set_num_threads(threads_for(count_parameters(model)[0], processes))
+
+
+def threads_for(parameters: int, processes: int) -> int:
+    """Processor threads of each process for a model with so many parameters to compute with."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if parameters < SMALL else max(cores // processes, 1)
 
 
 def metrics_over(labels: list[str]) -> Callable[[EvalPrediction], dict[str, float]]:

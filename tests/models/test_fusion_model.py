@@ -10,7 +10,7 @@ from hf_ser.models.encoders import output_mask
 PAIRS = [
     *((audio, "gru", "gated") for audio in AUDIO),
     *(("wav2vec2", text, "gated") for text in TEXT if text != "gru"),
-    *(("cnn", "gru", fusion) for fusion in FUSIONS if fusion != "gated"),
+    *(("crnn", "gru", fusion) for fusion in FUSIONS if fusion != "gated"),
     ("ast", "bert", "cross_attention"),
     ("whisper", "distilbert", "weighted"),
 ]
@@ -75,8 +75,8 @@ def test_frames_of_padding_are_masked_out(audio):
     model, processor = fused(audio)
     batch = processor(clips(1.0, 0.5), None)
     with torch.no_grad():
-        sequences = model._encode_audio(batch["input_values"], batch["audio_mask"])
-        alone = model._encode_audio(*processor(clips(0.5, seed=1), None).values())
+        sequences = model.hear(batch["input_values"], batch["audio_mask"])
+        alone = model.hear(*processor(clips(0.5, seed=1), None).values())
     long, short = sequences.mask.sum(1).tolist()
     assert 1.7 < long / short < 2.3
     assert short == alone.mask.sum()

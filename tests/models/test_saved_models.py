@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from models.tiny import AUDIO, LABELS, TEXT, TEXTS, awaken, clips, fused, tokenizer
+from models.tiny import AUDIO, LABELS, TEXT, TEXTS, awaken, clips, fused, heard, tokenizer
 from torchaudio.functional import resample
 from transformers import (
-    AutoModel,
-    AutoModelForAudioClassification,
     AutoModelForSequenceClassification,
     AutoProcessor,
     pipeline,
@@ -23,9 +21,10 @@ from transformers import (
 
 from hf_ser.models import SerFusionForAudioClassification
 from hf_ser.models.decoding import RESAMPLING
-from hf_ser.models.processing_ser import classifier_inputs
-from hf_ser.training.arguments import AdaptArguments, AudioArguments
-from hf_ser.training.building import build_audio, label_maps
+from hf_ser.models.processing_ser import audio_inputs
+from hf_ser.training.arguments import AudioArguments
+from hf_ser.training.building import label_maps
+from hf_ser.training.pretrained import load_audio_encoder
 
 FRESH = """
 import sys, json, warnings
@@ -73,7 +72,7 @@ def keep_inputs(folder: Path, sounds, texts) -> None:
 @pytest.mark.parametrize("absent", [True, False], ids=["without hf_ser", "with hf_ser"])
 def test_fused_models_in_a_fresh_process(tmp_path, absent):
     folders, expected = [], {}
-    for audio, text in [("cnn", "gru"), ("wav2vec2", "bert"), ("whisper", "distilbert"), ("ast", "roberta")]:
+    for audio, text in [("crnn", "gru"), ("wav2vec2", "bert"), ("whisper", "distilbert"), ("ast", "roberta")]:
         model, processor = fused(audio, text, "cross_attention" if audio == "ast" else "gated")
         sounds, folder = clips(1.0, 1.9, 0.35), tmp_path / f"{audio}_{text}"
         model.save_pretrained(folder)
@@ -92,23 +91,19 @@ def test_fused_models_in_a_fresh_process(tmp_path, absent):
 @pytest.mark.parametrize("absent", [True, False], ids=["without hf_ser", "with hf_ser"])
 def test_audio_models_in_a_fresh_process(tmp_path, absent):
     folders, expected = [], {}
-    for name in ("cnn", "wav2vec2", "whisper", "ast"):
-        config, extractor = AUDIO[name]()
-        for key, value in label_maps(LABELS).items():
-            setattr(config, key, value)
-        source, folder = tmp_path / f"{name}_base", tmp_path / name
-        awaken(AutoModelForAudioClassification.from_config(config)).save_pretrained(source, save_original_format=False)
-        extractor.save_pretrained(source)
-        candidate = build_audio(LABELS, AudioArguments(audio_model=str(source), max_seconds=2), AdaptArguments())
-        candidate.model.eval().save_pretrained(folder)
-        candidate.processor.save_pretrained(folder)
-        from hf_ser.models import copy_island
-
-        copy_island(folder)
-        sounds = clips(1.0, 1.9, 0.35)
+    for name, settings in (
+        ("crnn", {}),
+        ("wav2vec2", {"audio_layers": "mix"}),
+        ("whisper", {}),
+        ("ast", {"head": "linear"}),
+    ):
+        model, extractor = heard(name, pooling="attentive_statistics", **settings)
+        sounds, folder = clips(1.0, 1.9, 0.35), tmp_path / name
+        model.save_pretrained(folder)
+        extractor.save_pretrained(folder)
         keep_inputs(folder, sounds, None)
         with torch.no_grad():
-            expected[str(folder)] = candidate.model(**classifier_inputs(candidate.processor, sounds)).logits
+            expected[str(folder)] = model(**audio_inputs(extractor, sounds)).logits
         folders.append(folder)
     answers = in_fresh_process(folders, absent, tmp_path)
     for folder, logits in expected.items():
@@ -254,9 +249,9 @@ def test_a_folder_runs_no_pickle(saved):
 
 def test_encoder_of_a_trained_classifier_is_found_again(tmp_path):
     """A fused model starts from the folder that train_audio.py wrote."""
-    config, _ = AUDIO["cnn"]()
-    model = awaken(AutoModelForAudioClassification.from_config(config))
+    model, extractor = heard()
     model.save_pretrained(tmp_path)
-    encoder = AutoModel.from_pretrained(tmp_path)
-    for name, weight in model.encoder.state_dict().items():
+    extractor.save_pretrained(tmp_path)
+    encoder, _ = load_audio_encoder(AudioArguments(audio_model=str(tmp_path)))
+    for name, weight in model.audio_encoder.state_dict().items():
         assert torch.equal(encoder.state_dict()[name], weight)

@@ -17,18 +17,19 @@ from transformers import (
 )
 
 from hf_ser.models import (
-    LogMelFeatureExtractor,
+    SerAudioConfig,
+    SerAudioForAudioClassification,
     SerFusionConfig,
     SerFusionForAudioClassification,
     SerProcessor,
-    SpectrogramCnnConfig,
-    SpectrogramCnnForAudioClassification,
-    TextGruConfig,
-    TextGruForSequenceClassification,
+    SpectrogramConfig,
+    TextRnnConfig,
+    TextRnnForSequenceClassification,
+    WaveformFeatureExtractor,
     copy_island,
 )
-from hf_ser.models.configuration_ser import pipeline_entry
-from hf_ser.training.building import label_maps, train_tokenizer
+from hf_ser.training.building import label_maps
+from hf_ser.training.pretrained import train_tokenizer
 
 LABELS = ("angry", "happy", "sad")
 TEXTS = ("hello you", None, "what a day there you hello")
@@ -55,7 +56,7 @@ WHISPER = {
     **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 0),
 }
 AUDIO = {
-    "cnn": lambda: (SpectrogramCnnConfig(channels=(4, 8, 8, 8), hidden_size=32), LogMelFeatureExtractor(max_seconds=3)),
+    "crnn": lambda: (SpectrogramConfig(channels=(4, 8, 8, 8), hidden_size=32), WaveformFeatureExtractor(max_seconds=3)),
     "wav2vec2": lambda: (Wav2Vec2Config(**SPEECH), Wav2Vec2FeatureExtractor()),
     "wav2vec2_layer_norm": lambda: (
         Wav2Vec2Config(**SPEECH, feat_extract_norm="layer", do_stable_layer_norm=True),
@@ -67,7 +68,7 @@ AUDIO = {
     "ast": lambda: (ASTConfig(**TINY, max_length=200), ASTFeatureExtractor(max_length=200)),
 }
 TEXT = {
-    "gru": lambda size: TextGruConfig(vocab_size=size, hidden_size=32, embedding_size=16),
+    "gru": lambda size: TextRnnConfig(vocab_size=size, hidden_size=32, embedding_size=16),
     "bert": lambda size: BertConfig(vocab_size=size, **TINY),
     "distilbert": lambda size: DistilBertConfig(vocab_size=size, dim=32, n_layers=2, n_heads=2, hidden_dim=48),
     "roberta": lambda size: RobertaConfig(vocab_size=size, **TINY, pad_token_id=0),
@@ -94,7 +95,7 @@ def awaken(model: torch.nn.Module) -> torch.nn.Module:
     return model.eval()
 
 
-def fused(audio: str = "cnn", text: str = "gru", fusion: str = "gated", **settings):
+def fused(audio: str = "crnn", text: str = "gru", fusion: str = "gated", **settings):
     """A fused model in evaluation mode and its processor."""
     audio_config, feature_extractor = AUDIO[audio]()
     words = tokenizer()
@@ -102,7 +103,7 @@ def fused(audio: str = "cnn", text: str = "gru", fusion: str = "gated", **settin
         audio_config=audio_config,
         text_config=TEXT[text](len(words)),
         fusion=fusion,
-        fusion_size=16,
+        head_size=16,
         **label_maps(LABELS),
         **settings,
     )
@@ -113,19 +114,22 @@ def fused(audio: str = "cnn", text: str = "gru", fusion: str = "gated", **settin
 CALIBRATED = {"calibration_temperature": 2.5, "abstain_threshold": 0.4}
 
 
+def heard(audio: str = "crnn", **settings):
+    """A model that only hears, in evaluation mode, and its feature extractor."""
+    audio_config, feature_extractor = AUDIO[audio]()
+    torch.manual_seed(0)
+    config = SerAudioConfig(audio_config=audio_config, head_size=16, **label_maps(LABELS), **settings)
+    return awaken(SerAudioForAudioClassification(config)), feature_extractor
+
+
 def save_trained(kind: str, folder):
     """A small model of sound (`audio`), words (`text`) or both (`fusion`), saved as a training run does."""
-    model, processor = fused()
-    if kind == "audio":
-        config = AUDIO["cnn"]()[0]
-        config.update(label_maps(LABELS))
-        config.custom_pipelines = pipeline_entry("SerAudioPipeline")
-        model, processor = awaken(SpectrogramCnnForAudioClassification(config)), processor.feature_extractor
-    elif kind == "text":
-        config = TextGruConfig(
+    model, processor = heard() if kind == "audio" else fused()
+    if kind == "text":
+        config = TextRnnConfig(
             vocab_size=len(processor.tokenizer), hidden_size=32, embedding_size=16, **label_maps(LABELS)
         )
-        model, processor = awaken(TextGruForSequenceClassification(config)), processor.tokenizer
+        model, processor = awaken(TextRnnForSequenceClassification(config)), processor.tokenizer
     for name, value in CALIBRATED.items():
         setattr(model.config, name, value)
     model.save_pretrained(folder)

@@ -8,6 +8,7 @@ import pytest
 from scipy.signal import welch
 
 from hf_ser.dataset import load_prepared
+from hf_ser.sound_changes import encoded, lacking_codec, with_codec
 from hf_ser.stress.conditions import (
     CONDITIONS,
     SEVERITIES,
@@ -16,10 +17,7 @@ from hf_ser.stress.conditions import (
     Others,
     Sample,
     apply,
-    encoded,
     lacking,
-    lacking_codec,
-    with_codec,
 )
 from hf_ser.transcripts.noise import vocabulary_confusions
 

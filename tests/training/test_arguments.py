@@ -1,6 +1,7 @@
 """A recipe gives values, flags override, and what is not known fails."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_flags_override_the_recipe_and_the_recipe_the_defaults(tmp_path):
     file = recipe(tmp_path, "learning_rate: 1e-4\nfusion: concat\nallow_leak: true\nfold: 2\n")
     data, audio, _, fusion, _, training = parse_arguments(ALL, [file, "--fusion", "mean", "--output_dir", "o"])
     assert training.learning_rate == 1e-4
-    assert (fusion.fusion, data.allow_leak, data.fold, audio.audio_model) == ("mean", True, "2", "cnn")
+    assert (fusion.fusion, data.allow_leak, data.fold, audio.audio_model) == ("mean", True, "2", "crnn")
 
 
 def test_an_unknown_key_fails_and_is_named(tmp_path):
@@ -81,3 +82,55 @@ def test_settings_hold_what_decides_the_result():
         ALL, ["--fold", "3", "--learning_rate", "5e-4", "--dataloader_num_workers", "2", "--audio_model", "m"]
     )
     assert settings(data, audio, training) == {"audio_model": "m", "learning_rate": 5e-4}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--mixup 0.2 --r_drop 1", "--mixup is 0.2, --r_drop is 1.0: both change what one step is about"),
+        ("--ema_decay 0.9 --swa_start 0.5", "--ema_decay is 0.9, --swa_start is 0.5: both average"),
+        ("--class_weights --balanced_sampling", "both make up for rare classes"),
+        ("--balanced_sampling --train_sampling_strategy sequential", "found two orders of the training rows"),
+        ("--label_smoothing_factor 1", "--label_smoothing_factor is 1: expected 0 to 0.99"),
+        ("--layer_decay 1.1", "--layer_decay is 1.1: expected 0.01 to 1"),
+        ("--threads -1", "--threads is -1: expected 0 or more"),
+        ("--cache_views 2", "--cache_views is 2, --cache_frozen false"),
+        (
+            "--stages head:2@1e-3 --num_train_epochs 7",
+            "--num_train_epochs is 7.0, --stages head:2@1e-3: the stages say",
+        ),
+        ("--stages head:2@1e-3 --learning_rate 1e-5", "--learning_rate is 1e-05, --stages"),
+        ("--stages neck:2@1e-3", "'neck:2@1e-3' is not a stage"),
+        ("--stages head:2@1e-3 --cache_frozen", "a later stage may train what was kept"),
+        ("--stages head:2@1e-3 --find_learning_rate", "each stage has its own learning rate"),
+        ("--dora", "--dora true: found --lora none"),
+        ("--audio_layers top", "--audio_layers is top: expected last, mix, or the number of a layer"),
+        ("--enrolment_clips 3", "found clips to know a speaker by, and nothing that uses them"),
+        ("--dropout_samples 4 --head_dropout 0", "found samples of a dropout that is off"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(given, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        parse_arguments(ALL, given.split())
+
+
+def test_values_of_a_recipe_are_checked_as_flags_are(tmp_path):
+    with pytest.raises(ValueError, match="--loss is hinge: expected one of cross_entropy, focal"):
+        parse_arguments(ALL, [recipe(tmp_path, "loss: hinge\n")])
+    with pytest.raises(ValueError, match="--freeze is head: expected one of none, audio, text, both"):
+        parse_arguments(ALL, [recipe(tmp_path, "freeze: head\n")])
+
+
+def test_stages_say_how_long_and_how_fast_training_is():
+    training = parse_arguments(ALL, ["--stages", "head:5@1e-3,all:10@2e-5"])[-1]
+    assert (training.num_train_epochs, training.learning_rate) == (15, 1e-3)
+    changed = settings(training)
+    assert changed == {"stages": "head:5@1e-3,all:10@2e-5", "num_train_epochs": 15}
+    assert settings(replace(training, threads=2)) == changed
+
+
+def test_none_stands_for_what_a_model_does_by_itself():
+    audio = parse_arguments(ALL, [])[1]
+    assert (audio.trim_silence, audio.normalisation) == (None, None)
+    audio = parse_arguments(ALL, ["--trim_silence", "false", "--normalisation", "none"])[1]
+    assert (audio.trim_silence, audio.normalisation) == (False, "none")

@@ -13,16 +13,15 @@ from transformers import (
 
 from hf_ser.models import SerFusionForAudioClassification
 from hf_ser.models.processing_ser import extract_audio
-from hf_ser.training.arguments import AdaptArguments, AudioArguments, FusionArguments, TextArguments
-from hf_ser.training.building import (
-    LORA_TARGETS,
-    build_audio,
-    build_fusion,
-    build_text,
-    load_audio_encoder,
-    load_text_encoder,
-    train_tokenizer,
-)
+from hf_ser.training.adaptation import LORA_TARGETS
+from hf_ser.training.arguments import AdaptArguments, AudioArguments, FusionArguments, HeadArguments, TextArguments
+from hf_ser.training.building import build_audio, build_fusion, build_text
+from hf_ser.training.pretrained import load_audio_encoder as load_encoder
+from hf_ser.training.pretrained import load_text_encoder, train_tokenizer
+
+
+def load_audio_encoder(name, max_seconds):
+    return load_encoder(AudioArguments(audio_model=name, max_seconds=max_seconds))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def fusion_of(root, audio, text, **adapt):
         ["hello you"],
         AudioArguments(audio_model=str(root / audio), max_seconds=2),
         TextArguments(text_model=str(root / text)),
-        FusionArguments(fusion_size=16),
+        FusionArguments(head_size=16),
         AdaptArguments(**adapt),
     )
 
@@ -68,7 +67,7 @@ def test_pretrained_audio_weights_arrive(pretrained, name):
 @pytest.mark.parametrize("name", TEXT)
 def test_pretrained_text_weights_arrive(pretrained, name):
     stored = AutoModel.from_pretrained(pretrained / name).state_dict()
-    encoder, _ = load_text_encoder(str(pretrained / name), [])
+    encoder, _ = load_text_encoder(TextArguments(str(pretrained / name)), [])
     for key, weight in encoder.state_dict().items():
         assert torch.equal(stored[key], weight), key
     assert not any("pooler" in key for key in encoder.state_dict())
@@ -149,7 +148,7 @@ def test_freezing(pretrained, freeze):
 @pytest.mark.parametrize(
     ("audio", "text"),
     [
-        *((audio, "bert") for audio in AUDIO if audio != "cnn"),
+        *((audio, "bert") for audio in AUDIO if audio != "crnn"),
         *(("wav2vec2", text) for text in TEXT if text in LORA_TARGETS and text != "bert"),
     ],
 )
@@ -216,17 +215,18 @@ def test_lora_trained_saved_merged_and_reloaded(pretrained, tmp_path):
 
 
 def test_lora_of_a_classifier_keeps_its_head(pretrained):
-    candidate = build_audio(LABELS, AudioArguments(str(pretrained / "wav2vec2"), 2), AdaptArguments(lora="audio"))
+    candidate = build_audio(
+        LABELS, AudioArguments(str(pretrained / "wav2vec2"), 2), HeadArguments(), AdaptArguments(lora="audio")
+    )
     trained = {n for n, p in candidate.model.named_parameters() if p.requires_grad}
-    assert any("classifier.modules_to_save" in n for n in trained)
-    assert any("projector.modules_to_save" in n for n in trained)
+    assert any("audio_head.modules_to_save" in n for n in trained)
     assert all("lora_" in n or "modules_to_save" in n for n in trained)
 
 
 def test_what_cannot_be_adapted_is_said(pretrained):
-    with pytest.raises(ValueError, match="LoRA is not known for ser_text_gru"):
+    with pytest.raises(ValueError, match="LoRA is not known for ser_text_rnn"):
         fusion_of(pretrained, "wav2vec2", "gru", lora="text")
     with pytest.raises(ValueError, match="--freeze and --lora both name the audio encoder"):
         fusion_of(pretrained, "wav2vec2", "bert", lora="audio", freeze="both")
     with pytest.raises(ValueError, match="has no text encoder to freeze or adapt: it has audio"):
-        build_audio(LABELS, AudioArguments(), AdaptArguments(freeze="text"))
+        build_audio(LABELS, AudioArguments(), HeadArguments(), AdaptArguments(freeze="text"))

@@ -19,10 +19,10 @@ from hf_ser.dataset import load_prepared
 from hf_ser.evaluation.calibration import fit_temperature
 from hf_ser.evaluation.predictions import read_predictions
 from hf_ser.inference import Classifier
-from hf_ser.models import LogMelFeatureExtractor, SpectrogramCnnConfig, TextGruConfig
+from hf_ser.models import TextRnnConfig
 from hf_ser.protocols import make_folds
 from hf_ser.provenance import is_finished, read_record
-from hf_ser.training.arguments import AdaptArguments, AudioArguments, SerTrainingArguments
+from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments, SerTrainingArguments
 from hf_ser.training.building import build_audio
 from hf_ser.training.trainer import SerTrainer
 
@@ -230,12 +230,12 @@ def validation_uar(folder, rows) -> float:
     return score(np.array(table), np.array(rows["label"][:]), labels)["uar"]
 
 
-def trainer_for(prepared, tmp_path, model="cnn", **settings):
+def trainer_for(prepared, tmp_path, model="crnn", **settings):
     data = load_prepared(prepared)
     fold = make_folds(data, "speaker_folds", "1", n_folds=3)[0]
     torch.manual_seed(0)
     labels = data.features["label"].names
-    candidate = build_audio(labels, AudioArguments(audio_model=model, max_seconds=2), AdaptArguments())
+    candidate = build_audio(labels, AudioArguments(audio_model=model, max_seconds=2), HeadArguments(), AdaptArguments())
     arguments = SerTrainingArguments(output_dir=str(tmp_path), disable_tqdm=True, num_train_epochs=2, **settings)
     parts = {"train_dataset": data.select(fold.train), "eval_dataset": data.select(fold.validation)}
     return SerTrainer(candidate, labels, args=arguments, **parts), data
@@ -275,13 +275,13 @@ def test_head_learning_rate_is_of_all_but_the_encoder(prepared, tmp_path):
     rates = {id(p): group["lr"] for group in trainer.create_optimizer().param_groups for p in group["params"]}
     assert len(rates) == len(list(trainer.model.parameters()))
     for name, parameter in trainer.model.named_parameters():
-        assert rates[id(parameter)] == (1e-5 if name.startswith("encoder.") else 1e-2), name
+        assert rates[id(parameter)] == (1e-5 if name.startswith("audio_encoder.") else 1e-2), name
 
 
-@pytest.mark.parametrize("model", ["cnn", "wav2vec2"])
+@pytest.mark.parametrize("model", ["crnn", "wav2vec2"])
 def test_gradient_accumulation_keeps_the_loss(prepared, tmp_path, model):
     """A loss that Trainer divides by the accumulated items again would be four times as large, as for stock models."""
-    if model != "cnn":
+    if model != "crnn":
         config, extractor = AUDIO[model]()
         for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout"):
             setattr(config, name, 0.0)
@@ -306,15 +306,15 @@ def test_gradient_accumulation_keeps_the_loss(prepared, tmp_path, model):
 def test_frozen_encoders_run_without_dropout(prepared, tmp_path):
     data = load_prepared(prepared)
     labels = data.features["label"].names
-    candidate = build_audio(labels, AudioArguments(), AdaptArguments())
+    candidate = build_audio(labels, AudioArguments(), HeadArguments(), AdaptArguments())
     candidate.encoders["audio"].requires_grad_(False)
     trainer = SerTrainer(
         candidate, labels, args=SerTrainingArguments(output_dir=str(tmp_path)), train_dataset=data, eval_dataset=data
     )
     trainer.model.train()
     trainer.compute_loss(trainer.model, candidate.collator([data[0], data[1]]))
-    assert not trainer.model.encoder.training
-    assert trainer.model.pooling.training
+    assert not trainer.model.audio_encoder.training
+    assert trainer.model.audio_head.training
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint(prepared, script, tmp_path, monkeypatch):
@@ -374,11 +374,12 @@ def launched(processes: int, prepared, encoders: Path, output_dir: Path) -> dict
 
 
 def test_two_processes_give_the_losses_of_one(prepared, tmp_path):
-    config = SpectrogramCnnConfig(dropout=0.0, channels=(4, 8, 8, 8), hidden_size=32)
+    config, extractor = AUDIO["crnn"]()
+    config.dropout = 0.0
     AutoModel.from_config(config).save_pretrained(tmp_path / "a")
-    LogMelFeatureExtractor().save_pretrained(tmp_path / "a")
+    extractor.save_pretrained(tmp_path / "a")
     words = tokenizer()
-    AutoModel.from_config(TextGruConfig(vocab_size=len(words), dropout=0.0)).save_pretrained(tmp_path / "t")
+    AutoModel.from_config(TextRnnConfig(vocab_size=len(words), dropout=0.0)).save_pretrained(tmp_path / "t")
     words.save_pretrained(tmp_path / "t")
     one, two = (launched(n, prepared, tmp_path, tmp_path / str(n)) for n in (1, 2))
     assert "2 process(es)" in two["hardware"]

@@ -7,17 +7,17 @@ from datasets import Dataset, Features, Value
 from models.tiny import AUDIO, LABELS, TEXT, TEXTS, clips, fused, tokenizer
 from peft import LoraConfig, get_peft_model
 from scipy.special import softmax
-from transformers import AutoModelForAudioClassification, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
 from hf_ser.collator import AudioCollator, FusionCollator, TextCollator
 from hf_ser.columns import features
 from hf_ser.models import (
     FUSIONS,
-    SpectrogramCnnForAudioClassification,
-    TextGruConfig,
-    TextGruForSequenceClassification,
+    SerAudioConfig,
+    SerAudioForAudioClassification,
+    TextRnnConfig,
+    TextRnnForSequenceClassification,
 )
-from hf_ser.models.encoders import ignore_padding
 from hf_ser.scores import soft_scores
 from hf_ser.targets import with_target
 from hf_ser.training.arguments import SerTrainingArguments
@@ -40,12 +40,12 @@ def build(kind: str, name: str) -> Candidate:
         collator = FusionCollator(processor)
     elif kind == "audio":
         config, processor = AUDIO[name]()
-        auto, ours = AutoModelForAudioClassification, SpectrogramCnnForAudioClassification
-        model = ignore_padding((ours if name == "cnn" else auto.from_config)(certain(config)))
+        config = SerAudioConfig(audio_config=config, head_size=16, dropout=0.0, **label_maps(LABELS))
+        model = SerAudioForAudioClassification(config)
         collator = AudioCollator(processor)
     else:
         processor = tokenizer()
-        auto, ours = AutoModelForSequenceClassification, TextGruForSequenceClassification
+        auto, ours = AutoModelForSequenceClassification, TextRnnForSequenceClassification
         model = (ours if name == "gru" else auto.from_config)(certain(TEXT[name](len(processor))))
         collator = TextCollator(processor)
     for module in model.modules():
@@ -178,8 +178,8 @@ def sayings(n: int, seed: int) -> Dataset:
 def trained_on(target: str, data: Dataset, unseen: Dataset, folder) -> np.ndarray:
     words = train_tokenizer(data["transcript"][:])
     torch.manual_seed(0)
-    config = TextGruConfig(vocab_size=len(words), hidden_size=32, embedding_size=16, **label_maps(LABELS))
-    candidate = Candidate(TextGruForSequenceClassification(config), words, TextCollator(words), {})
+    config = TextRnnConfig(vocab_size=len(words), hidden_size=32, embedding_size=16, **label_maps(LABELS))
+    candidate = Candidate(TextRnnForSequenceClassification(config), words, TextCollator(words), {})
     rows = with_target(data, range(len(data)), target)
     trainer = trainer_for(candidate, folder, rows, num_train_epochs=8, learning_rate=3e-2)
     trainer.train()

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from hf_ser.audit.findings import read_verdict
 from hf_ser.dataset import REPORT, load_prepared
 from hf_ser.evaluation.predictions import read_predictions
-from hf_ser.models import TextGruForSequenceClassification
+from hf_ser.models import TextRnnForSequenceClassification
 from hf_ser.protocols import make_folds
 from hf_ser.provenance import RECORD, read_record, split_record, write_record
 from hf_ser.targets import SetColumns
@@ -56,7 +56,7 @@ def given(monkeypatch):
     The audit finds nothing, for it takes longer than the rest.
     """
     seen = {"train": Counter(), "evaluation": Counter(), "rows": [0], "audited": []}
-    forward, read = TextGruForSequenceClassification.forward, SetColumns.__call__
+    forward, read = TextRnnForSequenceClassification.forward, SetColumns.__call__
 
     def watched(self, input_ids, attention_mask=None, labels=None):
         kind = "train" if self.training else "evaluation"
@@ -76,7 +76,7 @@ def given(monkeypatch):
 
     monkeypatch.setattr(run, "audit_data", audited)
     monkeypatch.setattr(run, "calibrate", uncalibrated)
-    monkeypatch.setattr(TextGruForSequenceClassification, "forward", watched)
+    monkeypatch.setattr(TextRnnForSequenceClassification, "forward", watched)
     monkeypatch.setattr(SetColumns, "__call__", counted)
     return seen
 

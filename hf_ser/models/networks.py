@@ -1,0 +1,306 @@
+"""The networks behind our own audio encoder: from spectrogram features to a sequence of vectors.
+
+Each is a class `(config, n_channels, n_bands, n_frames)` called with features `(batch, channels, bands, frames)` and a
+mask `(batch, frames)`, and returns hidden `(batch, positions, hidden_size)` with its mask `(batch, positions)`. Where
+a clip's length varies, every step either looks at one position or is masked again after it, so that a clip gives the
+same whatever it was batched or padded with.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torchaudio.functional import create_dct
+from transformers import AutoModel, PreTrainedConfig
+
+from .front_end import N_COEFFICIENTS, WILDEST, Functionals, functionals, n_functionals
+
+
+def masked(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Zero past each clip's end; shapes x `(batch, channels, bands, frames)`, mask `(batch, frames)` bool."""
+    return x.masked_fill(~mask[:, None, None], 0.0)
+
+
+def one_position(vector: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A clip's one vector `(batch, size)` as a sequence of length 1 and its mask."""
+    return vector[:, None], torch.ones(vector.shape[0], 1, dtype=torch.bool, device=vector.device)
+
+
+def run_packed(rnn: nn.RNNBase, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """A recurrent layer that ends, and turns back, at each row's own end.
+
+    Shapes: x `(batch, positions, size)`; mask `(batch, positions)`, padded on the right; out as x.
+    """
+    lengths = mask.sum(1).clamp(min=1).cpu()
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+class ConvBlock(nn.Module):
+    """3x3 convolution with a stride that halves the bands (and the frames), LayerNorm over channels, ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int, halve_frames: bool, dropout: float):
+        super().__init__()
+        self.stride = 2 if halve_frames else 1
+        self.conv = nn.Conv2d(channels_in, channels_out, 3, stride=(2, self.stride), padding=1, bias=False)
+        self.norm = nn.LayerNorm(channels_out)
+        self.dropout = nn.Dropout2d(dropout)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Shapes: x `(batch, channels, bands, frames)`, zero where `mask` `(batch, frames)` is False."""
+        x = self.norm(self.conv(x).permute(0, 2, 3, 1)).relu().permute(0, 3, 1, 2)
+        mask = mask[:, :: self.stride]
+        # Zero again, so that the next convolution sees past a clip's end what it sees when the clip is alone.
+        return self.dropout(masked(x, mask)), mask
+
+
+class ConvRecurrent(nn.Module):
+    """Our own: convolution blocks, then a bidirectional GRU; one position for every four frames."""
+
+    def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int | None):
+        super().__init__()
+        sizes = (n_channels, *config.channels)
+        self.blocks = nn.ModuleList(
+            ConvBlock(a, b, halve_frames=i < 2, dropout=config.dropout / 2) for i, (a, b) in enumerate(pairwise(sizes))
+        )
+        for _ in config.channels:
+            n_bands = -(-n_bands // 2)
+        self.project = nn.Linear(n_bands * sizes[-1], config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.gru = nn.GRU(config.hidden_size, config.hidden_size // 2, batch_first=True, bidirectional=True)
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = masked(features, mask)
+        for block in self.blocks:
+            x, mask = block(x, mask)
+        x = self.dropout(self.norm(self.project(x.permute(0, 3, 1, 2).flatten(2))))
+        return run_packed(self.gru, x, mask), mask
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch norm of rows `(rows, size)` that takes the running statistics where a batch is one row."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 1:
+            return super().forward(x)
+        return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
+class TimeConv(nn.Module):
+    """Convolution over time, batch norm, ReLU; what came in is added where the shapes allow."""
+
+    def __init__(self, size_in: int, size_out: int, kernel: int, stride: int, dilation: int, dropout: float):
+        super().__init__()
+        self.stride, self.residual = stride, size_in == size_out and stride == 1
+        self.conv = nn.Conv1d(size_in, size_out, kernel, stride, dilation * (kernel // 2), dilation, bias=False)
+        self.norm = BatchNorm(size_out)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Shapes: x `(batch, positions, size)`, zero where `mask` `(batch, positions)` is False."""
+        mask = mask[:, :: self.stride]
+        convolved = self.conv(x.transpose(1, 2)).transpose(1, 2)
+        out = torch.zeros_like(convolved)
+        # Only what is sound enters the norm's statistics, and the rest is zero again.
+        out[mask] = self.dropout(self.norm(convolved[mask]).relu()).to(out.dtype)
+        return out + x if self.residual else out, mask
+
+
+class TwoBranch(nn.Module):
+    """Our own: convolutions over the frames, and beside each position the same view of the clip as a whole.
+
+    Half of `hidden_size` comes from five convolutions over time that see 61 frames, one position for every four, half
+    from two layers on the functionals of the bands. A linear head on both halves is the sum of two classifiers.
+
+    Source of the first half: Peddinti et al. 2015, A time delay neural network architecture for efficient modeling of
+    long temporal contexts.
+    """
+
+    shapes = ((5, 2, 1), (3, 1, 1), (3, 2, 1), (3, 1, 2), (3, 1, 4))
+    """Kernel, stride and dilation of each convolution."""
+
+    def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int | None):
+        super().__init__()
+        half = config.hidden_size // 2
+        sizes = (n_channels * n_bands, *[half] * len(self.shapes))
+        self.convs = nn.ModuleList(
+            TimeConv(a, b, *shape, config.dropout / 3)
+            for (a, b), shape in zip(pairwise(sizes), self.shapes, strict=True)
+        )
+        coefficients = min(N_COEFFICIENTS, n_bands)
+        with torch.device("cpu"):
+            self.register_buffer("cosines", create_dct(coefficients, n_bands, norm="ortho").float())
+        self.standardise = BatchNorm(n_functionals(n_bands, coefficients), affine=False)
+        layers = [nn.Dropout(config.dropout)]
+        for size in (self.standardise.num_features, half):
+            layers += [nn.Linear(size, half), nn.LayerNorm(half), nn.ReLU(), nn.Dropout(config.dropout)]
+        self.dense = nn.Sequential(*layers)
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        whole = functionals(features[:, 0].float(), mask, self.cosines.float()).to(features.dtype)
+        whole = self.dense(self.standardise(whole).clamp(-WILDEST, WILDEST))
+        x = masked(features, mask).flatten(1, 2).transpose(1, 2)
+        for conv in self.convs:
+            x, mask = conv(x, mask)
+        return torch.cat([x, whole[:, None].expand_as(x).to(x.dtype)], dim=-1), mask
+
+
+class ImageCnn(nn.Module):
+    """Two convolutions on a square picture of the spectrogram, one channel shown three times; one position.
+
+    Three channels, as pictures have them: 3 > 16 > 32, 3x3, ReLU, max-pool 2, then one linear layer.
+    """
+
+    def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int):
+        super().__init__()
+        self.repeats = 3 // n_channels
+        self.features = nn.Sequential(*_pooled_conv(3, 16), *_pooled_conv(16, 32), nn.Flatten())
+        self.project = nn.Linear(32 * (n_bands // 4) * (n_frames // 4), config.hidden_size)
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return one_position(self.project(self.features(features.repeat(1, self.repeats, 1, 1))).relu())
+
+
+def _pooled_conv(channels_in: int, channels_out: int) -> list[nn.Module]:
+    return [nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+
+
+class SixLayerCnn(nn.Module):
+    """Six convolutions of 32 to 512 channels with batch norm, ReLU and max-pool, then 512 > 256 > `hidden_size`.
+
+    What is left of the picture after six halvings is averaged to one vector of 512; one position.
+    """
+
+    channels = (32, 64, 128, 256, 512, 512)
+
+    def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int):
+        super().__init__()
+        layers = []
+        for a, b in pairwise((n_channels, *self.channels)):
+            layers += [nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2)]
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(config.dropout))
+        self.dense = nn.Sequential(
+            nn.Linear(512, 256), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(256, config.hidden_size), nn.ReLU()
+        )
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return one_position(self.dense(self.features(features)))
+
+
+class CnnLstm(nn.Module):
+    """Six convolutions over the coefficients of each frame, then two LSTMs over the frames; one position, the last."""
+
+    channels = (32, 32, 64, 64, 128, 128)
+
+    def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int):
+        super().__init__()
+        layers = []
+        for a, b in pairwise((n_channels, *self.channels)):
+            # A kernel one frame wide: the same convolution over the coefficients at every time.
+            layers += [nn.Conv2d(a, b, (3, 1), padding=(1, 0)), nn.BatchNorm2d(b), nn.ReLU()]
+        self.features = nn.Sequential(*layers)
+        self.first = nn.LSTM(n_bands * self.channels[-1], 64, batch_first=True)
+        self.second = nn.LSTM(64, 32, batch_first=True)
+        self.dropout = nn.Dropout(config.dropout)
+        self.dense = nn.Linear(32, config.hidden_size)
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = self.features(features).permute(0, 3, 1, 2).flatten(2)
+        x = self.dropout(self.first(x)[0])
+        x = self.dropout(self.second(x)[0][:, -1])
+        return one_position(self.dense(x).relu())
+
+
+class AlexNet(nn.Module):
+    """AlexNet's five convolutions, under torchvision's names; the last feature map's places are the positions.
+
+    Clips of any length: shorter ones than the layers need, and past a clip's end, are zeros.
+
+    Source: Krizhevsky 2014, One weird trick for parallelizing convolutional neural networks (the widths); Zhang et
+    al. 2019, Attention based fully convolutional network for speech emotion recognition (on spectrograms).
+    """
+
+    smallest = 63
+    """Bands and frames that give one position."""
+
+    def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int | None):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(n_channels, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2),
+        )  # fmt: skip
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        missing = [max(0, self.smallest - size) for size in features.shape[2:]]
+        x = nn.functional.pad(masked(features, mask), (0, missing[1], 0, missing[0]))
+        lengths = mask.sum(1)
+        for layer in self.features:
+            x = layer(x)
+            if not isinstance(layer, nn.ReLU):
+                lengths = _length_after(layer, lengths)
+                mask = torch.arange(x.shape[3], device=x.device)[None] < lengths[:, None]
+                x = masked(x, mask)
+        return x.flatten(2).transpose(1, 2), mask.repeat(1, x.shape[2])
+
+
+def _length_after(layer: nn.Conv2d | nn.MaxPool2d, lengths: torch.Tensor) -> torch.Tensor:
+    """Frames that a clip of so many frames has alone after a convolution or pooling, at least one."""
+    sizes = (layer.kernel_size, layer.stride, layer.padding)
+    kernel, stride, padding = (size if isinstance(size, int) else size[1] for size in sizes)
+    return ((lengths + 2 * padding - kernel) // stride + 1).clamp(min=1)
+
+
+class Vision(nn.Module):
+    """Any image model of transformers on a picture of the spectrogram; its map's places or patches are the positions.
+
+    One channel is shown as many times as the model takes channels.
+    """
+
+    def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int):
+        super().__init__()
+        self.repeats = getattr(config.backbone_config, "num_channels", 3) // n_channels
+        self.backbone = without_trained_pooler(AutoModel.from_config(config.backbone_config))
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = self.backbone(features.repeat(1, self.repeats, 1, 1)).last_hidden_state
+        if hidden.dim() == 4:
+            hidden = hidden.flatten(2).transpose(1, 2)
+        return hidden, torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+
+
+def without_trained_pooler(backbone: nn.Module) -> nn.Module:
+    """Drop what has weights behind the positions that are read: unused weights stall distributed training."""
+    pooler = getattr(backbone, "pooler", None)
+    if pooler is not None and next(pooler.parameters(), None) is not None:
+        backbone.pooler = None
+    if backbone.config.model_type.startswith("convnext"):
+        backbone.layernorm = nn.Identity()  # of the pooled vector; ViT's, of that name, is before its patches come out
+    return backbone
+
+
+class FunctionalsNetwork(Functionals):
+    """How the bands of a clip are spread over time, standardised, without anything to train; one position."""
+
+    def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int):
+        super().__init__(n_bands)
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return one_position(super().forward(features[:, 0], mask))
+
+
+NETWORKS = {
+    "crnn": ConvRecurrent,
+    "two_branch": TwoBranch,
+    "image_cnn": ImageCnn,
+    "six_layer_cnn": SixLayerCnn,
+    "cnn_lstm": CnnLstm,
+    "alexnet": AlexNet,
+    "vision": Vision,
+    "functionals": FunctionalsNetwork,
+}
+"""By the name in a configuration."""

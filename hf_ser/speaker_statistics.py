@@ -1,0 +1,114 @@
+"""How each speaker's voice lies in the bands of a spectrogram: what normalisation "speaker" scales their clips by.
+
+No label is read. The clips of a test speaker are, so a result says how many: `enrolment_note`.
+"""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from tqdm import tqdm
+from transformers import FeatureExtractionMixin
+
+from hf_ser.models.decoding import decode_audio
+from hf_ser.models.front_end import SpectrogramFrontEnd
+from hf_ser.models.processing_ser import extract_audio
+
+BATCH_CLIPS = 16
+
+
+def speaker_statistics(
+    dataset: Dataset,
+    front_end: SpectrogramFrontEnd,
+    feature_extractor: FeatureExtractionMixin,
+    enrolment_clips: int = 0,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Mean and deviation of each band over each speaker's clips, whatever the order of the rows.
+
+    A speaker of fewer than `enrolment_clips` clips with sound is known by those there are, which is told.
+
+    Args:
+        dataset: Rows of all speakers that are wanted.
+        front_end: Of the model, where it is: its `raw` is what is measured.
+        feature_extractor: Of the model.
+        enrolment_clips: Clips of a speaker, drawn by chance; 0 for all of them.
+        seed: Of the draw, with the speaker's name.
+
+    Shapes:
+        each `(2, bands)` float32.
+
+    Raises:
+        ValueError: a row without a speaker, or a speaker without any sound.
+    """
+    enrolled = enrolment_rows(dataset, enrolment_clips, seed)
+    clips = dataset.with_format(None).select_columns(["audio"])
+    statistics = {}
+    with tqdm(total=sum(map(len, enrolled.values())), unit=" clips", desc="speakers", disable=None) as bar:
+        for speaker, rows in enrolled.items():
+            batches = _batches(clips, rows, feature_extractor, front_end.window.device, bar)
+            statistics[speaker] = front_end.statistics(batches).cpu().numpy()
+    return statistics
+
+
+def enrolment_rows(dataset: Dataset, enrolment_clips: int = 0, seed: int = 0) -> dict[str, list[int]]:
+    """The rows that each speaker is known by: all with sound, or some drawn by seed, speaker and ids.
+
+    Raises:
+        ValueError: as `speaker_statistics`.
+    """
+    plain = dataset.with_format(None)
+    speakers, ids, seconds = plain["speaker"][:], plain["id"][:], plain["duration_seconds"][:]
+    if unknown := speakers.count(None):
+        raise ValueError(
+            f"{unknown} of {len(speakers)} clips have no speaker, and normalisation speaker scales each clip by its "
+            "speaker's others. Expected a speaker for each: name another normalisation (clip, band or corpus)."
+        )
+    rows = {speaker: [] for speaker in sorted(set(speakers))}
+    for row in sorted(range(len(ids)), key=ids.__getitem__):
+        if seconds[row] is not None:
+            rows[speakers[row]].append(row)
+    if silent := [speaker for speaker, found in rows.items() if not found]:
+        raise ValueError(
+            f"{len(silent)} speakers have no clip with sound, the first is {silent[0]!r}. Expected one at least: name "
+            "another normalisation than speaker, or leave these speakers out."
+        )
+    if not enrolment_clips:
+        return rows
+    if few := [speaker for speaker, found in rows.items() if len(found) < enrolment_clips]:
+        PartialState().print(
+            f"{len(few)} of {len(rows)} speakers have fewer than {enrolment_clips} clips to enrol: all theirs are used"
+        )
+    return {speaker: _drawn(found, enrolment_clips, f"{seed} {speaker}") for speaker, found in rows.items()}
+
+
+def enrolment_note(enrolment_clips: int) -> str:
+    """What a report says of a model whose features are scaled by speaker."""
+    if enrolment_clips == 0:
+        return (
+            "transductive: features are scaled by the speaker, and of a test speaker by all of their clips (without "
+            "labels), which a speaker who is met for the first time has not got"
+        )
+    return (
+        f"features are scaled by the speaker, and of a test speaker by {enrolment_clips} of their clips "
+        "drawn by chance (without labels), which are tested too: who uses the model has to bring as many"
+    )
+
+
+def _drawn(rows: list[int], number: int, key: str) -> list[int]:
+    generator = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "big"))
+    return [rows[place] for place in sorted(generator.permutation(len(rows))[:number])]
+
+
+def _batches(
+    clips: Dataset, rows: list[int], feature_extractor: FeatureExtractionMixin, device: torch.device, bar: tqdm
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Shapes: waveforms and mask `(batch, samples)`."""
+    for start in range(0, len(rows), BATCH_CLIPS):
+        part = rows[start : start + BATCH_CLIPS]
+        batch = extract_audio(feature_extractor, [decode_audio(clips[row]["audio"]) for row in part])
+        yield batch["input_values"].to(device), batch["attention_mask"].to(device)
+        bar.update(len(part))

@@ -1,0 +1,211 @@
+"""How much of a pretrained encoder is trained: all of it, its upper layers, low-rank changes of it, or nothing."""
+
+from itertools import chain
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+
+from hf_ser.models import PRESETS, TEXT_PRESETS
+
+WHISPER, AST = "whisper", "audio-spectrogram-transformer"
+
+SPEECH_PROJECTIONS, BERT_PROJECTIONS = "q_proj|k_proj|v_proj|out_proj", "query|key|value|dense"
+LORA_TARGETS = {
+    **dict.fromkeys(("wav2vec2", "hubert", "data2vec-audio", "unispeech", WHISPER), SPEECH_PROJECTIONS),
+    # WavLM's attention reads the weights of its projections past their modules: LoRA on them would change nothing.
+    "wavlm": "intermediate_dense|output_dense",
+    AST: "q_proj|k_proj|v_proj|o_proj",
+    "distilbert": "q_lin|k_lin|v_lin|out_lin",
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "electra", "albert"), BERT_PROJECTIONS),
+    "mpnet": "q|k|v|o",
+    "deberta-v2": "query_proj|key_proj|value_proj|dense",
+}
+"""What LoRA is put on, by model type: attention projections; for BERT and its like the feed-forward layers too."""
+
+FEATURE_ENCODERS = {WHISPER: ("conv1", "conv2"), AST: ("embeddings",)}
+"""What turns sound into the positions of the layers, by model type; elsewhere the module `feature_extractor`."""
+
+LAYERS = ("encoder.layers", "encoder.layer", "transformer.layer", "encoder.albert_layer_groups", "layers")
+"""Where the layers of transformers' encoders lie."""
+
+
+def adapted(model: PreTrainedModel, encoders: dict[str, nn.Module], adapt, sources: dict[str, str]) -> nn.Module:
+    """Freeze encoders or parts of them, or put LoRA on them, as AdaptArguments say; all else is trained.
+
+    Args:
+        model: The whole model.
+        encoders: Its encoders by modality; where peft trains a copy of one, the copy takes its place.
+        adapt: AdaptArguments.
+        sources: Where each encoder came from, by modality.
+
+    Raises:
+        ValueError: one encoder is to be frozen and LoRA-trained, is not there, has no known LoRA targets, no such
+            layers or no feature encoder, or would be frozen with the random weights that it is made with.
+    """
+    frozen, through_lora = named_encoders(adapt.freeze, encoders), named_encoders(adapt.lora, encoders)
+    if both := sorted(set(frozen) & set(through_lora)):
+        raise ValueError(f"--freeze and --lora both name the {both[0]} encoder: LoRA already keeps its weights.")
+    in_part = [name for name in encoders if name not in (*frozen, *through_lora)]
+    partly = parts_to_freeze(encoders, in_part, adapt)
+    for flag, names in ((f"--freeze {adapt.freeze}", frozen), *partly):
+        for name in names:
+            refuse_fresh(flag, name, sources[name])
+    for name in frozen:
+        encoders[name].requires_grad_(False)
+    if through_lora:
+        model = with_lora(model, encoders, through_lora, adapt)
+    # After peft, which makes all of a part that it copies trainable.
+    if adapt.freeze_feature_encoder:
+        freeze_feature_encoder(encoders["audio"])
+    for name in in_part if adapt.freeze_layers else ():
+        freeze_layers(encoders[name], adapt.freeze_layers)
+    return model
+
+
+def named_encoders(choice: str, encoders: dict[str, nn.Module]) -> list[str]:
+    """The modalities that `--freeze` or `--lora` name.
+
+    Raises:
+        ValueError: the model has no such encoder.
+    """
+    if choice == "none":
+        return []
+    names = list(encoders) if choice == "both" else [choice]
+    if names[0] not in encoders:
+        raise ValueError(f"This model has no {choice} encoder to freeze or adapt: it has {', '.join(encoders)}.")
+    return names
+
+
+def parts_to_freeze(encoders: dict[str, nn.Module], in_part: list[str], adapt) -> list[tuple[str, list[str]]]:
+    """The flags that freeze parts of encoders, each with the modalities that it is about.
+
+    Raises:
+        ValueError: a flag is given and there is nothing for it to freeze.
+    """
+    asked = []
+    if adapt.freeze_feature_encoder:
+        asked.append(("--freeze_feature_encoder", [name for name in in_part if name == "audio"]))
+    if adapt.freeze_layers:
+        asked.append((f"--freeze_layers {adapt.freeze_layers}", in_part))
+    for flag, names in asked:
+        if not names:
+            raise ValueError(
+                f"{flag}: found no encoder to freeze a part of (this model has {', '.join(encoders)}; --freeze "
+                f"{adapt.freeze}, --lora {adapt.lora}). Expected one that is trained otherwise: leave {flag} out."
+            )
+    return asked
+
+
+def refuse_fresh(flag: str, name: str, source: str) -> None:
+    """Make sure that what is frozen has been trained before.
+
+    Raises:
+        ValueError: the encoder is made here.
+    """
+    if source in PRESETS or source in TEXT_PRESETS:
+        raise ValueError(
+            f"{flag}: the {name} encoder is made here, with random weights. Expected a trained one to be frozen: train "
+            f"it first with train_{name}.py and name its folder, or leave out {flag.split()[0]}."
+        )
+
+
+def freeze_feature_encoder(encoder: nn.Module) -> None:
+    """Freeze what turns sound into the positions of the layers: convolutions, or patch embeddings.
+
+    Raises:
+        ValueError: the encoder has none that is known.
+    """
+    names = FEATURE_ENCODERS.get(encoder.config.model_type, ("feature_extractor",))
+    if not all(isinstance(getattr(encoder, name, None), nn.Module) for name in names):
+        raise ValueError(
+            f"--freeze_feature_encoder: found no feature encoder in {encoder.config.model_type}. Expected wav2vec2 or "
+            "one of its kind, Whisper or AST: leave the flag out, or freeze layers with --freeze_layers."
+        )
+    if hasattr(encoder, "freeze_feature_encoder"):
+        encoder.freeze_feature_encoder()  # which also keeps gradient checkpointing from asking for its gradient
+    for name in names:
+        getattr(encoder, name).requires_grad_(False)
+
+
+def freeze_layers(encoder: nn.Module, n: int) -> None:
+    """Freeze the first `n` layers of an encoder and all that comes before them.
+
+    Raises:
+        ValueError: the encoder has no more than `n` layers.
+    """
+    found = len(layers_of(encoder))
+    if n >= found:
+        raise ValueError(
+            f"--freeze_layers is {n}: the {encoder.config.model_type} encoder has {found or 'no known'} layers. "
+            "Expected fewer than it has: lower it, or keep the whole encoder with --freeze."
+        )
+    for parameter in chain(*by_depth(encoder)[: n + 1]):
+        parameter.requires_grad_(False)
+
+
+def layers_of(encoder: nn.Module) -> list[nn.Module]:
+    """The layers of an encoder from its input to its output: of a transformer, or recurrent; empty if not known."""
+    for path in LAYERS:
+        found = encoder
+        for step in path.split("."):
+            found = getattr(found, step, None)
+        if isinstance(found, nn.ModuleList):
+            return list(found)
+    return [module for module in encoder.modules() if isinstance(module, nn.RNNBase)]
+
+
+def by_depth(encoder: nn.Module) -> list[list[nn.Parameter]]:
+    """An encoder's parameters: what comes before its layers, each layer, and what comes after them.
+
+    What is registered before the layers counts as before them. In the large wav2vec2 and its like that is also the
+    last LayerNorm.
+    """
+    layers = layers_of(encoder)
+    depth = {id(parameter): i for i, layer in enumerate(layers, start=1) for parameter in layer.parameters()}
+    parts, met = [[] for _ in range(len(layers) + 2)], False
+    for parameter in encoder.parameters():
+        met = met or id(parameter) in depth
+        parts[depth.get(id(parameter), len(layers) + 1 if met else 0)].append(parameter)
+    return parts
+
+
+def with_lora(model: PreTrainedModel, encoders: dict[str, nn.Module], names: list[str], adapt) -> PeftModel:
+    """Put LoRA, or DoRA, on the attention of some encoders.
+
+    Raises:
+        ValueError: an encoder's attention is not known.
+
+    Source: Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models, eq. 3; Liu et al. 2024, DoRA:
+    Weight-Decomposed Low-Rank Adaptation, eq. 5.
+    """
+    paths = {id(module): path for path, module in model.named_modules()}
+    targets = []
+    for name in names:
+        model_type = encoders[name].config.model_type
+        if model_type not in LORA_TARGETS:
+            known = ", ".join(LORA_TARGETS)
+            raise ValueError(f"LoRA is not known for {model_type}: expected one of {known}. Train it whole instead.")
+        targets.append(rf"{paths[id(encoders[name])]}\..*\.({LORA_TARGETS[model_type]})")
+    inside = {paths[id(encoder)].split(".")[0] for encoder in encoders.values()}
+    # Every part beside the encoders is trained and saved whole: peft would silently freeze it.
+    whole = [name for name, _ in model.named_children() if name not in inside]
+    whole += [paths[id(encoders[name])] for name in encoders if name not in names and is_trained(encoders[name])]
+    config = LoraConfig(
+        r=adapt.lora_rank,
+        lora_alpha=adapt.lora_alpha,
+        use_dora=adapt.dora,
+        target_modules="|".join(targets),
+        modules_to_save=whole,
+    )
+    model = get_peft_model(model, config)
+    for name in encoders:
+        if paths[id(encoders[name])] in whole:
+            # What is trained is peft's copy, not the module that was there.
+            encoders[name] = model.base_model.model.get_submodule(paths[id(encoders[name])]).modules_to_save["default"]
+    return model
+
+
+def is_trained(module: nn.Module) -> bool:
+    """Whether any of its parameters is trained."""
+    return any(parameter.requires_grad for parameter in module.parameters())

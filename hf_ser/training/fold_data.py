@@ -1,0 +1,86 @@
+"""The rows of one fold as its model is given them: targets, words, the statistics of speakers, augmented views."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+
+from hf_ser.augmentation import Augmenter, View, with_views
+from hf_ser.collator import clips
+from hf_ser.models.processing_ser import audio_inputs
+from hf_ser.protocols import Fold
+from hf_ser.speaker_statistics import enrolment_note, speaker_statistics
+from hf_ser.targets import with_columns, with_target
+from hf_ser.training.building import Candidate
+from hf_ser.words import Words
+
+STATISTICS_CLIPS = 16
+
+
+@dataclass
+class FoldData:
+    """The parts of a fold.
+
+    Args:
+        train, validation, test: Rows; those to train on carry their targets, and the `view` that is due.
+        view: Tells the rows which view that is; None without augmentation.
+        notes: What whoever reads the figures must know.
+    """
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+    view: View | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def fold_data(dataset: Dataset, fold: Fold, words: Words, candidate: Candidate, data, training, audio, augment):
+    """The rows of a fold; the candidate's front end and collator are set up for them.
+
+    Args:
+        data, training: DataArguments and SerTrainingArguments.
+        audio, augment: AudioArguments and AugmentArguments; None for a model that only reads.
+
+    Raises:
+        ValueError: as `with_target`, `speaker_statistics` and `Augmenter`.
+    """
+    columns, notes, view = dict(words.columns), [], None
+    front_end = getattr(candidate.encoders.get("audio"), "front_end", None)
+    if front_end is not None and front_end.normalisation == "corpus":
+        front_end.fit_corpus(sound_of(dataset.select(fold.train), feature_extractor(candidate)))
+    if front_end is not None and front_end.normalisation == "speaker":
+        known = speaker_statistics(
+            dataset, front_end, feature_extractor(candidate), audio.enrolment_clips, training.seed
+        )
+        speakers = zip(dataset["id"][:], dataset["speaker"][:], strict=True)
+        columns["speaker_statistics"] = {name: known[speaker] for name, speaker in speakers}
+        notes.append(enrolment_note(audio.enrolment_clips))
+    # Refuses before anything is written.
+    train = with_target(dataset, fold.train, data.target, data.agreement_weight, columns)
+    if augment is not None and augment.augment:
+        view = View()
+        train = with_views(train, view, training.cache_views)
+        augmenter = Augmenter(augment.augment, dataset, fold.train, augment.noise_dir, training.seed)
+        for notice in augmenter.notices:
+            PartialState().print(f"note: {notice}")
+        candidate.collator.augmenter = augmenter
+    validation, test = (with_columns(dataset.select(rows), columns) for rows in (fold.validation, fold.test))
+    return FoldData(train, validation, test, view, notes)
+
+
+def feature_extractor(candidate: Candidate):
+    """The one of a candidate that hears."""
+    return getattr(candidate.processor, "feature_extractor", candidate.processor)
+
+
+def sound_of(dataset: Dataset, extractor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The sound of some rows in batches: waveforms and masks, each `(batch, samples)`."""
+    rows = dataset.select_columns(["audio"])
+    for start in range(0, len(rows), STATISTICS_CLIPS):
+        batch = rows.select(range(start, min(start + STATISTICS_CLIPS, len(rows)))).to_list()
+        heard = [clip for clip in clips(batch) if clip is not None]
+        if heard:
+            inputs = audio_inputs(extractor, heard)
+            yield inputs["input_values"], inputs["audio_mask"]

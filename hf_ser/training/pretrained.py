@@ -1,0 +1,229 @@
+"""Pretrained encoders with what turns clips and words into their inputs: checked, and cropped to the clips' length."""
+
+import torch
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import WordLevel
+from tokenizers.trainers import WordLevelTrainer
+from torch import nn
+from transformers import (
+    MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoModelForAudioClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging
+
+from hf_ser.models import (
+    PRESETS,
+    TEXT_PRESETS,
+    SerAudioConfig,
+    SpectrogramConfig,
+    SpectrogramModel,
+    TextRnnConfig,
+    TextRnnModel,
+    WaveformFeatureExtractor,
+)
+from hf_ser.models.encoders import without_pooler
+from hf_ser.models.processing_ser import MIN_SECONDS
+from hf_ser.models.spectrogram import load_alexnet, vision_config, with_backbone
+from hf_ser.revisions import checkpoint_config, split_revision
+
+WHISPER, AST = "whisper", "audio-spectrogram-transformer"
+# Weights that the pretraining task leaves out, and that are used only where training masks its input.
+MAY_BE_FRESH = ("masked_spec_embed", "pooler.")
+
+
+def load_audio_encoder(audio) -> tuple[PreTrainedModel, object]:
+    """An audio encoder and its feature extractor, cropped to `max_seconds` where its length is fixed.
+
+    Args:
+        audio: AudioArguments. Its `audio_model` is a network of ours by its name (random weights), an image model
+            (random or trained, behind a spectrogram), a model that train_audio.py wrote (its encoder), or any audio
+            model that AutoModel knows.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: weights of the encoder are not in the checkpoint, or a setting does not belong to it.
+    """
+    name = audio.audio_model
+    if name in PRESETS:
+        return own_network(audio), WaveformFeatureExtractor(max_seconds=audio.max_seconds, **trimming(audio))
+    config = checkpoint_config(name)
+    if type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+        backbone = load_trained(AutoModel, name)
+        encoder = SpectrogramModel(SpectrogramConfig(**with_front_end(vision_config(backbone.config), audio)))
+        encoder = with_backbone(encoder, backbone)
+        return encoder, WaveformFeatureExtractor(max_seconds=audio.max_seconds, **trimming(audio))
+    own = config.audio_config if isinstance(config, SerAudioConfig) else config
+    refuse_front_end(audio, config)
+    if own is not config:
+        encoder = load_trained(AutoModelForAudioClassification, name).audio_encoder
+    elif config.model_type == WHISPER:
+        # Through the classifier, which is transformers' public way to Whisper's encoder without its decoder.
+        encoder = load_trained(AutoModelForAudioClassification, name).encoder
+    else:
+        encoder = without_pooler(load_trained(AutoModel, name))
+    feature_extractor = load_feature_extractor(name, audio)
+    crop(encoder, encoder.config, feature_extractor, audio.max_seconds)
+    return encoder, feature_extractor
+
+
+def own_network(audio) -> SpectrogramModel:
+    """A network of ours with fresh weights, or, of AlexNet, with torchvision's."""
+    encoder = SpectrogramModel(SpectrogramConfig(**with_front_end(PRESETS[audio.audio_model], audio)))
+    if audio.audio_weights:
+        if audio.audio_model != "alexnet":
+            raise ValueError(
+                f"--audio_weights {audio.audio_weights}: found for {audio.audio_model}, expected for alexnet: networks "
+                "of ours start from random weights. Leave it out, or name a trained model by --audio_model."
+            )
+        load_alexnet(encoder, audio.audio_weights)
+    return encoder
+
+
+def with_front_end(settings: dict, audio) -> dict:
+    """Arguments of SpectrogramConfig with the normalisation that was asked for."""
+    if not audio.normalisation:
+        return settings
+    return {**settings, "front_end": {**settings.get("front_end", {}), "normalisation": audio.normalisation}}
+
+
+def refuse_front_end(audio, config: PreTrainedConfig) -> None:
+    """Make sure that no settings of our front ends are given for an encoder that has its own.
+
+    Raises:
+        ValueError: one is.
+    """
+    given = {"normalisation": audio.normalisation, "audio_weights": audio.audio_weights}
+    if named := [name for name, value in given.items() if value]:
+        raise ValueError(
+            f"--{named[0]} {given[named[0]]}: {audio.audio_model} ({config.model_type}) brings its own. Expected with "
+            f"one of {', '.join(PRESETS)}: leave it out."
+        )
+
+
+TRIMMED = ("crnn", "two_branch", "functionals")
+"""Networks that hear a clip without the silence at its ends, unless told: digital zeros are a shortcut."""
+
+
+def trimming(audio) -> dict:
+    """Whether silence is cut off, where that was said or is the network's own way."""
+    if audio.trim_silence is None:
+        return {"trim_silence": True} if audio.audio_model in TRIMMED else {}
+    return {"trim_silence": audio.trim_silence}
+
+
+def load_text_encoder(text, texts) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A text encoder and its tokenizer; ours learn their vocabulary from `texts`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_trained`.
+    """
+    if text.text_model in TEXT_PRESETS:
+        tokenizer = train_tokenizer(texts)
+        config = TextRnnConfig(vocab_size=len(tokenizer), **TEXT_PRESETS[text.text_model])
+        return TextRnnModel(config), tokenizer
+    encoder = without_pooler(load_trained(AutoModel, text.text_model))
+    return encoder, load_tokenizer(text.text_model, encoder.config)
+
+
+def load_tokenizer(name: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint, told the longest text that its encoder has positions for."""
+    repository, revision = split_revision(name)
+    tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision)
+    if positions := getattr(config, "max_position_embeddings", None):
+        # RoBERTa's positions start behind its padding index.
+        first = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions - first)
+    return tokenizer
+
+
+def load_trained(auto_class, name: str, **kwargs) -> PreTrainedModel:
+    """`from_pretrained` in float32 that refuses an encoder whose weights are not all there.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: the checkpoint lacks weights of the encoder, which would then be random.
+    """
+    checkpoint_config(name)
+    repository, kwargs["revision"] = split_revision(name)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # its table of fresh weights always lists the head; what matters is checked here
+    model, loading = auto_class.from_pretrained(
+        repository, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+    )
+    logging.set_verbosity(verbosity)
+    encoder = classifier_encoder(model)
+    names = {id(p): n for n, p in model.named_parameters()}
+    of_encoder = {names[id(p)] for p in encoder.parameters()}
+    fresh = set(loading["missing_keys"]) | {key for key, *_ in loading["mismatched_keys"]}
+    random = sorted(key for key in fresh & of_encoder if not any(part in key for part in MAY_BE_FRESH))
+    if random:
+        raise ValueError(
+            f"{name}: {len(random)} weights of the {model.config.model_type} encoder are not in the checkpoint (such "
+            f"as {random[0]}) and would be random. Expected a trained encoder: name another model or a whole one."
+        )
+    return model
+
+
+def classifier_encoder(model: PreTrainedModel) -> nn.Module:
+    """The encoder inside a classifier; an encoder is returned as it is."""
+    if isinstance(model.config, SerAudioConfig):
+        return model.audio_encoder
+    return model.encoder if model.config.model_type == WHISPER else model.base_model
+
+
+def load_feature_extractor(name: str, audio):
+    """The feature extractor of a checkpoint, told the longest clip and whether silence is cut off."""
+    repository, revision = split_revision(name)
+    extractor = AutoFeatureExtractor.from_pretrained(repository, revision=revision)
+    extractor.max_seconds = audio.max_seconds
+    for setting, value in trimming(audio).items():
+        setattr(extractor, setting, value)
+    return extractor
+
+
+def crop(encoder: nn.Module, config: PreTrainedConfig, feature_extractor, max_seconds: float) -> None:
+    """Shorten an encoder that always computes one length (Whisper 30 s, AST 10 s) and its extractor, in place.
+
+    The position table is cut, so weights and positions of the first `max_seconds` (Whisper: rounded up to a whole
+    second) are as they were; a shorter table is never stretched.
+    """
+    if config.model_type == WHISPER:
+        seconds = min(feature_extractor.chunk_length, int(-(-max_seconds // 1)))
+        positions = min(config.max_source_positions, seconds * 50)
+        table = nn.Embedding(positions, config.d_model)
+        table.weight = nn.Parameter(encoder.embed_positions.weight.detach()[:positions].clone(), requires_grad=False)
+        encoder.embed_positions, encoder.max_source_positions = table, positions
+        config.max_source_positions = positions
+        feature_extractor.chunk_length, feature_extractor.nb_max_frames = seconds, seconds * 100
+        feature_extractor.n_samples = seconds * feature_extractor.sampling_rate
+    elif config.model_type == AST:
+        bands = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
+        frames = min(config.max_length, max(int(max(max_seconds, MIN_SECONDS) * 100), config.patch_size))
+        times = (frames - config.patch_size) // config.time_stride + 1
+        table = encoder.embeddings.position_embeddings.detach()
+        patches = table[:, 2:].unflatten(1, (bands, -1))[:, :, :times].flatten(1, 2)
+        encoder.embeddings.position_embeddings = nn.Parameter(torch.cat([table[:, :2], patches], dim=1))
+        config.max_length = feature_extractor.max_length = frames
+
+
+def train_tokenizer(texts) -> PreTrainedTokenizerFast:
+    """A word tokenizer whose vocabulary is the words of `texts`, lower-cased; any other word is [UNK]."""
+    words = Tokenizer(WordLevel(unk_token="[UNK]"))
+    words.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.train_from_iterator((t for t in texts if t), WordLevelTrainer(special_tokens=["[PAD]", "[UNK]"]))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        model_max_length=256,
+        padding_side="right",
+        model_input_names=["input_ids", "attention_mask"],
+    )

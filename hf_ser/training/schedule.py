@@ -1,0 +1,196 @@
+"""What is trained when, and how fast: stages, and learning rates that differ from layer to layer."""
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate, chain
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import TrainerCallback
+
+from hf_ser.training.adaptation import by_depth
+
+STAGE = re.compile(r"(head|all|audio|text|top:[1-9]\d*):([1-9]\d*)@([^@]+)")
+HEAD = "head"
+RISE = 0.3
+"""Share of a stage in which its learning rate rises."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of training in which the same weights are trained.
+
+    Args:
+        part: What is trained: head, top:N, audio, text or all; the head always is.
+        epochs: How long.
+        peak: Its highest learning rate.
+    """
+
+    part: str
+    epochs: int
+    peak: float
+
+
+def parse_stages(text: str) -> list[Stage]:
+    """Stages from `head:5@1e-3,all:10@2e-5`.
+
+    Raises:
+        ValueError: one is not readable.
+    """
+    stages = []
+    for one in text.split(","):
+        found = STAGE.fullmatch(one.strip())
+        try:
+            peak = float(found[3]) if found else 0.0
+        except ValueError:
+            peak = 0.0
+        if not 0 < peak < math.inf:
+            raise ValueError(
+                f"--stages {text}: '{one.strip()}' is not a stage. Expected PART:EPOCHS@PEAK_RATE, such as "
+                "head:5@1e-3, with head, top:N, audio, text or all for PART and a whole number of epochs."
+            )
+        stages.append(Stage(found[1], int(found[2]), peak))
+    return stages
+
+
+def trained_in(part: str, model: nn.Module, encoders: dict[str, nn.Module]) -> set[int]:
+    """The parameters, by `id`, that a stage trains: of those that are trained at all.
+
+    Raises:
+        ValueError: the part is not there, or all of it is kept as it is.
+    """
+    if part in ("audio", "text") and part not in encoders:
+        raise ValueError(f"--stages {part}: this model has no {part} encoder, it has {', '.join(encoders)}.")
+    in_encoders = {id(parameter) for encoder in encoders.values() for parameter in encoder.parameters()}
+    wanted = {id(parameter) for parameter in model.parameters()} - in_encoders
+    for name, encoder in encoders.items():
+        if part in ("all", name):
+            wanted |= {id(parameter) for parameter in encoder.parameters()}
+        elif part.startswith("top:"):
+            # The layers, and what comes after them.
+            layers = by_depth(encoder)[1:]
+            wanted |= {id(parameter) for parameter in chain(*layers[-int(part[4:]) - 1 :])}
+    found = {id(parameter) for parameter in model.parameters() if parameter.requires_grad} & wanted
+    if not found or (part != HEAD and not found & in_encoders):
+        raise ValueError(
+            f"--stages {part}: found nothing in it that is trained. Expected a part that --freeze and the like leave "
+            "free: leave that stage out, or let the part be trained."
+        )
+    return found
+
+
+class Stages(TrainerCallback):
+    """Lets each stage train its own weights. What is not trained gets no gradient, so no step and no decay either."""
+
+    def __init__(self, stages: list[Stage], model: nn.Module, encoders: dict[str, nn.Module]):
+        """Freezes what no stage trains, so that it is neither given to the optimizer nor counted.
+
+        Raises:
+            ValueError: a stage has nothing to train.
+        """
+        self.stages, self.current = stages, None
+        self.trained = [trained_in(stage.part, model, encoders) for stage in stages]
+        self.parameters = [p for p in model.parameters() if any(id(p) in trained for trained in self.trained)]
+        ever = {id(parameter) for parameter in self.parameters}
+        for parameter in model.parameters():
+            parameter.requires_grad_(id(parameter) in ever)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Begin anew, or in the stage that a resumed run was in."""
+        self.current = None
+        self.on_step_begin(args, state, control)
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        """Enter the stage of this step."""
+        stage = stage_of(self.stages, state.global_step, state.max_steps)
+        if stage != self.current:
+            self.current = stage
+            for parameter in self.parameters:
+                parameter.requires_grad_(id(parameter) in self.trained[stage])
+
+
+def ends_of(stages: list[Stage], max_steps: int) -> list[int]:
+    """The step with which each stage is over."""
+    epochs = list(accumulate(stage.epochs for stage in stages))
+    return [round(max_steps * epoch / epochs[-1]) for epoch in epochs]
+
+
+def stage_of(stages: list[Stage], step: int, max_steps: int) -> int:
+    """The stage that a step is in, from 0."""
+    return min(bisect_right(ends_of(stages, max_steps), step), len(stages) - 1)
+
+
+def one_cycle(progress: float) -> float:
+    """Learning rate over its peak, at a share of a stage: it rises in a line, then falls as half a cosine.
+
+    Source: Smith and Topin 2018, Super-Convergence, without their cycle of momentum.
+    """
+    if progress < RISE:
+        return progress / RISE
+    return 0.5 * (1 + math.cos(math.pi * (min(progress, 1) - RISE) / (1 - RISE)))
+
+
+def stage_schedule(
+    optimizer: Optimizer, stages: list[Stage], trained: list[set[int]], args, max_steps: int
+) -> LambdaLR:
+    """One cycle of the learning rate a stage; a function of the step alone, so a resumed run goes on with it.
+
+    Args:
+        optimizer: Its groups are those of `split_groups`.
+        stages, trained: The stages, and the parameters that each trains, by `id`.
+        args: SerTrainingArguments; `head_learning_rate` is the head's peak in stages that train an encoder too.
+        max_steps: Steps of all stages.
+    """
+    ends = ends_of(stages, max_steps)
+
+    def of_group(group: dict) -> Callable[[int], float]:
+        members = {id(parameter) for parameter in group["params"]}
+
+        def factor(step: int) -> float:
+            now = stage_of(stages, step, max_steps)
+            if not members & trained[now]:
+                return 0.0
+            peak, begin = stages[now].peak * group["share"], ends[now - 1] if now else 0
+            if group["part"] == HEAD and stages[now].part != HEAD and args.head_learning_rate is not None:
+                peak = args.head_learning_rate
+            # From the middle of the step, so that no step of a short stage has a learning rate of zero.
+            return peak * one_cycle((step + 0.5 - begin) / max(ends[now] - begin, 1)) / args.learning_rate
+
+        return factor
+
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] = args.learning_rate
+    return LambdaLR(optimizer, [of_group(group) for group in optimizer.param_groups])
+
+
+def split_groups(optimizer: Optimizer, encoders: dict[str, nn.Module], args) -> None:
+    """Split the groups of an optimizer by learning rate, in place: the head, and the depths of each encoder.
+
+    Trainer's groups with and without weight decay stay apart. Each group gets the keys `part` (head or a modality) and
+    `share` (its learning rate over that of the last layer).
+
+    Source: Howard and Ruder 2018, Universal Language Model Fine-tuning, section 3.2, with a factor of our own.
+    """
+    place = {}
+    for name, encoder in encoders.items():
+        depths = by_depth(encoder)
+        for depth, parameters in enumerate(depths):
+            # With stages every depth is a group of its own, for a stage may train some of them.
+            below = max(len(depths) - 2 - depth, 0)
+            place |= {id(p): (name, depth if args.stages else below, args.layer_decay**below) for p in parameters}
+    groups = list(optimizer.param_groups)
+    optimizer.param_groups.clear()
+    for group in groups:
+        parts: dict[tuple, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            name, depth, share = place.get(id(parameter), (HEAD, 0, 1.0))
+            parts.setdefault((name, depth if args.stages or share != 1 else 0, share), []).append(parameter)
+        # The head first: its learning rate is the one that is logged.
+        for (name, _, share), members in sorted(parts.items(), key=lambda item: item[0][0] != HEAD):
+            head = args.head_learning_rate if name == HEAD else None
+            rate = group["lr"] * share if head is None else head
+            optimizer.add_param_group({**group, "params": members, "lr": rate, "part": name, "share": share})

@@ -1,0 +1,154 @@
+"""Hear and see what an augmentation does to clips of a data set, before anything is trained with it.
+
+python scripts/augment_preview.py --dataset DS --augment pink:0.5@5-20,speed --output_dir preview
+python scripts/augment_preview.py --dataset DS --augment noise_folder --noise_dir NOISES --clips 8 --output_dir preview
+
+Writes preview.html (one file that loads nothing from anywhere), and each clip and view as WAV and PNG beside it.
+"""
+
+import argparse
+import base64
+import hashlib
+import re
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+import torch
+from datasets import Dataset
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+from torchaudio.transforms import MelSpectrogram
+
+from hf_ser.audio import encode_flac, on_grid
+from hf_ser.augmentation import CHANGES, AugmentArguments, Augmenter
+from hf_ser.cli import run
+from hf_ser.collator import clips
+from hf_ser.columns import SAMPLING_RATE
+from hf_ser.corpora import CORPORA
+from hf_ser.dataset import load_prepared
+from hf_ser.dataset_card import template
+from hf_ser.files import atomic_write
+from hf_ser.stress.run import spread
+
+PAGE = "preview.html"
+TEMPLATE = "augment_preview.html"
+SHOWN_DB = 80
+MEL = {"n_fft": 512, "win_length": 400, "hop_length": 160, "n_mels": 64}
+
+
+def main() -> None:
+    """Clips, their views, the page."""
+    names = "\n".join(f"  {name:<13} {kind.what}" for name, kind in CHANGES.items())
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__}\nchanges, in the order in which they are applied:\n{names}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--dataset", required=True, help="folder written by prepare_data.py or transcribe.py")
+    parser.add_argument("--augment", required=True, help="such as pink:0.5@5-20,speed: name:probability@low-high")
+    parser.add_argument("--noise_dir", help="folder with the sound files of the change noise_folder")
+    parser.add_argument("--clips", type=int, default=4, help="clips shown, of all classes alike; default: %(default)s")
+    parser.add_argument("--views", type=int, default=3, help="views of each; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of the clips and of all draws")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument(
+        "--embed_audio", action="store_true", help="put the clips of a table of yours into the page: you may share them"
+    )
+    arguments = parser.parse_args()
+    for name in ("clips", "views"):
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name} {getattr(arguments, name)}: expected 1 or more")
+    AugmentArguments(arguments.augment, arguments.noise_dir)  # a wrong one is told before the data is read
+
+    dataset = load_prepared(arguments.dataset)
+    heard = [row for row, seconds in enumerate(dataset["duration_seconds"][:]) if seconds]
+    augmenter = Augmenter(arguments.augment, dataset, heard, arguments.noise_dir, arguments.seed)
+    rows = dataset.select(spread(dataset, heard, arguments.clips, arguments.seed))
+    shown = [shown_clip(row, rows, augmenter, arguments) for row in rows]
+    notes = [*augmenter.notices, *(clip["note"] for clip in shown if clip["note"])]
+    with atomic_write(arguments.output_dir / PAGE) as file:
+        file.write(page(shown, list(dict.fromkeys(notes)), arguments))
+    print(*augmenter.notices, f"preview: {arguments.output_dir / PAGE}", sep="\n")
+
+
+def shown_clip(row: dict, dataset: Dataset, augmenter: Augmenter, arguments: argparse.Namespace) -> dict:
+    """One clip and its views, written as files, as the page shows them."""
+    original = clips([row])[0]
+    views = [("original", original, "")]
+    for view in range(arguments.views):
+        told = ", ".join(augmenter.told(row["id"], view)) or "nothing is drawn for it, it stays as it is"
+        views.append((f"epoch {view}", augmenter(original, row["id"], view), told))
+    longest, peak = max(len(one) for _, one, _ in views), max(float(np.abs(one).max()) for _, one, _ in views)
+    loudest, note = float(log_mel(original).max()), not_embedded(row["corpus"], arguments.embed_audio)
+    cells = []
+    for title, samples, told in views:
+        stem = arguments.output_dir / re.sub(r"\W+", "_", f"{row['id']} {title}")
+        picture = drawn(samples, longest, peak, loudest)
+        with atomic_write(stem.with_suffix(".png"), "wb") as file:
+            file.write(picture)
+        with atomic_write(stem.with_suffix(".wav"), "wb") as file:
+            sf.write(file, samples, SAMPLING_RATE, format="WAV", subtype="PCM_16")
+        sound = None if note else data_uri(encode_flac(on_grid(samples)), "audio/flac")
+        about = {"title": title, "told": told, "seconds": f"{len(samples) / SAMPLING_RATE:.2f}"}
+        cells.append({**about, "picture": data_uri(picture, "image/png"), "sound": sound})
+    label = dataset.features["label"].names[row["label"]]
+    return {"id": row["id"], "label": label, "views": cells, "note": note}
+
+
+def not_embedded(corpus: str, allowed: bool) -> str:
+    """Why the clips of a corpus are not in the page; empty where they are."""
+    shared = CORPORA[corpus].MAY_BE_SHARED if corpus in CORPORA else None
+    if shared or (shared is None and allowed):
+        return ""
+    reason = "only you know whether they may be handed on; if so, add --embed_audio"
+    reason = "its licence forbids to hand clips on" if shared is False else reason
+    return f"No clips of {corpus} in this page: {reason}. They lie as WAV files beside it."
+
+
+def log_mel(samples: np.ndarray) -> np.ndarray:
+    """Power in dB; `(bands, frames)`."""
+    power = MelSpectrogram(SAMPLING_RATE, pad_mode="constant", **MEL)(torch.from_numpy(samples))
+    return 10 * np.log10(power.numpy() + 1e-10)
+
+
+def drawn(samples: np.ndarray, longest: int, peak: float, loudest: float) -> bytes:
+    """Waveform over spectrogram as a PNG, on axes that all views of a clip share."""
+    figure = Figure(figsize=(4.2, 3.0), layout="constrained")
+    wave, mel = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.6))
+    seconds = len(samples) / SAMPLING_RATE
+    wave.plot(np.arange(len(samples)) / SAMPLING_RATE, samples, linewidth=0.4, color="tab:blue")
+    wave.set(ylim=(-1.05 * peak, 1.05 * peak), xlim=(0, longest / SAMPLING_RATE), ylabel="amplitude")
+    frames = log_mel(samples)
+    extent = (0, seconds, 0, len(frames))
+    mel.set_facecolor("0.85")  # beyond the end of a shorter view
+    mel.imshow(
+        frames, origin="lower", aspect="auto", extent=extent, vmin=loudest - SHOWN_DB, vmax=loudest, cmap="magma"
+    )
+    mel.set(xlabel="seconds", ylabel="mel band", xlim=(0, longest / SAMPLING_RATE))
+    for axes in (wave, mel):
+        axes.tick_params(labelsize=7)
+        axes.xaxis.label.set_size(8)
+        axes.yaxis.label.set_size(8)
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def page(shown: list[dict], notes: list[str], arguments: argparse.Namespace) -> str:
+    """The page of some clips."""
+    # autoescape: ids and labels come from people's files, and none of them may become markup
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["sha256"] = lambda style: base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    made = environment.from_string(template(TEMPLATE).read_text(encoding="utf-8"))
+    told = {"spec": arguments.augment, "seed": arguments.seed, "n_views": arguments.views}
+    return made.render(clips=shown, notes=notes, **told)
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Bytes within a page."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+if __name__ == "__main__":
+    run(main)

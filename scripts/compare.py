@@ -1,0 +1,79 @@
+"""Train several systems with several seeds under one protocol, and say which of them the test speakers tell apart.
+
+    python scripts/compare.py scripts/recipes/studies/seeds_ravdess.yaml --data_dir DIR
+    python scripts/compare.py STUDY.yaml --dataset DS --seeds 1,2,3 --fold all --only crnn,alexnet
+    python scripts/compare.py A.yaml B.yaml --dataset DS -- --num_train_epochs 5   # two recipes; flags for all after --
+
+Each system and seed is a run of its training script. Given again, the command goes on where it was: what is done with
+the same settings is not trained again. A run that fails stops no other; the exit status is then 1. Systems whose
+result is leaked, or of another protocol, are listed apart and compared with no other.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from hf_ser.cli import run
+from hf_ser.protocols import PROTOCOLS
+from hf_ser.study.plan import COMMON, Study, chosen, overridden, read_study, study_of_recipes
+from hf_ser.study.plots import plot_study
+from hf_ser.study.results import PICTURE, TABLE, format_study, make_study, write_study
+from hf_ser.study.run import runs_of, train
+
+SCRIPTS = Path(__file__).parent
+RECIPES = SCRIPTS / "recipes"
+
+
+def main() -> None:
+    """Plan, runs, result."""
+    words, flags = _split(sys.argv[1:])
+    arguments = _parser().parse_args(words)
+    study = overridden(
+        _read(arguments.sources),
+        {name: getattr(arguments, name) for name in COMMON},
+        arguments.seeds,
+        flags,
+        arguments.baseline,
+    )
+    systems = chosen(study, arguments.only.split(",") if arguments.only else ())
+    failed = train(runs_of(study, arguments.output_dir, systems), SCRIPTS, arguments.jobs)
+
+    result = make_study(study, runs_of(study, arguments.output_dir))
+    write_study(result, arguments.output_dir)
+    plot_study(result, arguments.output_dir / PICTURE)
+    print(format_study(result))
+    print(f"\nstudy: {arguments.output_dir / TABLE}, {arguments.output_dir / PICTURE}")
+    if failed:
+        print(f"{len(failed)} failed: {'; '.join(one.name for one in failed)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sources", nargs="+", metavar="study", help="a study, or two recipes or more")
+    parser.add_argument("--dataset", help="folder written by prepare_data.py")
+    parser.add_argument("--corpus", help="corpus to read instead, from --data_dir")
+    parser.add_argument("--data_dir", help="where the corpus lies")
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="of the systems that name none of their own")
+    parser.add_argument("--fold", help="number of a fold, or all")
+    parser.add_argument("--seeds", help="such as 1,2,3")
+    parser.add_argument("--baseline", help="system to compare all others with; default: the best")
+    parser.add_argument("--only", help="systems to train, with commas; the table shows all that are done")
+    parser.add_argument("--output_dir", type=Path, default=Path("runs/study"), help="default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=1, choices=range(1, 65), metavar="N", help="runs at a time")
+    return parser
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Our own words, and what stands after `--`, which is for the training scripts."""
+    place = words.index("--") if "--" in words else len(words)
+    return words[:place], words[place + 1 :]
+
+
+def _read(sources: list[str]) -> Study:
+    """One study file, or several recipes."""
+    return read_study(sources[0], RECIPES) if len(sources) == 1 else study_of_recipes(sources, RECIPES)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,198 @@
+"""Spectrogram features inside a model: the same alone and padded, saved with it; and the extractor of waveforms."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torchaudio.transforms import MelSpectrogram
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from hf_ser.models.front_end import (
+    NORMALISATIONS,
+    SpectrogramFrontEnd,
+    WaveformFeatureExtractor,
+    masked_quantiles,
+    trimmed,
+)
+
+KINDS = {
+    "log_mel": {"n_bands": 40},
+    "mfcc": {"features": "mfcc", "n_bands": 20},
+    "log_spectrogram": {"features": "log_spectrogram", "n_bands": 200, "window_seconds": 0.04, "hop_seconds": 0.02},
+    "fixed": {"n_bands": 40, "seconds": 0.8, "start_seconds": 0.1},
+    "image": {"n_bands": 40, "image_size": [32, 48]},
+    "functionals": {"features": "functionals", "n_bands": 40},
+}
+
+
+def noise(*seconds: float) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [level * torch.randn(int(s * 16_000), generator=generator) for level, s in enumerate(seconds, 1)]
+
+
+def batch(clips: list[torch.Tensor], beyond: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Padded by `beyond`, with a mask."""
+    values = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True, padding_value=beyond)
+    lengths = torch.tensor([len(clip) for clip in clips])
+    return values, (torch.arange(values.shape[1])[None] < lengths[:, None]).long()
+
+
+@pytest.mark.parametrize("deltas", [False, True])
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_clip_has_the_same_features_alone_and_padded(kind, normalisation, deltas):
+    front_end = SpectrogramFrontEnd(**KINDS[kind], normalisation=normalisation, deltas=deltas and kind != "functionals")
+    clips = noise(0.503, 1.0, 0.6)
+    together, mask = front_end(*batch(clips, beyond=9.0))
+    assert together.shape[1:3] == (front_end.n_channels, front_end.n_bands)
+    assert front_end.n_frames in (None, together.shape[3])
+    for row, clip in enumerate(clips):
+        alone, own = front_end(clip[None])
+        frames = own.shape[1]
+        torch.testing.assert_close(together[row, ..., :frames], alone[0], atol=1e-5, rtol=1e-4)
+        assert mask[row].sum() == own.sum() == frames
+        assert not together[row, ..., frames:].any()
+
+
+def test_mel_bands_are_those_of_torchaudio():
+    clip = noise(0.5)[0]
+    ours, _ = SpectrogramFrontEnd(normalisation="none", top_db=None)(clip[None])
+    theirs = MelSpectrogram(16_000, n_fft=400, hop_length=160, n_mels=64, pad_mode="constant")(clip)
+    torch.testing.assert_close(ours[0, 0], theirs.clamp(min=1e-10).log(), atol=1e-4, rtol=1e-4)
+
+
+def test_gain_and_what_lies_far_under_the_loudest_point_do_not_reach_the_features():
+    (clip,) = noise(0.5)
+    clip[:4000] = 0.0
+    hissing = clip + 1e-7 * torch.randn(len(clip), generator=torch.Generator().manual_seed(1))
+    front_end = SpectrogramFrontEnd(normalisation="clip")
+    features = front_end(clip[None])[0]
+    torch.testing.assert_close(front_end(0.01 * clip[None])[0], features, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(front_end(hissing[None])[0], features, atol=1e-4, rtol=1e-4)
+
+
+def test_normalised_features_have_mean_0_and_deviation_1_over_a_clips_own_frames():
+    clips = noise(0.5, 1.0)
+    for normalisation, axes in (("clip", (0, 1)), ("band", (1,))):
+        features, mask = SpectrogramFrontEnd(n_bands=20, normalisation=normalisation)(*batch(clips))
+        for values, own in zip(features[:, 0], mask, strict=True):
+            mean, deviation = values[:, own].mean(axes), values[:, own].std(axes, correction=0)
+            torch.testing.assert_close(mean, torch.zeros_like(mean), atol=1e-4, rtol=0)
+            torch.testing.assert_close(deviation, torch.ones_like(mean), atol=1e-3, rtol=0)
+
+
+def test_statistics_over_batches_are_those_of_all_frames_and_normalise_them():
+    front_end = SpectrogramFrontEnd(n_bands=20, normalisation="corpus")
+    clips = noise(0.5, 1.0, 0.3)
+    front_end.fit_corpus([batch(clips[:2]), batch(clips[2:])])
+    frames = torch.cat([front_end.raw(clip[None])[0][0] for clip in clips], 1)
+    torch.testing.assert_close(front_end.corpus_mean, frames.mean(1), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(front_end.corpus_deviation, frames.std(1, correction=0), atol=1e-4, rtol=1e-4)
+    by_speaker = SpectrogramFrontEnd(n_bands=20, normalisation="speaker")
+    given = torch.stack([front_end.corpus_mean, front_end.corpus_deviation])[None].expand(3, -1, -1)
+    torch.testing.assert_close(by_speaker(*batch(clips), given)[0], front_end(*batch(clips))[0])
+    with pytest.raises(ValueError, match="No frame of sound"):
+        front_end.statistics([(torch.zeros(1, 800), torch.zeros(1, 800))])
+
+
+def test_a_row_without_sound_has_no_frame():
+    for kind in ("log_mel", "fixed", "image", "functionals"):
+        features, mask = SpectrogramFrontEnd(**KINDS[kind])(
+            torch.ones(2, 8000), torch.tensor([[1], [0]]).expand(2, 8000)
+        )
+        assert mask[0].any() and not mask[1].any() and torch.isfinite(features).all() and not features[1].any()
+
+
+def test_a_fixed_length_is_cut_from_its_start_and_moved_forward_at_a_clips_end():
+    front_end = SpectrogramFrontEnd(seconds=0.5, start_seconds=0.25, normalisation="none")
+    (clip,) = noise(1.0)
+    whole, part = front_end(clip[None])[0], front_end(clip[None, 4000:12_000])[0]
+    torch.testing.assert_close(whole, part)
+    torch.testing.assert_close(front_end(clip[None, :9600])[0], front_end(clip[None, 1600:9600])[0])
+    short, mask = front_end(clip[None, :1600])
+    assert mask.all() and short[0, 0, :, 20:].unique().tolist() == [short.min().item()]
+
+
+def test_float32_under_autocast():
+    front_end, (clip,) = SpectrogramFrontEnd(), noise(0.3)
+    with torch.autocast("cpu", torch.bfloat16):
+        features, _ = front_end(clip[None].bfloat16().float())
+    assert features.dtype == torch.float32
+    torch.testing.assert_close(features, front_end(clip[None].bfloat16())[0])
+
+
+class Holder(PreTrainedModel):
+    config_class = PreTrainedConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.front_end = SpectrogramFrontEnd("mfcc", n_bands=13, normalisation="corpus")
+        self.layer = torch.nn.Linear(1, 1)
+        self.post_init()
+
+
+def test_tables_survive_saving_and_loading(tmp_path):
+    model = Holder(PreTrainedConfig())
+    model.front_end.fit_corpus([batch(noise(0.5))])
+    model.save_pretrained(tmp_path)
+    again = Holder.from_pretrained(tmp_path)
+    torch.testing.assert_close(again.front_end.state_dict(), model.front_end.state_dict(), rtol=0, atol=0)
+    assert set(model.front_end.state_dict()) == {name for name, _ in model.front_end.named_buffers()}
+    (clip,) = noise(0.4)
+    torch.testing.assert_close(again.front_end(clip[None])[0], model.front_end(clip[None])[0], rtol=0, atol=0)
+
+
+def test_quantiles_are_torchs():
+    values = torch.randn(2, 3, 17, generator=torch.Generator().manual_seed(0))
+    valid = torch.arange(17)[None] < torch.tensor([[17], [10]])
+    ours = masked_quantiles(values, valid, (0.05, 0.5, 0.95))
+    for row, length in enumerate((17, 10)):
+        theirs = torch.quantile(values[row, :, :length], torch.tensor([0.05, 0.5, 0.95]), dim=1)
+        torch.testing.assert_close(ours[row], theirs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"features": "mel"}, "features is 'mel': expected one of log_mel"),
+        ({"normalisation": "z"}, "normalisation is 'z'"),
+        ({"n_bands": 128}, "of 128 mel bands hold no frequency of a window of 400 samples"),
+        ({"features": "log_spectrogram", "n_bands": 300}, "n_bands is 300, and log_spectrogram has 201"),
+        ({"features": "functionals", "deltas": True}, "one frame a clip"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:At least one mel filterbank")
+def test_what_cannot_be_made_is_refused(arguments, told):
+    with pytest.raises(ValueError, match=told):
+        SpectrogramFrontEnd(**arguments)
+
+
+def test_trimming_takes_silence_from_both_ends_and_never_all():
+    sound = np.random.default_rng(0).standard_normal(8000).astype(np.float32)
+    hiss = 1e-4 * sound
+    np.testing.assert_array_equal(trimmed(np.concatenate([np.zeros(4800, np.float32), sound, hiss]), 16_000), sound)
+    gap = np.concatenate([sound, hiss, sound])
+    np.testing.assert_array_equal(trimmed(gap, 16_000), gap)
+    for silent in (np.zeros(16_000, np.float32), np.full(16_000, 1e-9, np.float32)):
+        np.testing.assert_array_equal(trimmed(silent, 16_000), silent)
+    click = np.zeros(16_000, np.float32)
+    click[-1] = 1.0
+    assert len(trimmed(click, 16_000)) == 4000 and trimmed(click, 16_000)[-1] == 1.0
+
+
+def test_the_extractor_trims_before_it_cuts_pads_and_is_saved(tmp_path):
+    WaveformFeatureExtractor(max_seconds=0.5, trim_silence=True).save_pretrained(tmp_path)
+    extractor = WaveformFeatureExtractor.from_pretrained(tmp_path)
+    sound = np.ones(12_000, np.float32)
+    made = extractor([np.concatenate([np.zeros(8000, np.float32), sound]), sound[:4000]], sampling_rate=16_000)
+    assert made["input_values"].shape == (2, 8000) and made["input_values"].dtype == torch.float32
+    assert made["input_values"].sum(1).tolist() == made["attention_mask"].sum(1).tolist() == [8000, 4000]
+    with pytest.raises(ValueError, match="Audio at 8000 Hz was given, 16000 Hz expected"):
+        extractor(sound, sampling_rate=8000)
+
+
+def test_top_db_is_decibels():
+    clip = torch.sin(2 * math.pi * 1000 * torch.arange(8000) / 16_000)
+    values, _ = SpectrogramFrontEnd(normalisation="none", top_db=30.0)(clip[None])
+    assert (values.max() - values.min()).item() == pytest.approx(math.log(1000), rel=1e-5)

@@ -1,0 +1,51 @@
+"""The changes that only augmentation has: length, pitch, place; those it shares are tested with the stress test."""
+
+import numpy as np
+import pytest
+
+from hf_ser.sound_changes import mixed, pitch_shifted, shifted, time_stretched, with_speed
+
+RATE = 16_000
+
+
+def tone(hertz: float, seconds: float = 1.0) -> np.ndarray:
+    return (0.3 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * RATE)) / RATE)).astype(np.float32)
+
+
+def pitch(samples: np.ndarray) -> float:
+    return float(np.abs(np.fft.rfft(samples, 2 * RATE)).argmax()) / 2
+
+
+@pytest.mark.parametrize(
+    ("change", "setting", "seconds", "hertz"),
+    [
+        (with_speed, {"factor": 1.1}, 1 / 1.1, 550),
+        (time_stretched, {"factor": 1.25}, 0.8, 500),
+        (time_stretched, {"factor": 0.8}, 1.25, 500),
+        (pitch_shifted, {"semitones": 2}, 1.0, 500 * 2 ** (2 / 12)),
+        (pitch_shifted, {"semitones": -3.3}, 1.0, 500 * 2 ** (-3.3 / 12)),
+    ],
+)
+def test_length_and_pitch_are_those_asked_for(change, setting, seconds, hertz):
+    changed = change(tone(500), None, **setting)
+    assert len(changed) / RATE == pytest.approx(seconds, abs=1e-3)
+    assert pitch(changed) == pytest.approx(hertz, abs=1)
+    assert np.sqrt(np.mean(changed[2000:-2000] ** 2)) == pytest.approx(0.3 / np.sqrt(2), rel=0.1)
+
+
+@pytest.mark.parametrize("change", [time_stretched, with_speed])
+def test_clips_of_a_few_samples_are_no_matter(change):
+    assert np.isfinite(change(tone(500, 0.01), None, factor=0.9)).all()
+
+
+def test_a_shift_keeps_the_length_and_half_of_the_clip():
+    clip = tone(500)
+    np.testing.assert_array_equal(shifted(clip, None, 0.25)[4000:], clip[:-4000])
+    np.testing.assert_array_equal(shifted(clip, None, -0.25)[:-4000], clip[4000:])
+    assert not shifted(clip, None, 0.25)[:4000].any()
+    np.testing.assert_array_equal(shifted(clip, None, 9.0)[8000:], clip[:8000])
+
+
+def test_silent_noise_is_refused():
+    with pytest.raises(ValueError, match="the noise is silent"):
+        mixed(tone(500), np.zeros(RATE), 10.0)

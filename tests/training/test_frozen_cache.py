@@ -1,0 +1,278 @@
+"""What is frozen is computed once: stored whole or not at all, and read as it was computed."""
+
+import copy
+import hashlib
+import io
+import multiprocessing
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor
+
+from hf_ser.collator import AudioCollator, FusionCollator
+from hf_ser.models import (
+    SerAudioConfig,
+    SerAudioForAudioClassification,
+    SerFusionConfig,
+    SerFusionForAudioClassification,
+    SerProcessor,
+    SpectrogramConfig,
+    TextRnnConfig,
+    WaveformFeatureExtractor,
+)
+from hf_ser.training import frozen_cache
+from hf_ser.training.arguments import AdaptArguments
+from hf_ser.training.building import Candidate, label_maps, train_tokenizer
+from hf_ser.training.frozen_cache import CachedCollator, FrozenCache, OutputStore
+
+LABELS = ("angry", "happy")
+SPEECH = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "conv_dim": (8, 8),
+    "conv_kernel": (10, 8),
+    "conv_stride": (40, 8),
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "num_feat_extract_layers": 2,
+}
+CRNN = {"network": "crnn", "front_end": {"n_bands": 16}, "hidden_size": 16}
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_SER_CACHE", str(tmp_path))
+
+
+def arrays(*names: str) -> dict[str, np.ndarray]:
+    """Some arrays of different lengths by name."""
+    return {name: np.full((3 + len(name), 2, 4), i + 0.5, dtype=np.float16) for i, name in enumerate(names)}
+
+
+def row(seed: int, seconds: float, words: str | None, **more) -> dict:
+    """A row of a data set, with noise for a sound."""
+    if not seconds:
+        return {"id": str(seed), "audio": None, "pcm_sha256": None, "transcript": words, "label": 0, **more}
+    clip, file = 0.1 * np.random.default_rng(seed).standard_normal(int(seconds * 16_000)), io.BytesIO()
+    soundfile.write(file, clip, 16_000, format="WAV")
+    sha = hashlib.sha256(file.getvalue()).hexdigest()
+    audio = {"bytes": file.getvalue(), "path": None}
+    return {"id": str(seed), "audio": audio, "pcm_sha256": sha, "transcript": words, "label": seed % 2, **more}
+
+
+ROWS = [row(0, 0.5, "hello you"), row(1, 0.9, None), row(2, 0.7, "what a day there")]
+MIXED = [*ROWS, row(3, 0, "you there")]
+
+
+def heard(config=None, freeze: bool = True) -> Candidate:
+    """A tiny model that hears, with its encoder frozen."""
+    torch.manual_seed(0)
+    config = config or Wav2Vec2Config(**SPEECH)
+    model = SerAudioForAudioClassification(SerAudioConfig(audio_config=config, head_size=8, **label_maps(LABELS)))
+    own = isinstance(config, SpectrogramConfig)
+    extractor = WaveformFeatureExtractor(max_seconds=2) if own else Wav2Vec2FeatureExtractor()
+    model.audio_encoder.requires_grad_(not freeze)
+    return Candidate(model.eval(), extractor, AudioCollator(extractor), {"audio": model.audio_encoder})
+
+
+def fused(*frozen: str) -> Candidate:
+    """A tiny model of both, with some encoders frozen."""
+    torch.manual_seed(0)
+    words = train_tokenizer(["hello you what a day there"])
+    text = TextRnnConfig(vocab_size=len(words), hidden_size=16, embedding_size=8)
+    config = SerFusionConfig(audio_config=Wav2Vec2Config(**SPEECH), text_config=text, head_size=8, **label_maps(LABELS))
+    model = SerFusionForAudioClassification(config).eval()
+    encoders = {"audio": model.audio_encoder, "text": model.text_encoder}
+    for name in frozen:
+        encoders[name].requires_grad_(False)
+    processor = SerProcessor(Wav2Vec2FeatureExtractor(), words)
+    return Candidate(model, processor, FusionCollator(processor), encoders)
+
+
+def first_and_second(candidate: Candidate, rows: list[dict], monkeypatch, **settings) -> tuple[dict, dict]:
+    """A batch as it is computed and as it is read afterwards; the second decodes no sound where all is stored."""
+    cache = FrozenCache(candidate, **settings)
+    collator = CachedCollator(candidate.collator, cache)
+    computed = cache.fill(candidate.model, collator(rows))
+    if "audio" in cache.stores:
+        monkeypatch.setattr("hf_ser.collator.decode_audio", lambda _: pytest.fail("a sound was decoded"))
+    fresh = CachedCollator(candidate.collator, FrozenCache(candidate, **settings))
+    return computed, pickle.loads(pickle.dumps(fresh))(rows)  # as spawned loader workers get it
+
+
+@pytest.mark.parametrize("damage", ["index cut", "data cut", "data altered", "line altered"])
+def test_what_a_kill_or_a_disk_damages_is_missing_and_the_rest_is_there(tmp_path, damage):
+    whole = arrays("a", "bb", "ccc")
+    OutputStore(tmp_path).put(whole)
+    (data,), (index,) = tmp_path.glob("*.f16"), tmp_path.glob("*.index")
+    file = index if "index" in damage or "line" in damage else data
+    content = bytearray(file.read_bytes())
+    if "cut" in damage:
+        content = content[:-3]
+    else:
+        content[-12] ^= 1
+    file.write_bytes(content)
+    store = OutputStore(tmp_path)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = store.get(whole)
+    assert sorted(found) == ["a", "bb"]
+    assert [str(one.message).count("cut or altered") for one in told] == ([] if damage == "index cut" else [1])
+    store.put(whole)
+    warnings.simplefilter("ignore")
+    again = OutputStore(tmp_path).get(whole)
+    assert {name: array.tobytes() for name, array in again.items()} == {n: a.tobytes() for n, a in whole.items()}
+
+
+def write_some(folder, first: int) -> None:
+    """Store 40 arrays, one by one; those of `first` 0 and 20 overlap."""
+    store = OutputStore(folder)
+    for i in range(first, first + 40):
+        store.put({f"key {i}": np.full((5, 3), i, dtype=np.float16)})
+
+
+def test_several_processes_write_at_once_and_a_reader_follows(tmp_path):
+    reader = OutputStore(tmp_path)
+    assert not reader.get(["key 0"])
+    writers = [multiprocessing.get_context("fork").Process(target=write_some, args=(tmp_path, n)) for n in (0, 20)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    found = reader.get(f"key {i}" for i in range(60))
+    assert {name: array[0, 0] for name, array in found.items()} == {f"key {i}": i for i in range(60)}
+    assert len(reader) == 60 and reader.size_mb() > 60 * 30 / 1e6
+
+
+def test_a_full_disk_is_told_once_and_ends_the_writing(tmp_path, monkeypatch):
+    store, raw = OutputStore(tmp_path), frozen_cache.FileIO
+    store.put(arrays("a"))
+    store.close()
+    monkeypatch.setattr(frozen_cache, "FileIO", lambda *_: raw("/dev/full", "w"))
+    with pytest.warns(UserWarning, match=r"cannot be stored \(No space left on device\)"):
+        store.put(arrays("a", "b"))
+    store.put(arrays("c"))
+    assert list(store.get("abc")) == ["a"]
+
+
+def test_the_first_epoch_computes_with_what_later_ones_read(monkeypatch):
+    candidate = heard()
+    plain = candidate.model(**candidate.collator(ROWS)).logits
+    state = torch.get_rng_state()
+    candidate.model.train()
+    computed, read = first_and_second(candidate, ROWS, monkeypatch)
+    assert torch.equal(torch.get_rng_state(), state), "a batch that is computed would train unlike one that is read"
+    assert sorted(computed) == sorted(read) == ["audio_hidden", "audio_mask", "labels"]
+    assert all(torch.equal(computed[name], read[name]) for name in read)
+    candidate.model.eval()
+    torch.testing.assert_close(candidate.model(**read).logits, plain, atol=2e-3, rtol=0)
+    assert not torch.allclose(plain[0], plain[1], atol=1e-2)
+
+
+def test_a_batch_of_which_a_part_is_stored_keeps_that_part(monkeypatch):
+    """Else a run that is killed while it stores a batch would go on with other values than it had begun with."""
+    candidate = heard()
+    cache = FrozenCache(candidate)
+    cache.stores["audio"].put({ROWS[0]["pcm_sha256"]: np.ones((4, 16), dtype=np.float16)})
+    batch = cache.fill(candidate.model, CachedCollator(candidate.collator, cache)(ROWS))
+    assert batch["audio_hidden"][0, :4].eq(1).all() and batch["audio_mask"].sum(1)[0] == 4
+    assert len(cache.stores["audio"]) == 3
+
+
+@pytest.mark.parametrize("frozen", [("audio",), ("text",), ("audio", "text")])
+def test_fusion_reads_what_is_frozen_and_computes_the_rest(monkeypatch, frozen):
+    candidate = fused(*frozen)
+    plain = candidate.model(**candidate.collator(MIXED)).logits
+    computed, read = first_and_second(candidate, MIXED, monkeypatch)
+    assert {f"{name}_hidden" for name in frozen} == {name for name in read if name.endswith("hidden")}
+    assert torch.equal(candidate.model(**read).logits, candidate.model(**computed).logits)
+    torch.testing.assert_close(candidate.model(**read).logits, plain, atol=2e-3, rtol=0)
+
+
+def test_of_a_trained_network_of_ours_the_front_end_is_read(monkeypatch):
+    candidate = heard(SpectrogramConfig(**CRNN), freeze=False)
+    plain = candidate.model(**candidate.collator(ROWS)).logits
+    computed, read = first_and_second(candidate, ROWS, monkeypatch)
+    assert torch.equal(computed["audio_hidden"], read["audio_hidden"])
+    answer = candidate.model(**read)
+    torch.testing.assert_close(answer.logits, plain, atol=5e-3, rtol=0)
+    answer.loss.backward()
+    assert any(p.grad is not None and p.grad.any() for p in candidate.model.audio_encoder.parameters())
+
+
+def swelling(clip: np.ndarray, _: str, view: int) -> np.ndarray:
+    """An augmenter: louder towards the end, the more so the later the view."""
+    return clip * np.linspace(1, 2 + view, len(clip), dtype=np.float32)
+
+
+def test_views_are_told_apart_and_new_ones_are_not_stored(monkeypatch, capsys):
+    candidate = heard()
+    candidate.collator.augmenter = swelling
+    views = [ROWS[0], ROWS[0] | {"view": 0}, ROWS[0] | {"view": 1}]
+    computed, _ = first_and_second(candidate, views, monkeypatch, augmented=True, views=2)
+    hidden = computed["audio_hidden"]
+    assert not torch.equal(hidden[0], hidden[1]) and not torch.equal(hidden[1], hidden[2])
+    assert not FrozenCache(candidate, augmented=True).stores
+    assert "augmented anew in every epoch. Limit the views (--cache_views" in capsys.readouterr().out
+
+
+def test_the_digest_follows_all_that_decides_the_outputs():
+    def stored_at(candidate, **settings):
+        return FrozenCache(candidate, settings).stores["audio"].folder
+
+    plain = heard()
+    assert stored_at(copy.deepcopy(plain)) == stored_at(plain)
+    retrained, other_rate, other_head = heard(), heard(), heard()
+    with torch.no_grad():
+        next(retrained.encoders["audio"].parameters()).view(-1)[0] += 1e-3
+        next(other_head.model.audio_head.parameters()).add_(1)
+    other_rate.processor.do_normalize = False
+    assert stored_at(other_head) == stored_at(plain)
+    others = {stored_at(retrained), stored_at(other_rate), stored_at(plain, audio_layers="mix")}
+    assert len(others | {stored_at(plain)}) == 4
+
+
+def test_what_cannot_be_cached_is_told(capsys):
+    from hf_ser.training.adaptation import adapted
+
+    candidate = heard(freeze=False)
+    assert not FrozenCache(candidate).stores
+    batch = CachedCollator(candidate.collator, FrozenCache(candidate))(ROWS)
+    assert "input_values" in batch and "cache_keys" not in batch
+    model = adapted(candidate.model, candidate.encoders, AdaptArguments(lora="audio"), {"audio": "a model"})
+    assert not FrozenCache(Candidate(model, candidate.processor, candidate.collator, candidate.encoders)).stores
+    stock = Candidate(torch.nn.Linear(2, 2), None, None, heard().encoders)
+    assert not FrozenCache(stock).stores
+    told = capsys.readouterr().out
+    assert all(words in told for words in ("it is trained. Freeze it", "LoRA trains it", "Linear does not take them"))
+
+
+def test_what_is_frozen_must_stay_frozen():
+    candidate = heard()
+    cache = FrozenCache(candidate)
+    candidate.encoders["audio"].requires_grad_(True)
+    with pytest.raises(ValueError, match="another part of the audio encoder frozen"):
+        cache.fill(candidate.model, {})
+
+
+def test_what_float16_cannot_hold_is_not_stored(capsys):
+    candidate = heard()
+    part = candidate.model.frozen_part
+
+    def large(**batch):
+        batch = part(**batch)
+        batch["audio_hidden"][1] *= 1e6
+        return batch
+
+    candidate.model.frozen_part = large
+    cache = FrozenCache(candidate)
+    batch = cache.fill(candidate.model, CachedCollator(candidate.collator, cache)(ROWS))
+    assert batch["audio_hidden"].isfinite().all() and batch["audio_hidden"][1].abs().max() > 65504
+    assert len(cache.stores["audio"]) == 2
+    assert "beyond what float16 holds" in capsys.readouterr().out

@@ -1,0 +1,161 @@
+"""A run that is killed and resumed ends where an unbroken one ends, to the last bit of its weights and answers."""
+
+import multiprocessing
+import os
+import random
+import signal
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from transformers import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    TrainerCallback,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    set_seed,
+)
+
+from hf_ser.collator import AudioCollator
+from hf_ser.dataset import load_prepared
+from hf_ser.models import SerAudioConfig, SerAudioForAudioClassification, SpectrogramConfig, WaveformFeatureExtractor
+from hf_ser.training.adaptation import adapted
+from hf_ser.training.arguments import AdaptArguments, SerTrainingArguments
+from hf_ser.training.building import Candidate, label_maps
+from hf_ser.training.frozen_cache import CachedCollator, FrozenCache
+from hf_ser.training.run import last_whole_checkpoint
+from hf_ser.training.trainer import SerTrainer
+
+TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+SPEECH = {
+    **TINY,
+    "conv_dim": (8, 8),
+    "conv_kernel": (10, 8),
+    "conv_stride": (40, 8),
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    # Both of these draw in training: SpecAugment from numpy, the dropping of layers from torch.
+    "mask_time_prob": 0.3,
+    "mask_time_length": 2,
+    "layerdrop": 0.3,
+}
+ENCODERS = {
+    "crnn": lambda: (
+        SpectrogramConfig(network="crnn", front_end={"n_bands": 16}, hidden_size=16, dropout=0.2),
+        WaveformFeatureExtractor(),
+    ),
+    "wav2vec2": lambda: (Wav2Vec2Config(**SPEECH), Wav2Vec2FeatureExtractor()),
+    "ast": lambda: (ASTConfig(**TINY, max_length=100), ASTFeatureExtractor(max_length=100)),
+}
+STEPS, SAVED_EVERY = 5, 2  # of three steps an epoch: checkpoints lie within epochs
+
+
+class KilledError(Exception):
+    """What ends a run from within."""
+
+
+class Kill(TrainerCallback):
+    """Ends a run behind a step: by an error, or as the system does."""
+
+    def __init__(self, step: int, by_signal: bool = False):
+        self.step, self.by_signal = step, by_signal
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            if self.by_signal:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise KilledError
+
+
+def candidate(encoder: str, labels: list[str], adapt: AdaptArguments) -> Candidate:
+    """A tiny model that hears."""
+    config, extractor = ENCODERS[encoder]()
+    extractor.max_seconds = 0.5
+    config = SerAudioConfig(audio_config=config, head_size=8, dropout=0.2, **label_maps(labels))
+    model = SerAudioForAudioClassification(config)
+    encoders = {"audio": model.audio_encoder}
+    model = adapted(model, encoders, adapt, {"audio": "a model"})
+    return Candidate(model, extractor, AudioCollator(extractor), encoders)
+
+
+def train(folder, data, encoder: str, adapt: AdaptArguments, kill: Kill | None = None, **settings):
+    """Begin a run or go on with it, as `train_fold` does; its weights and its answers at the end."""
+    arguments = SerTrainingArguments(
+        output_dir=str(folder),
+        max_steps=STEPS,
+        per_device_train_batch_size=3,
+        eval_strategy="steps",
+        eval_steps=SAVED_EVERY,
+        save_strategy="steps",
+        save_steps=SAVED_EVERY,
+        load_best_model_at_end=False,  # the last weights are looked at, not those of before the kill
+        early_stopping_patience=0,
+        learning_rate=1e-2,
+        disable_tqdm=True,
+        use_cpu=True,
+        seed=3,
+        **settings,
+    )
+    set_seed(arguments.seed)
+    labels = data.features["label"].names
+    trained = candidate(encoder, labels, adapt)
+    cache = FrozenCache(trained) if arguments.cache_frozen else None
+    if cache:
+        trained.collator = CachedCollator(trained.collator, cache)
+    rows, held_out = data.select(range(20)), data.select(range(20, 32))
+    callbacks = [kill] if kill else []
+    trainer = SerTrainer(
+        trained, labels, cache, args=arguments, train_dataset=rows, eval_dataset=held_out, callbacks=callbacks
+    )
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
+    model = trained.model.merge_and_unload() if isinstance(trained.model, PeftModel) else trained.model
+    return model.state_dict(), trainer.logits(held_out), trainer.state
+
+
+def train_killed(folder, data, by_signal: bool, **what):
+    """The same run, killed at a random step, by a signal before the first checkpoint too."""
+    drawn = random.Random(str(what)).randrange(SAVED_EVERY, STEPS)
+    for step in (1, drawn) if by_signal else (drawn,):
+        if by_signal:
+            process = multiprocessing.get_context("fork").Process(
+                target=train, args=(folder, data), kwargs=what | {"kill": Kill(step, by_signal=True)}
+            )
+            process.start()
+            process.join()
+            assert process.exitcode == -signal.SIGKILL
+        else:
+            with pytest.raises(KilledError):
+                train(folder, data, kill=Kill(step), **what)
+    return train(folder, data, **what)
+
+
+WAYS = {
+    "crnn": ("crnn", {}, {}),
+    "wav2vec2": ("wav2vec2", {}, {}),
+    "ast": ("ast", {}, {}),
+    "lora": ("wav2vec2", {"lora": "audio"}, {}),
+    "cached": ("wav2vec2", {"freeze": "audio"}, {"cache_frozen": True}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_killed_run_ends_where_an_unbroken_one_ends(prepared, tmp_path, monkeypatch, way):
+    encoder, adapt, settings = WAYS[way]
+    data = load_prepared(prepared)
+    what = {"encoder": encoder, "adapt": AdaptArguments(**adapt), **settings}
+    monkeypatch.setenv("HF_SER_CACHE", str(tmp_path / "cache_1"))
+    weights, logits, state = train(tmp_path / "unbroken", data, **what)
+    monkeypatch.setenv("HF_SER_CACHE", str(tmp_path / "cache_2"))
+    again, logits_again, state_again = train_killed(tmp_path / "killed", data, by_signal=way == "cached", **what)
+    assert [name for name in weights if not torch.equal(weights[name], again[name])] == []
+    assert np.array_equal(logits, logits_again)
+    assert (state.best_metric, state.best_global_step) == (state_again.best_metric, state_again.best_global_step)
+    # The mean loss of an epoch that was broken off is, in Trainer's log, that of the steps since it was resumed.
+    told = [[one for one in each.log_history if "eval_loss" in one] for each in (state, state_again)]
+    untimed = [
+        [{n: v for n, v in one.items() if not n.endswith(("runtime", "second"))} for one in each] for each in told
+    ]
+    assert untimed[0] == untimed[1]
