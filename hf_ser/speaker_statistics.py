@@ -4,7 +4,7 @@ No label is read. The clips of a test speaker are, so a result says how many: `e
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -26,17 +26,23 @@ def speaker_statistics(
     feature_extractor: FeatureExtractionMixin,
     enrolment_clips: int = 0,
     seed: int = 0,
+    training_rows: Sequence[int] | None = None,
 ) -> dict[str, np.ndarray]:
     """Mean and deviation of each band over each speaker's clips, whatever the order of the rows.
 
-    A speaker of fewer than `enrolment_clips` clips with sound is known by those there are, which is told.
+    A speaker of fewer than `enrolment_clips` clips with sound is known by those there are, which is told. With training
+    rows, those of few clips are drawn towards the training speakers' (`SpectrogramFrontEnd.speaker_scaling`), and these
+    themselves are known by all their training clips: tried on RAVDESS (as for PRIOR_CLIPS), UAR 61.4 % in place of
+    59.7 % with 4 clips of them too, 63.1 % in place of 62.1 % with 10.
 
     Args:
         dataset: Rows of all speakers that are wanted.
-        front_end: Of the model, where it is: its `raw` is what is measured.
+        front_end: Of the model, where it is: its `raw` is what is measured, and it keeps what training speakers are
+            like.
         feature_extractor: Of the model.
         enrolment_clips: Clips of a speaker, drawn by chance; 0 for all of them.
         seed: Of the draw, with the speaker's name.
+        training_rows: Rows that may be learned from; None for none.
 
     Shapes:
         each `(2, bands)` float32.
@@ -45,13 +51,25 @@ def speaker_statistics(
         ValueError: a row without a speaker, or a speaker without any sound.
     """
     enrolled = enrolment_rows(dataset, enrolment_clips, seed)
+    trained = {}
+    if training_rows is not None:
+        of_train = enrolment_rows(dataset.select(training_rows))
+        trained = {speaker: [training_rows[row] for row in rows] for speaker, rows in of_train.items()}
+        if not enrolment_clips:
+            trained = {speaker: enrolled[speaker] for speaker in trained}
+    wanted = enrolled | trained
     clips = dataset.with_format(None).select_columns(["audio"])
-    statistics = {}
-    with tqdm(total=sum(map(len, enrolled.values())), unit=" clips", desc="speakers", disable=None) as bar:
-        for speaker, rows in enrolled.items():
-            batches = _batches(clips, rows, feature_extractor, front_end.window.device, bar)
-            statistics[speaker] = front_end.statistics(batches).cpu().numpy()
-    return statistics
+    with tqdm(total=sum(map(len, wanted.values())), unit=" clips", desc="speakers", disable=None) as bar:
+
+        def measured(speaker: str, measure: Callable) -> torch.Tensor:
+            return measure(_batches(clips, wanted[speaker], feature_extractor, front_end.window.device, bar)).cpu()
+
+        statistics = {speaker: measured(speaker, front_end.statistics) for speaker in trained}
+        if statistics:
+            front_end.fit_speakers(torch.stack(list(statistics.values())).to(front_end.window.device))
+        measure = front_end.speaker_scaling if enrolment_clips else front_end.statistics
+        statistics |= {speaker: measured(speaker, measure) for speaker in wanted if speaker not in trained}
+    return {speaker: statistics[speaker].numpy() for speaker in enrolled}
 
 
 def enrolment_rows(dataset: Dataset, enrolment_clips: int = 0, seed: int = 0) -> dict[str, list[int]]:

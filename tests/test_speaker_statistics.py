@@ -50,6 +50,26 @@ def test_the_draw_follows_seed_and_speaker_and_not_the_rows(data, capsys):
     assert "6 of 6 speakers have fewer than 100 clips to enrol" in capsys.readouterr().out
 
 
+def test_training_speakers_are_known_by_all_their_clips_and_draw_the_others_to_them(data, parts):
+    front_end, extractor = SpectrogramFrontEnd(n_bands=20, normalisation="speaker"), parts[1]
+    speakers = data["speaker"][:]
+    trained = sorted(set(speakers))[:4]
+    rows = [row for row, speaker in enumerate(speakers) if speaker in trained]
+    every = speaker_statistics(data, *parts)
+    apart = speaker_statistics(data, *parts, enrolment_clips=2)
+    found = speaker_statistics(data, front_end, extractor, enrolment_clips=2, training_rows=rows)
+    assert list(found) == list(every)
+    known = np.stack([every[speaker] for speaker in trained])
+    np.testing.assert_allclose(front_end.speaker_mean, known[:, 0].mean(0), rtol=1e-5)
+    weight = front_end.prior_clips[0].item()
+    for speaker, (mean, _) in found.items():
+        shrunk = (2 * apart[speaker][0] + weight * known[:, 0].mean(0)) / (2 + weight)
+        np.testing.assert_allclose(mean, every[speaker][0] if speaker in trained else shrunk, rtol=1e-4)
+    assert not parts[0].prior_clips.any()
+    everybody = speaker_statistics(data, front_end, extractor, training_rows=rows)
+    np.testing.assert_array_equal(list(everybody.values()), list(every.values()))
+
+
 def test_an_unknown_or_silent_speaker_is_refused(data, parts):
     speakers, seconds = data["speaker"][:], data["duration_seconds"][:]
     unknown = data.remove_columns("speaker").add_column("speaker", [None, *speakers[1:]])

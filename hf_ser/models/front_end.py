@@ -10,18 +10,27 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 from torch import nn
-from torchaudio.functional import compute_deltas, create_dct, melscale_fbanks
+from torchaudio.functional import create_dct, melscale_fbanks
 from transformers import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
 
+from .functionals import PitchTrack, functionals, masked_moments, n_functionals, with_deltas
+
 FEATURES = ("log_mel", "mfcc", "log_spectrogram", "functionals")
 N_COEFFICIENTS = 20
-QUANTILES, OUTER_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95), (0.05, 0.95)
-"""Of functionals: see `functionals`."""
-WILDEST = 6.0
-"""Deviations from the mean at which a standardised functional is cut off."""
+"""Cepstral coefficients among the functionals."""
+LOWEST_MEL = 20.0
+"""Hz from which the bands of functionals begin."""
 NORMALISATIONS = ("clip", "band", "corpus", "speaker", "none")
+PRIOR_CLIPS = (1.0, 16.0)
+"""Clips that what is known of training speakers counts for beside a speaker's own: in the mean, in the variance.
+
+Chosen on validation speakers of RAVDESS (EmoBox folds 1, 3, 5; functionals_mlp, three draws) from 0, 1, 2, 4 and 0, 2,
+4, 8, 16, 64, 1000: UAR 61.4 % in place of 55.4 % without, of 4 clips; 63.1 % in place of 61.6 %, of 10.
+"""
 LEAST_POWER = 1e-10
+NOISE_POWER = 1e-6
+"""Added to the bands of functionals, so that the noise of a quiet recording does not tell one from another."""
 LEAST_DEVIATION = 1e-5
 
 TRIM_FRAME_SECONDS = 0.010
@@ -39,11 +48,12 @@ class SpectrogramFrontEnd(nn.Module):
 
     Args:
         features: "log_mel", "mfcc", "log_spectrogram" (the lowest `n_bands` frequency bins), or "functionals" of
-            log-mel bands: one frame a clip, of which the property `n_bands` counts the functionals.
+            log-mel bands and pitch: one frame a clip, of which the property `n_bands` counts the functionals.
         sampling_rate: Hz.
-        n_bands: Mel bands, coefficients (mfcc) or frequency bins that are kept.
+        n_bands: Mel bands, coefficients (mfcc) or frequency bins that are kept; of functionals an even number of mel
+            bands.
         n_mels: Mel bands that an mfcc is made of.
-        window_seconds: Window, and Fourier transform, of a frame.
+        window_seconds: Window of a frame, and its Fourier transform, which of functionals is the next power of two.
         hop_seconds: From frame to frame.
         top_db: Range that is kept under a clip's loudest point; None for all of it.
         deltas: Static, delta and delta-delta as three channels.
@@ -52,11 +62,10 @@ class SpectrogramFrontEnd(nn.Module):
         image_size: (bands, frames) that each clip is resized to.
         normalisation: "clip" (one mean and deviation over a clip), "band" (each band over a clip), "corpus" (each band
             over the training clips, set once by `fit_corpus`), "speaker" (each band over a speaker's clips, given to
-            `forward`), or "none". Of functionals the first two scale the bands that they are made of, the others the
-            functionals themselves.
+            `forward`), or "none". Functionals have one frame, so of them not the first two.
 
     Raises:
-        ValueError: an unknown word, more bands than the window resolves, or deltas or an image of functionals.
+        ValueError: an unknown word, more bands than the window resolves, or what functionals cannot have.
     """
 
     def __init__(
@@ -78,10 +87,8 @@ class SpectrogramFrontEnd(nn.Module):
         _check_word("features", features, FEATURES)
         _check_word("normalisation", normalisation, NORMALISATIONS)
         self.features, self.normalisation, self.deltas, self.top_db = features, normalisation, deltas, top_db
-        if features == "functionals" and (deltas or image_size):
-            raise ValueError(
-                "Functionals have one frame a clip: expected neither deltas nor image_size, leave them out."
-            )
+        if features == "functionals":
+            _check_functionals(n_bands, deltas, image_size, normalisation)
         self.image_size = tuple(image_size) if image_size else None
         self.window_samples = round(window_seconds * sampling_rate)
         self.hop_samples = round(hop_seconds * sampling_rate)
@@ -90,9 +97,12 @@ class SpectrogramFrontEnd(nn.Module):
         # from_pretrained builds on the meta device, where tables could not be checked: these are made for real.
         with torch.device("cpu"):
             self._make_tables(sampling_rate, n_bands, n_mels)
+            self._make_statistics()
 
     def _make_tables(self, sampling_rate: int, n_bands: int, n_mels: int) -> None:
-        bins = self.window_samples // 2 + 1
+        whole = self.features == "functionals"
+        self.fft_samples = 2 ** math.ceil(math.log2(self.window_samples)) if whole else self.window_samples
+        bins = self.fft_samples // 2 + 1
         mels = {"log_mel": n_bands, "mfcc": n_mels, "functionals": n_bands}.get(self.features)
         if n_bands > (mels or bins):
             raise ValueError(
@@ -100,13 +110,23 @@ class SpectrogramFrontEnd(nn.Module):
             )
         self.register_buffer("window", torch.hann_window(self.window_samples, dtype=torch.float32))
         if mels:
-            self.register_buffer("filter_bank", _mel_filters(bins, mels, sampling_rate))
-        coefficients = {"mfcc": n_bands, "functionals": min(N_COEFFICIENTS, n_bands)}.get(self.features)
-        if coefficients:
-            self.register_buffer("cosines", create_dct(coefficients, mels, norm="ortho").float())
-        self.raw_bands = n_functionals(n_bands, coefficients) if self.features == "functionals" else n_bands
+            self.register_buffer("filter_bank", _mel_filters(bins, mels, sampling_rate, LOWEST_MEL if whole else 0.0))
+        self.raw_bands = n_bands
+        if self.features == "mfcc":
+            self.register_buffer("cosines", create_dct(n_bands, mels, norm="ortho").float())
+        elif whole:
+            coefficients = min(N_COEFFICIENTS, n_bands // 2)
+            self.register_buffer("cosines", create_dct(coefficients, n_bands // 2, norm="ortho").float())
+            self.pitch = PitchTrack(sampling_rate, self.hop_samples)
+            self.raw_bands = n_functionals(n_bands, coefficients)
+
+    def _make_statistics(self) -> None:
+        """What training clips and training speakers are like, once that is known; saved with the tables."""
         self.register_buffer("corpus_mean", torch.zeros(self.raw_bands, dtype=torch.float32))
         self.register_buffer("corpus_deviation", torch.ones(self.raw_bands, dtype=torch.float32))
+        self.register_buffer("speaker_mean", torch.zeros(self.raw_bands, dtype=torch.float32))
+        self.register_buffer("speaker_variance", torch.ones(self.raw_bands, dtype=torch.float32))
+        self.register_buffer("prior_clips", torch.zeros(2, dtype=torch.float32))
 
     @property
     def n_channels(self) -> int:
@@ -137,17 +157,17 @@ class SpectrogramFrontEnd(nn.Module):
             waveforms: `(batch, samples)`, padded at the end; mask `(batch, samples)`, 1 where there is sound (None:
             everywhere);
             speaker_statistics: `(batch, 2, bands)`, mean and deviation of `raw` over each speaker's clips; of
-            normalisation "speaker", where without them a clip's own take their place (of functionals, the corpus's);
+            normalisation "speaker", where without them a clip's own take their place (of functionals, those of
+            training speakers);
             returns `(batch, channels, bands, frames)`, 0 where the frame mask `(batch, frames)` is False. The mask of a
             fixed length or image is True all over, but for rows without any sound.
         """
         with torch.no_grad(), torch.autocast(waveforms.device.type, enabled=False):
             values, valid = self.raw(waveforms, mask)
-            if not self._scaled_before():
-                values = self._normalised(values, valid, speaker_statistics)
+            values = self._normalised(values, valid, speaker_statistics)
             if self.samples:  # the silence behind a clip is part of the picture
                 valid = valid.any(1, keepdim=True).expand_as(valid)
-            values = _with_deltas(values, valid) if self.deltas else values[:, None]
+            values = with_deltas(values, valid) if self.deltas else values[:, None]
             if self.image_size:
                 values, valid = _resized(values, valid, self.image_size)
             return values.masked_fill(~valid[:, None, None], 0.0), valid
@@ -164,25 +184,21 @@ class SpectrogramFrontEnd(nn.Module):
             waveforms, lengths = self._cut(waveforms, mask)
             spectrum = torch.stft(
                 waveforms,
-                self.window_samples,
+                self.fft_samples,
                 self.hop_samples,
+                self.window_samples,
                 window=self.window.float(),
                 pad_mode="constant",
                 return_complex=True,
             )
-            power = spectrum.abs().square()
+            power = spectrum.real.square() + spectrum.imag.square()  # abs takes four times as long
             frames = torch.where(lengths > 0, 1 + lengths // self.hop_samples, 0)
             valid = torch.arange(power.shape[2], device=power.device)[None] < frames[:, None]
             values = self._bands(power, valid)
             if self.features != "functionals":
                 return values, valid
-            if self._scaled_before():
-                values = self._normalised(values, valid, None)
-            return functionals(values, valid, self.cosines.float())[..., None], valid.any(1, keepdim=True)
-
-    def _scaled_before(self) -> bool:
-        """Whether functionals are made of bands that are scaled already: one frame has no deviation of its own."""
-        return self.features == "functionals" and self.normalisation in ("clip", "band")
+            pitch = self.pitch(waveforms, values.shape[2])
+            return functionals(values, pitch, valid, self.cosines.float())[..., None], valid.any(1, keepdim=True)
 
     def _cut(self, waveforms: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Silence behind each clip's end, and the fixed length where there is one."""
@@ -203,7 +219,8 @@ class SpectrogramFrontEnd(nn.Module):
         """Power `(batch, bins, frames)` to the logarithm of bands, or to coefficients."""
         filtered = self.features != "log_spectrogram"
         power = self.filter_bank.float().T @ power if filtered else power[:, : self.raw_bands]
-        values = power.clamp(min=LEAST_POWER).log()
+        whole = self.features == "functionals"
+        values = (power + NOISE_POWER).log() if whole else power.clamp(min=LEAST_POWER).log()
         if self.top_db is not None:
             peak = values.masked_fill(~valid[:, None], math.log(LEAST_POWER)).amax((1, 2), keepdim=True)
             values = values.maximum(peak - self.top_db * math.log(10) / 10)
@@ -211,11 +228,13 @@ class SpectrogramFrontEnd(nn.Module):
 
     def _normalised(self, values: torch.Tensor, valid: torch.Tensor, speaker: torch.Tensor | None) -> torch.Tensor:
         kind = self.normalisation
-        if kind == "speaker" and speaker is None:
-            kind = "corpus" if self.features == "functionals" else "band"
+        if kind == "speaker" and speaker is None and self.features != "functionals":
+            kind = "band"
         if kind == "none":
             return values
-        if kind == "speaker":
+        if kind == "speaker" and speaker is None:
+            mean, deviation = self.speaker_mean.float()[None], self.speaker_variance.float()[None].sqrt()
+        elif kind == "speaker":
             mean, deviation = speaker.to(values).unbind(1)
         elif kind == "corpus":
             mean, deviation = self.corpus_mean.float()[None], self.corpus_deviation.float()[None]
@@ -224,23 +243,49 @@ class SpectrogramFrontEnd(nn.Module):
         return (values - mean[..., None]) / (deviation[..., None] + LEAST_DEVIATION)
 
     def statistics(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor | None]]) -> torch.Tensor:
-        """Mean and deviation of each band of `raw` over all frames of several batches, summed in float64.
+        """Mean and deviation of each band of `raw` over all frames of several batches.
 
         Shapes: of each batch, waveforms and mask `(batch, samples)`; returns `(2, bands)` float32.
 
         Raises:
             ValueError: there is no frame of sound in them.
         """
-        frames, sums, squares = 0, 0.0, 0.0
+        _, mean, variance = self._moments(batches)
+        return torch.stack([mean, variance.sqrt()]).float()
+
+    def speaker_scaling(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor | None]]) -> torch.Tensor:
+        """As `statistics`, of some clips of a speaker: the fewer they are, the nearer to those of training speakers.
+
+        Shapes, Raises: as `statistics`.
+        """
+        clips, mean, variance = self._moments(batches)
+        of_mean, of_variance = self.prior_clips.double()
+        mean = (clips * mean + of_mean * self.speaker_mean) / (clips + of_mean)
+        variance = (clips * variance + of_variance * self.speaker_variance) / (clips + of_variance)
+        return torch.stack([mean, variance.sqrt()]).float()
+
+    def fit_speakers(self, statistics: torch.Tensor) -> None:
+        """Set what `speaker_scaling` leans on: the mean and the variance within a speaker, averaged over speakers.
+
+        Shapes: statistics `(speakers, 2, bands)` of training speakers, as `statistics` gives each.
+        """
+        mean, deviation = statistics.double().unbind(1)
+        self.speaker_mean.copy_(mean.mean(0))
+        self.speaker_variance.copy_(deviation.square().mean(0))
+        self.prior_clips.copy_(torch.tensor(PRIOR_CLIPS))
+
+    def _moments(self, batches) -> tuple[int, torch.Tensor, torch.Tensor]:
+        """Number of clips with sound; mean and variance of each band over their frames, summed in float64."""
+        clips, frames, sums, squares = 0, 0, 0.0, 0.0
         for waveforms, mask in batches:
             values, valid = self.raw(waveforms, mask)
             chosen = values.transpose(1, 2)[valid].double()
-            frames += len(chosen)
+            clips, frames = clips + int(valid.any(1).sum()), frames + len(chosen)
             sums, squares = sums + chosen.sum(0), squares + chosen.square().sum(0)
         if frames == 0:
             raise ValueError("No frame of sound was found to take statistics of: expected clips with sound.")
         mean = sums / frames
-        return torch.stack([mean, (squares / frames - mean.square()).clamp(min=0).sqrt()]).float()
+        return clips, mean, (squares / frames - mean.square()).clamp(min=0)
 
     def fit_corpus(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
         """Set the statistics of normalisation "corpus" from the training clips (never from others).
@@ -250,33 +295,6 @@ class SpectrogramFrontEnd(nn.Module):
         mean, deviation = self.statistics(batches)
         self.corpus_mean.copy_(mean)
         self.corpus_deviation.copy_(deviation)
-
-
-class Functionals(nn.Module):
-    """The network behind features "functionals": their standardisation, which training sets.
-
-    Args:
-        n_bands: Functionals of a clip, `n_bands` of its front end.
-    """
-
-    def __init__(self, n_bands: int):
-        super().__init__()
-        self.size = n_bands
-        self.register_buffer("mean", torch.zeros(n_bands, dtype=torch.float32))
-        self.register_buffer("scale", torch.ones(n_bands, dtype=torch.float32))
-
-    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Shapes: features `(batch, functionals, 1)`, mask `(batch, 1)`; returns `(batch, functionals)` float32.
-
-        Raises:
-            ValueError: features of more than one frame.
-        """
-        if features.shape[-1] != 1:
-            raise ValueError(
-                f"{features.shape[-1]} frames were given, one expected: take a front end with features='functionals'."
-            )
-        # One wild functional should not decide for a clip.
-        return ((features[..., 0].float() - self.mean) / self.scale).clamp(-WILDEST, WILDEST)
 
 
 class WaveformFeatureExtractor(SequenceFeatureExtractor):
@@ -351,98 +369,32 @@ def trimmed(clip: np.ndarray, sampling_rate: int) -> np.ndarray:
     return clip[min(loud[0] * frame, stop - least) : stop]
 
 
-def functionals(bands: torch.Tensor, valid: torch.Tensor, cosines: torch.Tensor) -> torch.Tensor:
-    """A clip as one vector: how each of its log-mel bands, and of their cepstral coefficients, is spread over time.
-
-    Mean, deviation and five quantiles of the values and of their deltas, deviation and two quantiles of their second
-    deltas; last, the logarithm of the number of frames.
-
-    Shapes:
-        bands `(batch, bands, frames)`, valid `(batch, frames)`, cosines `(bands, coefficients)`;
-        returns `(batch, n_functionals(bands, coefficients))`.
-    """
-    values, first, second = _with_deltas(torch.cat([bands, cosines.T @ bands], 1), valid).unbind(1)
-    return torch.cat(
-        [
-            *masked_moments(values, valid),
-            masked_quantiles(values, valid, QUANTILES).flatten(1),
-            *masked_moments(first, valid),
-            masked_quantiles(first, valid, QUANTILES).flatten(1),
-            masked_moments(second, valid)[1],
-            masked_quantiles(second, valid, OUTER_QUANTILES).flatten(1),
-            valid.sum(1, keepdim=True).clamp(min=1).log(),
-        ],
-        1,
-    )
-
-
-def n_functionals(bands: int, coefficients: int) -> int:
-    return (bands + coefficients) * (2 * (2 + len(QUANTILES)) + 1 + len(OUTER_QUANTILES)) + 1
-
-
-def masked_moments(
-    values: torch.Tensor, valid: torch.Tensor, over_bands: bool = False
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation of each band over a clip's own frames, or one of each over all bands.
-
-    Shapes: values `(batch, bands, frames)`, valid `(batch, frames)`; returns two of `(batch, bands)`, or `(batch, 1)`.
-    """
-    axes = (1, 2) if over_bands else (2,)
-    count = valid.sum(1).clamp(min=1)[:, None] * (values.shape[1] if over_bands else 1)
-    outside = ~valid[:, None]
-    mean = values.masked_fill(outside, 0.0).sum(axes).reshape(len(values), -1) / count
-    spread = (values - mean[..., None]).masked_fill(outside, 0.0).square().sum(axes).reshape(len(values), -1)
-    return mean, (spread / count).sqrt()
-
-
-def masked_quantiles(values: torch.Tensor, valid: torch.Tensor, quantiles: tuple[float, ...]) -> torch.Tensor:
-    """Quantiles of each band over a clip's own frames, between two values on the line through them.
-
-    Shapes: values `(batch, bands, frames)`, valid `(batch, frames)`; returns `(batch, quantiles, bands)`.
-    """
-    ordered = values.masked_fill(~valid[:, None], torch.inf).sort(2).values
-    last = (valid.sum(1) - 1).clamp(min=0)
-    taken = []
-    for quantile in quantiles:
-        place = quantile * last
-        below = place.long()
-        low, high = (
-            ordered.gather(2, index[:, None, None].expand(-1, values.shape[1], 1))[..., 0]
-            for index in (below, (below + 1).minimum(last))
-        )
-        taken.append(low + (high - low) * (place - below)[:, None])
-    return torch.nan_to_num(torch.stack(taken, 1), nan=0.0, posinf=0.0)
-
-
 def _check_word(name: str, found: str, words: tuple[str, ...]) -> None:
     if found not in words:
         raise ValueError(f"{name} is {found!r}: expected one of {', '.join(words)}.")
 
 
-def _mel_filters(bins: int, mels: int, sampling_rate: int) -> torch.Tensor:
+def _check_functionals(n_bands: int, deltas: bool, image_size, normalisation: str) -> None:
+    if deltas or image_size:
+        raise ValueError("Functionals have one frame a clip: expected neither deltas nor image_size, leave them out.")
+    if normalisation in ("clip", "band"):
+        raise ValueError(
+            f"normalisation is {normalisation!r}, and functionals have one frame a clip: expected corpus, speaker or "
+            "none."
+        )
+    if n_bands % 2:
+        raise ValueError(f"n_bands is {n_bands}: expected an even number, for functionals are made of pairs of bands.")
+
+
+def _mel_filters(bins: int, mels: int, sampling_rate: int, lowest: float) -> torch.Tensor:
     """Shapes: returns `(bins, mels)`."""
-    filters = melscale_fbanks(bins, 0.0, sampling_rate / 2, mels, sampling_rate).float()
+    filters = melscale_fbanks(bins, lowest, sampling_rate / 2, mels, sampling_rate).float()
     if (empty := int((filters.amax(0) == 0).sum())) > 0:
         raise ValueError(
             f"{empty} of {mels} mel bands hold no frequency of a window of {2 * (bins - 1)} samples: expected each to "
             "hold one: take fewer bands or a larger window_seconds."
         )
     return filters
-
-
-def _with_deltas(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Shapes: values `(batch, bands, frames)`, valid `(batch, frames)`; returns `(batch, 3, bands, frames)`."""
-    channels = [_last_repeated(values, valid)]
-    for _ in range(2):
-        channels.append(_last_repeated(compute_deltas(channels[-1]), valid))
-    return torch.stack(channels, 1)
-
-
-def _last_repeated(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Each clip's last frame in place of those behind it, as `compute_deltas` repeats that of a clip alone."""
-    last = (valid.sum(1) - 1).clamp(min=0)
-    places = torch.arange(values.shape[2], device=values.device).minimum(last[:, None])
-    return values.gather(2, places[:, None].expand_as(values))
 
 
 def _resized(values: torch.Tensor, valid: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:

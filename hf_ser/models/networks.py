@@ -11,10 +11,9 @@ from itertools import pairwise
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from torchaudio.functional import create_dct
 from transformers import AutoModel, PreTrainedConfig
 
-from .front_end import N_COEFFICIENTS, WILDEST, Functionals, functionals, n_functionals
+from .feature_changes import Noise
 
 
 def masked(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -77,74 +76,6 @@ class ConvRecurrent(nn.Module):
             x, mask = block(x, mask)
         x = self.dropout(self.norm(self.project(x.permute(0, 3, 1, 2).flatten(2))))
         return run_packed(self.gru, x, mask), mask
-
-
-class BatchNorm(nn.BatchNorm1d):
-    """Batch norm of rows `(rows, size)` that takes the running statistics where a batch is one row."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if len(x) > 1:
-            return super().forward(x)
-        return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-
-
-class TimeConv(nn.Module):
-    """Convolution over time, batch norm, ReLU; what came in is added where the shapes allow."""
-
-    def __init__(self, size_in: int, size_out: int, kernel: int, stride: int, dilation: int, dropout: float):
-        super().__init__()
-        self.stride, self.residual = stride, size_in == size_out and stride == 1
-        self.conv = nn.Conv1d(size_in, size_out, kernel, stride, dilation * (kernel // 2), dilation, bias=False)
-        self.norm = BatchNorm(size_out)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Shapes: x `(batch, positions, size)`, zero where `mask` `(batch, positions)` is False."""
-        mask = mask[:, :: self.stride]
-        convolved = self.conv(x.transpose(1, 2)).transpose(1, 2)
-        out = torch.zeros_like(convolved)
-        # Only what is sound enters the norm's statistics, and the rest is zero again.
-        out[mask] = self.dropout(self.norm(convolved[mask]).relu()).to(out.dtype)
-        return out + x if self.residual else out, mask
-
-
-class TwoBranch(nn.Module):
-    """Our own: convolutions over the frames, and beside each position the same view of the clip as a whole.
-
-    Half of `hidden_size` comes from five convolutions over time that see 61 frames, one position for every four, half
-    from two layers on the functionals of the bands. A linear head on both halves is the sum of two classifiers.
-
-    Source of the first half: Peddinti et al. 2015, A time delay neural network architecture for efficient modeling of
-    long temporal contexts.
-    """
-
-    shapes = ((5, 2, 1), (3, 1, 1), (3, 2, 1), (3, 1, 2), (3, 1, 4))
-    """Kernel, stride and dilation of each convolution."""
-
-    def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int | None):
-        super().__init__()
-        half = config.hidden_size // 2
-        sizes = (n_channels * n_bands, *[half] * len(self.shapes))
-        self.convs = nn.ModuleList(
-            TimeConv(a, b, *shape, config.dropout / 3)
-            for (a, b), shape in zip(pairwise(sizes), self.shapes, strict=True)
-        )
-        coefficients = min(N_COEFFICIENTS, n_bands)
-        with torch.device("cpu"):
-            self.register_buffer("cosines", create_dct(coefficients, n_bands, norm="ortho").float())
-        self.standardise = BatchNorm(n_functionals(n_bands, coefficients), affine=False)
-        layers = [nn.Dropout(config.dropout)]
-        for size in (self.standardise.num_features, half):
-            layers += [nn.Linear(size, half), nn.LayerNorm(half), nn.ReLU(), nn.Dropout(config.dropout)]
-        self.dense = nn.Sequential(*layers)
-
-    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        whole = functionals(features[:, 0].float(), mask, self.cosines.float()).to(features.dtype)
-        whole = self.dense(self.standardise(whole).clamp(-WILDEST, WILDEST))
-        x = masked(features, mask).flatten(1, 2).transpose(1, 2)
-        for conv in self.convs:
-            x, mask = conv(x, mask)
-        return torch.cat([x, whole[:, None].expand_as(x).to(x.dtype)], dim=-1), mask
 
 
 class ImageCnn(nn.Module):
@@ -283,24 +214,66 @@ def without_trained_pooler(backbone: nn.Module) -> nn.Module:
     return backbone
 
 
-class FunctionalsNetwork(Functionals):
-    """How the bands of a clip are spread over time, standardised, without anything to train; one position."""
+class Functionals(nn.Module):
+    """A clip's functionals as they are, for a head that is fitted; one position, and nothing to train.
 
-    def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int):
-        super().__init__(n_bands)
+    Raises:
+        ValueError: features of more than one frame.
+    """
+
+    def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int | None):
+        super().__init__()
+        if n_frames != 1:
+            raise ValueError(
+                f"Network {config.network!r}: found a front end of {n_frames or 'any number of'} frames, expected one: "
+                "take features 'functionals'."
+            )
+        self.size = n_bands
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return one_position(super().forward(features[:, 0], mask))
+        return one_position(features[:, 0, :, 0])
+
+
+class FunctionalsMlp(Functionals):
+    """Our own: two layers on a clip's functionals, noise among them in training; one position.
+
+    The functionals are standardised by batch norm's statistics, which travel with the weights and their averages.
+
+    Convolutions over the frames beside it, their logits added (five over time, 96 wide, on 40 log-mel bands and pitch,
+    attentive statistics), were tried and left out. UAR on validation speakers of RAVDESS, mean of EmoBox's six folds,
+    these layers alone and both: 69.5 and 70.0 % of vectors scaled by speaker, 54.3 % each of others. It takes ten
+    times as long.
+    """
+
+    noise, wildest = 0.2, 4.0
+    """In deviations of a functional: what is added, and where one is cut off, for no single one should decide."""
+    input_dropout = 0.3
+
+    def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int | None):
+        super().__init__(config, n_channels, n_bands, n_frames)
+        self.standardise = nn.BatchNorm1d(n_bands, affine=False)
+        layers = [Noise(self.noise), nn.Dropout(self.input_dropout)]
+        for a, b in pairwise((n_bands, config.hidden_size, config.hidden_size)):
+            layers += [nn.Linear(a, b), nn.LayerNorm(b), nn.ReLU(), nn.Dropout(config.dropout)]
+        self.dense = nn.Sequential(*layers)
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        vectors, norm = features[:, 0, :, 0], self.standardise
+        if len(vectors) > 1:
+            vectors = norm(vectors)
+        else:  # one clip has no deviation: the statistics so far
+            vectors = nn.functional.batch_norm(vectors, norm.running_mean, norm.running_var, eps=norm.eps)
+        return one_position(self.dense(vectors.clamp(-self.wildest, self.wildest)))
 
 
 NETWORKS = {
     "crnn": ConvRecurrent,
-    "two_branch": TwoBranch,
     "image_cnn": ImageCnn,
     "six_layer_cnn": SixLayerCnn,
     "cnn_lstm": CnnLstm,
     "alexnet": AlexNet,
     "vision": Vision,
-    "functionals": FunctionalsNetwork,
+    "functionals": Functionals,
+    "functionals_mlp": FunctionalsMlp,
 }
 """By the name in a configuration."""

@@ -85,7 +85,7 @@ class SerPipeline(Pipeline):
             )
         clips = [self.decode(item) for item in _listed(enrolment, None, False)[0]]
         batch = audio_inputs(self.feature_extractor, clips)
-        return front_end.statistics([(batch["input_values"].to(self.device), batch["audio_mask"].to(self.device))])
+        return front_end.speaker_scaling([(batch["input_values"].to(self.device), batch["audio_mask"].to(self.device))])
 
     def decode(self, item) -> np.ndarray:
         """One input to `(samples,)` float32 at the model's rate."""

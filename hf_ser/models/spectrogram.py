@@ -215,19 +215,15 @@ def vision_config(backbone_config: PreTrainedConfig | dict) -> dict:
 LIBROSA = {"window_seconds": 2048 / 22_050, "hop_seconds": 512 / 22_050}
 """The frames that librosa makes where nothing else is said, of which several systems were built."""
 
+FUNCTIONALS = {"features": "functionals", "n_bands": 80, "top_db": 78.0, "normalisation": "none"}
+"""Not normalised: so they are the same in every fold, and a cache of them serves all."""
+
 CHANGES = {
     "warp": 0.06, "shift": 2.0, "stretch": 0.15, "curve": 0.15, "gain": 0.15, "band_mask": 8, "frame_mask": 20
 }  # fmt: skip
 
 PRESETS = {
     "crnn": {"feature_changes": CHANGES},
-    "two_branch": {
-        "network": "two_branch",
-        "hidden_size": 256,
-        "dropout": 0.4,
-        "front_end": {"n_bands": 80},
-        "feature_changes": CHANGES,
-    },
     "spectrogram_cnn": {
         "network": "image_cnn",
         "front_end": {**LIBROSA, "n_bands": 128, "image_size": [64, 64]},
@@ -263,7 +259,12 @@ PRESETS = {
     },
     "functionals": {
         "network": "functionals",
-        "front_end": {"features": "functionals", "n_bands": 40},
+        "front_end": FUNCTIONALS,
+    },
+    "functionals_mlp": {
+        "network": "functionals_mlp",
+        "dropout": 0.5,
+        "front_end": FUNCTIONALS,
     },
 }  # fmt: skip
 """Arguments of SpectrogramConfig by the name of a system."""

@@ -21,7 +21,7 @@ from transformers import (
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
 from hf_ser.protocols import fold_folder
-from hf_ser.training.arguments import SerTrainingArguments, option
+from hf_ser.training.arguments import BasicTrainingArguments, option
 from hf_ser.training.building import LORA_TARGETS, WHISPER
 from hf_ser.training.trainer import OneLineProgress
 from hf_ser.transcripts.transcriber import WITHOUT_BLANKS
@@ -44,8 +44,8 @@ class AsrArguments:
 
 
 @dataclass
-class AsrTrainingArguments(SerTrainingArguments, Seq2SeqTrainingArguments):
-    """SerTrainingArguments over transformers' Seq2SeqTrainingArguments: the checkpoint is chosen by word error rate."""
+class AsrTrainingArguments(BasicTrainingArguments, Seq2SeqTrainingArguments):
+    """BasicTrainingArguments over transformers' Seq2SeqTrainingArguments: the checkpoint is chosen by word error rate."""
 
     output_dir: str = option("runs/asr", "folder of the results")
     num_train_epochs: float = option(10.0, "epochs, fewer when the validation word error rate stops falling")
@@ -62,7 +62,6 @@ class AsrTrainingArguments(SerTrainingArguments, Seq2SeqTrainingArguments):
     # Trainer would warn of tied weights that a checkpoint does not repeat, and of padding that Whisper never reads.
     log_level: str = option("error", "what transformers tells on the main process")
     log_level_replica: str = option("error", "what it tells on the others")
-    head_learning_rate: float | None = field(default=None, init=False)  # emotion models have a head, Whisper has none
 
 
 @dataclass

@@ -52,7 +52,7 @@ def fold_data(dataset: Dataset, fold: Fold, words: Words, candidate: Candidate, 
         front_end.fit_corpus(sound_of(dataset.select(fold.train), feature_extractor(candidate)))
     if front_end is not None and front_end.normalisation == "speaker":
         known = speaker_statistics(
-            dataset, front_end, feature_extractor(candidate), audio.enrolment_clips, training.seed
+            dataset, front_end, feature_extractor(candidate), audio.enrolment_clips, training.seed, fold.train
         )
         speakers = zip(dataset["id"][:], dataset["speaker"][:], strict=True)
         columns["speaker_statistics"] = {name: known[speaker] for name, speaker in speakers}

@@ -1,6 +1,7 @@
 """Training without descent: logistic regression on a clip's functionals, saved as any other model is.
 
-The standardisation becomes buffers of the encoder, the coefficients the linear head.
+Its coefficients, and the standardisation before them, become the linear head. What the encoder gives is read from the
+cache of frozen outputs where there is one, so that further folds need not compute it again.
 """
 
 import numpy as np
@@ -13,13 +14,14 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.trainer_utils import TrainOutput
 
-from hf_ser.models.front_end import WILDEST
 from hf_ser.training.building import Candidate
 from hf_ser.training.trainer import SerTrainer
 
 REGULARISATIONS = (0.001, 0.003, 0.01, 0.03, 0.1)
 """Inverse strengths among which speakers that were left out choose."""
 INNER_FOLDS = 5
+LEAST_SCALE = 1e-6
+"""Deviation under which a functional counts as constant."""
 NEVER_SEEN = -30.0
 """Bias of a class without a training row."""
 
@@ -43,48 +45,36 @@ class FunctionalsTrainer(SerTrainer):
 
     def train(self, resume_from_checkpoint=None, **kwargs) -> TrainOutput:
         """Fit the head on the training rows and score it on the validation rows; there is nothing to resume."""
-        self.encoder.to(self.args.device)
-        if self.encoder.front_end.normalisation == "speaker":
-            # What clips are scaled by whose speaker is not known when the model is used.
-            self.encoder.front_end.fit_corpus(
-                (batch["input_values"], batch["attention_mask"]) for batch in self.training_batches("corpus")
-            )
+        self.model.to(self.args.device).eval()
         vectors, targets = self.training_vectors()
         mean, scale = vectors.mean(0), vectors.std(0)
-        scale[scale < 1e-6] = 1.0
-        vectors = np.clip((vectors - mean) / scale, -WILDEST, WILDEST)
+        scale[scale < LEAST_SCALE] = 1.0
+        vectors = (vectors - mean) / scale
         strength, inner_uar = chosen_strength(vectors, targets, self.training_speakers())
         fitted = fit(vectors, targets, strength)
-        copy_standardisation(self.encoder.network, mean, scale)
-        copy_coefficients(self.classifier, fitted)
+        copy_coefficients(self.classifier, fitted, mean, scale)
         self.state.epoch = 1.0
         self.log({"loss": mean_loss(fitted, vectors, targets), "regularisation_c": strength, "inner_uar": inner_uar})
         metrics = self.evaluate()
         self.state.best_metric = metrics["eval_uar"]
         return TrainOutput(0, self.state.log_history[0]["loss"], metrics)
 
-    def training_batches(self, name: str):
-        """Batches of the training rows in their order, the same in every process."""
+    @torch.no_grad()
+    def training_vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Functionals `(rows, size)` in the order of the rows, the same in every process; targets `(rows, classes)`."""
         loader = DataLoader(
             self.train_dataset,
             batch_size=self.args.per_device_eval_batch_size,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
         )
-        for batch in tqdm(loader, desc=name, unit=" batches", disable=self.args.disable_tqdm):
-            yield {key: value.to(self.args.device) for key, value in batch.items()}
-
-    def training_vectors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Functionals `(rows, size)` before they are standardised, and targets `(rows, classes)`."""
         vectors, targets = [], []
-        for batch in self.training_batches("functionals"):
-            features, _ = self.encoder.front_end(
-                batch["input_values"], batch["attention_mask"], batch.get("speaker_statistics")
-            )
-            vectors.append(features[:, 0, :, 0].double().cpu().numpy())
-            labels = batch["labels"]
+        for batch in tqdm(loader, desc="functionals", unit=" batches", disable=self.args.disable_tqdm):
+            inputs = dict(self._prepare_inputs(batch))
+            labels = inputs.pop("labels")
             if not labels.is_floating_point():
                 labels = nn.functional.one_hot(labels, self.classifier.out_features)
+            vectors.append(self.model.audio_sequences(**inputs).hidden[:, 0].double().cpu().numpy())
             targets.append(labels.double().cpu().numpy())
         return np.concatenate(vectors), np.concatenate(targets)
 
@@ -148,17 +138,16 @@ def mean_loss(fitted: LogisticRegression, vectors: np.ndarray, targets: np.ndarr
     return float(-(targets[:, fitted.classes_] * logarithms).sum(1).mean())
 
 
-def copy_standardisation(network: nn.Module, mean: np.ndarray, scale: np.ndarray) -> None:
-    """Into the encoder's buffers; mean and scale `(size,)`."""
-    network.mean.copy_(torch.from_numpy(mean))
-    network.scale.copy_(torch.from_numpy(scale))
+def copy_coefficients(classifier: nn.Linear, fitted: LogisticRegression, mean: np.ndarray, scale: np.ndarray) -> None:
+    """Into a linear layer of all classes, of which the regression may know fewer, for vectors as they are.
 
-
-def copy_coefficients(classifier: nn.Linear, fitted: LogisticRegression) -> None:
-    """Into a linear layer of all classes, of which the regression may know fewer."""
+    Shapes: mean and scale, of the vectors before they were standardised, `(size,)`.
+    """
     weight, bias = fitted.coef_, fitted.intercept_
     if len(fitted.classes_) == 2:  # scikit-learn keeps one row for two classes
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    weight = weight / scale
+    bias = bias - weight @ mean
     with torch.no_grad():
         classifier.weight.zero_()
         classifier.bias.fill_(NEVER_SEEN)

@@ -107,7 +107,7 @@ def refuse_front_end(audio, config: PreTrainedConfig) -> None:
         )
 
 
-TRIMMED = ("crnn", "two_branch", "functionals")
+TRIMMED = ("crnn", "functionals", "functionals_mlp", "random_kernels")
 """Networks that hear a clip without the silence at its ends, unless told: digital zeros are a shortcut."""
 
 

@@ -357,6 +357,7 @@ class Job:
         """Where the outputs of what is never trained are kept."""
         config, training = self.candidate.model.config, self.asked.training
         told = {name: getattr(config, name, None) for name in ("audio_layers", "text_layers")}
+        told["precision"] = "bf16" if training.bf16 else "fp16" if training.fp16 else "float32"
         if augmented := self.rows.view is not None:
             told["augment"] = self.candidate.collator.augmenter.key
         return FrozenCache(self.candidate, told, augmented, training.cache_views)

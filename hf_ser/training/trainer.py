@@ -86,7 +86,14 @@ class SerTrainer(Trainer):
     def _prepare_inputs(self, inputs: dict) -> dict:
         """As Trainer's; what frozen encoders make of the batch is put in place of their inputs."""
         inputs = super()._prepare_inputs(inputs)
-        return inputs if self.frozen is None else self.frozen.fill(self.model, inputs)
+        if self.frozen is None:
+            return inputs
+        with self.accelerator.autocast():
+            return self.frozen.fill(self.model, inputs)
+
+    def floating_point_ops(self, inputs: dict) -> int:
+        """None are counted: Trainer would warn of a batch that holds what was computed before."""
+        return 0
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None):
         return self.sampler or super()._get_train_sampler(train_dataset)

@@ -40,7 +40,7 @@ def build(kind: str, name: str) -> Candidate:
         collator = FusionCollator(processor)
     elif kind == "audio":
         config, processor = AUDIO[name]()
-        config = SerAudioConfig(audio_config=config, head_size=16, dropout=0.0, **label_maps(LABELS))
+        config = SerAudioConfig(audio_config=certain(config), head_size=16, dropout=0.0, **label_maps(LABELS))
         model = SerAudioForAudioClassification(config)
         collator = AudioCollator(processor)
     else:

@@ -1,0 +1,251 @@
+"""A clip as one vector, whatever its length: how its bands, cepstra and pitch are spread over time.
+
+All is computed on batches, and what lies behind a clip's end does not count.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torchaudio.functional import compute_deltas
+
+QUANTILES, OUTER_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95), (0.1, 0.9)
+"""Of the values, and of their deltas."""
+LOUD_DB, MARGIN = 40.0, 5
+"""Frames so far under a clip's loudest are left out at its ends, but for so many."""
+VOICED = 0.55
+"""Height of the autocorrelation's peak above which a frame counts as voiced."""
+LEAST_VOICED = 6
+"""Frames that F0 is described by; where fewer are voiced, by all."""
+
+LOWEST_F0, HIGHEST_F0 = 65, 650
+PITCH_SECONDS = 0.050
+LAG_COST = 0.0008
+"""What a sample of lag costs a peak at 16 kHz, so that of equal ones the shortest wins."""
+LEAST_ENERGY = 1e-4
+
+
+class PitchTrack(nn.Module):
+    """F0 and voicing of each frame, by the autocorrelation of 50 ms around it.
+
+    Args:
+        sampling_rate: Hz.
+        hop_samples: From frame to frame.
+
+    Source: Boersma 1993, Accurate short-term analysis of the fundamental frequency (the autocorrelation is divided by
+    that of the window), without his search for the best path.
+    """
+
+    def __init__(self, sampling_rate: int, hop_samples: int):
+        super().__init__()
+        self.sampling_rate, self.hop_samples = sampling_rate, hop_samples
+        self.lags = sampling_rate // HIGHEST_F0, sampling_rate // LOWEST_F0
+        self.register_buffer(
+            "window", torch.hann_window(round(PITCH_SECONDS * sampling_rate), periodic=False, dtype=torch.float32)
+        )
+
+    def forward(self, waveforms: torch.Tensor, frames: int) -> torch.Tensor:
+        """Shapes: waveforms `(batch, samples)`, zero behind each clip's end; returns `(batch, 2, frames)`, log2 of F0
+        over 100 Hz, and the height of the peak, 0 to 1.
+        """
+        window = self.window.float()
+        half = len(window) // 2
+        padded = nn.functional.pad(waveforms, (half, half + self.hop_samples))
+        heights = self._autocorrelation(padded.unfold(1, len(window), self.hop_samples)[:, :frames] * window)
+        of_window = self._autocorrelation(window)
+        heights = heights / (heights[..., :1] + LEAST_ENERGY) / (of_window / of_window[0])
+        lowest, highest = self.lags
+        costs = LAG_COST * 16_000 / self.sampling_rate * torch.arange(lowest, highest, device=window.device)
+        peak = (heights[..., lowest:highest] - costs).argmax(-1, keepdim=True) + lowest
+        left, top, right = (heights.gather(-1, peak + step)[..., 0] for step in (-1, 0, 1))
+        # The peak of the parabola through the three.
+        offset = (right - left) / (2 * (2 * top - right - left) + 1e-6)
+        lag = peak[..., 0] + offset.clamp(-0.5, 0.5)
+        return torch.stack([(self.sampling_rate / lag / 100).log2(), top.clamp(0, 1)], 1)
+
+    def _autocorrelation(self, frames: torch.Tensor) -> torch.Tensor:
+        """Shapes: `(*, samples)` to `(*, lags)`, from lag 0 to one more than is looked at."""
+        # Half as long again as the frame: longer than it and the longest lag, so that nothing wraps around.
+        size = 3 * (len(self.window) // 2)
+        spectrum = torch.fft.rfft(frames, size)
+        power = spectrum.real.square() + spectrum.imag.square()
+        return torch.fft.irfft(power, size)[..., : self.lags[1] + 1]
+
+
+def functionals(bands: torch.Tensor, pitch: torch.Tensor, valid: torch.Tensor, cosines: torch.Tensor) -> torch.Tensor:
+    """A clip's loud part as one vector.
+
+    The streams are pairs of log-mel bands, their cepstral coefficients, log2 F0 led straight through the pauses, and
+    voicing. Of each: mean, deviation and five quantiles; deviation and two quantiles of the deltas; how far the mean of
+    each third of the clip lies from the whole's. Last comes `prosody`.
+
+    Tried on RAVDESS (EmoBox folds, validation speakers, logistic regression, vectors scaled by speaker): UAR 62 % of
+    bands and cepstra alone, 66 % with `prosody`, 67 % with the thirds and the streams of pitch.
+
+    Shapes:
+        bands `(batch, bands, frames)`, logarithms; pitch `(batch, 2, frames)`; valid `(batch, frames)`;
+        cosines `(bands // 2, coefficients)`; returns `(batch, n_functionals(bands, coefficients))`.
+    """
+    values, valid = loud_part(torch.cat([bands, pitch], 1), bands.logsumexp(1), valid)
+    bands, pitch = values[:, :-2], values[:, -2:]
+    pairs = bands.unflatten(1, (-1, 2)).mean(2)
+    voicing = ((pitch[:, 1] - VOICED) / 0.4 + 0.5).clamp(0, 1)
+    f0 = through_pauses(pitch[:, 0], valid & (pitch[:, 1] > VOICED))
+    streams = torch.cat([pairs, cosines.T @ pairs, f0[:, None], voicing[:, None]], 1)
+    deltas = with_deltas(streams, valid)[:, 1]
+    mean, deviation = masked_moments(streams, valid)
+    return torch.cat(
+        [
+            mean,
+            deviation,
+            masked_quantiles(streams, valid, QUANTILES).flatten(1),
+            masked_moments(deltas, valid)[1],
+            masked_quantiles(deltas, valid, OUTER_QUANTILES).flatten(1),
+            *(torch.where(third.any(1, keepdim=True), masked_moments(streams, third)[0] - mean, 0.0)
+              for third in thirds(valid)),
+            prosody(pitch, valid),
+        ],
+        1,
+    )  # fmt: skip
+
+
+N_PROSODY = 8 + len(QUANTILES)
+
+
+def n_functionals(bands: int, coefficients: int) -> int:
+    """819 of 80 bands and 20 coefficients."""
+    return (bands // 2 + coefficients + 2) * (2 + len(QUANTILES) + 1 + len(OUTER_QUANTILES) + 3) + N_PROSODY
+
+
+def prosody(pitch: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """How a clip is spoken: F0 where it is voiced, how much of it is, and how long it is.
+
+    Of F0 mean, deviation, quantiles and mean step; share of voiced frames, mean and deviation of the voicing; logarithm
+    of the number of frames; correlation of F0 with time.
+
+    Shapes: pitch `(batch, 2, frames)`, valid `(batch, frames)`; returns `(batch, functionals)`.
+    """
+    voiced = valid & (pitch[:, 1] > VOICED)
+    enough = voiced.sum(1, keepdim=True) >= LEAST_VOICED
+    chosen = torch.where(enough, voiced, valid)
+    # The chosen frames first, in their order.
+    f0 = pitch[:, :1].gather(2, (~chosen).int().argsort(dim=1, stable=True)[:, None])
+    places = torch.arange(f0.shape[2], device=f0.device)
+    own = places < chosen.sum(1, keepdim=True)
+    steps = masked_moments(f0.diff(dim=2).abs(), own[:, 1:])[0]
+    count = valid.sum(1, keepdim=True).clamp(min=1)
+    return torch.cat(
+        [
+            *masked_moments(f0, own),
+            masked_quantiles(f0, own, QUANTILES).flatten(1),
+            steps,
+            voiced.sum(1, keepdim=True) / count,
+            *masked_moments(pitch[:, 1:], valid),
+            count.log(),
+            correlation(f0, places.to(f0).expand_as(f0), own),
+        ],
+        1,
+    )
+
+
+def correlation(x: torch.Tensor, y: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Of two tracks over a clip's own frames; 0 of one that does not move.
+
+    Shapes: x and y `(batch, bands, frames)`, valid `(batch, frames)`; returns `(batch, bands)`.
+    """
+    (x_mean, x_deviation), (y_mean, y_deviation) = masked_moments(x, valid), masked_moments(y, valid)
+    product = masked_moments((x - x_mean[..., None]) * (y - y_mean[..., None]), valid)[0]
+    spread = x_deviation * y_deviation
+    return torch.where(spread > 1e-6, product / spread.clamp(min=1e-6), 0.0)
+
+
+def loud_part(values: torch.Tensor, level: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """From the first frame within 40 dB of a clip's loudest to the last, and a little around, moved to the front.
+
+    Shapes: values `(batch, bands, frames)`; level `(batch, frames)`, logarithms of power; valid `(batch, frames)`.
+    """
+    frames = values.shape[2]
+    level = level.masked_fill(~valid, -torch.inf)
+    loud = valid & (level > level.amax(1, keepdim=True) - LOUD_DB * math.log(10) / 10)
+    places = torch.arange(frames, device=values.device)
+    first, last = torch.where(loud, places, frames).amin(1), torch.where(loud, places, -1).amax(1)
+    start, stop = (first - MARGIN).clamp(min=0), (last + 1 + MARGIN).minimum(valid.sum(1))
+    lengths = (stop - start).clamp(min=0)
+    places = places[: int(lengths.max().clamp(min=1))]
+    moved = (start[:, None] + places).clamp(max=frames - 1)
+    return values.gather(2, moved[:, None].expand(-1, values.shape[1], -1)), places < lengths[:, None]
+
+
+def through_pauses(track: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """A track with straight lines where it is not known, and its ends held; 0 where it is known nowhere.
+
+    Shapes: track and known `(batch, frames)`.
+    """
+    frames = track.shape[1]
+    places = torch.arange(frames, device=track.device).expand_as(track)
+    before = torch.where(known, places, -1).cummax(1).values
+    after = torch.where(known, places, frames).flip(1).cummin(1).values.flip(1)
+    before, after = torch.where(before < 0, after, before), torch.where(after == frames, before, after)
+    low, high = (track.gather(1, index.clamp(0, frames - 1)) for index in (before, after))
+    line = low + (high - low) * (places - before) / (after - before).clamp(min=1)
+    return torch.where(known.any(1, keepdim=True), line, 0.0)
+
+
+def thirds(valid: torch.Tensor) -> list[torch.Tensor]:
+    """The beginning, middle and end of each clip, as equal as can be; each `(batch, frames)` bool."""
+    length, places = valid.sum(1, keepdim=True), torch.arange(valid.shape[1], device=valid.device)
+    bounds = [part * (length // 3) + (length % 3).clamp(max=part) for part in range(4)]
+    return [(places >= start) & (places < stop) for start, stop in pairwise(bounds)]
+
+
+def masked_moments(
+    values: torch.Tensor, valid: torch.Tensor, over_bands: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation of each band over a clip's own frames, or one of each over all bands.
+
+    Shapes: values `(batch, bands, frames)`, valid `(batch, frames)`; returns two of `(batch, bands)`, or `(batch, 1)`.
+    """
+    axes = (1, 2) if over_bands else (2,)
+    count = valid.sum(1).clamp(min=1)[:, None] * (values.shape[1] if over_bands else 1)
+    outside = ~valid[:, None]
+    mean = values.masked_fill(outside, 0.0).sum(axes).reshape(len(values), -1) / count
+    spread = (values - mean[..., None]).masked_fill(outside, 0.0).square().sum(axes).reshape(len(values), -1)
+    return mean, (spread / count).sqrt()
+
+
+def masked_quantiles(values: torch.Tensor, valid: torch.Tensor, quantiles: tuple[float, ...]) -> torch.Tensor:
+    """Quantiles of each band over a clip's own frames, between two values on the line through them.
+
+    Shapes: values `(batch, bands, frames)`, valid `(batch, frames)`; returns `(batch, quantiles, bands)`.
+    """
+    ordered = values.masked_fill(~valid[:, None], torch.inf).sort(2).values
+    last = (valid.sum(1) - 1).clamp(min=0)
+    taken = []
+    for quantile in quantiles:
+        place = quantile * last
+        below = place.long()
+        low, high = (
+            ordered.gather(2, index[:, None, None].expand(-1, values.shape[1], 1))[..., 0]
+            for index in (below, (below + 1).minimum(last))
+        )
+        taken.append(low + (high - low) * (place - below)[:, None])
+    return torch.nan_to_num(torch.stack(taken, 1), nan=0.0, posinf=0.0)
+
+
+def with_deltas(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Values, deltas and second deltas.
+
+    Shapes: values `(batch, bands, frames)`, valid `(batch, frames)`; returns `(batch, 3, bands, frames)`.
+    """
+    channels = [_last_repeated(values, valid)]
+    for _ in range(2):
+        channels.append(_last_repeated(compute_deltas(channels[-1]), valid))
+    return torch.stack(channels, 1)
+
+
+def _last_repeated(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Each clip's last frame in place of those behind it, as `compute_deltas` repeats that of a clip alone."""
+    last = (valid.sum(1) - 1).clamp(min=0)
+    places = torch.arange(values.shape[2], device=values.device).minimum(last[:, None])
+    return values.gather(2, places[:, None].expand_as(values))
