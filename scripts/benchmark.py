@@ -16,6 +16,11 @@ python scripts/benchmark.py frozen --dataset DATA --audio_model MODEL [--clips 6
 trains a head on a frozen encoder, once encoding every clip in every epoch and once from the cache (--cache_frozen), and
 prints the time of an epoch both ways, that of filling the cache, and how far the answers lie apart. The cache is a
 temporary one.
+
+python scripts/benchmark.py encode --audio_model MODEL [--max_seconds 30 5] [--seconds 3.7]
+
+runs an audio encoder on clips of one length, for each --max_seconds that it may be cropped to (wav2vec2 and its like
+take what they are given: for them the clips are padded to it), in float32 and in bfloat16, in turns.
 """
 
 import argparse
@@ -34,6 +39,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 import whisper
 from scipy.special import softmax
 from tqdm import tqdm
@@ -43,11 +49,14 @@ from hf_ser.audio import read_clip
 from hf_ser.cli import run
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.dataset import SHARD_ROWS, load_prepared
+from hf_ser.models.encoders import encode_audio
+from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.provenance import hardware
 from hf_ser.scores import score
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments, SerTrainingArguments
 from hf_ser.training.building import build_audio
 from hf_ser.training.frozen_cache import CachedCollator, FrozenCache
+from hf_ser.training.pretrained import load_audio_encoder
 from hf_ser.training.trainer import SerTrainer
 from hf_ser.transcripts.loading import load_recogniser
 from hf_ser.transcripts.random_whisper import write_random_whisper
@@ -84,6 +93,14 @@ def main() -> None:
     frozen.add_argument("--max_seconds", type=float, default=5.0)
     frozen.add_argument("--epochs", type=int, default=4, help="the first fills the cache, of the others the median")
     frozen.add_argument("--threads", type=int, default=1)
+    encode = jobs.add_parser("encode", help="an audio encoder, by the length that it computes and the precision")
+    encode.set_defaults(measure=measure_encode)
+    encode.add_argument("--audio_model", required=True, help="an audio encoder: folder or Hub id")
+    encode.add_argument("--max_seconds", type=float, nargs="+", default=[30.0, 5.0])
+    encode.add_argument("--seconds", type=float, default=3.7, help="length of the clips")
+    encode.add_argument("--clips", type=int, default=4, help="of a batch")
+    encode.add_argument("--rounds", type=int, default=3, help="each way takes its turn so often")
+    encode.add_argument("--threads", type=int, default=1)
     frozen.set_defaults(measure=measure_frozen)
     arguments = parser.parse_args()
     arguments.measure(arguments)
@@ -217,6 +234,41 @@ def ways_to_transcribe(arguments: argparse.Namespace, folder: Path) -> dict[str,
         for window, short in (("30 s windows", False), ("short windows", True)) if spec else ():
             ways[f"batches, {name}, {window}"] = partial(batches, recogniser, short)
     return ways
+
+
+def measure_encode(arguments: argparse.Namespace) -> None:
+    """Clips a second of an encoder by the length that it computes and the precision, medians over the rounds."""
+    torch.set_num_threads(arguments.threads)
+    ways = {}
+    for seconds in arguments.max_seconds:
+        encoder, extractor = load_audio_encoder(AudioArguments(arguments.audio_model, max_seconds=seconds))
+        draw = np.random.default_rng(0)
+        clip = 0.1 * draw.standard_normal(int(arguments.seconds * SAMPLING_RATE)).astype(np.float32)
+        batch = audio_inputs(extractor, [clip] * arguments.clips)
+        if batch["input_values"].dim() == 2:
+            missing = int(seconds * SAMPLING_RATE) - batch["input_values"].shape[1]
+            batch = {name: torch.nn.functional.pad(value, (0, max(0, missing))) for name, value in batch.items()}
+        for half in (False, True):
+            ways[seconds, half] = partial(encode_once, encoder.eval(), batch, half)
+    times = {way: [] for way in ways}
+    for _ in tqdm(range(arguments.rounds), unit=" rounds"):
+        for way, once in ways.items():
+            started = time.perf_counter()
+            once()
+            times[way].append(time.perf_counter() - started)
+    print(f"{arguments.audio_model}, {arguments.clips} clips of {arguments.seconds:g} s, {arguments.threads} thread(s)")
+    first = statistics.median(next(iter(times.values())))
+    for (seconds, half), taken in times.items():
+        median = statistics.median(taken)
+        precision = "bfloat16" if half else "float32"
+        told = f"{arguments.clips / median:6.2f} clips/s, {first / median:5.2f}x"
+        print(f"  cropped or padded to {seconds:4g} s, {precision:8}: {told}")
+
+
+def encode_once(encoder, batch: dict[str, torch.Tensor], half: bool) -> None:
+    """One forward pass."""
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        encode_audio(encoder, encoder.config, batch["input_values"], batch["audio_mask"])
 
 
 def measure_frozen(arguments: argparse.Namespace) -> None:

@@ -35,7 +35,7 @@ FIELDS = (
 )
 """Keys of a row, in the order in which they are written."""
 
-_ADDED = ("notes", "transcript_source", "votes", "temperature", "abstain_threshold")
+_ADDED = ("transcript_source", "votes", "temperature", "abstain_threshold")
 """Keys that files of earlier versions lack: read as null."""
 
 _OPTIONAL = ("speaker", "sex", "transcript_source")
@@ -61,7 +61,8 @@ def write_predictions(path: str | Path, rows: Sequence[dict]) -> None:
     check_predictions(rows, str(path))
     with atomic_write(path) as file:
         for row in rows:
-            line = {field: row[field] for field in FIELDS if field != "notes"} | {"notes": row.get("notes") or []}
+            row = {"notes": []} | row
+            line = {field: row[field] for field in FIELDS}
             for key in ("votes", "probabilities"):
                 line[key] = line[key] and {label: float(share) for label, share in line[key].items()}
             file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
@@ -93,7 +94,7 @@ def read_predictions(path: str | Path) -> list[dict]:
                     f"{path}, line {number}: found {line[:60]!r}, expected one JSON object in UTF-8 ({error}). Write "
                     "the file again with write_predictions; a torn line means that it was copied while incomplete."
                 ) from None
-            rows.append(dict.fromkeys(_ADDED) | row if isinstance(row, dict) else row)
+            rows.append({"notes": []} | dict.fromkeys(_ADDED) | row if isinstance(row, dict) else row)
     check_predictions(rows, str(path))
     return rows
 

@@ -350,7 +350,7 @@ def conditions_of(rows: list[dict]) -> dict:
         "split_fingerprint": fingerprint,
         "folds": folds,
         "leaks": sorted({leak for row in rows for leak in row["leaks"]}),
-        "notes": sorted({note for row in rows for note in row.get("notes") or []}),
+        "notes": sorted({note for row in rows for note in row.get("notes", [])}),
         "transcript_sources": sorted({row["transcript_source"] or "none" for row in rows}),
     }
 

@@ -14,9 +14,12 @@ from torchaudio.functional import create_dct, melscale_fbanks
 from transformers import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
 
-from .functionals import PitchTrack, functionals, masked_moments, n_functionals, with_deltas
+from .functionals import PitchTrack, functionals, masked_moments, n_functionals, sound_streams, with_deltas
+from .random_kernels import N_KERNEL_FEATURES, RandomKernels
 
-FEATURES = ("log_mel", "mfcc", "log_spectrogram", "functionals")
+WHOLE = ("functionals", "random_kernels")
+"""Features that are one vector a clip; what is said of functionals holds for both."""
+FEATURES = ("log_mel", "mfcc", "log_spectrogram", *WHOLE)
 N_COEFFICIENTS = 20
 """Cepstral coefficients among the functionals."""
 LOWEST_MEL = 20.0
@@ -48,7 +51,8 @@ class SpectrogramFrontEnd(nn.Module):
 
     Args:
         features: "log_mel", "mfcc", "log_spectrogram" (the lowest `n_bands` frequency bins), or "functionals" of
-            log-mel bands and pitch: one frame a clip, of which the property `n_bands` counts the functionals.
+            log-mel bands and pitch: one frame a clip, of which the property `n_bands` counts the functionals;
+            "random_kernels" are functionals too, behind them those of random convolutions.
         sampling_rate: Hz.
         n_bands: Mel bands, coefficients (mfcc) or frequency bins that are kept; of functionals an even number of mel
             bands.
@@ -87,7 +91,8 @@ class SpectrogramFrontEnd(nn.Module):
         _check_word("features", features, FEATURES)
         _check_word("normalisation", normalisation, NORMALISATIONS)
         self.features, self.normalisation, self.deltas, self.top_db = features, normalisation, deltas, top_db
-        if features == "functionals":
+        self.is_whole = features in WHOLE
+        if self.is_whole:
             _check_functionals(n_bands, deltas, image_size, normalisation)
         self.image_size = tuple(image_size) if image_size else None
         self.window_samples = round(window_seconds * sampling_rate)
@@ -100,10 +105,10 @@ class SpectrogramFrontEnd(nn.Module):
             self._make_statistics()
 
     def _make_tables(self, sampling_rate: int, n_bands: int, n_mels: int) -> None:
-        whole = self.features == "functionals"
+        whole = self.is_whole
         self.fft_samples = 2 ** math.ceil(math.log2(self.window_samples)) if whole else self.window_samples
         bins = self.fft_samples // 2 + 1
-        mels = {"log_mel": n_bands, "mfcc": n_mels, "functionals": n_bands}.get(self.features)
+        mels = n_bands if whole else {"log_mel": n_bands, "mfcc": n_mels}.get(self.features)
         if n_bands > (mels or bins):
             raise ValueError(
                 f"n_bands is {n_bands}, and {self.features} has {mels or bins} to take them from: expected no more."
@@ -119,6 +124,9 @@ class SpectrogramFrontEnd(nn.Module):
             self.register_buffer("cosines", create_dct(coefficients, n_bands // 2, norm="ortho").float())
             self.pitch = PitchTrack(sampling_rate, self.hop_samples)
             self.raw_bands = n_functionals(n_bands, coefficients)
+            if self.features == "random_kernels":
+                self.kernels = RandomKernels(coefficients + 2)
+                self.raw_bands += N_KERNEL_FEATURES
 
     def _make_statistics(self) -> None:
         """What training clips and training speakers are like, once that is known; saved with the tables."""
@@ -141,7 +149,7 @@ class SpectrogramFrontEnd(nn.Module):
         """Frames of every clip; None where they follow its length."""
         if self.image_size:
             return self.image_size[1]
-        if self.features == "functionals":
+        if self.is_whole:
             return 1
         return 1 + self.samples // self.hop_samples if self.samples else None
 
@@ -195,10 +203,19 @@ class SpectrogramFrontEnd(nn.Module):
             frames = torch.where(lengths > 0, 1 + lengths // self.hop_samples, 0)
             valid = torch.arange(power.shape[2], device=power.device)[None] < frames[:, None]
             values = self._bands(power, valid)
-            if self.features != "functionals":
+            if not self.is_whole:
                 return values, valid
             pitch = self.pitch(waveforms, values.shape[2])
-            return functionals(values, pitch, valid, self.cosines.float())[..., None], valid.any(1, keepdim=True)
+            return self._vectors(values, pitch, valid)[..., None], valid.any(1, keepdim=True)
+
+    def _vectors(self, bands: torch.Tensor, pitch: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """Bands and pitch `(batch, *, frames)` to a vector a clip."""
+        cosines = self.cosines.float()
+        heard = sound_streams(bands, pitch, valid, cosines)
+        vectors = functionals(heard)
+        if self.features == "random_kernels":
+            vectors = torch.cat([vectors, self.kernels(heard.for_kernels(cosines), heard.valid)], 1)
+        return vectors
 
     def _cut(self, waveforms: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Silence behind each clip's end, and the fixed length where there is one."""
@@ -219,8 +236,7 @@ class SpectrogramFrontEnd(nn.Module):
         """Power `(batch, bins, frames)` to the logarithm of bands, or to coefficients."""
         filtered = self.features != "log_spectrogram"
         power = self.filter_bank.float().T @ power if filtered else power[:, : self.raw_bands]
-        whole = self.features == "functionals"
-        values = (power + NOISE_POWER).log() if whole else power.clamp(min=LEAST_POWER).log()
+        values = (power + NOISE_POWER).log() if self.is_whole else power.clamp(min=LEAST_POWER).log()
         if self.top_db is not None:
             peak = values.masked_fill(~valid[:, None], math.log(LEAST_POWER)).amax((1, 2), keepdim=True)
             values = values.maximum(peak - self.top_db * math.log(10) / 10)
@@ -228,7 +244,7 @@ class SpectrogramFrontEnd(nn.Module):
 
     def _normalised(self, values: torch.Tensor, valid: torch.Tensor, speaker: torch.Tensor | None) -> torch.Tensor:
         kind = self.normalisation
-        if kind == "speaker" and speaker is None and self.features != "functionals":
+        if kind == "speaker" and speaker is None and not self.is_whole:
             kind = "band"
         if kind == "none":
             return values

@@ -21,7 +21,8 @@ class SpectrogramConfig(PreTrainedConfig):
     Args:
         network: A key of NETWORKS.
         front_end: Arguments of SpectrogramFrontEnd that differ from its defaults.
-        hidden_size: Width of the positions that come out; of `vision` and `functionals` their own.
+        hidden_size: Width of the positions that come out; of `vision`, `functionals` and `random_kernels`
+            their own.
         channels: Of the convolution blocks, of `crnn`.
         dropout: In the network.
         feature_changes: Arguments of FeatureChanges, by which features vary in training; None for none.
@@ -46,7 +47,7 @@ class SpectrogramConfig(PreTrainedConfig):
         if self.network not in NETWORKS:
             raise ValueError(f"Unknown network '{self.network}': expected one of {', '.join(NETWORKS)}.")
         self.front_end = dict(self.front_end or {})
-        if self.network == "functionals":
+        if self.network in ("functionals", "random_kernels"):
             self.hidden_size = SpectrogramFrontEnd(**self.front_end).n_bands
         if self.network == "vision":
             self.backbone_config = _as_config(self.backbone_config)
@@ -265,6 +266,10 @@ PRESETS = {
         "network": "functionals_mlp",
         "dropout": 0.5,
         "front_end": FUNCTIONALS,
+    },
+    "random_kernels": {
+        "network": "random_kernels",
+        "front_end": {**FUNCTIONALS, "features": "random_kernels"},
     },
 }  # fmt: skip
 """Arguments of SpectrogramConfig by the name of a system."""

@@ -88,7 +88,7 @@ class AudioArguments:
     """The encoder of the sound."""
 
     audio_model: str = option(
-        "crnn",
+        "random_kernels",
         f"made here, from scratch: {', '.join(PRESETS)}; a Hub id (user/name@REVISION pins it); or a folder, in which "
         "'{fold}' is replaced",
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ class AsrArguments:
 
 @dataclass
 class AsrTrainingArguments(BasicTrainingArguments, Seq2SeqTrainingArguments):
-    """BasicTrainingArguments over transformers' Seq2SeqTrainingArguments: the checkpoint is chosen by word error rate."""
+    """BasicTrainingArguments and Seq2SeqTrainingArguments: the checkpoint is chosen by word error rate."""
 
     output_dir: str = option("runs/asr", "folder of the results")
     num_train_epochs: float = option(10.0, "epochs, fewer when the validation word error rate stops falling")

@@ -1,7 +1,7 @@
 """Models from pretrained or fresh encoders, each with what turns clips and words into its inputs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 from transformers import AutoModelForSequenceClassification
@@ -28,6 +28,9 @@ from hf_ser.training.pretrained import (
     load_trained,
     train_tokenizer,
 )
+
+LINEAR = ("functionals", "random_kernels")
+"""Networks of ours that give one vector a clip to a head that is fitted, which is linear whatever is asked for."""
 
 
 @dataclass
@@ -56,7 +59,15 @@ def build_fusion(labels, texts, audio, text, fusion, adapt) -> Candidate:
         labels: Emotion names in class order.
         texts: Transcripts of the training rows, from which our text encoders learn their vocabulary.
         audio, text, fusion, adapt: AudioArguments, TextArguments, FusionArguments, AdaptArguments.
+
+    Raises:
+        ValueError: functionals that nothing standardises.
     """
+    if audio.audio_model == "functionals":
+        raise ValueError(
+            "--audio_model functionals: their standardisation is fitted with the head, which fusion trains. Expected "
+            "with words a network that standardises: functionals_mlp or random_kernels."
+        )
     audio_encoder, feature_extractor = load_audio_encoder(audio)
     text_encoder, tokenizer = load_text_encoder(text, texts)
     config = SerFusionConfig(
@@ -81,6 +92,8 @@ def build_fusion(labels, texts, audio, text, fusion, adapt) -> Candidate:
 
 def build_audio(labels, audio, head, adapt) -> Candidate:
     """A model that only hears; arguments as AudioArguments, HeadArguments and AdaptArguments."""
+    if audio.audio_model in LINEAR:
+        head = replace(head, head="linear", pooling="mean")
     encoder, feature_extractor = load_audio_encoder(audio)
     config = SerAudioConfig(
         audio_config=encoder.config, audio_layers=audio.audio_layers, **head_settings(head), **label_maps(labels)

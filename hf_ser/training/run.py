@@ -60,7 +60,7 @@ from hf_ser.training.arguments import AudioArguments, TextArguments, settings
 from hf_ser.training.building import Candidate
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.frozen_cache import CachedCollator, FrozenCache
-from hf_ser.training.functionals import FunctionalsTrainer
+from hf_ser.training.functionals import FITTED, FittedTrainer
 from hf_ser.training.learning_rate_finder import find_learning_rate
 from hf_ser.training.search import search
 from hf_ser.training.trackers import check_trackers, tensorboard_beside, track_results
@@ -152,7 +152,8 @@ def train_folds(
     audit = audited(dataset, [fold for fold, _ in to_train], model != "audio", data.allow_leak)
     asked = Asked(build, dataset, data, training, changed, *(of_kind(others, one) for one in SOUND_ARGUMENTS))
     if training.find_learning_rate:
-        find_learning_rate(Job(asked, folds[0]).trainer(trial_arguments(training, output_dir)), output_dir)
+        rate = find_learning_rate(Job(asked, folds[0]).trainer(trial_arguments(training, output_dir)), output_dir)
+        PartialState().print(f"suggested learning rate: {rate:.1e} (nothing was trained); see {output_dir}")
         return
     for fold, folder in to_train:
         train_fold(asked, fold, folder, audit)
@@ -341,8 +342,9 @@ class Job:
         frozen = self.frozen_cache() if arguments.cache_frozen else None
         if frozen is not None:
             self.candidate = replace(self.candidate, collator=CachedCollator(self.candidate.collator, frozen))
-        fits = self.asked.audio is not None and self.asked.audio.audio_model == "functionals"
-        return (FunctionalsTrainer if fits else SerTrainer)(
+        alone = list(self.candidate.encoders) == ["audio"]
+        fits = alone and self.asked.audio.audio_model in FITTED
+        return (FittedTrainer if fits else SerTrainer)(
             self.candidate,
             self.labels,
             args=arguments,

@@ -21,6 +21,7 @@ def row(name: str, **changes) -> dict:
         "fold": "1",
         "split_fingerprint": "f1",
         "leaks": [],
+        "notes": ["of a test speaker all clips are used"],
         "transcript_source": "reference",
         "reference": "sad",
         "votes": None,

@@ -85,6 +85,16 @@ def test_functionals_are_standardised_by_what_training_saw_and_noisy_in_training
         SpectrogramModel(SpectrogramConfig(network="functionals_mlp"))
 
 
+def test_functionals_and_random_kernels_have_their_shares_and_none_is_wild():
+    model = network("random_kernels")
+    vectors = model.network.vectors(torch.full((3, 8819), 100.0)).detach()  # all at their bounds
+    functionals, kernels = vectors[:, :819], vectors[:, 819:]
+    torch.testing.assert_close(functionals.square().sum(1), torch.full((3,), 16 * 8819 * 0.3))
+    assert kernels.abs().max().item() == pytest.approx(4 * (8819 * 0.7 / 8000) ** 0.5)
+    with pytest.raises(ValueError, match="found a front end of 819 functionals, expected more than 8000"):
+        SpectrogramModel(SpectrogramConfig(**PRESETS["functionals"] | {"network": "random_kernels"}))
+
+
 CHANGES = {"warp": 0.1, "shift": 2.0, "stretch": 0.2, "curve": 0.2, "gain": 0.2, "band_mask": 8, "frame_mask": 20}
 
 

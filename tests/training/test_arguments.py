@@ -30,7 +30,7 @@ def test_flags_override_the_recipe_and_the_recipe_the_defaults(tmp_path):
     file = recipe(tmp_path, "learning_rate: 1e-4\nfusion: concat\nallow_leak: true\nfold: 2\n")
     data, audio, _, fusion, _, training = parse_arguments(ALL, [file, "--fusion", "mean", "--output_dir", "o"])
     assert training.learning_rate == 1e-4
-    assert (fusion.fusion, data.allow_leak, data.fold, audio.audio_model) == ("mean", True, "2", "crnn")
+    assert (fusion.fusion, data.allow_leak, data.fold, audio.audio_model) == ("mean", True, "2", "random_kernels")
 
 
 def test_an_unknown_key_fails_and_is_named(tmp_path):

@@ -5,19 +5,30 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
 from hf_ser.models import SerAudioConfig, SerAudioForAudioClassification, SpectrogramConfig
-from hf_ser.training import functionals
-from hf_ser.training.functionals import FunctionalsTrainer, chosen_strength, copy_coefficients, fit, linear_head
+from hf_ser.training.arguments import AdaptArguments, AudioArguments, FusionArguments, HeadArguments, TextArguments
+from hf_ser.training.building import LINEAR, build_audio, build_fusion
+from hf_ser.training.functionals import (
+    FITTED,
+    FittedTrainer,
+    LogisticFit,
+    RidgeFit,
+    chosen_strength,
+    copy_coefficients,
+    linear_head,
+)
 
 CLASSES = 3
 
 
-def hears(normalisation: str) -> SerAudioForAudioClassification:
-    """An encoder of few functionals under a linear head."""
-    front_end = {"features": "functionals", "n_bands": 8, "normalisation": normalisation}
-    config = SpectrogramConfig(network="functionals", front_end=front_end)
+def hears(network: str, normalisation: str = "none") -> SerAudioForAudioClassification:
+    """An encoder of few bands under a linear head."""
+    front_end = {"features": network, "n_bands": 8, "normalisation": normalisation}
+    config = SpectrogramConfig(network=network, front_end=front_end)
     labels = {index: str(index) for index in range(CLASSES)}
     config = SerAudioConfig(audio_config=config, pooling="mean", head="linear", id2label=labels)
     return SerAudioForAudioClassification(config).eval()
@@ -46,9 +57,9 @@ def collate(batch: list[dict]) -> dict[str, torch.Tensor]:
     return made | {"labels": torch.tensor([row["labels"] for row in batch])}
 
 
-def trainer_of(model: SerAudioForAudioClassification, data: Rows, validation_uar: float = 0.8) -> FunctionalsTrainer:
+def trainer_of(model: SerAudioForAudioClassification, data: Rows, validation_uar: float = 0.8) -> FittedTrainer:
     """With what its `train` touches of Trainer, and without the rest."""
-    trainer = FunctionalsTrainer.__new__(FunctionalsTrainer)
+    trainer = FittedTrainer.__new__(FittedTrainer)
     trainer.model, trainer.encoder = model, model.audio_encoder
     trainer.classifier, trainer._prepare_inputs = linear_head(model, model.audio_encoder.network.size), dict
     trainer.args = SimpleNamespace(
@@ -61,64 +72,100 @@ def trainer_of(model: SerAudioForAudioClassification, data: Rows, validation_uar
     return trainer
 
 
+def saved_and_answering(trainer: FittedTrainer, folder) -> tuple[np.ndarray, torch.Tensor]:
+    """Logits of the training rows by the model that was saved and loaded, and their classes."""
+    trainer.model.save_pretrained(folder)
+    again = SerAudioForAudioClassification.from_pretrained(folder)
+    batch = collate(trainer.train_dataset)
+    labels = batch.pop("labels")
+    return again(**batch).logits.detach().double().numpy(), labels
+
+
 @pytest.mark.parametrize("normalisation", ["none", "corpus", "speaker"])
 def test_the_saved_model_answers_as_the_regression(normalisation, monkeypatch, tmp_path):
-    monkeypatch.setattr(functionals, "REGULARISATIONS", (0.003, 0.03))
-    kept = []
-    monkeypatch.setattr(
-        functionals, "copy_coefficients", lambda *given: (kept.append(given[1:]), copy_coefficients(*given))
-    )
-    model, data = hears(normalisation), rows()
-    trainer = trainer_of(model, data)
+    monkeypatch.setattr(LogisticFit, "strengths", (0.003, 0.03))
+    trainer = trainer_of(hears("functionals", normalisation), rows())
     trainer.train()
-    model.save_pretrained(tmp_path)
-    again = SerAudioForAudioClassification.from_pretrained(tmp_path)
-    batch = collate(data)
-    labels = batch.pop("labels")
+    logits, labels = saved_and_answering(trainer, tmp_path)
     vectors, targets = trainer.training_vectors()
     assert targets.argmax(1).tolist() == labels.tolist()
-    ((fitted, mean, scale),) = kept
-    logits = again(**batch).logits
-    np.testing.assert_allclose(logits.softmax(1).detach(), fitted.predict_proba((vectors - mean) / scale), atol=1e-4)
-    assert (logits.argmax(1) == labels).float().mean() > 0.9
-    assert trainer.state.best_metric == 0.8
-    assert trainer.state.log_history[0]["regularisation_c"] in (0.003, 0.03)
+    entry = trainer.state.log_history[0]
+    assert entry["regularisation_c"] in (0.003, 0.03) and trainer.state.best_metric == 0.8
+    scaled = (vectors - vectors.mean(0)) / np.where(vectors.std(0) < 1e-6, 1.0, vectors.std(0))
+    theirs = LogisticRegression(C=entry["regularisation_c"], max_iter=1000).fit(scaled, labels)
+    np.testing.assert_allclose(softmax(logits, 1), theirs.predict_proba(scaled), atol=1e-4)
+    assert (logits.argmax(1) == labels.numpy()).mean() > 0.9
 
 
-def test_strength_is_chosen_on_speakers_who_were_left_out(monkeypatch):
-    monkeypatch.setattr(functionals, "REGULARISATIONS", (1e-3, 1e3))
+def test_the_saved_model_answers_as_the_ridge(tmp_path):
+    trainer = trainer_of(hears("random_kernels"), Rows(rows()[1:]))  # classes of unlike size
+    trainer.train()
+    logits, labels = saved_and_answering(trainer, tmp_path)
+    entry = trainer.state.log_history[0]
+    vectors, targets = trainer.training_vectors()
+    size = vectors.shape[1]
+    blocks = np.repeat([(size - 8000) / 0.3, 8000 / 0.7], [size - 8000, 8000])
+    scaled = ((vectors - vectors.mean(0)) / np.sqrt(vectors.var(0) + 1e-5)).clip(-4, 4) * np.sqrt(size / blocks)
+    # The bias is the coefficient of a feature that is worth as much as all others together.
+    scaled = np.concatenate([scaled, np.full((len(scaled), 1), size**0.5)], 1)
+    ridge = Ridge(alpha=entry["ridge_lambda"] * size, fit_intercept=False)
+    ridge.fit(scaled, targets - 1 / CLASSES, sample_weight=len(labels) / CLASSES / np.bincount(labels)[labels])
+    np.testing.assert_allclose(logits, entry["sharpness"] * ridge.predict(scaled), atol=2e-3)
+    assert (logits.argmax(1) == labels.numpy()).mean() > 0.9
+    assert entry["inner_uar"] > 0.9 and softmax(logits, 1).max(1).mean() > 0.8  # sure of what is told easily
+
+
+@pytest.mark.parametrize("method", [LogisticFit, RidgeFit])
+def test_strength_is_chosen_on_speakers_who_were_left_out(method, monkeypatch):
+    monkeypatch.setattr(method, "strengths", (1e-3, 1e3))
     speakers = [f"s{index // 10}" for index in range(60)]
     truth = np.arange(60) % 2
     # Each speaker tells the classes apart by an axis of their own, strongly; all of them share a weak one.
     vectors = np.zeros((60, 7))
     vectors[np.arange(60), 1 + np.arange(60) // 10] = 20 * (2 * truth - 1)
     vectors[:, 0] = 0.1 * (2 * truth - 1)
-    _, uar = chosen_strength(vectors, np.eye(2)[truth], speakers)
-    assert uar == 1.0
+    _, uar, answers = chosen_strength(method(vectors, np.eye(2)[truth]), speakers)
+    assert uar == 1.0 and (answers.argmax(1) == truth).all()
     vectors[:, 0] = 0.0  # of the others' axes, nobody who was left out has anything
-    assert chosen_strength(vectors, np.eye(2)[truth], speakers)[1] == 0.5
-    assert chosen_strength(vectors, np.eye(2)[truth], ["s0"] * 60) == (1e3, None)
+    assert chosen_strength(method(vectors, np.eye(2)[truth]), speakers)[1] == 0.5
+    assert chosen_strength(method(vectors, np.eye(2)[truth]), ["s0"] * 60) == (1e3, None, None)
 
 
 def test_shared_targets_count_by_their_shares():
     vectors = np.zeros((2, 1))
-    fitted = fit(vectors, np.array([[0.75, 0.25, 0.0], [0.75, 0.0, 0.25]]), 1.0)
-    np.testing.assert_allclose(fitted.predict_proba(vectors[:1]), [[0.75, 0.125, 0.125]], atol=1e-3)
+    method = LogisticFit(vectors, np.array([[0.75, 0.25, 0.0], [0.75, 0.0, 0.25]]))
+    answers = method.fit(np.arange(2), 1.0).answers(vectors[:1], 3)
+    np.testing.assert_allclose(softmax(answers, 1), [[0.75, 0.125, 0.125]], atol=1e-3)
 
 
-def test_two_classes_and_a_class_without_rows_fit_the_layer():
+@pytest.mark.parametrize("method", [LogisticFit, RidgeFit])
+def test_two_classes_and_a_class_without_rows_fit_the_layer(method):
     vectors = np.random.default_rng(0).standard_normal((20, 2))
-    fitted = fit(vectors, np.eye(3)[np.where(vectors[:, 0] > 0, 2, 0)], 1.0)
+    truth = np.where(vectors[:, 0] > 0, 2, 0)
     layer, mean, scale = nn.Linear(2, 3), np.array([1.0, -2.0]), np.array([3.0, 0.5])
-    copy_coefficients(layer, fitted, mean, scale)
-    answers = layer(torch.from_numpy(vectors * scale + mean).float()).softmax(1).detach().numpy()
-    np.testing.assert_allclose(answers[:, [0, 2]], fitted.predict_proba(vectors), atol=1e-5)
-    assert answers[:, 1].max() < 1e-6
+    fitted = method(vectors, np.eye(3)[truth]).fit(np.arange(20), 1.0)
+    copy_coefficients(layer, fitted.unstandardised(mean, scale))
+    answers = layer(torch.from_numpy(vectors * scale + mean).float()).detach().numpy()
+    np.testing.assert_allclose(answers, fitted.answers(vectors, 3), atol=1e-4)
+    assert (answers.argmax(1) == truth).mean() > 0.9 and (answers[:, 1] == -30).all()
 
 
 def test_a_head_that_coefficients_do_not_fit_is_refused():
-    model = hears("none")
-    with pytest.raises(ValueError, match=r"expected one linear layer of the 5 functionals: give --head linear"):
+    model = hears("functionals")
+    with pytest.raises(ValueError, match=r"expected one linear layer of the 5 functionals: build the model with head"):
         linear_head(model, 5)
     with pytest.raises(ValueError, match="The head is None"):
         linear_head(nn.Linear(2, 2), 2)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_fitted_network_needs_no_other_flag_and_only_what_standardises_is_fused(name):
+    audio, adapt = AudioArguments(audio_model=name), AdaptArguments()
+    model = build_audio(["a", "b"], audio, HeadArguments(), adapt).model
+    assert linear_head(model, model.audio_encoder.network.size).out_features == 2 and set(LINEAR) == set(FITTED)
+    told = (["a", "b"], ["one", "two"], audio, TextArguments(text_model="gru"), FusionArguments(), adapt)
+    if name == "functionals":
+        with pytest.raises(ValueError, match="Expected with words a network that standardises: functionals_mlp or"):
+            build_fusion(*told)
+    else:
+        assert build_fusion(*told).model.audio_encoder.network.standardise.running_mean.shape == (8819,)
