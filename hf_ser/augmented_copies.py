@@ -16,7 +16,7 @@ import numpy as np
 from datasets import Dataset, Features, Value
 
 from hf_ser.audio import encode_flac, leading_zeros_seconds, on_grid, pcm_sha256, rms_dbfs
-from hf_ser.augmentation import Augmenter
+from hf_ser.augmentation import Augmenter, parse_augmentation
 from hf_ser.columns import SAMPLING_RATE, SPLITS, Finding
 from hf_ser.dataset import REPORT, load_prepared
 from hf_ser.files import atomic_write, beside
@@ -97,11 +97,16 @@ def augmented_copies(
         file: Where the rows are kept while they are made; None keeps them in memory.
 
     Raises:
-        ValueError: fewer than one copy, the data set has copies already, or as `Augmenter`.
+        ValueError: fewer than one copy, the data set has copies already, babble is asked for, or as `Augmenter`.
     """
     if copies < 1 or "copy_of" in dataset.column_names:
         found = "copies already" if "copy_of" in dataset.column_names else f"{copies} copies of each clip"
         raise ValueError(f"--augmented_copies: found {found}, expected 1 or more for a data set without: change it.")
+    if any(drawn.name == "babble" for drawn in parse_augmentation(spec)):
+        raise ValueError(
+            f"--augment {spec}: found babble for copies that are made before any split, where it mixes voices of "
+            "test clips into training. Expected changes of a clip by itself: leave babble out, or use it in training."
+        )
     augmenter = Augmenter(spec, dataset, range(len(dataset)), noise_dir, seed)
     # As Audio cells, `datasets` would ask for torchcodec to write them.
     stored = {"bytes": Value("binary"), "path": Value("string")}

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from datasets import Dataset
 from scipy.special import softmax
 from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -15,7 +16,9 @@ from transformers.utils import logging
 
 from hf_ser.collator import text_inputs
 from hf_ser.models import SerAudioPipeline, SerFusionConfig, SerPipeline
+from hf_ser.provenance import read_record
 from hf_ser.revisions import checkpoint_config, split_revision
+from hf_ser.speaker_statistics import enrolment_note, speaker_statistics
 
 AUDIO, TEXT, FUSION = "audio", "text", "fusion"
 
@@ -33,6 +36,8 @@ class Classifier:
         temperature: What the logits are divided by, 1.0 where the model was not calibrated.
         abstain_threshold: Confidence under which the model would rather not answer; None where it has none.
         model: The model, in evaluation mode.
+        speaker_front_end: What measures a speaker's clips, of a model that was trained with per-speaker normalisation:
+            rows without statistics are then another system than was tested. None of any other model.
 
     Raises:
         FileNotFoundError: there is no such model.
@@ -48,7 +53,7 @@ class Classifier:
         repository, revision = split_revision(name)
         if self.kind == TEXT:
             self.model = AutoModelForSequenceClassification.from_pretrained(repository, revision=revision)
-            self.model = self.model.to(device).eval()
+            self.model, self.speaker_front_end = self.model.to(device).eval(), None
             self.tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision)
         else:
             pipeline_class = SerPipeline if self.kind == FUSION else SerAudioPipeline
@@ -59,13 +64,17 @@ class Classifier:
                 pipeline_class=pipeline_class,
                 device=device,
             )
-            self.model = self.pipeline.model
+            self.model, self.speaker_front_end = self.pipeline.model, self.pipeline.speaker_front_end
         self.labels = [config.id2label[index] for index in range(config.num_labels)]
         self.temperature = getattr(config, "calibration_temperature", None) or 1.0
         self.abstain_threshold = getattr(config, "abstain_threshold", None)
 
     def probabilities(
-        self, clips: Sequence[np.ndarray | None], texts: Sequence[str | None], batch_size: int = 16
+        self,
+        clips: Sequence[np.ndarray | None],
+        texts: Sequence[str | None],
+        batch_size: int = 16,
+        speaker_statistics: np.ndarray | None = None,
     ) -> np.ndarray:
         """Class probabilities of each row; a model of one kind takes no notice of what it cannot use.
 
@@ -73,16 +82,20 @@ class Classifier:
             clips: Sound of each row; None where a fused model is to do without.
             texts: Words of each row; None where they are not known.
             batch_size: Rows a forward pass, of like length; the result does not depend on it.
+            speaker_statistics: Of each row's speaker, as `statistics_of_rows` gives them; None as the pipeline without
+                enrolment.
 
         Shapes:
-            each clip `(samples,)` float32 at 16 kHz; the result `(rows, classes)` float64.
+            each clip `(samples,)` float32 at 16 kHz; speaker_statistics `(rows, 2, bands)`; the result
+            `(rows, classes)` float64.
 
         Raises:
             ValueError: as the pipeline.
         """
         logits = np.empty((len(texts), len(self.labels)))
         for rows in self.batches(clips, texts, batch_size):
-            logits[rows] = self.logits([clips[row] for row in rows], [texts[row] for row in rows])
+            known = None if speaker_statistics is None else speaker_statistics[rows]
+            logits[rows] = self.logits([clips[row] for row in rows], [texts[row] for row in rows], known)
         return softmax(logits / self.temperature, axis=-1)
 
     def batches(self, clips: Sequence, texts: Sequence, batch_size: int = 16) -> Iterator[np.ndarray]:
@@ -95,11 +108,11 @@ class Classifier:
         for start in range(0, len(order), batch_size):
             yield order[start : start + batch_size]
 
-    def logits(self, clips: list, texts: list) -> np.ndarray:
+    def logits(self, clips: list, texts: list, speaker_statistics: np.ndarray | None = None) -> np.ndarray:
         """What the model itself says of rows, in one forward pass and in their order, before any temperature.
 
         Shapes:
-            the result `(rows, classes)` float64.
+            speaker_statistics `(rows, 2, bands)`; the result `(rows, classes)` float64.
         """
         if self.kind == TEXT:
             batch = text_inputs(self.tokenizer, texts)
@@ -107,6 +120,45 @@ class Classifier:
             batch = self.pipeline.preprocess(clips, [None] * len(clips))
         else:
             batch = self.pipeline.preprocess(clips, texts)
+        if speaker_statistics is not None:
+            batch["speaker_statistics"] = torch.from_numpy(speaker_statistics)
         with torch.inference_mode():
             answer = self.model(**{name: values.to(self.model.device) for name, values in batch.items()})
         return answer.logits.double().cpu().numpy()
+
+
+def statistics_of_rows(
+    classifier: Classifier, dataset: Dataset, rows: Sequence[int]
+) -> tuple[np.ndarray | None, list[str]]:
+    """What a model that is scaled by speaker is given for some rows, as its training gave it for those it tested.
+
+    Args:
+        classifier: Any model.
+        dataset: All rows that the speakers of these may be known by, in the labels of the model.
+        rows: Indices of the rows that are wanted.
+
+    Returns:
+        None and no notice of a model that is not scaled so; else the statistics, and what to know about them.
+
+    Shapes:
+        `(rows, 2, bands)` float32.
+
+    Raises:
+        ValueError: a row without a speaker, or as `speaker_statistics`.
+    """
+    if classifier.speaker_front_end is None:
+        return None, []
+    names = dataset["speaker"][:]
+    speakers = [names[row] for row in rows]
+    if unknown := speakers.count(None):
+        raise ValueError(
+            f"{classifier.name} scales each clip by its speaker's others, and {unknown} of {len(rows)} clips have no "
+            "speaker. Expected a speaker for each: name a data set that has them, or a model of another normalisation."
+        )
+    wanted = set(speakers)
+    pool = dataset.select([row for row, name in enumerate(names) if name in wanted])
+    record = read_record(classifier.name) or {}
+    clips, seed = record.get("settings", {}).get("enrolment_clips", 0), record.get("seed", 0)
+    extractor = classifier.pipeline.feature_extractor
+    known = speaker_statistics(pool, classifier.speaker_front_end, extractor, clips, seed)
+    return np.stack([known[speaker] for speaker in speakers]), [enrolment_note(clips)]

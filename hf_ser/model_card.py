@@ -17,6 +17,7 @@ from hf_ser.inference import AUDIO, FUSION, TEXT
 from hf_ser.protocols import FINAL
 from hf_ser.provenance import RECORD, read_record
 from hf_ser.revisions import HUB_NAME
+from hf_ser.speaker_statistics import enrolment_note
 from hf_ser.stress.results import STRESS
 
 USAGE = {
@@ -38,6 +39,10 @@ ask = pipeline("text-classification", model={model}{revision}, top_k=None, trust
 print(ask("where is my parcel"))""",
 }
 """How a model of each kind is asked; the sound is any file that soundfile reads."""
+
+ENROLLED = """
+print(ask("call.wav", enrolment=["other1.wav", "other2.wav"]))  # other clips of the same speaker"""
+"""And one whose features are scaled by speaker."""
 
 TASKS = {AUDIO: "audio-classification", FUSION: "audio-classification", TEXT: "text-classification"}
 
@@ -95,7 +100,7 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
     kind = record["settings"]["model"]
     name = repo_id or folder.resolve().name
     stress = _read(folder / STRESS)
-    notices = _notices(record, report, stress)
+    notices, by_speaker = _notices(record, report, stress), _by_speaker(config)
     card = ModelCard.from_template(
         _metadata(name, kind, record, report, why_others),
         template_path=str(template("model_card.md")),
@@ -120,7 +125,9 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         encoders=origins(record),
         usage=USAGE[kind].format(
             model=json.dumps(name), revision=f", revision={json.dumps(revision)}" if revision else ""
-        ),
+        )
+        + ENROLLED * by_speaker,
+        enrolment=enrolment_note(record["settings"].get("enrolment_clips", 0)) if by_speaker else None,
         pushed=repo_id is not None,
         hears=kind != TEXT,
     )
@@ -137,6 +144,11 @@ def shown(value) -> str:
 def cell(text) -> str:
     """Text that may stand in a table of Markdown and is never taken for HTML."""
     return html.escape(str(text), quote=False).replace("|", "\\|").replace("\n", " ")
+
+
+def _by_speaker(config: dict) -> bool:
+    front_end = (config.get("audio_config") or {}).get("front_end") or {}
+    return front_end.get("normalisation") == "speaker"
 
 
 def _report(folder: Path, record: dict) -> tuple[dict | None, str]:

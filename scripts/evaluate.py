@@ -30,7 +30,8 @@ from hf_ser.evaluation.report import (
     write_report,
 )
 from hf_ser.evaluation.report_text import format_report
-from hf_ser.inference import Classifier
+from hf_ser.inference import Classifier, statistics_of_rows
+from hf_ser.labels import NATIVE, apply_label_map
 from hf_ser.provenance import RECORD, read_record
 from hf_ser.results import write_pictures_and_page, write_results
 from hf_ser.words import read_as
@@ -112,15 +113,20 @@ def write_embedding_maps(source: Path, dataset) -> None:
         )
     for folder in folders:
         rows = {row["id"]: row for row in read_predictions(folder / PREDICTIONS)}
-        data = read_as(dataset, read_record(folder)["settings"].get("transcript_source"))
-        data = data.select([position for position, name in enumerate(data["id"][:]) if name in rows])
+        settings = read_record(folder)["settings"]
+        every = read_as(dataset, settings.get("transcript_source"))
+        every, _ = apply_label_map(every, settings.get("label_map", NATIVE))
+        tested = [position for position, name in enumerate(every["id"][:]) if name in rows]
+        data = every.select(tested)
         if len(data) != len(rows):
             raise ValueError(
                 f"{folder}: found {len(data)} of its {len(rows)} tested utterances in the data set, expected all: name "
                 "the one that it was trained on with --dataset."
             )
         examples = data.select_columns(["id", "audio", "transcript"]).to_list()
-        vectors = embeddings(Classifier(str(folder)), clips(examples), [row["transcript"] for row in examples])
+        classifier, texts = Classifier(str(folder)), [row["transcript"] for row in examples]
+        known, _ = statistics_of_rows(classifier, every, tested)
+        vectors = embeddings(classifier, clips(examples), texts, speaker_statistics=known)
         told = [rows[row["id"]] for row in examples]
         emotions, speakers = [row["reference"] for row in told], [row["speaker"] for row in told]
         heading = conditions_of(told)

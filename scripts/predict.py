@@ -3,6 +3,7 @@
 python scripts/predict.py runs/quickstart/fold_1 a.wav b.mp3 --text "what was said in a" "and in b"
 python scripts/predict.py runs/quickstart/fold_1 calls/*.flac --json > labels.jsonl
 python scripts/predict.py runs/calls/final calls/*.flac --asr openai-whisper:base --language en
+python scripts/predict.py runs/by_speaker/final anna_9.wav --enrolment anna_1.wav anna_2.wav
 """
 
 import argparse
@@ -32,6 +33,12 @@ def main() -> None:
     parser.add_argument("--text", nargs="+", help="what is said in each file, in the same order ('' where unknown)")
     parser.add_argument("--asr", help="Whisper that hears the words, as transcribe.py takes it; then without --text")
     parser.add_argument("--language", help="code of the language that --asr is told; default: detected")
+    parser.add_argument(
+        "--enrolment",
+        nargs="+",
+        metavar="FILE",
+        help="other clips of the one speaker of all files, for a model trained with --normalisation speaker",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     parser.add_argument("--abstain", action="store_true", help="'unsure' (JSON: no label) below the model's threshold")
     parser.add_argument("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
@@ -50,10 +57,10 @@ def main() -> None:
     if arguments.asr:
         texts = heard(arguments.files, arguments.asr, arguments.language, arguments.device)
     threshold = least_confidence(classify, arguments.model) if arguments.abstain else 0.0
-    failed = 0
+    known, failed = of_speaker(classify, arguments.enrolment), 0
     for file, text in zip(tqdm(arguments.files, unit=" files", disable=None), texts, strict=True):
         try:
-            answer = classify(file, text=text)
+            answer = classify(file, text=text, speaker_statistics=known)
         except (ValueError, OSError) as error:
             failed += 1
             print(f"skipped: {error}", file=sys.stderr)
@@ -75,6 +82,20 @@ def load(model: str, device: str | None) -> SerPipeline:
             'train_fusion.py; for texts use pipeline("text-classification", model=...).'
         )
     return classifier.pipeline
+
+
+def of_speaker(classify: SerPipeline, enrolment: list[str] | None) -> torch.Tensor | None:
+    """What the clips of a speaker tell of the voice; without them a note, where the model was tested with them."""
+    if enrolment:
+        return classify.speaker_statistics(enrolment)
+    if classify.speaker_front_end is not None:
+        by = "the training speakers" if classify.speaker_front_end.is_whole else "itself"
+        print(
+            f"note: this model was trained and tested with clips scaled by their speaker; each is now scaled by {by}, "
+            "which is less accurate: give other clips of the speaker with --enrolment",
+            file=sys.stderr,
+        )
+    return None
 
 
 def heard(files: list[str], asr: str, language: str | None, device: str | None) -> list[str | None]:

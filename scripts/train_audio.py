@@ -15,6 +15,7 @@ from hf_ser.training.arguments import (
     refuse_words,
 )
 from hf_ser.training.building import build_audio, from_fold
+from hf_ser.training.functionals import refuse_descent
 from hf_ser.training.run import open_data, train_folds
 
 
@@ -23,6 +24,7 @@ def main() -> None:
     classes = (DataArguments, AudioArguments, HeadArguments, AugmentArguments, AdaptArguments, SerTrainingArguments)
     data, audio, head, augment, adapt, training = parse_arguments(classes, output_dir="runs/audio")
     refuse_words(data)
+    refuse_descent(audio, head, augment, adapt, training)
     dataset, folds, label_map = open_data(data)
 
     def build(labels, _, fold):

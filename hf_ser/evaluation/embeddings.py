@@ -24,7 +24,11 @@ MARKERS = "os^vDP*X"
 
 
 def embeddings(
-    classifier: Classifier, clips: Sequence[np.ndarray | None], texts: Sequence[str | None], batch_size: int = 16
+    classifier: Classifier,
+    clips: Sequence[np.ndarray | None],
+    texts: Sequence[str | None],
+    batch_size: int = 16,
+    speaker_statistics: np.ndarray | None = None,
 ) -> np.ndarray:
     """What the model's last linear layer is given for each row; of late fusion both branches', side by side.
 
@@ -33,6 +37,7 @@ def embeddings(
         clips: Sound of each row, as `Classifier.probabilities` takes it.
         texts: Words of each row, likewise.
         batch_size: Rows a forward pass; the result does not depend on it.
+        speaker_statistics: Of each row's speaker, likewise; `(rows, 2, bands)`.
 
     Shapes:
         the result `(rows, size)` float32, in the order of the rows.
@@ -46,7 +51,8 @@ def embeddings(
     with _inputs_of(last_layers(classifier.model)) as given:
         for rows in classifier.batches(clips, texts, batch_size):
             given.clear()
-            classifier.logits([clips[row] for row in rows], [texts[row] for row in rows])
+            known = None if speaker_statistics is None else speaker_statistics[rows]
+            classifier.logits([clips[row] for row in rows], [texts[row] for row in rows], known)
             for row, vector in zip(rows, np.concatenate(list(given.values()), axis=1), strict=True):
                 vectors[row] = vector
     return np.stack(vectors)

@@ -272,6 +272,8 @@ class SpectrogramFrontEnd(nn.Module):
     def speaker_scaling(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor | None]]) -> torch.Tensor:
         """As `statistics`, of some clips of a speaker: the fewer they are, the nearer to those of training speakers.
 
+        How near, `fit_speakers` has set; the model keeps it, so that use and evaluation scale alike.
+
         Shapes, Raises: as `statistics`.
         """
         clips, mean, variance = self._moments(batches)
@@ -280,15 +282,20 @@ class SpectrogramFrontEnd(nn.Module):
         variance = (clips * variance + of_variance * self.speaker_variance) / (clips + of_variance)
         return torch.stack([mean, variance.sqrt()]).float()
 
-    def fit_speakers(self, statistics: torch.Tensor) -> None:
+    def fit_speakers(self, statistics: torch.Tensor, prior_clips: tuple[float, float] = PRIOR_CLIPS) -> None:
         """Set what `speaker_scaling` leans on: the mean and the variance within a speaker, averaged over speakers.
 
-        Shapes: statistics `(speakers, 2, bands)` of training speakers, as `statistics` gives each.
+        Args:
+            statistics: Of training speakers, as `statistics` gives each.
+            prior_clips: How many clips of a speaker they count for, in the mean and in the variance; zeros for a model
+                whose speakers are known by their own clips alone.
+
+        Shapes: statistics `(speakers, 2, bands)`.
         """
         mean, deviation = statistics.double().unbind(1)
         self.speaker_mean.copy_(mean.mean(0))
         self.speaker_variance.copy_(deviation.square().mean(0))
-        self.prior_clips.copy_(torch.tensor(PRIOR_CLIPS))
+        self.prior_clips.copy_(torch.tensor(prior_clips))
 
     def _moments(self, batches) -> tuple[int, torch.Tensor, torch.Tensor]:
         """Number of clips with sound; mean and variance of each band over their frames, summed in float64."""

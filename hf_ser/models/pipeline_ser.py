@@ -1,7 +1,7 @@
 """`pipeline("audio-classification")` for our models: any audio file without ffmpeg, words if known, all labels."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,10 @@ from transformers import Pipeline
 
 from .decoding import decode_audio
 from .encoders import ignore_padding
+from .front_end import SpectrogramFrontEnd
 from .processing_ser import SerProcessor, audio_inputs, classifier_inputs
+
+ENROLMENT_BATCH = 16
 
 
 class SerPipeline(Pipeline):
@@ -25,7 +28,15 @@ class SerPipeline(Pipeline):
         super().__init__(*args, **kwargs)
         self.model.eval()  # `pipeline(model=object)` leaves dropout on
 
-    def __call__(self, inputs, text=None, top_k: int | None = None, batch_size: int | None = None, enrolment=None):
+    def __call__(
+        self,
+        inputs,
+        text=None,
+        top_k: int | None = None,
+        batch_size: int | None = None,
+        enrolment=None,
+        speaker_statistics: torch.Tensor | None = None,
+    ):
         """Classify.
 
         Args:
@@ -36,7 +47,9 @@ class SerPipeline(Pipeline):
             top_k: Keep only so many labels; all by default.
             batch_size: Clips per forward pass; the result does not depend on it.
             enrolment: Other clips of the one speaker of all inputs, for a model that was trained with per-speaker
-                normalisation; without them each clip is normalised by itself.
+                normalisation, which was tested so; without them each clip is normalised by itself (of functionals, by
+                the training speakers).
+            speaker_statistics: What the method of this name made of the enrolment clips, for many calls; `(2, bands)`.
 
         Returns:
             A list of `{"label", "score"}` with falling scores; for several clips, a list of such lists.
@@ -45,8 +58,8 @@ class SerPipeline(Pipeline):
             FileNotFoundError, ValueError: an input cannot be read, the texts are not one a clip, or the model has no
                 use for enrolment clips.
         """
-        statistics = None if enrolment is None else self.speaker_statistics(enrolment)
-        single = isinstance(inputs, str | Path | bytes | dict | np.ndarray | torch.Tensor) or hasattr(inputs, "read")
+        statistics = speaker_statistics if enrolment is None else self.speaker_statistics(enrolment)
+        single = _is_single(inputs)
         items, texts = _listed(inputs, text, single)
         size = batch_size or self._batch_size or 1
         top_k = top_k or self._postprocess_params.get("top_k")
@@ -72,20 +85,34 @@ class SerPipeline(Pipeline):
         return dict(processor(audio=sounds, text=words))
 
     def speaker_statistics(self, enrolment) -> torch.Tensor:
-        """Mean and deviation of each band over a speaker's clips, `(2, bands)`.
+        """Mean and deviation of each band over one clip or more of a speaker, `(2, bands)`, as in evaluation.
 
         Raises:
-            ValueError: the model is not normalised by speaker.
+            ValueError: the model is not normalised by speaker, or there is no clip.
         """
-        front_end = getattr(getattr(self.model, "audio_encoder", None), "front_end", None)
-        if front_end is None or front_end.normalisation != "speaker":
+        front_end = self.speaker_front_end
+        if front_end is None:
             raise ValueError(
                 "Enrolment clips were given to a model that was not trained with --normalisation speaker: leave out "
                 "`enrolment`."
             )
-        clips = [self.decode(item) for item in _listed(enrolment, None, False)[0]]
-        batch = audio_inputs(self.feature_extractor, clips)
-        return front_end.speaker_scaling([(batch["input_values"].to(self.device), batch["audio_mask"].to(self.device))])
+        items = _listed(enrolment, None, _is_single(enrolment))[0]
+        if not items:
+            raise ValueError("0 enrolment clips: expected one or more, or leave out `enrolment`.")
+        return front_end.speaker_scaling(self._sounds(items))
+
+    @property
+    def speaker_front_end(self) -> SpectrogramFrontEnd | None:
+        """That of a model that was trained with per-speaker normalisation; None of any other."""
+        front_end = getattr(getattr(self.model, "audio_encoder", None), "front_end", None)
+        return front_end if getattr(front_end, "normalisation", None) == "speaker" else None
+
+    def _sounds(self, items: list) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Shapes: waveforms and mask `(batch, samples)`."""
+        for start in range(0, len(items), ENROLMENT_BATCH):
+            clips = [self.decode(item) for item in items[start : start + ENROLMENT_BATCH]]
+            batch = audio_inputs(self.feature_extractor, clips)
+            yield batch["input_values"].to(self.device), batch["audio_mask"].to(self.device)
 
     def decode(self, item) -> np.ndarray:
         """One input to `(samples,)` float32 at the model's rate."""
@@ -133,6 +160,10 @@ class SerAudioPipeline(SerPipeline):
             raise ValueError("This model was trained on sound alone: leave out `text`, or load a fused model.")
         make = audio_inputs if self.is_ours else classifier_inputs
         return make(self.feature_extractor, [self.decode(item) for item in items])
+
+
+def _is_single(inputs) -> bool:
+    return isinstance(inputs, str | Path | bytes | dict | np.ndarray | torch.Tensor) or hasattr(inputs, "read")
 
 
 def _listed(inputs, text, single: bool) -> tuple[list, list]:

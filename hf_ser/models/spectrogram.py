@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import nn
@@ -179,7 +180,13 @@ def _alexnet_weights(source: str | Path) -> dict[str, torch.Tensor]:
         return torch.hub.load_state_dict_from_url(ALEXNET_URL, map_location="cpu", check_hash=True, weights_only=True)
     if not Path(source).is_file():
         raise FileNotFoundError(f"No file {source}: expected AlexNet's weights there, or the name 'imagenet'.")
-    return load_state_dict(source)
+    try:
+        return load_state_dict(source)
+    except (UnpicklingError, RuntimeError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{source}: found no weights of torch or safetensors in it (or a pickle of more than weights, which is not "
+            "read). Expected torchvision's file of AlexNet's weights, or the name 'imagenet'."
+        ) from error
 
 
 def with_backbone(model: SpectrogramModel, backbone: PreTrainedModel) -> SpectrogramModel:

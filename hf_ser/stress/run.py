@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import soundfile as sf
 import torch
 from datasets import Dataset
@@ -23,7 +24,7 @@ from hf_ser.columns import SAMPLING_RATE
 from hf_ser.dataset import load_prepared
 from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions
 from hf_ser.files import atomic_write
-from hf_ser.inference import AUDIO, TEXT, Classifier
+from hf_ser.inference import AUDIO, TEXT, Classifier, statistics_of_rows
 from hf_ser.labels import NATIVE, apply_label_map
 from hf_ser.protocols import FINAL, fingerprint
 from hf_ser.provenance import hashed, read_record
@@ -63,6 +64,10 @@ class Chosen:
         predictions: The run's own predictions of these rows by id, empty where the rows are not of its test part.
         leaks: What stamps the result.
         notices: What else is to be known of the rows.
+        speaker_statistics: Of each row's speaker, of clips as they are; None of a model that is not scaled by speaker.
+
+    Shapes:
+        speaker_statistics `(rows, 2, bands)`.
     """
 
     dataset: Dataset
@@ -70,6 +75,7 @@ class Chosen:
     predictions: dict[str, dict]
     leaks: tuple[str, ...]
     notices: tuple[str, ...]
+    speaker_statistics: np.ndarray | None = None
 
 
 def choose_rows(
@@ -91,7 +97,8 @@ def choose_rows(
         allow_leak: Keep rows that the model has met, and stamp the result.
 
     Raises:
-        ValueError: labels that do not fit, no row is left, or as `hf_ser.provenance.read_record`.
+        ValueError: labels that do not fit, no row is left, or as `hf_ser.provenance.read_record` and
+            `hf_ser.inference.statistics_of_rows`.
     """
     record = read_record(classifier.name)
     dataset, notices = open_labelled(classifier, folder, record, label_map)
@@ -110,7 +117,9 @@ def choose_rows(
             f"{folder}: no row is left to test {classifier.name} on ({' '.join(notices)}). Expected clips that it was "
             "not trained on: name another data set, or add --allow_leak to have the result stamped as leaked."
         )
-    return Chosen(dataset, spread(dataset, rows, max_clips, seed), predictions, leaks, tuple(notices))
+    rows = spread(dataset, rows, max_clips, seed)
+    statistics, more = statistics_of_rows(classifier, dataset, rows)
+    return Chosen(dataset, rows, predictions, leaks, (*notices, *more), statistics)
 
 
 def own_predictions(name: str, dataset: Dataset) -> dict[str, dict]:
@@ -266,6 +275,7 @@ class Rows:
     def __init__(self, chosen: Chosen, reads: bool, hears: bool):
         self.part = chosen.dataset.select_columns(["id", "transcript", "audio"]).select(chosen.rows)
         self.reads, self.hears = reads, hears
+        self.speaker_statistics = chosen.speaker_statistics
         lengths = chosen.dataset.select_columns("duration_seconds").select(chosen.rows)["duration_seconds"][:]
         seconds = sum(length or 0 for length in lengths)
         self.held: dict[int, Sample] | None = {} if 4 * SAMPLING_RATE * seconds < HELD_BYTES else None
@@ -283,11 +293,20 @@ class Rows:
             self.held[row] = sample
         return sample
 
+    def of_speakers(self, rows: list[int]) -> dict[str, np.ndarray]:
+        """What `Classifier.probabilities` is to know of the speakers of some rows; nothing of most models."""
+        if self.speaker_statistics is None:
+            return {}
+        return {"speaker_statistics": self.speaker_statistics[rows]}
+
 
 def answer(
     classifier: Classifier, condition: Condition, rows: Rows, others: Others, seed: int, batch_size: int, bar: tqdm
 ) -> Outcome:
-    """The model's answers under one condition; a row that it cannot be put on is skipped, and told."""
+    """The model's answers under one condition; a row that it cannot be put on is skipped, and told.
+
+    What is known of a speaker is of unchanged clips: it was recorded before.
+    """
     probabilities, skipped = {}, {}
 
     def changed(row: int) -> Sample | None:
@@ -301,23 +320,25 @@ def answer(
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(rows), BATCHES * batch_size):
             indices = range(start, min(start + BATCHES * batch_size, len(rows)))
-            given = [sample for sample in pool.map(changed, indices) if sample is not None]
+            given = {row: one for row, one in zip(indices, pool.map(changed, indices), strict=True) if one is not None}
             if given:
-                sounds, texts = [one.samples for one in given], [one.text for one in given]
-                answers = classifier.probabilities(sounds, texts, batch_size)
-                probabilities |= {one.id: row.tolist() for one, row in zip(given, answers, strict=True)}
+                sounds, texts = [one.samples for one in given.values()], [one.text for one in given.values()]
+                answers = classifier.probabilities(sounds, texts, batch_size, **rows.of_speakers(list(given)))
+                probabilities |= {one.id: row.tolist() for one, row in zip(given.values(), answers, strict=True)}
             bar.update(len(indices))
     return Outcome(condition, probabilities, dict(sorted(skipped.items())))
 
 
 class Key:
-    """What the answers of a model depend on: its weights and settings, the rows, the condition, the seed."""
+    """What the answers of a model depend on: its weights and settings, rows and their speakers, condition, seed."""
 
     def __init__(self, classifier: Classifier, chosen: Chosen, others: Others, seed: int):
         part = chosen.dataset.select_columns(["id", "pcm_sha256", "transcript"]).select(chosen.rows)
         rows = sorted(map(repr, zip(*(part[name][:] for name in part.column_names), strict=True)))
         self.others = others
         self.shared = [CONDITIONS_VERSION, seed, model_digest(classifier), _sha256("\n".join(rows).encode())]
+        if chosen.speaker_statistics is not None:
+            self.shared.append(_sha256(chosen.speaker_statistics.tobytes()))
 
     def of(self, condition: Condition) -> str:
         """The key of one condition."""

@@ -27,7 +27,10 @@ FEATURE_ENCODERS = {WHISPER: ("conv1", "conv2"), AST: ("embeddings",)}
 """What turns sound into the positions of the layers, by model type; elsewhere the module `feature_extractor`."""
 
 LAYERS = ("encoder.layers", "encoder.layer", "transformer.layer", "encoder.albert_layer_groups", "layers")
-"""Where the layers of transformers' encoders lie."""
+LAYERS += ("encoder.stages",)
+"""Where the layers of transformers' encoders lie; of ResNet and ConvNeXt the stages."""
+BACKBONE = "network.backbone."
+"""Where an image model lies in the encoder that shows it spectrograms."""
 
 
 def adapted(model: PreTrainedModel, encoders: dict[str, nn.Module], adapt, sources: dict[str, str]) -> nn.Module:
@@ -146,13 +149,28 @@ def freeze_layers(encoder: nn.Module, n: int) -> None:
 
 def layers_of(encoder: nn.Module) -> list[nn.Module]:
     """The layers of an encoder from its input to its output: of a transformer, or recurrent; empty if not known."""
-    for path in LAYERS:
+    for path in (*LAYERS, *(BACKBONE + path for path in LAYERS)):
         found = encoder
         for step in path.split("."):
             found = getattr(found, step, None)
         if isinstance(found, nn.ModuleList):
             return list(found)
     return [module for module in encoder.modules() if isinstance(module, nn.RNNBase)]
+
+
+def check_layers(encoders: dict[str, nn.Module], layer_decay: float) -> None:
+    """Make sure that the layers of what is trained are known.
+
+    Raises:
+        ValueError: those of an encoder are not.
+    """
+    for name, encoder in encoders.items():
+        if is_trained(encoder) and not layers_of(encoder):
+            raise ValueError(
+                f"--layer_decay {layer_decay:g}: the {name} encoder ({encoder.config.model_type}) has no known layers. "
+                "Expected a transformer, a recurrent network or an image model with stages: leave out --layer_decay, "
+                "or keep this encoder as it is with --freeze."
+            )
 
 
 def by_depth(encoder: nn.Module) -> list[list[nn.Parameter]]:

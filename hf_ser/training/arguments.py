@@ -20,6 +20,8 @@ from hf_ser.words import BANK_LEAK, BANK_ROWS, NOISE_ROWS, TRANSCRIPT_SOURCES
 MODALITIES = ("none", "audio", "text", "both")
 NORMALISED = ("clip", "band", "corpus", "speaker", "none")
 HEADS = ("mlp", "linear")
+LATE = ("mean", "weighted")
+"""Those of FUSIONS whose branches have a loss of their own."""
 LOSSES = ("cross_entropy", "focal")
 LAYERS_HELP = (
     "layers of the encoder that are read: last, mix (all, with learned weights), or a number, from 0 (its input)"
@@ -139,9 +141,12 @@ class TextArguments:
 class HeadArguments:
     """What stands on an encoder."""
 
+    size_is_free = False
+    """Whether a linear head has a width too."""
+
     pooling: str = option("attentive", "how the positions of a modality become one vector", POOLINGS)
     head: str = option("mlp", "layers of the head: one hidden layer, or a single linear one", HEADS)
-    head_size: int = option(128, "width of the head")
+    head_size: int = option(128, "width of the hidden layer of the head; in fusion also of each modality")
     head_dropout: float = option(0.2, "dropout of the head")
     dropout_samples: int = option(1, "dropout masks that the last layer is trained under at once, and averaged over")
 
@@ -150,6 +155,8 @@ class HeadArguments:
         check_range(self, "head_size", 1)
         check_range(self, "head_dropout", 0, 0.95)
         check_range(self, "dropout_samples", 1)
+        if self.head == "linear" and not self.size_is_free:
+            refuse_idle(self, "head_size", "head", "mlp")
         if self.dropout_samples > 1 and not self.head_dropout:
             raise ValueError(
                 f"--dropout_samples is {self.dropout_samples}, --head_dropout 0: found samples of a dropout that is "
@@ -161,6 +168,8 @@ class HeadArguments:
 class FusionArguments(HeadArguments):
     """The head between the encoders."""
 
+    size_is_free = True  # each modality is brought to it before the head
+
     fusion: str = option("gated", "early: concat, gated, cross_attention; late: mean, weighted", FUSIONS)
     modality_dropout: float = option(0.2, "share of training rows that lose their words or, as often, their sound")
     branch_loss_weight: float = option(0.3, "weight of each branch's own loss in late fusion")
@@ -169,6 +178,8 @@ class FusionArguments(HeadArguments):
         super().__post_init__()
         check_range(self, "modality_dropout", 0, 1)
         check_range(self, "branch_loss_weight", 0)
+        if self.fusion not in LATE:
+            refuse_idle(self, "branch_loss_weight", "fusion", " or ".join(LATE))
 
 
 @dataclass
@@ -188,6 +199,9 @@ class AdaptArguments:
         check_range(self, "freeze_layers", 0)
         check_range(self, "lora_rank", 1)
         check_range(self, "lora_alpha", 1)
+        if self.lora == "none":
+            refuse_idle(self, "lora_rank", "lora", "audio, text or both")
+            refuse_idle(self, "lora_alpha", "lora", "audio, text or both")
         if self.dora and self.lora == "none":
             raise ValueError(
                 "--dora true: found --lora none. Expected encoders to put it on: add --lora audio or both."
@@ -200,7 +214,11 @@ class ObjectiveArguments:
 
     loss: str = option("cross_entropy", "cross_entropy, or focal: rows that are right count less", LOSSES)
     focal_gamma: float = option(2.0, "of focal: how much less they count; 0 is cross entropy")
-    class_weights: bool = option(False, "let a class count the more the rarer it is among the training rows")
+    class_weights: bool = option(
+        False,
+        "let a class count the more the rarer it is among the training rows; the ridge of random_kernels does so by "
+        "itself",
+    )
     balanced_sampling: bool = option(False, "draw training rows so that all classes come equally often")
     mixup: float = option(0.0, "alpha of mixup: train on mixtures of two clips (0.2 is usual); 0: off")
     r_drop: float = option(0.0, "weight of how far two dropouts' answers for a row lie apart (1 is usual); 0: off")
@@ -211,6 +229,8 @@ class ObjectiveArguments:
         for name in ("focal_gamma", "mixup", "r_drop"):
             check_range(self, name, 0)
         check_range(self, "label_smoothing_factor", 0, 0.99)
+        if self.loss != "focal":
+            refuse_idle(self, "focal_gamma", "loss", "focal")
         refuse_together(self, "mixup", "r_drop", "both change what one step is about; none has tried them together")
         refuse_together(
             self, "class_weights", "balanced_sampling", "both make up for rare classes, which then count twice"
@@ -252,8 +272,10 @@ class ScheduleArguments:
         check_range(self, "swa_start", 0, 0.99)
         for name in ("early_stopping_patience", "cache_views", "threads", "search"):
             check_range(self, name, 0)
+        self.check_search()
         refuse_together(self, "ema_decay", "swa_start", "both average the weights")
         refuse_together(self, "stages", "find_learning_rate", "each stage has its own learning rate")
+        refuse_together(self, "stages", "search", "each stage has its own learning rate")
         refuse_together(self, "stages", "cache_frozen", "a later stage may train what was kept")
         if self.cache_views and not self.cache_frozen:
             raise ValueError(
@@ -262,6 +284,21 @@ class ScheduleArguments:
             )
         if self.stages:
             self.follow_stages(parse_stages(self.stages))
+
+    def check_search(self) -> None:
+        """Make sure, before anything is computed, that a space to search is there and is searched.
+
+        Raises:
+            ValueError: nothing is searched.
+            FileNotFoundError: there is no such file.
+        """
+        if not self.search:
+            refuse_idle(self, "search_space", "search", "20 or so")
+        if self.search_space and not Path(self.search_space).is_file():
+            raise FileNotFoundError(
+                f"--search_space {self.search_space}: no such file. Expected a YAML file of lines such as "
+                "'learning_rate: [1e-5, 1e-3, log]'."
+            )
 
     def follow_stages(self, stages: list[Stage]) -> None:
         """Set the length of training and the highest learning rate to what the stages say.
@@ -363,6 +400,26 @@ def refuse_together(arguments, one: str, other: str, why: str) -> None:
         raise ValueError(
             f"--{one} is {getattr(arguments, one)}, --{other} is {getattr(arguments, other)}: {why}. Expected one of "
             "them: leave the other out."
+        )
+
+
+def refuse_idle(arguments, name: str, other: str, wanted: str) -> None:
+    """Make sure that a setting is left alone, where another one makes nothing of it.
+
+    Args:
+        arguments: A dataclass of both.
+        name: The setting.
+        other: The one that it depends on.
+        wanted: What `other` would have to be.
+
+    Raises:
+        ValueError: it differs from its default.
+    """
+    value, (default,) = getattr(arguments, name), (f.default for f in fields(arguments) if f.name == name)
+    if value != default:
+        raise ValueError(
+            f"--{name} is {value}, --{other} is {getattr(arguments, other)}: found a setting that nothing would use. "
+            f"Expected --{other} {wanted}: add it, or leave --{name} out."
         )
 
 

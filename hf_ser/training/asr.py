@@ -21,8 +21,8 @@ from transformers import (
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
 from hf_ser.protocols import fold_folder
+from hf_ser.training.adaptation import LORA_TARGETS, WHISPER
 from hf_ser.training.arguments import BasicTrainingArguments, option
-from hf_ser.training.building import LORA_TARGETS, WHISPER
 from hf_ser.training.trainer import OneLineProgress
 from hf_ser.transcripts.transcriber import WITHOUT_BLANKS
 from hf_ser.transcripts.transformers_whisper import POSITIONS_A_SECOND, load_whole

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from transformers.trainer_utils import TrainOutput
 
 from hf_ser.evaluation.calibration import fit_temperature
+from hf_ser.training.arguments import settings
 from hf_ser.training.building import Candidate
 from hf_ser.training.trainer import SerTrainer
 
@@ -85,7 +86,8 @@ class LogisticFit:
 class RidgeFit:
     """Ridge regression on the targets in which every class weighs alike, solved between the rows.
 
-    They are fewer than the features; of many more, their products take room: 0.8 GB for 10,000 rows.
+    They are fewer than the features; of many more, their products take room: 0.8 GB for 10,000 rows. What a row's
+    targets sum to is its weight: it says how much the row counts, not what its answer shall be.
 
     Shapes: as LogisticFit's.
     """
@@ -96,14 +98,16 @@ class RidgeFit:
     gives_logits = False
 
     def __init__(self, vectors: np.ndarray, targets: np.ndarray):
-        self.vectors, self.targets = vectors, targets
+        self.vectors, self.row_weights = vectors, targets.sum(1)
+        self.targets = targets / np.where(self.row_weights > 0, self.row_weights, 1.0)[:, None]
         self.products = vectors @ vectors.T / vectors.shape[1] + 1  # the 1 stands for a feature of 1, the bias
 
     def fit(self, rows: np.ndarray, strength: float) -> Coefficients:
         """Of some of the rows, by their indices."""
-        classes = np.flatnonzero(self.targets[rows].sum(0))
+        of_classes = self.row_weights[rows] @ self.targets[rows]
+        classes = np.flatnonzero(of_classes)
         targets = self.targets[np.ix_(rows, classes)]
-        weights = targets @ (len(rows) / len(classes) / targets.sum(0))
+        weights = self.row_weights[rows] * (targets @ (len(rows) / len(classes) / of_classes[classes]))
         ridge = KernelRidge(alpha=strength, kernel="precomputed")
         ridge.fit(self.products[np.ix_(rows, rows)], targets - 1 / len(classes), sample_weight=weights)
         weight = ridge.dual_coef_.T @ self.vectors[rows] / self.vectors.shape[1]
@@ -117,6 +121,44 @@ UAR on validation speakers of RAVDESS, mean of EmoBox's six folds, vectors not s
 functionals alone gives 58.5 %, an RBF-SVM 54.8 %, a kernel ridge of RBF kernels 58.5 % at best; a penalty on what
 differs between speakers 58.0 % where the plain ridge gives 58.4 %.
 """
+
+
+OF_DESCENT = (
+    *("stages", "search", "find_learning_rate", "learning_rate", "head_learning_rate", "layer_decay"),
+    *("num_train_epochs", "max_steps", "warmup_steps", "lr_scheduler_type", "lr_scheduler_kwargs", "optim"),
+    *("optim_args", "weight_decay", "max_grad_norm", "adam_beta1", "adam_beta2", "adam_epsilon"),
+    *("loss", "focal_gamma", "class_weights", "balanced_sampling", "mixup", "r_drop", "label_smoothing_factor"),
+    *("ema_decay", "swa_start", "cache_views"),
+)
+"""Settings of the training that a fit has no use for."""
+FITTED_HEAD = {"head": "linear", "pooling": "mean"}
+"""What its head is in any case, and may be said."""
+
+
+def refuse_descent(audio, head, augment, adapt, training) -> None:
+    """Make sure that nothing is asked of the descent of a model that is fitted.
+
+    Args:
+        audio, head, augment, adapt, training: AudioArguments, HeadArguments, AugmentArguments, AdaptArguments and
+            SerTrainingArguments.
+
+    Raises:
+        ValueError: something is.
+    """
+    if audio.audio_model not in FITTED:
+        return
+    asked = settings(training) | ({"find_learning_rate": True} if training.find_learning_rate else {})
+    given = {name: asked[name] for name in OF_DESCENT if name in asked} | settings(augment, adapt)
+    given |= {name: value for name, value in settings(head).items() if FITTED_HEAD.get(name) != value}
+    if given:
+        name, value = next(iter(given.items()))
+        rare = audio.audio_model == "random_kernels" and name in ("class_weights", "balanced_sampling")
+        raise ValueError(
+            f"--{name} is {getattr(value, 'value', value)}, --audio_model {audio.audio_model}: found a setting that a "
+            "fit has no use for: its linear head is solved for at once, on the clips as they are"
+            f"{', by a ridge in which all classes weigh alike' * rare}. Expected none: leave it out, or name a network "
+            "that is trained in epochs: --audio_model functionals_mlp or crnn."
+        )
 
 
 class FittedTrainer(SerTrainer):
@@ -144,8 +186,9 @@ class FittedTrainer(SerTrainer):
         scale[scale < LEAST_SCALE] = 1.0
         is_folded = not hasattr(self.encoder.network, "standardise")  # else the network does it, and cuts off
         vectors = (vectors - mean) / scale if is_folded else self.standardised(vectors, mean, scale)
-        method = FITTED[self.encoder.config.network](vectors, targets)
-        fitted, told = fitted_head(method, self.training_speakers())
+        counted = targets.any(1)  # a row of no weight, of raters who agree on nothing, has no answer to score by
+        method = FITTED[self.encoder.config.network](vectors[counted], targets[counted])
+        fitted, told = fitted_head(method, np.array(self.training_speakers())[counted].tolist())
         loss = mean_loss(fitted, vectors, targets)
         copy_coefficients(self.classifier, fitted.unstandardised(mean, scale) if is_folded else fitted)
         self.state.epoch = 1.0

@@ -16,6 +16,8 @@ from hf_ser.files import atomic_write
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
 MEMORY = 0.9
 """Share of the loss so far in the smoothed one."""
+UNSETTLED = 10
+"""Steps at the start whose smoothed losses are of too few batches to tell where they fall."""
 TOO_MUCH = 4.0
 """The test stops where the smoothed loss is so many times its lowest."""
 
@@ -113,9 +115,10 @@ def steepest(rates: list[float], smoothed: list[float]) -> float:
             f"--find_learning_rate: the loss was finite for {len(smoothed)} steps. Expected more: look at the data, or "
             "lower --head_learning_rate."
         )
-    until = max(int(np.argmin(smoothed)) + 1, 4)
-    slope = np.gradient(np.array(smoothed[:until]), np.log(rates[:until]))
-    return float(rates[int(np.argmin(slope))])
+    begin = min(UNSETTLED, len(smoothed) - 4)
+    until = max(begin + int(np.argmin(smoothed[begin:])) + 1, begin + 4)
+    slope = np.gradient(np.array(smoothed[begin:until]), np.log(rates[begin:until]))
+    return float(rates[begin + int(np.argmin(slope))])
 
 
 def draw(rates: list[float], losses: list[float], smoothed: list[float], found: float, file: Path) -> None:

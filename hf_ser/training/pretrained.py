@@ -55,6 +55,7 @@ def load_audio_encoder(audio) -> tuple[PreTrainedModel, object]:
         return own_network(audio), WaveformFeatureExtractor(max_seconds=audio.max_seconds, **trimming(audio))
     config = checkpoint_config(name)
     if type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+        refuse_weights(audio, config.model_type)
         backbone = load_trained(AutoModel, name)
         encoder = SpectrogramModel(SpectrogramConfig(**with_front_end(vision_config(backbone.config), audio)))
         encoder = with_backbone(encoder, backbone)
@@ -78,12 +79,22 @@ def own_network(audio) -> SpectrogramModel:
     encoder = SpectrogramModel(SpectrogramConfig(**with_front_end(PRESETS[audio.audio_model], audio)))
     if audio.audio_weights:
         if audio.audio_model != "alexnet":
-            raise ValueError(
-                f"--audio_weights {audio.audio_weights}: found for {audio.audio_model}, expected for alexnet: networks "
-                "of ours start from random weights. Leave it out, or name a trained model by --audio_model."
-            )
+            refuse_weights(audio, "a network of ours, which starts from random weights")
         load_alexnet(encoder, audio.audio_weights)
     return encoder
+
+
+def refuse_weights(audio, what: str) -> None:
+    """Make sure that no weights are given for an encoder that would not load them; `what` says what it is.
+
+    Raises:
+        ValueError: some are.
+    """
+    if audio.audio_weights:
+        raise ValueError(
+            f"--audio_weights {audio.audio_weights}: found for {audio.audio_model} ({what}), expected for alexnet "
+            "alone. Leave it out, or name a trained model by --audio_model."
+        )
 
 
 def with_front_end(settings: dict, audio) -> dict:

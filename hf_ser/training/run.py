@@ -25,7 +25,8 @@ from datasets import Dataset
 from huggingface_hub import HfApi
 from peft import PeftModel
 from scipy.special import softmax
-from transformers import PreTrainedConfig, set_seed
+from transformers import PreTrainedConfig, TrainerCallback, set_seed
+from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
@@ -42,7 +43,7 @@ from hf_ser.files import atomic_write
 from hf_ser.hub import check_push, push_model
 from hf_ser.labels import apply_label_map
 from hf_ser.models import PRESETS, TEXT_PRESETS, copy_island
-from hf_ser.protocols import Fold, describe, fold_folder, make_folds
+from hf_ser.protocols import FINAL, Fold, describe, fold_folder, make_folds
 from hf_ser.provenance import (
     RECORD,
     ancestry,
@@ -152,8 +153,7 @@ def train_folds(
     audit = audited(dataset, [fold for fold, _ in to_train], model != "audio", data.allow_leak)
     asked = Asked(build, dataset, data, training, changed, *(of_kind(others, one) for one in SOUND_ARGUMENTS))
     if training.find_learning_rate:
-        rate = find_learning_rate(Job(asked, folds[0]).trainer(trial_arguments(training, output_dir)), output_dir)
-        PartialState().print(f"suggested learning rate: {rate:.1e} (nothing was trained); see {output_dir}")
+        suggest_learning_rate(Job(asked, folds[0]), output_dir)
         return
     for fold, folder in to_train:
         train_fold(asked, fold, folder, audit)
@@ -162,6 +162,16 @@ def train_folds(
         print(write_results(output_dir, dataset))
         if training.push_to_hub:
             push(output_dir / fold_folder(folds[0].name), training)
+
+
+def suggest_learning_rate(job: "Job", output_dir: Path) -> None:
+    """Find a learning rate for a fold, and say it."""
+    arguments = trial_arguments(job.asked.training, output_dir)
+    rate = find_learning_rate(job.trainer(arguments), output_dir)
+    PartialState().wait_for_everyone()
+    if PartialState().is_main_process:
+        shutil.rmtree(arguments.output_dir, ignore_errors=True)
+    PartialState().print(f"suggested learning rate: {rate:.1e} (nothing was trained); see {output_dir}")
 
 
 def not_done(dataset: Dataset, folds: list[Fold], output_dir: Path) -> list[tuple[Fold, Path]]:
@@ -257,8 +267,9 @@ def claim(output_dir: Path, run: dict) -> None:
         raise FileExistsError(f"{output_dir} is a file, expected a folder to write: name another --output_dir.")
     file = output_dir / RUN
     run = json.loads(json.dumps(run, default=str))
-    # A run that was refused before its first fold began holds nothing.
-    begun = output_dir.is_dir() and any(entry.is_dir() for entry in output_dir.iterdir())
+    # A run that was refused before its first fold began holds nothing; nor does a search for a learning rate.
+    folders = [folder for name in ("*", FINAL) for folder in output_dir.glob(fold_folder(name))]
+    begun = any(is_finished(folder) or any(folder.glob("checkpoints/checkpoint-*")) for folder in folders)
     if not (file.is_file() and begun):
         with atomic_write(file) as handle:
             json.dump(run, handle, indent=1)
@@ -316,13 +327,15 @@ class Job:
 
     Attributes:
         candidate, rows: The model that was made last, and its rows.
+        seconds: How long the words, the first model and the rows took, with statistics of the training clips.
     """
 
     def __init__(self, asked: Asked, fold: Fold):
-        self.asked, self.fold = asked, fold
+        self.asked, self.fold, started = asked, fold, time.time()
         self.labels = asked.dataset.features["label"].names
         self.words = fold_words(asked.dataset, fold, asked.data, asked.training.seed)
         self.prepare()
+        self.seconds = time.time() - started
 
     def prepare(self) -> None:
         """Make the model and the rows, with every check that refuses them."""
@@ -365,6 +378,33 @@ class Job:
         return FrozenCache(self.candidate, told, augmented, training.cache_views)
 
 
+class Clock(TrainerCallback, ExportableState):
+    """Keeps in each checkpoint for how long the run has been trained, so that a resumed one counts on.
+
+    Attributes:
+        earlier: Seconds up to the checkpoint that this run was resumed from.
+    """
+
+    def __init__(self):
+        self.earlier, self.started = 0.0, time.time()
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Begin to count what comes after `earlier`."""
+        self.started = time.time()
+
+    def state(self) -> dict:
+        """What Trainer writes into a checkpoint, and makes another of when it goes on from there."""
+        return {"args": {}, "attributes": {"earlier": self.earlier + time.time() - self.started}}
+
+
+def seconds_of(trainer: SerTrainer, checkpoint: str | None) -> float:
+    """Train, from a checkpoint on if there is one; the seconds, with those up to the checkpoint."""
+    started = time.time()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    clocks = [one for one in trainer.callback_handler.callbacks if isinstance(one, Clock)]
+    return time.time() - started + sum(clock.earlier for clock in clocks)
+
+
 def trial_arguments(training, folder: Path):
     """The arguments of a training that leaves no checkpoint and is told to no tracker."""
     arguments = copy(training)
@@ -404,12 +444,11 @@ def train_fold(asked: Asked, fold: Fold, folder: Path, audit: list[AuditFinding]
         for name, value in best.items():
             setattr(arguments, name, value)
     arguments.report_to, callbacks = tensorboard_beside(asked.training.report_to, folder)
-    trainer = job.trainer(arguments, callbacks)
+    trainer = job.trainer(arguments, [*callbacks, Clock()])
     candidate, rows = job.candidate, job.rows
     parameters = count_parameters(candidate.model)  # before LoRA is merged
-    checkpoints, started = Path(arguments.output_dir), time.time()
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
-    seconds = time.time() - started
+    checkpoints = Path(arguments.output_dir)
+    seconds = seconds_of(trainer, last_whole_checkpoint(checkpoints))
     calibrate(trainer, candidate.model.config, rows.validation)
     if len(fold.test):
         logits = trainer.logits(rows.test)
@@ -420,7 +459,8 @@ def train_fold(asked: Asked, fold: Fold, folder: Path, audit: list[AuditFinding]
         predicted = prediction_rows(dataset, fold, words, logits, candidate.model.config, data.protocol, leaks)
         write_predictions(folder / PREDICTIONS, [row | {"notes": rows.notes} for row in predicted])
     record |= {"finished": True, "protocol": data.protocol, "leaks": leaks, "audit": [asdict(one) for one in audit]}
-    record |= {"settings": asked.changed, "train_seconds": round(seconds, 1), "notes": rows.notes}
+    record |= {"settings": asked.changed, "notes": rows.notes}
+    record |= {"train_seconds": round(seconds, 1), "prepare_seconds": round(job.seconds, 1)}
     write_record(folder, record | training_details(trainer, candidate, dataset, words, parameters))
     if asked.training.report_to and len(fold.test):
         write_fold_report(folder, audit)
@@ -454,9 +494,16 @@ def training_details(
         "words": words.details,
         "hardware": hardware(),
         "precision": trainer.accelerator.mixed_precision,
-        "best_validation_uar": trainer.state.best_metric,
+        "best_validation_uar": saved_uar(trainer),
         "history": trainer.state.log_history,
     }
+
+
+def saved_uar(trainer: SerTrainer) -> float | None:
+    """Validation UAR of the weights that are saved: the best, or the last where the last weights are kept."""
+    if trainer.args.load_best_model_at_end:
+        return trainer.state.best_metric
+    return next((one["eval_uar"] for one in reversed(trainer.state.log_history) if "eval_uar" in one), None)
 
 
 def on_the_hub(source: str) -> bool:

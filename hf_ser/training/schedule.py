@@ -10,7 +10,7 @@ from itertools import accumulate, chain
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from hf_ser.training.adaptation import by_depth
 
@@ -111,6 +111,29 @@ class Stages(TrainerCallback):
             self.current = stage
             for parameter in self.parameters:
                 parameter.requires_grad_(id(parameter) in self.trained[stage])
+
+
+class Patience(EarlyStoppingCallback):
+    """Early stopping in the last stage, and once `--swa_start` is behind: what is still to begin may yet be better."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Begin to count, or stop at once where the run that is resumed had used up its patience."""
+        super().on_train_begin(args, state, control, **kwargs)
+        if not state.global_step:
+            self.early_stopping_patience_counter = 0
+        elif self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        """Count an evaluation of the last stage's weights, or of averaged ones."""
+        if state.global_step > patient_until(args, state.max_steps):
+            super().on_evaluate(args, state, control, metrics, **kwargs)
+
+
+def patient_until(args, max_steps: int) -> float:
+    """The last step whose evaluation does not count against the patience."""
+    before_last = ends_of(parse_stages(args.stages), max_steps)[:-1] if args.stages else []
+    return max([args.swa_start * max_steps, *before_last])
 
 
 def ends_of(stages: list[Stage], max_steps: int) -> list[int]:

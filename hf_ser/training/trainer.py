@@ -10,13 +10,14 @@ from datasets import Dataset
 from peft import PeftModel
 from scipy.special import softmax
 from torch import nn
-from transformers import EarlyStoppingCallback, EvalPrediction, ProgressCallback, Trainer, TrainerCallback
+from transformers import EvalPrediction, ProgressCallback, Trainer, TrainerCallback
 
 from hf_ser.scores import score
+from hf_ser.training.adaptation import check_layers
 from hf_ser.training.averaging import WeightAveraging
 from hf_ser.training.building import Candidate
 from hf_ser.training.objective import BalancedSampler, Objective, class_weights, mixed, twice
-from hf_ser.training.schedule import Stages, parse_stages, split_groups, stage_schedule
+from hf_ser.training.schedule import Patience, Stages, parse_stages, split_groups, stage_schedule
 
 SMALL = 5_000_000
 """Parameters below which a model is computed faster by one thread of a processor."""
@@ -77,7 +78,7 @@ class SerTrainer(Trainer):
             self.averaging = WeightAveraging(self.model, args.ema_decay, args.swa_start)
         self.remove_callback(ProgressCallback)
         views = Views(view) if view is not None else None
-        patience = EarlyStoppingCallback(args.early_stopping_patience) if args.early_stopping_patience else None
+        patience = Patience(args.early_stopping_patience) if args.early_stopping_patience else None
         progress = None if args.disable_tqdm else OneLineProgress
         for callback in (progress, patience, self.stages, self.sampler, self.averaging, views):
             if callback is not None:
@@ -90,6 +91,11 @@ class SerTrainer(Trainer):
             return inputs
         with self.accelerator.autocast():
             return self.frozen.fill(self.model, inputs)
+
+    def _run_epoch(self, *args, **kwargs):
+        # Trainer asks whether to stop only behind a step: a run resumed where its patience ended would go on.
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)
 
     def floating_point_ops(self, inputs: dict) -> int:
         """None are counted: Trainer would warn of a batch that holds what was computed before."""
@@ -234,8 +240,11 @@ def check_model(candidate: Candidate, args) -> None:
     """Make sure that the settings suit the model.
 
     Raises:
-        ValueError: mixup of words, or gradient checkpointing of a model that has none.
+        ValueError: mixup of words, gradient checkpointing of a model that has none, or `--layer_decay` of an encoder
+            whose layers are not known.
     """
+    if args.layer_decay != 1:
+        check_layers(candidate.encoders, args.layer_decay)
     if args.mixup and "text" in candidate.encoders:
         raise ValueError(
             f"--mixup is {args.mixup:g}: found a model that reads words, and words cannot be mixed. Expected a model "

@@ -8,6 +8,7 @@ from transformers import (
     ASTConfig,
     AutoModel,
     BertConfig,
+    ConvNextConfig,
     Data2VecAudioConfig,
     DebertaV2Config,
     DistilBertConfig,
@@ -16,8 +17,10 @@ from transformers import (
     MPNetConfig,
     PreTrainedConfig,
     PreTrainedModel,
+    ResNetConfig,
     RobertaConfig,
     UniSpeechConfig,
+    ViTConfig,
     Wav2Vec2Config,
     WavLMConfig,
     WhisperConfig,
@@ -25,6 +28,8 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from hf_ser.models import SpectrogramConfig, SpectrogramModel
+from hf_ser.models.spectrogram import vision_config
 from hf_ser.training.adaptation import LORA_TARGETS, adapted, by_depth, layers_of
 from hf_ser.training.arguments import AdaptArguments
 
@@ -154,6 +159,27 @@ def test_recurrent_layers_are_layers():
     encoder = nn.ModuleDict({"embeddings": nn.Embedding(5, 4), "one": nn.GRU(4, 4), "two": nn.LSTM(4, 4)})
     assert layers_of(encoder) == [encoder["one"], encoder["two"]]
     assert [len(part) for part in by_depth(encoder)] == [1, 4, 4, 0]
+
+
+IMAGE = {
+    "resnet": ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 8], depths=[1, 1, 1], layer_type="basic"),
+    "convnext": ConvNextConfig(hidden_sizes=[8, 8, 8], depths=[1, 1, 1], num_stages=3),
+    "vit": ViTConfig(**TINY, image_size=16, patch_size=8),
+}
+
+
+@pytest.mark.parametrize("kind", IMAGE)
+def test_an_image_model_that_is_shown_spectrograms_has_layers(kind):
+    encoder = SpectrogramModel(SpectrogramConfig(**vision_config(IMAGE[kind])))
+    assert len(layers_of(encoder)) == 3
+    before, *layers, after = by_depth(encoder)
+    assert before and all(layers)
+    assert len(after) == (2 if kind == "vit" else 0), "ViT's last LayerNorm"
+    asked = AdaptArguments(freeze_layers=2)
+    adapted(Headed(encoder), {"audio": encoder}, asked, {"audio": "a folder"})
+    frozen = [[not p.requires_grad for p in part] for part in (before, *layers)]
+    assert [all(part) for part in frozen] == [True, True, True, False]
+    assert not any(frozen[-1])
 
 
 def test_what_cannot_be_adapted_is_said():

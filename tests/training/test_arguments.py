@@ -11,6 +11,7 @@ from hf_ser.training.arguments import (
     AudioArguments,
     DataArguments,
     FusionArguments,
+    HeadArguments,
     SerTrainingArguments,
     TextArguments,
     parse_arguments,
@@ -106,12 +107,31 @@ def test_settings_hold_what_decides_the_result():
         ("--dora", "--dora true: found --lora none"),
         ("--audio_layers top", "--audio_layers is top: expected last, mix, or the number of a layer"),
         ("--enrolment_clips 3", "found clips to know a speaker by, and nothing that uses them"),
+        ("--focal_gamma 1", "--focal_gamma is 1.0, --loss is cross_entropy: found a setting that nothing would use"),
+        ("--search_space s.yaml", "--search_space is s.yaml, --search is 0: found a setting that nothing would use"),
+        ("--lora_rank 4", "Expected --lora audio, text or both: add it, or leave --lora_rank out"),
+        ("--lora_alpha 4", "--lora_alpha is 4, --lora is none: found"),
+        (
+            "--branch_loss_weight 0.5",
+            "--fusion is gated: found a setting that nothing would use. Expected --fusion mean",
+        ),
         ("--dropout_samples 4 --head_dropout 0", "found samples of a dropout that is off"),
     ],
 )
 def test_what_makes_no_sense_is_refused(given, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         parse_arguments(ALL, given.split())
+
+
+def test_what_is_used_or_left_alone_passes(tmp_path):
+    (tmp_path / "s.yaml").write_text("learning_rate: [1e-4, 1e-2, log]")
+    used = "--loss focal --focal_gamma 1 --lora text --lora_rank 4 --fusion mean --branch_loss_weight 0 --search 3"
+    used += f" --head linear --head_size 16 --search_space {tmp_path / 's.yaml'}"  # fusion has a width without a layer
+    assert parse_arguments(ALL, used.split())[-1].search == 3
+    with pytest.raises(FileNotFoundError, match=r"--search_space .*none\.yaml: no such file. Expected a YAML file"):
+        parse_arguments(ALL, ["--search", "3", "--search_space", str(tmp_path / "none.yaml")])
+    with pytest.raises(ValueError, match="--head_size is 16, --head is linear: found a setting that nothing would"):
+        HeadArguments(head="linear", head_size=16)
 
 
 def test_values_of_a_recipe_are_checked_as_flags_are(tmp_path):

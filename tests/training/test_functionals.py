@@ -1,5 +1,7 @@
 """A linear head that is fitted and not descended to: what is saved answers as the regression did."""
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +11,18 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
+from hf_ser.augmentation import AugmentArguments
 from hf_ser.models import SerAudioConfig, SerAudioForAudioClassification, SpectrogramConfig
-from hf_ser.training.arguments import AdaptArguments, AudioArguments, FusionArguments, HeadArguments, TextArguments
+from hf_ser.training.arguments import (
+    AdaptArguments,
+    AudioArguments,
+    DataArguments,
+    FusionArguments,
+    HeadArguments,
+    SerTrainingArguments,
+    TextArguments,
+    parse_arguments,
+)
 from hf_ser.training.building import LINEAR, build_audio, build_fusion
 from hf_ser.training.functionals import (
     FITTED,
@@ -20,9 +32,12 @@ from hf_ser.training.functionals import (
     chosen_strength,
     copy_coefficients,
     linear_head,
+    refuse_descent,
 )
 
 CLASSES = 3
+ASKED = (AudioArguments, HeadArguments, AugmentArguments, AdaptArguments, SerTrainingArguments)
+SEEDS = Path(__file__).parents[2] / "scripts" / "recipes" / "seeds"
 
 
 def hears(network: str, normalisation: str = "none") -> SerAudioForAudioClassification:
@@ -131,6 +146,23 @@ def test_strength_is_chosen_on_speakers_who_were_left_out(method, monkeypatch):
     assert chosen_strength(method(vectors, np.eye(2)[truth]), ["s0"] * 60) == (1e3, None, None)
 
 
+def test_a_rows_weight_says_how_much_it_counts_and_not_what_it_shall_answer():
+    draw = np.random.default_rng(0)
+    vectors, truth, weights = draw.standard_normal((30, 4)), np.arange(30) % 3, draw.uniform(0.1, 2, 30)
+    weights[0] = 0.0
+    targets = np.eye(3)[truth]
+    answers = RidgeFit(vectors, targets * weights[:, None]).fit(np.arange(30), 0.6).answers(vectors, 3)
+    widened = np.concatenate([vectors, np.full((30, 1), 2.0)], 1)
+    of_classes = np.bincount(truth, weights)
+    ridge = Ridge(alpha=0.6 * 4, fit_intercept=False)
+    ridge.fit(widened, targets - 1 / 3, sample_weight=weights * 30 / 3 / of_classes[truth])
+    np.testing.assert_allclose(answers, ridge.predict(widened), atol=1e-8)
+    # A class whose raters agree less is not answered less for it.
+    less = np.array([1.0, 1.0, 0.2])[truth][:, None]
+    one, other = (RidgeFit(vectors, t).fit(np.arange(30), 0.6).answers(vectors, 3) for t in (targets, targets * less))
+    np.testing.assert_allclose(one, other, atol=1e-8)
+
+
 def test_shared_targets_count_by_their_shares():
     vectors = np.zeros((2, 1))
     method = LogisticFit(vectors, np.array([[0.75, 0.25, 0.0], [0.75, 0.0, 0.25]]))
@@ -169,3 +201,40 @@ def test_a_fitted_network_needs_no_other_flag_and_only_what_standardises_is_fuse
             build_fusion(*told)
     else:
         assert build_fusion(*told).model.audio_encoder.network.standardise.running_mean.shape == (8819,)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--learning_rate 0.01", "--learning_rate is 0.01, --audio_model random_kernels: found a setting that a fit"),
+        (
+            "--num_train_epochs 3",
+            "leave it out, or name a network that is trained in epochs: --audio_model functionals_",
+        ),
+        ("--stages head:5@1e-2", "--stages is head:5@1e-2"),  # and not the length that it stands for
+        ("--find_learning_rate", "--find_learning_rate is True"),
+        ("--search 3", "--search is 3"),
+        ("--class_weights", "--class_weights is True.*by a ridge in which all classes weigh alike. Expected none"),
+        ("--class_weights --audio_model functionals", "functionals: found.*on the clips as they are. Expected none"),
+        ("--warmup_steps 0", "--warmup_steps is 0"),
+        ("--lr_scheduler_type cosine", "--lr_scheduler_type is cosine"),
+        ("--pooling attentive_statistics", "--pooling is attentive_statistics"),
+        ("--head linear --head_dropout 0", "--head_dropout is 0.0"),
+        ("--augment white", "--augment is white"),
+        ("--freeze audio", "--freeze is audio"),
+        ("--lora audio --lora_rank 4", "--lora is audio"),
+    ],
+)
+def test_a_fit_refuses_what_it_would_not_use(given, said):
+    asked = parse_arguments(ASKED, given.split())
+    with pytest.raises(ValueError, match=said):
+        refuse_descent(*asked)
+    refuse_descent(replace(asked[0], audio_model="crnn"), *asked[1:])
+
+
+def test_a_fit_takes_its_recipes_flags_and_what_says_where_it_is_computed(tmp_path):
+    where = "--early_stopping_patience 0 --per_device_train_batch_size 4 --seed 2 --threads 1 --cache_frozen true"
+    where += f" --disable_tqdm true --use_cpu true --output_dir {tmp_path}"
+    refuse_descent(*parse_arguments(ASKED, [*where.split(), "--head", "linear", "--pooling", "mean"]))
+    for name in (f"{network}{scaled}" for network in FITTED for scaled in ("", "_speaker")):
+        refuse_descent(*parse_arguments((DataArguments, *ASKED), [str(SEEDS / f"{name}.yaml")])[1:])

@@ -1,6 +1,7 @@
 """The range test suggests a rate where the loss falls, and leaves the model alone."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from training.small import small_candidate, small_trainer
 
 from hf_ser.training.learning_rate_finder import find_learning_rate, smooth, steepest
+from hf_ser.training.run import claim, suggest_learning_rate
 
 
 def test_the_steepest_fall_before_the_lowest_loss_is_suggested():
@@ -16,6 +18,33 @@ def test_the_steepest_fall_before_the_lowest_loss_is_suggested():
     assert steepest(rates, valley) == pytest.approx(1e-3, rel=0.3)
     with pytest.raises(ValueError, match="the loss was finite for 3 steps"):
         steepest(rates[:3], valley[:3])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_of_the_first_batches_is_no_fall(seed):
+    rates = np.geomspace(1e-6, 1, 100)
+    fall = 1.8 - 0.8 / (1 + (3e-3 / rates) ** 1.5) + np.where(rates > 0.1, 5 * rates, 0)
+    losses = fall + np.random.default_rng(seed).normal(0, 0.1, 100)
+    losses[0] += 1  # a hard batch
+    assert 1e-3 < steepest(list(rates), smooth(list(losses))) < 0.1
+    # An easy one: the lowest loss of all is the first.
+    losses[0] = 0.5
+    assert 1e-3 < steepest(list(rates), smooth(list(losses))) < 0.1
+
+
+def test_no_trial_is_left_that_would_pass_for_a_run(tmp_path, monkeypatch):
+    (tmp_path / "trials").mkdir()
+    claim(tmp_path, {"settings": {"learning_rate": 1e-3}})
+    claim(tmp_path, {"settings": {"learning_rate": 1e-2}})
+    monkeypatch.setattr("hf_ser.training.run.find_learning_rate", lambda trainer, folder: 1e-2)
+    asked = SimpleNamespace(training=small_trainer(tmp_path / "other").args)
+    suggest_learning_rate(SimpleNamespace(asked=asked, trainer=lambda arguments: None), tmp_path)
+    assert not (tmp_path / "trials").exists()
+    for fold in ("final", "fold_1"):
+        (tmp_path / fold).mkdir()
+        with pytest.raises(ValueError, match=r"holds another run \(learning_rate was 0.01, is 0.1\)"):
+            claim(tmp_path, {"settings": {"learning_rate": 0.1}})
+        (tmp_path / fold).rmdir()
 
 
 def test_smoothing_begins_at_the_first_loss():

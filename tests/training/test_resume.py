@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from training.small import outcome, small_trainer
 from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
@@ -25,7 +26,7 @@ from hf_ser.training.adaptation import adapted
 from hf_ser.training.arguments import AdaptArguments, SerTrainingArguments
 from hf_ser.training.building import Candidate, label_maps
 from hf_ser.training.frozen_cache import CachedCollator, FrozenCache
-from hf_ser.training.run import last_whole_checkpoint
+from hf_ser.training.run import Clock, last_whole_checkpoint, saved_uar, seconds_of
 from hf_ser.training.trainer import SerTrainer
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
@@ -159,3 +160,52 @@ def test_a_killed_run_ends_where_an_unbroken_one_ends(prepared, tmp_path, monkey
         [{n: v for n, v in one.items() if not n.endswith(("runtime", "second"))} for one in each] for each in told
     ]
     assert untimed[0] == untimed[1]
+
+
+class KillInSave(TrainerCallback):
+    """Ends a run behind a checkpoint."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_save(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KilledError
+
+
+def patient(folder, callbacks=()):
+    """Six epochs of three steps whose validation never gets better: patience ends them behind step 9."""
+    by_epoch = {"eval_strategy": "epoch", "save_strategy": "epoch", "num_train_epochs": 6}
+    trainer = small_trainer(folder, None, callbacks, early_stopping_patience=2, swa_start=0.1, **by_epoch)
+    trainer.compute_metrics = lambda _: {"uar": 0.5 - 0.1 * trainer.state.epoch}
+    return trainer
+
+
+def test_patience_that_is_used_up_ends_a_resumed_run_at_once(tmp_path):
+    whole = patient(tmp_path / "whole")
+    whole.train()
+    with pytest.raises(KilledError):
+        patient(tmp_path / "killed", [KillInSave(9)]).train()
+    again = patient(tmp_path / "killed")
+    again.train(resume_from_checkpoint=str(tmp_path / "killed" / "checkpoint-9"))
+    assert (whole.state.global_step, again.state.global_step) == (9, 9)
+    assert outcome(again) == outcome(whole)
+
+
+def test_seconds_before_a_kill_are_counted(tmp_path):
+    clock = Clock()
+    clock.earlier = 1000.0
+    with pytest.raises(KilledError):
+        patient(tmp_path, [clock, KillInSave(3)]).train()
+    again = seconds_of(patient(tmp_path, [Clock()]), str(tmp_path / "checkpoint-3"))
+    assert 1000 < again < 1000 + 100
+    assert seconds_of(patient(tmp_path / "new", [Clock()]), None) < 100
+
+
+def test_the_uar_of_the_record_is_that_of_the_weights_that_are_kept(tmp_path):
+    trainer = patient(tmp_path)
+    assert saved_uar(trainer) is None
+    trainer.train()
+    assert (trainer.state.best_metric, saved_uar(trainer)) == (pytest.approx(0.4), pytest.approx(0.2))
+    trainer.args.load_best_model_at_end = True
+    assert saved_uar(trainer) == trainer.state.best_metric

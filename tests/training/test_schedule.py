@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from training.small import resumed_as_in_one, small_candidate, small_trainer
 from transformers import TrainerCallback
 
@@ -88,6 +89,29 @@ def test_layers_learn_the_slower_the_deeper_they_lie(tmp_path):
     decayed = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
     assert {n for n in names.values() if n.endswith("bias")}.isdisjoint(decayed)
     assert "encoder.layers.0.0.weight" in decayed
+
+
+@pytest.mark.parametrize(
+    ("settings", "end"),
+    [({"stages": "head:3@0.01,all:1@0.01,all:4@0.01"}, 18), ({"swa_start": 0.5, "num_train_epochs": 7}, 15)],
+    ids=["stages", "swa"],
+)
+def test_patience_is_of_the_last_stage_and_of_averaged_weights(tmp_path, settings, end):
+    # No evaluation after the first is better. The last stage begins behind step 12 of 24, the average behind 10 of 21.
+    trainer = small_trainer(tmp_path, early_stopping_patience=2, eval_strategy="epoch", **settings)
+    trainer.compute_metrics = lambda _: {"uar": 0.5}
+    trainer.train()
+    evaluated = [one["step"] for one in trainer.state.log_history if "eval_uar" in one]
+    assert (trainer.state.global_step, evaluated) == (end, [*range(3, end + 1, 3)])
+
+
+def test_layer_decay_without_layers_is_refused(tmp_path):
+    candidate = small_candidate()
+    candidate.model.encoder.layers = nn.Sequential(*candidate.model.encoder.layers)
+    with pytest.raises(ValueError, match=r"--layer_decay 0.5: the audio encoder \(small\) has no known layers"):
+        small_trainer(tmp_path, candidate, layer_decay=0.5)
+    candidate.model.encoder.requires_grad_(False)
+    small_trainer(tmp_path, candidate, layer_decay=0.5)
 
 
 def test_what_is_frozen_for_good_no_stage_trains(tmp_path):

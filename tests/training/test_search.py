@@ -94,7 +94,7 @@ def test_a_trial_behind_the_median_is_stopped_and_never_chosen(training, build, 
     search(build, training, tmp_path / "f", 4)
     trials = json.loads((tmp_path / "f" / "search.json").read_text())["trials"]
     behind = [one for one in trials if one["uar"] < 0.32]
-    assert behind and all((one["state"], one["epochs"]) == ("pruned", 2) for one in behind)
+    assert behind and all(one["state"] == "pruned" and one["epochs"] < 3 for one in behind)
 
 
 def test_a_space_is_read_with_the_types_of_its_settings(training, tmp_path):
