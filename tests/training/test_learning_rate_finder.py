@@ -40,11 +40,14 @@ def test_no_trial_is_left_that_would_pass_for_a_run(tmp_path, monkeypatch):
     asked = SimpleNamespace(training=small_trainer(tmp_path / "other").args)
     suggest_learning_rate(SimpleNamespace(asked=asked, trainer=lambda arguments: None), tmp_path)
     assert not (tmp_path / "trials").exists()
+    (tmp_path / "fold_2").mkdir()  # refused before its first step
+    claim(tmp_path, {"settings": {"learning_rate": 1e-2}})
     for fold in ("final", "fold_1"):
-        (tmp_path / fold).mkdir()
+        checkpoint = tmp_path / fold / "checkpoints" / "checkpoint-1"
+        checkpoint.mkdir(parents=True)
         with pytest.raises(ValueError, match=r"holds another run \(learning_rate was 0.01, is 0.1\)"):
             claim(tmp_path, {"settings": {"learning_rate": 0.1}})
-        (tmp_path / fold).rmdir()
+        checkpoint.rmdir()
 
 
 def test_smoothing_begins_at_the_first_loss():

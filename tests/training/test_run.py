@@ -28,6 +28,8 @@ from hf_ser.training.trainer import SerTrainer
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("--num_train_epochs", "1", "--n_folds", "3", "--disable_tqdm", "true", "--early_stopping_patience", "0")
+SMALL = ("--audio_model", "spectrogram_cnn")
+"""What the fixture `script` adds where no audio model is named."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def run(prepared, tmp_path_factory):
     spec.loader.exec_module(module)
     argv, sys.argv = (
         sys.argv,
-        ["train_fusion", "--dataset", str(prepared), "--fold", "all", "--output_dir", str(output_dir), *QUICK],
+        ["train_fusion", "--dataset", str(prepared), "--fold", "all", "--output_dir", str(output_dir), *QUICK, *SMALL],
     )
     module.main()
     sys.argv = argv
