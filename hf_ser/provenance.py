@@ -148,11 +148,16 @@ def ancestry(source: str) -> list[dict]:
     return [] if record is None else [record["split"], *record["ancestors"]]
 
 
+def made_here(source: str) -> bool:
+    """Whether an encoder is one of ours, which starts from random weights."""
+    return source in PRESETS or source in TEXT_PRESETS
+
+
 def provenance(sources: dict[str, str]) -> dict[str, str]:
     """How each encoder came to be, in words for the report."""
     return {
         modality: "trained here from scratch"
-        if source in PRESETS or source in TEXT_PRESETS
+        if made_here(source)
         else f"{source} (training data recorded)"
         if read_record(source)
         else f"{source} (its training data is not recorded)"

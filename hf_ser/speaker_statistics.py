@@ -64,7 +64,10 @@ def speaker_statistics(
     with tqdm(total=sum(map(len, wanted.values())), unit=" clips", desc="speakers", disable=None) as bar:
 
         def measured(speaker: str, measure: Callable) -> torch.Tensor:
-            return measure(_batches(clips, wanted[speaker], feature_extractor, front_end.window.device, bar)).cpu()
+            rows, device = wanted[speaker], front_end.window.device
+            measurement = measure(sound_batches(clips, rows, feature_extractor, device)).cpu()
+            bar.update(len(rows))
+            return measurement
 
         statistics = {speaker: measured(speaker, front_end.statistics) for speaker in trained}
         if statistics:
@@ -125,12 +128,17 @@ def _drawn(rows: list[int], number: int, key: str) -> list[int]:
     return [rows[place] for place in sorted(generator.permutation(len(rows))[:number])]
 
 
-def _batches(
-    clips: Dataset, rows: list[int], feature_extractor: FeatureExtractionMixin, device: torch.device, bar: tqdm
+def sound_batches(
+    clips: Dataset, rows: Sequence[int], feature_extractor: FeatureExtractionMixin, device: torch.device
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Shapes: waveforms and mask `(batch, samples)`."""
+    """The sound of some rows, as a front end is fitted by it; rows without any are left out.
+
+    Shapes:
+        waveforms and mask `(batch, samples)`.
+    """
     for start in range(0, len(rows), BATCH_CLIPS):
-        part = rows[start : start + BATCH_CLIPS]
-        batch = extract_audio(feature_extractor, [decode_audio(clips[row]["audio"]) for row in part])
-        yield batch["input_values"].to(device), batch["attention_mask"].to(device)
-        bar.update(len(part))
+        sounds = [clips[row]["audio"] for row in rows[start : start + BATCH_CLIPS]]
+        heard = [decode_audio(sound) for sound in sounds if sound is not None]
+        if heard:
+            batch = extract_audio(feature_extractor, heard)
+            yield batch["input_values"].to(device), batch["attention_mask"].to(device)

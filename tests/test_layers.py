@@ -21,8 +21,9 @@ ROAD = (
     *("stress.conditions", "stress.results", "stress.plots", "stress.run", "model_card", "sharing", "hub", "results"),
     *("study.plan", "study.run", "study.results", "study.plots"),
     *("training.adaptation", "training.schedule", "training.arguments", "training.objective", "training.pretrained"),
-    *("training.building", "training.fold_data", "training.frozen_cache", "training.averaging", "training.trainer"),
-    *("training.learning_rate_finder", "training.functionals", "training.search", "training.trackers", "training.run"),
+    *("training.building", "training.fold_data", "training.output_store", "training.frozen_cache"),
+    *("training.averaging", "training.trainer", "training.learning_rate_finder", "training.functionals"),
+    *("training.search", "training.trackers", "training.fold_run", "training.run"),
     *("training.asr", "training.asr_report", "training.asr_run"),
 )
 """In the order of the data's way. The report comes before training, for a training run ends by writing one."""

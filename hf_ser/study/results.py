@@ -346,4 +346,4 @@ def _count(number: int | None) -> str:
 
 def _remarks(result: dict) -> list[tuple[str, str]]:
     every = [*result["systems"], *result["apart"]]
-    return [(one["name"], note) for one in every for note in (*one["notices"], *one["notes"])]
+    return [(one["name"], note) for one in every for note in dict.fromkeys((*one["notices"], *one["notes"]))]

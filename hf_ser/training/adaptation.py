@@ -6,7 +6,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_ser.models import PRESETS, TEXT_PRESETS
+from hf_ser.models.modeling_ser import fixed
+from hf_ser.provenance import made_here
 
 WHISPER, AST = "whisper", "audio-spectrogram-transformer"
 
@@ -106,7 +107,7 @@ def refuse_fresh(flag: str, name: str, source: str) -> None:
     Raises:
         ValueError: the encoder is made here.
     """
-    if source in PRESETS or source in TEXT_PRESETS:
+    if made_here(source):
         raise ValueError(
             f"{flag}: the {name} encoder is made here, with random weights. Expected a trained one to be frozen: train "
             f"it first with train_{name}.py and name its folder, or leave out {flag.split()[0]}."
@@ -165,7 +166,7 @@ def check_layers(encoders: dict[str, nn.Module], layer_decay: float) -> None:
         ValueError: those of an encoder are not.
     """
     for name, encoder in encoders.items():
-        if is_trained(encoder) and not layers_of(encoder):
+        if not fixed(encoder) and not layers_of(encoder):
             raise ValueError(
                 f"--layer_decay {layer_decay:g}: the {name} encoder ({encoder.config.model_type}) has no known layers. "
                 "Expected a transformer, a recurrent network or an image model with stages: leave out --layer_decay, "
@@ -208,7 +209,7 @@ def with_lora(model: PreTrainedModel, encoders: dict[str, nn.Module], names: lis
     inside = {paths[id(encoder)].split(".")[0] for encoder in encoders.values()}
     # Every part beside the encoders is trained and saved whole: peft would silently freeze it.
     whole = [name for name, _ in model.named_children() if name not in inside]
-    whole += [paths[id(encoders[name])] for name in encoders if name not in names and is_trained(encoders[name])]
+    whole += [paths[id(encoders[name])] for name in encoders if name not in names and not fixed(encoders[name])]
     config = LoraConfig(
         r=adapt.lora_rank,
         lora_alpha=adapt.lora_alpha,
@@ -222,8 +223,3 @@ def with_lora(model: PreTrainedModel, encoders: dict[str, nn.Module], names: lis
             # What is trained is peft's copy, not the module that was there.
             encoders[name] = model.base_model.model.get_submodule(paths[id(encoders[name])]).modules_to_save["default"]
     return model
-
-
-def is_trained(module: nn.Module) -> bool:
-    """Whether any of its parameters is trained."""
-    return any(parameter.requires_grad for parameter in module.parameters())

@@ -20,6 +20,7 @@ from transformers import (
 
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
+from hf_ser.models.modeling_ser import fixed
 from hf_ser.protocols import fold_folder
 from hf_ser.training.adaptation import LORA_TARGETS, WHISPER
 from hf_ser.training.arguments import BasicTrainingArguments, option
@@ -149,7 +150,7 @@ class AsrTrainer(Seq2SeqTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         """As Trainer's; a frozen encoder is a fixed function, without dropout."""
-        if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
+        if fixed(self.encoder):
             self.encoder.eval()
         return super().compute_loss(model, inputs, return_outputs, **kwargs)
 

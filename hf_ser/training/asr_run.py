@@ -49,7 +49,8 @@ from hf_ser.training.asr import (
     label_tokens,
 )
 from hf_ser.training.asr_report import TIMES, TRANSCRIPTS, WER, word_error_rates, write_results
-from hf_ser.training.run import audited, claim, last_whole_checkpoint, not_done
+from hf_ser.training.fold_run import last_whole_checkpoint
+from hf_ser.training.run import audited, claim, not_done
 from hf_ser.training.trainer import count_parameters
 from hf_ser.transcripts.cache import cache_file
 from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, DecodeOptions

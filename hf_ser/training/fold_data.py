@@ -1,22 +1,16 @@
 """The rows of one fold as its model is given them: targets, words, the statistics of speakers, augmented views."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import torch
 from accelerate import PartialState
 from datasets import Dataset
 
 from hf_ser.augmentation import Augmenter, View, with_views
-from hf_ser.collator import clips
-from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.protocols import Fold
-from hf_ser.speaker_statistics import enrolment_note, speaker_statistics
+from hf_ser.speaker_statistics import enrolment_note, sound_batches, speaker_statistics
 from hf_ser.targets import with_columns, with_target
 from hf_ser.training.building import Candidate
 from hf_ser.words import Words
-
-STATISTICS_CLIPS = 16
 
 
 @dataclass
@@ -49,7 +43,8 @@ def fold_data(dataset: Dataset, fold: Fold, words: Words, candidate: Candidate, 
     columns, notes, view = dict(words.columns), [], None
     front_end = getattr(candidate.encoders.get("audio"), "front_end", None)
     if front_end is not None and front_end.normalisation == "corpus":
-        front_end.fit_corpus(sound_of(dataset.select(fold.train), feature_extractor(candidate)))
+        sound = dataset.with_format(None).select_columns(["audio"])
+        front_end.fit_corpus(sound_batches(sound, fold.train, feature_extractor(candidate), front_end.window.device))
     if front_end is not None and front_end.normalisation == "speaker":
         known = speaker_statistics(
             dataset, front_end, feature_extractor(candidate), audio.enrolment_clips, training.seed, fold.train
@@ -73,14 +68,3 @@ def fold_data(dataset: Dataset, fold: Fold, words: Words, candidate: Candidate, 
 def feature_extractor(candidate: Candidate):
     """The one of a candidate that hears."""
     return getattr(candidate.processor, "feature_extractor", candidate.processor)
-
-
-def sound_of(dataset: Dataset, extractor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The sound of some rows in batches: waveforms and masks, each `(batch, samples)`."""
-    rows = dataset.select_columns(["audio"])
-    for start in range(0, len(rows), STATISTICS_CLIPS):
-        batch = rows.select(range(start, min(start + STATISTICS_CLIPS, len(rows)))).to_list()
-        heard = [clip for clip in clips(batch) if clip is not None]
-        if heard:
-            inputs = audio_inputs(extractor, heard)
-            yield inputs["input_values"], inputs["audio_mask"]

@@ -12,6 +12,7 @@ from scipy.special import softmax
 from torch import nn
 from transformers import EvalPrediction, ProgressCallback, Trainer, TrainerCallback
 
+from hf_ser.models.modeling_ser import fixed
 from hf_ser.scores import score
 from hf_ser.training.adaptation import check_layers
 from hf_ser.training.averaging import WeightAveraging
@@ -108,7 +109,7 @@ class SerTrainer(Trainer):
         """As Trainer's where the objective is plain; of float labels `(batch, classes)` whatever the model."""
         # Trainer sets the whole model to training; a frozen encoder is a fixed function, without dropout.
         for encoder in self.encoders.values():
-            if not any(parameter.requires_grad for parameter in encoder.parameters()):
+            if fixed(encoder):
                 encoder.eval()
         soft = inputs["labels"].is_floating_point()
         if self.objective.is_plain and (not soft or getattr(self.model, "accepts_soft_labels", False)):
