@@ -181,8 +181,17 @@ CHANGES = {
     ),
     "codec": Kind(_codec, 0.3, 0.5, 0.95, (0, 1), "", "MP3, Vorbis or Opus at a compression, 1 the smallest file."),
     "telephone": Kind(_sound(sounds.telephone), 0.2, None, None, (0, 0), "", "300 to 3,400 Hz in mu-law at 8 kHz."),
+    "spec_augment": Kind(
+        _sound(sounds.spectrum_masked, "share"),
+        0.5,
+        0.05,
+        0.15,
+        (0, 0.5),
+        "",
+        "Two stretches of bands and of time blanked, each up to a share of all.",
+    ),
 }
-"""By name, in the order in which they are applied: the voice, the room, what else sounds there, the recording."""
+"""By name, in the order in which they are applied: voice, room, what else sounds there, recording, its spectrogram."""
 
 ITEM = re.compile(r"(?P<name>[a-z_]+)(?::(?P<share>[\d.]+))?(?:@(?P<low>[+-]?[\d.]+)(?:-(?P<high>[+-]?[\d.]+))?)?")
 

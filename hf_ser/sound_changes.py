@@ -315,6 +315,40 @@ def shifted(samples: np.ndarray, generator, seconds: float) -> np.ndarray:
     return np.pad(samples, (by, 0))[: len(samples)] if by >= 0 else np.pad(samples[-by:], (0, -by))
 
 
+MASKS = 2
+"""Stretches of bands, and of frames, that `spectrum_masked` blanks."""
+
+MASKED_WINDOW, MASKED_HOP = 400, 100
+"""Samples of a frame and between frames there: 25 ms and 6.25 ms, near what encoders compute."""
+
+
+def spectrum_masked(samples: np.ndarray, generator: np.random.Generator, share: float) -> np.ndarray:
+    """Two stretches of mel bands and two of time, each up to a share of all, brought to the clip's mean spectrum.
+
+    The published masks put zeros into mean-normalised log-mel features. Here the sound itself is changed (mean log
+    magnitude of each frequency, its own phases), so that encoders that read waveforms meet the same.
+
+    Source: Park et al. 2019, SpecAugment: A simple data augmentation method for automatic speech recognition (without
+    the warp of time).
+    """
+    frames = {"n_fft": MASKED_WINDOW, "hop_length": MASKED_HOP, "window": torch.hann_window(MASKED_WINDOW)}
+    signal = torch.from_numpy(np.asarray(samples, dtype=np.float32))
+    spectrum = torch.stft(signal, **frames, pad_mode="constant", return_complex=True)
+    mel = np.log10(1 + np.linspace(0, SAMPLING_RATE / 2, len(spectrum)) / 700)
+    places = mel / mel[-1], np.linspace(0, 1, spectrum.shape[1])
+    hit = np.zeros(spectrum.shape, dtype=bool)
+    for axis, place in enumerate(places):
+        for _ in range(MASKS):
+            width = generator.uniform(0, share)
+            start = generator.uniform(0, 1 - width)
+            stretch = (place >= start) & (place < start + width)
+            hit |= stretch[:, None] if axis == 0 else stretch[None]
+    magnitude = spectrum.abs() + 1e-8
+    mean = magnitude.log().mean(1, keepdim=True).exp()
+    changed = torch.where(torch.from_numpy(hit), spectrum * (mean / magnitude), spectrum)
+    return torch.istft(changed, **frames, length=len(samples)).numpy()
+
+
 # Rate
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_ser.sound_changes import mixed, pitch_shifted, shifted, time_stretched, with_speed
+from hf_ser.sound_changes import mixed, pitch_shifted, rms, shifted, spectrum_masked, time_stretched, with_speed
 
 RATE = 16_000
 
@@ -44,6 +44,20 @@ def test_a_shift_keeps_the_length_and_half_of_the_clip():
     np.testing.assert_array_equal(shifted(clip, None, -0.25)[:-4000], clip[4000:])
     assert not shifted(clip, None, 0.25)[:4000].any()
     np.testing.assert_array_equal(shifted(clip, None, 9.0)[8000:], clip[:8000])
+
+
+def test_masks_blank_stretches_of_time_and_bands_and_leave_the_rest():
+    clip = np.random.default_rng(0).standard_normal(3 * RATE).astype(np.float32) / 10
+    clip[RATE : 2 * RATE] *= 8  # louder than the clip is on average: a mask there is heard
+    np.testing.assert_allclose(spectrum_masked(clip, np.random.default_rng(1), 0.0), clip, atol=1e-6)
+    changed = spectrum_masked(clip, np.random.default_rng(7), 0.3)
+    assert changed.shape == clip.shape and changed.dtype == np.float32
+    before, after = (np.abs(np.fft.rfft(one.reshape(-1, 800), axis=1)) for one in (clip, changed))
+    ratio = after / before
+    untouched = np.isclose(ratio, 1, atol=0.02).mean()
+    assert 0.2 < untouched < 0.95, "masks of up to 0.3 cover a part of the clip"
+    assert rms(changed[RATE : 2 * RATE]) < 0.98 * rms(clip[RATE : 2 * RATE])
+    assert np.isfinite(spectrum_masked(np.zeros(7, np.float32), np.random.default_rng(0), 0.2)).all()
 
 
 def test_silent_noise_is_refused():
