@@ -11,7 +11,7 @@ transcribes clips with openai-whisper in a loop of `model.transcribe(clip)`, one
 turns, and prints how much faster the batches are and for how many clips the words are the same. Without --asr the model
 has the size of whisper-tiny and random weights: it takes as long a token, and says nothing of what was spoken.
 
-python scripts/benchmark.py frozen --dataset DATA --audio_model MODEL [--clips 64]
+python scripts/benchmark.py frozen --dataset DATA --audio_model MODEL [--clips 64] [--head linear --pooling mean]
 
 trains a head on a frozen encoder, once encoding every clip in every epoch and once from the cache (--cache_frozen), and
 prints the time of an epoch both ways, that of filling the cache, and how far the answers lie apart. The cache is a
@@ -48,6 +48,8 @@ from hf_ser.audio import read_clip
 from hf_ser.cli import run
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.dataset import SHARD_ROWS, load_prepared
+from hf_ser.models import POOLINGS
+from hf_ser.models.configuration_ser import HEADS
 from hf_ser.models.encoders import encode_audio
 from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.provenance import hardware
@@ -90,6 +92,9 @@ def main() -> None:
     frozen.add_argument("--clips", type=int, default=64, help="training rows, evenly chosen; as many are held out")
     frozen.add_argument("--max_seconds", type=float, default=5.0)
     frozen.add_argument("--epochs", type=int, default=4, help="the first fills the cache, of the others the median")
+    frozen.add_argument("--batch_size", type=int, default=16, help="of both ways")
+    frozen.add_argument("--head", choices=HEADS, default="mlp")
+    frozen.add_argument("--pooling", choices=POOLINGS, default="attentive")
     frozen.add_argument("--threads", type=int, default=1)
     encode = jobs.add_parser("encode", help="an audio encoder, by the length that it computes and the precision")
     encode.set_defaults(measure=measure_encode)
@@ -281,6 +286,7 @@ def measure_frozen(arguments: argparse.Namespace) -> None:
         for way in ("encoded every epoch", "from the cache"):
             told[way] = train_frozen(arguments, rows, held_out, way == "from the cache", Path(folder) / "run")
     print(f"{len(rows)} clips of {arguments.dataset}, {hardware()}, model: {arguments.audio_model}")
+    print(f"head {arguments.head}, pooling {arguments.pooling}, batches of {arguments.batch_size}")
     print(f"{'':<22} {'first epoch s':>13} {'epoch s':>9} {'clips/s':>9} {'held-out WA':>13}")
     for way, (seconds, logits) in told.items():
         epoch = statistics.median(seconds[1:])
@@ -301,6 +307,7 @@ def train_frozen(arguments, rows, held_out, cached: bool, folder: Path) -> tuple
         output_dir=str(folder),
         num_train_epochs=arguments.epochs,
         threads=arguments.threads,
+        per_device_train_batch_size=arguments.batch_size,
         cache_frozen=cached,
         early_stopping_patience=0,
         load_best_model_at_end=False,
@@ -310,7 +317,8 @@ def train_frozen(arguments, rows, held_out, cached: bool, folder: Path) -> tuple
     set_seed(training.seed)
     labels = rows.features["label"].names
     audio = AudioArguments(audio_model=arguments.audio_model, max_seconds=arguments.max_seconds)
-    candidate = build_audio(labels, audio, HeadArguments(), AdaptArguments(freeze="audio"))
+    head = HeadArguments(head=arguments.head, pooling=arguments.pooling)
+    candidate = build_audio(labels, audio, head, AdaptArguments(freeze="audio"))
     cache = FrozenCache(candidate) if cached else None
     if cache:
         candidate.collator = CachedCollator(candidate.collator, cache)

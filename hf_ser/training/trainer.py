@@ -55,8 +55,9 @@ class SerTrainer(Trainer):
         # All our models take the mean over the batch themselves. Left to itself, Trainer sees the `**kwargs` of a stock
         # classifier and takes it for one that divides by the items of all accumulated steps: the loss is then n-fold.
         self.model_accepts_loss_kwargs = False
-        if self.is_fsdp_enabled and isinstance(candidate.model, PeftModel):
-            raise ValueError("LoRA under FSDP is not tested here: use multi_gpu.yaml, or leave out --lora.")
+        untested = {"--lora": isinstance(candidate.model, PeftModel), "--cache_frozen": frozen is not None}
+        for flag in (flag for flag, asked in untested.items() if asked and self.is_fsdp_enabled):
+            raise ValueError(f"{flag} under FSDP is not tested here: use multi_gpu.yaml, or leave out {flag}.")
         self.label_smoother = None  # Trainer's knows neither distributions nor branches: the objective smooths
         self._add_ours(view)
 
