@@ -108,9 +108,10 @@ class SerTrainer(Trainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         """As Trainer's where the objective is plain; of float labels `(batch, classes)` whatever the model."""
-        # Trainer sets the whole model to training; a frozen encoder is a fixed function, without dropout.
-        for encoder in self.encoders.values():
-            if fixed(encoder):
+        # Trainer sets the whole model to training; a frozen encoder is a fixed function, without dropout. One whose
+        # outputs were read is not run.
+        for modality, encoder in self.encoders.items():
+            if f"{modality}_hidden" not in inputs and fixed(encoder):
                 encoder.eval()
         soft = inputs["labels"].is_floating_point()
         if self.objective.is_plain and (not soft or getattr(self.model, "accepts_soft_labels", False)):
