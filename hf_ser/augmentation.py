@@ -256,9 +256,9 @@ def _read_item(item: str, spec: str) -> Drawn:
     return Drawn(match["name"], share, low, high)
 
 
-def option(default, help: str):
+def option(default, help: str, choices=None):
     """A dataclass field with a help text, as HfArgumentParser reads it."""
-    return field(default=default, metadata={"help": help})
+    return field(default=default, metadata={"help": help, **({"choices": list(choices)} if choices else {})})
 
 
 @dataclass
@@ -366,7 +366,8 @@ class Augmenter:
         """Text of all that a changed clip depends on besides the clip, its id and the view, for caches."""
         told = [f"version {AUGMENTATION_VERSION}", ",".join(map(str, self.drawn)), f"seed {self.seed}"]
         if self.company is not None:
-            files = [f"{name} {file.stat().st_size}" for name, file in self.company.noises.items()]
+            noises = [(name, file.stat()) for name, file in self.company.noises.items()]
+            files = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in noises]
             sources = [*files, *self.company.sounds]
             told.append(hashlib.sha256("\n".join(sources).encode()).hexdigest())
         return " ".join(told)

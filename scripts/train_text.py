@@ -10,6 +10,7 @@ from hf_ser.training.arguments import (
     SerTrainingArguments,
     TextArguments,
     parse_arguments,
+    refuse_text_layers,
 )
 from hf_ser.training.building import build_text, from_fold
 from hf_ser.training.run import open_data, train_folds
@@ -19,6 +20,7 @@ def main() -> None:
     """Data, model, training, report."""
     classes = (DataArguments, TextArguments, AdaptArguments, SerTrainingArguments)
     data, text, adapt, training = parse_arguments(classes, output_dir="runs/text")
+    refuse_text_layers(text)
     dataset, folds, label_map = open_data(data)
 
     def build(labels, texts, fold):

@@ -9,28 +9,24 @@ import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
+from hf_ser.augmentation import option
 from hf_ser.corpora import CORPORA
 from hf_ser.labels import LABEL_MAPS, NATIVE
 from hf_ser.models import FUSIONS, POOLINGS, PRESETS, TEXT_PRESETS
+from hf_ser.models.configuration_ser import HEADS
+from hf_ser.models.front_end import NORMALISATIONS
 from hf_ser.protocols import PROTOCOLS
 from hf_ser.targets import TARGETS
 from hf_ser.training.schedule import Stage, parse_stages
 from hf_ser.words import BANK_LEAK, BANK_ROWS, NOISE_ROWS, TRANSCRIPT_SOURCES
 
 MODALITIES = ("none", "audio", "text", "both")
-NORMALISED = ("clip", "band", "corpus", "speaker", "none")
-HEADS = ("mlp", "linear")
 LATE = ("mean", "weighted")
 """Those of FUSIONS whose branches have a loss of their own."""
 LOSSES = ("cross_entropy", "focal")
 LAYERS_HELP = (
     "layers of the encoder that are read: last, mix (all, with learned weights), or a number, from 0 (its input)"
 )
-
-
-def option(default, help: str, choices=None):
-    """A dataclass field with a help text, as HfArgumentParser reads it."""
-    return field(default=default, metadata={"help": help, **({"choices": list(choices)} if choices else {})})
 
 
 @dataclass
@@ -103,7 +99,7 @@ class AudioArguments:
     normalisation: str | None = option(
         None,
         "what the features of our spectrogram networks are normalised over; default: the network's own",
-        NORMALISED,
+        NORMALISATIONS,
     )
     enrolment_clips: int = option(
         0, "of --normalisation speaker: clips of a speaker that its statistics are taken from; 0: all of them"
@@ -114,7 +110,8 @@ class AudioArguments:
         check_range(self, "max_seconds", 0.5, 600, "seconds")
         check_layers(self, "audio_layers")
         check_range(self, "enrolment_clips", 0)
-        if self.enrolment_clips and self.normalisation != "speaker":
+        ours = self.audio_model in PRESETS  # of others the front end is known once they are loaded
+        if self.enrolment_clips and ours and self.normalisation != "speaker":
             raise ValueError(
                 f"--enrolment_clips is {self.enrolment_clips}, --normalisation {self.normalisation or 'not given'}: "
                 "found clips to know a speaker by, and nothing that uses them. Expected --normalisation speaker: add "
@@ -276,6 +273,7 @@ class ScheduleArguments:
         refuse_together(self, "ema_decay", "swa_start", "both average the weights")
         refuse_together(self, "stages", "find_learning_rate", "each stage has its own learning rate")
         refuse_together(self, "stages", "search", "each stage has its own learning rate")
+        refuse_together(self, "find_learning_rate", "search", "the first trains nothing, the second searches the rate")
         refuse_together(self, "stages", "cache_frozen", "a later stage may train what was kept")
         if self.cache_views and not self.cache_frozen:
             raise ValueError(
@@ -491,7 +489,7 @@ NOT_OF_THE_RESULT = {
     *("disable_tqdm", "logging_steps", "logging_strategy", "log_level", "report_to", "run_name", "project"),
     *("do_eval", "use_cpu", "local_rank", "push_to_hub", "hub_model_id", "hub_token", "hub_private_repo"),
     *("hub_revision", "hub_strategy", "hub_always_push", "trackio_space_id", "trackio_bucket_id"),
-    *("trackio_static_space_id", "threads", "cache_frozen", "find_learning_rate"),
+    *("trackio_static_space_id", "threads", "find_learning_rate"),
 }
 
 
@@ -500,6 +498,19 @@ OF_THE_WORDS = {
     *("sentence_bank", "sentence_bank_share", "sentence_bank_rows"),
 }
 """Settings of DataArguments that a model which only hears has no use for."""
+
+
+def refuse_text_layers(text: TextArguments) -> None:
+    """Make sure that no layers are chosen of a model that only reads: it is transformers' own classifier, or our GRU.
+
+    Raises:
+        ValueError: some are.
+    """
+    if settings(text).get("text_layers"):
+        raise ValueError(
+            f"--text_layers is {text.text_layers}: found for a model that only reads, whose classifier sits on the "
+            "last layer. Expected none: leave it out, or use train_fusion.py."
+        )
 
 
 def refuse_words(data: DataArguments) -> None:

@@ -54,7 +54,13 @@ def fold_data(dataset: Dataset, fold: Fold, words: Words, candidate: Candidate, 
         notes.append(enrolment_note(audio.enrolment_clips))
     # Refuses before anything is written.
     train = with_target(dataset, fold.train, data.target, data.agreement_weight, columns)
-    if augment is not None and augment.augment:
+    augmented = augment is not None and augment.augment
+    if training.cache_views and not augmented:
+        raise ValueError(
+            f"--cache_views is {training.cache_views}: found no --augment, and so nothing for views of a clip to "
+            "differ by. Expected one: add it, or leave --cache_views out."
+        )
+    if augmented:
         view = View()
         train = with_views(train, view, training.cache_views)
         augmenter = Augmenter(augment.augment, dataset, fold.train, augment.noise_dir, training.seed)

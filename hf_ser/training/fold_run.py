@@ -34,7 +34,7 @@ from hf_ser.training.frozen_cache import CachedCollator, FrozenCache
 from hf_ser.training.functionals import FITTED, FittedTrainer
 from hf_ser.training.search import search
 from hf_ser.training.trackers import tensorboard_beside, track_results
-from hf_ser.training.trainer import SerTrainer, count_parameters
+from hf_ser.training.trainer import SerTrainer, choose_threads, count_parameters
 from hf_ser.transcripts.results import ASR_RECORD
 from hf_ser.words import Words, fold_words
 
@@ -79,6 +79,7 @@ class Job:
         set_seed(asked.training.seed)
         texts = [self.words.text[name] for name in dataset.select(self.fold.train)["id"][:]]
         self.candidate = asked.build(self.labels, texts, self.fold)
+        choose_threads(self.candidate.model, asked.training)  # the statistics of the sound are computed too
         told = (asked.data, asked.training, asked.audio, asked.augment)
         self.rows: FoldData = fold_data(dataset, self.fold, self.words, self.candidate, *told)
         self.is_fresh = True
@@ -187,6 +188,8 @@ def train_fold(asked: Asked, fold: Fold, folder: Path, audit: list[AuditFinding]
     parameters = count_parameters(candidate.model)  # before LoRA is merged
     checkpoints = Path(arguments.output_dir)
     seconds = seconds_of(trainer, last_whole_checkpoint(checkpoints))
+    if trainer.frozen is not None:
+        PartialState().print(trainer.frozen.summary())
     calibrate(trainer, candidate.model.config, rows.validation)
     if len(fold.test):
         logits = trainer.logits(rows.test)

@@ -167,7 +167,7 @@ class CachedCollator:
             return None
         parts = [row.get("pcm_sha256") or ""]
         if self.views and row.get("view") is not None:
-            parts.append(str(row["view"]))
+            parts += [row["id"], str(row["view"])]  # by which its changes are drawn
         if row.get("speaker_statistics") is not None:
             statistics = np.asarray(row["speaker_statistics"], dtype=np.float32)
             parts.append(hashlib.sha256(statistics.tobytes()).hexdigest())

@@ -32,8 +32,8 @@ from hf_ser.models.encoders import without_pooler
 from hf_ser.models.processing_ser import MIN_SECONDS
 from hf_ser.models.spectrogram import load_alexnet, vision_config, with_backbone
 from hf_ser.revisions import checkpoint_config, split_revision
+from hf_ser.training.adaptation import AST, WHISPER
 
-WHISPER, AST = "whisper", "audio-spectrogram-transformer"
 # Weights that the pretraining task leaves out, and that are used only where training masks its input.
 MAY_BE_FRESH = ("masked_spec_embed", "pooler.")
 
@@ -110,6 +110,13 @@ def refuse_front_end(audio, config: PreTrainedConfig) -> None:
     Raises:
         ValueError: one is.
     """
+    own = config.audio_config if isinstance(config, SerAudioConfig) else config
+    scaled = (getattr(own, "front_end", None) or {}).get("normalisation")
+    if audio.enrolment_clips and scaled != "speaker":
+        raise ValueError(
+            f"--enrolment_clips is {audio.enrolment_clips}: {audio.audio_model} ({config.model_type}) scales by no "
+            "speaker. Expected an encoder trained with --normalisation speaker: leave it out."
+        )
     given = {"normalisation": audio.normalisation, "audio_weights": audio.audio_weights}
     if named := [name for name, value in given.items() if value]:
         raise ValueError(

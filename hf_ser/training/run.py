@@ -12,12 +12,14 @@ checkpoint.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
+from filelock import FileLock, Timeout
 from huggingface_hub import HfApi
 from transformers.utils import logging
 
@@ -32,17 +34,19 @@ from hf_ser.files import atomic_write
 from hf_ser.hub import check_push, push_model
 from hf_ser.labels import apply_label_map
 from hf_ser.protocols import FINAL, Fold, describe, fold_folder, make_folds
-from hf_ser.provenance import (
-    is_finished,
-)
+from hf_ser.provenance import is_finished
 from hf_ser.results import write_results
 from hf_ser.sentence_bank import bank_digest, sentence_bank
 from hf_ser.training.arguments import AudioArguments, TextArguments, settings
 from hf_ser.training.building import Candidate
 from hf_ser.training.fold_run import Asked, Job, train_fold, trial_arguments
 from hf_ser.training.learning_rate_finder import find_learning_rate
+from hf_ser.training.search import STORAGE
 from hf_ser.training.trackers import check_trackers
 from hf_ser.words import ASR, MIXED, read_as
+
+LOCK = ".training.lock"
+"""Held by the process that trains into a folder."""
 
 
 def open_data(data) -> tuple[Dataset, list[Fold], dict]:
@@ -132,8 +136,9 @@ def train_folds(
     if training.find_learning_rate:
         suggest_learning_rate(Job(asked, folds[0]), output_dir)
         return
-    for fold, folder in to_train:
-        train_fold(asked, fold, folder, audit)
+    with alone(output_dir):
+        for fold, folder in to_train:
+            train_fold(asked, fold, folder, audit)
     PartialState().wait_for_everyone()
     if PartialState().is_main_process:
         print(write_results(output_dir, dataset))
@@ -246,7 +251,8 @@ def claim(output_dir: Path, run: dict) -> None:
     run = json.loads(json.dumps(run, default=str))
     # A run that was refused before its first fold began holds nothing; nor does a search for a learning rate.
     folders = [folder for name in ("*", FINAL) for folder in output_dir.glob(fold_folder(name))]
-    begun = any(is_finished(folder) or any(folder.glob("checkpoints/checkpoint-*")) for folder in folders)
+    traces = (STORAGE, "checkpoints/checkpoint-*")
+    begun = any(is_finished(folder) or any(any(folder.glob(one)) for one in traces) for folder in folders)
     if not (file.is_file() and begun):
         with atomic_write(file) as handle:
             json.dump(run, handle, indent=1)
@@ -260,6 +266,31 @@ def claim(output_dir: Path, run: dict) -> None:
             f"{output_dir} holds another run ({found or 'other data'}). Expected one run in a folder: name another "
             "--output_dir, or remove this one."
         )
+
+
+@contextmanager
+def alone(output_dir: Path) -> Iterator[None]:
+    """Keep a folder for this run: of two that train into it, each would remove the other's checkpoints.
+
+    A process that is killed lets go of it.
+
+    Raises:
+        ValueError: another process trains into it.
+    """
+    lock = FileLock(output_dir / LOCK) if PartialState().is_main_process else None
+    try:
+        if lock is not None:
+            lock.acquire(blocking=False)
+    except Timeout as error:
+        raise ValueError(
+            f"{output_dir}: found another process that trains into this folder, perhaps one whose terminal or "
+            "compare.py is gone. Expected none: wait for it, or end it (pgrep -af train_), and start this again."
+        ) from error
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def data_digest(dataset: Dataset) -> dict:

@@ -26,6 +26,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hf_ser.evaluation.drawing import WARNING, save
 from hf_ser.files import atomic_write
+from hf_ser.training.arguments import NOT_OF_THE_RESULT
 
 SEARCH, PICTURE, STORAGE = "search.json", "search.png", "search.db"
 SEARCH_VERSION = 1
@@ -34,6 +35,7 @@ WARM_UP_TRIALS, WARM_UP_EPOCHS = 5, 1
 """Trials, and epochs of each, before the median of the others may end one."""
 
 BATCH_SIZES = [8, 16, 32]
+NOT_SEARCHED = {"seed", "data_seed", "search", "search_space", "cache_frozen", "cache_views", "stages"}
 SCALES = ("log", "linear")
 COMPLETE, PRUNED = "complete", "pruned"
 
@@ -158,7 +160,8 @@ def read_space(file: str | Path | None, training: TrainingArguments) -> dict[str
         raise ValueError(f"{file}: not readable as YAML ({error}).") from error
     if not isinstance(lines, dict) or not lines:
         raise ValueError(f"{file}: found no 'name: [low, high, log]' lines, expected one for each setting to search.")
-    if unknown := [str(name) for name in lines if not hasattr(training, str(name))]:
+    fixed = NOT_OF_THE_RESULT | NOT_SEARCHED
+    if unknown := [str(name) for name in lines if not hasattr(training, str(name)) or str(name) in fixed]:
         raise ValueError(
             f"{file}: found {', '.join(unknown)}, expected settings of the training such as learning_rate, "
             "weight_decay, warmup_steps or num_train_epochs. What builds the model is compared with scripts/compare.py."

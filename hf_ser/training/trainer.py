@@ -57,7 +57,10 @@ class SerTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         untested = {"--lora": isinstance(candidate.model, PeftModel), "--cache_frozen": frozen is not None}
         for flag in (flag for flag, asked in untested.items() if asked and self.is_fsdp_enabled):
-            raise ValueError(f"{flag} under FSDP is not tested here: use multi_gpu.yaml, or leave out {flag}.")
+            raise ValueError(
+                f"{flag}: found FSDP, under which it was never tested. Expected whole weights in every process: use "
+                f"multi_gpu.yaml, or leave out {flag}."
+            )
         self.label_smoother = None  # Trainer's knows neither distributions nor branches: the objective smooths
         self._add_ours(view)
 
@@ -168,6 +171,11 @@ class SerTrainer(Trainer):
             super().save_model(output_dir, _internal_call)
         if _internal_call and self.averaging and self.args.should_save:
             self.averaging.save(output_dir)
+
+    def _determine_best_metric(self, metrics, trial) -> bool:
+        # Before --swa_start there is no average yet: what is evaluated then is not what is asked for.
+        waiting = self.averaging is not None and not self.averaging.count
+        return False if waiting else super()._determine_best_metric(metrics, trial)
 
     def _average(self):
         # After training the model is the average already, or the best checkpoint.
