@@ -15,6 +15,7 @@ from hf_ser.training.arguments import (
     SerTrainingArguments,
     TextArguments,
     parse_arguments,
+    refuse_text_layers,
     settings,
 )
 
@@ -103,10 +104,11 @@ def test_settings_hold_what_decides_the_result():
         ("--stages head:2@1e-3 --learning_rate 1e-5", "--learning_rate is 1e-05, --stages"),
         ("--stages neck:2@1e-3", "'neck:2@1e-3' is not a stage"),
         ("--stages head:2@1e-3 --cache_frozen", "a later stage may train what was kept"),
+        ("--find_learning_rate --search 3", "the first trains nothing, the second searches the rate"),
         ("--stages head:2@1e-3 --find_learning_rate", "each stage has its own learning rate"),
         ("--dora", "--dora true: found --lora none"),
         ("--audio_layers top", "--audio_layers is top: expected last, mix, or the number of a layer"),
-        ("--enrolment_clips 3", "found clips to know a speaker by, and nothing that uses them"),
+        ("--enrolment_clips 3 --audio_model crnn", "found clips to know a speaker by, and nothing that uses them"),
         ("--focal_gamma 1", "--focal_gamma is 1.0, --loss is cross_entropy: found a setting that nothing would use"),
         ("--search_space s.yaml", "--search_space is s.yaml, --search is 0: found a setting that nothing would use"),
         ("--lora_rank 4", "Expected --lora audio, text or both: add it, or leave --lora_rank out"),
@@ -121,6 +123,12 @@ def test_settings_hold_what_decides_the_result():
 def test_what_makes_no_sense_is_refused(given, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         parse_arguments(ALL, given.split())
+
+
+def test_a_model_that_only_reads_has_no_layers_to_choose():
+    refuse_text_layers(TextArguments())
+    with pytest.raises(ValueError, match="--text_layers is mix: found for a model that only reads"):
+        refuse_text_layers(TextArguments(text_layers="mix"))
 
 
 def test_what_is_used_or_left_alone_passes(tmp_path):

@@ -71,6 +71,15 @@ def test_the_best_checkpoint_is_an_average_and_is_what_was_evaluated(tmp_path):
     assert not torch.equal(held[f"weights.{name}"], stored)
 
 
+def test_before_the_average_there_is_no_best_checkpoint(tmp_path):
+    trainer = small_trainer(tmp_path, swa_start=0.5, **BEST)
+    better_before = iter([0.9, 0.8, 0.3, 0.2, 0.1, 0.1])
+    trainer.compute_metrics = lambda _: {"uar": next(better_before)}
+    trainer.train()
+    assert trainer.state.best_global_step > 3, "of six steps, the last three are averaged"
+    assert torch.equal(trainer.model.classifier.weight, trainer.averaging.average["classifier.weight"])
+
+
 def test_a_checkpoint_without_an_average_is_refused(tmp_path):
     small_trainer(tmp_path, save_strategy="steps", save_steps=1, max_steps=1).train()
     with pytest.raises(FileNotFoundError, match="the average of this run's weights is lost"):

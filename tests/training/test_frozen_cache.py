@@ -4,12 +4,13 @@ import copy
 import hashlib
 import io
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor
+from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, set_seed
 
 from hf_ser.collator import AudioCollator, FusionCollator
 from hf_ser.models import (
@@ -22,9 +23,10 @@ from hf_ser.models import (
     TextRnnConfig,
     WaveformFeatureExtractor,
 )
-from hf_ser.training.arguments import AdaptArguments
+from hf_ser.training.arguments import AdaptArguments, SerTrainingArguments
 from hf_ser.training.building import Candidate, label_maps, train_tokenizer
 from hf_ser.training.frozen_cache import CachedCollator, FrozenCache
+from hf_ser.training.trainer import SerTrainer
 
 LABELS = ("angry", "happy")
 SPEECH = {
@@ -110,6 +112,48 @@ def test_the_first_epoch_computes_with_what_later_ones_read(monkeypatch):
     candidate.model.eval()
     torch.testing.assert_close(candidate.model(**read).logits, plain, atol=2e-3, rtol=0)
     assert not torch.allclose(plain[0], plain[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("way", ["audio", "front end"])
+def test_a_training_from_the_cache_is_that_without(tmp_path, way):
+    answers = []
+    for cached in (False, True):
+        candidate = heard() if way == "audio" else heard(SpectrogramConfig(**CRNN), freeze=False)
+        frozen = FrozenCache(candidate) if cached else None
+        if frozen:
+            candidate = replace(candidate, collator=CachedCollator(candidate.collator, frozen))
+        arguments = SerTrainingArguments(
+            output_dir=str(tmp_path),
+            num_train_epochs=3,
+            per_device_train_batch_size=2,
+            learning_rate=1e-3,
+            disable_tqdm=True,
+            use_cpu=True,
+            early_stopping_patience=0,
+            load_best_model_at_end=False,
+            **dict.fromkeys(("eval_strategy", "save_strategy", "logging_strategy"), "no"),
+        )
+        set_seed(1)
+        SerTrainer(candidate, list(LABELS), frozen, args=arguments, train_dataset=ROWS).train()
+        plain = candidate.collator.collator if cached else candidate.collator
+        answers.append(candidate.model.eval()(**plain(ROWS)).logits)
+    torch.testing.assert_close(*answers, atol=5e-3, rtol=0)
+
+
+def test_under_fsdp_the_cache_is_refused(tmp_path, monkeypatch):
+    candidate = heard()
+    made = SerTrainer.create_accelerator_and_postprocess
+
+    def sharded(trainer):
+        made(trainer)
+        trainer.is_fsdp_enabled = True
+
+    monkeypatch.setattr(SerTrainer, "create_accelerator_and_postprocess", sharded)
+    arguments = SerTrainingArguments(output_dir=str(tmp_path), use_cpu=True, load_best_model_at_end=False)
+    with pytest.raises(ValueError, match="--cache_frozen: found FSDP, under which it was never tested"):
+        SerTrainer(
+            candidate, list(LABELS), FrozenCache(candidate), args=arguments, train_dataset=ROWS, eval_dataset=ROWS
+        )
 
 
 def test_a_batch_of_which_a_part_is_stored_keeps_that_part(monkeypatch):

@@ -9,7 +9,7 @@ import torch
 from training.small import small_candidate, small_trainer
 
 from hf_ser.training.learning_rate_finder import find_learning_rate, smooth, steepest
-from hf_ser.training.run import claim, suggest_learning_rate
+from hf_ser.training.run import alone, claim, suggest_learning_rate
 
 
 def test_the_steepest_fall_before_the_lowest_loss_is_suggested():
@@ -48,6 +48,16 @@ def test_no_trial_is_left_that_would_pass_for_a_run(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=r"holds another run \(learning_rate was 0.01, is 0.1\)"):
             claim(tmp_path, {"settings": {"learning_rate": 0.1}})
         checkpoint.rmdir()
+    (tmp_path / "fold_2" / "search.db").touch()  # whose trials would count as the other run's
+    with pytest.raises(ValueError, match="holds another run"):
+        claim(tmp_path, {"settings": {"learning_rate": 0.1}})
+
+
+def test_one_process_trains_into_a_folder(tmp_path):
+    with alone(tmp_path), pytest.raises(ValueError, match="another process that trains into this folder"):
+        alone(tmp_path).__enter__()
+    with alone(tmp_path):
+        pass
 
 
 def test_smoothing_begins_at_the_first_loss():

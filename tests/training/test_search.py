@@ -111,6 +111,7 @@ def test_a_space_is_read_with_the_types_of_its_settings(training, tmp_path):
     ("text", "found"),
     [
         ("learnig_rate: [1, 2]", "found learnig_rate, expected settings of the training"),
+        ("seed: [1, 2]\noutput_dir: [a, b]", "found seed, output_dir, expected settings of the training"),
         ("learning_rate: [0, 1, log]", "expected low < high, and above 0 where it is log"),
         ("learning_rate: 3", "expected \\[low, high, log\\]"),
         ("- a", "expected one for each setting to search"),
@@ -125,3 +126,15 @@ def test_without_optuna_it_is_named(training, build, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r"pip install hf_ser\[search\]"):
         search(build, training, tmp_path / "f", 1)
+
+
+def test_a_fold_is_trained_with_the_best_of_its_search(prepared, script, tmp_path):
+    told = ("--dataset", prepared, "--fold", "1", "--n_folds", "3", "--num_train_epochs", "1", "--use_cpu", "true")
+    lines = space(tmp_path, "learning_rate: [1e-4, 1e-2, log]")
+    output = ("--output_dir", tmp_path / "o", "--disable_tqdm", "true")
+    script("train_text", *told, *output, "--search", "2", "--search_space", lines)
+    found = json.loads((tmp_path / "o" / "fold_1" / "search.json").read_text())["best"]["settings"]
+    record = json.loads((tmp_path / "o" / "fold_1" / "training_record.json").read_text())
+    assert record["search"] == found and record["finished"]
+    rates = [one["learning_rate"] for one in record["history"] if "learning_rate" in one]
+    assert 0 < max(rates) <= found["learning_rate"]
