@@ -519,7 +519,10 @@ def _listed_actors(rows: Rows, protocol: str) -> list[Plan]:
 
 def _chosen(plans: dict[str, Plan], which: str) -> dict[str, Plan]:
     if which != "all" and which not in plans:
-        raise ValueError(f"No fold '{which}': expected a number from 1 to {len(plans)}, 'all' or '{FINAL}'.")
+        raise ValueError(
+            f"--fold {which}: found no such fold among the {len(plans)} of this protocol. Expected a number from 1 to "
+            f"{len(plans)}, 'all' or '{FINAL}'."
+        )
     chosen = plans if which == "all" else {which: plans[which]}
     if empty := [name for name, plan in chosen.items() if len(plan.test) == 0]:
         raise ValueError(

@@ -43,6 +43,8 @@ def write_results(output_dir: str | Path, dataset: Dataset | None = None, embed_
         write_cards(folds)
         return "\n".join([*lines, "No speaker was left to test: for a figure run --fold all with the same settings."])
     rows = [row for folder in tested for row in read_predictions(folder / PREDICTIONS)]
+    # The audit would take a report of fewer folds for one that its predictions do not bear out.
+    (output_dir / REPORT).unlink(missing_ok=True)
     write_predictions(output_dir / PREDICTIONS, rows)
     findings = audit_run(output_dir)
     write_audit({"run": output_dir.name}, findings, output_dir / AUDIT)

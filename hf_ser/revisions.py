@@ -1,11 +1,12 @@
 """`user/name@revision`: what lies on the Hub, pinned to a branch, a tag or a commit."""
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 
 from transformers import AutoConfig, PreTrainedConfig
 
-import hf_ser.models  # noqa: F401  (our own configurations, so that they are known by their names)
+from hf_ser.models import PRESETS, TEXT_PRESETS  # and our own configurations, which are then known by their names
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
 """`user/name`, and its revision."""
@@ -49,8 +50,15 @@ def checkpoint_config(name: str) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(repository, revision=revision)
     except (OSError, ValueError) as error:  # a ValueError where the folder is there and tells no model
+        is_path = name.startswith(("/", ".", "~")) and not Path(name).exists()
+        found = "no such folder" if is_path else f"neither a model folder nor a model of the Hub ({_first_line(error)})"
+        near = get_close_matches(name, [*PRESETS, *TEXT_PRESETS], n=1, cutoff=0.7)
+        ours = f"of ours: did you mean {near[0]}?" if near else f"of ours ({', '.join([*PRESETS, *TEXT_PRESETS])})."
         raise FileNotFoundError(
-            f"{name}: found neither a model folder nor a model of the Hub ({str(error).splitlines()[0]}). Expected a "
-            "folder with a config.json, or a Hub id such as facebook/wav2vec2-base or user/name@REVISION; in training "
-            "also the name of a network of ours (see --help)."
+            f"{name}: found {found}. Expected a folder with a config.json, or a Hub id such as facebook/wav2vec2-base "
+            f"or user/name@REVISION; in training also the name of a network {ours}"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from hf_ser.audio import pcm_sha256, read_clip
 from hf_ser.cli import run
 from hf_ser.inference import TEXT, Classifier
+from hf_ser.integrity import clip_findings
 from hf_ser.models import SerAudioPipeline, SerPipeline
 from hf_ser.transcripts.cache import transcript_key
 from hf_ser.transcripts.loading import default_precision, load_recogniser
@@ -60,6 +61,7 @@ def main() -> None:
     known, failed = of_speaker(classify, arguments.enrolment), 0
     for file, text in zip(tqdm(arguments.files, unit=" files", disable=None), texts, strict=True):
         try:
+            check(file)
             answer = classify(file, text=text, speaker_statistics=known)
         except (ValueError, OSError) as error:
             failed += 1
@@ -82,6 +84,20 @@ def load(model: str, device: str | None) -> SerPipeline:
             'train_fusion.py; for texts use pipeline("text-classification", model=...).'
         )
     return classifier.pipeline
+
+
+def check(file: str) -> None:
+    """Say what a person should know of a file, by the rules of prepare_data.py.
+
+    Raises:
+        ValueError: a data set would not have it: silent, too short, or not finite.
+    """
+    for finding in clip_findings(file, read_clip(file)):
+        told = f"{file}: {finding.kind.replace('_', ' ')}, {finding.detail}"
+        if finding.skipped:
+            raise ValueError(f"{told}. Expected a voice of 0.1 s or more: record it again.")
+        if finding.kind == "truncated":
+            print(f"note: {told}", file=sys.stderr)
 
 
 def of_speaker(classify: SerPipeline, enrolment: list[str] | None) -> torch.Tensor | None:

@@ -275,7 +275,10 @@ def test_unknown_protocol_and_fold(ravdess):
     with pytest.raises(ValueError, match=r"^Unknown protocol 'loso': expected one of speaker_folds, leave_one_spea"):
         make_folds(ravdess, "loso")
     for which in ("0", "7", "one", ""):
-        with pytest.raises(ValueError, match=f"^No fold '{which}': expected a number from 1 to 6, 'all' or 'final'."):
+        with pytest.raises(
+            ValueError,
+            match=f"^--fold {which}: found no such fold among the 6 of this protocol",
+        ):
             make_folds(ravdess, "emobox", which)
 
 

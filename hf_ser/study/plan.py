@@ -96,7 +96,7 @@ def study_of_recipes(sources: Sequence[str], recipes: Path) -> Study:
     systems = []
     for source in sources:
         script, _, name = source.rpartition(":")
-        recipe = _found(name, (Path.cwd(), recipes))
+        recipe = _found(name, (Path.cwd(), recipes), "compare.py")
         systems.append(System(recipe.stem, _script(script, source) if script else script_of(recipe), recipe))
     if len(systems) < 2:
         raise ValueError(f"{', '.join(sources)}: found one recipe, expected two or more, or a file with 'systems:'.")
@@ -187,7 +187,7 @@ def _system(file: Path, name: str, told, places: Sequence[Path]) -> System:
         _known(f"{file}: {name}", told, SYSTEM_KEYS, "a system")
     else:
         raise ValueError(f"{file}: found {name}: {told!r}, expected a command such as 'train_audio.py RECIPE.yaml'.")
-    recipe = _found(given["recipe"], places) if given.get("recipe") else None
+    recipe = _found(given["recipe"], places, f"{file}: {name}") if given.get("recipe") else None
     flags = _flags(given.get("flags"))
     if given.get("protocol"):
         flags += ("--protocol", str(given["protocol"]))
@@ -217,11 +217,12 @@ def _script(name: str, where: str) -> str:
     return script
 
 
-def _found(name: str, places: Sequence[Path]) -> Path:
+def _found(name: str, places: Sequence[Path], where: str) -> Path:
     for place in places:
         if (file := place / name).is_file():
             return file
-    raise FileNotFoundError(f"{name}: no such recipe. Looked in {', '.join(str(place) for place in places)}.")
+    looked = ", ".join(str(place) for place in places)
+    raise FileNotFoundError(f"{where}: {name}: no such recipe. Looked in {looked}; those there are lie in seeds/.")
 
 
 def _mapping(file: Path) -> dict:

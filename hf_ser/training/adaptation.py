@@ -77,7 +77,10 @@ def named_encoders(choice: str, encoders: dict[str, nn.Module]) -> list[str]:
         return []
     names = list(encoders) if choice == "both" else [choice]
     if names[0] not in encoders:
-        raise ValueError(f"This model has no {choice} encoder to freeze or adapt: it has {', '.join(encoders)}.")
+        raise ValueError(
+            f"--freeze or --lora {choice}: found no {choice} encoder in this model, which has {', '.join(encoders)}. "
+            "Expected one of those: name it, or leave the flag out."
+        )
     return names
 
 
@@ -204,7 +207,10 @@ def with_lora(model: PreTrainedModel, encoders: dict[str, nn.Module], names: lis
         model_type = encoders[name].config.model_type
         if model_type not in LORA_TARGETS:
             known = ", ".join(LORA_TARGETS)
-            raise ValueError(f"LoRA is not known for {model_type}: expected one of {known}. Train it whole instead.")
+            raise ValueError(
+                f"--lora: found the {name} encoder to be {model_type}, for which it is not known. Expected one of "
+                f"{known}: leave it out, and train the encoder whole."
+            )
         targets.append(rf"{paths[id(encoders[name])]}\..*\.({LORA_TARGETS[model_type]})")
     inside = {paths[id(encoder)].split(".")[0] for encoder in encoders.values()}
     # Every part beside the encoders is trained and saved whole: peft would silently freeze it.

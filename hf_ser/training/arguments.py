@@ -453,7 +453,7 @@ def parse_arguments(
     *arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     if unknown:
         flags = [f"--{f.name}" for one in classes for f in fields(one) if f.init]
-        near = get_close_matches(unknown[0], flags, n=3)
+        near = get_close_matches(unknown[0], flags, n=3, cutoff=0.75)
         hint = f"did you mean {', '.join(near)}?" if near else "see --help."
         raise ValueError(f"Unknown arguments {' '.join(unknown)}: expected flags of this script; {hint}")
     return arguments
@@ -474,7 +474,7 @@ def read_recipe(file: str, known: set[str]) -> dict:
     if not isinstance(values, dict):
         raise ValueError(f"{file}: expected 'key: value' lines, found {type(values).__name__}.")
     if unknown := sorted(map(str, set(values) - known)):
-        near = get_close_matches(unknown[0], known, n=3)
+        near = get_close_matches(unknown[0], known, n=3, cutoff=0.75)
         hint = f"did you mean {', '.join(near)}?" if near else "see --help."
         raise ValueError(f"{file}: unknown keys {', '.join(unknown)}. Expected flags of this script; {hint}")
     # As a flag would give them: argparse turns text into the field's type (YAML leaves 1e-4 a text), lists stay.

@@ -149,6 +149,7 @@ def train_folds(
 def suggest_learning_rate(job: Job, output_dir: Path) -> None:
     """Find a learning rate for a fold, and say it."""
     arguments = trial_arguments(job.asked.training, output_dir)
+    PartialState().print("trying learning rates, each for a step (--cache_frozen true computes features but once)")
     rate = find_learning_rate(job.trainer(arguments), output_dir)
     PartialState().wait_for_everyone()
     if PartialState().is_main_process:

@@ -219,9 +219,8 @@ class Views(TrainerCallback):
         self.view = view
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        """Set the epoch, or with `--cache_views` the one of so many views that it has."""
-        epoch = int(state.epoch or 0)
-        self.view.set(epoch % args.cache_views if args.cache_views else epoch)
+        """Set the epoch; with `--cache_views` the rows take so many views in turn."""
+        self.view.set(int(state.epoch or 0))
 
 
 class OneLineProgress(ProgressCallback):
@@ -238,6 +237,15 @@ class OneLineProgress(ProgressCallback):
             )
         elif "loss" in logs:
             self.training_bar.write(f"epoch {logs['epoch']:5.1f}  training loss {float(logs['loss']):.3f}")
+
+    def on_train_end(self, args, state, control, **kwargs):
+        """Say why a bar has stopped short of its end."""
+        if self.training_bar is not None and state.global_step < state.max_steps:
+            self.training_bar.write(
+                f"stopped after epoch {state.epoch:.0f} of {args.num_train_epochs:g}: validation UAR had not risen for "
+                f"{args.early_stopping_patience} evaluations"
+            )
+        super().on_train_end(args, state, control, **kwargs)
 
 
 def labels_of(dataset) -> list[int]:

@@ -189,7 +189,7 @@ def test_what_cannot_be_adapted_is_said():
         ({"freeze_layers": 1, "lora": "text"}, "--freeze_layers 1: found no encoder to freeze a part of"),
         ({"freeze_feature_encoder": True}, "--freeze_feature_encoder: found no encoder to freeze a part of"),
         ({"freeze": "both", "lora": "text"}, "--freeze and --lora both name the text encoder"),
-        ({"lora": "audio"}, "has no audio encoder to freeze or adapt: it has text"),
+        ({"lora": "audio"}, "found no audio encoder in this model, which has text"),
     ):
         with pytest.raises(ValueError, match=said):
             headed("bert", **adapt)

@@ -232,9 +232,9 @@ def test_lora_of_a_classifier_keeps_its_head(pretrained):
 
 
 def test_what_cannot_be_adapted_is_said(pretrained):
-    with pytest.raises(ValueError, match="LoRA is not known for ser_text_rnn"):
+    with pytest.raises(ValueError, match="--lora: found the text encoder to be ser_text_rnn"):
         fusion_of(pretrained, "wav2vec2", "gru", lora="text")
     with pytest.raises(ValueError, match="--freeze and --lora both name the audio encoder"):
         fusion_of(pretrained, "wav2vec2", "bert", lora="audio", freeze="both")
-    with pytest.raises(ValueError, match="has no text encoder to freeze or adapt: it has audio"):
+    with pytest.raises(ValueError, match="found no text encoder in this model, which has audio"):
         build_audio(LABELS, AudioArguments(), HeadArguments(), AdaptArguments(freeze="text"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from hf_ser.inference import Classifier
 from hf_ser.models import TextRnnConfig
 from hf_ser.protocols import make_folds
 from hf_ser.provenance import is_finished, read_record
+from hf_ser.results import write_results
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments, SerTrainingArguments
 from hf_ser.training.building import build_audio
 from hf_ser.training.trainer import SerTrainer
@@ -463,6 +465,16 @@ def test_temperature_and_threshold_come_from_the_validation_speakers_alone(run, 
             (row["temperature"], row["abstain_threshold"]) for row in read_predictions(folder / "predictions.jsonl")
         }
         assert told == {(ask.temperature, ask.abstain_threshold)}
+
+
+def test_a_report_of_fewer_folds_is_no_leak(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    before = json.loads((folder / "report.json").read_text())
+    (folder / "report.json").write_text(json.dumps(before | {"uar": before["uar"] + 0.1}))
+    write_results(folder)
+    assert json.loads((folder / "report.json").read_text())["leaks"] == before["leaks"] == []
+    assert "figures_do_not_follow" not in (folder / "audit.json").read_text()
 
 
 def test_every_model_has_its_card_and_the_run_its_page(run):
