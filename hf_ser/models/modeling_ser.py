@@ -97,6 +97,11 @@ class SerPreTrainedModel(PreTrainedModel):
         hidden, frames = encode_audio(
             encoder, config.audio_config, values, mask, config.audio_layers, speaker_statistics
         )
+        if self.training:
+            # Encoders of one length (Whisper, AST) give positions behind the longest clip too. Dropout would draw for
+            # them, and other than in a training that reads stored outputs, which have none.
+            longest = int(frames.sum(1).max().clamp(min=1))
+            hidden, frames = hidden[:, :longest], frames[:, :longest]
         return Sequences(hidden, frames, present)
 
     def audio_sequences(
