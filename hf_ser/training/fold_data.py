@@ -40,6 +40,12 @@ def fold_data(dataset: Dataset, fold: Fold, words: Words, candidate: Candidate, 
     Raises:
         ValueError: as `with_target`, `speaker_statistics` and `Augmenter`.
     """
+    augmented = augment is not None and augment.augment
+    if training.cache_views and not augmented:
+        raise ValueError(
+            f"--cache_views is {training.cache_views}: found no --augment, and so nothing for views of a clip to "
+            "differ by. Expected one: add it, or leave --cache_views out."
+        )
     columns, notes, view = dict(words.columns), [], None
     front_end = getattr(candidate.encoders.get("audio"), "front_end", None)
     if front_end is not None and front_end.normalisation == "corpus":
@@ -54,12 +60,6 @@ def fold_data(dataset: Dataset, fold: Fold, words: Words, candidate: Candidate, 
         notes.append(enrolment_note(audio.enrolment_clips))
     # Refuses before anything is written.
     train = with_target(dataset, fold.train, data.target, data.agreement_weight, columns)
-    augmented = augment is not None and augment.augment
-    if training.cache_views and not augmented:
-        raise ValueError(
-            f"--cache_views is {training.cache_views}: found no --augment, and so nothing for views of a clip to "
-            "differ by. Expected one: add it, or leave --cache_views out."
-        )
     if augmented:
         view = View()
         train = with_views(train, view, training.cache_views)
