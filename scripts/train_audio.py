@@ -15,7 +15,7 @@ from hf_ser.training.arguments import (
     refuse_words,
 )
 from hf_ser.training.building import build_audio, from_fold
-from hf_ser.training.functionals import refuse_descent
+from hf_ser.training.fits import refuse_descent
 from hf_ser.training.run import open_data, train_folds
 
 

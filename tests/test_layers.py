@@ -22,7 +22,7 @@ ROAD = (
     *("study.plan", "study.run", "study.results", "study.plots"),
     *("training.adaptation", "training.schedule", "training.arguments", "training.objective", "training.pretrained"),
     *("training.building", "training.fold_data", "training.output_store", "training.frozen_cache"),
-    *("training.averaging", "training.trainer", "training.learning_rate_finder", "training.functionals"),
+    *("training.averaging", "training.trainer", "training.learning_rate_finder", "training.fits"),
     *("training.search", "training.trackers", "training.fold_run", "training.run"),
     *("training.asr", "training.asr_report", "training.asr_run"),
 )

@@ -50,7 +50,7 @@ def test_the_draw_follows_seed_and_speaker_and_not_the_rows(data, capsys):
     assert "6 of 6 speakers have fewer than 100 clips to enrol" in capsys.readouterr().out
 
 
-def test_training_speakers_are_known_by_all_their_clips_and_draw_the_others_to_them(data, parts):
+def test_training_speakers_are_known_by_all_their_clips_and_draw_the_others_to_them(data, parts, capsys):
     front_end, extractor = SpectrogramFrontEnd(n_bands=20, normalisation="speaker"), parts[1]
     speakers = data["speaker"][:]
     trained = sorted(set(speakers))[:4]
@@ -61,13 +61,22 @@ def test_training_speakers_are_known_by_all_their_clips_and_draw_the_others_to_t
     assert list(found) == list(every)
     known = np.stack([every[speaker] for speaker in trained])
     np.testing.assert_allclose(front_end.speaker_mean, known[:, 0].mean(0), rtol=1e-5)
-    weight = front_end.prior_clips[0].item()
-    for speaker, (mean, _) in found.items():
-        shrunk = (2 * apart[speaker][0] + weight * known[:, 0].mean(0)) / (2 + weight)
-        np.testing.assert_allclose(mean, every[speaker][0] if speaker in trained else shrunk, rtol=1e-4)
-    assert not parts[0].prior_clips.any()
+    assert "2 of 6 speakers are known by fewer than 4 clips" in capsys.readouterr().out
     everybody = speaker_statistics(data, front_end, extractor, training_rows=rows)
-    np.testing.assert_array_equal(list(everybody.values()), list(every.values()))
+    assert capsys.readouterr().out == ""
+    weight = front_end.prior_clips[0].item()
+    assert weight and not parts[0].prior_clips.any()
+
+    def drawn(own: np.ndarray, clips: int) -> np.ndarray:
+        return (clips * own[0] + weight * known[:, 0].mean(0)) / (clips + weight)
+
+    for speaker, own in every.items():
+        np.testing.assert_allclose(everybody[speaker][0], drawn(own, 8), rtol=1e-4)
+        expected = drawn(own, 8) if speaker in trained else drawn(apart[speaker], 2)
+        np.testing.assert_allclose(found[speaker][0], expected, rtol=1e-4)
+    again = speaker_statistics(data, front_end, extractor, enrolment_clips=2)  # as whoever enrols them
+    for speaker in set(every) - set(trained):
+        np.testing.assert_array_equal(again[speaker], found[speaker])
 
 
 def test_an_unknown_or_silent_speaker_is_refused(data, parts):

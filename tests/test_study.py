@@ -102,6 +102,15 @@ def test_done_runs_are_skipped_and_a_failed_one_stops_no_other(tmp_path, calls):
     assert not any(run.is_done() for run in changed), "other settings are another run"
 
 
+def test_a_report_of_more_folds_is_not_that_of_the_fold_that_is_asked_for(tmp_path, calls):
+    system, said = System("good", "train_audio.py", None, ("--right", "0.9")), []
+    (run,) = runs_of(Study((system,), {"fold": "2"}, (1,)), tmp_path)  # `written` leaves fold 1
+    assert train([run], Path("scripts"), say=said.append) == [run] and not run.is_done()
+    assert "seed_1 holds fold 1 too, of an earlier study: name another --output_dir" in said[-1]
+    (run,) = runs_of(Study((system,), {"fold": "1"}, (1,)), tmp_path / "another")
+    assert not train([run], Path("scripts"), say=said.append) and run.is_done()
+
+
 def test_seeds_are_pooled_by_speaker_and_stand_beside_their_spread(tmp_path):
     study, runs = prepared(tmp_path, {"good": {"right": 0.95}, "poor": {"right": 0.55}})
     result = make_study(study, runs)

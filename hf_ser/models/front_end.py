@@ -5,7 +5,8 @@ answers. A clip's features do not depend on what it was batched or padded with.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +42,18 @@ TRIM_DB = 60.0
 """Frames this far under a clip's loudest are cut from its ends: digital zeros and the noise of a quiet room."""
 LEAST_SECONDS = 0.25
 """Trimming leaves at least this much of a clip."""
+
+
+class Moments(NamedTuple):
+    """How the bands of some clips lie, over all their frames, in float64.
+
+    Shapes: mean and variance `(bands,)`.
+    """
+
+    clips: int
+    frames: int
+    mean: torch.Tensor
+    variance: torch.Tensor
 
 
 class SpectrogramFrontEnd(nn.Module):
@@ -266,39 +279,43 @@ class SpectrogramFrontEnd(nn.Module):
         Raises:
             ValueError: there is no frame of sound in them.
         """
-        _, mean, variance = self._moments(batches)
+        one = self.moments(batches)
+        return torch.stack([one.mean, one.variance.sqrt()]).float()
+
+    def speaker_scaling(self, speaker: Moments) -> torch.Tensor:
+        """What a speaker's clips are scaled by: the fewer of them are known, the nearer to those of training speakers.
+
+        How near, `fit_speakers` has set; the model keeps it, so that training, evaluation and use scale alike.
+
+        Shapes: as `statistics`.
+        """
+        clips, (of_mean, of_variance) = speaker.clips, self.prior_clips.double()
+        mean = (clips * speaker.mean + of_mean * self.speaker_mean) / (clips + of_mean)
+        variance = (clips * speaker.variance + of_variance * self.speaker_variance) / (clips + of_variance)
         return torch.stack([mean, variance.sqrt()]).float()
 
-    def speaker_scaling(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor | None]]) -> torch.Tensor:
-        """As `statistics`, of some clips of a speaker: the fewer they are, the nearer to those of training speakers.
+    def fit_speakers(self, speakers: Sequence[Moments]) -> None:
+        """Set what `speaker_scaling` leans on: training speakers' mean, and the variance within one of them.
 
-        How near, `fit_speakers` has set; the model keeps it, so that use and evaluation scale alike.
+        Raises:
+            ValueError: nobody has two frames, so that nothing varies within a speaker.
+        """
+        frames = torch.tensor([one.frames for one in speakers]).to(self.window.device, torch.float64)
+        if not (within := (frames - 1).sum()):
+            raise ValueError(
+                f"{len(speakers)} training speakers have one clip each: found nothing that varies within a speaker, "
+                "and normalisation speaker scales by it. Expected several clips of each: name another normalisation "
+                "(corpus), or bring the speakers' names."
+            )
+        self.speaker_mean.copy_(torch.stack([one.mean for one in speakers]).mean(0))
+        self.speaker_variance.copy_((torch.stack([one.variance for one in speakers]).T @ frames) / within)
+        self.prior_clips.copy_(torch.tensor(PRIOR_CLIPS))
+
+    def moments(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor | None]]) -> Moments:
+        """Of all frames of several batches.
 
         Shapes, Raises: as `statistics`.
         """
-        clips, mean, variance = self._moments(batches)
-        of_mean, of_variance = self.prior_clips.double()
-        mean = (clips * mean + of_mean * self.speaker_mean) / (clips + of_mean)
-        variance = (clips * variance + of_variance * self.speaker_variance) / (clips + of_variance)
-        return torch.stack([mean, variance.sqrt()]).float()
-
-    def fit_speakers(self, statistics: torch.Tensor, prior_clips: tuple[float, float] = PRIOR_CLIPS) -> None:
-        """Set what `speaker_scaling` leans on: the mean and the variance within a speaker, averaged over speakers.
-
-        Args:
-            statistics: Of training speakers, as `statistics` gives each.
-            prior_clips: How many clips of a speaker they count for, in the mean and in the variance; zeros for a model
-                whose speakers are known by their own clips alone.
-
-        Shapes: statistics `(speakers, 2, bands)`.
-        """
-        mean, deviation = statistics.double().unbind(1)
-        self.speaker_mean.copy_(mean.mean(0))
-        self.speaker_variance.copy_(deviation.square().mean(0))
-        self.prior_clips.copy_(torch.tensor(prior_clips))
-
-    def _moments(self, batches) -> tuple[int, torch.Tensor, torch.Tensor]:
-        """Number of clips with sound; mean and variance of each band over their frames, summed in float64."""
         clips, frames, sums, squares = 0, 0, 0.0, 0.0
         for waveforms, mask in batches:
             values, valid = self.raw(waveforms, mask)
@@ -308,7 +325,7 @@ class SpectrogramFrontEnd(nn.Module):
         if frames == 0:
             raise ValueError("No frame of sound was found to take statistics of: expected clips with sound.")
         mean = sums / frames
-        return clips, mean, (squares / frames - mean.square()).clamp(min=0)
+        return Moments(clips, frames, mean, (squares / frames - mean.square()).clamp(min=0))
 
     def fit_corpus(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
         """Set the statistics of normalisation "corpus" from the training clips (never from others).

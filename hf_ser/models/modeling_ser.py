@@ -98,10 +98,9 @@ class SerPreTrainedModel(PreTrainedModel):
             encoder, config.audio_config, values, mask, config.audio_layers, speaker_statistics
         )
         if self.training:
-            # Encoders of one length (Whisper, AST) give positions behind the longest clip too. Dropout would draw for
-            # them, and other than in a training that reads stored outputs, which have none.
-            longest = int(frames.sum(1).max().clamp(min=1))
-            hidden, frames = hidden[:, :longest], frames[:, :longest]
+            # Encoders of one length (Whisper, AST) give positions of no sound too. Dropout would draw for them, and
+            # other than in a training that reads stored outputs, which have none.
+            hidden, frames = _closed_up(hidden, frames)
         return Sequences(hidden, frames, present)
 
     def audio_sequences(
@@ -138,6 +137,19 @@ class SerPreTrainedModel(PreTrainedModel):
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if is_main_process:
             copy_island(save_directory)
+
+
+def _closed_up(hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each row's own positions in their order from the first on, and no more of others than the longest row needs.
+
+    AST's, which lie band by band, have gaps.
+
+    Shapes: hidden `(batch, positions, *)`, mask `(batch, positions)` bool.
+    """
+    longest = int(mask.sum(1).max().clamp(min=1))
+    order = mask.logical_not().to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]
+    rows = torch.arange(len(mask), device=mask.device)[:, None]
+    return hidden[rows, order], mask.gather(1, order)
 
 
 OF_THE_SOUND = ("input_values", "speaker_statistics")

@@ -99,7 +99,7 @@ class SerPipeline(Pipeline):
         items = _listed(enrolment, None, _is_single(enrolment))[0]
         if not items:
             raise ValueError("0 enrolment clips: expected one or more, or leave out `enrolment`.")
-        return front_end.speaker_scaling(self._sounds(items))
+        return front_end.speaker_scaling(front_end.moments(self._sounds(items)))
 
     @property
     def speaker_front_end(self) -> SpectrogramFrontEnd | None:

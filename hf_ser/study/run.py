@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from hf_ser.evaluation.report import REPORT
@@ -57,8 +58,14 @@ class Run:
 
     def is_done(self) -> bool:
         """Whether it came to its end with these very settings."""
-        done = self.mark.is_file() and (self.folder / REPORT).is_file()
-        return done and json.loads(self.mark.read_text(encoding="utf-8")) == self.settings
+        if not self.mark.is_file() or json.loads(self.mark.read_text(encoding="utf-8")) != self.settings:
+            return False
+        return (self.folder / REPORT).is_file() and not self.other_folds()
+
+    def other_folds(self) -> list[str]:
+        """Folds in its report that the study does not ask for: a report is of all that a folder holds."""
+        asked = dict(pairwise(self.arguments)).get("--fold", "all")
+        return [] if asked == "all" else sorted(set(self.report()["folds"]) - {asked})
 
     def report(self) -> dict:
         """The report that it wrote."""
@@ -124,6 +131,9 @@ def _outcome(run: Run, status: int) -> str:
         return f"UAR {100 * run.report()['uar']:.1f} %"
     lines = run.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
     why = f"status {status}" if status else "it wrote no report, as of a fold without test speakers"
+    if status == 0 and (run.folder / REPORT).is_file():
+        more = ", ".join(run.other_folds())
+        why = f"{run.folder} holds fold {more} too, of an earlier study: name another --output_dir"
     return "\n".join([f"FAILED ({why}); the end of {run.log}:", *(f"    {line}" for line in lines), ""])
 
 

@@ -217,7 +217,11 @@ class ObjectiveArguments:
         "itself",
     )
     balanced_sampling: bool = option(False, "draw training rows so that all classes come equally often")
-    mixup: float = option(0.0, "alpha of mixup: train on mixtures of two clips (0.2 is usual); 0: off")
+    mixup: float = option(
+        0.0,
+        "alpha of mixup: train on mixtures of two clips (0.2 is usual), of their sound or, with --cache_frozen, of "
+        "what is kept of them; 0: off",
+    )
     r_drop: float = option(0.0, "weight of how far two dropouts' answers for a row lie apart (1 is usual); 0: off")
 
     def __post_init__(self):
@@ -346,6 +350,11 @@ class BasicTrainingArguments(TrainingArguments):
         default_factory=lambda: ["none"], metadata={"help": "trackers: tensorboard, wandb, mlflow, trackio, or several"}
     )
     restore_callback_states_from_checkpoint: bool = option(True, "whether a resumed run goes on counting its patience")
+
+    def __post_init__(self):
+        if (self.bf16 or self.bf16_full_eval) and not torch.accelerator.is_available():
+            self.use_cpu = True  # else transformers asks for it, although there is nothing else
+        super().__post_init__()
 
 
 @dataclass

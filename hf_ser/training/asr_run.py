@@ -50,7 +50,7 @@ from hf_ser.training.asr import (
 )
 from hf_ser.training.asr_report import TIMES, TRANSCRIPTS, WER, word_error_rates, write_results
 from hf_ser.training.fold_run import last_whole_checkpoint
-from hf_ser.training.run import audited, claim, not_done
+from hf_ser.training.run import audited, claimed, not_done
 from hf_ser.training.trainer import count_parameters
 from hf_ser.transcripts.cache import cache_file
 from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, DecodeOptions
@@ -157,19 +157,19 @@ def train_folds(
         training.learning_rate = LORA_LEARNING_RATE if asr.lora else LEARNING_RATE
     changed = {"model": "asr", **settings(data, training, asr)}
     output_dir, digest = Path(training.output_dir), words_digest(dataset, words)
-    with PartialState().main_process_first():
-        claim(output_dir, {"settings": changed, "data": {"rows": len(rows), "digest": digest, "label_map": label_map}})
-    for notice in notices:
-        PartialState().print(f"note: {notice}")
-    to_train = [(within(fold, rows), folder) for fold, folder in not_done(dataset, folds, output_dir)]
-    audit = audited(dataset, [fold for fold, _ in to_train], False, data.allow_leak)
-    for fold, folder in to_train:
-        told = {"protocol": data.protocol, "settings": changed, "language": language, "left_out": notices}
-        found = [one for one in audit if one.fold in (None, fold.name) and one.severity == LEAK]
-        train_fold(dataset, fold, folder, words, found, data, asr, training, told)
-    PartialState().wait_for_everyone()
-    if PartialState().is_main_process:
-        print(write_results(output_dir))
+    described = {"rows": len(rows), "digest": digest, "label_map": label_map}
+    with claimed(output_dir, {"settings": changed, "data": described}):
+        for notice in notices:
+            PartialState().print(f"note: {notice}")
+        to_train = [(within(fold, rows), folder) for fold, folder in not_done(dataset, folds, output_dir)]
+        audit = audited(dataset, [fold for fold, _ in to_train], False, data.allow_leak)
+        for fold, folder in to_train:
+            told = {"protocol": data.protocol, "settings": changed, "language": language, "left_out": notices}
+            found = [one for one in audit if one.fold in (None, fold.name) and one.severity == LEAK]
+            train_fold(dataset, fold, folder, words, found, data, asr, training, told)
+        PartialState().wait_for_everyone()
+        if PartialState().is_main_process:
+            print(write_results(output_dir))
 
 
 def refuse_of_emotions(data) -> None:

@@ -63,12 +63,12 @@ def build_fusion(labels, texts, audio, text, fusion, adapt) -> Candidate:
     Raises:
         ValueError: functionals that nothing standardises.
     """
-    if audio.audio_model == "functionals":
-        raise ValueError(
-            "--audio_model functionals: their standardisation is fitted with the head, which fusion trains. Expected "
-            "with words a network that standardises: functionals_mlp or random_kernels."
-        )
     audio_encoder, feature_extractor = load_audio_encoder(audio)
+    if network_of(audio_encoder) == "functionals":
+        raise ValueError(
+            f"--audio_model {audio.audio_model}: found functionals, whose standardisation is fitted with the head, "
+            "which fusion trains. Expected with words a network that standardises: functionals_mlp or random_kernels."
+        )
     text_encoder, tokenizer = load_text_encoder(text, texts)
     config = SerFusionConfig(
         audio_config=audio_encoder.config,
@@ -95,6 +95,11 @@ def build_audio(labels, audio, head, adapt) -> Candidate:
     if audio.audio_model in LINEAR:
         head = replace(head, head="linear", pooling="mean")
     encoder, feature_extractor = load_audio_encoder(audio)
+    if (network := network_of(encoder)) in LINEAR and network != audio.audio_model:
+        raise ValueError(
+            f"--audio_model {audio.audio_model}: found a model of {network}, in which nothing can be trained further. "
+            f"Expected --audio_model {network}, whose head is fitted anew, or a network that is trained."
+        )
     config = SerAudioConfig(
         audio_config=encoder.config, audio_layers=audio.audio_layers, **head_settings(head), **label_maps(labels)
     )
@@ -123,6 +128,11 @@ def build_text(labels, texts, text, adapt) -> Candidate:
     sources = {"text": text.text_model}
     model = adapted(model, encoders, adapt, sources)
     return Candidate(model, tokenizer, TextCollator(tokenizer), encoders, sources)
+
+
+def network_of(encoder: nn.Module) -> str | None:
+    """Which of our spectrogram networks an encoder is; None of others."""
+    return getattr(encoder.config, "network", None)
 
 
 def head_settings(head) -> dict:

@@ -29,9 +29,9 @@ from hf_ser.results import write_fold_report
 from hf_ser.revisions import split_revision
 from hf_ser.training.arguments import AudioArguments
 from hf_ser.training.building import Candidate
+from hf_ser.training.fits import FITTED, FittedTrainer
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.frozen_cache import CachedCollator, FrozenCache
-from hf_ser.training.functionals import FITTED, FittedTrainer
 from hf_ser.training.search import search
 from hf_ser.training.trackers import tensorboard_beside, track_results
 from hf_ser.training.trainer import SerTrainer, choose_threads, count_parameters

@@ -29,7 +29,7 @@ from hf_ser.files import cache_folder
 from hf_ser.models.modeling_ser import fixed
 from hf_ser.training.output_store import OutputStore
 
-CACHED = "1"
+CACHED = "2"
 """Version of what is stored. Raise it when the frozen parts come to put out something else: all is computed anew."""
 
 VOLATILE = ("_name_or_path", "transformers_version", "id2label", "label2id", "custom_pipelines", "dtype")

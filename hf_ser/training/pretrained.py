@@ -56,6 +56,7 @@ def load_audio_encoder(audio) -> tuple[PreTrainedModel, object]:
     config = checkpoint_config(name)
     if type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
         refuse_weights(audio, config.model_type)
+        refuse_enrolment(audio, config.model_type, audio.normalisation)
         backbone = load_trained(AutoModel, name)
         encoder = SpectrogramModel(SpectrogramConfig(**with_front_end(vision_config(backbone.config), audio)))
         encoder = with_backbone(encoder, backbone)
@@ -111,17 +112,26 @@ def refuse_front_end(audio, config: PreTrainedConfig) -> None:
         ValueError: one is.
     """
     own = config.audio_config if isinstance(config, SerAudioConfig) else config
-    scaled = (getattr(own, "front_end", None) or {}).get("normalisation")
-    if audio.enrolment_clips and scaled != "speaker":
-        raise ValueError(
-            f"--enrolment_clips is {audio.enrolment_clips}: {audio.audio_model} ({config.model_type}) scales by no "
-            "speaker. Expected an encoder trained with --normalisation speaker: leave it out."
-        )
+    refuse_enrolment(audio, config.model_type, (getattr(own, "front_end", None) or {}).get("normalisation"))
     given = {"normalisation": audio.normalisation, "audio_weights": audio.audio_weights}
     if named := [name for name, value in given.items() if value]:
         raise ValueError(
             f"--{named[0]} {given[named[0]]}: {audio.audio_model} ({config.model_type}) brings its own. Expected with "
             f"one of {', '.join(PRESETS)}: leave it out."
+        )
+
+
+def refuse_enrolment(audio, kind: str, normalisation: str | None) -> None:
+    """Make sure that clips to know a speaker by are drawn only for an encoder that scales by speaker.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if audio.enrolment_clips and normalisation != "speaker":
+        raise ValueError(
+            f"--enrolment_clips is {audio.enrolment_clips}: {audio.audio_model} ({kind}) scales by no speaker. "
+            "Expected an encoder with --normalisation speaker: add it, name a model that was trained with it, or leave "
+            "--enrolment_clips out."
         )
 
 

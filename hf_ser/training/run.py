@@ -124,26 +124,24 @@ def train_folds(
     if data.sentence_bank:
         # A file of one name may say something else another day.
         described["sentence_bank"] = bank_digest(sentence_bank(data.sentence_bank, described["labels"]))
-    with PartialState().main_process_first():
-        claim(output_dir, {"settings": changed, "data": described})
-    for notice in notices(dataset, data, *others):
-        PartialState().print(f"note: {notice}")
-    to_train = not_done(dataset, folds, output_dir)
-    audit = audited(dataset, [fold for fold, _ in to_train], model != "audio", data.allow_leak)
-    of_the_sound = {type(one): one for one in others}
-    audio, augment = (of_the_sound.get(kind) for kind in (AudioArguments, AugmentArguments))
-    asked = Asked(build, dataset, data, training, changed, audio, augment)
-    if training.find_learning_rate:
-        suggest_learning_rate(Job(asked, folds[0]), output_dir)
-        return
-    with alone(output_dir):
+    with claimed(output_dir, {"settings": changed, "data": described}):
+        for notice in notices(dataset, data, *others):
+            PartialState().print(f"note: {notice}")
+        to_train = not_done(dataset, folds, output_dir)
+        audit = audited(dataset, [fold for fold, _ in to_train], model != "audio", data.allow_leak)
+        of_the_sound = {type(one): one for one in others}
+        audio, augment = (of_the_sound.get(kind) for kind in (AudioArguments, AugmentArguments))
+        asked = Asked(build, dataset, data, training, changed, audio, augment)
+        if training.find_learning_rate:
+            suggest_learning_rate(Job(asked, folds[0]), output_dir)
+            return
         for fold, folder in to_train:
             train_fold(asked, fold, folder, audit)
-    PartialState().wait_for_everyone()
-    if PartialState().is_main_process:
-        print(write_results(output_dir, dataset))
-        if training.push_to_hub:
-            push(output_dir / fold_folder(folds[0].name), training)
+        PartialState().wait_for_everyone()
+        if PartialState().is_main_process:
+            print(write_results(output_dir, dataset))
+            if training.push_to_hub:
+                push(output_dir / fold_folder(folds[0].name), training)
 
 
 def suggest_learning_rate(job: Job, output_dir: Path) -> None:
@@ -246,8 +244,6 @@ def claim(output_dir: Path, run: dict) -> None:
     Raises:
         ValueError: it holds a run with other settings or data.
     """
-    if output_dir.exists() and not output_dir.is_dir():
-        raise FileExistsError(f"{output_dir} is a file, expected a folder to write: name another --output_dir.")
     file = output_dir / RUN
     run = json.loads(json.dumps(run, default=str))
     # A run that was refused before its first fold began holds nothing; nor does a search for a learning rate.
@@ -270,14 +266,22 @@ def claim(output_dir: Path, run: dict) -> None:
 
 
 @contextmanager
-def alone(output_dir: Path) -> Iterator[None]:
-    """Keep a folder for this run: of two that train into it, each would remove the other's checkpoints.
+def claimed(output_dir: Path, run: dict) -> Iterator[None]:
+    """Mark a folder as this run's and keep it: of two that train into it, each would remove the other's checkpoints.
 
     A process that is killed lets go of it.
 
+    Args:
+        output_dir: The folder.
+        run: What the run is told by: its settings and its data.
+
     Raises:
-        ValueError: another process trains into it.
+        FileExistsError: it is a file.
+        ValueError: another process trains into it, or it holds a run with other settings or data.
     """
+    if output_dir.exists() and not output_dir.is_dir():
+        raise FileExistsError(f"{output_dir} is a file, expected a folder to write: name another --output_dir.")
+    output_dir.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output_dir / LOCK) if PartialState().is_main_process else None
     try:
         if lock is not None:
@@ -288,6 +292,8 @@ def alone(output_dir: Path) -> Iterator[None]:
             "compare.py is gone. Expected none: wait for it, or end it (pgrep -af train_), and start this again."
         ) from error
     try:
+        with PartialState().main_process_first():
+            claim(output_dir, run)
         yield
     finally:
         if lock is not None:

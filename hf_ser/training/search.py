@@ -13,6 +13,7 @@ import math
 import shutil
 from collections.abc import Callable
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -98,6 +99,10 @@ class Range:
         draw = trial.suggest_int if self.whole else trial.suggest_float
         return draw(name, self.low, self.high, log=self.log)
 
+    def extremes(self) -> list:
+        """Values that are refused if any is."""
+        return [self.low, self.high]
+
     def holds(self, value) -> bool:
         """Whether a value lies among them."""
         return self.low <= value <= self.high
@@ -116,6 +121,10 @@ class Choices:
     def suggest(self, trial, name: str):
         """One of them, from an Optuna trial."""
         return trial.suggest_categorical(name, self.values)
+
+    def extremes(self) -> list:
+        """Values that are refused if any is."""
+        return self.values
 
     def holds(self, value) -> bool:
         """Whether a value is among them."""
@@ -146,7 +155,8 @@ def read_space(file: str | Path | None, training: TrainingArguments) -> dict[str
         training: Whose fields they are, and whose types they take.
 
     Raises:
-        FileNotFoundError, ValueError: no such file; a name that is no field of the training; no range and no choices.
+        FileNotFoundError, ValueError: no such file; a name that is no field of the training; no range and no choices; a
+            value that the training refuses.
     """
     if not file:
         return default_space(training)
@@ -166,7 +176,14 @@ def read_space(file: str | Path | None, training: TrainingArguments) -> dict[str
             f"{file}: found {', '.join(unknown)}, expected settings of the training such as learning_rate, "
             "weight_decay, warmup_steps or num_train_epochs. What builds the model is compared with scripts/compare.py."
         )
-    return {name: _entry(f"{file}: {name}", told, getattr(training, name)) for name, told in lines.items()}
+    space = {name: _entry(f"{file}: {name}", told, getattr(training, name)) for name, told in lines.items()}
+    for name, one in space.items():
+        for value in one.extremes():
+            try:
+                replace(training, **{name: value})
+            except ValueError as error:
+                raise ValueError(f"{file}: {name}: found {value}, which the training refuses: {error}") from error
+    return space
 
 
 def _entry(where: str, told, now) -> Range | Choices:
@@ -210,9 +227,7 @@ class TrialDriver(Trainer):
         Raises:
             optuna.TrialPruned: it was behind the median of the others.
         """
-        arguments = copy(self.training)
-        for name, value in self.hp_space(trial).items():
-            setattr(arguments, name, value)
+        arguments = replace(self.training, **self.hp_space(trial))  # checked as flags are
         set_seed(arguments.seed)
         trainer, reporter = self.build_trainer(arguments), TrialReporter(trial, self.compute_objective)
         trainer.add_callback(reporter)

@@ -159,22 +159,29 @@ def test_tables_survive_saving_and_loading(tmp_path):
 
 def test_few_clips_of_a_speaker_are_drawn_towards_the_training_speakers():
     front_end, clips = SpectrogramFrontEnd(n_bands=20, normalisation="speaker"), noise(0.5, 1.0, 0.3)
-    own = front_end.statistics([batch(clips[:2])])
-    torch.testing.assert_close(front_end.speaker_scaling([batch(clips[:2])]), own)  # of nobody else anything is known
-    others = torch.stack([own + 1, own + 3])
+    own, one = front_end.statistics([batch(clips[:2])]), front_end.moments([batch(clips[:2])])
+    torch.testing.assert_close(front_end.speaker_scaling(one), own)  # of nobody else anything is known
+    others = [one._replace(mean=one.mean + by, variance=one.variance + by, frames=n) for by, n in ((1, 100), (3, 300))]
     front_end.fit_speakers(others)
-    (of_mean, of_variance), variance = front_end.prior_clips, others[:, 1].square().mean(0)
-    mean, deviation = front_end.speaker_scaling([batch(clips[:1]), batch(clips[1:2])])
+    of_mean, of_variance = front_end.prior_clips
+    mean, deviation = front_end.speaker_scaling(front_end.moments([batch(clips[:1]), batch(clips[1:2])]))
     torch.testing.assert_close(mean, (2 * own[0] + of_mean * (own[0] + 2)) / (2 + of_mean))
-    expected = (2 * own[1].square() + of_variance * variance) / (2 + of_variance)
-    torch.testing.assert_close(deviation.square(), expected)
-    whole = SpectrogramFrontEnd("functionals", n_bands=20, normalisation="speaker")
-    whole.fit_speakers(torch.stack([torch.full((2, whole.n_bands), 2.0), torch.full((2, whole.n_bands), 4.0)]))
-    raw = whole.raw(clips[0][None])[0]
-    torch.testing.assert_close(whole(clips[0][None])[0][:, 0], (raw - 3) / (math.sqrt(10) + 1e-5))
+    within = (100 * (own[1].square() + 1) + 300 * (own[1].square() + 3)) / 398  # of a frame each the mean is known
+    torch.testing.assert_close(deviation.square(), (2 * own[1].square() + of_variance * within) / (2 + of_variance))
 
 
-def test_functionals_of_bands_are_numpys():
+def test_of_a_speaker_of_one_clip_the_functionals_stay_moderate_and_two_of_them_tell_nothing():
+    whole, clips = SpectrogramFrontEnd("functionals", n_bands=20, normalisation="speaker"), noise(0.5, 1.0, 0.3, 0.6)
+    with pytest.raises(ValueError, match="2 training speakers have one clip each: found nothing that varies"):
+        whole.fit_speakers([whole.moments([batch([clip])]) for clip in clips[:2]])
+    whole.fit_speakers([whole.moments([batch(clips[:2])]), whole.moments([batch(clips[2:3])])])
+    scaling = whole.speaker_scaling(whole.moments([batch(clips[3:])]))
+    assert whole(clips[2][None], speaker_statistics=scaling[None])[0].abs().median() < 4, "another clip of the speaker"
+    raw, mean, deviation = whole.raw(clips[0][None])[0], whole.speaker_mean, whole.speaker_variance.sqrt()
+    torch.testing.assert_close(whole(clips[0][None])[0][:, 0], (raw - mean[:, None]) / (deviation[:, None] + 1e-5))
+
+
+def test_fits_of_bands_are_numpys():
     """Of a clip that is loud from end to end, by the plain definition; cosines of one coefficient are the mean."""
     draw = np.random.default_rng(0)
     bands, pitch = draw.standard_normal((4, 41)), np.stack([draw.standard_normal(41), draw.random(41)])

@@ -82,6 +82,13 @@ def test_frames_of_padding_are_masked_out(audio):
     assert short == alone.mask.sum()
     if audio not in ("whisper", "ast"):  # these two are padded to one length even alone
         assert short == alone.hidden.shape[1]
+    model.training = True  # without the dropout of its parts
+    with torch.no_grad():
+        closed = model.hear(batch["input_values"], batch["audio_mask"])
+    assert closed.hidden.shape[1] == long, "in training none but the sound's own positions"
+    for row in range(2):
+        own, expected = (one.hidden[row][one.mask[row]] for one in (closed, sequences))
+        torch.testing.assert_close(own, expected, rtol=0, atol=1e-6)
 
 
 def test_an_encoder_whose_frames_are_not_known_is_refused():

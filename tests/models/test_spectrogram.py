@@ -69,7 +69,7 @@ def test_every_weight_learns(name, batch):
     assert model(batch[0][:1, :8_000]).last_hidden_state.isfinite().all()  # the last batch may be one clip
 
 
-def test_functionals_are_standardised_by_what_training_saw_and_noisy_in_training_only(batch):
+def test_fits_are_standardised_by_what_training_saw_and_noisy_in_training_only(batch):
     model = network("functionals_mlp", dropout=0.0)
     model.network.input_dropout = 0.0
     features, mask = model.front_end(*batch)
@@ -85,7 +85,7 @@ def test_functionals_are_standardised_by_what_training_saw_and_noisy_in_training
         SpectrogramModel(SpectrogramConfig(network="functionals_mlp"))
 
 
-def test_functionals_and_random_kernels_have_their_shares_and_none_is_wild():
+def test_fits_and_random_kernels_have_their_shares_and_none_is_wild():
     model = network("random_kernels")
     vectors = model.network.vectors(torch.full((3, 8819), 100.0)).detach()  # all at their bounds
     functionals, kernels = vectors[:, :819], vectors[:, 819:]

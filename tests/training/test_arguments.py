@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from hf_ser.training.arguments import (
     AdaptArguments,
@@ -162,3 +163,8 @@ def test_none_stands_for_what_a_model_does_by_itself():
     assert (audio.trim_silence, audio.normalisation) == (None, None)
     audio = parse_arguments(ALL, ["--trim_silence", "false", "--normalisation", "none"])[1]
     assert (audio.trim_silence, audio.normalisation) == (False, "none")
+
+
+def test_bf16_needs_no_word_about_the_processor_where_there_is_nothing_else():
+    (training,) = parse_arguments((SerTrainingArguments,), ["--bf16", "true"])
+    assert training.use_cpu == (not torch.accelerator.is_available())

@@ -231,6 +231,18 @@ def test_lora_of_a_classifier_keeps_its_head(pretrained):
     assert all("lora_" in n or "modules_to_save" in n for n in trained)
 
 
+def test_a_fitted_model_is_not_trained_further(tmp_path):
+    told = (HeadArguments(), AdaptArguments())
+    candidate = build_audio(LABELS, AudioArguments("functionals"), *told)
+    candidate.model.save_pretrained(tmp_path)
+    candidate.processor.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="found a model of functionals, in which nothing can be trained further"):
+        build_audio(LABELS, AudioArguments(str(tmp_path)), *told)
+    for name in (str(tmp_path), "functionals"):
+        with pytest.raises(ValueError, match="found functionals, whose standardisation is fitted with the head"):
+            build_fusion(LABELS, ["a b"], AudioArguments(name), TextArguments(), FusionArguments(), AdaptArguments())
+
+
 def test_what_cannot_be_adapted_is_said(pretrained):
     with pytest.raises(ValueError, match="--lora: found the text encoder to be ser_text_rnn"):
         fusion_of(pretrained, "wav2vec2", "gru", lora="text")

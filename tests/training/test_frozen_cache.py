@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, set_seed
+from transformers import ASTConfig, ASTFeatureExtractor, Wav2Vec2Config, Wav2Vec2FeatureExtractor, set_seed
 
 from hf_ser.collator import AudioCollator, FusionCollator
 from hf_ser.models import (
@@ -29,11 +29,9 @@ from hf_ser.training.frozen_cache import CachedCollator, FrozenCache
 from hf_ser.training.trainer import SerTrainer
 
 LABELS = ("angry", "happy")
+TRANSFORMER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 SPEECH = {
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
+    **TRANSFORMER,
     "conv_dim": (8, 8),
     "conv_kernel": (10, 8),
     "conv_stride": (40, 8),
@@ -69,8 +67,11 @@ def heard(config=None, freeze: bool = True) -> Candidate:
     torch.manual_seed(0)
     config = config or Wav2Vec2Config(**SPEECH)
     model = SerAudioForAudioClassification(SerAudioConfig(audio_config=config, head_size=8, **label_maps(LABELS)))
-    own = isinstance(config, SpectrogramConfig)
-    extractor = WaveformFeatureExtractor(max_seconds=2) if own else Wav2Vec2FeatureExtractor()
+    extractor = {
+        SpectrogramConfig: lambda: WaveformFeatureExtractor(max_seconds=2),
+        ASTConfig: lambda: ASTFeatureExtractor(max_length=config.max_length),
+        Wav2Vec2Config: Wav2Vec2FeatureExtractor,
+    }[type(config)]()
     model.audio_encoder.requires_grad_(not freeze)
     return Candidate(model.eval(), extractor, AudioCollator(extractor), {"audio": model.audio_encoder})
 
@@ -114,11 +115,15 @@ def test_the_first_epoch_computes_with_what_later_ones_read(monkeypatch):
     assert not torch.allclose(plain[0], plain[1], atol=1e-2)
 
 
-@pytest.mark.parametrize("way", ["audio", "front end"])
+@pytest.mark.parametrize("way", ["audio", "bands", "front end"])
 def test_a_training_from_the_cache_is_that_without(tmp_path, way):
     answers = []
     for cached in (False, True):
-        candidate = heard() if way == "audio" else heard(SpectrogramConfig(**CRNN), freeze=False)
+        candidate = {
+            "audio": heard,
+            "bands": lambda: heard(ASTConfig(**TRANSFORMER, max_length=100)),  # whose positions lie band by band
+            "front end": lambda: heard(SpectrogramConfig(**CRNN), freeze=False),
+        }[way]()
         frozen = FrozenCache(candidate) if cached else None
         if frozen:
             candidate = replace(candidate, collator=CachedCollator(candidate.collator, frozen))

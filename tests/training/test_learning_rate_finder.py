@@ -9,7 +9,7 @@ import torch
 from training.small import small_candidate, small_trainer
 
 from hf_ser.training.learning_rate_finder import find_learning_rate, smooth, steepest
-from hf_ser.training.run import alone, claim, suggest_learning_rate
+from hf_ser.training.run import claim, claimed, suggest_learning_rate
 
 
 def test_the_steepest_fall_before_the_lowest_loss_is_suggested():
@@ -54,10 +54,16 @@ def test_no_trial_is_left_that_would_pass_for_a_run(tmp_path, monkeypatch):
 
 
 def test_one_process_trains_into_a_folder(tmp_path):
-    with alone(tmp_path), pytest.raises(ValueError, match="another process that trains into this folder"):
-        alone(tmp_path).__enter__()
-    with alone(tmp_path):
+    mine, other = {"settings": {"learning_rate": 1e-2}}, {"settings": {"learning_rate": 0.1}}
+    with claimed(tmp_path / "o", mine):
+        with pytest.raises(ValueError, match="another process that trains into this folder"):
+            claimed(tmp_path / "o", other).__enter__()
+        assert json.loads((tmp_path / "o" / "run.json").read_text()) == mine, "the other was refused before it wrote"
+    with claimed(tmp_path / "o", other):
         pass
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError, match="file is a file, expected a folder to write"):
+        claimed(tmp_path / "file", mine).__enter__()
 
 
 def test_smoothing_begins_at_the_first_loss():

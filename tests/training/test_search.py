@@ -26,7 +26,7 @@ class Line(nn.Module):
 
 @pytest.fixture
 def training(tmp_path):
-    told = {"num_train_epochs": 2, "use_cpu": True, "disable_tqdm": True, "logging_strategy": "no"}
+    told = {"num_train_epochs": 2, "use_cpu": True, "disable_tqdm": True, "logging_strategy": "no", "search": 9}
     return SerTrainingArguments(output_dir=str(tmp_path / "o"), **told)
 
 
@@ -115,9 +115,12 @@ def test_a_space_is_read_with_the_types_of_its_settings(training, tmp_path):
         ("learning_rate: [0, 1, log]", "expected low < high, and above 0 where it is log"),
         ("learning_rate: 3", "expected \\[low, high, log\\]"),
         ("- a", "expected one for each setting to search"),
+        ("ema_decay: [0.9, 2, linear]", "ema_decay: found 2.0, which the training refuses: --ema_decay is 2: expected"),
+        ("swa_start: [0.5, 0.75]", "swa_start: found 0.5, which the training refuses: --ema_decay is 0.99"),
     ],
 )
-def test_a_space_that_says_nothing_is_refused(training, tmp_path, text, found):
+def test_a_space_that_says_nothing_or_what_flags_may_not_is_refused(training, tmp_path, text, found):
+    training.ema_decay = 0.99
     with pytest.raises(ValueError, match=found):
         read_space(space(tmp_path, text), training)
 

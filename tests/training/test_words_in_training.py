@@ -15,7 +15,7 @@ from hf_ser.models import TextRnnForSequenceClassification
 from hf_ser.protocols import make_folds
 from hf_ser.provenance import RECORD, read_record, split_record, write_record
 from hf_ser.targets import SetColumns
-from hf_ser.training import run
+from hf_ser.training import fold_run, run
 from hf_ser.training.arguments import DataArguments
 from hf_ser.words import fold_words, read_as
 
@@ -75,7 +75,7 @@ def given(monkeypatch):
         config.calibration_temperature, config.abstain_threshold = 1.0, 0.5
 
     monkeypatch.setattr(run, "audit_data", audited)
-    monkeypatch.setattr(run, "calibrate", uncalibrated)
+    monkeypatch.setattr(fold_run, "calibrate", uncalibrated)
     monkeypatch.setattr(TextRnnForSequenceClassification, "forward", watched)
     monkeypatch.setattr(SetColumns, "__call__", counted)
     return seen
@@ -178,8 +178,10 @@ def test_a_recogniser_that_was_trained_on_the_test_speakers_is_refused(transcrib
     script("train_text", *flags, "--allow_leak")
     report = json.loads((tmp_path / "o" / "report.json").read_text())
     assert "stage_leakage_transcripts_test" in report["leaks"]
-    assert run.recogniser_record(DataArguments(dataset=str(folder), transcript_source="reference"), reads=True) == {}
-    assert run.recogniser_record(DataArguments(dataset=str(folder)), reads=False) == {}
+    assert (
+        fold_run.recogniser_record(DataArguments(dataset=str(folder), transcript_source="reference"), reads=True) == {}
+    )
+    assert fold_run.recogniser_record(DataArguments(dataset=str(folder)), reads=False) == {}
     assert (folder / "asr" / RECORD).is_file()
 
 

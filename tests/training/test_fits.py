@@ -24,7 +24,7 @@ from hf_ser.training.arguments import (
     parse_arguments,
 )
 from hf_ser.training.building import LINEAR, build_audio, build_fusion
-from hf_ser.training.functionals import (
+from hf_ser.training.fits import (
     FITTED,
     FittedTrainer,
     LogisticFit,

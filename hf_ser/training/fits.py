@@ -131,7 +131,7 @@ OF_DESCENT = (
     *("ema_decay", "swa_start", "cache_views", "load_best_model_at_end"),
     *("gradient_accumulation_steps", "gradient_checkpointing", "torch_compile"),
 )
-"""Settings of the training that a fit has no use for."""
+"""Settings of the training that a fit has no use for, but for those that a study may give to all its systems."""
 FITTED_HEAD = {"head": "linear", "pooling": "mean"}
 """What its head is in any case, and may be said."""
 
