@@ -329,3 +329,5 @@ NETWORKS = {
     "random_kernels": RandomKernelVector,
 }
 """By the name in a configuration."""
+FITTED = ("functionals", "random_kernels")
+"""Without a parameter to train: what they make of a clip is a vector, under a linear head that is fitted to it."""

@@ -13,7 +13,7 @@ from transformers.modeling_utils import load_state_dict
 
 from .feature_changes import FeatureChanges
 from .front_end import SpectrogramFrontEnd
-from .networks import NETWORKS, without_trained_pooler
+from .networks import FITTED, NETWORKS, without_trained_pooler
 
 
 class SpectrogramConfig(PreTrainedConfig):
@@ -48,7 +48,7 @@ class SpectrogramConfig(PreTrainedConfig):
         if self.network not in NETWORKS:
             raise ValueError(f"Unknown network '{self.network}': expected one of {', '.join(NETWORKS)}.")
         self.front_end = dict(self.front_end or {})
-        if self.network in ("functionals", "random_kernels"):
+        if self.network in FITTED:
             self.hidden_size = SpectrogramFrontEnd(**self.front_end).n_bands
         if self.network == "vision":
             self.backbone_config = _as_config(self.backbone_config)

@@ -18,6 +18,7 @@ from hf_ser.models import (
     TextRnnForSequenceClassification,
 )
 from hf_ser.models.encoders import ignore_padding
+from hf_ser.models.networks import FITTED
 from hf_ser.protocols import fold_folder
 from hf_ser.training.adaptation import adapted
 from hf_ser.training.pretrained import (
@@ -28,9 +29,6 @@ from hf_ser.training.pretrained import (
     load_trained,
     train_tokenizer,
 )
-
-LINEAR = ("functionals", "random_kernels")
-"""Networks of ours that give one vector a clip to a head that is fitted, which is linear whatever is asked for."""
 
 
 @dataclass
@@ -92,10 +90,10 @@ def build_fusion(labels, texts, audio, text, fusion, adapt) -> Candidate:
 
 def build_audio(labels, audio, head, adapt) -> Candidate:
     """A model that only hears; arguments as AudioArguments, HeadArguments and AdaptArguments."""
-    if audio.audio_model in LINEAR:
+    if audio.audio_model in FITTED:
         head = replace(head, head="linear", pooling="mean")
     encoder, feature_extractor = load_audio_encoder(audio)
-    if (network := network_of(encoder)) in LINEAR and network != audio.audio_model:
+    if (network := network_of(encoder)) in FITTED and network != audio.audio_model:
         raise ValueError(
             f"--audio_model {audio.audio_model}: found a model of {network}, in which nothing can be trained further. "
             f"Expected --audio_model {network}, whose head is fitted anew, or a network that is trained."

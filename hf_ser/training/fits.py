@@ -19,6 +19,7 @@ from tqdm import tqdm
 from transformers.trainer_utils import TrainOutput
 
 from hf_ser.evaluation.calibration import fit_temperature
+from hf_ser.models.networks import FITTED
 from hf_ser.training.arguments import settings
 from hf_ser.training.building import Candidate
 from hf_ser.training.trainer import SerTrainer
@@ -114,7 +115,7 @@ class RidgeFit:
         return Coefficients(classes, weight, ridge.dual_coef_.sum(0))
 
 
-FITTED = {"functionals": LogisticFit, "random_kernels": RidgeFit}
+FITS = {"functionals": LogisticFit, "random_kernels": RidgeFit}
 """How the head is fitted, by the network under it.
 
 UAR on validation speakers of RAVDESS, mean of EmoBox's six folds, vectors not scaled by speaker: a ridge on the
@@ -188,7 +189,7 @@ class FittedTrainer(SerTrainer):
         is_folded = not hasattr(self.encoder.network, "standardise")  # else the network does it, and cuts off
         vectors = (vectors - mean) / scale if is_folded else self.standardised(vectors, mean, scale)
         counted = targets.any(1)  # a row of no weight, of raters who agree on nothing, has no answer to score by
-        method = FITTED[self.encoder.config.network](vectors[counted], targets[counted])
+        method = FITS[self.encoder.config.network](vectors[counted], targets[counted])
         fitted, told = fitted_head(method, np.array(self.training_speakers())[counted].tolist())
         loss = mean_loss(fitted, vectors, targets)
         copy_coefficients(self.classifier, fitted.unstandardised(mean, scale) if is_folded else fitted)

@@ -23,13 +23,14 @@ from hf_ser.columns import REFERENCE
 from hf_ser.evaluation.calibration import abstain_threshold, fit_temperature
 from hf_ser.evaluation.predictions import PREDICTIONS, write_predictions
 from hf_ser.models import copy_island
+from hf_ser.models.networks import FITTED
 from hf_ser.protocols import Fold
 from hf_ser.provenance import RECORD, ancestry, hardware, made_here, provenance, split_record, stage_leaks, write_record
 from hf_ser.results import write_fold_report
 from hf_ser.revisions import split_revision
 from hf_ser.training.arguments import AudioArguments
 from hf_ser.training.building import Candidate
-from hf_ser.training.fits import FITTED, FittedTrainer
+from hf_ser.training.fits import FittedTrainer
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.frozen_cache import CachedCollator, FrozenCache
 from hf_ser.training.search import search

@@ -13,6 +13,7 @@ from torch import nn
 
 from hf_ser.augmentation import AugmentArguments
 from hf_ser.models import SerAudioConfig, SerAudioForAudioClassification, SpectrogramConfig
+from hf_ser.models.networks import FITTED
 from hf_ser.training.arguments import (
     AdaptArguments,
     AudioArguments,
@@ -23,9 +24,9 @@ from hf_ser.training.arguments import (
     TextArguments,
     parse_arguments,
 )
-from hf_ser.training.building import LINEAR, build_audio, build_fusion
+from hf_ser.training.building import build_audio, build_fusion
 from hf_ser.training.fits import (
-    FITTED,
+    FITS,
     FittedTrainer,
     LogisticFit,
     RidgeFit,
@@ -194,7 +195,7 @@ def test_a_head_that_coefficients_do_not_fit_is_refused():
 def test_a_fitted_network_needs_no_other_flag_and_only_what_standardises_is_fused(name):
     audio, adapt = AudioArguments(audio_model=name), AdaptArguments()
     model = build_audio(["a", "b"], audio, HeadArguments(), adapt).model
-    assert linear_head(model, model.audio_encoder.network.size).out_features == 2 and set(LINEAR) == set(FITTED)
+    assert linear_head(model, model.audio_encoder.network.size).out_features == 2 and set(FITS) == set(FITTED)
     told = (["a", "b"], ["one", "two"], audio, TextArguments(text_model="gru"), FusionArguments(), adapt)
     if name == "functionals":
         with pytest.raises(ValueError, match="Expected with words a network that standardises: functionals_mlp or"):
