@@ -6,9 +6,10 @@ python scripts/transcribe.py --dataset DS --asr runs/asr/fold_1 --output_dir DS_
 """
 
 from hf_ser.cli import run
-from hf_ser.training.arguments import DataArguments, parse_arguments
+from hf_ser.training.arguments import DataArguments
 from hf_ser.training.asr import AsrArguments, AsrTrainingArguments
 from hf_ser.training.asr_run import train_folds
+from hf_ser.training.parsing import parse_arguments
 from hf_ser.training.run import open_data
 
 

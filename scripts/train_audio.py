@@ -11,11 +11,11 @@ from hf_ser.training.arguments import (
     DataArguments,
     HeadArguments,
     SerTrainingArguments,
-    parse_arguments,
     refuse_words,
 )
 from hf_ser.training.building import build_audio, from_fold
 from hf_ser.training.fits import refuse_descent
+from hf_ser.training.parsing import parse_arguments
 from hf_ser.training.run import open_data, train_folds
 
 

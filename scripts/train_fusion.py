@@ -15,9 +15,9 @@ from hf_ser.training.arguments import (
     FusionArguments,
     SerTrainingArguments,
     TextArguments,
-    parse_arguments,
 )
 from hf_ser.training.building import build_fusion, from_fold
+from hf_ser.training.parsing import parse_arguments
 from hf_ser.training.run import open_data, train_folds
 
 QUICKSTART = Path(__file__).parent / "recipes" / "quickstart.yaml"

@@ -9,10 +9,10 @@ from hf_ser.training.arguments import (
     DataArguments,
     SerTrainingArguments,
     TextArguments,
-    parse_arguments,
     refuse_text_layers,
 )
 from hf_ser.training.building import build_text, from_fold
+from hf_ser.training.parsing import parse_arguments
 from hf_ser.training.run import open_data, train_folds
 
 

@@ -16,8 +16,8 @@ from hf_ser.training.arguments import (
     HeadArguments,
     SerTrainingArguments,
     TextArguments,
-    parse_arguments,
 )
+from hf_ser.training.parsing import parse_arguments
 
 RECIPES = Path(__file__).parents[1] / "scripts" / "recipes"
 SEEDS, STUDIES = sorted(RECIPES.glob("seeds/*.yaml")), sorted(RECIPES.glob("studies/*.yaml"))

@@ -37,7 +37,7 @@ from hf_ser.provenance import (
     stage_leaks,
     write_record,
 )
-from hf_ser.training.arguments import OF_THE_WORDS, settings
+from hf_ser.training.arguments import OF_THE_WORDS
 from hf_ser.training.asr import (
     LEARNING_RATE,
     LORA_LEARNING_RATE,
@@ -50,6 +50,7 @@ from hf_ser.training.asr import (
 )
 from hf_ser.training.asr_report import TIMES, TRANSCRIPTS, WER, word_error_rates, write_results
 from hf_ser.training.fold_run import last_whole_checkpoint
+from hf_ser.training.parsing import settings
 from hf_ser.training.run import audited, claimed, not_done
 from hf_ser.training.trainer import count_parameters
 from hf_ser.transcripts.cache import cache_file

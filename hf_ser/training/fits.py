@@ -20,8 +20,8 @@ from transformers.trainer_utils import TrainOutput
 
 from hf_ser.evaluation.calibration import fit_temperature
 from hf_ser.models.networks import FITTED
-from hf_ser.training.arguments import settings
 from hf_ser.training.building import Candidate
+from hf_ser.training.parsing import settings
 from hf_ser.training.trainer import SerTrainer
 
 INNER_FOLDS = 5

@@ -37,10 +37,11 @@ from hf_ser.protocols import FINAL, Fold, describe, fold_folder, make_folds
 from hf_ser.provenance import is_finished
 from hf_ser.results import write_results
 from hf_ser.sentence_bank import bank_digest, sentence_bank
-from hf_ser.training.arguments import AudioArguments, TextArguments, settings
+from hf_ser.training.arguments import AudioArguments, TextArguments
 from hf_ser.training.building import Candidate
 from hf_ser.training.fold_run import Asked, Job, train_fold, trial_arguments
 from hf_ser.training.learning_rate_finder import find_learning_rate
+from hf_ser.training.parsing import settings
 from hf_ser.training.search import STORAGE
 from hf_ser.training.trackers import check_trackers
 from hf_ser.words import ASR, MIXED, read_as

@@ -27,7 +27,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hf_ser.evaluation.drawing import WARNING, save
 from hf_ser.files import atomic_write
-from hf_ser.training.arguments import NOT_OF_THE_RESULT
+from hf_ser.training.parsing import NOT_OF_THE_RESULT
 
 SEARCH, PICTURE, STORAGE = "search.json", "search.png", "search.db"
 SEARCH_VERSION = 1

@@ -15,10 +15,9 @@ from hf_ser.training.arguments import (
     HeadArguments,
     SerTrainingArguments,
     TextArguments,
-    parse_arguments,
     refuse_text_layers,
-    settings,
 )
+from hf_ser.training.parsing import parse_arguments, settings
 
 ALL = (DataArguments, AudioArguments, TextArguments, FusionArguments, AdaptArguments, SerTrainingArguments)
 RECIPES = sorted((Path(__file__).parents[2] / "scripts" / "recipes").glob("*.yaml"))

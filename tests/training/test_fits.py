@@ -22,7 +22,6 @@ from hf_ser.training.arguments import (
     HeadArguments,
     SerTrainingArguments,
     TextArguments,
-    parse_arguments,
 )
 from hf_ser.training.building import build_audio, build_fusion
 from hf_ser.training.fits import (
@@ -35,6 +34,7 @@ from hf_ser.training.fits import (
     linear_head,
     refuse_descent,
 )
+from hf_ser.training.parsing import parse_arguments
 
 CLASSES = 3
 ASKED = (AudioArguments, HeadArguments, AugmentArguments, AdaptArguments, SerTrainingArguments)
