@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from hf_ser.provenance import is_finished, read_record
 from hf_ser.results import write_results
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments, SerTrainingArguments
 from hf_ser.training.building import build_audio
-from hf_ser.training.trainer import SerTrainer
+from hf_ser.training.trainer import SerTrainer, choose_threads
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("--num_train_epochs", "1", "--n_folds", "3", "--disable_tqdm", "true", "--early_stopping_patience", "0")
@@ -509,3 +510,20 @@ def test_a_push_that_cannot_be_is_refused_before_the_work(prepared, tmp_path, sc
     with pytest.raises(ValueError, match=f"--push_to_hub: found {found}"):
         script("train_text", "--dataset", prepared, "--output_dir", tmp_path / "o", *QUICK, "--push_to_hub", *told)
     assert not (tmp_path / "o").exists()
+
+
+def test_threads_fit_the_model_and_the_machine(monkeypatch):
+    told = []
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    small, large = torch.nn.Linear(1, 1), torch.nn.Linear(2500, 2500)
+    arguments = SimpleNamespace(threads=0, device=torch.device("cpu"))
+    choose_threads(small, arguments)
+    choose_threads(large, arguments)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    choose_threads(large, arguments)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")  # torch has read it
+    choose_threads(large, arguments)
+    choose_threads(small, SimpleNamespace(threads=4, device=torch.device("cpu")))
+    assert told == [1, 8, 2, 4]
