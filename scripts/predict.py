@@ -103,6 +103,8 @@ def check(file: str) -> None:
 def of_speaker(classify: SerPipeline, enrolment: list[str] | None) -> torch.Tensor | None:
     """What the clips of a speaker tell of the voice; without them a note, where the model was tested with them."""
     if enrolment:
+        for file in enrolment:
+            check(file)
         return classify.speaker_statistics(enrolment)
     if classify.speaker_front_end is not None:
         by = "the training speakers" if classify.speaker_front_end.is_whole else "itself"

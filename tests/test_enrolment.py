@@ -100,6 +100,10 @@ def test_predict_takes_enrolment_and_says_what_is_lost_without(tested, data, tmp
     told, noted = capsys.readouterr()
     assert json.loads(told)["probabilities"] != probabilities
     assert "scaled by itself, which is less accurate: give other clips of the speaker with --enrolment" in noted
+    silent = tmp_path / "silent.wav"
+    sf.write(silent, np.zeros(16_000), 16_000)
+    with pytest.raises(ValueError, match=r"silent.wav: silent.*Expected a voice of 0.1 s or more"):
+        script("predict", folder, files[rows[0]], "--enrolment", silent)
 
 
 def test_what_cannot_be_scaled_is_refused(tested, data, tmp_path):

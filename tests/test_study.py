@@ -104,11 +104,13 @@ def test_done_runs_are_skipped_and_a_failed_one_stops_no_other(tmp_path, calls):
 
 def test_a_report_of_more_folds_is_not_that_of_the_fold_that_is_asked_for(tmp_path, calls):
     system, said = System("good", "train_audio.py", None, ("--right", "0.9")), []
-    (run,) = runs_of(Study((system,), {"fold": "2"}, (1,)), tmp_path)  # `written` leaves fold 1
-    assert train([run], Path("scripts"), say=said.append) == [run] and not run.is_done()
-    assert "seed_1 holds fold 1 too, of an earlier study: name another --output_dir" in said[-1]
-    (run,) = runs_of(Study((system,), {"fold": "1"}, (1,)), tmp_path / "another")
+    (run,) = runs_of(Study((system,), {"fold": "1"}, (1,)), tmp_path)
     assert not train([run], Path("scripts"), say=said.append) and run.is_done()
+    (other,) = runs_of(Study((system,), {"fold": "2"}, (1,)), tmp_path)
+    calls.clear()
+    with pytest.raises(ValueError, match=r"seed_1: found fold 1, of an earlier study.*name another --output_dir"):
+        train([other], Path("scripts"), say=said.append)
+    assert not calls and run.is_done() and not other.is_done(), "what was done is left as it was"
 
 
 def test_seeds_are_pooled_by_speaker_and_stand_beside_their_spread(tmp_path):

@@ -86,8 +86,17 @@ def train(runs: list[Run], scripts: Path, jobs: int = 1, say: Callable[[str], No
 
     Returns:
         Those that failed.
+
+    Raises:
+        ValueError: a run's folder holds folds that are not asked for, which would become part of its report.
     """
     left = [run for run in runs if not run.is_done()]
+    for run in left:
+        if (run.folder / REPORT).is_file() and (more := run.other_folds()):
+            raise ValueError(
+                f"{run.folder}: found fold {', '.join(more)}, of an earlier study, and a report is of all folds that a "
+                "folder holds. Expected the folds that are asked for: name another --output_dir."
+            )
     if len(left) < len(runs):
         say(f"{len(runs) - len(left)} of {len(runs)} runs are done already")
     started, failed = time.monotonic(), []
@@ -131,9 +140,6 @@ def _outcome(run: Run, status: int) -> str:
         return f"UAR {100 * run.report()['uar']:.1f} %"
     lines = run.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
     why = f"status {status}" if status else "it wrote no report, as of a fold without test speakers"
-    if status == 0 and (run.folder / REPORT).is_file():
-        more = ", ".join(run.other_folds())
-        why = f"{run.folder} holds fold {more} too, of an earlier study: name another --output_dir"
     return "\n".join([f"FAILED ({why}); the end of {run.log}:", *(f"    {line}" for line in lines), ""])
 
 

@@ -34,7 +34,7 @@ def parse_arguments(
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv and default_recipe is not None:
         argv = [str(default_recipe)]
-    parser = HfArgumentParser(classes)
+    parser = HfArgumentParser(classes, allow_abbrev=False)
     parser.set_defaults(output_dir=output_dir)
     if argv and argv[0].endswith((".yaml", ".yml")):
         known = {f.name for one in classes for f in fields(one) if f.init}

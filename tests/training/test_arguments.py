@@ -45,6 +45,11 @@ def test_an_unknown_flag_fails_with_what_was_meant():
         parse_arguments(ALL, ["--audio_modle", "cnn"])
 
 
+def test_a_flag_cut_short_fails():
+    with pytest.raises(ValueError, match=r"Unknown arguments --num_train_epoch 3.*did you mean --num_train_epochs"):
+        parse_arguments((SerTrainingArguments,), ["--num_train_epoch", "3"])
+
+
 def test_a_flag_of_another_script_fails():
     with pytest.raises(ValueError, match="Unknown arguments --fusion concat"):
         parse_arguments((DataArguments, AudioArguments, SerTrainingArguments), ["--fusion", "concat"])
