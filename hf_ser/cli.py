@@ -1,10 +1,48 @@
-"""What all scripts share: an error that the user can mend is told in its own words, without a traceback."""
+"""The command `hf-ser`, and what all scripts share: an input error is shown in its own words, without a traceback."""
 
+import ast
 import os
+import runpy
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+
+from hf_ser.files import packaged
+
+USAGE = """\
+usage: hf-ser COMMAND [arguments]    (hf-ser COMMAND --help shows a command's arguments)
+
+commands:
+{commands}
+
+On several processes: accelerate launch -m hf_ser.scripts.train_fusion [arguments]"""
+
+
+def main() -> None:
+    """Run one of the scripts by its name, as `python scripts/NAME.py` does in a checkout."""
+    known = scripts()
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("--help", "-h"):
+        print(usage(known))
+    elif (name := name.replace("-", "_")) not in known:
+        print(f"error: hf-ser found the command {sys.argv[1]!r}, expected one of {', '.join(known)}", file=sys.stderr)
+        sys.exit(2)
+    else:
+        sys.argv = [f"hf-ser {name}", *sys.argv[2:]]
+        runpy.run_module(f"hf_ser.scripts.{name}", run_name="__main__")
+
+
+def scripts() -> dict[str, Path]:
+    """The file of each script by its name."""
+    return {file.stem: file for file in sorted(packaged("scripts").glob("*.py")) if file.stem != "__init__"}
+
+
+def usage(known: dict[str, Path]) -> str:
+    """All commands with the first line of their documentation, read without importing them."""
+    about = {name: ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) for name, file in known.items()}
+    width = max(map(len, known))
+    return USAGE.format(commands="\n".join(f"  {name:{width}}  {doc.splitlines()[0]}" for name, doc in about.items()))
 
 
 def run(main: Callable[[], None]) -> None:
@@ -17,8 +55,7 @@ def run(main: Callable[[], None]) -> None:
         main()
     except (ValueError, FileNotFoundError, FileExistsError, PermissionError) as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        package = Path(__file__).parent
-        ours = package in raised_in.parents or package.with_name("scripts") in raised_in.parents
+        ours = any(folder in raised_in.parents for folder in (Path(__file__).parent, packaged("scripts")))
         if not (ours or isinstance(error, PermissionError)) or os.environ.get("HF_SER_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)

@@ -10,11 +10,10 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from hf_ser.corpora import CORPORA
 from hf_ser.dataset_plots import UNKNOWN, write_pictures
-from hf_ser.files import atomic_write
+from hf_ser.files import atomic_write, packaged
 from hf_ser.protocols import sessions_part_speakers
 
 CARD = "README.md"
-TEMPLATES = Path(__file__).parents[1] / "cards"
 
 HEAVY = ("audio", "fingerprint")
 """Columns that a report never reads as a whole."""
@@ -134,7 +133,7 @@ def make_card(table: pd.DataFrame, integrity: dict, folder_name: str) -> Dataset
     )
     card = DatasetCard.from_template(
         data,
-        template_path=str(template("dataset_card.md")),
+        template_path=str(packaged("cards/dataset_card.md")),
         corpora={name: CORPORA[name] for name in corpora},
         synthetic_notice=synthetic_notice(table),
         integrity=integrity,
@@ -144,20 +143,6 @@ def make_card(table: pd.DataFrame, integrity: dict, folder_name: str) -> Dataset
     )
     card.text = re.sub(r"\n{3,}", "\n\n", card.text) + "\n"  # where the template passed over a paragraph
     return card
-
-
-def template(name: str) -> Path:
-    """A file of the folder `cards`.
-
-    Raises:
-        FileNotFoundError: it is not there.
-    """
-    if not (TEMPLATES / name).is_file():
-        raise FileNotFoundError(
-            f"{TEMPLATES / name}: no such template. Expected the folder `cards` beside `hf_ser`, as in a checkout of "
-            "the repository: work there, with `pip install -e .`."
-        )
-    return TEMPLATES / name
 
 
 def synthetic_notice(table: pd.DataFrame) -> str:

@@ -10,11 +10,11 @@ from datasets import Dataset
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 
 from hf_ser.columns import SAMPLING_RATE, SEXES
 from hf_ser.files import atomic_write
 from hf_ser.models.decoding import decode_audio
+from hf_ser.models.libraries import audio_transforms
 
 UNKNOWN = "unknown"
 """Sex or speaker that the corpus does not tell."""
@@ -206,8 +206,8 @@ def _draw_wave(axes: Axes, clip: np.ndarray) -> None:
 
 
 def _draw_log_mel(axes: Axes, clip: np.ndarray) -> None:
-    mel = MelSpectrogram(SAMPLING_RATE, n_fft=1024, win_length=400, hop_length=160, n_mels=80)
-    decibel = AmplitudeToDB("power", top_db=DYNAMIC_RANGE_DB)(mel(torch.from_numpy(clip)))
+    mel = audio_transforms.MelSpectrogram(SAMPLING_RATE, n_fft=1024, win_length=400, hop_length=160, n_mels=80)
+    decibel = audio_transforms.AmplitudeToDB("power", top_db=DYNAMIC_RANGE_DB)(mel(torch.from_numpy(clip)))
     extent = (0, len(clip) / SAMPLING_RATE, 0, _mel(SAMPLING_RATE / 2))
     axes.imshow(decibel, origin="lower", aspect="auto", cmap="magma", extent=extent)
     axes.set_yticks([_mel(hz) for hz in MEL_TICKS_HZ], [str(hz) for hz in MEL_TICKS_HZ])

@@ -4,11 +4,33 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
 from filelock import FileLock
+
+
+def packaged(name: str) -> Path:
+    """Path of a file or folder that comes with the package, such as `cards/report.html` or `scripts/recipes`.
+
+    In a checkout these are its own top folders, in an installed wheel they lie inside the package.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    folder, _, rest = name.partition("/")
+    try:
+        path = Path(str(files(f"hf_ser.{folder}"))) / rest
+    except ModuleNotFoundError:
+        path = None
+    if path is None or not path.exists():
+        raise FileNotFoundError(
+            f"{name}: found no such file in the installed package, expected it as every installation has it. In a "
+            "checkout run `pip install -e .` there; else install hf_ser again."
+        )
+    return path
 
 
 def read_old_text(path: str | Path) -> str:

@@ -12,8 +12,8 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from jinja2 import StrictUndefined, Template
 
 from hf_ser.dataset import load_prepared
-from hf_ser.dataset_card import CARD, template
-from hf_ser.files import cache_folder
+from hf_ser.dataset_card import CARD
+from hf_ser.files import cache_folder, packaged
 from hf_ser.sharing import (
     DATASET_FILES,
     MODEL_FILES,
@@ -24,8 +24,11 @@ from hf_ser.sharing import (
     model_card_of,
     model_files,
 )
+from hf_ser.versions import installed
 
 SPACE_FILES = ("app.py", "README.md", "requirements.txt")
+SPACE_LIBRARIES = ("numpy", "packaging", "soundfile", "torch", "torchaudio", "transformers")
+"""What a Space needs beside Gradio: the libraries that a model's own code imports."""
 
 PAUSES = (2, 8)
 """Seconds before each new attempt; within one, huggingface_hub itself tries a request several times."""
@@ -151,8 +154,8 @@ def push_space(repo_id: str, sha: str, private: bool = False, api: HfApi | None 
         PermissionError, ValueError: as `push_model`.
     """
     target = Target(checked_name(repo_id), "space", private, None, api or HfApi(), f"The model is pushed, commit {sha}")
-    told = {"repo_id": repo_id, "revision": sha, "name": repo_id.split("/")[-1]}
-    files = {name: _filled(template(f"space/{name}"), told).encode() for name in SPACE_FILES}
+    values = {"repo_id": repo_id, "revision": sha, "name": repo_id.split("/")[-1], "pins": installed(SPACE_LIBRARIES)}
+    files = {name: _filled(packaged(f"cards/space/{name}"), values).encode() for name in SPACE_FILES}
     _open(target)
     commit = _push(target, files, SPACE_FILES, "Demo of a model of hf_ser")
     if private:
@@ -160,9 +163,9 @@ def push_space(repo_id: str, sha: str, private: bool = False, api: HfApi | None 
     return commit
 
 
-def _filled(file: Path, told: dict[str, str]) -> str:
+def _filled(file: Path, values: dict) -> str:
     return Template(file.read_text(encoding="utf-8"), undefined=StrictUndefined, keep_trailing_newline=True).render(
-        told
+        values
     )
 
 

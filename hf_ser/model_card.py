@@ -9,10 +9,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_ser.audit.findings import AuditFinding, verdict
 from hf_ser.corpora import CORPORA
-from hf_ser.dataset_card import CARD, hub_licence, template
+from hf_ser.dataset_card import CARD, hub_licence
 from hf_ser.evaluation.report import REPORT, REPORT_VERSION
 from hf_ser.evaluation.report_text import audit_text
-from hf_ser.files import atomic_write
+from hf_ser.files import atomic_write, packaged
 from hf_ser.inference import AUDIO, FUSION, TEXT
 from hf_ser.protocols import FINAL
 from hf_ser.provenance import RECORD, read_record
@@ -103,7 +103,7 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
     notices, by_speaker = _notices(record, report, stress), _by_speaker(config)
     card = ModelCard.from_template(
         _metadata(name, kind, record, report, why_others),
-        template_path=str(template("model_card.md")),
+        template_path=str(packaged("cards/model_card.md")),
         title=name,
         kind={AUDIO: "the sound", TEXT: "the words", FUSION: "the sound and the words"}[kind],
         notices=notices,

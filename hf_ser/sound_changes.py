@@ -16,12 +16,11 @@ import numpy as np
 import soundfile as sf
 import torch
 from scipy.signal import butter, correlate, sosfiltfilt
-from torchaudio.functional import add_noise, fftconvolve, phase_vocoder
-from torchaudio.transforms import Resample
 
 from hf_ser.audio import leading_zeros_seconds
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.models.decoding import RESAMPLING, decode_audio
+from hf_ser.models.libraries import audio_functional, audio_transforms
 
 MP3, VORBIS, OPUS = ("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS")
 
@@ -75,7 +74,7 @@ def mixed(samples: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
     # add_noise compares the energies of whole clips: padding with zeros would make the noise softer.
     ratio = torch.tensor(snr_db + 10 * np.log10(share))
     signal, noise = (torch.from_numpy(np.asarray(one, dtype=np.float32)) for one in (samples, noise))
-    return add_noise(signal, noise, ratio).numpy()
+    return audio_functional.add_noise(signal, noise, ratio).numpy()
 
 
 def colored(length: int, generator: np.random.Generator, kind: str) -> np.ndarray:
@@ -214,7 +213,7 @@ def reverberant(samples: np.ndarray, generator, rt60_seconds: float) -> np.ndarr
     """In a room: the direct sound, then noise that falls by 60 dB in RT60; the level stays."""
     response = room_response(generator, rt60_seconds)
     dry, response = (torch.from_numpy(np.asarray(one, dtype=np.float32)) for one in (samples, response))
-    wet = fftconvolve(dry, response)[: len(dry)].numpy()
+    wet = audio_functional.fftconvolve(dry, response)[: len(dry)].numpy()
     return as_loud_as(samples, wet)
 
 
@@ -279,7 +278,7 @@ def time_stretched(samples: np.ndarray, generator, factor: float) -> np.ndarray:
     advance = torch.linspace(0, np.pi * hop, VOCODER_WINDOW // 2 + 1)[:, None]
     signal = torch.from_numpy(np.asarray(samples, dtype=np.float32))
     spectrum = torch.stft(signal, VOCODER_WINDOW, hop, window=window, pad_mode="constant", return_complex=True)
-    stretched = phase_vocoder(spectrum, factor, advance)
+    stretched = audio_functional.phase_vocoder(spectrum, factor, advance)
     length = max(1, round(len(samples) / factor))
     spoken = torch.istft(stretched, VOCODER_WINDOW, hop, window=window, length=length).numpy()
     return as_loud_as(samples, spoken)  # neighbouring bands no longer fit: speech loses 3 dB
@@ -304,9 +303,9 @@ def resampled(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def _resampler(rate: int, new_rate: int) -> Resample:
+def _resampler(rate: int, new_rate: int) -> audio_transforms.Resample:
     """With its kernel, which takes longer to make than to use."""
-    return Resample(rate, new_rate, **RESAMPLING)
+    return audio_transforms.Resample(rate, new_rate, **RESAMPLING)
 
 
 def shifted(samples: np.ndarray, generator, seconds: float) -> np.ndarray:

@@ -19,7 +19,6 @@ import torch
 from datasets import Dataset
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
-from torchaudio.transforms import MelSpectrogram
 
 from hf_ser.audio import encode_flac, on_grid
 from hf_ser.augmentation import CHANGES, AugmentArguments, Augmenter
@@ -28,8 +27,8 @@ from hf_ser.collator import clips
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.corpora import CORPORA
 from hf_ser.dataset import load_prepared
-from hf_ser.dataset_card import template
-from hf_ser.files import atomic_write
+from hf_ser.files import atomic_write, packaged
+from hf_ser.models.libraries import audio_transforms
 from hf_ser.stress.run import spread
 
 PAGE = "preview.html"
@@ -108,7 +107,7 @@ def not_embedded(corpus: str, allowed: bool) -> str:
 
 def log_mel(samples: np.ndarray) -> np.ndarray:
     """Power in dB; `(bands, frames)`."""
-    power = MelSpectrogram(SAMPLING_RATE, pad_mode="constant", **MEL)(torch.from_numpy(samples))
+    power = audio_transforms.MelSpectrogram(SAMPLING_RATE, pad_mode="constant", **MEL)(torch.from_numpy(samples))
     return 10 * np.log10(power.numpy() + 1e-10)
 
 
@@ -140,7 +139,7 @@ def page(shown: list[dict], notes: list[str], arguments: argparse.Namespace) -> 
     # autoescape: ids and labels come from people's files, and none of them may become markup
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["sha256"] = lambda style: base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    made = environment.from_string(template(TEMPLATE).read_text(encoding="utf-8"))
+    made = environment.from_string(packaged(f"cards/{TEMPLATE}").read_text(encoding="utf-8"))
     told = {"spec": arguments.augment, "seed": arguments.seed, "n_views": arguments.views}
     return made.render(clips=shown, notes=notes, **told)
 

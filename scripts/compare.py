@@ -21,7 +21,6 @@ from hf_ser.study.results import PICTURE, TABLE, format_study, make_study, write
 from hf_ser.study.run import runs_of, train
 
 SCRIPTS = Path(__file__).parent
-RECIPES = SCRIPTS / "recipes"
 
 
 def main() -> None:
@@ -72,7 +71,7 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 
 def _read(sources: list[str]) -> Study:
     """One study file, or several recipes."""
-    return read_study(sources[0], RECIPES) if len(sources) == 1 else study_of_recipes(sources, RECIPES)
+    return read_study(sources[0]) if len(sources) == 1 else study_of_recipes(sources)
 
 
 if __name__ == "__main__":

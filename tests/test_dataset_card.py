@@ -6,6 +6,7 @@ from datasets import Dataset, Features, Value
 from huggingface_hub import DatasetCard
 from matplotlib.image import imread
 
+import hf_ser.files
 from hf_ser import dataset_card
 from hf_ser.audio import encode_flac, on_grid
 from hf_ser.columns import ASR_COLUMNS, features
@@ -224,9 +225,9 @@ def test_names_that_would_break_a_table_or_a_formula(tmp_path):
 
 
 def test_without_the_template_nothing_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset_card, "TEMPLATES", tmp_path / "cards")
+    monkeypatch.setattr(hf_ser.files, "files", lambda package: tmp_path / package)
     data = dataset([row(0)])
-    with pytest.raises(FileNotFoundError, match="Expected the folder `cards` beside `hf_ser`"):
+    with pytest.raises(FileNotFoundError, match=r"cards/dataset_card\.md: found no such file in the installed package"):
         write_dataset_report(data, integrity(data), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

@@ -7,7 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hf_ser"
 ROAD = (
-    *("models", "columns", "labels", "files", "revisions", "cli", "audio", "fingerprint", "download", "corpora"),
+    *("versions", "models", "columns", "labels", "files", "recipes", "revisions", "cli", "audio", "fingerprint"),
+    *("download", "corpora"),
     *("protocols", "integrity", "dataset", "dataset_plots", "dataset_card", "provenance"),
     *("transcripts.recogniser", "transcripts.greedy", "transcripts.openai_whisper", "transcripts.transformers_whisper"),
     *("transcripts.loading", "transcripts.random_whisper", "transcripts.transcriber", "transcripts.cache"),

@@ -45,7 +45,7 @@ def test_every_recipe_is_read_by_its_script_and_restates_no_default(file):
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_every_system_of_a_study_is_read_by_its_script(file):
-    study = read_study(file, RECIPES)
+    study = read_study(file)
     for system in study.systems:
         assert system.script == script_of(system.recipe), system.name
         data, *_, training = parsed(system.script, [str(system.recipe), *study.arguments(system, 7)])
@@ -54,5 +54,5 @@ def test_every_system_of_a_study_is_read_by_its_script(file):
 
 def test_no_recipe_leaks_and_the_leaked_study_says_so():
     assert not [file for file in SEEDS if yaml.safe_load(file.read_text()).get("allow_leak")]
-    leaking = [file.stem for file in STUDIES if "--allow_leak" in read_study(file, RECIPES).flags]
+    leaking = [file.stem for file in STUDIES if "--allow_leak" in read_study(file).flags]
     assert leaking == ["meld_text", "seeds_leaked"]

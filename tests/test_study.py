@@ -176,7 +176,7 @@ def test_a_study_file_is_read_in_both_forms(tmp_path):
         "  a: train_text.py r.yaml --learning_rate 1e-4\n"
         "  b: {recipe: r.yaml, protocol: random, allow_leak: true}\n"
     )
-    study = read_study(tmp_path / "s.yaml", tmp_path)
+    study = read_study(tmp_path / "s.yaml")
     a, b = study.systems
     assert (a.recipe, b.script) == (tmp_path / "r.yaml", "train_text.py")
     common = ["--corpus", "meld", "--fold", "3", "--label_map", "native"]
@@ -198,16 +198,17 @@ def test_a_study_file_is_read_in_both_forms(tmp_path):
 def test_a_study_that_cannot_be_is_refused(tmp_path, text, found):
     (tmp_path / "s.yaml").write_text(text)
     with pytest.raises(ValueError, match=found):
-        read_study(tmp_path / "s.yaml", tmp_path)
+        read_study(tmp_path / "s.yaml")
 
 
-def test_recipes_are_told_by_their_keys_or_by_name(tmp_path):
+def test_recipes_are_told_by_their_keys_or_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for name, text in (("a", "audio_model: crnn"), ("b", "audio_model: x\ntext_model: y"), ("c", "seed: 1")):
         (tmp_path / f"{name}.yaml").write_text(text)
-    study = study_of_recipes(["a.yaml", "b.yaml", "train_text.py:c.yaml"], tmp_path)
+    study = study_of_recipes(["a.yaml", "b.yaml", "train_text.py:c.yaml"])
     assert [one.script for one in study.systems] == ["train_audio.py", "train_fusion.py", "train_text.py"]
     with pytest.raises(ValueError, match=r"name it, such as train_audio\.py:"):
-        study_of_recipes(["a.yaml", "c.yaml"], tmp_path)
+        study_of_recipes(["a.yaml", "c.yaml"])
 
 
 def test_the_script_ends_with_status_1_where_a_run_failed(tmp_path, calls, script, capsys):

@@ -44,6 +44,10 @@ GIVEN_AWAY = 0.90
 SIGNIFICANT = 0.001
 BOOTSTRAPS = 500
 
+SINGULAR = 1e-8
+"""Variance of a direction, in units of its entries' own, that counts as zero: that of rounding is some 1e-14 in groups
+of thousands of rows, the least that a property can have about one over the rows."""
+
 CJK = "\u3040-\u30ff\u3400-\u9fff"
 WORD = rf"[{CJK}]|[^\W{CJK}]+|[^\w\s]"
 """A word, a mark of punctuation, or one character of a script that puts no spaces between its words."""
@@ -312,10 +316,17 @@ def _dependence(scores: np.ndarray, label: np.ndarray, group: np.ndarray) -> flo
         of_score = scores[rows] - scores[rows].mean(axis=0)
         difference += (of_label.T @ of_score).ravel()
         covariance += np.kron(of_label.T @ of_label, of_score.T @ of_score) / (rows.sum() - 1)
-    freedom = np.linalg.matrix_rank(covariance, hermitian=True)
-    if freedom == 0:  # the same throughout each group
+    # In units of each entry's own deviation, so that what is zero but for rounding (the counts of the labels of a group
+    # sum to its rows) is told from what is small since a value or a label is rare.
+    deviation = np.sqrt(covariance.diagonal())
+    varies = deviation > 0
+    if not varies.any():  # the same throughout each group
         return 1.0
-    return float(chi2.sf(difference @ np.linalg.pinv(covariance, hermitian=True) @ difference, freedom))
+    deviation, difference = deviation[varies], difference[varies]
+    values, vectors = np.linalg.eigh(covariance[np.ix_(varies, varies)] / np.outer(deviation, deviation))
+    free = values > SINGULAR
+    along = vectors[:, free].T @ (difference / deviation)
+    return float(chi2.sf((along**2 / values[free]).sum(), free.sum()))
 
 
 def _script_folds(folds: list[tuple], blocks: np.ndarray, generator: np.random.Generator) -> dict[str, list[tuple]]:

@@ -9,10 +9,9 @@ from datasets import Dataset
 from jinja2 import Environment, StrictUndefined
 
 from hf_ser.corpora import CORPORA
-from hf_ser.dataset_card import template
 from hf_ser.evaluation.curves import ece_text
 from hf_ser.evaluation.report_text import headline_uar
-from hf_ser.files import atomic_write
+from hf_ser.files import atomic_write, packaged
 
 PAGE = "report.html"
 """Of the run, and of the template that it is made from."""
@@ -91,7 +90,7 @@ def write_page(
         FileNotFoundError: the template is not there.
     """
     folder = Path(folder)
-    page = _environment().from_string(template(PAGE).read_text(encoding="utf-8"))
+    page = _environment().from_string(packaged(f"cards/{PAGE}").read_text(encoding="utf-8"))
     text = page.render(
         report=report,
         headline=headline_uar(report),

@@ -17,9 +17,10 @@ from .configuration_ser import SerAudioConfig, SerFusionConfig
 from .front_end import SpectrogramFrontEnd, WaveformFeatureExtractor
 from .fusion import FUSIONS, POOLINGS
 from .modeling_ser import SerAudioForAudioClassification, SerFusionForAudioClassification
-from .pipeline_ser import SerAudioPipeline, SerPipeline, copy_island
+from .pipeline_ser import SerAudioPipeline, SerPipeline
 from .processing_ser import SerProcessor
 from .recurrent import TEXT_PRESETS, TextRnnConfig, TextRnnForSequenceClassification, TextRnnModel
+from .saving import copy_island, share_weights
 from .spectrogram import PRESETS, SpectrogramConfig, SpectrogramModel
 
 AutoConfig.register(SerFusionConfig.model_type, SerFusionConfig)
@@ -70,4 +71,5 @@ __all__ = [
     "TextRnnModel",
     "WaveformFeatureExtractor",
     "copy_island",
+    "share_weights",
 ]

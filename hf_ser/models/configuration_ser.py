@@ -1,8 +1,19 @@
 """Configurations of our classifiers: the encoders' own configurations, and the head behind them."""
 
+# First of all, and before transformers 4 fails at a name that it does not have: are the libraries recent enough?
+from .libraries import check_transformers  # noqa: F401
+
+# isort: split
 from transformers import AutoConfig, PreTrainedConfig
 
+# transformers 4 copies only the files that this one names. It is given all that these need in turn, so that it comes as
+# far as `libraries`, which says that it is too old.
+from .feature_changes import FeatureChanges  # noqa: F401
+from .front_end import SpectrogramFrontEnd  # noqa: F401
+from .functionals import functionals  # noqa: F401
 from .fusion import FUSIONS, POOLINGS
+from .networks import NETWORKS  # noqa: F401
+from .random_kernels import RandomKernels  # noqa: F401
 from .recurrent import TextRnnConfig
 from .spectrogram import SpectrogramConfig
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 import torch
-from torchaudio.functional import resample
+
+from .libraries import audio_functional
 
 SAMPLING_RATE = 16_000
 
@@ -132,5 +133,5 @@ def _mono_at(signal: np.ndarray, rate: int, sampling_rate: int) -> np.ndarray:
         # 400 MB of filters. The nearest ratio of small numbers is exact for usual rates, else within a millionth.
         ratio = (Fraction(float(rate)) / sampling_rate).limit_denominator(1000)
         signal = torch.from_numpy(np.ascontiguousarray(signal))
-        signal = resample(signal, ratio.numerator, ratio.denominator, **RESAMPLING).numpy()
+        signal = audio_functional.resample(signal, ratio.numerator, ratio.denominator, **RESAMPLING).numpy()
     return np.ascontiguousarray(signal, dtype=np.float32)

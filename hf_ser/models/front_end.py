@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torchaudio.functional import create_dct, melscale_fbanks
 from transformers import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
 
 from .functionals import PitchTrack, functionals, masked_moments, n_functionals, sound_streams, with_deltas
+from .libraries import audio_functional
 from .random_kernels import N_KERNEL_FEATURES, RandomKernels
 
 WHOLE = ("functionals", "random_kernels")
@@ -131,10 +131,11 @@ class SpectrogramFrontEnd(nn.Module):
             self.register_buffer("filter_bank", _mel_filters(bins, mels, sampling_rate, LOWEST_MEL if whole else 0.0))
         self.raw_bands = n_bands
         if self.features == "mfcc":
-            self.register_buffer("cosines", create_dct(n_bands, mels, norm="ortho").float())
+            self.register_buffer("cosines", audio_functional.create_dct(n_bands, mels, norm="ortho").float())
         elif whole:
             coefficients = min(N_COEFFICIENTS, n_bands // 2)
-            self.register_buffer("cosines", create_dct(coefficients, n_bands // 2, norm="ortho").float())
+            cosines = audio_functional.create_dct(coefficients, n_bands // 2, norm="ortho")
+            self.register_buffer("cosines", cosines.float())
             self.pitch = PitchTrack(sampling_rate, self.hop_samples)
             self.raw_bands = n_functionals(n_bands, coefficients)
             if self.features == "random_kernels":
@@ -428,7 +429,7 @@ def _check_functionals(n_bands: int, deltas: bool, image_size, normalisation: st
 
 def _mel_filters(bins: int, mels: int, sampling_rate: int, lowest: float) -> torch.Tensor:
     """Shapes: returns `(bins, mels)`."""
-    filters = melscale_fbanks(bins, lowest, sampling_rate / 2, mels, sampling_rate).float()
+    filters = audio_functional.melscale_fbanks(bins, lowest, sampling_rate / 2, mels, sampling_rate).float()
     if (empty := int((filters.amax(0) == 0).sum())) > 0:
         raise ValueError(
             f"{empty} of {mels} mel bands hold no frequency of a window of {2 * (bins - 1)} samples: expected each to "

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torchaudio.functional import compute_deltas
+
+from .libraries import audio_functional
 
 QUANTILES, OUTER_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95), (0.1, 0.9)
 """Of the values, and of their deltas."""
@@ -272,7 +273,7 @@ def with_deltas(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """
     channels = [_last_repeated(values, valid)]
     for _ in range(2):
-        channels.append(_last_repeated(compute_deltas(channels[-1]), valid))
+        channels.append(_last_repeated(audio_functional.compute_deltas(channels[-1]), valid))
     return torch.stack(channels, 1)
 
 

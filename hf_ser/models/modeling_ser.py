@@ -15,7 +15,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from .configuration_ser import LAST, MIX, SerAudioConfig, SerFusionConfig, number_of_layers
 from .encoders import build_encoder, encode_audio, ignore_padding, read_layers
 from .fusion import FUSIONS, AudioHead, Branch, LayerMixing, Sequences, WeightedFusion
-from .pipeline_ser import copy_island
+from .saving import copy_island, share_weights
 from .spectrogram import SpectrogramConfig
 
 
@@ -136,6 +136,7 @@ class SerPreTrainedModel(PreTrainedModel):
         kwargs.setdefault("save_original_format", False)
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if is_main_process:
+            share_weights(save_directory)
             copy_island(save_directory)
 
 

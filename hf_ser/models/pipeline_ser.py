@@ -1,6 +1,5 @@
 """`pipeline("audio-classification")` for our models: any audio file without ffmpeg, words if known, all labels."""
 
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -182,11 +181,3 @@ def _listed(inputs, text, single: bool) -> tuple[list, list]:
             f"{clips} and {found}: expected one text for one clip, or as many as clips (None where unknown)."
         )
     return items, texts
-
-
-def copy_island(folder) -> None:
-    """Put this package's files into a model folder, so that the folder loads where hf_ser is absent."""
-    here = Path(__file__).parent
-    for file in here.glob("*.py"):
-        if file.name != "__init__.py" and Path(folder).resolve() != here:
-            shutil.copyfile(file, Path(folder) / file.name)

@@ -1,5 +1,8 @@
 """Our own text encoder: word embeddings and a recurrent network, for a vocabulary learned from the training rows."""
 
+from .libraries import check_transformers  # noqa: F401  (before transformers 4 fails at a name it does not have)
+
+# isort: split
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from hf_ser.recipes import find_recipe
+
 SCRIPTS = ("train_audio.py", "train_text.py", "train_fusion.py")
 COMMON = ("dataset", "corpus", "data_dir", "protocol", "fold")
 """Settings that hold for all systems of a study; a system may override each of them."""
@@ -59,26 +61,26 @@ class Study:
         return [*common, *self.flags, *system.flags, "--seed", str(seed)]
 
 
-def read_study(file: str | Path, recipes: Path) -> Study:
+def read_study(file: str | Path) -> Study:
     """A study from its YAML file.
 
     Args:
         file: `systems:` with a line for each, command words (`train_audio.py seeds/alexnet.yaml --learning_rate 1e-4`)
             or a mapping of `SYSTEM_KEYS`; beside it any of `KEYS`.
-        recipes: Folder of the recipes; they are also looked for beside the file and where the command is given.
+            Recipes are looked for where the command is given, beside the file, and among those of this package.
 
     Raises:
         FileNotFoundError, ValueError: no such file or recipe, unknown keys or scripts, fewer than two systems.
     """
-    file = Path(file)
+    file = find_recipe(file, (Path.cwd(),))
     told = _mapping(file)
     _known(file, told, KEYS, "a study")
     systems = told.get("systems")
     if not isinstance(systems, dict) or len(systems) < 2:
         raise ValueError(f"{file}: found systems {systems!r}, expected two or more 'name: command' lines to compare.")
-    places = (Path.cwd(), file.parent, recipes)
+    folders = (Path.cwd(), file.parent)
     study = Study(
-        systems=tuple(_system(file, str(name), one, places) for name, one in systems.items()),
+        systems=tuple(_system(file, str(name), one, folders) for name, one in systems.items()),
         settings={name: str(told[name]) for name in COMMON if told.get(name) is not None},
         seeds=read_seeds(told.get("seeds", SEEDS), str(file)),
         flags=_flags(told.get("flags")),
@@ -87,7 +89,7 @@ def read_study(file: str | Path, recipes: Path) -> Study:
     return checked(study)
 
 
-def study_of_recipes(sources: Sequence[str], recipes: Path) -> Study:
+def study_of_recipes(sources: Sequence[str]) -> Study:
     """A study of recipes that are given one by one, each as `RECIPE.yaml` or `script.py:RECIPE.yaml`.
 
     Raises:
@@ -96,7 +98,7 @@ def study_of_recipes(sources: Sequence[str], recipes: Path) -> Study:
     systems = []
     for source in sources:
         script, _, name = source.rpartition(":")
-        recipe = _found(name, (Path.cwd(), recipes), "compare.py")
+        recipe = find_recipe(name, (Path.cwd(),))
         systems.append(System(recipe.stem, _script(script, source) if script else script_of(recipe), recipe))
     if len(systems) < 2:
         raise ValueError(f"{', '.join(sources)}: found one recipe, expected two or more, or a file with 'systems:'.")
@@ -176,7 +178,7 @@ def script_of(recipe: Path) -> str:
     )
 
 
-def _system(file: Path, name: str, told, places: Sequence[Path]) -> System:
+def _system(file: Path, name: str, told, folders: Sequence[Path]) -> System:
     if isinstance(told, str):
         script, *words = shlex.split(told) or [""]
         given = {"script": script, "flags": words}
@@ -187,7 +189,7 @@ def _system(file: Path, name: str, told, places: Sequence[Path]) -> System:
         _known(f"{file}: {name}", told, SYSTEM_KEYS, "a system")
     else:
         raise ValueError(f"{file}: found {name}: {told!r}, expected a command such as 'train_audio.py RECIPE.yaml'.")
-    recipe = _found(given["recipe"], places, f"{file}: {name}") if given.get("recipe") else None
+    recipe = find_recipe(given["recipe"], folders) if given.get("recipe") else None
     flags = _flags(given.get("flags"))
     if given.get("protocol"):
         flags += ("--protocol", str(given["protocol"]))
@@ -217,17 +219,7 @@ def _script(name: str, where: str) -> str:
     return script
 
 
-def _found(name: str, places: Sequence[Path], where: str) -> Path:
-    for place in places:
-        if (file := place / name).is_file():
-            return file
-    looked = ", ".join(str(place) for place in places)
-    raise FileNotFoundError(f"{where}: {name}: no such recipe. Looked in {looked}; those there are lie in seeds/.")
-
-
 def _mapping(file: Path) -> dict:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file. Studies lie in scripts/recipes/studies.")
     try:
         told = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

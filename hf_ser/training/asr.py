@@ -21,6 +21,7 @@ from transformers import (
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.modeling_ser import fixed
+from hf_ser.models.saving import share_weights
 from hf_ser.protocols import fold_folder
 from hf_ser.training.adaptation import LORA_TARGETS, WHISPER
 from hf_ser.training.arguments import BasicTrainingArguments, option
@@ -147,6 +148,12 @@ class AsrTrainer(Seq2SeqTrainer):
             self.add_callback(WerProgress)
         if patience := self.args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(patience))
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As Trainer's, readable for others."""
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            share_weights(output_dir or self.args.output_dir)
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         """As Trainer's; a frozen encoder is a fixed function, without dropout."""

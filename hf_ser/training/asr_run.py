@@ -29,6 +29,7 @@ from transformers.utils import logging
 from hf_ser.audit.findings import LEAK
 from hf_ser.corpora import CORPORA
 from hf_ser.files import atomic_write
+from hf_ser.models.saving import share_weights
 from hf_ser.protocols import Fold, Rows
 from hf_ser.provenance import (
     ancestry,
@@ -259,6 +260,8 @@ def save_whisper(trainer: AsrTrainer, candidate: AsrCandidate, folder: Path) -> 
     elif trainer.is_world_process_zero():
         candidate.model.save_pretrained(folder / "adapter")
         candidate.model.merge_and_unload().save_pretrained(folder)
+        share_weights(folder)
+        share_weights(folder / "adapter")
     if trainer.is_world_process_zero():
         candidate.generation.save_pretrained(folder)
         candidate.processor.save_pretrained(folder)

@@ -22,7 +22,7 @@ from hf_ser.augmentation import AugmentArguments
 from hf_ser.columns import REFERENCE
 from hf_ser.evaluation.calibration import abstain_threshold, fit_temperature
 from hf_ser.evaluation.predictions import PREDICTIONS, write_predictions
-from hf_ser.models import copy_island
+from hf_ser.models import copy_island, share_weights
 from hf_ser.models.networks import FITTED
 from hf_ser.protocols import Fold
 from hf_ser.provenance import RECORD, ancestry, hardware, made_here, provenance, split_record, stage_leaks, write_record
@@ -275,6 +275,8 @@ def save_model(trainer: SerTrainer, candidate: Candidate, folder: Path) -> None:
             return
         candidate.model.save_pretrained(folder / "adapter")
         candidate.model.merge_and_unload().save_pretrained(folder)
+        share_weights(folder)
+        share_weights(folder / "adapter")
     else:
         trainer.save_model(str(folder))
     if trainer.is_world_process_zero():

@@ -9,6 +9,8 @@ from pathlib import Path
 import yaml
 from transformers import HfArgumentParser
 
+from hf_ser.recipes import find_recipe
+
 
 def parse_arguments(
     classes: tuple[type, ...],
@@ -60,10 +62,8 @@ def read_recipe(file: str, known: set[str]) -> dict:
     Raises:
         FileNotFoundError, ValueError: see `parse_arguments`.
     """
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"{file}: no such recipe. Recipes lie in scripts/recipes.")
     try:
-        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        values = yaml.safe_load(find_recipe(file, (Path.cwd(),)).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: not readable as YAML ({error}).") from error
     if not isinstance(values, dict):

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import EvalPrediction, ProgressCallback, Trainer, TrainerCallback
 
 from hf_ser.models.modeling_ser import fixed
+from hf_ser.models.saving import share_weights
 from hf_ser.scores import score
 from hf_ser.training.adaptation import check_layers
 from hf_ser.training.averaging import WeightAveraging
@@ -171,6 +172,8 @@ class SerTrainer(Trainer):
             super().save_model(output_dir, _internal_call)
         if _internal_call and self.averaging and self.args.should_save:
             self.averaging.save(output_dir)
+        if self.args.should_save:
+            share_weights(output_dir or self.args.output_dir)
 
     def _determine_best_metric(self, metrics, trial) -> bool:
         # Before --swa_start there is no average yet: what is evaluated then is not what is asked for.

@@ -260,6 +260,34 @@ def test_the_p_value_is_that_of_scipy_for_one_group_of_two_classes(generator):
     assert probes._dependence(ranks, classes, np.zeros(60, int)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("rows", [40, 400, 20_000])
+def test_degrees_of_freedom_do_not_depend_on_rounding(rows):
+    """Against the same statistic without the columns that follow from the others, whose matrix is regular."""
+    from scipy.stats import chi2
+
+    for seed in range(8):
+        generator = np.random.default_rng(seed)
+        n_classes, n_values, n_groups = generator.integers(2, 6), generator.integers(2, 5), generator.integers(1, 5)
+        # Every class and value in every group, and the last ones in no more than that: as rare as they can be.
+        rare = np.stack(np.meshgrid(range(n_classes), range(n_values), range(n_groups))).reshape(3, -1)
+        common = generator.integers(0, [[n_classes - 1], [n_values - 1], [n_groups]], (3, rows))
+        label, value, group = np.concatenate([rare, common], axis=1)
+        one_hot = np.eye(n_values)[value]
+        size = (n_classes - 1) * (n_values - 1)
+        difference, covariance = np.zeros(size), np.zeros((size, size))
+        for one_group in range(n_groups):
+            of_label = np.eye(n_classes)[label[group == one_group], :-1]
+            of_value = one_hot[group == one_group, :-1]
+            of_label, of_value = of_label - of_label.mean(0), of_value - of_value.mean(0)
+            difference += (of_label.T @ of_value).ravel()
+            covariance += np.kron(of_label.T @ of_label, of_value.T @ of_value) / (len(of_label) - 1)
+        expected = chi2.sf(difference @ np.linalg.solve(covariance, difference), size)
+        assert probes._dependence(one_hot, label, group) == pytest.approx(expected, rel=1e-6)
+        order = generator.permutation(len(label))
+        again = probes._dependence(one_hot[order], label[order], group[order])
+        assert again == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_format_of_one_class_is_found_and_constant_or_empty_columns_are_skipped(acted):
     labels, speakers, _ = acted
     n = len(labels)

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from datasets import Dataset, Features
 
-from hf_ser import dataset_card
+import hf_ser.files
 from hf_ser.columns import features
 from hf_ser.evaluation import page
 from hf_ser.evaluation.page import CAPTIONS, MOST_CLIPS, playable, write_page
@@ -226,6 +226,6 @@ def test_the_caption_of_the_roc_says_that_folds_are_pooled_after_their_own_calib
 
 
 def test_a_missing_template_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset_card, "TEMPLATES", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"report\.html: no such template"):
+    monkeypatch.setattr(hf_ser.files, "files", lambda package: tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"cards/report\.html: found no such file"):
         write_page(make_report(make_rows()), tmp_path)

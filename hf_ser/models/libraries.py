@@ -1,0 +1,53 @@
+"""Versions of the libraries, checked before anything of them is used; the one place that imports torchaudio.
+
+Every other file takes torchaudio's functions and transforms from here.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from packaging.version import Version
+
+LEAST_TRANSFORMERS = "5.23"
+PAIR = ("torch==2.14.1", "torchaudio==2.11.1")
+"""A torch and a torchaudio that fit each other."""
+
+
+def check_transformers() -> None:
+    """Make sure that transformers is recent enough for this code.
+
+    Raises:
+        ImportError: it is older than `LEAST_TRANSFORMERS`.
+    """
+    found = _version("transformers")
+    if Version(found) < Version(LEAST_TRANSFORMERS):
+        raise ImportError(
+            f"This model's code found transformers {found}, expected {LEAST_TRANSFORMERS} or later (below 6). Run: "
+            f'pip install "transformers>={LEAST_TRANSFORMERS},<6"'
+        )
+
+
+def torchaudio_error(error: Exception) -> ImportError:
+    """What to raise where torchaudio cannot be imported, which is mostly since it was built for another torch."""
+    return ImportError(
+        f"torchaudio {_version('torchaudio')} cannot be imported beside torch {_version('torch')} "
+        f"({str(error).strip().partition(chr(10))[0]}). Expected two that fit each other. Run: "
+        f"pip install {' '.join(PAIR)}"
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+check_transformers()
+
+try:  # an OSError where a symbol is missing in torch, an AttributeError or RuntimeError where an operator is
+    from torchaudio import functional as audio_functional
+    from torchaudio import transforms as audio_transforms
+except (ImportError, OSError, AttributeError, RuntimeError) as error:
+    raise torchaudio_error(error) from error
+
+__all__ = ["audio_functional", "audio_transforms"]
