@@ -1,5 +1,6 @@
 """What loads is what was trained: in this process, in a fresh one, without hf_ser, and through the pipeline."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -11,7 +12,19 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from models.tiny import AUDIO, LABELS, TEXT, TEXTS, awaken, clips, fused, heard, tokenizer
+from models.tiny import (
+    AUDIO,
+    LABELS,
+    TEXT,
+    TEXTS,
+    assert_same_answers,
+    awaken,
+    clips,
+    fused,
+    heard,
+    tokenizer,
+    weights_of,
+)
 from torchaudio.functional import resample
 from transformers import (
     AutoModelForSequenceClassification,
@@ -33,8 +46,10 @@ if {absent}:
     sys.modules["hf_ser"] = None  # any import of it fails
 else:
     import hf_ser.models
+import hashlib
 import numpy as np, torch
 from transformers import AutoModelForAudioClassification, AutoProcessor, pipeline
+{weights_of}
 answers = {{}}
 for folder in {folders}:
     sounds = [np.load(folder + f"/clip{{i}}.npy") for i in range(3)]
@@ -44,19 +59,19 @@ for folder in {folders}:
     said = ask(given, text=texts, batch_size=2) if texts else ask(given)
     names = ask.model.config.id2label
     scores = [[next(a["score"] for a in row if a["label"] == names[i]) for i in range(len(names))] for row in said]
-    logits = None
+    logits, digest = None, weights_of(ask.model)
     if texts:
         model = AutoModelForAudioClassification.from_pretrained(folder, trust_remote_code=True).eval()
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
         with torch.no_grad():
             logits = model(**processor(sounds, texts)).logits.tolist()
-    answers[folder] = {{"scores": scores, "logits": logits, "code": type(ask.model).__module__}}
+    answers[folder] = {{"scores": scores, "logits": logits, "weights": digest, "code": type(ask.model).__module__}}
 print("ANSWERS" + json.dumps(answers))
 """
 
 
 def in_fresh_process(folders: list[Path], absent: bool, tmp_path: Path) -> dict:
-    code = FRESH.format(absent=absent, folders=[str(f) for f in folders])
+    code = FRESH.format(absent=absent, folders=[str(f) for f in folders], weights_of=inspect.getsource(weights_of))
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -79,12 +94,13 @@ def test_fused_models_in_a_fresh_process(tmp_path, absent):
         processor.save_pretrained(folder)
         keep_inputs(folder, sounds, TEXTS)
         with torch.no_grad():
-            expected[str(folder)] = model(**processor(sounds, list(TEXTS))).logits
+            expected[str(folder)] = model(**processor(sounds, list(TEXTS))).logits, weights_of(model)
         folders.append(folder)
     answers = in_fresh_process(folders, absent, tmp_path)
-    for folder, logits in expected.items():
+    for folder, (logits, weights) in expected.items():
+        assert answers[folder]["weights"] == weights
         assert answers[folder]["code"].startswith("transformers_modules" if absent else "hf_ser.models")
-        assert torch.equal(torch.tensor(answers[folder]["logits"]), logits)
+        assert_same_answers(torch.tensor(answers[folder]["logits"]), logits)
         torch.testing.assert_close(torch.tensor(answers[folder]["scores"]), logits.softmax(-1), atol=1e-5, rtol=0)
 
 
@@ -103,22 +119,24 @@ def test_audio_models_in_a_fresh_process(tmp_path, absent):
         extractor.save_pretrained(folder)
         keep_inputs(folder, sounds, None)
         with torch.no_grad():
-            expected[str(folder)] = model(**audio_inputs(extractor, sounds)).logits
+            expected[str(folder)] = model(**audio_inputs(extractor, sounds)).logits, weights_of(model)
         folders.append(folder)
     answers = in_fresh_process(folders, absent, tmp_path)
-    for folder, logits in expected.items():
+    for folder, (logits, weights) in expected.items():
+        assert answers[folder]["weights"] == weights
         torch.testing.assert_close(torch.tensor(answers[folder]["scores"]), logits.softmax(-1), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("audio", AUDIO)
-def test_every_audio_encoder_reloads_bit_for_bit(tmp_path, audio):
+def test_every_audio_encoder_reloads_with_the_same_weights_and_answers(tmp_path, audio):
     model, processor = fused(audio)
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     again = SerFusionForAudioClassification.from_pretrained(tmp_path).eval()
     batch = AutoProcessor.from_pretrained(tmp_path)(clips(1.0, 0.4), ["hello", None])
+    assert weights_of(again) == weights_of(model)
     with torch.no_grad():
-        assert torch.equal(again(**batch).logits, model(**processor(clips(1.0, 0.4), ["hello", None])).logits)
+        assert_same_answers(again(**batch).logits, model(**processor(clips(1.0, 0.4), ["hello", None])).logits)
 
 
 @pytest.mark.parametrize("audio", AUDIO)
@@ -132,7 +150,7 @@ def test_key_names_on_disk_are_those_in_memory(tmp_path, audio):
         assert set(file.keys()) == set(model.state_dict())
 
 
-def test_text_classifiers_reload_bit_for_bit(tmp_path):
+def test_text_classifiers_reload_with_the_same_weights_and_answers(tmp_path):
     words = tokenizer()
     batch = words(["hello you", "what a day"], padding=True, return_tensors="pt")
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
@@ -143,8 +161,9 @@ def test_text_classifiers_reload_bit_for_bit(tmp_path):
         model.save_pretrained(tmp_path / name)
         words.save_pretrained(tmp_path / name)
         again = AutoModelForSequenceClassification.from_pretrained(tmp_path / name).eval()
+        assert weights_of(again) == weights_of(model), name
         with torch.no_grad():
-            assert torch.equal(again(**inputs).logits, model(**inputs).logits), name
+            assert_same_answers(again(**inputs).logits, model(**inputs).logits)
     answer = pipeline("text-classification", model=str(tmp_path / "gru"), top_k=None)(["hello you"])[0]
     assert {a["label"] for a in answer} == set(LABELS)
 
