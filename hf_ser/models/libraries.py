@@ -28,10 +28,13 @@ def check_transformers() -> None:
 
 def torchaudio_error(error: Exception) -> ImportError:
     """What to raise where torchaudio cannot be imported, which is mostly since it was built for another torch."""
+    torch = _version("torch")
+    # pip takes a local build (2.14.1+cpu) for the version that it is asked for, and would leave it as it is.
+    again = "--force-reinstall " if "+" in torch else ""
     return ImportError(
-        f"torchaudio {_version('torchaudio')} cannot be imported beside torch {_version('torch')} "
-        f"({str(error).strip().partition(chr(10))[0]}). Expected two that fit each other. Run: "
-        f"pip install {' '.join(PAIR)}"
+        f"torchaudio {_version('torchaudio')} cannot be imported beside torch {torch} "
+        f"({str(error).strip().partition(chr(10))[0]}). Expected two that fit each other and come from one package index "
+        f"(both for the CPU alone, or both not). Run: pip install {again}{' '.join(PAIR)}"
     )
 
 

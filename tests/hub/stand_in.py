@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import RLock, Thread
+from threading import Event, RLock, Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 
 OWNER_TOKEN, READER_TOKEN = "hf_owner", "hf_reader"
@@ -395,3 +395,9 @@ def entry(path: str, content: bytes) -> dict:
     if path.endswith(LARGE):
         row["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
     return row
+
+
+if __name__ == "__main__":  # an empty Hub until it is killed; its address is printed
+    with Hub() as server:
+        print(server.endpoint, flush=True)
+        Event().wait()

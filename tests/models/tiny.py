@@ -109,7 +109,7 @@ def assert_same_answers(one: torch.Tensor, other: torch.Tensor) -> None:
     """Check outputs of equal weights, as README promises them: to 1e-6 of the largest.
 
     Not to the bit: weights that were read from a file lie elsewhere in memory, and some processors' matrix products
-    round by that (measured on an AMD EPYC with AVX-512: 2.4e-7 in logits of 2.8).
+    round by that (measured on an AMD EPYC: 2.4e-7 in logits of 2.8).
     """
     torch.testing.assert_close(one, other, rtol=0, atol=1e-6 * max(1.0, float(other.abs().max())))
 

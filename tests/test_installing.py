@@ -1,0 +1,204 @@
+"""The commands, ranges, locked versions and checks of an installation agree with each other."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from hf_ser import cli, versions
+from hf_ser.files import packaged
+from hf_ser.hub import SPACE_LIBRARIES
+from hf_ser.models import libraries
+from hf_ser.recipes import find_recipe
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REQUIREMENTS = [Requirement(line) for line in PROJECT["dependencies"]]
+LOCK = dict(
+    line.split("==") for line in (ROOT / ".ci/constraints.txt").read_text().splitlines() if not line.startswith("#")
+)
+
+
+def test_both_commands_of_the_readme_install_the_locked_versions_and_ci_runs_the_second():
+    install = '.venv/bin/pip install -e ".[test]" -c .ci/constraints.txt'
+    commands = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("python3 -m venv")]
+    assert commands == [
+        f"python3 -m venv .venv && {install} && .venv/bin/accelerate launch scripts/train_fusion.py",
+        f"python3 -m venv .venv && {install} && .venv/bin/python -m pytest",
+    ]
+    run = (ROOT / ".ci/run").read_text().replace('"$scratch/venv"', ".venv").replace('"$scratch/venv/', '".venv/')
+    run = re.sub(r'"(\.venv/bin/\w+)"', r"\1", run).replace("install --quiet", "install")
+    assert commands[1] in run.splitlines()
+
+
+def test_the_workflows_run_these_commands_and_no_others():
+    for file in (ROOT / ".github/workflows").glob("*.yml"):
+        commands = re.findall(r"^\s+(?:- )?run: (.+)$", file.read_text(), flags=re.M)
+        assert commands and set(commands) <= {".ci/run", ".ci/newest", ".ci/wheel"}, file
+
+
+def test_the_lock_holds_every_requirement_within_its_range():
+    extras = [Requirement(line) for group in PROJECT["optional-dependencies"].values() for line in group]
+    for requirement in (*REQUIREMENTS, *extras):
+        assert requirement.specifier.contains(LOCK[canonicalize_name(requirement.name)]), requirement.name
+
+
+def test_python_versions_are_promised_alike_everywhere():
+    assert PROJECT["requires-python"] == ">=3.11"
+    assert "Python 3.11 or later" in (ROOT / "README.md").read_text()
+    promised = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", line)]
+    assert all(SpecifierSet(PROJECT["requires-python"]).contains(f"{one}.0") for one in promised)
+
+
+def test_the_code_that_travels_asks_for_the_versions_of_pyproject():
+    by_name = {one.name: one.specifier for one in REQUIREMENTS}
+    assert f">={libraries.LEAST_TRANSFORMERS}" in str(by_name["transformers"])
+    assert dict(pin.split("==") for pin in libraries.PAIR) == {name: LOCK[name] for name in ("torch", "torchaudio")}
+
+
+def test_a_space_gets_the_libraries_that_a_model_s_code_imports():
+    imported = set()
+    for file in packaged("cards/space/app.py"), *Path(libraries.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.split(".")[0])
+    assert imported - sys.stdlib_module_names - {"gradio"} == set(SPACE_LIBRARIES)  # gradio is there in every Space
+    assert versions.installed(["numpy", "soundfile"]) == [
+        f"{name}=={versions.Version(versions.version(name)).public}" for name in ("numpy", "soundfile")
+    ]
+
+
+def test_only_one_file_imports_torchaudio():
+    files = [*ROOT.glob("hf_ser/**/*.py"), *ROOT.glob("scripts/*.py")]
+    users = [file.name for file in files if re.search(r"^\s*(from|import) torchaudio", file.read_text(), flags=re.M)]
+    assert users == ["libraries.py"]
+
+
+def test_transformers_4_copies_all_that_the_configuration_needs():
+    """It copies the files that one file names itself; what these need in turn must be named there too."""
+    folder = Path(libraries.__file__).parent
+
+    def named(file: str) -> set[str]:
+        return set(re.findall(r"^from \.(\w+) import", (folder / f"{file}.py").read_text(), flags=re.M))
+
+    for entry in ("configuration_ser", "recurrent"):
+        assert set().union(*(named(file) for file in named(entry))) <= named(entry)
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["numpy>=1"], None),
+        (["numpy>=1", "numpy<1.5"], None),  # newer than the range: pip warns, and it may well work
+        (["numpy>=99,<100"], r"emotions found numpy 2.* \(expected <100,>=99\)\. Run: pip install \"numpy<100,>=99\""),
+        (["no-such-library>=2"], r"no-such-library not installed \(expected >=2\)\. Run: pip install"),
+        (['no-such-library>=2; extra == "search"', 'no-such-library; python_version < "3"'], None),
+    ],
+)
+def test_a_library_that_is_too_old_is_named_with_the_command_that_mends_it(monkeypatch, lines, found):
+    monkeypatch.setattr(versions, "requires", lambda package: lines)
+    if found is None:
+        versions.check_versions("emotions")
+    else:
+        with pytest.raises(ImportError, match=found):
+            versions.check_versions("emotions")
+
+
+FAKE = """
+import importlib.metadata as metadata, sys
+true = metadata.version
+metadata.version = lambda name: {{"{name}": "{version}"}}.get(name) or true(name)
+{before}
+try:
+    import {module}
+except ImportError as error:
+    print("TOLD", error)
+"""
+
+
+def told(tmp_path, name: str, version: str, module: str, before: str = "") -> str:
+    """What a fresh process says that imports a module beside another version of a library."""
+    code = FAKE.format(name=name, version=version, module=module, before=before)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert "TOLD" in done.stdout, done.stderr[-2000:]
+    return done.stdout.partition("TOLD ")[2]
+
+
+def test_an_old_transformers_is_named_before_anything_else_is_imported(tmp_path):
+    said = told(tmp_path, "transformers", "4.57.3", "hf_ser")
+    assert said.startswith("hf_ser found transformers 4.57.3 (expected <6,>=5.23). Run: pip install")
+    said = told(tmp_path, "transformers", "5.22.9", "libraries", f"sys.path.insert(0, {str(ROOT / 'hf_ser/models')!r})")
+    assert said.startswith("This model's code found transformers 5.22.9, expected 5.23 or later (below 6). Run: pip")
+
+
+@pytest.mark.parametrize(
+    ("torch", "failure", "pip"),
+    [
+        ("2.11.0", "OSError('undefined symbol: torch_x')", "pip install torch=="),
+        ("2.14.1", "RuntimeError('operator torchaudio::x does not exist')", "pip install torch=="),
+        ("2.13.0+cpu", "OSError('libc10_cuda.so: no such file')", "pip install --force-reinstall torch=="),
+    ],
+)
+def test_a_torch_and_torchaudio_that_do_not_fit_are_named(tmp_path, torch, failure, pip):
+    (tmp_path / "torchaudio").mkdir()
+    (tmp_path / "torchaudio/__init__.py").write_text(f"raise {failure}")
+    said = told(tmp_path, "torch", torch, "libraries", f"sys.path[:0] = ['.', {str(ROOT / 'hf_ser/models')!r}]")
+    reason = failure.partition("'")[2].removesuffix("')")
+    assert f" cannot be imported beside torch {torch} ({reason}). Expected two that fit each other" in said
+    assert f"Run: {pip}" in said and said.strip().endswith(" ".join(libraries.PAIR))
+
+
+def test_every_package_and_every_file_that_is_looked_up_is_in_the_wheel():
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {file.parent for file in ROOT.glob("hf_ser/**/__init__.py")}
+    names = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert set(tool["packages"]) == names | {"hf_ser.scripts", "hf_ser.cards"}
+    data = {
+        file
+        for package, patterns in tool["package-data"].items()
+        for pattern in patterns
+        for file in (ROOT / tool["package-dir"][package]).glob(pattern)
+    }
+    for folder in ("hf_ser", "scripts", "cards"):
+        others = {f for f in (ROOT / folder).rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")}
+        assert others - data == set()
+
+
+def test_no_file_is_looked_for_outside_the_package():
+    for file in (*ROOT.glob("hf_ser/**/*.py"), *ROOT.glob("scripts/*.py")):
+        assert "parents[" not in file.read_text().replace("file.relative_to", ""), file
+
+
+def test_recipes_are_found_by_name_wherever_the_command_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("quickstart.yaml", "scripts/recipes/quickstart.yaml"):
+        assert find_recipe(name, (Path.cwd(),)) == packaged("scripts/recipes/quickstart.yaml")
+    (tmp_path / "quickstart.yaml").write_text("seed: 1")
+    assert find_recipe("quickstart.yaml", (Path.cwd(),)) == tmp_path / "quickstart.yaml"
+    with pytest.raises(FileNotFoundError, match=r"quickstrat\.yaml: no such recipe.*did you mean quickstart\.yaml"):
+        find_recipe("quickstrat.yaml", (Path.cwd(),))
+
+
+def test_the_command_lists_every_script_and_runs_one(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["hf-ser"])
+    cli.main()
+    listed = capsys.readouterr().out
+    names = {file.stem for file in ROOT.glob("scripts/*.py")} - {"__init__"}
+    assert names == set(cli.scripts()) and all(f"\n  {name} " in listed for name in names)
+    monkeypatch.setattr(sys, "argv", ["hf-ser", "push-to-hub", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    assert "usage: hf-ser push_to_hub" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["hf-ser", "pridict"])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert "found the command 'pridict', expected one of audit" in capsys.readouterr().err
