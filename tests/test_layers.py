@@ -58,6 +58,9 @@ def layer(name: str) -> int | None:
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: name_of(file) or "hf_ser")
 def test_imports_point_back_along_the_road(file):
     ours = [name.removeprefix("hf_ser.") for name in imports(file) if name.split(".")[0] == "hf_ser"]
+    if not name_of(file):  # the package itself, which comes before all of it
+        assert ours == ["versions.check_versions"]
+        return
     if file.name == "__init__.py" and not imports(file):
         return  # a mere folder
     assert layer(name_of(file)) is not None, f"{name_of(file)} is on no layer: give it a place in ROAD"

@@ -33,8 +33,8 @@ def torchaudio_error(error: Exception) -> ImportError:
     again = "--force-reinstall " if "+" in torch else ""
     return ImportError(
         f"torchaudio {_version('torchaudio')} cannot be imported beside torch {torch} "
-        f"({str(error).strip().partition(chr(10))[0]}). Expected two that fit each other and come from one package index "
-        f"(both for the CPU alone, or both not). Run: pip install {again}{' '.join(PAIR)}"
+        f"({str(error).strip().partition(chr(10))[0]}). Expected two that fit each other and come from one package "
+        f"index (both for the CPU alone, or both not). Run: pip install {again}{' '.join(PAIR)}"
     )
 
 
