@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from models.tiny import assert_same_answers
 from transformers import ASTConfig, ASTFeatureExtractor, Wav2Vec2Config, Wav2Vec2FeatureExtractor, set_seed
 
 from hf_ser.collator import AudioCollator, FusionCollator
@@ -177,7 +178,7 @@ def test_fusion_reads_what_is_frozen_and_computes_the_rest(monkeypatch, frozen):
     plain = candidate.model(**candidate.collator(MIXED)).logits
     computed, read = first_and_second(candidate, MIXED, monkeypatch)
     assert {f"{name}_hidden" for name in frozen} == {name for name in read if name.endswith("hidden")}
-    assert torch.equal(candidate.model(**read).logits, candidate.model(**computed).logits)
+    assert_same_answers(candidate.model(**read).logits.detach(), candidate.model(**computed).logits)
     torch.testing.assert_close(candidate.model(**read).logits, plain, atol=2e-3, rtol=0)
 
 
@@ -262,3 +263,24 @@ def test_what_float16_cannot_hold_is_not_stored(capsys):
     assert batch["audio_hidden"].isfinite().all() and batch["audio_hidden"][1].abs().max() > 65504
     assert len(cache.stores["audio"]) == 2
     assert "beyond what float16 holds" in capsys.readouterr().out
+
+
+def test_statistics_that_are_fitted_anew_are_known_by_their_clips(monkeypatch):
+    """Else one bit that a new start computes otherwise would throw away all that is stored."""
+    candidate = heard(SpectrogramConfig(**CRNN | {"front_end": {"n_bands": 16, "normalisation": "speaker"}}), False)
+    front_end = candidate.encoders["audio"].front_end
+
+    def stored_at(fitted: str | None):
+        return FrozenCache(candidate, fitted=fitted).stores["audio"].folder
+
+    known = {"speaker_statistics": np.ones((2, 16), dtype=np.float32), "speaker_clips": "a"}
+    cache = FrozenCache(candidate, fitted="these clips")
+    cache.fill(candidate.model, CachedCollator(candidate.collator, cache)([ROWS[0] | known]))
+    loaded = stored_at(None)
+    front_end.speaker_mean += 1e-6
+    front_end.corpus_mean += 1e-6
+    rounded = known | {"speaker_statistics": known["speaker_statistics"] * np.float32(1 + 1e-6)}
+    again = CachedCollator(candidate.collator, FrozenCache(candidate, fitted="these clips"))
+    assert "cache_keys" not in again([ROWS[0] | rounded])
+    assert "cache_keys" in again([ROWS[0] | rounded | {"speaker_clips": "b"}])
+    assert len({cache.stores["audio"].folder, stored_at("other clips"), loaded, stored_at(None)}) == 4
