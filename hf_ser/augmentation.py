@@ -2,7 +2,8 @@
 
 A specification names changes, each with the probability that a clip gets it and the range its strength is drawn from:
 `pink:0.5@5-20,gain,speed:0.3@0.9-1.1`. The draws belong to the seed, the clip's id, the view and the change, so that
-they depend neither on the rows beside nor on workers, processes or order. A new change is one row of `CHANGES`.
+they depend neither on the rows beside nor on workers, processes or order, and a changed clip only by its rounding. A
+new change is one row of `CHANGES`.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Rows of a data set to a batch: decoding, extraction and padding happen here, in the loader's workers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,12 @@ def text_inputs(tokenizer: PreTrainedTokenizerBase, texts: list[str | None]) -> 
     texts = [(text or "").strip() or empty for text in texts]
     batch = tokenizer(texts, padding=True, padding_side="right", truncation=True, return_tensors="pt")
     return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+
+
+def first_of_text(texts: Sequence[str | None]) -> np.ndarray:
+    """For each text the first row that has the same, as `text_inputs` reads them; shape `(rows,)`."""
+    found: dict[str, int] = {}
+    return np.array([found.setdefault((text or "").strip(), row) for row, text in enumerate(texts)], dtype=int)
 
 
 def clips(rows: list[dict[str, Any]], augmenter: Augmenter | None = None) -> list:

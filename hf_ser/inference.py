@@ -14,7 +14,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from hf_ser.collator import text_inputs
+from hf_ser.collator import first_of_text, text_inputs
 from hf_ser.models import SerAudioPipeline, SerFusionConfig, SerPipeline
 from hf_ser.provenance import read_record
 from hf_ser.revisions import checkpoint_config, split_revision
@@ -78,10 +78,12 @@ class Classifier:
     ) -> np.ndarray:
         """Class probabilities of each row; a model of one kind takes no notice of what it cannot use.
 
+        A model that only reads answers each text once, so that equal texts have equal answers.
+
         Args:
             clips: Sound of each row; None where a fused model is to do without.
             texts: Words of each row; None where they are not known.
-            batch_size: Rows a forward pass, of like length; the result does not depend on it.
+            batch_size: Rows a forward pass, of like length; the result does not depend on it beyond rounding.
             speaker_statistics: Of each row's speaker, as `statistics_of_rows` gives them; None as the pipeline without
                 enrolment.
 
@@ -93,10 +95,13 @@ class Classifier:
             ValueError: as the pipeline.
         """
         logits = np.empty((len(texts), len(self.labels)))
-        for rows in self.batches(clips, texts, batch_size):
+        first = first_of_text(texts) if self.kind == TEXT else np.arange(len(texts))
+        asked = np.unique(first)
+        for part in self.batches([clips[row] for row in asked], [texts[row] for row in asked], batch_size):
+            rows = asked[part]
             known = None if speaker_statistics is None else speaker_statistics[rows]
             logits[rows] = self.logits([clips[row] for row in rows], [texts[row] for row in rows], known)
-        return softmax(logits / self.temperature, axis=-1)
+        return softmax(logits[first] / self.temperature, axis=-1)
 
     def batches(self, clips: Sequence, texts: Sequence, batch_size: int = 16) -> Iterator[np.ndarray]:
         """Positions of the rows of each forward pass: like length together, the longest first."""
@@ -155,10 +160,19 @@ def statistics_of_rows(
             f"{classifier.name} scales each clip by its speaker's others, and {unknown} of {len(rows)} clips have no "
             "speaker. Expected a speaker for each: name a data set that has them, or a model of another normalisation."
         )
-    wanted = set(speakers)
-    pool = dataset.select([row for row, name in enumerate(names) if name in wanted])
-    record = read_record(classifier.name) or {}
-    clips, seed = record.get("settings", {}).get("enrolment_clips", 0), record.get("seed", 0)
+    pool, (clips, seed) = dataset.select(rows_of_speakers(names, rows)), enrolment_settings(classifier)
     extractor = classifier.pipeline.feature_extractor
     known = speaker_statistics(pool, classifier.speaker_front_end, extractor, clips, seed)
     return np.stack([known[speaker] for speaker in speakers]), [enrolment_note(clips)]
+
+
+def enrolment_settings(classifier: Classifier) -> tuple[int, int]:
+    """By how many clips the training of a model knew a speaker, 0 for all, and the seed that drew them."""
+    record = read_record(classifier.name) or {}
+    return record.get("settings", {}).get("enrolment_clips", 0), record.get("seed", 0)
+
+
+def rows_of_speakers(names: Sequence[str | None], rows: Sequence[int]) -> list[int]:
+    """All rows of the speakers of some rows; `names` is the speaker of each."""
+    wanted = {names[row] for row in rows}
+    return [row for row, name in enumerate(names) if name in wanted]

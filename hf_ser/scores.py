@@ -18,6 +18,15 @@ SUM_TOLERANCE = 1e-3
 
 ECE_BINS = 15
 
+ROUNDING = 1e-9
+"""Figures that differ by less than this are equal: they differ by the order in which numbers were added."""
+
+DIGITS = 10
+"""Decimals that figures are rounded to before one of them is chosen, so that rounding breaks no tie."""
+
+ENTROPY_DIGITS = 6
+"""Decimals of an entropy that count: probabilities come from float32, and equal ones differ by some 1e-7."""
+
 KL_FLOOR = 1e-6
 """Least probability in the Kullback-Leibler divergence: a vote for a class that was ruled out costs at most 13.8 nats,
 and not infinitely many."""
@@ -105,7 +114,7 @@ def soft_scores(probabilities: np.ndarray, votes: np.ndarray) -> dict[str, float
         "brier": ((predicted - votes) ** 2).sum(axis=1).mean(),
         "majority_wa": np.take_along_axis(most_voted(votes), chosen, axis=1).mean(),
     }
-    doubts = [entropy(table, axis=1).round(10) for table in (predicted, votes)]
+    doubts = [entropy(table, axis=1).round(ENTROPY_DIGITS) for table in (predicted, votes)]
     vary = all(len(set(doubt)) > 1 for doubt in doubts)
     return {
         **{name: float(figure) for name, figure in figures.items()},
@@ -144,15 +153,21 @@ def uar_from_confusion(confusion: np.ndarray, labels: Sequence[str] | None = Non
     return uar if uar.ndim else float(uar)
 
 
+def difference(one: float, other: float) -> float:
+    """The first figure less the second, 0 where they differ by rounding alone."""
+    return one - other if abs(one - other) > ROUNDING else 0.0
+
+
 def calibration_bins(confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
     """Utterances, sum of their confidence and number of right ones in each of `ECE_BINS` equal-width bins.
 
-    Bin m of M holds the confidences in ((m - 1) / M, m / M], as in Guo et al. 2017.
+    Bin m of M holds the confidences in ((m - 1) / M, m / M], as in Guo et al. 2017. One that rounding put beyond m / M,
+    such as 0.6 divided by a sum that is not quite 1, stays in bin m.
 
     Shapes:
         confidence: (utterances,), correct: (utterances,); the result: (3, bins)
     """
-    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
+    bins = np.clip(np.ceil(confidence * ECE_BINS - ROUNDING).astype(int) - 1, 0, ECE_BINS - 1)
     sums = (np.bincount(bins, weights=weights, minlength=ECE_BINS) for weights in (None, confidence, correct))
     return np.stack([one.astype(np.float64) for one in sums])
 

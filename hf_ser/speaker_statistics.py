@@ -4,6 +4,7 @@ No label is read. The clips of a test speaker are, so a result says how many: `e
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -108,6 +109,17 @@ def enrolment_rows(dataset: Dataset, enrolment_clips: int = 0, seed: int = 0) ->
             f"{len(few)} of {len(rows)} speakers have fewer than {enrolment_clips} clips to enrol: all theirs are used"
         )
     return {speaker: _drawn(found, enrolment_clips, f"{seed} {speaker}") for speaker, found in rows.items()}
+
+
+def clips_digest(dataset: Dataset, rows: Sequence[int]) -> str:
+    """SHA-256 of clips by speaker, id and sound, in any order: what statistics are made of.
+
+    It stands for the statistics in the keys of what is kept: measured anew in each process, they may differ in their
+    last bit.
+    """
+    plain = dataset.with_format(None).select_columns(["speaker", "id", "pcm_sha256"]).select(rows)
+    clips = sorted(zip(plain["id"][:], plain["speaker"][:], plain["pcm_sha256"][:], strict=True))
+    return hashlib.sha256(json.dumps(clips).encode()).hexdigest()
 
 
 def enrolment_note(enrolment_clips: int) -> str:

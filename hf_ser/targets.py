@@ -103,8 +103,9 @@ def _majority(shares: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _agreement(shares: np.ndarray, voted: np.ndarray) -> np.ndarray:
-    """Weight of each row, shape `(rows,)`."""
+    """Weight of each row, shape `(rows,)`; exactly 0 of votes that are spread evenly over all classes."""
     weights = (1 - entropy(shares, axis=1) / np.log(shares.shape[1])).clip(min=0)
+    weights[most_voted(shares).all(axis=1)] = 0.0
     if weights[voted].mean() < 1e-6:
         raise ValueError(
             f"The votes of all {voted.sum()} rated training rows are spread evenly over all classes, expected raters "

@@ -87,7 +87,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--logprob_threshold", type=float, default=DecodeOptions.logprob_threshold)
     add("--compression_ratio_threshold", type=float, default=DecodeOptions.compression_ratio_threshold)
     add("--precision", choices=("float32", "float16", "bfloat16"), help="default: float16 on a GPU, else float32")
-    add("--batch_size", type=int, default=32, help="windows decoded together; the words do not depend on it")
+    add("--batch_size", type=int, default=32, help="windows decoded together; no effect on the words beyond rounding")
     add("--cache", type=Path, default=cache_file(), help="file of the cache, which serves all data sets and models")
     arguments = parser.parse_args()
     if arguments.check_short_window < 0 or arguments.batch_size < 1:

@@ -57,3 +57,20 @@ def test_a_fused_model_answers_without_the_sound_or_the_words(tmp_path):
     (sound,) = clips(1.0)
     both, deaf, wordless = ask.probabilities([sound, None, sound], ["hello", "hello", None])
     assert not np.allclose(both, deaf) and not np.allclose(both, wordless)
+
+
+def test_equal_texts_have_equal_answers_whatever_they_are_batched_with(tmp_path):
+    ask = Classifier(str(save_trained("text", tmp_path)), "cpu")
+    asked = []
+
+    def rounded_otherwise(model, _, outputs):
+        asked.append(len(outputs.logits))
+        outputs.logits += 1e-7 * torch.randn_like(outputs.logits)
+
+    ask.model.register_forward_hook(rounded_otherwise)
+    texts = ["hello you", "what a day", None, "hello you ", "", "what a day", "hello you"]
+    answers = ask.probabilities([None] * len(texts), texts, batch_size=2)
+    assert sum(asked) == len({tuple(answer) for answer in answers}) == 3
+    for one, other in ((0, 3), (0, 6), (1, 5), (2, 4)):
+        np.testing.assert_array_equal(answers[one], answers[other])
+    np.testing.assert_allclose(answers[1], ask.probabilities([None], ["what a day"])[0], atol=1e-5)

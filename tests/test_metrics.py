@@ -9,7 +9,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
 
 from hf_ser import metrics
 from hf_ser.metrics import SerMetric
-from hf_ser.scores import KL_FLOOR, score, soft_scores, uar_from_confusion
+from hf_ser.scores import KL_FLOOR, calibration_bins, difference, score, soft_scores, uar_from_confusion
 
 LABELS = ["angry", "happy", "sad"]
 FIGURES = {"uar", "wa", "macro_f1", "weighted_f1", "mcc", "roc_auc_ovr", "ece"}
@@ -205,3 +205,22 @@ def test_metric_loads_from_its_file(tmp_path):
     metric = evaluate.load(str(Path(metrics.__file__)), labels=["happy", "sad"], cache_dir=str(tmp_path))
     metric.add_batch(predictions=[[0.9, 0.1], [0.6, 0.4]], references=[0, 1])
     assert metric.compute()["uar"] == 0.5
+
+
+def test_confidence_at_the_edge_of_a_bin_stays_in_it_however_it_is_rounded():
+    beyond = np.nextafter(0.6, 1)  # as 0.6 / (0.6 + 0.3 + 0.1) is
+    bins = calibration_bins(np.array([0.6, beyond]), np.array([1, 1]))
+    assert np.flatnonzero(bins[0]).tolist() == [8]
+    assert calibration_bins(np.array([0.6 + 1e-6]), np.array([1]))[0, 9] == 1
+
+
+def test_doubts_that_differ_by_rounding_are_equal():
+    noise = 1e-8 * np.random.default_rng(0).standard_normal((4, 1))
+    predicted = np.array([[0.6, 0.3, 0.1]] * 4) + noise * [1, -1, 0]
+    votes = np.array([[1.0, 0, 0], [0.8, 0.2, 0], [0.5, 0.5, 0], [0.4, 0.3, 0.3]])
+    assert soft_scores(predicted, votes)["entropy_correlation"] is None
+
+
+def test_a_difference_of_rounding_is_none():
+    assert difference(0.1 + 0.2, 0.3) == 0 and 0.1 + 0.2 != 0.3
+    assert difference(0.5, 0.75) == -0.25

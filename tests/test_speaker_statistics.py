@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from models.tiny import assert_same_answers
 
 from hf_ser.dataset import load_prepared
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.front_end import SpectrogramFrontEnd, WaveformFeatureExtractor
-from hf_ser.speaker_statistics import enrolment_note, enrolment_rows, speaker_statistics
+from hf_ser.speaker_statistics import clips_digest, enrolment_note, enrolment_rows, speaker_statistics
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def test_all_clips_of_a_speaker_whatever_the_order_of_rows(data, parts):
     expected = torch.stack([frames.mean(1), frames.std(1, correction=0)])
     np.testing.assert_allclose(statistics[speaker], expected, atol=1e-3)
     for name, values in statistics.items():
-        np.testing.assert_array_equal(values, shuffled[name])
+        assert_same_answers(torch.from_numpy(values), torch.from_numpy(shuffled[name]))
 
 
 def test_the_draw_follows_seed_and_speaker_and_not_the_rows(data, capsys):
@@ -76,7 +77,7 @@ def test_training_speakers_are_known_by_all_their_clips_and_draw_the_others_to_t
         np.testing.assert_allclose(found[speaker][0], expected, rtol=1e-4)
     again = speaker_statistics(data, front_end, extractor, enrolment_clips=2)  # as whoever enrols them
     for speaker in set(every) - set(trained):
-        np.testing.assert_array_equal(again[speaker], found[speaker])
+        assert_same_answers(torch.from_numpy(again[speaker]), torch.from_numpy(found[speaker]))
 
 
 def test_an_unknown_or_silent_speaker_is_refused(data, parts):
@@ -92,3 +93,10 @@ def test_an_unknown_or_silent_speaker_is_refused(data, parts):
 def test_the_note_says_what_was_used_of_test_speakers():
     assert enrolment_note(0).startswith("transductive") and "all of their clips" in enrolment_note(0)
     assert "5 of their clips" in enrolment_note(5) and "transductive" not in enrolment_note(5)
+
+
+def test_the_digest_of_clips_follows_them_and_not_their_order(data):
+    rows = list(range(10))
+    assert clips_digest(data, rows) == clips_digest(data, rows[::-1]) == clips_digest(data.select(rows[::-1]), rows)
+    other = data.remove_columns("pcm_sha256").add_column("pcm_sha256", ["x", *data["pcm_sha256"][1:]])
+    assert len({clips_digest(data, rows), clips_digest(data, rows[1:]), clips_digest(other, rows)}) == 3

@@ -12,7 +12,7 @@ from hf_ser.evaluation.predictions import write_predictions
 from hf_ser.evaluation.report import make_report, write_report
 from hf_ser.study.plan import Study, System, read_study, study_of_recipes
 from hf_ser.study.plots import plot_study
-from hf_ser.study.results import format_study, holm, make_study
+from hf_ser.study.results import Measured, format_study, holm, make_study
 from hf_ser.study.run import runs_of, train
 
 LABELS = ("angry", "sad")
@@ -228,3 +228,10 @@ def test_the_script_ends_with_status_1_where_a_run_failed(tmp_path, calls, scrip
     assert calls[0][2:4] == ["--num_train_epochs", "2"]
     assert {"study.json", "study.md", "study.png"} <= {file.name for file in (tmp_path / "o").iterdir()}
     assert "1 failed: b, seed 3" in capsys.readouterr().err
+
+
+def test_systems_that_are_equal_but_for_rounding_stand_by_name(tmp_path, monkeypatch):
+    study, runs = prepared(tmp_path, {"b": {"right": 0.9}, "a": {"right": 0.8}, "c": {"right": 0.7}})
+    uar = {"a": 0.6, "b": np.nextafter(0.6, 1), "c": 0.7}
+    monkeypatch.setattr(Measured, "figure", lambda one, _: uar[one.name])
+    assert [one["name"] for one in make_study(study, runs)["systems"]] == ["c", "a", "b"]

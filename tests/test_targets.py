@@ -62,6 +62,7 @@ def test_agreement_weighs_a_row_and_leaves_the_mean_at_one():
     shares = np.array(data["votes"][:3])
     weighted = targets(data, "votes", agreement_weight=True)
     np.testing.assert_allclose(weighted[:3], weights[:, None] * shares, atol=1e-6)
+    assert weighted[2].tolist() == [0, 0, 0], "not a rounding more, or the fits would count the row"
     assert weighted[3].tolist() == [0, 0, 1], "nothing is known of the agreement on a row without votes"
     for target in ("label", "majority"):
         np.testing.assert_allclose(targets(data, target, agreement_weight=True).sum(1)[:3], weights, atol=1e-6)

@@ -25,7 +25,7 @@ from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, StratifiedGrou
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier
 
-from hf_ser.scores import uar_from_confusion
+from hf_ser.scores import ROUNDING, uar_from_confusion
 
 FOLDS = 5
 SCRIPT_BLOCKS = 3
@@ -82,7 +82,7 @@ class Probe:
     @property
     def carries_label(self) -> bool:
         """A model could lean on it for speakers that it has not heard: the whole interval is over chance + MARGIN."""
-        return self.low > self.chance + MARGIN
+        return self.low > self.chance + MARGIN + ROUNDING
 
     @property
     def carries_nothing(self) -> bool:
@@ -90,12 +90,12 @@ class Probe:
 
         With few rows or speakers neither this nor `carries_label` holds, and the probe has no answer.
         """
-        return self.high < self.chance + MARGIN
+        return self.high < self.chance + MARGIN - ROUNDING
 
     @property
     def gives_away(self) -> bool:
         """So good a guess that the label is as good as written there."""
-        return self.uar >= GIVEN_AWAY
+        return self.uar >= GIVEN_AWAY - ROUNDING
 
     @property
     def depends_on_label(self) -> bool:
@@ -124,7 +124,8 @@ class ScriptProbes:
     def through_script(self) -> bool:
         """Words tell more because training knows the script: UAR falls without it by more than fewer rows cost."""
         fall = self.control.uar - self.unseen.uar
-        return self.control.carries_label and fall > MARGIN and self.unseen.high < self.control.low
+        is_apart = self.unseen.high < self.control.low - ROUNDING
+        return self.control.carries_label and fall > MARGIN + ROUNDING and is_apart
 
 
 def probe_text(texts: Sequence, labels: Sequence, groups: Sequence, seed: int = 0) -> Probe | None:

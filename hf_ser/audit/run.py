@@ -17,7 +17,7 @@ from hf_ser.labels import NATIVE, apply_label_map
 from hf_ser.protocols import CHOSEN_ON_TEST, FINAL, Fold
 from hf_ser.protocols import fingerprint as split_fingerprint
 from hf_ser.provenance import RECORD, hashed, is_finished, read_record
-from hf_ser.scores import uar_from_confusion
+from hf_ser.scores import ROUNDING, uar_from_confusion
 from hf_ser.words import read_as
 
 STAGE_REMEDY = "train the encoder on the same fold: --audio_model 'runs/audio/fold_{fold}'"
@@ -164,7 +164,7 @@ def branch_findings(record: dict, predictions: Sequence[dict]) -> list[AuditFind
         if theirs.keys() != ours.keys():
             continue
         branch, fused = (_uar(list(rows.values())) for rows in (theirs, ours))
-        if branch is not None and fused is not None and fused < branch:
+        if branch is not None and fused is not None and fused < branch - ROUNDING:
             detail = (
                 f"the fused model has UAR {100 * fused:.1f} %, its {modality} encoder alone {100 * branch:.1f} % "
                 f"on the same {len(ours)} test clips"

@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
-from hf_ser.scores import uar_from_confusion
+from hf_ser.scores import ROUNDING, uar_from_confusion
 
 RESAMPLES = 5_000
 SEED = 0
@@ -117,6 +117,11 @@ def gap_interval(group: Confusions, other: Confusions, resamples: int = RESAMPLE
     fewest = min(len(group), len(other))
     note += _coverage_note(f"With {fewest} speakers in a group", GAP_COVERAGE.get(fewest))
     return _expanded(uars[0] - uars[1], uars, [len(group), len(other)]), note
+
+
+def holds_zero(interval: Sequence[float]) -> bool:
+    """Whether a difference's interval `[low, high]` holds 0; an end that is 0 but for rounding counts as 0."""
+    return interval[0] <= ROUNDING and interval[1] >= -ROUNDING
 
 
 def _intervals(

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from hf_ser.scores import ECE_BINS, calibration_bins
+from hf_ser.scores import ECE_BINS, ROUNDING, calibration_bins
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.25, 10.0
 """A validation part without a mistake would ask for a temperature of 0, one answered by chance for an infinite one."""
@@ -26,8 +26,9 @@ LEAST = 1e-12
 SMALLEST = np.finfo(np.float64).tiny
 """What a probability of 0 counts as where another temperature is taken: a higher floor would tell other logits."""
 
-ROUNDING = 1e-9
-"""By how much a share of a whole number may miss a whole number, and still be one."""
+THRESHOLD_MARGIN = 1e-6
+"""By how much the abstain threshold is below the confidence it is taken from: equal answers differ by some 3e-8 with
+their batch, and the pipeline computes its scores in float32. Neither may decide which of them are given."""
 
 
 def fit_temperature(logits: np.ndarray, references: np.ndarray) -> float:
@@ -62,7 +63,7 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def abstain_threshold(probabilities: np.ndarray, coverage: float = TARGET_COVERAGE) -> float:
-    """The highest confidence that a share `coverage` of the validation utterances reaches.
+    """The highest confidence that a share `coverage` of the validation utterances reaches, less `THRESHOLD_MARGIN`.
 
     Shapes:
         probabilities: (utterances, classes), calibrated.
@@ -70,7 +71,7 @@ def abstain_threshold(probabilities: np.ndarray, coverage: float = TARGET_COVERA
     confidence = np.sort(np.max(probabilities, axis=1))
     # Counted, for a quantile at 1 - 0.8 is not one at 0.2: of 11 utterances it would let 10 pass, where 9 are enough.
     n_answered = max(1, math.ceil(coverage * len(confidence) - ROUNDING))
-    return float(confidence[-n_answered])
+    return float(confidence[-n_answered]) - THRESHOLD_MARGIN
 
 
 def answered(confidence: np.ndarray, threshold: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from hf_ser.evaluation.predictions import check_predictions
 from hf_ser.evaluation.report import Answers, answers_of, conditions_of, notices_of
 from hf_ser.evaluation.report_text import counted
 from hf_ser.files import atomic_write
-from hf_ser.scores import uar_from_confusion
+from hf_ser.scores import ROUNDING, difference, uar_from_confusion
 
 COMPARISON = "comparison.json"
 COMPARISON_VERSION = 1
@@ -25,9 +25,6 @@ EXAMPLES = 5
 LARGEST_P = 0.05
 FEWEST_SPEAKERS = 6
 """What it takes, beside an interval without 0, to call one run better: no test of 5 speakers can give p <= 0.05."""
-
-ROUNDING = 1e-12
-"""Differences below this are those of the order in which numbers were added."""
 
 LINE = 100
 
@@ -199,22 +196,22 @@ def _agreed(one: dict, other: dict, names: Sequence[str], labels: list[str]) -> 
 def _figures(confusions: dict[str, np.ndarray], intervals: dict, labels: list[str]) -> dict[str, dict]:
     uar_from_confusion(confusions["a"], labels)  # its error names an absent class
     runs = {run: {name: float(one(confusions[run])) for name, one in STATISTICS.items()} for run in "ab"}
-    difference = {name: runs["b"][name] - runs["a"][name] for name in STATISTICS}
-    return {**runs, "difference": difference | {f"{name}_ci95": interval for name, interval in intervals.items()}}
+    changes = {name: difference(runs["b"][name], runs["a"][name]) for name in STATISTICS}
+    return {**runs, "difference": changes | {f"{name}_ci95": interval for name, interval in intervals.items()}}
 
 
 def _verdict(differences: dict, names: Sequence[str], n_speakers: int, p: float | None) -> str:
-    difference, interval = differences["uar"], differences["uar_ci95"]
-    if abs(difference) < ROUNDING:
+    change, interval = differences["uar"], differences["uar_ci95"]
+    if change == 0:
         return f"{names[0]} and {names[1]} have the same UAR on these utterances."
-    better, worse = (names[1], names[0]) if difference >= 0 else (names[0], names[1])
-    points = f"{100 * abs(difference):.1f} points of UAR"
+    better, worse = (names[1], names[0]) if change >= 0 else (names[0], names[1])
+    points = f"{100 * abs(change):.1f} points of UAR"
     if interval is None:
         return f"{better} is ahead of {worse} by {points}; without an interval nothing can be said of other speakers."
-    low, high = interval if difference >= 0 else (-interval[1], -interval[0])
+    low, high = interval if change >= 0 else (-interval[1], -interval[0])
     span = f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
     ahead = f"{better} is ahead of {worse} by {points}"
-    if low <= 0:
+    if low <= ROUNDING:
         return f"{ahead}, but the interval holds 0 ({span}): nothing can be said of which is better."
     if n_speakers < FEWEST_SPEAKERS:
         return f"{ahead} ({span}), but {n_speakers} speakers are too few to call it better."
@@ -228,7 +225,7 @@ def _per_class(a: Answers, b: Answers) -> dict[str, dict]:
     for index, label in enumerate(a.labels):
         own = a.references == index
         recall = {run: float(answers.correct[own].mean()) for run, answers in (("a", a), ("b", b))}
-        recalls[label] = {"support": int(own.sum()), **recall, "difference": recall["b"] - recall["a"]}
+        recalls[label] = {"support": int(own.sum()), **recall, "difference": difference(recall["b"], recall["a"])}
     return recalls
 
 
@@ -238,7 +235,7 @@ def _per_speaker(by_speaker: dict[str, dict[str, np.ndarray]]) -> dict[str, dict
     for name, confusion in by_speaker["a"].items():
         measure = "uar" if confusion.sum(axis=1).all() else "wa"
         a, b = (float(STATISTICS[measure](by_speaker[run][name])) for run in "ab")
-        figures[name] = {"n": int(confusion.sum()), "measure": measure, "a": a, "b": b, "difference": b - a}
+        figures[name] = {"n": int(confusion.sum()), "measure": measure, "a": a, "b": b, "difference": difference(b, a)}
     return figures
 
 

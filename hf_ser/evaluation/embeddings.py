@@ -36,7 +36,7 @@ def embeddings(
         classifier: A model of any kind.
         clips: Sound of each row, as `Classifier.probabilities` takes it.
         texts: Words of each row, likewise.
-        batch_size: Rows a forward pass; the result does not depend on it.
+        batch_size: Rows a forward pass; the result does not depend on it beyond rounding.
         speaker_statistics: Of each row's speaker, likewise; `(rows, 2, bands)`.
 
     Shapes:

@@ -14,6 +14,7 @@ from hf_ser.dataset_plots import SEX_COLOURS, UNKNOWN, shortened
 from hf_ser.evaluation.curves import plot_reliability, plot_risk_coverage, plot_roc
 from hf_ser.evaluation.drawing import WARNING, filled, save, title, wrapped
 from hf_ser.evaluation.report_text import counted
+from hf_ser.scores import DIGITS
 
 TRAINING, VALIDATION = "tab:blue", "tab:orange"
 RUNS = {"a": "tab:blue", "b": "tab:orange"}
@@ -201,7 +202,7 @@ def _speakers_apart(axes: Axes, speakers: dict[str, dict]) -> None:
         points = [(one["a"], one["b"]) for one in speakers.values() if one["measure"] == measure]
         if points:
             axes.scatter(*zip(*points, strict=True), color=face, edgecolor="dimgray", label=measure.upper())
-    for name in sorted(speakers, key=lambda name: -abs(speakers[name]["difference"]))[:MOST_NAMED]:
+    for name in sorted(speakers, key=lambda name: -round(abs(speakers[name]["difference"]), DIGITS))[:MOST_NAMED]:
         point = (speakers[name]["a"], speakers[name]["b"])
         axes.annotate(shortened(name, LONGEST_NAME), point, (5, 3), **SHIFTED, fontsize=7)
     axes.plot([0, 1], [0, 1], "--", color="gray")

@@ -20,7 +20,7 @@ from hf_ser.evaluation.calibration import answered, curve_points, nll, reliabili
 from hf_ser.evaluation.predictions import check_predictions
 from hf_ser.files import atomic_write
 from hf_ser.protocols import PUBLISHED
-from hf_ser.scores import expected_calibration_error, score, soft_scores, uar_from_confusion
+from hf_ser.scores import ROUNDING, expected_calibration_error, score, soft_scores, uar_from_confusion
 
 REPORT = "report.json"
 RUN = "run.json"
@@ -394,7 +394,8 @@ def _no_skill(answers: Answers, uar: float) -> list[str]:
     """A model that has learned nothing looks tidy: narrow intervals, little calibration error, no leak."""
     if len(said := set(answers.predicted.tolist())) == 1:
         return [f"The model gives every utterance one class, {answers.labels[said.pop()]}: it tells nothing apart."]
-    return ["UAR is not above chance: the model tells nothing apart."] if uar <= 1 / len(answers.labels) else []
+    is_chance = uar <= 1 / len(answers.labels) + ROUNDING
+    return ["UAR is not above chance: the model tells nothing apart."] if is_chance else []
 
 
 def _absent_actors(rows: list[dict]) -> list[str]:

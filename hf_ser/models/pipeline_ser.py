@@ -44,7 +44,7 @@ class SerPipeline(Pipeline):
                 list, a generator or a data set.
             text: The words of the clip; of several clips a list of them (None where unknown).
             top_k: Keep only so many labels; all by default.
-            batch_size: Clips per forward pass; the result does not depend on it.
+            batch_size: Clips per forward pass; the result does not depend on it beyond rounding.
             enrolment: Other clips of the one speaker of all inputs, for a model that was trained with per-speaker
                 normalisation, which was tested so; without them each clip is normalised by itself (of functionals, by
                 the training speakers).

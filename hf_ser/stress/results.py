@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from hf_ser.evaluation.bootstrap import UNKNOWN, difference_intervals
+from hf_ser.evaluation.bootstrap import UNKNOWN, difference_intervals, holds_zero
 from hf_ser.evaluation.report import make_report
 from hf_ser.evaluation.report_text import counted
 from hf_ser.files import atomic_write
-from hf_ser.scores import uar_from_confusion
+from hf_ser.scores import ROUNDING, difference, uar_from_confusion
 from hf_ser.stress.conditions import HARD, MILD, Condition
 
 STRESS = "stress.json"
@@ -80,7 +80,7 @@ def make_stress(
         ValueError: see `make_report`.
     """
     report = make_report(rows)
-    skill = max(report["uar"] - report["chance_uar"], 0.0)
+    skill = max(difference(report["uar"], report["chance_uar"]), 0.0)
     # A model that knows nothing has nothing to lose: passing would be no merit.
     limits = {severity: min(most, MAX_SHARE[severity] * skill) or None for severity, most in thresholds.items()}
     told, notes = {}, {}
@@ -122,8 +122,9 @@ def compared(
     before, after = (by_speaker(kept, one.probabilities, labels) for one in (clean, outcome))
     uar, clean_uar = (uar_from_confusion(sum(one.values()), labels) for one in (after, before))
     condition, limit = outcome.condition, limits.get(outcome.condition.severity)
-    change = uar - clean_uar
-    too_much = limit is not None and change < -limit - 1e-9  # a fall by just the limit passes, however it is rounded
+    change = difference(uar, clean_uar)
+    # A fall by just the limit passes, however it is rounded.
+    too_much = limit is not None and change < -limit - ROUNDING
     intervals, note = difference_intervals(before, after)
     line = {
         **{name: getattr(condition, name) for name in ("name", "group", "level", "severity", "what")},
@@ -153,8 +154,8 @@ def gap_verdict(gap: dict) -> str:
     """
     if gap["uar"] is None or gap["ci95"] is None:
         return NOT_JUDGED
-    low, high = gap["ci95"]
-    return FAILED if abs(gap["uar"]) > MAX_SEX_GAP and not low <= 0 <= high else PASSED
+    is_wide = abs(gap["uar"]) > MAX_SEX_GAP + ROUNDING
+    return FAILED if is_wide and not holds_zero(gap["ci95"]) else PASSED
 
 
 def write_stress(result: dict, path: str | Path) -> None:

@@ -24,10 +24,11 @@ from hf_ser.columns import SAMPLING_RATE
 from hf_ser.dataset import load_prepared
 from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions
 from hf_ser.files import atomic_write
-from hf_ser.inference import AUDIO, TEXT, Classifier, statistics_of_rows
+from hf_ser.inference import AUDIO, TEXT, Classifier, enrolment_settings, rows_of_speakers, statistics_of_rows
 from hf_ser.labels import NATIVE, apply_label_map
 from hf_ser.protocols import FINAL, fingerprint
 from hf_ser.provenance import hashed, read_record
+from hf_ser.speaker_statistics import clips_digest
 from hf_ser.stress.conditions import CODEC, MILD, VOICES, WORDS, Condition, Others, Sample, apply, lacking
 from hf_ser.stress.results import Outcome
 from hf_ser.words import draw, read_as
@@ -338,7 +339,8 @@ class Key:
         self.others = others
         self.shared = [CONDITIONS_VERSION, seed, model_digest(classifier), _sha256("\n".join(rows).encode())]
         if chosen.speaker_statistics is not None:
-            self.shared.append(_sha256(chosen.speaker_statistics.tobytes()))
+            known_by = rows_of_speakers(chosen.dataset["speaker"][:], chosen.rows)
+            self.shared += [*enrolment_settings(classifier), clips_digest(chosen.dataset, known_by)]
 
     def of(self, condition: Condition) -> str:
         """The key of one condition."""

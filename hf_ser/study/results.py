@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_ser.evaluation.bootstrap import STATISTICS, UNKNOWN, difference_intervals, speaker_intervals
+from hf_ser.evaluation.bootstrap import STATISTICS, UNKNOWN, difference_intervals, holds_zero, speaker_intervals
 from hf_ser.evaluation.comparison import FEWEST_SPEAKERS, LARGEST_P, permutation_test
 from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions
 from hf_ser.evaluation.report import answers_of, conditions_of
 from hf_ser.evaluation.report_text import counted
 from hf_ser.files import atomic_write
 from hf_ser.provenance import RECORD, is_finished, read_record
+from hf_ser.scores import DIGITS, difference
 from hf_ser.study.plan import Study
 from hf_ser.study.run import Run
 
@@ -57,7 +58,7 @@ def make_study(study: Study, runs: Sequence[Run]) -> dict:
     protocol = _protocol(study, measured)
     fair = [one for one in measured if not one.leaks and one.conditions["protocol"] == protocol]
     _same_conditions(fair)
-    fair.sort(key=lambda one: (-one.figure("uar"), one.name))
+    fair.sort(key=lambda one: (-round(one.figure("uar"), DIGITS), one.name))
     baseline = _baseline(study, fair)
     compared = with_holm({one.name: one.against(baseline) for one in fair if one is not baseline})
     return {
@@ -128,7 +129,7 @@ class Measured:
         return {
             "to": other.name,
             "seeds": seeds,
-            "uar": uar[1] - uar[0],
+            "uar": difference(uar[1], uar[0]),
             "uar_ci95": intervals["uar"],
             "interval_note": note,
             **permutation_test(theirs, ours),
@@ -183,7 +184,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 def _told_apart(one: dict, p: float | None) -> bool:
     interval = one["uar_ci95"]
-    return p is not None and p <= LARGEST_P and interval is not None and not interval[0] <= 0 <= interval[1]
+    return p is not None and p <= LARGEST_P and interval is not None and not holds_zero(interval)
 
 
 def _protocol(study: Study, measured: Sequence[Measured]) -> str:

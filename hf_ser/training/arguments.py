@@ -331,7 +331,7 @@ class BasicTrainingArguments(TrainingArguments):
     output_dir: str = option("runs/default", "folder of the results")
     num_train_epochs: float = option(20.0, "epochs, fewer when validation UAR stops rising")
     per_device_train_batch_size: int = option(16, "clips a device and step")
-    per_device_eval_batch_size: int = option(16, "clips a device in evaluation; the result does not depend on it")
+    per_device_eval_batch_size: int = option(16, "clips a device in evaluation; no effect beyond rounding")
     learning_rate: float = option(1e-3, "of the optimizer")
     weight_decay: float = option(0.01, "of the optimizer")
     warmup_steps: float = option(0.1, "steps of rising learning rate; below 1 a share of all steps")

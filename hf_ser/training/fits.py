@@ -20,6 +20,7 @@ from transformers.trainer_utils import TrainOutput
 
 from hf_ser.evaluation.calibration import fit_temperature
 from hf_ser.models.networks import FITTED
+from hf_ser.scores import DIGITS
 from hf_ser.training.building import Candidate
 from hf_ser.training.parsing import settings
 from hf_ser.training.trainer import SerTrainer
@@ -274,7 +275,7 @@ def chosen_strength(
 ) -> tuple[float, float | None, np.ndarray | None]:
     """The strength that does best on training speakers who were left out, its UAR over their rows, and its answers.
 
-    Of a single speaker it cannot be told: the middle one, and None.
+    Of equally good ones the first. Of a single speaker it cannot be told: the middle one, and None.
 
     Shapes:
         the answers: `(rows, classes)`.
@@ -292,7 +293,7 @@ def chosen_strength(
         strength: recall_score(truth, answer.argmax(1), labels=np.unique(truth), average="macro", zero_division=0)
         for strength, answer in answers.items()
     }
-    best = max(uar, key=uar.get)
+    best = max(uar, key=lambda strength: round(uar[strength], DIGITS))
     return best, float(uar[best]), answers[best]
 
 

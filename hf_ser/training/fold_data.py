@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 from accelerate import PartialState
 from datasets import Dataset
 
 from hf_ser.augmentation import Augmenter, View, with_views
 from hf_ser.protocols import Fold
-from hf_ser.speaker_statistics import enrolment_note, sound_batches, speaker_statistics
+from hf_ser.speaker_statistics import clips_digest, enrolment_note, sound_batches, speaker_statistics
 from hf_ser.targets import with_columns, with_target
 from hf_ser.training.building import Candidate
 from hf_ser.words import Words
@@ -21,6 +22,7 @@ class FoldData:
         train, validation, test: Rows; those to train on carry their targets, and the `view` that is due.
         view: Tells the rows which view that is; None without augmentation.
         notes: What whoever reads the figures must know.
+        fitted: What the statistics of the front end were fitted to, as a text for keys; None where none were.
     """
 
     train: Dataset
@@ -28,6 +30,7 @@ class FoldData:
     test: Dataset
     view: View | None = None
     notes: list[str] = field(default_factory=list)
+    fitted: str | None = None
 
 
 def fold_data(dataset: Dataset, fold: Fold, words: Words, candidate: Candidate, data, training, audio, augment):
@@ -46,17 +49,18 @@ def fold_data(dataset: Dataset, fold: Fold, words: Words, candidate: Candidate, 
             f"--cache_views is {training.cache_views}: found no --augment, and so nothing for views of a clip to "
             "differ by. Expected one: add it, or leave --cache_views out."
         )
-    columns, notes, view = dict(words.columns), [], None
+    columns, notes, view, fitted = dict(words.columns), [], None, None
     front_end = getattr(candidate.encoders.get("audio"), "front_end", None)
     if front_end is not None and front_end.normalisation == "corpus":
         sound = dataset.with_format(None).select_columns(["audio"])
         front_end.fit_corpus(sound_batches(sound, fold.train, feature_extractor(candidate), front_end.window.device))
+        fitted = clips_digest(dataset, fold.train)
     if front_end is not None and front_end.normalisation == "speaker":
         known = speaker_statistics(
             dataset, front_end, feature_extractor(candidate), audio.enrolment_clips, training.seed, fold.train
         )
-        speakers = zip(dataset["id"][:], dataset["speaker"][:], strict=True)
-        columns["speaker_statistics"] = {name: known[speaker] for name, speaker in speakers}
+        columns |= _speaker_columns(dataset, known)
+        fitted = f"{clips_digest(dataset, fold.train)} {audio.enrolment_clips} {training.seed}"
         notes.append(enrolment_note(audio.enrolment_clips))
     # Refuses before anything is written.
     train = with_target(dataset, fold.train, data.target, data.agreement_weight, columns)
@@ -68,7 +72,20 @@ def fold_data(dataset: Dataset, fold: Fold, words: Words, candidate: Candidate, 
             PartialState().print(f"note: {notice}")
         candidate.collator.augmenter = augmenter
     validation, test = (with_columns(dataset.select(rows), columns) for rows in (fold.validation, fold.test))
-    return FoldData(train, validation, test, view, notes)
+    return FoldData(train, validation, test, view, notes, fitted)
+
+
+def _speaker_columns(dataset: Dataset, known: dict[str, np.ndarray]) -> dict[str, dict]:
+    """`speaker_statistics` of each row by id, and `speaker_clips`: a digest of all clips of its speaker."""
+    names, rows = dataset["speaker"][:], {}
+    for row, name in enumerate(names):
+        rows.setdefault(name, []).append(row)
+    clips = {name: clips_digest(dataset, found) for name, found in rows.items()}
+    speakers = dict(zip(dataset["id"][:], names, strict=True))
+    return {
+        "speaker_statistics": {one: known[speaker] for one, speaker in speakers.items()},
+        "speaker_clips": {one: clips[speaker] for one, speaker in speakers.items()},
+    }
 
 
 def feature_extractor(candidate: Candidate):

@@ -113,7 +113,7 @@ class Job:
         told["precision"] = "bf16" if training.bf16 else "fp16" if training.fp16 else "float32"
         if augmented := self.rows.view is not None:
             told["augment"] = self.candidate.collator.augmenter.key
-        return FrozenCache(self.candidate, told, augmented, training.cache_views)
+        return FrozenCache(self.candidate, told, augmented, training.cache_views, self.rows.fitted)
 
 
 class Clock(TrainerCallback, ExportableState):

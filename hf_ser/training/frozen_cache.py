@@ -35,6 +35,9 @@ CACHED = "2"
 VOLATILE = ("_name_or_path", "transformers_version", "id2label", "label2id", "custom_pipelines", "dtype")
 """Of a configuration: what does not decide the outputs."""
 
+FITTED = ("corpus_mean", "corpus_deviation", "speaker_mean", "speaker_variance", "prior_clips")
+"""Buffers of a front end that are fitted anew at each start, and may then differ in their last bit."""
+
 
 class FrozenCache:
     """The outputs of a candidate's frozen encoders, or of the fixed front end of our own spectrogram networks.
@@ -46,9 +49,18 @@ class FrozenCache:
         settings: What else decides the outputs: layers that are read, the augmentation and its seed.
         augmented: Whether the sound of training rows is augmented before it is encoded.
         views: So many augmented views of a clip are told apart by the rows' `view`; 0: each is new, and not stored.
+        fitted: What the statistics of the front end were fitted to at this start (`FoldData.fitted`); None where they
+            are as they were loaded.
     """
 
-    def __init__(self, candidate, settings: Mapping[str, Any] | None = None, augmented: bool = False, views: int = 0):
+    def __init__(
+        self,
+        candidate,
+        settings: Mapping[str, Any] | None = None,
+        augmented: bool = False,
+        views: int = 0,
+        fitted: str | None = None,
+    ):
         self.views, self.encoders = views, candidate.encoders
         self.frozen: dict[str, nn.Module] = {}
         self.stores: dict[str, OutputStore] = {}
@@ -58,7 +70,9 @@ class FrozenCache:
                 PartialState().print(f"note: outputs of the {modality} encoder are not cached: {hindrance}")
                 continue
             module = self.frozen[modality] = frozen_module(encoder)
-            digest = outputs_digest(module, encoder.config, _reader(candidate.processor, modality), settings or {})
+            digest = outputs_digest(
+                module, encoder.config, _reader(candidate.processor, modality), settings or {}, fitted
+            )
             self.stores[modality] = OutputStore(cache_folder() / "frozen" / digest)
         self.others = tuple(modality for modality in candidate.encoders if modality not in self.stores)
 
@@ -169,8 +183,7 @@ class CachedCollator:
         if self.views and row.get("view") is not None:
             parts += [row["id"], str(row["view"])]  # by which its changes are drawn
         if row.get("speaker_statistics") is not None:
-            statistics = np.asarray(row["speaker_statistics"], dtype=np.float32)
-            parts.append(hashlib.sha256(statistics.tobytes()).hexdigest())
+            parts.append(row["speaker_clips"])  # what they are made of, for they are measured anew at each start
         return "#".join(parts) if parts[0] else ""
 
     def _uncached(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -215,7 +228,7 @@ def frozen_module(encoder: nn.Module) -> nn.Module | None:
     return front_end if front_end is not None and fixed(front_end) else None
 
 
-def outputs_digest(module: nn.Module, config, reader, settings: Mapping[str, Any]) -> str:
+def outputs_digest(module: nn.Module, config, reader, settings: Mapping[str, Any], fitted: str | None = None) -> str:
     """SHA-256 of all that decides what a frozen module puts out, but for the clip or the words themselves.
 
     Args:
@@ -223,6 +236,7 @@ def outputs_digest(module: nn.Module, config, reader, settings: Mapping[str, Any
         config: The encoder's configuration; of one with a front end, only what describes that.
         reader: Feature extractor or tokenizer.
         settings: What else decides it.
+        fitted: As FrozenCache's; hashed in place of the statistics.
     """
     front_end = getattr(config, "front_end", None)
     whole = front_end is None or hasattr(module, "config")
@@ -234,8 +248,12 @@ def outputs_digest(module: nn.Module, config, reader, settings: Mapping[str, Any
         "reader": _described(reader),
         "settings": dict(settings),
     }
+    weights = module.state_dict()
+    if fitted and (measured := [name for name in weights if name.rpartition(".")[2] in FITTED]):
+        weights = {name: tensor for name, tensor in weights.items() if name not in measured}
+        told["fitted"] = fitted
     digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=_plain).encode())
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(weights.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

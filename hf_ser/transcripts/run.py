@@ -36,7 +36,7 @@ class Job:
         options: How it decodes.
         language: Code of the language of all clips; `detect` to have it found clip by clip; None for the corpus's own
             where it has one, else found.
-        batch_size: Windows that are decoded together; the words do not depend on it.
+        batch_size: Windows that are decoded together; the words do not depend on it beyond rounding.
         cache: File of the transcript cache.
         folder: Where the recogniser lies, if it is a folder that may tell whom it was trained on.
     """

@@ -134,3 +134,10 @@ def test_the_threshold_lets_as_few_pass_as_are_enough(n, n_answered):
     confidence = np.random.default_rng(n).permutation(np.linspace(0.5, 0.9, n))
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
     assert (confidence >= abstain_threshold(probabilities, 0.8)).sum() == n_answered
+
+
+def test_equal_answers_that_rounding_sets_apart_are_given_together():
+    draw = np.random.default_rng(0)
+    confidence = np.repeat([0.9, 0.7, 0.5], [3, 6, 1]) + 3e-8 * draw.standard_normal(10)
+    threshold = abstain_threshold(np.stack([confidence, 1 - confidence], axis=1), 0.8)
+    assert (confidence >= threshold).sum() == (confidence.astype(np.float32) >= threshold).sum() == 9

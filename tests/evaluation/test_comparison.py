@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from hf_ser.evaluation.bootstrap import COVERAGE, PAIRED_COVERAGE
+from hf_ser.evaluation.bootstrap import COVERAGE, PAIRED_COVERAGE, holds_zero
 from hf_ser.evaluation.comparison import compare, format_comparison, permutation_test, write_comparison
 from hf_ser.evaluation.report import make_report
 
@@ -193,3 +193,28 @@ def test_text_and_file(tmp_path):
     assert "both right 40, only A 0, only B 16, both wrong 24" in text
     assert "only b right: r/00-happy-5 (happy), " in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_speakers_who_fare_alike_but_for_rounding_are_ahead_nowhere():
+    """0.1 + 0.2 + 0.3 is more than 0.3 + 0.2 + 0.1."""
+    labels = ["sad", "happy", "angry"]
+
+    def run(right: list[int]) -> list[dict]:
+        rows = []
+        for row, (speaker, place, clip) in zip(
+            run_of([0] * 6), product(range(2), range(3), range(CLIPS)), strict=False
+        ):
+            said = labels[place] if clip < right[place] else labels[place - 1]
+            probabilities = {label: 0.8 if label == said else 0.1 for label in labels}
+            name = {"id": f"r/{speaker}-{place}-{clip}", "speaker": f"r/{speaker}", "reference": labels[place]}
+            rows.append(row | name | {"probabilities": probabilities})
+        return rows
+
+    told = compare(run([3, 2, 1]), run([1, 2, 3]))
+    assert all(one["a"] != one["b"] and one["difference"] == 0 for one in told["per_speaker"].values())
+    assert told["difference"]["uar"] == 0 and told["verdict"].endswith("have the same UAR on these utterances.")
+
+
+def test_an_interval_that_ends_at_zero_but_for_rounding_holds_it():
+    assert holds_zero([1e-17, 0.2]) and holds_zero([-0.2, -1e-17]) and holds_zero([-0.1, 0.1])
+    assert not holds_zero([1e-3, 0.2]) and not holds_zero([-0.2, -1e-3])

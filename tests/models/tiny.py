@@ -114,6 +114,12 @@ def assert_same_answers(one: torch.Tensor, other: torch.Tensor) -> None:
     torch.testing.assert_close(one, other, rtol=0, atol=1e-6 * max(1.0, float(other.abs().max())))
 
 
+def assert_same_scores(one: list[dict], other: list[dict]) -> None:
+    """Check answers of the pipeline: the same labels in the same order, their scores to 1e-6."""
+    assert [a["label"] for a in one] == [a["label"] for a in other]
+    np.testing.assert_allclose([a["score"] for a in one], [a["score"] for a in other], rtol=0, atol=1e-6)
+
+
 def fused(audio: str = "crnn", text: str = "gru", fusion: str = "gated", **settings):
     """A fused model in evaluation mode and its processor."""
     audio_config, feature_extractor = AUDIO[audio]()

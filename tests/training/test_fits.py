@@ -239,3 +239,12 @@ def test_a_fit_takes_its_recipes_flags_and_what_says_where_it_is_computed(tmp_pa
     refuse_descent(*parse_arguments(ASKED, [*where.split(), "--head", "linear", "--pooling", "mean"]))
     for name in (f"{network}{scaled}" for network in FITTED for scaled in ("", "_speaker")):
         refuse_descent(*parse_arguments((DataArguments, *ASKED), [str(SEEDS / f"{name}.yaml")])[1:])
+
+
+def test_of_strengths_that_are_equal_but_for_rounding_the_first_is_chosen(monkeypatch):
+    draw = np.random.default_rng(0)
+    truth, speakers = np.arange(60) % 2, [f"s{row // 10}" for row in range(60)]
+    method = LogisticFit(draw.normal(size=(60, 3)), np.eye(2)[truth])
+    scores = iter([0.5, 0.6, np.nextafter(0.6, 1), 0.6, 0.4])
+    monkeypatch.setattr("hf_ser.training.fits.recall_score", lambda *_, **__: next(scores))
+    assert chosen_strength(method, speakers)[:2] == (LogisticFit.strengths[1], 0.6)

@@ -5,14 +5,17 @@ import hashlib
 import io
 import pickle
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from models.tiny import assert_same_answers
 from transformers import ASTConfig, ASTFeatureExtractor, Wav2Vec2Config, Wav2Vec2FeatureExtractor, set_seed
 
 from hf_ser.collator import AudioCollator, FusionCollator
+from hf_ser.dataset import load_prepared
 from hf_ser.models import (
     SerAudioConfig,
     SerAudioForAudioClassification,
@@ -23,8 +26,11 @@ from hf_ser.models import (
     TextRnnConfig,
     WaveformFeatureExtractor,
 )
+from hf_ser.models.front_end import SpectrogramFrontEnd
+from hf_ser.protocols import Fold
 from hf_ser.training.arguments import AdaptArguments, SerTrainingArguments
 from hf_ser.training.building import Candidate, label_maps, train_tokenizer
+from hf_ser.training.fold_data import fold_data
 from hf_ser.training.frozen_cache import CachedCollator, FrozenCache
 from hf_ser.training.trainer import SerTrainer
 
@@ -177,7 +183,7 @@ def test_fusion_reads_what_is_frozen_and_computes_the_rest(monkeypatch, frozen):
     plain = candidate.model(**candidate.collator(MIXED)).logits
     computed, read = first_and_second(candidate, MIXED, monkeypatch)
     assert {f"{name}_hidden" for name in frozen} == {name for name in read if name.endswith("hidden")}
-    assert torch.equal(candidate.model(**read).logits, candidate.model(**computed).logits)
+    assert_same_answers(candidate.model(**read).logits.detach(), candidate.model(**computed).logits.detach())
     torch.testing.assert_close(candidate.model(**read).logits, plain, atol=2e-3, rtol=0)
 
 
@@ -262,3 +268,50 @@ def test_what_float16_cannot_hold_is_not_stored(capsys):
     assert batch["audio_hidden"].isfinite().all() and batch["audio_hidden"][1].abs().max() > 65504
     assert len(cache.stores["audio"]) == 2
     assert "beyond what float16 holds" in capsys.readouterr().out
+
+
+def test_statistics_that_are_fitted_anew_are_known_by_their_clips(monkeypatch):
+    """Else one bit that a new start computes otherwise would throw away all that is stored."""
+    candidate = heard(SpectrogramConfig(**CRNN | {"front_end": {"n_bands": 16, "normalisation": "speaker"}}), False)
+    front_end = candidate.encoders["audio"].front_end
+
+    def stored_at(fitted: str | None):
+        return FrozenCache(candidate, fitted=fitted).stores["audio"].folder
+
+    known = {"speaker_statistics": np.ones((2, 16), dtype=np.float32), "speaker_clips": "a"}
+    cache = FrozenCache(candidate, fitted="these clips")
+    cache.fill(candidate.model, CachedCollator(candidate.collator, cache)([ROWS[0] | known]))
+    loaded = stored_at(None)
+    front_end.speaker_mean += 1e-6
+    front_end.corpus_mean += 1e-6
+    rounded = known | {"speaker_statistics": known["speaker_statistics"] * np.float32(1 + 1e-6)}
+    again = CachedCollator(candidate.collator, FrozenCache(candidate, fitted="these clips"))
+    assert "cache_keys" not in again([ROWS[0] | rounded])
+    assert "cache_keys" in again([ROWS[0] | rounded | {"speaker_clips": "b"}])
+    assert len({cache.stores["audio"].folder, stored_at("other clips"), loaded, stored_at(None)}) == 4
+
+
+@pytest.mark.parametrize("normalisation", ["corpus", "speaker"])
+def test_a_new_start_reads_what_is_stored_although_it_fits_the_statistics_anew(prepared, monkeypatch, normalisation):
+    data, moments = load_prepared(prepared), SpectrogramFrontEnd.moments
+    settings = SimpleNamespace(target="label", agreement_weight=False, cache_views=0, seed=0, enrolment_clips=0)
+
+    def started(train: range):
+        candidate = heard(
+            SpectrogramConfig(**CRNN | {"front_end": {"n_bands": 16, "normalisation": normalisation}}), False
+        )
+        fold = Fold("1", train, range(40, 44), range(44, 48), "x")
+        words = SimpleNamespace(columns={})
+        rows = fold_data(data, fold, words, candidate, settings, settings, settings, None)
+        cache = FrozenCache(candidate, fitted=rows.fitted)
+        return candidate, cache, CachedCollator(candidate.collator, cache)([rows.test[0], rows.test[1]])
+
+    def rounded_otherwise(self, batches):
+        found = moments(self, batches)
+        return found._replace(mean=found.mean * (1 + 1e-6))
+
+    candidate, cache, batch = started(range(40))
+    cache.fill(candidate.model, batch)
+    monkeypatch.setattr(SpectrogramFrontEnd, "moments", rounded_otherwise)
+    assert "cache_keys" not in started(range(40))[2]
+    assert "cache_keys" in started(range(36))[2], "other training rows"

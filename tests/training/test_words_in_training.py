@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 
 import pytest
+import torch
 from datasets import Value
 from transformers import AutoTokenizer
 
@@ -189,3 +190,23 @@ def test_a_model_that_only_hears_has_no_words_to_set(prepared, script, tmp_path)
     for flag, value in (("--transcript_noise", "0.2"), ("--sentence_bank", "default"), ("--transcript_source", "asr")):
         with pytest.raises(ValueError, match=f"{flag} is {value}: found a setting of the words.*train_text.py"):
             script("train_audio", "--dataset", prepared, flag, value, "--output_dir", tmp_path)
+
+
+def test_clips_of_the_same_words_have_the_same_answers(prepared, script, tmp_path, monkeypatch):
+    forward = TextRnnForSequenceClassification.forward
+
+    def rounded_otherwise(self, input_ids, attention_mask=None, labels=None):
+        outputs = forward(self, input_ids, attention_mask, labels)
+        outputs["logits"] = outputs["logits"] + 1e-7 * torch.randn_like(outputs["logits"])
+        return outputs
+
+    monkeypatch.setattr(TextRnnForSequenceClassification, "forward", rounded_otherwise)
+    data = load_prepared(prepared)
+    two = data.remove_columns("transcript").add_column("transcript", [f"say {row % 3} now" for row in range(len(data))])
+    two.cast_column("transcript", Value("string")).save_to_disk(tmp_path / "data")
+    shutil.copy(prepared / REPORT, tmp_path / "data")
+    script("train_text", "--dataset", tmp_path / "data", *QUICK, "--output_dir", tmp_path / "o")
+    said = dict(zip(two["id"][:], two["transcript"][:], strict=True))
+    rows = read_predictions(tmp_path / "o" / "predictions.jsonl")
+    answers = {(said[row["id"]], tuple(row["probabilities"].values())) for row in rows if row["fold"] == "1"}
+    assert len(answers) == len({text for text, _ in answers}) == 3
