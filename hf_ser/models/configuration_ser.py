@@ -15,6 +15,7 @@ from .fusion import FUSIONS, POOLINGS
 from .networks import NETWORKS  # noqa: F401
 from .random_kernels import RandomKernels  # noqa: F401
 from .recurrent import TextRnnConfig
+from .saving import share_weights  # noqa: F401
 from .spectrogram import SpectrogramConfig
 
 # Our own encoders are found here and not in transformers' registry, so that a folder loads where hf_ser is absent.

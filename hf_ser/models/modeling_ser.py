@@ -15,7 +15,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from .configuration_ser import LAST, MIX, SerAudioConfig, SerFusionConfig, number_of_layers
 from .encoders import build_encoder, encode_audio, ignore_padding, read_layers
 from .fusion import FUSIONS, AudioHead, Branch, LayerMixing, Sequences, WeightedFusion
-from .saving import copy_island, share_weights
+from .saving import SharedWeights, copy_island
 from .spectrogram import SpectrogramConfig
 
 
@@ -26,7 +26,7 @@ class SerOutput(SequenceClassifierOutput):
     branch_logits: dict[str, tuple[torch.Tensor, torch.Tensor]] | None = None
 
 
-class SerPreTrainedModel(PreTrainedModel):
+class SerPreTrainedModel(SharedWeights, PreTrainedModel):
     """What both have: the audio encoder and how it is read, weights of the head, saving with the pipeline's code."""
 
     base_model_prefix = "ser"
@@ -136,7 +136,6 @@ class SerPreTrainedModel(PreTrainedModel):
         kwargs.setdefault("save_original_format", False)
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if is_main_process:
-            share_weights(save_directory)
             copy_island(save_directory)
 
 

@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
 
 from .fusion import POOLINGS
+from .saving import SharedWeights
 
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -52,7 +53,7 @@ class TextRnnConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
 
-class TextRnnPreTrainedModel(PreTrainedModel):
+class TextRnnPreTrainedModel(SharedWeights, PreTrainedModel):
     config_class = TextRnnConfig
     base_model_prefix = "encoder"
     main_input_name = "input_ids"

@@ -12,6 +12,15 @@ def copy_island(folder: str | Path) -> None:
             shutil.copyfile(file, Path(folder) / file.name)
 
 
+class SharedWeights:
+    """A `PreTrainedModel`'s `save_pretrained`, after which other people can read the weights."""
+
+    def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        if is_main_process:
+            share_weights(save_directory)
+
+
 def share_weights(folder: str | Path) -> None:
     """Give the weights in a folder the permissions of any new file there.
 

@@ -14,6 +14,7 @@ from transformers.modeling_utils import load_state_dict
 from .feature_changes import FeatureChanges
 from .front_end import SpectrogramFrontEnd
 from .networks import FITTED, NETWORKS, without_trained_pooler
+from .saving import SharedWeights
 
 
 class SpectrogramConfig(PreTrainedConfig):
@@ -90,7 +91,7 @@ class SpectrogramOutput(ModelOutput):
     attention_mask: torch.Tensor | None = None
 
 
-class SpectrogramModel(PreTrainedModel):
+class SpectrogramModel(SharedWeights, PreTrainedModel):
     """From waveforms, or features computed before, to a sequence of vectors; what pools and classifies comes after."""
 
     config_class = SpectrogramConfig

@@ -26,6 +26,7 @@ from models.tiny import (
     tokenizer,
     weights_of,
 )
+from permissions import assert_as_any_new_file
 from torchaudio.functional import resample
 from transformers import (
     AutoModelForSequenceClassification,
@@ -138,6 +139,21 @@ def test_every_audio_encoder_reloads_with_the_same_weights_and_answers(tmp_path,
     assert weights_of(again) == weights_of(model)
     with torch.no_grad():
         assert_same_answers(again(**batch).logits, model(**processor(clips(1.0, 0.4), ["hello", None])).logits)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_others_read_the_weights_as_the_umask_says(tmp_path, umask):
+    words = tokenizer()
+    before = os.umask(umask)
+    try:
+        fused()[0].save_pretrained(tmp_path / "fused")
+        heard()[0].save_pretrained(tmp_path / "audio", max_shard_size="10KB")
+        AutoModelForSequenceClassification.from_config(TEXT["gru"](len(words))).save_pretrained(tmp_path / "text")
+        for folder in ("fused", "audio", "text"):
+            assert_as_any_new_file(tmp_path / folder)
+        assert len(list((tmp_path / "audio").glob("*.safetensors"))) > 1
+    finally:
+        os.umask(before)
 
 
 @pytest.mark.parametrize("audio", AUDIO)

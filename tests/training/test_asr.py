@@ -11,6 +11,7 @@ import pytest
 import torch
 from models.tiny import AUDIO
 from peft import PeftModel
+from permissions import assert_as_any_new_file
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForAudioClassification
@@ -96,6 +97,7 @@ def test_a_run_writes_all_that_is_promised(run, few):
         assert (fold / name).exists(), name
     assert not (fold / "checkpoints").exists()
     assert not list(fold.glob("*.bin"))
+    assert_as_any_new_file(fold)  # the adapter's too
     record, report = read_record(fold), json.loads((run / "report.json").read_text())
     assert (report["corpus"], report["protocol"], report["language"]) == ("table", "fixed", "en")
     assert report["folds"] == {"1": record["split"]["split_fingerprint"]}

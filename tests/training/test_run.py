@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from models.tiny import AUDIO, TEXT, awaken, tokenizer
+from permissions import assert_as_any_new_file
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForAudioClassification, pipeline
 
@@ -76,6 +77,7 @@ def test_a_run_writes_all_that_is_promised(run, prepared):
         assert record["encoders"] == {"audio": "trained here from scratch", "text": "trained here from scratch"}
         assert not list((run / f"fold_{fold.name}").glob("*.bin"))
         assert not (run / f"fold_{fold.name}" / "checkpoints").exists()
+    assert_as_any_new_file(run)
 
 
 def test_the_pipeline_says_what_the_predictions_say(run, prepared):
