@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from permissions import assert_as_any_new_file
 from safetensors.torch import load_file
 from training.small import SmallClassifier, assert_same_outcome, resumed_as_in_one, small_candidate, small_trainer
 from transformers import TrainerCallback
@@ -69,6 +70,7 @@ def test_the_best_checkpoint_is_an_average_and_is_what_was_evaluated(tmp_path):
     assert torch.equal(trainer.model.state_dict()[name], stored)
     assert torch.equal(held[f"average.{name}"], stored)
     assert not torch.equal(held[f"weights.{name}"], stored)
+    assert_as_any_new_file(tmp_path)  # the averages' too
 
 
 def test_before_the_average_there_is_no_best_checkpoint(tmp_path):
