@@ -80,7 +80,7 @@ def test_an_odd_rate_needs_no_huge_filters(rate, orig, new, monkeypatch):
         asked.append((orig_freq, new_freq))
         return signal
 
-    monkeypatch.setattr(decoding, "resample", resample)
+    monkeypatch.setattr(decoding.audio_functional, "resample", resample)
     decode_audio({"array": np.zeros(10), "sampling_rate": rate})
     assert asked == [(orig, new)]
     assert orig / new == pytest.approx(rate / SAMPLING_RATE, rel=1e-6)
