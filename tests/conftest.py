@@ -4,6 +4,7 @@ import csv
 import gc
 import importlib.util
 import os
+import pickle
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,12 +116,38 @@ def no_pictures(monkeypatch):
         monkeypatch.setattr(f"hf_ser.results.{drawing}", lambda *_: None)
 
 
+@pytest.fixture(scope="session")
+def remembered():
+    """A function from another to that which keeps what it gave for equal arguments, as long as the session lasts."""
+    given = {}
+
+    def keep(function):
+        def ask(*args):
+            key = (function, pickle.dumps(args))
+            if key not in given:
+                given[key] = function(*args)
+            return given[key]
+
+        return ask
+
+    return keep
+
+
 @pytest.fixture
-def script(monkeypatch):
+def script(monkeypatch, remembered):
     """Call a script's `main` in this process with the given arguments.
+
+    The audit of the same clips and the template of the same card are computed once: most tests train on `prepared`.
 
     Where none of them names an audio model or a recipe, it is the one that a few clips are trained on fastest.
     """
+
+    import jinja2
+
+    import hf_ser.audit.data
+
+    for module, pure in ((hf_ser.audit.data, "probe_trivia"), (hf_ser.audit.data, "probe_text"), (jinja2, "Template")):
+        monkeypatch.setattr(module, pure, remembered(getattr(module, pure)))
 
     def call(name: str, *arguments) -> None:
         named = any(str(one) == "--audio_model" or str(one).endswith(".yaml") for one in arguments)

@@ -466,6 +466,7 @@ def test_the_script_prints_the_report(tmp_path, monkeypatch, capsys):
     assert load_prepared(folder / "good").num_rows == 2
 
 
+@pytest.mark.slow
 def test_the_script_refuses_in_one_line(tmp_path):
     folder = tmp_path
     command = [sys.executable, ROOT / "scripts" / "prepare_data.py", *flags_of(folder / "nothing.csv", folder / "bad")]

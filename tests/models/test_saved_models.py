@@ -84,6 +84,12 @@ def keep_inputs(folder: Path, sounds, texts) -> None:
     (folder / "texts.json").write_text(json.dumps(texts))
 
 
+WAYS = [
+    pytest.param(True, id="without hf_ser"),
+    pytest.param(False, id="with hf_ser", marks=pytest.mark.slow),
+]
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory) -> tuple[dict, dict]:
     """What models that fuse and models that hear say and weigh, by the folders that they were saved in."""
@@ -91,7 +97,7 @@ def kept(tmp_path_factory) -> tuple[dict, dict]:
     return keep_fused(folder / "fused"), keep_heard(folder / "heard")
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["without hf_ser", "with hf_ser"])
+@pytest.fixture(scope="module", params=WAYS)
 def told(request, kept, tmp_path_factory) -> tuple[bool, dict]:
     """Whether hf_ser is absent, and what one fresh process then answers for all of them: it takes seconds to begin."""
     folders = [Path(folder) for expected in kept for folder in expected]

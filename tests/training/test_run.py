@@ -165,6 +165,7 @@ def test_a_leaky_split_is_refused_or_stamped(prepared, script, tmp_path, capsys)
     assert "LEAKED" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_stages_fold_by_fold(prepared, script, tmp_path):
     """Encoders of the other two scripts go into the fused model of the same fold, and of no other."""
     common = ("--dataset", prepared, *QUICK)
@@ -190,7 +191,11 @@ def test_two_stages_fold_by_fold(prepared, script, tmp_path):
 
 @pytest.mark.parametrize(
     ("audio", "extra"),
-    [("ast", ()), ("wav2vec2", ("--lora", "both")), ("whisper", ("--lora", "audio", "--freeze", "text"))],
+    [
+        ("ast", ()),
+        pytest.param("wav2vec2", ("--lora", "both"), marks=pytest.mark.slow),
+        ("whisper", ("--lora", "audio", "--freeze", "text")),
+    ],
 )
 def test_the_best_checkpoint_is_what_is_saved(prepared, script, tmp_path, audio, extra):
     """AST and LoRA are where Trainer restores less than it saved (stock AST: 11 of 43 tensors)."""
@@ -371,6 +376,7 @@ def launched(*arguments) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(prepared, script, tmp_path):
     """12 of the 24 training clips a step, over all processes. The one is this process: another imports for seconds."""
     config, extractor = AUDIO["crnn"]()
@@ -400,6 +406,7 @@ def test_two_processes_give_the_losses_of_one(prepared, script, tmp_path):
         assert x["probabilities"] == pytest.approx(y["probabilities"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_embedded_default_runs_without_data(script, tmp_path, capsys):
     recipe = ROOT / "scripts" / "recipes" / "quickstart.yaml"
     script("train_fusion", recipe, "--num_train_epochs", "1", "--output_dir", tmp_path, "--disable_tqdm", "true")
