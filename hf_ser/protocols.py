@@ -63,7 +63,7 @@ class Rows:
         """Sorted by id, so that a split does not depend on the order in which a data set was written."""
         names = dataset.features["label"].names
         fields = (*cls.__dataclass_fields__, "transcript", "transcript_source", "reference_transcript")
-        known = {name: dataset[name][:] for name in fields if name in dataset.column_names}
+        known = dataset.select_columns([name for name in fields if name in dataset.column_names])[:]
         empty = [None] * dataset.num_rows
         columns = {name: known.get(name, empty) for name in cls.__dataclass_fields__ if name != "position"}
         columns["label"] = [names[i] for i in columns["label"]]

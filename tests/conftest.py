@@ -1,22 +1,39 @@
 """What all tests share: no hub, no cache of the user's, small data sets in memory and on disk, and the scripts."""
 
 import csv
+import gc
 import importlib.util
 import os
+import pickle
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is: the tests run in two processes
 
 import pytest
-from datasets import Dataset, Features
 
-from hf_ser.columns import features
-from hf_ser.corpora import synthetic
-from hf_ser.dataset import prepare
+# What takes seconds to import is imported in the fixtures: the process that hands out the tests runs none of them.
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """No search for garbage while modules are imported, and none through them later: torch and transformers stay.
+
+    Without it a quarter of the time of these tests is spent looking through the half a million objects of the two.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,7 +52,11 @@ def dataset_of():
     More columns are given by name, as functions of an id or as lists.
     """
 
-    def build(rows: list[tuple], **more) -> Dataset:
+    from datasets import Dataset, Features
+
+    from hf_ser.columns import features
+
+    def build(rows: list[tuple], **more) -> "Dataset":
         labels = tuple(sorted({row[1] for row in rows}))
         typed = features(labels)
         columns = dict(zip(("id", "label", "speaker", "sex"), map(list, zip(*rows, strict=True)), strict=True))
@@ -49,6 +70,8 @@ def dataset_of():
 @pytest.fixture(scope="session")
 def table(tmp_path_factory) -> Path:
     """A corpus small enough to train on in seconds: a CSV of 6 speakers with 8 clips each, two a label."""
+    from hf_ser.corpora import synthetic
+
     folder = tmp_path_factory.mktemp("corpus")
     rows = []
     for speaker in range(1, 7):
@@ -79,17 +102,52 @@ def table(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def prepared(table, tmp_path_factory) -> Path:
     """The same as a prepared data set folder."""
+    from hf_ser.dataset import prepare
+
     folder = tmp_path_factory.mktemp("prepared") / "data"
     prepare("table", table, folder)
     return folder
 
 
 @pytest.fixture
-def script(monkeypatch):
+def no_pictures(monkeypatch):
+    """Runs draw nothing (but in fixtures of whole modules): it takes longer than the trainings of the tests."""
+    for drawing in ("write_pictures", "plot_confusion_matrix", "plot_reliability", "plot_learning_curves"):
+        monkeypatch.setattr(f"hf_ser.results.{drawing}", lambda *_: None)
+
+
+@pytest.fixture(scope="session")
+def remembered():
+    """A function from another to that which keeps what it gave for equal arguments, as long as the session lasts."""
+    given = {}
+
+    def keep(function):
+        def ask(*args):
+            key = (function, pickle.dumps(args))
+            if key not in given:
+                given[key] = function(*args)
+            return given[key]
+
+        return ask
+
+    return keep
+
+
+@pytest.fixture
+def script(monkeypatch, remembered):
     """Call a script's `main` in this process with the given arguments.
+
+    The audit of the same clips and the template of the same card are computed once: most tests train on `prepared`.
 
     Where none of them names an audio model or a recipe, it is the one that a few clips are trained on fastest.
     """
+
+    import jinja2
+
+    import hf_ser.audit.data
+
+    for module, pure in ((hf_ser.audit.data, "probe_trivia"), (hf_ser.audit.data, "probe_text"), (jinja2, "Template")):
+        monkeypatch.setattr(module, pure, remembered(getattr(module, pure)))
 
     def call(name: str, *arguments) -> None:
         named = any(str(one) == "--audio_model" or str(one).endswith(".yaml") for one in arguments)

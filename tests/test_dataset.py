@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import runpy
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -446,26 +447,18 @@ def test_the_cache_of_a_generated_corpus(tmp_path, reads, monkeypatch):
         load_or_prepare("synthetic", None)
 
 
-@pytest.fixture(scope="module")
-def script_runs(tmp_path_factory):
-    """A good and a bad run of the script side by side: folder, return code, stdout and stderr of each."""
-    folder = tmp_path_factory.mktemp("script")
+def flags_of(table: Path, folder: Path) -> list[str]:
+    return ["--corpus", "table", "--data_dir", str(table), "--output_dir", str(folder)]
+
+
+def test_the_script_prints_the_report(tmp_path, monkeypatch, capsys):
+    """Run as a file, but in this process, for another imports for seconds; one that refuses is begun below."""
+    folder, file = tmp_path, str(ROOT / "scripts" / "prepare_data.py")
     table = clips(folder / "in", 3)
     (folder / "in" / "02.wav").write_text("no audio")
-    tables = {"good": table, "bad": folder / "nothing.csv"}
-    started = {}
-    for name, data in tables.items():
-        arguments = ["--corpus", "table", "--data_dir", data, "--output_dir", folder / name]
-        command = [sys.executable, ROOT / "scripts" / "prepare_data.py", *arguments]
-        started[name] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    told = {name: process.communicate(timeout=300) for name, process in started.items()}
-    return {name: (folder, started[name].returncode, *texts) for name, texts in told.items()}
-
-
-def test_the_script_prints_the_report(script_runs):
-    folder, status, output, complaints = script_runs["good"]
-    assert status == 0, complaints
-    lines = output.splitlines()
+    monkeypatch.setattr(sys, "argv", [file, *flags_of(table, folder / "good")])
+    runpy.run_path(file, run_name="__main__")  # an error would raise SystemExit
+    lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "table: 2 of 3 listed clips kept, 0.00 hours, 2 known speakers"
     assert "skipped   unreadable 1" in lines
     assert any("02.wav" in line and "not readable as audio" in line for line in lines)
@@ -473,11 +466,14 @@ def test_the_script_prints_the_report(script_runs):
     assert load_prepared(folder / "good").num_rows == 2
 
 
-def test_the_script_refuses_in_one_line(script_runs):
-    folder, status, output, complaints = script_runs["bad"]
-    assert status == 2
-    assert output == ""
-    (line,) = complaints.splitlines()
+@pytest.mark.slow
+def test_the_script_refuses_in_one_line(tmp_path):
+    folder = tmp_path
+    command = [sys.executable, ROOT / "scripts" / "prepare_data.py", *flags_of(folder / "nothing.csv", folder / "bad")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
     assert line.startswith(f"error: {folder / 'nothing.csv'}: no such table. Expected a .csv")
     assert not (folder / "bad").exists()
 

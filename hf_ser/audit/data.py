@@ -245,7 +245,8 @@ def iemocap_findings(rows: Rows) -> list[AuditFinding]:
 
 def trivia_findings(dataset: Dataset, rows: Rows) -> list[AuditFinding]:
     """Properties of the file that tell the label without the speech in it."""
-    columns = {name: np.array(dataset[name][:], dtype=object) for name in TRIVIA}
+    columns = dataset.select_columns(list(TRIVIA))[:]
+    columns = {name: np.array(columns[name], dtype=object) for name in TRIVIA}
     order = np.argsort(rows.id)
     sounding = order[[columns["duration_seconds"][row] is not None for row in order]]
     kept = rows.at(sounding)

@@ -2,11 +2,12 @@
 
 import base64
 import hashlib
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 
 from datasets import Dataset
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from hf_ser.corpora import CORPORA
 from hf_ser.evaluation.curves import ece_text
@@ -90,8 +91,7 @@ def write_page(
         FileNotFoundError: the template is not there.
     """
     folder = Path(folder)
-    page = _environment().from_string(packaged(f"cards/{PAGE}").read_text(encoding="utf-8"))
-    text = page.render(
+    text = _template(packaged(f"cards/{PAGE}").read_text(encoding="utf-8")).render(
         report=report,
         headline=headline_uar(report),
         ece=ece_text(report["calibration"]),
@@ -214,8 +214,9 @@ def _sha256(style: str) -> str:
     return base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
 
 
-def _environment() -> Environment:
+@cache
+def _template(text: str) -> Template:
     # autoescape: ids, labels and speakers come from people's files, and none of them may become markup
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": _percent, "points": _points, "sha256": _sha256}
-    return environment
+    return environment.from_string(text)

@@ -1,8 +1,7 @@
 """The audit as a user calls it: table, JSON and exit status."""
 
 import json
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -45,13 +44,14 @@ def test_a_run_under_its_own_label_map(prepared, script, tmp_path, capsys):
     assert "audit  no leak found" in capsys.readouterr().out
 
 
-def test_what_cannot_be_audited(script, tmp_path):
+def test_what_cannot_be_audited(script, tmp_path, monkeypatch, capsys):
     with pytest.raises(ValueError, match="Found neither --dataset nor --run: name a prepared data set or a run"):
         script("audit")
     with pytest.raises(FileNotFoundError, match="found no finished fold, expected the --output_dir of a training scr"):
         script("audit", "--run", tmp_path)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, SCRIPT, "--dataset", "nowhere"]
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert (ended.returncode, "Traceback" in ended.stderr) == (2, False)
-    assert "nowhere: found no prepared data set" in ended.stderr
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--dataset", "nowhere"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    told = capsys.readouterr().err
+    assert (ended.value.code, "Traceback" in told) == (2, False)
+    assert "nowhere: found no prepared data set" in told

@@ -52,6 +52,7 @@ def no_pictures(monkeypatch):
     monkeypatch.setattr("hf_ser.dataset_card.write_pictures", lambda *anything: [])
 
 
+@pytest.mark.slow
 def test_what_comes_back_is_what_was_prepared(hub, api, data_of, fresh, capsys):
     folder = data_of("synthetic", "ravdess")
     before = {file.name: file.read_bytes() for file in folder.iterdir()}

@@ -71,6 +71,7 @@ def contents(folder) -> dict:
     return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+@pytest.mark.slow
 def test_what_comes_back_is_what_was_trained_at_every_commit(hub, api, model, fresh, tmp_path, capsys):
     config = json.loads((model / "config.json").read_text()) | {"abstain_threshold": 1.0}
     (model / "config.json").write_text(json.dumps(config))

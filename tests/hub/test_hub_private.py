@@ -154,7 +154,7 @@ def empty_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
 
 
-def test_a_training_pushes_its_model_when_it_ends(hub, online, prepared, script, tmp_path):
+def test_a_training_pushes_its_model_when_it_ends(hub, online, prepared, script, tmp_path, no_pictures):
     told = ("--dataset", prepared, "--output_dir", tmp_path / "o", *QUICK, "--push_to_hub", "--hub_model_id", REPO)
     script("train_text", *told, "--hub_token", OWNER_TOKEN, "--hub_private_repo", "true", "--hub_revision", "trial")
     repository, files = hub.repositories["models", REPO], hub.files("models", REPO, "trial")

@@ -86,9 +86,28 @@ def keep_inputs(folder: Path, sounds, texts) -> None:
     (folder / "texts.json").write_text(json.dumps(texts))
 
 
-@pytest.mark.parametrize("absent", [True, False], ids=["without hf_ser", "with hf_ser"])
-def test_fused_models_in_a_fresh_process(tmp_path, absent):
-    folders, expected = [], {}
+WAYS = [
+    pytest.param(True, id="without hf_ser"),
+    pytest.param(False, id="with hf_ser", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> tuple[dict, dict]:
+    """What models that fuse and models that hear say and weigh, by the folders that they were saved in."""
+    folder = tmp_path_factory.mktemp("kept")
+    return keep_fused(folder / "fused"), keep_heard(folder / "heard")
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def told(request, kept, tmp_path_factory) -> tuple[bool, dict]:
+    """Whether hf_ser is absent, and what one fresh process then answers for all of them: it takes seconds to begin."""
+    folders = [Path(folder) for expected in kept for folder in expected]
+    return request.param, in_fresh_process(folders, request.param, tmp_path_factory.mktemp("fresh"))
+
+
+def keep_fused(tmp_path: Path) -> dict:
+    expected = {}
     for audio, text in [("crnn", "gru"), ("wav2vec2", "bert"), ("whisper", "distilbert"), ("ast", "roberta")]:
         model, processor = fused(audio, text, "cross_attention" if audio == "ast" else "gated")
         sounds, folder = clips(1.0, 1.9, 0.35), tmp_path / f"{audio}_{text}"
@@ -97,8 +116,11 @@ def test_fused_models_in_a_fresh_process(tmp_path, absent):
         keep_inputs(folder, sounds, TEXTS)
         with torch.no_grad():
             expected[str(folder)] = model(**processor(sounds, list(TEXTS))).logits, weights_of(model)
-        folders.append(folder)
-    answers = in_fresh_process(folders, absent, tmp_path)
+    return expected
+
+
+def test_fused_models_in_a_fresh_process(kept, told):
+    (expected, _), (absent, answers) = kept, told
     for folder, (logits, weights) in expected.items():
         assert answers[folder]["weights"] == weights
         assert answers[folder]["code"].startswith("transformers_modules" if absent else "hf_ser.models")
@@ -106,9 +128,8 @@ def test_fused_models_in_a_fresh_process(tmp_path, absent):
         torch.testing.assert_close(torch.tensor(answers[folder]["scores"]), logits.softmax(-1), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("absent", [True, False], ids=["without hf_ser", "with hf_ser"])
-def test_audio_models_in_a_fresh_process(tmp_path, absent):
-    folders, expected = [], {}
+def keep_heard(tmp_path: Path) -> dict:
+    expected = {}
     for name, settings in (
         ("crnn", {}),
         ("wav2vec2", {"audio_layers": "mix"}),
@@ -122,8 +143,11 @@ def test_audio_models_in_a_fresh_process(tmp_path, absent):
         keep_inputs(folder, sounds, None)
         with torch.no_grad():
             expected[str(folder)] = model(**audio_inputs(extractor, sounds)).logits, weights_of(model)
-        folders.append(folder)
-    answers = in_fresh_process(folders, absent, tmp_path)
+    return expected
+
+
+def test_audio_models_in_a_fresh_process(kept, told):
+    (_, expected), (_, answers) = kept, told
     for folder, (logits, weights) in expected.items():
         assert answers[folder]["weights"] == weights
         torch.testing.assert_close(torch.tensor(answers[folder]["scores"]), logits.softmax(-1), atol=1e-5, rtol=0)

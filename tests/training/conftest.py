@@ -4,11 +4,10 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def no_pictures(request, monkeypatch):
-    """Runs draw nothing, but where a test asks for `pictures` (and in fixtures of whole modules)."""
+def draws_nothing(request):
+    """But where a test asks for `pictures`."""
     if "pictures" not in request.fixturenames:
-        for drawing in ("write_pictures", "plot_confusion_matrix", "plot_reliability", "plot_learning_curves"):
-            monkeypatch.setattr(f"hf_ser.results.{drawing}", lambda *_: None)
+        request.getfixturevalue("no_pictures")
 
 
 @pytest.fixture

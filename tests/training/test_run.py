@@ -167,6 +167,7 @@ def test_a_leaky_split_is_refused_or_stamped(prepared, script, tmp_path, capsys)
     assert "LEAKED" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_stages_fold_by_fold(prepared, script, tmp_path):
     """Encoders of the other two scripts go into the fused model of the same fold, and of no other."""
     common = ("--dataset", prepared, *QUICK)
@@ -192,7 +193,11 @@ def test_two_stages_fold_by_fold(prepared, script, tmp_path):
 
 @pytest.mark.parametrize(
     ("audio", "extra"),
-    [("ast", ()), ("wav2vec2", ("--lora", "both")), ("whisper", ("--lora", "audio", "--freeze", "text"))],
+    [
+        ("ast", ()),
+        pytest.param("wav2vec2", ("--lora", "both"), marks=pytest.mark.slow),
+        ("whisper", ("--lora", "audio", "--freeze", "text")),
+    ],
 )
 def test_the_best_checkpoint_is_what_is_saved(prepared, script, tmp_path, audio, extra):
     """AST and LoRA are where Trainer restores less than it saved (stock AST: 11 of 43 tensors)."""
@@ -360,26 +365,22 @@ def test_a_killed_run_goes_on_from_its_checkpoint(prepared, script, tmp_path, mo
     assert figures[0] == figures[1], "patience is counted on, so both stop at one epoch"
 
 
-def launched(processes: int, prepared, encoders: Path, output_dir: Path) -> dict:
-    """The training record of a run by `accelerate launch`, 12 of its 24 training clips a step over all processes."""
-    config = ("--config_file", ROOT / "scripts" / "accelerate" / "two_cpu_processes.yaml") if processes == 2 else ()
-    command = (
-        *(sys.executable, "-m", "accelerate.commands.launch", *config, ROOT / "scripts" / "train_fusion.py"),
-        *("--dataset", prepared, "--output_dir", output_dir, "--use_cpu", "--num_train_epochs", "2", *QUICK[2:]),
-        *("--audio_model", encoders / "a", "--text_model", encoders / "t"),
-        *("--modality_dropout", "0", "--head_dropout", "0", "--per_device_train_batch_size", 12 // processes),
-        *("--logging_strategy", "steps", "--logging_steps", "1"),
-    )
+def launched(*arguments) -> None:
+    """Run train_fusion.py by `accelerate launch` in two processes."""
+    config = ("--config_file", ROOT / "scripts" / "accelerate" / "two_cpu_processes.yaml")
+    script = ROOT / "scripts" / "train_fusion.py"
+    command = (sys.executable, "-m", "accelerate.commands.launch", *config, script, *arguments)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": port}
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    return read_record(output_dir / "fold_1")
 
 
-def test_two_processes_give_the_losses_of_one(prepared, tmp_path):
+@pytest.mark.slow
+def test_two_processes_give_the_losses_of_one(prepared, script, tmp_path):
+    """12 of the 24 training clips a step, over all processes. The one is this process: another imports for seconds."""
     config, extractor = AUDIO["crnn"]()
     config.dropout = 0.0
     AutoModel.from_config(config).save_pretrained(tmp_path / "a")
@@ -387,7 +388,14 @@ def test_two_processes_give_the_losses_of_one(prepared, tmp_path):
     words = tokenizer()
     AutoModel.from_config(TextRnnConfig(vocab_size=len(words), dropout=0.0)).save_pretrained(tmp_path / "t")
     words.save_pretrained(tmp_path / "t")
-    one, two = (launched(n, prepared, tmp_path, tmp_path / str(n)) for n in (1, 2))
+    told = (
+        *("--dataset", prepared, "--use_cpu", "--num_train_epochs", "2", *QUICK[2:]),
+        *("--audio_model", tmp_path / "a", "--text_model", tmp_path / "t"),
+        *("--modality_dropout", "0", "--head_dropout", "0", "--logging_strategy", "steps", "--logging_steps", "1"),
+    )
+    script("train_fusion", *told, "--output_dir", tmp_path / "1", "--per_device_train_batch_size", "12")
+    launched(*told, "--output_dir", tmp_path / "2", "--per_device_train_batch_size", "6")
+    one, two = (read_record(tmp_path / n / "fold_1") for n in "12")
     assert "2 process(es)" in two["hardware"]
     assert "1 process(es)" in one["hardware"]
     for kind in ("loss", "eval_loss", "eval_uar"):
@@ -400,6 +408,7 @@ def test_two_processes_give_the_losses_of_one(prepared, tmp_path):
         assert x["probabilities"] == pytest.approx(y["probabilities"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_embedded_default_runs_without_data(script, tmp_path, capsys):
     recipe = ROOT / "scripts" / "recipes" / "quickstart.yaml"
     script("train_fusion", recipe, "--num_train_epochs", "1", "--output_dir", tmp_path, "--disable_tqdm", "true")

@@ -93,12 +93,13 @@ def test_a_clip_that_cannot_be_read_is_named_and_the_others_go_on(dataset, job):
 
 
 def _transcribe(folder, job, pipe):
-    """In a process of its own: tell of every batch that has come into the cache."""
+    """In a process of its own: tell of every batch that has come into the cache, and wait to be told to go on."""
     run.STORE_SECONDS, put = 0.0, TranscriptCache.put
 
     def told(self, entries):
         put(self, entries)
         pipe.send(len(entries))
+        pipe.recv()
 
     TranscriptCache.put = told
     torch.set_num_threads(1)  # OpenMP does not outlive a fork
@@ -107,17 +108,20 @@ def _transcribe(folder, job, pipe):
 
 def test_a_run_killed_twenty_times_loses_nothing_and_ends_as_an_unbroken_one(prepared, dataset, job, tmp_path):
     whole = texts(transcribe_dataset(dataset, job()))
-    broken = Job(FakeRecogniser(), job().options, "en", 2, tmp_path / "killed.sqlite")
+    broken = Job(FakeRecogniser(), job().options, "en", 1, tmp_path / "killed.sqlite")
     keys, _ = run.requests_of(dataset, broken)
     lot, known, fork = random.Random(0), 0, multiprocessing.get_context("fork")
     for _ in range(20):
-        ours, theirs = fork.Pipe(duplex=False)
+        ours, theirs = fork.Pipe()
         child = fork.Process(target=_transcribe, args=(prepared, broken, theirs))
         child.start()
+        theirs.close()  # else an end of the child would be waited for without end
         stored = 0
         for _ in range(lot.randrange(3)):
             stored += ours.recv()
-        time.sleep(lot.uniform(0, 0.03))  # wherever it is then
+            ours.send("go on")
+        # Wherever it is then: on a fast machine it waits behind the next batch, and so is not done before the kills.
+        time.sleep(lot.uniform(0, 0.03))
         os.kill(child.pid, signal.SIGKILL)
         child.join()
         with TranscriptCache(broken.cache) as cache:
