@@ -26,7 +26,7 @@ def main() -> None:
     if name in ("--help", "-h"):
         print(usage(known))
     elif (name := name.replace("-", "_")) not in known:
-        print(f"error: hf-ser found the command {sys.argv[1]!r}, expected one of {', '.join(known)}", file=sys.stderr)
+        print(f"error: unknown command {sys.argv[1]!r}, expected one of {', '.join(known)}", file=sys.stderr)
         sys.exit(2)
     else:
         sys.argv = [f"hf-ser {name}", *sys.argv[2:]]

@@ -27,8 +27,8 @@ def packaged(name: str) -> Path:
         path = None
     if path is None or not path.exists():
         raise FileNotFoundError(
-            f"{name}: found no such file in the installed package, expected it as every installation has it. In a "
-            "checkout run `pip install -e .` there; else install hf_ser again."
+            f"{name}: found no such file in the installed package, which should contain it. In a checkout run "
+            "`pip install -e .`; otherwise install hf_ser again."
         )
     return path
 

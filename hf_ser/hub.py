@@ -1,5 +1,6 @@
 """A trained model, a prepared data set or a demo onto the Hub: one commit each, and what is there is not sent again."""
 
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -155,6 +156,7 @@ def push_space(repo_id: str, sha: str, private: bool = False, api: HfApi | None 
     """
     target = Target(checked_name(repo_id), "space", private, None, api or HfApi(), f"The model is pushed, commit {sha}")
     values = {"repo_id": repo_id, "revision": sha, "name": repo_id.split("/")[-1], "pins": installed(SPACE_LIBRARIES)}
+    values["python"] = ".".join(platform.python_version_tuple()[:2])  # the one that these versions work with
     files = {name: _filled(packaged(f"cards/space/{name}"), values).encode() for name in SPACE_FILES}
     _open(target)
     commit = _push(target, files, SPACE_FILES, "Demo of a model of hf_ser")

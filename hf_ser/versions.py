@@ -1,4 +1,4 @@
-"""Whether the installed libraries are as recent as pyproject.toml asks, before anything of them is imported."""
+"""Whether the installed libraries are as recent as this package was installed to need, before they are imported."""
 
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -27,22 +27,23 @@ def check_versions(package: str = PACKAGE) -> None:
     Raises:
         ImportError: some are; it names each with what was found and needed, and the command that mends it.
     """
-    wrong = {one: found for one in requirements(package).values() if (found := _unfit(one)) is not None}
+    wrong = {one: what for one in requirements(package).values() if (what := _unfit(one)) is not None}
     if wrong:
-        told = ", ".join(f"{one.name} {found} (expected {one.specifier})" for one, found in wrong.items())
+        found = ", ".join(f"{one.name}: {what} (expected {one.specifier})" for one, what in wrong.items())
         names = " ".join(f'"{one.name}{one.specifier}"' for one in wrong)
-        raise ImportError(f"{package} found {told}. Run: pip install {names}")
+        raise ImportError(f"{package} needs other versions of its libraries. Found {found}. Run: pip install {names}")
 
 
 def installed(names: Iterable[str]) -> list[str]:
     """Requirements of other people for what is installed here, such as `torch==2.14.1`, in the order of the names.
 
-    A version that no package index has (a development build) is replaced by the range that this package needs.
+    A version that an index may not have (a development build or another pre-release) is replaced by the range that this
+    package needs.
     """
     needed, pins = requirements(), []
     for name in names:
         found = Version(version(name))
-        pins.append(str(needed.get(name, name)) if found.is_devrelease else f"{name}=={found.public}")
+        pins.append(str(needed.get(name, name)) if found.is_prerelease else f"{name}=={found.public}")
     return pins
 
 
@@ -52,5 +53,6 @@ def _unfit(needed: Requirement) -> str | None:
         found = version(needed.name)
     except PackageNotFoundError:
         return "not installed"
-    least = [Version(one.version) for one in needed.specifier if one.operator in (">=", "==")]
-    return found if any(Version(found) < one for one in least) else None
+    least = [Version(one.version) for one in needed.specifier if one.operator in (">=", "~=")]
+    # Of 5.23.0.dev0 or 5.23rc1, on the way to a release, that release counts.
+    return found if any(Version(Version(found).base_version) < one for one in least) else None

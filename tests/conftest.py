@@ -118,19 +118,19 @@ def no_pictures(monkeypatch):
 
 @pytest.fixture(scope="session")
 def remembered():
-    """A function from another to that which keeps what it gave for equal arguments, as long as the session lasts."""
-    given = {}
+    """A decorator that computes a function once for equal arguments, as long as the session lasts."""
+    results = {}
 
-    def keep(function):
-        def ask(*args):
-            key = (function, pickle.dumps(args))
-            if key not in given:
-                given[key] = function(*args)
-            return given[key]
+    def computed_once(function):
+        def call(*args, **kwargs):
+            key = (function, pickle.dumps((args, kwargs)))
+            if key not in results:
+                results[key] = function(*args, **kwargs)
+            return results[key]
 
-        return ask
+        return call
 
-    return keep
+    return computed_once
 
 
 @pytest.fixture

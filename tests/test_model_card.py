@@ -103,7 +103,6 @@ def test_a_report_of_an_earlier_version_is_to_be_made_anew(tmp_path):
         write_model_card(folder)
 
 
-@pytest.mark.slow
 def test_the_code_of_the_card_runs_where_hf_ser_is_absent(tmp_path):
     code = "import sys; sys.modules['hf_ser'] = None\n"
     for kind in ("audio", "fusion", "text"):  # in one process: it takes seconds to begin

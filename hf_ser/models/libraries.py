@@ -18,8 +18,11 @@ def check_transformers() -> None:
     Raises:
         ImportError: it is older than `LEAST_TRANSFORMERS`.
     """
-    found = _version("transformers")
-    if Version(found) < Version(LEAST_TRANSFORMERS):
+    import transformers
+
+    found = transformers.__version__
+    # Of 5.23.0.dev0 or 5.23rc1, on the way to it, the release counts.
+    if Version(Version(found).base_version) < Version(LEAST_TRANSFORMERS):
         raise ImportError(
             f"This model's code found transformers {found}, expected {LEAST_TRANSFORMERS} or later (below 6). Run: "
             f'pip install "transformers>={LEAST_TRANSFORMERS},<6"'

@@ -7,7 +7,8 @@ others are read without decoding any sound. What is computed is rounded to float
 epoch computes with exactly what later ones read.
 
 An output may differ in its last bit with the batch in which a clip was first met. A run that is killed and resumed
-meets what it had stored and is exact; one on a cache that another run has filled may differ from that within rounding.
+meets what it had stored, and differs from an unbroken one by rounding alone; one on a cache that another run has filled
+may differ from that within rounding.
 """
 
 import hashlib
@@ -30,12 +31,13 @@ from hf_ser.models.modeling_ser import fixed
 from hf_ser.training.output_store import OutputStore
 
 CACHED = "2"
-"""Version of what is stored. Raise it when the frozen parts come to put out something else: all is computed anew."""
+"""Version of what is stored. Raise it when the frozen parts come to put out something else, or statistics are fitted
+otherwise (they are known by the clips that they are fitted to): all is computed anew."""
 
 VOLATILE = ("_name_or_path", "transformers_version", "id2label", "label2id", "custom_pipelines", "dtype")
 """Of a configuration: what does not decide the outputs."""
 
-FITTED = ("corpus_mean", "corpus_deviation", "speaker_mean", "speaker_variance", "prior_clips")
+FITTED = ("corpus_mean", "corpus_deviation", "speaker_mean", "speaker_variance")
 """Buffers of a front end that are fitted anew at each start, and may then differ in their last bit."""
 
 

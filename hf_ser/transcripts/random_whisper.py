@@ -17,6 +17,8 @@ from whisper import ModelDimensions, Whisper
 from whisper.decoding import DecodingOptions, DecodingTask
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
+from hf_ser.models.saving import share_weights
+
 SIZES = {
     "tiny": {"width": 384, "heads": 6, "layers": 4},
     "mini": {"width": 64, "heads": 2, "layers": 2},
@@ -81,6 +83,7 @@ def write_random_whisper(
     converted.load_state_dict(renamed(model.state_dict()))
     converted.generation_config = generation_configuration(task)
     converted.save_pretrained(transformers_folder)
+    share_weights(transformers_folder)
     extractor = WhisperFeatureExtractor(feature_size=model.dims.n_mels)
     WhisperProcessor(extractor, converted_tokenizer(task.tokenizer)).save_pretrained(transformers_folder)
     return checkpoint, transformers_folder

@@ -77,8 +77,8 @@ def test_the_map_and_the_silhouettes_tell_what_is_grouped(tmp_path, monkeypatch)
     points = embedding_map(vectors)
     assert points.shape == (24, 2)
     assert silhouette(points, labels) > 0.5
-    # A map may turn a rounding into another place of a point, but not into another group.
-    assert silhouette(embedding_map(vectors), labels) == pytest.approx(silhouette(points, labels), abs=0.05)
+    # The same seed gives the same map. In this process: another may turn a rounding into another place of a point.
+    np.testing.assert_allclose(embedding_map(vectors.copy()), points, atol=1e-3 * np.ptp(points))
     assert silhouette(vectors, labels) > 0.5 > 0.2 > silhouette(vectors, speakers)
     plot_embedding_map(
         vectors, labels, speakers, {"corpus": "c", "protocol": "p", "notices": ["LEAKED"]}, tmp_path / "map.png"

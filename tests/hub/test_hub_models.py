@@ -1,6 +1,8 @@
 """A model on the Hub: what is pushed and what is not, what comes back, and every way in which it can go wrong."""
 
 import json
+import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -8,10 +10,12 @@ import torch
 from hub.stand_in import READER_TOKEN
 from huggingface_hub import HfApi, constants
 from models.tiny import clips
+from packaging.requirements import Requirement
+from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
-from hf_ser.hub import check_push, push_model
+from hf_ser.hub import SPACE_LIBRARIES, check_push, push_model
 from hf_ser.sharing import ISLAND
 
 REPO = "user/emotion"
@@ -71,7 +75,6 @@ def contents(folder) -> dict:
     return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-@pytest.mark.slow
 def test_what_comes_back_is_what_was_trained_at_every_commit(hub, api, model, fresh, tmp_path, capsys):
     config = json.loads((model / "config.json").read_text()) | {"abstain_threshold": 1.0}
     (model / "config.json").write_text(json.dumps(config))
@@ -98,6 +101,10 @@ def test_what_comes_back_is_what_was_trained_at_every_commit(hub, api, model, fr
     assert found["told"].startswith("There is no recording")
     space = hub.files("spaces", REPO)
     assert {"app.py", "requirements.txt"} < set(space) and b"\nmodels:\n- user/emotion\n" in space["README.md"]
+    pins = [Requirement(line) for line in space["requirements.txt"].decode().splitlines()]
+    assert [pin.name for pin in pins] == list(SPACE_LIBRARIES)
+    assert all(pin.specifier.contains(Version(version(pin.name)).public) and "==" in str(pin) for pin in pins)
+    assert f'\npython_version: "{sys.version_info.major}.{sys.version_info.minor}"\n'.encode() in space["README.md"]
 
 
 def test_only_what_belongs_to_a_model_is_pushed(hub, api, model):

@@ -106,7 +106,7 @@ def weights_of(model: torch.nn.Module) -> str:
 
 
 def assert_same_answers(one: torch.Tensor, other: torch.Tensor) -> None:
-    """Check outputs of equal weights, as README promises them: to 1e-6 of the largest.
+    """Check outputs of equal weights, as tests/README.md promises them: to 1e-6 of the largest.
 
     Not to the bit: weights that were read from a file lie elsewhere in memory, and some processors' matrix products
     round by that (measured on an AMD EPYC: 2.4e-7 in logits of 2.8).

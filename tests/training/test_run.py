@@ -378,7 +378,6 @@ def launched(*arguments) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(prepared, script, tmp_path):
     """12 of the 24 training clips a step, over all processes. The one is this process: another imports for seconds."""
     config, extractor = AUDIO["crnn"]()
