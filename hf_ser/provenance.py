@@ -35,11 +35,11 @@ def hashed(name: str) -> str:
 
 def seen(dataset: Dataset, rows) -> dict[str, list[str]]:
     """Hashes of the utterances, the sounds and the speakers in some rows."""
-    part = dataset.select_columns(["id", "pcm_sha256", "speaker"]).select(rows)
+    part = dataset.select_columns(["id", "pcm_sha256", "speaker"]).select(rows)[:]
     return {
-        "ids": sorted(hashed(name) for name in part["id"][:]),
-        "pcm": sorted(sha[:16] for sha in part["pcm_sha256"][:] if sha),
-        "speakers": sorted({hashed(speaker) for speaker in part["speaker"][:] if speaker}),
+        "ids": sorted(hashed(name) for name in part["id"]),
+        "pcm": sorted(sha[:16] for sha in part["pcm_sha256"] if sha),
+        "speakers": sorted({hashed(speaker) for speaker in part["speaker"] if speaker}),
     }
 
 

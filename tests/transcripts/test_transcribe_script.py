@@ -21,6 +21,7 @@ def few(prepared, tmp_path) -> Path:
     return Path(shutil.copytree(prepared, tmp_path / "data"))
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_writes(few, random_whispers, script, tmp_path, capsys):
     two = shutil.copytree(few, tmp_path / "two")
     flags = ("--asr", random_whispers[1], "--language", "en", "--temperatures", 0, "--short_window", "--max_tokens", 12)
