@@ -10,6 +10,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from hf_ser.recipes import find_recipe
+from hf_ser.yaml_text import load_yaml
 
 
 def parse_arguments(
@@ -63,7 +64,7 @@ def read_recipe(file: str, known: set[str]) -> dict:
         FileNotFoundError, ValueError: see `parse_arguments`.
     """
     try:
-        values = yaml.safe_load(find_recipe(file, (Path.cwd(),)).read_text(encoding="utf-8"))
+        values = load_yaml(find_recipe(file, (Path.cwd(),)).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: not readable as YAML ({error}).") from error
     if not isinstance(values, dict):
