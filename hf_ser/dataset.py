@@ -203,14 +203,11 @@ def _not_prepared(folder: Path) -> FileNotFoundError:
     """What a folder or file is that is no prepared data set, and what to do with it."""
     partial = folder.with_name(folder.name + ".partial")
     wanted = "Expected a folder written by scripts/prepare_data.py"
-    if partial.is_dir():
+    if partial.is_dir() or not folder.exists():
+        found = f"an unfinished one, {partial}" if partial.is_dir() else "no prepared data set"
         return FileNotFoundError(
-            f"{folder}: found an unfinished one, {partial}. {wanted}: run it with --output_dir {folder} (an unfinished "
-            "one is taken up where it was)."
-        )
-    if not folder.exists():
-        return FileNotFoundError(
-            f"{folder}: found no prepared data set. {wanted}: run it with --output_dir {folder}, or name another."
+            f"{folder}: found {found}. {wanted}: run it with --output_dir {folder} (an unfinished one is taken up "
+            "where it was)."
         )
     what = "recordings or tables" if folder.is_dir() else "a file"
     return FileNotFoundError(

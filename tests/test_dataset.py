@@ -287,7 +287,9 @@ def test_existing_output_is_refused_and_left_alone(tmp_path):
     (tmp_path / "data" / "precious").write_text("mine")
     with pytest.raises(FileExistsError) as error:
         prepare("table", table, tmp_path / "data")
-    assert str(error.value) == f"{tmp_path / 'data'} is there already: remove it, or name another --output_dir."
+    assert str(error.value) == (
+        f"{tmp_path / 'data'} is there already and holds other files, which stay: name another --output_dir."
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "in"]
     assert (tmp_path / "data" / "precious").read_text() == "mine"
 

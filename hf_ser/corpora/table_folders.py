@@ -49,8 +49,8 @@ NUMBERED = re.compile(r"(?:(.*?[^\W\d])[\s_-]*\d+|0\d+|\d{2,})")
 CLASS_PREFIXES = ("class", "label", "emotion", "emo", "category", "cat", "level")
 WAY_OUT = (
     "name a table of the files (path,label) in --data_dir, or say where a path has its label with --label_pattern, a "
-    r"regular expression with one group, such as '([^/]+)/[^/]+$' for the folder of a file or '_([a-z]+)\.' for a part of "
-    "its name"
+    r"regular expression with one group, such as '([^/]+)/[^/]+$' for the folder of a file or '_([a-z]+)\.' for the "
+    "end of its name"
 )
 
 

@@ -62,9 +62,8 @@ def open_data(data) -> tuple[Dataset, list[Fold], dict]:
     if data.dataset:
         dataset = load_prepared(data.dataset)
     else:
-        dataset = load_or_prepare(
-            data.corpus, data.data_dir, columns=data.columns, speaker_pattern=data.speaker_pattern
-        )
+        names = ("columns", "speaker_pattern", "label_pattern", "audio_dir")
+        dataset = load_or_prepare(data.corpus, data.data_dir, **{name: getattr(data, name) for name in names})
     # Before any row is dropped: to change a column of a selection, `datasets` would copy all of its sound.
     dataset = read_as(dataset, data.transcript_source)
     dataset, dropped = apply_label_map(dataset, data.label_map)
@@ -116,6 +115,8 @@ def train_folds(
             f"{silent} of {len(dataset)} clips have no sound, and this model only hears. Expected a sound for each: "
             "bring the audio files and prepare the data again, or use train_text.py or train_fusion.py."
         )
+    if model != "audio":
+        check_transcripts(model, dataset, folds)
     check_trackers(training.report_to)
     if training.push_to_hub:
         may_push(folds, training)
@@ -143,6 +144,23 @@ def train_folds(
             print(write_results(output_dir, dataset))
             if training.push_to_hub:
                 push(output_dir / fold_folder(folds[0].name), training)
+
+
+def check_transcripts(model: str, dataset: Dataset, folds: list[Fold]) -> None:
+    """Make sure that a model of text has some to learn from.
+
+    Raises:
+        ValueError: no row of the data set, or no training row of a fold, has a transcript.
+    """
+    has_text = [bool(text and text.strip()) for text in dataset["transcript"][:]]
+    for fold in folds:
+        if not any(has_text[row] for row in fold.train):
+            found = f"none of the {len(fold.train)} training clips of fold {fold.name}"
+            raise ValueError(
+                f"{found if any(has_text) else f'none of {len(dataset)} clips'} has a transcript, and this model "
+                f"{'reads' if model == 'text' else 'is of audio and text'}. Expected transcripts: train on the audio "
+                "alone with train_audio.py, or let scripts/transcribe.py --dataset DS write transcripts first."
+            )
 
 
 def suggest_learning_rate(job: Job, output_dir: Path) -> None:
