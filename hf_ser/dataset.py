@@ -25,7 +25,7 @@ from hf_ser.files import atomic_write, cache_folder, mend_folder
 from hf_ser.fingerprint import fingerprint
 from hf_ser.integrity import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
 from hf_ser.labels import NATIVE, joint_labels, mapped_classes, read_label_map, relabelled
-from hf_ser.normal_form import normal_form, normal_text, printable, storable
+from hf_ser.normal_form import is_text, normal_form, normal_text, printable, storable
 
 PREPARATION = "2"
 """Version of what preparing does to a clip. Raise it when that changes: cached data sets are then made anew."""
@@ -267,9 +267,10 @@ def read_row(utterance: Utterance, labels: tuple[str, ...]) -> tuple[dict | None
     item = storable(str(utterance.audio)) if whole_file else utterance.id
     try:
         source = utterance.audio() if callable(utterance.audio) else utterance.audio
-        clip = read_clip(source, utterance.start_seconds, utterance.end_seconds)
+        named = not isinstance(source, str | Path) or is_text(str(source))  # soundfile opens no other names
+        clip = read_clip(source if named else Path(source).read_bytes(), utterance.start_seconds, utterance.end_seconds)
     except (OSError, ValueError) as error:
-        detail = str(error).removeprefix(f"{item}: ")
+        detail = str(error).removeprefix(f"{item}: ").replace(f": {item!r}", "")
         return None, [Finding("unreadable", storable(item), detail, skipped=True)]
     findings = clip_findings(item, clip)
     asked = (utterance.end_seconds or 0) - (utterance.start_seconds or 0)
@@ -427,6 +428,6 @@ def _nothing_usable(corpus: str, listing: Listing, findings: list[Finding]) -> V
     elsewhere = files and corpus == "table" and not any(os.path.isfile(file) for file in files)
     remedy = " None of its files is there: say --audio_dir DIR, the folder where its paths begin." if elsewhere else ""
     return ValueError(
-        f"{corpus}: none of {len(listing.utterances)} clips could be used. The first: {printable(first.item)}: "
+        f"{corpus}: none of {len(listing.utterances)} clips could be used. The first: {printable(first.item)[-300:]}: "
         f"{printable(first.detail)}{remedy}"
     )

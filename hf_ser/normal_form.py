@@ -13,6 +13,9 @@ PLAIN = re.compile(r"[!-~]+(?: [!-~]+)*")
 JOINERS = "\u200c\u200d"
 """Not shown by themselves, but Persian, Indic scripts and emoji are written with them."""
 
+NO_JOINER = re.compile(rf"(?<!\S)[{JOINERS}]+|[{JOINERS}]+(?!\S)|[{JOINERS}]+(?=[\u0300-\u036f])")
+"""Joiners that join nothing: at the edge of a word, or before an accent."""
+
 NOT_SHOWN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {
     chr(code) for code in range(0xFE00, 0xFE10)
 }
@@ -55,7 +58,7 @@ def normal_form(text: str, keep_joiners: bool = False) -> str:
     kept = "".join(one for one in text if one.isspace() or _is_shown(one) or (keep_joiners and one in JOINERS))
     # Taking out what stood between a letter and its accent lets the two be composed.
     text = " ".join(unicodedata.normalize("NFKC", kept).split())
-    return re.sub(rf"(?<!\S)[{JOINERS}]+|[{JOINERS}]+(?!\S)", "", text) if keep_joiners else text
+    return text if not keep_joiners else unicodedata.normalize("NFKC", NO_JOINER.sub("", text))
 
 
 def normal_name(text: str) -> str:

@@ -187,8 +187,8 @@ def decoded(file: Path) -> str:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise ValueError(
-            f"{error}; line {line}). Expected UTF-8. Excel's plain CSV is in the encoding of its Windows, for Western "
-            "languages cp1252: save it as 'CSV UTF-8', or convert it with `iconv -f cp1252 -t utf-8 OLD > NEW`"
+            f"{error}; in line {line}, expected UTF-8. Excel's plain CSV is in the code page of Windows, in the West "
+            "cp1252: save it as 'CSV UTF-8', or convert it with `iconv -f cp1252 -t utf-8 OLD > NEW`"
         ) from error
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1

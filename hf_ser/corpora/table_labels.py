@@ -36,7 +36,7 @@ def joined_labels(
     for utterance in utterances:
         spellings[look_alike(utterance.label)][utterance.label] += 1
     chosen = {key: min(counts, key=lambda name: (-counts[name], name)) for key, counts in spellings.items()}
-    chosen = {key: key if key.isdecimal() else name for key, name in chosen.items()}
+    chosen = {key: key if key.isdecimal() and len(spellings[key]) > 1 else name for key, name in chosen.items()}
     findings = []
     for key, label in sorted(chosen.items(), key=lambda item: item[1]):
         ways = sum((written[name] for name in spellings[key]), Counter())

@@ -115,8 +115,8 @@ def train_folds(
             f"{silent} of {len(dataset)} clips have no sound, and this model only hears. Expected a sound for each: "
             "bring the audio files and prepare the data again, or use train_text.py or train_fusion.py."
         )
-    if model != "audio":
-        check_transcripts(model, dataset, folds)
+    if model == "fusion":
+        check_transcripts(dataset, folds)
     check_trackers(training.report_to)
     if training.push_to_hub:
         may_push(folds, training)
@@ -146,20 +146,19 @@ def train_folds(
                 push(output_dir / fold_folder(folds[0].name), training)
 
 
-def check_transcripts(model: str, dataset: Dataset, folds: list[Fold]) -> None:
-    """Make sure that a model of text has some to learn from.
+def check_transcripts(dataset: Dataset, folds: list[Fold]) -> None:
+    """Make sure that a model of audio and text has some text to learn from.
 
     Raises:
-        ValueError: no row of the data set, or no training row of a fold, has a transcript.
+        ValueError: no training row of a fold has a transcript.
     """
     has_text = [bool(text and text.strip()) for text in dataset["transcript"][:]]
     for fold in folds:
         if not any(has_text[row] for row in fold.train):
-            found = f"none of the {len(fold.train)} training clips of fold {fold.name}"
             raise ValueError(
-                f"{found if any(has_text) else f'none of {len(dataset)} clips'} has a transcript, and this model "
-                f"{'reads' if model == 'text' else 'is of audio and text'}. Expected transcripts: train on the audio "
-                "alone with train_audio.py, or let scripts/transcribe.py --dataset DS write transcripts first."
+                f"Fold {fold.name}: none of its {len(fold.train)} training clips has a transcript, and this model is of "
+                "audio and text. Expected transcripts: train on the audio alone with train_audio.py; or prepare the "
+                "data, let scripts/transcribe.py --dataset DS write transcripts, and train on what it writes."
             )
 
 
