@@ -20,8 +20,9 @@ from tqdm import tqdm
 from hf_ser.audio import encode_flac, leading_zeros_seconds, pcm_sha256, read_clip, rms_dbfs
 from hf_ser.columns import TOLD, Finding, Listing, Utterance, features
 from hf_ser.corpora import CORPORA
+from hf_ser.corpora.table_folders import AUDIO_SUFFIXES
 from hf_ser.download import fetch
-from hf_ser.files import atomic_write, cache_folder, mend_folder
+from hf_ser.files import atomic_write, cache_folder, files_under, mend_folder
 from hf_ser.fingerprint import fingerprint
 from hf_ser.integrity import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
 from hf_ser.labels import NATIVE, joint_labels, mapped_classes, read_label_map, relabelled
@@ -209,11 +210,14 @@ def _not_prepared(folder: Path) -> FileNotFoundError:
             f"{folder}: found {found}. {wanted}: run it with --output_dir {folder} (an unfinished one is taken up "
             "where it was)."
         )
-    what = "recordings or tables" if folder.is_dir() else "a file"
+    what = "a file"
+    if folder.is_dir():
+        sounds = any(file.suffix.lower() in AUDIO_SUFFIXES for file in files_under(folder)[0])
+        what = "recordings" if sounds else "other files"
     return FileNotFoundError(
-        f"{folder}: found {what}, no prepared data set. {wanted} for --dataset. Name what you have by --corpus table "
-        f"--data_dir {folder} instead of --dataset (for the corpora {', '.join(CORPORA)} by their name), here or in "
-        "scripts/prepare_data.py with an --output_dir of its own."
+        f"{folder}: found no prepared data set but {what}. {wanted} for --dataset. Name what you have by --corpus "
+        f"table --data_dir {folder} instead of --dataset (or, for one of {', '.join(CORPORA)}, by that name), here or "
+        "in scripts/prepare_data.py with an --output_dir of its own."
     )
 
 

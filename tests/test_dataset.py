@@ -563,7 +563,7 @@ def test_a_folder_of_recordings_is_never_to_be_removed(tmp_path):
     (tmp_path / "corpus/angry/a.wav").touch()
     (tmp_path / "t.csv").write_text("path,label\n")
     for given in (tmp_path / "corpus", tmp_path / "t.csv"):
-        with pytest.raises(FileNotFoundError, match=r"no prepared data set.*--corpus table --data_dir") as error:
+        with pytest.raises(FileNotFoundError, match=r"no prepared data set but .*--corpus table --data_dir") as error:
             load_prepared(given)
         assert f"--data_dir {given}" in str(error.value)
         assert "remove" not in str(error.value) and f"--output_dir {given}" not in str(error.value)

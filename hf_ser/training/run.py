@@ -156,8 +156,8 @@ def check_transcripts(dataset: Dataset, folds: list[Fold]) -> None:
     for fold in folds:
         if not any(has_text[row] for row in fold.train):
             raise ValueError(
-                f"Fold {fold.name}: none of its {len(fold.train)} training clips has a transcript, and this model is of "
-                "audio and text. Expected transcripts: train on the audio alone with train_audio.py; or prepare the "
+                f"Fold {fold.name}: none of its {len(fold.train)} training clips has a transcript, and this model is "
+                "of audio and text. Expected transcripts: train on the audio alone with train_audio.py; or prepare the "
                 "data, let scripts/transcribe.py --dataset DS write transcripts, and train on what it writes."
             )
 

@@ -170,7 +170,7 @@ def test_the_folder_of_the_recordings_and_paths_of_windows(listed, tmp_path):
     for given in (text, "path,label\n/home/y/clips/a.wav,sad\n", "path,label\nclips/a.wav,sad\n"):
         (one,) = listed(given, audio_dir=tmp_path / "audio").utterances
         assert one.audio == tmp_path / "audio/clips/a.wav"
-    with pytest.raises(FileNotFoundError, match="--audio_dir .*: no such folder"):
+    with pytest.raises(FileNotFoundError, match=r"--audio_dir .*: no such folder"):
         listed(text, audio_dir=tmp_path / "nowhere")
 
 
