@@ -24,6 +24,7 @@ from scipy.signal import oaconvolve
 
 from hf_ser import sound_changes as sounds
 from hf_ser.columns import SAMPLING_RATE
+from hf_ser.files import files_under
 from hf_ser.models.decoding import decode_audio, read_file
 
 logger = logging.getLogger(__name__)
@@ -385,8 +386,9 @@ def usable_noises(folder: str | Path | None) -> tuple[dict[str, Path], list[str]
             f"--noise_dir {folder}: no such folder. Expected one with sound files for noise_folder."
         )
     folder = Path(folder)
-    usable, bad = {}, []
-    for file in sorted(file for file in folder.rglob("*") if file.suffix.lower() in AUDIO_FILES and file.is_file()):
+    files, found = files_under(folder)
+    usable, bad = {}, [f"{one.item}: {one.detail}" for one in found if one.skipped]
+    for file in (file for file in files if file.suffix.lower() in AUDIO_FILES):
         try:
             signal = read_file(file, 0.0, 1.0)[0]
             if not np.isfinite(signal).all():

@@ -48,7 +48,7 @@ def prepare_copies(
     """
     output_dir = Path(output_dir)
     if output_dir.exists():
-        raise FileExistsError(f"{output_dir} is there already: remove it, or name another --output_dir.")
+        raise FileExistsError(f"{output_dir} is there already: name another --output_dir.")
     originals, work = load_prepared(prepared), beside(output_dir, "copies")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -71,7 +71,8 @@ def _report_with_copies(report: dict, dataset: Dataset, told: str) -> dict:
     made = sum(origin is not None for origin in dataset["copy_of"][:])
     findings = [Finding(**found) for found in report["findings"]]
     findings.append(Finding("augmented_copies", report["corpus"], f"{made} clips are changed copies of others, {told}"))
-    return report | integrity_report(report["corpus"], report["n_listed"] + made, columns, findings)
+    told = integrity_report(report["corpus"], report["n_listed"] + made, columns, findings)
+    return report | told | {"n_found": report.get("n_found", report["n_listed"]) + made}
 
 
 def augmented_copies(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hf_ser.files import packaged
+from hf_ser.normal_form import printable
 
 USAGE = """\
 usage: hf-ser COMMAND [arguments]    (hf-ser COMMAND --help shows a command's arguments)
@@ -58,5 +59,5 @@ def run(main: Callable[[], None]) -> None:
         ours = any(folder in raised_in.parents for folder in (Path(__file__).parent, packaged("scripts")))
         if not (ours or isinstance(error, PermissionError)) or os.environ.get("HF_SER_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error, keep_lines=True)}", file=sys.stderr)
         sys.exit(2)

@@ -3,7 +3,8 @@
 Everything that reads a corpus ends in `Utterance`s; everything that trains starts from rows typed by `features`.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,15 @@ ASR_COLUMNS = Features(
 
 SEXES = ("female", "male")
 SPLITS = ("train", "validation", "test")
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trn", "trainset"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "validate", "validating", "vld"), "validation"),
+    **dict.fromkeys(("dev", "devel", "development", "devset", "valset", "tune", "tuning"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "testset"), "test"),
+}
+"""Words that published splits go by, and what they are here; a number or a word may follow: `Test1`, `dev-clean`."""
+EVALUATION_WORDS = ("eval", "evaluation", "evl", "evaluate")
+"""Words of either the validation or the test part, which only the other words of the split tell."""
 DIALOGUE_KINDS = ("impro", "script")
 
 NUMBERS = ("age", "valence", "activation", "dominance")
@@ -98,12 +108,14 @@ class Finding:
         item: File or utterance id.
         detail: What was found, in words.
         skipped: Whether the item is left out of the data set because of it.
+        count: How many items it stands for.
     """
 
     kind: str
     item: str
     detail: str
     skipped: bool = False
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,34 @@ class Listing:
     labels: tuple[str, ...]
     utterances: list[Utterance]
     findings: list[Finding] = field(default_factory=list)
+
+
+def split_words(words: Iterable[str]) -> dict[str, str | None]:
+    """The part that each word of a published split is, None for a word that is not known.
+
+    `eval` is the test part, or the validation part where another word is the test part and none the validation part.
+    """
+    parts = {word: _split_word(word) for word in words}
+    known = set(parts.values())
+    evaluation = "validation" if "test" in known and "validation" not in known else "test"
+    return {word: evaluation if part in EVALUATION_WORDS else part for word, part in parts.items()}
+
+
+def known_split_words() -> str:
+    """The words of published splits, for a message."""
+    return ", ".join((*SPLIT_WORDS, *EVALUATION_WORDS))
+
+
+def _split_word(word: str) -> str | None:
+    """A part, a word of EVALUATION_WORDS, or None: unknown, or of several parts, such as `train-dev`."""
+    first, *others = re.findall(r"[^\W\d_]+", word.casefold()) or [""]
+    known = SPLIT_WORDS | {word: word for word in EVALUATION_WORDS}
+    if not re.match(r"\W*[^\W\d_]", word) or any(
+        known.get(other, known.get(first)) != known.get(first) for other in others
+    ):
+        return None
+    begun = {part for name, part in known.items() if name.startswith(first) and part in SPLITS}
+    return known.get(first) or (begun.pop() if len(begun) == 1 and len(first) > 1 and not others else None)
 
 
 def features(labels: tuple[str, ...]) -> Features:

@@ -20,11 +20,13 @@ from tqdm import tqdm
 from hf_ser.audio import encode_flac, leading_zeros_seconds, pcm_sha256, read_clip, rms_dbfs
 from hf_ser.columns import TOLD, Finding, Listing, Utterance, features
 from hf_ser.corpora import CORPORA
+from hf_ser.corpora.table_folders import AUDIO_SUFFIXES
 from hf_ser.download import fetch
-from hf_ser.files import atomic_write, cache_folder, mend_folder
+from hf_ser.files import atomic_write, cache_folder, files_under, mend_folder
 from hf_ser.fingerprint import fingerprint
 from hf_ser.integrity import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
 from hf_ser.labels import NATIVE, joint_labels, mapped_classes, read_label_map, relabelled
+from hf_ser.normal_form import is_text, normal_form, normal_text, printable, storable
 
 PREPARATION = "2"
 """Version of what preparing does to a clip. Raise it when that changes: cached data sets are then made anew."""
@@ -49,7 +51,7 @@ def prepare(
         data_dir: Where it lies, one for each corpus; None for a corpus that is generated.
         output_dir: Folder to write; it appears only when it is whole. What a killed run had done is taken up.
         label_map: Label space of the data set; rows that it drops are counted in the report.
-        table: How a table is read: `columns`, `speaker_pattern`.
+        table: How a table is read: `columns`, `speaker_pattern`, `label_pattern`, `audio_dir`.
 
     Returns:
         The data set, memory-mapped, and its integrity report (also in `output_dir/integrity.json`).
@@ -72,7 +74,8 @@ def prepare(
 
 def _prepare(corpus: str, data_dir, output_dir: Path, work: Path, label_map: str, table: dict) -> dict:
     if output_dir.exists():
-        raise FileExistsError(f"{output_dir} is there already: remove it, or name another --output_dir.")
+        found = "is a prepared data set" if (output_dir / REPORT).is_file() else "holds other files, which stay"
+        raise FileExistsError(f"{output_dir} is there already and {found}: name another --output_dir.")
     read_label_map(label_map)  # a wrong name is told before the work, not after it
     listing = list_corpora(corpus, data_dir, **table)
     _start_or_resume(work, listing)
@@ -108,12 +111,23 @@ def list_corpora(corpus: str, data_dir: str | Path | None, **table) -> Listing:
         if not folder and name != "synthetic":
             raise ValueError(f"Corpus '{name}' is read from disk: say where it lies with --data_dir.")
         listings.append(CORPORA[name].list_utterances(folder, **(options if name == "table" else {})))
-    utterances = [utterance for listing in listings for utterance in listing.utterances]
+    utterances = [_normal(utterance) for listing in listings for utterance in listing.utterances]
     return Listing(
         labels=joint_labels(listing.labels for listing in listings),
         utterances=sorted(utterances, key=lambda utterance: utterance.id),
         findings=[finding for listing in listings for finding in listing.findings],
     )
+
+
+def _normal(utterance: Utterance) -> Utterance:
+    """An utterance with its texts in the form in which they are compared, whichever corpus they are from."""
+    changed = {}
+    for name in ("id", *TOLD):
+        if isinstance(value := getattr(utterance, name), str):
+            text = normal_text(value) if name == "transcript" else normal_form(value)
+            if text != value:
+                changed[name] = text
+    return replace(utterance, **changed) if changed else utterance
 
 
 def named_folders(corpus: str, data_dir: str | Path | None) -> dict[str, str | Path | None]:
@@ -136,13 +150,13 @@ def named_folders(corpus: str, data_dir: str | Path | None) -> dict[str, str | P
 
 
 def column_names(text: str) -> dict[str, str]:
-    """`path=file,label=emotion` as a dictionary.
+    """`path=file,label=emotion` as a dictionary; nothing after the equals sign leaves a column out.
 
     Raises:
         ValueError: not of this form.
     """
     pairs = [pair.split("=", 1) for pair in text.split(",")]
-    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+    if not all(len(pair) == 2 and pair[0] for pair in pairs):
         raise ValueError(f"--columns {text}: expected our names and the table's, such as path=file,label=emotion.")
     return dict(pairs)
 
@@ -176,19 +190,35 @@ def load_prepared(folder: str | Path) -> Dataset:
     folder = Path(folder)
     mend_folder(folder)
     if not (folder / REPORT).is_file():
-        partial = folder.with_name(folder.name + ".partial")
-        found = f"an unfinished one, {partial}" if partial.is_dir() else "no prepared data set"
-        raise FileNotFoundError(
-            f"{folder}: found {found}. Expected a folder written by scripts/prepare_data.py: run it with "
-            f"--output_dir {folder} (an unfinished one is taken up where it was)."
-        )
+        raise _not_prepared(folder)
     dataset = load_from_disk(str(folder))
     if lacking := sorted(set(features(("", " "))) - set(dataset.column_names)):
         raise ValueError(
             f"{folder}: found a data set without the columns {', '.join(lacking)}, written by an earlier version. "
-            "Expected one of this version: remove it and run scripts/prepare_data.py again."
+            "Expected one of this version: run scripts/prepare_data.py again with another --output_dir."
         )
     return dataset
+
+
+def _not_prepared(folder: Path) -> FileNotFoundError:
+    """What a folder or file is that is no prepared data set, and what to do with it."""
+    partial = folder.with_name(folder.name + ".partial")
+    wanted = "Expected a folder written by scripts/prepare_data.py"
+    if partial.is_dir() or not folder.exists():
+        found = f"an unfinished one, {partial}" if partial.is_dir() else "no prepared data set"
+        return FileNotFoundError(
+            f"{folder}: found {found}. {wanted}: run it with --output_dir {folder} (an unfinished one is taken up "
+            "where it was)."
+        )
+    what = "a file"
+    if folder.is_dir():
+        sounds = any(file.suffix.lower() in AUDIO_SUFFIXES for file in files_under(folder)[0])
+        what = "recordings" if sounds else "other files"
+    return FileNotFoundError(
+        f"{folder}: found no prepared data set but {what}. {wanted} for --dataset. Name what you have by --corpus "
+        f"table --data_dir {folder} instead of --dataset (or, for one of {', '.join(CORPORA)}, by that name), here or "
+        "in scripts/prepare_data.py with an --output_dir of its own."
+    )
 
 
 def load_or_prepare(corpus: str, data_dir: str | Path | None, **table) -> Dataset:
@@ -219,7 +249,7 @@ def listing_digest(listing: Listing) -> str:
         audio = utterance.audio
         if isinstance(audio, bytes):
             audio = hashlib.sha256(audio).hexdigest()
-        elif isinstance(audio, str | Path) and Path(audio).is_file():
+        elif isinstance(audio, str | Path) and os.path.isfile(audio):  # a name that is too long is no file either
             audio = (str(audio), os.stat(audio).st_size, os.stat(audio).st_mtime_ns)
         digest.update(repr(replace(utterance, audio=str(audio))).encode())
     return digest.hexdigest()
@@ -238,12 +268,14 @@ def read_row(utterance: Utterance, labels: tuple[str, ...]) -> tuple[dict | None
     if utterance.audio is None:
         return row, []
     whole_file = isinstance(utterance.audio, str | Path) and utterance.start_seconds is utterance.end_seconds is None
-    item = str(utterance.audio) if whole_file else utterance.id
+    item = storable(str(utterance.audio)) if whole_file else utterance.id
     try:
         source = utterance.audio() if callable(utterance.audio) else utterance.audio
-        clip = read_clip(source, utterance.start_seconds, utterance.end_seconds)
+        named = not isinstance(source, str | Path) or is_text(str(source))  # soundfile opens no other names
+        clip = read_clip(source if named else Path(source).read_bytes(), utterance.start_seconds, utterance.end_seconds)
     except (OSError, ValueError) as error:
-        return None, [Finding("unreadable", item, str(error), skipped=True)]
+        detail = str(error).removeprefix(f"{item}: ").replace(f": {item!r}", "")
+        return None, [Finding("unreadable", storable(item), detail, skipped=True)]
     findings = clip_findings(item, clip)
     asked = (utterance.end_seconds or 0) - (utterance.start_seconds or 0)
     if asked - clip.duration_seconds > 0.01:
@@ -251,7 +283,7 @@ def read_row(utterance: Utterance, labels: tuple[str, ...]) -> tuple[dict | None
         findings.append(Finding("cut_short", item, detail))
     if any(finding.skipped for finding in findings):
         return None, findings
-    name = Path(source).name if isinstance(source, str | Path) else utterance.id
+    name = storable(Path(source).name) if isinstance(source, str | Path) else utterance.id
     return row | {
         "audio": {"bytes": encode_flac(clip.samples), "path": name},
         "duration_seconds": clip.duration_seconds,
@@ -355,6 +387,8 @@ def _assemble(corpus: str, listing: Listing, shards: list[Path], label_map: str,
     formats = format_findings(rows["id"].tolist(), rows["source_format"].tolist())
     findings = [*listing.findings, *read, *duplicates, *formats]
     report = integrity_report(corpus, len(listing.utterances), rows.to_dict("list"), findings)
+    passed_over = sum(finding.count for finding in listing.findings if finding.skipped)
+    report["n_found"] = len(listing.utterances) + passed_over
     return report | {"label_map": label_map, "dropped_by_label_map": dict(sorted(dropped.items()))}
 
 
@@ -393,6 +427,11 @@ def _join(shards: list[Path], kept: set[str], change: Callable[[Dataset], Datase
 
 def _nothing_usable(corpus: str, listing: Listing, findings: list[Finding]) -> ValueError:
     first = next(finding for finding in findings if finding.skipped)
+    files = [one.audio for one in listing.utterances if isinstance(one.audio, str | Path)]
+    # The remedy of a table that lies elsewhere than its recordings.
+    elsewhere = files and corpus == "table" and not any(os.path.isfile(file) for file in files)
+    remedy = " None of its files is there: say --audio_dir DIR, the folder where its paths begin." if elsewhere else ""
     return ValueError(
-        f"{corpus}: none of {len(listing.utterances)} clips could be used. The first: {first.item}: {first.detail}"
+        f"{corpus}: none of {len(listing.utterances)} clips could be used. The first: {printable(first.item)[-300:]}: "
+        f"{printable(first.detail)}{remedy}"
     )

@@ -7,6 +7,7 @@ import numpy as np
 
 from hf_ser.audio import Clip, rms_dbfs
 from hf_ser.columns import Finding
+from hf_ser.normal_form import printable
 
 MIN_SECONDS, MAX_SECONDS = 0.1, 30.0
 SILENT_DBFS, QUIET_DBFS = -90.0, -60.0
@@ -78,7 +79,8 @@ def integrity_report(corpus: str, n_listed: int, columns: dict[str, list], findi
 
     Args:
         corpus: Name of the corpus.
-        n_listed: Utterances that the corpus listed.
+        n_listed: Utterances that the corpus listed; `n_found`, which a preparation raises by what the listing passed
+            over, is the sum of what is kept, skipped and dropped.
         columns: `label` (names), `speaker`, `sex`, `duration_seconds` and `source_format` of the rows that are kept.
         findings: Of the listing, of the clips and of the duplicates.
     """
@@ -86,16 +88,24 @@ def integrity_report(corpus: str, n_listed: int, columns: dict[str, list], findi
     return {
         "corpus": corpus,
         "n_listed": n_listed,
+        "n_found": n_listed,
         "n_kept": len(columns["label"]),
         "hours": round(sum(seconds or 0 for seconds in columns["duration_seconds"]) / 3600, 4),
         "labels": dict(sorted(Counter(columns["label"]).items())),
         "speakers": dict(sorted(Counter(s or "unknown" for s in columns["speaker"]).items())),
         "sexes": dict(sorted(Counter(s or "unknown" for s in columns["sex"]).items())),
         "source_formats": dict(formats.most_common()),
-        "skipped": dict(sorted(Counter(f.kind for f in findings if f.skipped).items())),
-        "noted": dict(sorted(Counter(f.kind for f in findings if not f.skipped).items())),
+        "skipped": _counts(f for f in findings if f.skipped),
+        "noted": _counts(f for f in findings if not f.skipped),
         "findings": [vars(f) for f in findings],
     }
+
+
+def _counts(findings: Iterable[Finding]) -> dict[str, int]:
+    counts = Counter()
+    for finding in findings:
+        counts[finding.kind] += finding.count
+    return dict(sorted(counts.items()))
 
 
 def format_integrity(report: dict, examples: int = 3) -> str:
@@ -107,6 +117,7 @@ def format_integrity(report: dict, examples: int = 3) -> str:
         "sexes     " + "  ".join(f"{name} {count}" for name, count in report["sexes"].items()),
         "formats   " + "; ".join(f"{count} x {name}" for name, count in report["source_formats"].items()),
     ]
+    lines.insert(1, f"found     {_sum(report)}")
     if report["dropped_by_label_map"]:
         dropped = "  ".join(f"{name} {count}" for name, count in report["dropped_by_label_map"].items())
         lines.append(f"dropped   by label map {report['label_map']}: {dropped}")
@@ -115,6 +126,15 @@ def format_integrity(report: dict, examples: int = 3) -> str:
             shown = [f for f in report["findings"] if f["kind"] == kind and f["skipped"] == (title == "skipped")]
             lines.append(f"{title:<9} {kind} {count}")
             lines += [f"            {f['item']}: {f['detail']}" for f in shown[:examples]]
-            if count > examples:
-                lines.append(f"            ... and {count - examples} more in integrity.json")
-    return "\n".join(lines)
+            if len(shown) > examples:
+                lines.append(f"            ... and {len(shown) - examples} more in integrity.json")
+    return "\n".join(printable(line) for line in lines)
+
+
+def _sum(report: dict) -> str:
+    """What became of all that was found, as a sum."""
+    skipped, dropped = sum(report["skipped"].values()), sum(report["dropped_by_label_map"].values())
+    found = report.get("n_found", report["n_listed"])
+    parts = f"{report['n_kept']} kept + {skipped} skipped + {dropped} dropped by the label map"
+    differing = found - report["n_kept"] - skipped - dropped
+    return f"{found} rows and files = {parts}" + (f" + {differing} not accounted for" if differing else "")

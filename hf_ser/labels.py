@@ -13,6 +13,8 @@ import yaml
 from datasets import Dataset
 
 from hf_ser.columns import features
+from hf_ser.normal_form import look_alike, normal_name
+from hf_ser.yaml_text import load_yaml, top_keys
 
 EMOTIONS = (
     *("neutral", "calm", "happy", "excited", "sad", "angry"),
@@ -70,14 +72,16 @@ def read_label_map(name: str) -> dict[str, str] | None:
             f"Unknown label map '{name}': expected {NATIVE}, {', '.join(LABEL_MAPS)}, or a YAML file with lines such "
             "as 'happy: happy, excited'."
         )
-    text = LABEL_MAPS.get(name) or file.read_text(encoding="utf-8")
     try:
+        text = LABEL_MAPS.get(name) or file.read_text(encoding="utf-8")
         # Plain texts: YAML would read a label `no` as False.
-        lines = yaml.load(text, yaml.BaseLoader)
-        named = {target: _names(sources) for target, sources in lines.items()}
-        keys = [key.value for key, _ in yaml.compose(text, yaml.BaseLoader).value]
-    except (yaml.YAMLError, AttributeError, TypeError) as error:
-        raise ValueError(f"{name}: expected lines such as 'happy: happy, excited', found no such map.") from error
+        lines = load_yaml(text, yaml.BaseLoader)
+        named = {normal_name(target): _names(sources) for target, sources in lines.items()}
+        keys = top_keys(text)
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{name}: expected lines such as 'happy: happy, excited', found no such map. ({error})"
+        ) from error
     if len(keys) > len(named):
         raise ValueError(f"{name}: a class stands on two lines ({', '.join(keys)}), expected one: join their labels.")
     if twice := [source for source, n in Counter(s for names in named.values() for s in names).items() if n > 1]:
@@ -121,6 +125,7 @@ def mapped_classes(name: str, labels: Sequence[str], given: Sequence[int]) -> tu
     mapping = read_label_map(name)
     if mapping is None:
         return tuple(labels), np.arange(len(labels))
+    mapping = _as_spelled(mapping, labels)
     present = {mapping.get(labels[i]) for i in set(given)}
     classes = tuple(target for target in dict.fromkeys(mapping.values()) if target in present)
     if len(classes) < 2:
@@ -160,9 +165,18 @@ def joint_labels(label_sets: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return (*(name for name in EMOTIONS if name in names), *sorted(names - set(EMOTIONS)))
 
 
+def _as_spelled(mapping: dict[str, str], labels: Sequence[str]) -> dict[str, str]:
+    """A map whose labels are spelled as the data spells them: a map's `Sad` is the `sad` of the data."""
+    alike = {look_alike(label): target for label, target in mapping.items()}
+    found = {label: mapping.get(label, alike.get(look_alike(label))) for label in labels}
+    return mapping | {label: target for label, target in found.items() if target is not None}
+
+
 def _names(sources: str | list) -> list[str]:
     parts = sources.split(",") if isinstance(sources, str) else sources
-    return [str(part).strip() for part in parts if str(part).strip()]
+    if wrong := [part for part in parts if not isinstance(part, str)]:
+        raise TypeError(f"found {wrong[0]!r:.80}, expected a label")
+    return [normal_name(part) for part in parts if part.strip()]
 
 
 def _merged(votes: list[float] | None, index: np.ndarray, classes: int) -> list[float] | None:

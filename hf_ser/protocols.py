@@ -4,7 +4,6 @@ A protocol only says what is tested in each fold. Validation speakers are then a
 every fold is checked for shared speakers, whichever protocol made it.
 """
 
-import csv
 import hashlib
 import json
 import re
@@ -19,7 +18,9 @@ import numpy as np
 from datasets import Dataset
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from hf_ser.columns import REFERENCE, SPLITS
+from hf_ser.columns import REFERENCE, SPLITS, known_split_words, split_words
+from hf_ser.normal_form import is_unknown, normal_form, printable
+from hf_ser.separated import Separated, read_separated
 
 FINAL = "final"
 CHOSEN_ON_TEST = "checkpoint_chosen_on_test"
@@ -91,7 +92,7 @@ def _sentences(ids: list[str], transcripts: list[str | None], sources: list[str 
 
     Words tie two ids together (of two corpora, say) only as the corpora give them: a recogniser mishears.
     """
-    words = [" ".join(re.findall(r"\w+", (text or "").casefold())) for text in transcripts]
+    words = [" ".join(re.findall(r"\w+", normal_form(text or "").casefold())) for text in transcripts]
     graph = nx.Graph()
     for sentence, said, source in zip(ids, words, sources, strict=True):
         if sentence and said and source in (REFERENCE, None):
@@ -214,8 +215,10 @@ def fixed(rows: Rows, split: dict[str, list[str]] | None = None, **_) -> list[Pl
     if split is None:
         _require(rows, "fixed", "split", "a published split (train, validation, test)", some=True)
         split = {part: rows.id[rows.split == part] for part in SPLITS}
-    unknown = sorted({name for names in split.values() for name in names} - set(rows.id))
-    train, validation, test = (np.flatnonzero(np.isin(rows.id, list(split.get(part, ())))) for part in SPLITS)
+    ids = np.array([normal_form(name) for name in rows.id])
+    split = {part: [normal_form(name) for name in names] for part, names in split.items()}
+    unknown = sorted({name for names in split.values() for name in names} - set(ids))
+    train, validation, test = (np.flatnonzero(np.isin(ids, list(split.get(part, ())))) for part in SPLITS)
     if not (len(train) and len(test)):
         raise ValueError(
             f"fixed: found {len(train)} training and {len(test)} test rows, expected some of each: mark rows with "
@@ -303,6 +306,8 @@ def make_folds(
 def read_split(file: str | Path) -> dict[str, list[str]]:
     """The ids of each part: from a CSV with the columns `id` and `split`, or JSON, `{"train": [ids], ...}`.
 
+    The parts may go by other words, see `hf_ser.columns.split_words`; a row without one is in no part.
+
     Raises:
         FileNotFoundError, ValueError: no such file, or not of this form.
     """
@@ -316,16 +321,30 @@ def read_split(file: str | Path) -> dict[str, list[str]]:
                 raise ValueError(f"{texts[0]} is a text and no list of ids")
             pairs = [(part, str(name)) for part, names in parts.items() for name in names]
         else:
-            with open(file, encoding="utf-8-sig", newline="") as lines:
-                pairs = [(row["split"].strip(), row["id"].strip()) for row in csv.DictReader(lines)]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+            pairs = _split_pairs(read_separated(file))
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{file}: not readable as a split ({error!r}). Expected a CSV with the columns id and split, or JSON such "
             'as {"train": ["ravdess/03-01-..."], "test": [...]}.'
         ) from error
-    if wrong := sorted({str(part) for part, _ in pairs} - set(SPLITS)):
-        raise ValueError(f"{file}: found the part '{wrong[0]}', expected {', '.join(SPLITS)}: rename it.")
-    return {part: [name for where, name in pairs if where == part] for part in SPLITS}
+    words = split_words({normal_form(str(part)) for part, _ in pairs} - {""})
+    if wrong := sorted(word for word, part in words.items() if part is None and not is_unknown(word)):
+        raise ValueError(
+            f"{file}: found the part '{printable(wrong[0])}', expected {', '.join(SPLITS)}, or another word for these: "
+            f"{known_split_words()}: rename it."
+        )
+    return {part: [name for word, name in pairs if words.get(normal_form(str(word))) == part] for part in SPLITS}
+
+
+def _split_pairs(table: Separated) -> list[tuple[str, str]]:
+    """The part and the id of each row of a split file."""
+    names = [name.lower() for name in table.header]
+    if twice := [name for name in ("id", "split") if names.count(name) > 1]:
+        raise ValueError(f"found the column {twice[0]} twice")
+    if short := [row.line for row in table.rows if len(row.cells) != len(names)]:
+        raise ValueError(f"line {short[0]} has another number of cells than the header")
+    columns = names.index("split"), names.index("id")
+    return [tuple(normal_form(row.cells[column]) for column in columns) for row in table.rows]
 
 
 def checked(dataset: Dataset, fold: Fold, allow_leak: bool = False) -> Fold:
@@ -383,7 +402,7 @@ def describe(dataset: Dataset, fold: Fold) -> str:
         lines.append(f"  {'':<10} " + "  ".join(f"{name} {counts[name]}" for name in names))
     if apart := dataset.num_rows - sum(len(rows) for rows in (fold.train, fold.validation, fold.test)):
         lines.append(f"  {'apart':<10} {apart:>6} clips, in no part: they share what is held out")
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _check_arguments(dataset: Dataset, protocol: str, fraction: float, allow_leak: bool, split_file) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from hf_ser.yaml_text import load_yaml, top_keys
+
 DEFAULT = "default"
 """Name of the bank that comes with this package: English, ten sentences for each emotion of `EMOTIONS`."""
 
@@ -53,13 +55,12 @@ def read_bank(name: str) -> dict[str, list[str]]:
         )
     try:
         text = file.read_text(encoding="utf-8")
-        bank = yaml.load(text, yaml.BaseLoader)  # plain texts: YAML would read a sentence `Yes` as True
-        top = yaml.compose(text, yaml.BaseLoader)
+        bank = load_yaml(text, yaml.BaseLoader)  # plain texts: YAML would read a sentence `Yes` as True
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not readable as YAML ({error}). Expected {FORM}.") from error
     if not isinstance(bank, dict):
         raise ValueError(f"{file}: found {type(bank).__name__}, expected {FORM}.")
-    if twice := [label for label, n in Counter(key.value for key, _ in top.value).items() if n > 1]:
+    if twice := [label for label, n in Counter(top_keys(text)).items() if n > 1]:
         raise ValueError(f"{file}: {', '.join(twice)} stands there twice, expected each class once: join its lists.")
     for label, sentences in bank.items():
         wrong = [one for one in sentences if not (isinstance(one, str) and one.strip())]

@@ -33,7 +33,11 @@ def main() -> None:
     parser.add_argument("--output_dir", required=True, help="folder to write; a killed run is taken up where it was")
     parser.add_argument("--label_map", default=NATIVE, help=f"{NATIVE}, {', '.join(LABEL_MAPS)}, or a YAML file")
     parser.add_argument("--columns", help="names of a table's columns where they are not ours: path=file,label=emotion")
-    parser.add_argument("--speaker_pattern", help="of a table: regular expression whose group is the speaker in a path")
+    parser.add_argument(
+        "--speaker_pattern", help="of a table: regular expression whose groups are the speaker in a path"
+    )
+    parser.add_argument("--label_pattern", help="of a table: regular expression whose group is the label in a path")
+    parser.add_argument("--audio_dir", help="of a table: folder where its paths begin; default: the table's own folder")
     parser.add_argument("--download", action="store_true", help="fetch the corpus into --data_dir first")
     parser.add_argument("--report", action="store_true", help="write pictures and a data-set card into --output_dir")
     parser.add_argument("--augmented_copies", type=int, default=0, help="changed copies of each clip, to show a leak")
@@ -61,7 +65,8 @@ def main() -> None:
 
 def prepare_originals(arguments: argparse.Namespace, folder: str | Path) -> tuple[Dataset, dict]:
     """The corpus as it is."""
-    table = {"columns": arguments.columns, "speaker_pattern": arguments.speaker_pattern}
+    names = ("columns", "speaker_pattern", "label_pattern", "audio_dir")
+    table = {name: getattr(arguments, name) for name in names}
     return prepare(arguments.corpus, arguments.data_dir, folder, arguments.label_map, **table)
 
 

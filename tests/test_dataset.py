@@ -288,7 +288,9 @@ def test_existing_output_is_refused_and_left_alone(tmp_path):
     (tmp_path / "data" / "precious").write_text("mine")
     with pytest.raises(FileExistsError) as error:
         prepare("table", table, tmp_path / "data")
-    assert str(error.value) == f"{tmp_path / 'data'} is there already: remove it, or name another --output_dir."
+    assert str(error.value) == (
+        f"{tmp_path / 'data'} is there already and holds other files, which stay: name another --output_dir."
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "in"]
     assert (tmp_path / "data" / "precious").read_text() == "mine"
 
@@ -550,3 +552,31 @@ def test_a_data_set_of_an_earlier_version_is_refused(tmp_path):
     (tmp_path / "old/integrity.json").write_text("{}")
     with pytest.raises(ValueError, match="without the columns fingerprint, written by an earlier version"):
         load_prepared(tmp_path / "old")
+
+
+def test_a_folder_of_recordings_is_never_to_be_removed(tmp_path):
+    (tmp_path / "corpus/angry").mkdir(parents=True)
+    (tmp_path / "corpus/angry/a.wav").touch()
+    (tmp_path / "t.csv").write_text("path,label\n")
+    for given in (tmp_path / "corpus", tmp_path / "t.csv"):
+        with pytest.raises(FileNotFoundError, match=r"no prepared data set but .*--corpus table --data_dir") as error:
+            load_prepared(given)
+        assert f"--data_dir {given}" in str(error.value)
+        assert "remove" not in str(error.value) and f"--output_dir {given}" not in str(error.value)
+    with pytest.raises(FileExistsError, match="is there already and holds other files, which stay") as error:
+        prepare("synthetic", None, tmp_path / "corpus")
+    assert "remove" not in str(error.value)
+
+
+def test_every_corpus_is_listed_in_one_form_of_text(monkeypatch, tmp_path):
+    names = {
+        "id": "ravdess/\uff10\uff11",
+        "speaker": "ravdess/u\u0308",
+        "transcript": "a\u00a0 b",
+        "session": "1\u200b",
+    }
+    one = Utterance(audio=None, label="sad", corpus="ravdess", **names)
+    monkeypatch.setattr(CORPORA["ravdess"], "list_utterances", lambda folder: Listing(("sad",), [one]))
+    (listed,) = list_corpora("ravdess", tmp_path).utterances
+    found = (listed.id, listed.speaker, listed.transcript, listed.session)
+    assert found == ("ravdess/01", "ravdess/ü", "a b", "1")

@@ -1,5 +1,7 @@
 """The report on a data set: every kind of rows is drawn and described; what pictures look like was judged by eye."""
 
+import re
+
 import numpy as np
 import pytest
 from datasets import Dataset, Features, Value
@@ -10,7 +12,15 @@ import hf_ser.files
 from hf_ser import dataset_card
 from hf_ser.audio import encode_flac, on_grid
 from hf_ser.columns import ASR_COLUMNS, features
-from hf_ser.dataset_card import COLUMNS, hub_licence, light_table, make_card, size_category, write_dataset_report
+from hf_ser.dataset_card import (
+    COLUMNS,
+    escaped,
+    hub_licence,
+    light_table,
+    make_card,
+    size_category,
+    write_dataset_report,
+)
 from hf_ser.dataset_plots import (
     MAX_EXAMPLES,
     MAX_SPEAKERS,
@@ -301,3 +311,29 @@ def test_long_names_keep_their_beginning_and_their_end():
     assert shortened("corpus/a_very_long_name_000123", 16) == "corpus/…e_000123"
     assert len(shortened("x" * 50, 31)) == 31
     assert shortened("short", 16) == "short"
+
+
+EVIL = (
+    "\x1b]0;PWNED\x07\x1b[31mred",
+    "<script>document.title='PWN'</script>",
+    "a|b\n\n---\nlicense: mit\n---\n# <img src=x onerror=alert(1)> [x](javascript:y) `c` **d** ![e](f)",
+)
+
+
+def test_no_text_of_a_user_is_more_than_text_in_the_card():
+    rows = [row(number, transcript="x", transcript_source="w`|\n# h\x1b@1") for number in range(12)]
+    more = {"label_map": "m`\n# x.yaml", "dropped_by_label_map": {EVIL[2]: 3}}
+    card = make_card(light_table(dataset(rows, EVIL)), integrity(dataset(rows, EVIL), **more), 'f"o`\nlder')
+    assert not [mark for mark in ("\x1b", "\x07", "<script", "<img", "license: mit\n") if mark in card.text]
+    table = card.text.split("## Classes")[1].split("\n\n")[1].splitlines()
+    assert len(table) == 2 + len(EVIL)
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
+    assert r"\[x\](javascript:y) \`c\` \*\*d\*\* \!\[e\](f)" in card.text
+    assert "\n# h" not in card.text and "\n# x" not in card.text
+
+
+def test_plain_labels_stay_as_they_are():
+    assert [escaped(label) for label in ("sad", "aroused_negative", "生气", "no: really", "sad/depressed")] == [
+        *("sad", "aroused_negative", "生气", "no: really", "sad/depressed")
+    ]
+    assert [escaped(label) for label in ("- x", "1. x", "_x_", "a|b")] == [r"\- x", r"\1. x", r"\_x\_", r"a\|b"]

@@ -5,7 +5,7 @@ from datasets import Dataset, Features
 
 from hf_ser.columns import features
 from hf_ser.corpora import CORPORA
-from hf_ser.labels import EMOTIONS, LABEL_MAPS, NATIVE, apply_label_map, joint_labels, read_label_map
+from hf_ser.labels import EMOTIONS, LABEL_MAPS, NATIVE, apply_label_map, joint_labels, mapped_classes, read_label_map
 
 LABELS = ("neutral", "happy", "excited", "sad", "angry", "frustrated")
 
@@ -114,3 +114,32 @@ def test_labels_of_joined_corpora():
         *("neutral", "sad", "angry", "bored"),
         "zeal",
     )
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (BOMB, "line 1: found the anchor 'a', expected none"),
+        ("a: *b\nc: d\n", "line 1: found the alias 'b'"),
+        ("a: " + "[" * 2000 + "]" * 2000, "found lists in lists beyond 50 levels"),
+        ("a: x\nb: " + "y, " * 500_000, "characters, expected at most"),
+        ("a: [[x]]\nb: y\n", r"found \['x'\], expected a label"),
+    ],
+    ids=["bomb", "alias", "deep", "long", "nested"],
+)
+def test_a_map_that_would_grow_is_refused_at_once(tmp_path, text, found):
+    (tmp_path / "m.yaml").write_text(text)
+    with pytest.raises(ValueError, match=f"m.yaml: expected lines such as .*{found}") as error:
+        read_label_map(str(tmp_path / "m.yaml"))
+    assert len(str(error.value)) < 1000
+
+
+def test_a_map_spells_its_labels_as_the_data_does_or_alike():
+    classes, index = mapped_classes("ekman6", ("Happy", "sad.", "surprised", "nothing"), [0, 1, 2, 3])
+    assert classes == ("happy", "sad", "surprised")
+    assert index.tolist() == [0, 1, 2, -1]

@@ -7,7 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hf_ser"
 ROAD = (
-    *("versions", "models", "columns", "labels", "files", "recipes", "revisions", "cli", "audio", "fingerprint"),
+    *("versions", "models", "columns", "normal_form", "yaml_text", "separated", "labels", "files"),
+    *("recipes", "revisions", "cli", "audio", "fingerprint"),
     *("download", "corpora"),
     *("protocols", "integrity", "dataset", "dataset_plots", "dataset_card", "provenance"),
     *("transcripts.recogniser", "transcripts.greedy", "transcripts.openai_whisper", "transcripts.transformers_whisper"),

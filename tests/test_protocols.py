@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hf_ser.columns import split_words
 from hf_ser.protocols import PROTOCOLS, Fold, Rows, checked, describe, fingerprint, make_folds
 
 FOR_ALL_CORPORA = ("speaker_folds", "leave_one_speaker_out")
@@ -528,6 +529,7 @@ def test_fixed_by_a_file_without_validation_takes_it_from_the_training_speakers(
         ('{"train": ["ravdess/01-angry-0"], "exam": ["x"]}', "found the part 'exam', expected train, validation, test"),
         ('{"train": ["ravdess/01-angry-0"]}', "found 1 training and 0 test rows, expected some of each"),
         ("[1]", "not readable as a split"),
+        ("[" * 100_000, "not readable as a split"),
         ("{", "not readable as a split"),
     ],
 )
@@ -536,6 +538,33 @@ def test_split_files_that_are_wrong(ravdess, tmp_path, text, error):
     file.write_text(text)
     with pytest.raises(ValueError, match=error):
         make_folds(ravdess, "fixed", split_file=file)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_split_files_of_published_words_and_other_spellings(ravdess, tmp_path, separator):
+    parts = {name: part_of(name) for name in ravdess["id"][:]}
+    words = {"train": "Training", "validation": "dev-clean", "test": "Test1", None: ""}
+    spelled = {f"\u200b{name.replace('0', chr(0xFF10))}\u00a0": words[part] for name, part in parts.items()}
+    lines = ["\ufeffid|split", *(f"{name}|{word}" for name, word in spelled.items())]
+    (tmp_path / "split.csv").write_text("\n".join(lines).replace("|", separator), encoding="utf-8")
+    (fold,) = make_folds(ravdess, "fixed", split_file=tmp_path / "split.csv")
+    for part in ("train", "validation", "test"):
+        assert {ravdess["id"][i] for i in getattr(fold, part)} == {name for name in parts if parts[name] == part}
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("train", "dev", "eval"), ("train", "validation", "test")),
+        (("train", "eval", "test"), ("train", "validation", "test")),
+        (("Train", "Evaluation"), ("train", "test")),
+        (("Development", "Test1", "Test 2"), ("validation", "test", "test")),
+        (("train-other-500", "DEVEL", "test_unseen"), ("train", "validation", "test")),
+        (("train-dev", "validated", "1", "t", "nodev"), (None, None, None, None, None)),
+    ],
+)
+def test_words_of_published_splits(words, parts):
+    assert split_words(words) == dict(zip(words, parts, strict=True))
 
 
 def test_split_files_of_no_use(ravdess, tmp_path):

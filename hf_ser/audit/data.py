@@ -16,6 +16,7 @@ from hf_ser.audit.probes import Probe, probe_text, probe_trivia, text_through_sc
 from hf_ser.columns import SPLITS
 from hf_ser.dataset import REPORT as INTEGRITY
 from hf_ser.fingerprint import similar_pairs
+from hf_ser.normal_form import look_alike
 from hf_ser.protocols import CHOSEN_ON_TEST, Fold, Rows
 from hf_ser.provenance import REMEDIES, stage_leaks
 from hf_ser.scores import ROUNDING
@@ -208,21 +209,35 @@ def unknown_speaker_findings(rows: Rows) -> list[AuditFinding]:
 
 
 def spelling_findings(rows: Rows, folds: Sequence[Fold]) -> list[AuditFinding]:
-    """Speakers whose names differ so little that they may be one person."""
-    spellings = defaultdict(set)
-    for who in set(rows.speaker.tolist()) - {""}:
-        spellings[_plain(who)].add(who)
-    alike = [who for names in spellings.values() if len(names) > 1 for who in names]
+    """Speakers, and labels, whose names differ so little that they may be one."""
+    found = []
+    if labels := _alike(rows.label):
+        detail = f"{len(labels)} labels {DIFFER}, and count as classes of their own"
+        found.append(finding("similar_labels", WARNING, detail, "join them with a --label_map", labels))
+    alike = _alike(rows.speaker)
     if not alike:
-        return []
-    plain, of_alike = np.array([_plain(who) for who in rows.speaker]), np.isin(rows.speaker, alike)
-    leaking = [fold for fold in folds if _shared(plain, *(part[of_alike[part]] for part in (fold.train, fold.test)))]
-    detail = f"{len(alike)} speakers differ in capitals, blanks or leading zeros alone"
+        return found
+    keys, of_alike = np.array([look_alike(who) for who in rows.speaker]), np.isin(rows.speaker, alike)
+    detail = f"{len(alike)} speakers {DIFFER}"
     remedy = "give each person one name; where they are different people, names that tell them apart"
-    if not leaking:
-        return [finding("similar_speakers", WARNING, detail, remedy, alike)]
-    said = f"{detail}; some stand in both train and test"
-    return [finding("similar_speakers", LEAK, said, remedy, alike, fold.name) for fold in leaking]
+    leaks = []
+    for fold in folds:
+        of_parts = {part: getattr(fold, part)[of_alike[getattr(fold, part)]] for part in SPLITS}
+        if crossed := [f"{one} and {other}" for one, other in PAIRS if _shared(keys, of_parts[one], of_parts[other])]:
+            said = f"{detail}; some stand in both {', in both '.join(crossed)}"
+            leaks.append(finding("similar_speakers", LEAK, said, remedy, alike, fold.name))
+    return [*found, *(leaks or [finding("similar_speakers", WARNING, detail, remedy, alike)])]
+
+
+DIFFER = "differ in capitals, blanks, hyphens, dots, leading zeros or letters of one shape alone"
+
+
+def _alike(names: np.ndarray) -> list[str]:
+    """The names that another one looks like."""
+    spellings = defaultdict(set)
+    for name in set(names.tolist()) - {""}:
+        spellings[look_alike(name)].add(name)
+    return sorted(name for group in spellings.values() if len(group) > 1 for name in group)
 
 
 def iemocap_findings(rows: Rows) -> list[AuditFinding]:
@@ -323,11 +338,6 @@ def _part_of(fold: Fold, n_rows: int) -> list[str]:
 def _figure(probe: Probe) -> str:
     interval = f"{100 * probe.low:.1f} to {100 * probe.high:.1f}"
     return f"UAR {100 * probe.uar:.1f} % ({interval}, chance {100 * probe.chance:.1f} %)"
-
-
-def _plain(who: str) -> str:
-    """A speaker's name without what two spellings of it may differ in: `table/S01 ` and `table/s1`."""
-    return re.sub(r"(?<!\d)0+(?=\d)", "", "".join(who.casefold().split()).removesuffix(".0"))
 
 
 def _named_last(name: str, who: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hf_ser.files import atomic_write
+from hf_ser.normal_form import printable
 
 AUDIT_VERSION = 1
 AUDIT = "audit.json"
@@ -101,4 +102,4 @@ def format_audit(findings: Sequence[AuditFinding], examples: int = 3) -> str:
         "warnings": f"no leak found; {len(said[WARNING])} warnings",
         "clean": "no leak found",
     }
-    return "\n".join([*lines, f"verdict: {words[said['verdict']]}"])
+    return "\n".join(printable(line) for line in [*lines, f"verdict: {words[said['verdict']]}"])

@@ -5,13 +5,15 @@ it, and for 42 % of the clips it is their only favourite. `votes` holds what was
 sentence is spoken as often in all emotions, but for IEO, which is there three times as often in all but neutral.
 """
 
-import csv
 import re
+from itertools import zip_longest
 from pathlib import Path
 
 from hf_ser.columns import REFERENCE, Finding, Listing, Utterance
 from hf_ser.corpora.named_files import NO_SOUND_BYTES, named_files
 from hf_ser.download import Download, git_lfs
+from hf_ser.files import files_under
+from hf_ser.separated import read_separated
 
 LICENCE = "ODbL 1.0, contents DbCL 1.0"
 MAY_BE_SHARED = True
@@ -160,7 +162,8 @@ def _name(file: Path) -> str | None:
 
 
 def _table(root: Path, name: str) -> Path | None:
-    return min(root.rglob(name), key=lambda p: (len(p.parts), str(p)), default=None)
+    files = (file for file in files_under(root)[0] if file.name == name)
+    return min(files, key=lambda p: (len(p.parts), str(p)), default=None)
 
 
 def _is_pointer(file: Path) -> bool:
@@ -199,12 +202,17 @@ def _vote_findings(files: dict[str, Path], votes: dict[str, dict[str, float]]) -
 
 def _rows(file: str | Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
     """The rows of a table with their line numbers."""
-    with open(file, encoding="utf-8-sig", newline="") as table:
-        reader = csv.DictReader(table, restval="")
-        if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
-            named = ", ".join(column or "'' (the row's number)" for column in missing)
-            raise ValueError(f"{file}: found no column {named}. Expected the table as it was published: fetch it anew.")
-        return [(reader.line_num, row) for row in reader]
+    try:
+        table = read_separated(file)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}. Expected the table as it was published: fetch it anew.") from error
+    if missing := [column for column in columns if column not in table.header]:
+        named = ", ".join(column or "'' (the row's number)" for column in missing)
+        raise ValueError(f"{file}: found no column {named}. Expected the table as it was published: fetch it anew.")
+    rows = (
+        (row.line, dict(zip_longest(table.header, row.cells[: len(table.header)], fillvalue=""))) for row in table.rows
+    )
+    return list(rows)
 
 
 def _number(text: str, file: str | Path, line: int) -> float:

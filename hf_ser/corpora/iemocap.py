@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hf_ser.columns import REFERENCE, Finding, Listing, Utterance
-from hf_ser.files import read_old_text
+from hf_ser.files import files_under, read_old_text
 
 LICENCE = "IEMOCAP release licence: for research, not to be passed on"
 MAY_BE_SHARED = False
@@ -93,9 +93,10 @@ def list_utterances(data_dir: str | Path) -> Listing:
 
 def _sessions(root: Path) -> tuple[list[Path], list[Finding]]:
     """The folder of each session, of a corpus unpacked twice the one that lies less deep."""
-    folders = [root, *root.rglob("Session*")] if root.is_dir() else []
+    files, findings = files_under(root)
+    folders = {parent for file in files for parent in file.parents if parent.is_relative_to(root)}
     folders = [p for p in folders if SESSION.match(p.name) and (p / "dialog" / "EmoEvaluation").is_dir()]
-    chosen, findings = {}, []
+    chosen = {}
     for folder in sorted(folders, key=lambda p: (len(p.parts), str(p))):
         first = chosen.setdefault(folder.name, folder)
         if first != folder:
@@ -173,7 +174,7 @@ def _read_words(folder: Path, root: Path, ratings: dict[str, _Rating]) -> tuple[
 
 def _audio(folder: Path) -> dict[str, Path]:
     """Sound files by turn of one session, the first by path where there are two."""
-    files = sorted(p for p in (folder / "sentences" / "wav").rglob("*") if p.suffix.lower() in (".wav", ".flac"))
+    files = [p for p in files_under(folder / "sentences" / "wav")[0] if p.suffix.lower() in (".wav", ".flac")]
     return {file.stem: file for file in reversed(files) if not file.name.startswith("._")}
 
 

@@ -9,14 +9,13 @@ people under one name such as `Woman`, which is the safe side. Turns of several 
 Rachel`; 69 of 13,708) are left out, since each would carry voices of the test speakers into training.
 """
 
-import csv
-import io
 import re
 from dataclasses import replace
 from pathlib import Path
 
 from hf_ser.columns import REFERENCE, Finding, Listing, Utterance
-from hf_ser.files import read_old_text
+from hf_ser.files import files_under, read_old_text
+from hf_ser.separated import read_separated
 
 LICENCE = "GPL-3.0 for the annotation; sound and picture belong to the makers of the series"
 MAY_BE_SHARED = False
@@ -94,9 +93,9 @@ def list_utterances(data_dir: str | Path) -> Listing:
 
 def _tables(root: Path) -> tuple[dict[str, Path], list[Finding]]:
     """The table of each part, of several copies the one that lies less deep."""
-    tables, findings = {}, []
+    tables, findings, below = {}, [], files_under(root)[0]
     for part in PARTS:
-        files = root.rglob(f"{part}_sent_emo.csv") if root.is_dir() else []
+        files = [file for file in below if file.name == f"{part}_sent_emo.csv"]
         for file in sorted(files, key=lambda p: (len(p.parts), str(p))):
             first = tables.setdefault(part, file)
             if first != file:
@@ -114,8 +113,11 @@ def _tables(root: Path) -> tuple[dict[str, Path], list[Finding]]:
 
 def _read_rows(file: Path) -> list[dict[str, str]]:
     """The rows of a table, their cells trimmed, with `place` for the reader of a finding."""
-    reader = csv.reader(io.StringIO(read_old_text(file).translate(CONTROLS), newline=""))
-    header = [name.strip() for name in next(reader, [])]
+    try:
+        table = read_separated(file, lambda path: read_old_text(path).translate(CONTROLS))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}. Get the published table again.") from error
+    header = table.header
     if lacking := [column for column in (*WORDS, *COUNTS) if column not in header]:
         raise ValueError(
             f"{file}: found columns {', '.join(header)}. Expected also {', '.join(lacking)}, with commas between: get "
@@ -123,10 +125,13 @@ def _read_rows(file: Path) -> list[dict[str, str]]:
         )
     # A row of another length has no cell that could be trusted.
     return [
-        {"place": f"{file.name}, line {reader.line_num}"}
-        | ({n: " ".join(cell.split()) for n, cell in zip(header, row, strict=True)} if len(row) == len(header) else {})
-        for row in reader
-        if row
+        {"place": f"{file.name}, line {row.line}"}
+        | (
+            {n: " ".join(cell.split()) for n, cell in zip(header, row.cells, strict=True)}
+            if len(row.cells) == len(header)
+            else {}
+        )
+        for row in table.rows
     ]
 
 
@@ -178,8 +183,9 @@ def _utterance(name: str, part: str, row: dict[str, str]) -> Utterance:
 
 def _clips(root: Path, parts: list[str]) -> tuple[dict[str, Path], set[str], list[Finding]]:
     """Sound files and names of film clips, by part and name of the clip, and the sound files that are neither."""
-    sounds, films, findings = {}, set(), []
-    files = (p for p in root.rglob("*") if p.suffix.lower() in (*SOUND, FILM) and not p.name.startswith("._"))
+    below, findings = files_under(root)
+    sounds, films = {}, set()
+    files = (p for p in below if p.suffix.lower() in (*SOUND, FILM) and not p.name.startswith("._"))
     for file in sorted(files, key=lambda p: (len(p.parts), str(p))):
         folders = [PART_FOLDER.search(name.lower()) for name in reversed(file.relative_to(root).parts[:-1])]
         # The nearest folder that names a part; where there is one table, clips can only belong to it.

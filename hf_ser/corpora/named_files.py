@@ -4,16 +4,22 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 
 from hf_ser.columns import Finding
+from hf_ser.files import files_under
 
 SUFFIXES = (".wav", ".flac")
 NO_SOUND_BYTES = 200
 """A smaller file is empty, a mere header, or the text that git leaves where git-lfs is not installed."""
 
 
-def audio_files(root: Path) -> list[Path]:
-    """All WAV and FLAC files under a folder: those with sound first, then the least nested, then by path."""
-    files = (file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    return sorted(files, key=lambda file: (file.stat().st_size < NO_SOUND_BYTES, len(file.parts), str(file)))
+def audio_files(root: Path) -> tuple[list[Path], list[Finding]]:
+    """All WAV and FLAC files under a folder: those with sound first, then the least nested, then by path.
+
+    Returns:
+        The files, and what `files_under` could not enter.
+    """
+    files, findings = files_under(root)
+    files = [file for file in files if file.suffix.lower() in SUFFIXES]
+    return sorted(files, key=lambda file: (file.stat().st_size < NO_SOUND_BYTES, len(file.parts), str(file))), findings
 
 
 def named_files(
@@ -34,7 +40,8 @@ def named_files(
         FileNotFoundError: no such folder, or no file of the corpus in it.
     """
     root = Path(data_dir)
-    files, chosen, findings = audio_files(root), {}, []
+    files, findings = audio_files(root)
+    chosen = {}
     for file in files:
         name, relative = name_of(file), str(file.relative_to(root))
         if name is None:

@@ -41,7 +41,8 @@ def list_utterances(data_dir: str | Path) -> Listing:
         FileNotFoundError: no such folder, or no RAVDESS file in it.
     """
     root = Path(data_dir)
-    files, chosen, findings = audio_files(root), {}, []
+    files, findings = audio_files(root)
+    chosen = {}
     for file in sorted(files, key=lambda file: file.stem[:2] != AUDIO_ONLY):  # so that they win over their twins
         name = NAME.match(file.stem)
         relative = str(file.relative_to(root))

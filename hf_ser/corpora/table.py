@@ -3,17 +3,52 @@
 A table has the columns `path` (relative to the table's folder, or absolute) and `label` or votes: `votes`, an object of
 counts by label (in a CSV, JSON), or `votes:<label>`, a column of counts for each label. `start` and `end` are the
 seconds of a clip that is part of a file. All others are optional: `id`, and what `hf_ser.columns.TOLD` names.
+
+Every text is read in its normal form (`hf_ser.normal_form`). What was read as something else than it says is counted in
+a finding: words for an unknown speaker, spellings of one label, words of a published split.
 """
 
-import json
-import math
 import re
-from collections import Counter
-from dataclasses import replace
-from pathlib import Path, PureWindowsPath
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from hf_ser.columns import DIALOGUE_KINDS, NUMBERS, REFERENCE, SEXES, SPLITS, TOLD, Finding, Listing, Utterance
-from hf_ser.corpora.table_rows import VOTES, Cell, Rows, read_rows
+import soundfile as sf
+
+from hf_ser.columns import (
+    DIALOGUE_KINDS,
+    NUMBERS,
+    REFERENCE,
+    SEXES,
+    SPLITS,
+    TOLD,
+    Finding,
+    Listing,
+    Utterance,
+    known_split_words,
+    split_words,
+)
+from hf_ser.corpora.table_cells import (
+    WRITTEN_BY_PROGRAMS,
+    majority,
+    number,
+    part_name,
+    part_of_file,
+    plain,
+    votes_of,
+)
+from hf_ser.corpora.table_columns import Naming, Rows
+from hf_ser.corpora.table_labels import (
+    doubtful_findings,
+    is_no_majority,
+    joined_labels,
+    refuse_other_labels,
+    shown,
+)
+from hf_ser.corpora.table_paths import is_absolute, local_path, relative_to
+from hf_ser.corpora.table_rows import Cell, read_rows
+from hf_ser.normal_form import is_missing_label, is_unknown, normal_name, normal_text, printable, storable
 
 LICENCE = "the user's own"
 MAY_BE_SHARED = None
@@ -22,88 +57,346 @@ LANGUAGE = None
 
 WORDS = {
     "sex": (SEXES, {"w": "female", "woman": "female", "man": "male"}),
-    "split": (SPLITS, {"dev": "validation"}),
     "dialogue_kind": (DIALOGUE_KINDS, {"improvised": "impro", "scripted": "script"}),
 }
 """The words of a column, and other words for them; their beginnings are understood too."""
 
+NAMES = ("speaker", "session", "dialogue", "script", "scene", "sentence", "race", "ethnicity")
+"""Columns of names, in which words for "not known" count as empty."""
+
+FREE_TEXT = re.compile(r"\S+\s+\S+\s+\S+|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{4}")
+"""Three words, or four signs of a script without blanks: no id of a sentence, but what is said."""
+
+MAX_CHECKED = 50
+"""Segments whose file is opened to see whether they are counted in seconds."""
+
 
 def list_utterances(
-    data_dir: str | Path, columns: dict[str, str] | None = None, speaker_pattern: str | None = None
+    data_dir: str | Path,
+    columns: dict[str, str] | None = None,
+    speaker_pattern: str | None = None,
+    label_pattern: str | None = None,
+    audio_dir: str | Path | None = None,
 ) -> Listing:
     """List the clips of a table, of a folder or of a data set.
 
     Args:
-        data_dir: A .csv, .tsv, .jsonl or .parquet file; a folder with a sub-folder for each label, or a metadata.csv
-            with `file_name`; a folder of `datasets.save_to_disk`; or the Hub id of a data set, as `user/name`,
-            `user/name@revision` or `user/name:config`.
-        columns: Names of the columns where they are not ours: `{"path": "file", "votes:angry": "ang"}`.
-        speaker_pattern: Regular expression whose one group is the speaker, searched for in the path of a clip relative
-            to `data_dir`, where no column tells the speaker.
+        data_dir: A .csv, .tsv, .jsonl or .parquet file; a folder with a sub-folder for each label, or with a
+            metadata.csv with `file_name` in it or in the folder of each split; a folder of `datasets.save_to_disk`; or
+            the Hub id of a data set, as `user/name`, `user/name@revision` or `user/name:config`.
+        columns: Names of the columns where they are not ours: `{"path": "file", "votes:angry": "ang"}`; an empty name
+            leaves a column out.
+        speaker_pattern: Regular expression whose groups, joined by `_`, are the speaker, searched for in the path of a
+            clip relative to `data_dir`, where no column tells the speaker.
+        label_pattern: Regular expression whose one group is the label, searched for in the same path, where no column
+            tells the label; the sub-folders of a folder then tell none.
+        audio_dir: Folder where relative paths begin, by default that of the table. An absolute path that is not there
+            is looked for in it by its last folders and name.
 
     Raises:
         FileNotFoundError: no such file or folder.
-        ValueError: not a kind of table that is read, a column is missing, or no row has a label.
+        ValueError: not a kind of table that is read, a column is missing, an unknown split, labels that are no
+            emotions, or no row has a label.
     """
-    pattern = _pattern(speaker_pattern)
-    return _listing(read_rows(data_dir, columns or {}), pattern)
+    patterns = {
+        "speaker": _pattern("--speaker_pattern", speaker_pattern),
+        "label": _pattern("--label_pattern", label_pattern, at_most=1),
+    }
+    source = read_rows(data_dir, Naming(columns or {}, needs_label=label_pattern is None), audio_dir)
+    return _Reading(source, patterns, moved=audio_dir is not None).listing()
 
 
-def _pattern(text: str | None) -> re.Pattern | None:
+def _pattern(flag: str, text: str | None, at_most: int | None = None) -> re.Pattern | None:
     try:
         pattern = re.compile(text) if text is not None else None
     except re.error as error:
-        raise ValueError(f"--speaker_pattern '{text}': no regular expression ({error}). Mend it.") from error
-    if pattern is not None and pattern.groups != 1:
+        raise ValueError(f"{flag} '{text}': no regular expression ({error}). Mend it.") from error
+    if pattern is not None and not 1 <= pattern.groups <= (at_most or pattern.groups):
+        what = flag.removeprefix("--").removesuffix("_pattern")
+        example = r"'speaker(\d+)/'" if what == "speaker" else r"'([a-z]+)/[^/]+$'"
+        wanted = "one" if at_most else "one or more"
         raise ValueError(
-            f"--speaker_pattern '{text}': found {pattern.groups} groups. Expected one, around the speaker, such as "
-            r"'speaker(\d+)/': write others as (?:...)."
+            f"{flag} '{text}': found {pattern.groups} groups. Expected {wanted}, around the {what}, such as "
+            f"{example}: write others as (?:...)."
         )
     return pattern
 
 
-def _listing(source: Rows, pattern: re.Pattern | None) -> Listing:
-    utterances, findings, uses = [], list(source.findings), Counter()
-    for number, row in enumerate(source.rows, start=1):
-        place = f"{Path(source.where).name}, row {number}"
-        votes = _votes(row, f"{source.where}, row {number}")
-        label = _text(row.get("label")) or _majority(votes)
-        name = _name(row["path"])
-        if problem := "no path" if not name else "no label, and no majority of votes" if not label else None:
-            findings.append(Finding("incomplete_row", place, problem, skipped=True))
-            continue
+@dataclass
+class _Reading:
+    """The rows of a corpus on their way to utterances, and what is counted over all of them.
+
+    Args:
+        source: The rows.
+        patterns: Of the speaker and of the label, searched for in paths.
+        moved: Whether absolute paths are looked for below the folder.
+    """
+
+    source: Rows
+    patterns: dict[str, re.Pattern | None]
+    moved: bool
+    uses: Counter = field(default_factory=Counter)
+    commas: Counter = field(default_factory=Counter)
+    unknown: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
+    written: dict[str, dict[str, Counter]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Counter)))
+    splits: dict[str, str | None] = field(default_factory=dict)
+    text_column: str = "transcript"
+
+    def listing(self) -> Listing:
+        """Read all rows."""
+        where, rows = self.source.where, self.source.rows
+        findings = list(self.source.findings)
+        self.splits = split_words({word for row in rows if (word := plain(row.get("split"))) and not is_unknown(word)})
+        findings += self.split_findings()
+        if sentence_is_text(rows):
+            self.text_column = "sentence"
+            detail = "holds what is said and no ids, and there is no column `transcript`: read as the transcript"
+            findings.append(Finding("sentence_is_text", f"{where}, column sentence", detail))
+        utterances = []
+        for row in rows:
+            utterance, found = self.read(row)
+            findings += found
+            if utterance is not None:
+                utterances.append(utterance)
+        if not utterances:
+            first = next((f". The first that is left out: {f.item}: {f.detail}" for f in findings if f.skipped), "")
+            raise ValueError(
+                f"{where}: none of its {len(rows)} rows has a path and a label: fill these columns in{first}."
+            )
+        self.refuse_other_machine(utterances)
+        refuse_milliseconds(where, utterances)
+        utterances, joined = joined_labels(utterances, self.written["label"])
+        refuse_other_labels(where, utterances)
+        findings += [*joined, *self.counted_findings(), *doubtful_findings(utterances)]
+        findings += self.speaker_findings(utterances)
+        return _with_labels(utterances, findings)
+
+    def read(self, row: dict) -> tuple[Utterance | None, list[Finding]]:
+        """The utterance of a row, None where it is left out, and what was found."""
+        place, name = row["place"], _name(row["path"])
         try:
-            part = _part(row)
+            votes = votes_of(row, self.commas)
         except ValueError as error:
-            findings.append(Finding("bad_segment", place, str(error), skipped=True))
-            continue
-        unique = _unique(_text(row.get("id")) or name + _suffix(part), uses)
-        if _text(row.get("id")) not in (None, unique):
-            detail = f"the id {_text(row['id'])} was there before, so this row is {unique}"
+            return None, [Finding("bad_votes", place, f"{place}: {error}", skipped=True)]
+        label = self.label(row, name) or majority(votes)
+        if problem := self.lacking(name, label):
+            return None, [Finding("incomplete_row", place, problem, skipped=True)]
+        if is_no_majority(label):
+            detail = f"the label {printable(label)} says that the raters agreed on none"
+            return None, [Finding("no_majority", place, detail, skipped=True)]
+        try:
+            part = part_of_file(row, self.commas)
+        except ValueError as error:
+            return None, [Finding("bad_segment", place, str(error), skipped=True)]
+        findings, given = [], plain(row.get("id"))
+        unique = self.unique(given or storable(name) + part_name(part))
+        if given not in (None, unique):
+            detail = f"the id {printable(given)} was there before, so this row is {printable(unique)}"
             findings.append(Finding("repeated_id", f"table/{unique}", detail))
-        known, odd = _known(row)
-        known["speaker"] = known["speaker"] or _speaker(source.folder, name, pattern)
+        known, odd = self.known(row, name)
         findings += [Finding(kind, f"table/{unique}", detail) for kind, detail in odd]
-        utterances.append(_utterance(source.folder, row["path"], unique, label, votes, part, known))
-    if not utterances:
-        raise ValueError(
-            f"{source.where}: none of its {len(source.rows)} rows has a path and a label: fill these columns in."
+        path = row["path"]
+        utterance = Utterance(
+            id=f"table/{unique}",
+            audio=path if isinstance(path, Cell) else local_path(self.source.folder, str(path), self.moved),
+            label=label,
+            corpus="table",
+            votes=votes,
+            start_seconds=part[0],
+            end_seconds=part[1],
+            **known,
         )
-    findings += _speaker_findings(source.where, utterances, pattern)
-    return _with_labels(utterances, findings)
+        return utterance, findings
+
+    @staticmethod
+    def lacking(name: str | None, label: str | None) -> str | None:
+        """What keeps a row from being a clip."""
+        return "no path" if not name else "no label, and no majority of votes" if not label else None
+
+    def label(self, row: dict, name: str | None) -> str | None:
+        """The label of a row, by its column or by the pattern; None where it has none."""
+        raw = _raw(row.get("label"))
+        if raw and is_missing_label(raw):
+            self.unknown["label"][printable(raw)] += 1
+            return None
+        raw = raw or self.in_path("label", name)
+        label = normal_name(plain(raw) or "") or None
+        if label:
+            self.written["label"][label][raw] += 1
+        return label
+
+    def known(self, row: dict, name: str) -> tuple[dict, list[tuple[str, str]]]:
+        """What a row tells beside path and label, and the kind and detail of each finding about it."""
+        known, odd = {column: plain(row.get(column)) for column in TOLD}, []
+        if self.text_column == "sentence":
+            known["transcript"], known["sentence"] = known["sentence"], None
+            row = row | {"transcript": row.get("sentence"), "sentence": None}
+        for column in NAMES:
+            known[column] = self.name(column, row.get(column))
+        known["speaker"] = known["speaker"] or self.name("speaker", self.in_path("speaker", name))
+        known["speaker"] = f"table/{known['speaker']}" if known["speaker"] else None
+        for column, (words, others) in WORDS.items():
+            given = known[column]
+            known[column] = _word(given, words, others) if given else None
+            if given and known[column] is None and not is_unknown(given):
+                odd.append((f"unknown_{column}", f"found '{printable(given)}', expected {' or '.join(words)}"))
+        given, known["split"] = known["split"], self.splits.get(known["split"] or "")
+        if given and known["split"] is None and not is_unknown(given):
+            odd.append(("unknown_split", f"found '{printable(given)}', expected {' or '.join(SPLITS)}"))
+        for column in NUMBERS:
+            try:
+                known[column] = number(row.get(column), column, self.commas)
+            except ValueError as error:
+                known[column] = None
+                odd.append(("bad_number", f"{column}: {error}"))
+        known["transcript"] = self.transcript(row.get("transcript"))
+        known["transcript_source"] = (known["transcript_source"] or REFERENCE) if known["transcript"] else None
+        return known, odd
+
+    def name(self, column: str, value) -> str | None:
+        """The name in a cell, None where it is empty or says that it is not known."""
+        raw = _raw(value)
+        if raw is None:
+            return None
+        if is_unknown(raw):
+            self.unknown[column][printable(raw)] += 1
+            return None
+        name = normal_name(plain(raw) or "")
+        self.written[column][name][raw] += 1
+        return name or None
+
+    def transcript(self, value) -> str | None:
+        """What is said in a clip."""
+        raw = _raw(value)
+        if raw in WRITTEN_BY_PROGRAMS:
+            self.unknown["transcript"][raw] += 1
+            return None
+        return (normal_text(raw) or None) if raw else None
+
+    def in_path(self, what: str, name: str | None) -> str | None:
+        """What a pattern finds in a path, its groups joined."""
+        if (pattern := self.patterns[what]) is None or name is None:
+            return None
+        found = pattern.search(relative_to(self.source.folder, local_path(self.source.folder, name, self.moved)))
+        groups = [group for group in found.groups() if group] if found else []
+        return storable("_".join(groups)) or None
+
+    def unique(self, name: str) -> str:
+        """A name that no row had before."""
+        name = plain(name) or name
+        unique = name
+        while unique in self.uses:
+            self.uses[name] += 1
+            unique = f"{name}#{self.uses[name]}"
+        self.uses[unique] += 1
+        return unique
+
+    def split_findings(self) -> list[Finding]:
+        """Say how the words of the split are read.
+
+        Raises:
+            ValueError: a word of the table is not known.
+        """
+        counts = Counter(word for row in self.source.rows if (word := plain(row.get("split"))) in self.splits)
+        unknown = sorted(word for word, part in self.splits.items() if part is None)
+        if unknown and not self.source.free_splits:
+            said = ", ".join(f"'{printable(word)}' ({counts[word]} rows)" for word in unknown)
+            raise ValueError(
+                f"{self.source.where}: found in the column of the split {said}. Expected one of {known_split_words()}, "
+                "a number or word after it such as Test1 or dev-clean, or an empty cell: rename them, or leave the "
+                "column out with --columns split= (nothing after the equals sign)."
+            )
+        others = {word: part for word, part in self.splits.items() if part and word.casefold() != part}
+        if not others:
+            return []
+        said = ", ".join(f"'{printable(word)}' ({counts[word]} rows) as {others[word]}" for word in sorted(others))
+        return [Finding("split_words", self.source.where, f"read {said}")]
+
+    def counted_findings(self) -> list[Finding]:
+        """What was read as something else than it says, with counts."""
+        where, findings = self.source.where, []
+        for column, words in sorted(self.unknown.items()):
+            said = ", ".join(f"'{word}' ({count})" for word, count in words.most_common(10))
+            detail = f"{words.total()} cells say that it is not known, and are read as empty: {said}"
+            findings.append(Finding(f"unknown_{column}_word", f"{where}, column {column}", detail))
+        for column, spellings in sorted(self.written.items()):
+            several = {name: ways for name, ways in spellings.items() if len(ways) > 1 and column != "label"}
+            for name, ways in sorted(several.items()):
+                said = ", ".join(f"{shown(way)} ({count})" for way, count in sorted(ways.items()))
+                detail = f"spellings that are read as one: {said}"
+                findings.append(Finding(f"joined_{column}s", f"{column} {name}", detail))
+        if self.commas:
+            said = ", ".join(f"{count} of {column}" for column, count in sorted(self.commas.items()))
+            findings.append(Finding("decimal_comma", where, f"numbers with a comma, read as decimals: {said}"))
+        return findings
+
+    def speaker_findings(self, utterances: list[Utterance]) -> list[Finding]:
+        """Clips without a speaker, where all lack one or a pattern was to find it."""
+        where, pattern = self.source.where, self.patterns["speaker"]
+        unknown = [utterance.id for utterance in utterances if utterance.speaker is None]
+        if len(unknown) == len(utterances):
+            remedy = "add a column `speaker`, or say --speaker_pattern, for a split by speaker needs to know who speaks"
+            return [Finding("no_speakers", where, f"no clip has a speaker: {remedy}")]
+        if unknown and pattern is not None:
+            detail = f"'{pattern.pattern}' finds no speaker in {len(unknown)} paths, the first that of {unknown[0]}"
+            return [Finding("speaker_not_in_path", where, detail)]
+        return []
+
+    def refuse_other_machine(self, utterances: list[Utterance]) -> None:
+        """Make sure that the table was not written for another machine altogether.
+
+        Raises:
+            ValueError: all paths are absolute ones of Windows, and no file of them is here.
+        """
+        paths = [str(row["path"]) for row in self.source.rows if isinstance(row["path"], str)]
+        of_windows = paths and all(is_absolute(path) and not path.startswith("/") for path in paths)
+        if of_windows and not any(Path(utterance.audio).is_file() for utterance in utterances):
+            raise ValueError(
+                f"{self.source.where}: found absolute paths of Windows, the first {printable(paths[0])}, and none of "
+                f"these {len(paths)} files {'in --audio_dir ' + str(self.source.folder) if self.moved else 'here'}. "
+                "Expected paths on this machine: say --audio_dir DIR, the folder that holds the recordings; they are "
+                "looked for in it by their last folders and names."
+            )
+
+
+def sentence_is_text(rows: Iterable[dict]) -> bool:
+    """Whether a column `sentence` holds what is said, as Common Voice has it, and there is no transcript."""
+    rows = list(rows)
+    if any("transcript" in row for row in rows):
+        return False
+    texts = [text for row in rows if (text := plain(row.get("sentence")))]
+    return 2 * sum(bool(FREE_TEXT.search(text)) for text in texts) > len(texts)
+
+
+def refuse_milliseconds(where: str, utterances: Iterable[Utterance]) -> None:
+    """Make sure that segments are counted in seconds, by the lengths of some of their files.
+
+    Raises:
+        ValueError: most begin or end far beyond their file, and would lie in it as milliseconds or samples.
+    """
+    ends = [(u.end_seconds, u) for u in utterances if u.end_seconds and isinstance(u.audio, Path)]
+    checked, beyond, fitting = 0, 0, Counter()
+    for end, utterance in ends[:: max(1, len(ends) // MAX_CHECKED)]:
+        try:
+            info = sf.info(utterance.audio)
+        except (OSError, RuntimeError, ValueError):
+            continue  # reading it will say what is wrong
+        checked += 1
+        beyond += end > 10 * info.duration + 1
+        fitting["milliseconds"] += end / 1000 <= info.duration + 0.5
+        fitting["samples"] += end <= info.frames + 0.5 * info.samplerate
+    unit = next((unit for unit in ("milliseconds", "samples") if fitting[unit] == checked), None)
+    if checked and 2 * beyond > checked and unit:
+        raise ValueError(
+            f"{where}: found segments far beyond the end of their files, such as one up to {ends[0][0]:g} in "
+            f"{ends[0][1].audio.name}, which fit as {unit}. Expected `start` and `end` in seconds: divide them by "
+            f"{'1000' if unit == 'milliseconds' else 'the sampling rate'}."
+        )
 
 
 def _with_labels(utterances: list[Utterance], findings: list[Finding]) -> Listing:
     """Name the labels; votes for what is nobody's label are left out."""
     labels = {utterance.label for utterance in utterances}
-    spellings = Counter(name.lower() for name in labels)
-    findings += [
-        Finding(
-            "similar_label", f"label {name}", "differs from another only in capitals, and counts as a class of its own"
-        )
-        for name in sorted(labels)
-        if spellings[name.lower()] > 1
-    ]
     lost = Counter(name for u in utterances for name in u.votes or {} if name not in labels)
     findings += [
         Finding("lost_votes", f"votes for {name}", f"no clip has this label; left out of {count} clips' votes")
@@ -113,135 +406,20 @@ def _with_labels(utterances: list[Utterance], findings: list[Finding]) -> Listin
     return Listing(tuple(sorted(labels)), utterances, findings)
 
 
-def _speaker_findings(where: str, utterances: list[Utterance], pattern: re.Pattern | None) -> list[Finding]:
-    unknown = [utterance.id for utterance in utterances if utterance.speaker is None]
-    if len(unknown) == len(utterances):
-        remedy = "add a column `speaker`, or say --speaker_pattern, for a split by speaker needs to know who speaks"
-        return [Finding("no_speakers", where, f"no clip has a speaker: {remedy}")]
-    if unknown and pattern is not None:
-        detail = f"'{pattern.pattern}' finds no speaker in {len(unknown)} paths, the first that of {unknown[0]}"
-        return [Finding("speaker_not_in_path", where, detail)]
-    return []
-
-
-def _utterance(folder: Path, path, name: str, label: str, votes: dict | None, part: tuple, known: dict) -> Utterance:
-    audio = path if isinstance(path, Cell) else folder / _local(folder, _text(path))
-    start, end = part
-    return Utterance(
-        id=f"table/{name}",
-        audio=audio,
-        label=label,
-        corpus="table",
-        votes=votes,
-        start_seconds=start,
-        end_seconds=end,
-        **known | {"speaker": f"table/{known['speaker']}" if known["speaker"] else None},
-    )
-
-
-def _local(folder: Path, path: str) -> Path:
-    windows = "\\" in path and not (folder / path).is_file()  # a table written on Windows
-    return Path(PureWindowsPath(path).as_posix() if windows else path)
-
-
 def _name(path) -> str | None:
-    return path.name if isinstance(path, Cell) else _text(path)
+    """The name of a clip by its path; a path itself stays as it is, for a file of that name to be opened."""
+    return path.name if isinstance(path, Cell) else _raw(path)
 
 
-def _speaker(folder: Path, name: str, pattern: re.Pattern | None) -> str | None:
-    if pattern is None:
-        return None
-    path = _local(folder, name)
-    found = pattern.search((path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix())
-    return found[1] if found else None
-
-
-def _unique(name: str, uses: Counter) -> str:
-    unique = name
-    while unique in uses:
-        uses[name] += 1
-        unique = f"{name}#{uses[name]}"
-    uses[unique] += 1
-    return unique
-
-
-def _known(row: dict) -> tuple[dict, list[tuple[str, str]]]:
-    """What a row tells beside path and label, and the kind and detail of each finding about it."""
-    known, odd = {column: _text(row.get(column)) for column in TOLD}, []
-    for column, (words, others) in WORDS.items():
-        given = known[column]
-        known[column] = _word(given, words, others) if given else None
-        if given and known[column] is None:
-            odd.append((f"unknown_{column}", f"found '{given}', expected {' or '.join(words)}"))
-    for column in NUMBERS:
-        try:
-            known[column] = _number(row.get(column))
-        except ValueError as error:
-            known[column] = None
-            odd.append(("bad_number", f"{column}: {error}"))
-    known["transcript_source"] = (known["transcript_source"] or REFERENCE) if known["transcript"] else None
-    return known, odd
-
-
-def _part(row: dict) -> tuple[float | None, float | None]:
-    start, end = _number(row.get("start")), _number(row.get("end"))
-    if (start or 0.0) < 0 or (end is not None and end <= (start or 0.0)):
-        raise ValueError(f"found seconds {start} to {end}, expected a start from 0 on and an end after it")
-    return start, end
-
-
-def _suffix(part: tuple[float | None, float | None]) -> str:
-    """`@1.5-3` of a clip that is part of a file, to the millisecond."""
-    start, end = part
-    if start is None and end is None:
-        return ""
-    return f"@{round(start or 0.0, 3):.10g}-{'' if end is None else f'{round(end, 3):.10g}'}"
-
-
-def _text(value) -> str | None:
-    if isinstance(value, float) and value.is_integer():  # what a column of whole numbers with gaps becomes
-        value = int(value)
-    return str(value).strip() or None if value is not None else None
-
-
-def _number(value) -> float | None:
-    text = _text(value)
-    if text is None:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"found '{text}', expected a number")
-    return number
+def _raw(value) -> str | None:
+    """A cell as it was written but for blanks around it, None where it is empty."""
+    text = value.strip() if isinstance(value, str) else plain(value)
+    return text if text and plain(text) else None
 
 
 def _word(given: str, words: tuple[str, ...], others: dict[str, str]) -> str | None:
     begun = [word for word in words if word.startswith(given.lower())]
     return others.get(given.lower()) or (begun[0] if len(begun) == 1 else None)
-
-
-def _votes(row: dict, where: str) -> dict[str, float] | None:
-    spread = {name.removeprefix(VOTES): count for name, count in row.items() if name.startswith(VOTES)}
-    value = row.get("votes")
-    if value is None or value == "":
-        value = {name: count for name, count in spread.items() if _text(count)}
-    try:
-        votes = json.loads(value) if isinstance(value, str) else dict(value)
-        votes = {str(name): float(count) for name, count in votes.items() if count is not None}
-        if not all(0 <= count < float("inf") for count in votes.values()):
-            raise ValueError("a count is negative or not finite")
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f'{where}: votes are {value!r}. Expected an object of counts by label such as {{"angry": 2, "sad": 1}}.'
-        ) from error
-    return votes if sum(votes.values()) > 0 else None
-
-
-def _majority(votes: dict[str, float] | None) -> str | None:
-    first, *rest = sorted((votes or {}).items(), key=lambda vote: -vote[1]) or [(None, 0)]
-    return None if rest and rest[0][1] == first[1] else first[0]
 
 
 def _among(votes: dict[str, float], labels: set[str]) -> dict[str, float] | None:

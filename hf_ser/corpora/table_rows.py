@@ -1,45 +1,22 @@
-"""Where the rows of a user's own corpus come from: a table file, a folder for each label, or a `datasets` data set."""
+"""Where the rows of a user's own corpus come from: a table file, folders with metadata or of labels, or a data set."""
 
 import json
 import re
-import warnings
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, Value, load_dataset, load_from_disk
 
-from hf_ser.columns import TOLD, Finding
-
-KNOWN = ("path", "label", "votes", "id", *TOLD, "start", "end")
-"""Columns that are read; beside them `votes:<label>`, one for each label."""
-
-ALSO = {"start_seconds": "start", "end_seconds": "end"}
-VOTES = "votes:"
-
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
-SPLIT_FOLDERS = {"train", "validation", "valid", "val", "dev", "test"}
+from hf_ser.columns import Finding, split_words
+from hf_ser.corpora.table_columns import Naming, Rows
+from hf_ser.corpora.table_folders import audio_below, rows_of_label_folders
+from hf_ser.files import files_under
+from hf_ser.normal_form import is_text, normal_form, normal_name, printable
+from hf_ser.separated import read_separated
 
 HUB_NAME = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([^:]+))?(?::(.+))?")
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What was found, by the names of KNOWN.
-
-    Args:
-        where: What messages call it.
-        folder: Where relative paths begin.
-        rows: A dictionary a clip; `path` is a text or a `Cell`.
-        findings: What was passed over.
-    """
-
-    where: str
-    folder: Path
-    rows: list[dict]
-    findings: list[Finding] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -66,118 +43,105 @@ class Cell:
         return content or Path(path).read_bytes()
 
 
-def read_rows(data_dir: str | Path, columns: dict[str, str]) -> Rows:
+def read_rows(data_dir: str | Path, naming: Naming, audio_dir: str | Path | None = None) -> Rows:
     """Read the rows of whatever `data_dir` is, without their sound.
 
+    Args:
+        data_dir: The file, folder or Hub id.
+        naming: How its columns are named.
+        audio_dir: Folder where relative paths begin; by default that of the table.
+
     Raises:
-        FileNotFoundError: nothing is there, and it is no Hub id.
+        FileNotFoundError: nothing is there, and it is no Hub id, or no `audio_dir`.
         ValueError: it cannot be read, or a column is missing.
     """
+    if audio_dir is not None and not Path(audio_dir).is_dir():
+        raise FileNotFoundError(f"--audio_dir {audio_dir}: no such folder. Expected the one that holds the recordings.")
     place = Path(data_dir)
     if place.is_dir():
         if any((place / name).is_file() for name in ("dataset_dict.json", "state.json")):
-            return _rows_of_datasets(str(place), lambda: load_from_disk(str(place)), columns)
-        tables = [place / f"metadata{suffix}" for suffix in READERS]
-        if metadata := [table for table in tables if table.is_file()]:
-            return _rows_of_file(metadata[0], columns, {"path": "file_name"})
-        return _rows_of_folder(place, columns)
+            return _elsewhere(_rows_of_datasets(str(place), lambda: load_from_disk(str(place)), naming), audio_dir)
+        if metadata := _metadata(place):
+            return _elsewhere(_rows_of_metadata(place, metadata, naming), audio_dir)
+        if audio_dir is not None:
+            raise ValueError(
+                f"--audio_dir {audio_dir}: found for the folder {place}, whose own files are read. Expected a table in "
+                "--data_dir: name one, or leave --audio_dir out."
+            )
+        return rows_of_label_folders(place, naming)
     hub = HUB_NAME.fullmatch(str(data_dir))
     # A mistyped path must not be looked up on the Hub: it has the ending of a table, or its folder is there.
     if not place.exists() and hub and place.suffix.lower() not in READERS and not place.parent.is_dir():
         name, revision, config = hub.groups()
-        return _rows_of_datasets(str(data_dir), lambda: load_dataset(name, config, revision=revision), columns)
-    return _rows_of_file(place, columns, {})
+        rows = _rows_of_datasets(str(data_dir), lambda: load_dataset(name, config, revision=revision), naming)
+        return _elsewhere(rows, audio_dir)
+    return _elsewhere(_rows_of_file(place, naming), audio_dir)
 
 
-def named_columns(where: str, found: list[str], asked: dict[str, str], usual: dict[str, str]) -> dict[str, str]:
-    """Our name of each column that is read, with the name that it has in the data.
-
-    Args:
-        where: What messages call the data.
-        found: Columns that are there; their capitals do not count.
-        asked: Names that the user gave, ours with theirs. A column so named is not read under its own name.
-        usual: Names that this kind of data has where the user gives none, ours with theirs.
-
-    Raises:
-        ValueError: an unknown name, a column that is not there, two for one name, or no path or label.
-    """
-    names = {ours: theirs for ours, theirs in usual.items() if theirs in found} | _asked_columns(where, found, asked)
-    given, taken = set(names), set(names.values())
-    for theirs in (name for name in found if name not in taken):
-        ours = ALSO.get(theirs.strip().lower(), theirs.strip().lower())
-        if ours.startswith(VOTES):
-            ours = VOTES + theirs.strip()[len(VOTES) :].strip()  # a label keeps its capitals
-        if not _is_known(ours) or ours in given:
-            continue
-        if ours in names:
-            raise ValueError(
-                f"{where}: found columns {names[ours]} and {theirs}. Expected one column for `{ours}`: remove one, "
-                f"or say --columns {ours}={theirs}."
-            )
-        names[ours] = theirs
-    if "path" not in names or not any(name == "label" or name.startswith("votes") for name in names):
-        raise ValueError(
-            f"{where}: found columns {', '.join(found)}. Expected `path` and `label` (or `votes`), and where known "
-            "`speaker`, `sex`, `transcript`: rename the columns, or name them as --columns path=FILE,label=EMOTION."
-        )
-    return names
+def _elsewhere(rows: Rows, audio_dir: str | Path | None) -> Rows:
+    return rows if audio_dir is None else replace(rows, folder=Path(audio_dir))
 
 
-def _asked_columns(where: str, found: list[str], asked: dict[str, str]) -> dict[str, str]:
-    spelled = {name.strip().lower(): name for name in found} | {name: name for name in found}
-    names = {}
-    for ours, theirs in asked.items():
-        ours = ALSO.get(ours, ours)
-        if not _is_known(ours):
-            raise ValueError(
-                f"--columns: found '{ours}={theirs}'. Expected before the = one of {', '.join(KNOWN)}, or votes:LABEL "
-                "for the column of the votes for one label: name one of these."
-            )
-        names[ours] = spelled.get(theirs) or spelled.get(theirs.strip().lower())
-        if names[ours] is None:
-            raise ValueError(
-                f"{where}: found columns {', '.join(found)}. Expected '{theirs}', which --columns gives for `{ours}`: "
-                "name a column that is there."
-            )
-    return names
+def _read_separated(file: Path) -> tuple[list[str], list[dict], list[Finding]]:
+    """A CSV or TSV; only an empty cell is missing here: what others say is decided column by column."""
+    table = read_separated(file)
+    width, rows, short = len(table.header), [], []
+    for row in table.rows:
+        if len(row.cells) > width:
+            raise ValueError(f"line {row.line}: Expected {width} cells as in the header, found {len(row.cells)}")
+        if len(row.cells) < width:
+            short.append(row.line)
+        cells = [cell.strip(" ") or None for cell in row.cells] + [None] * (width - len(row.cells))
+        rows.append(dict(zip(table.header, cells, strict=True)))
+    findings = list(table.findings)
+    if short:
+        detail = f"{len(short)} rows have fewer cells than the header; the last columns are empty there"
+        findings.append(Finding("short_row", f"{file.name}, line {short[0]}", detail, count=len(short)))
+    return table.header, rows, findings
 
 
-def _is_known(ours: str) -> bool:
-    return ours in KNOWN or (ours.startswith(VOTES) and ours != VOTES)
-
-
-def _read_separated(file: Path) -> pd.DataFrame:
+def _read_jsonl(file: Path) -> tuple[list[str], list[dict | None], list[Finding]]:
+    """A file with a JSON object a line; a line that is none is None and named."""
+    rows, findings, first = [], [], None
     with open(file, encoding="utf-8-sig") as lines:
-        header = lines.readline()
-    separator = max(",;\t", key=header.count)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header would lose its end
-        # Only an empty cell is missing: a speaker "NA" or the words "None" are what they say.
-        return pd.read_csv(
-            file,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            index_col=False,
-            skipinitialspace=True,
-            encoding="utf-8-sig",
-        )
+        for line_number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line, object_pairs_hook=_once_each)
+                if not isinstance(row, dict):
+                    raise ValueError(f"found {type(row).__name__}, expected an object")
+                rows.append(row)
+            except (ValueError, RecursionError) as error:
+                first = first or error
+                detail = f"no JSON object: {printable(error)}"
+                findings.append(Finding("unreadable_row", f"{file.name}, line {line_number}", detail, skipped=True))
+                rows.append(None)
+    if first is not None and not any(rows):
+        raise ValueError(first)
+    return list(dict.fromkeys(name for row in rows for name in row or ())), rows, findings
 
 
-def _read_jsonl(file: Path) -> pd.DataFrame:
-    with open(file, encoding="utf-8-sig") as lines:
-        return pd.DataFrame([json.loads(line) for line in lines if line.strip()], dtype=object)
+def _once_each(pairs: list[tuple]) -> dict:
+    names = [name for name, _ in pairs]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ValueError(f"found the name {twice[0]!r} twice in one object")
+    return dict(pairs)
 
 
-READERS = {
-    ".csv": _read_separated,
-    ".tsv": _read_separated,
-    ".jsonl": _read_jsonl,
-    ".parquet": lambda file: pd.read_parquet(file, dtype_backend="numpy_nullable"),
-}
+def _read_parquet(file: Path) -> tuple[list[str], list[dict], list[Finding]]:
+    table = pd.read_parquet(file, dtype_backend="numpy_nullable")
+    names = [str(column) for column in table.columns]
+    columns = [table.iloc[:, index].astype(object) for index in range(len(names))]
+    columns = [column.where(column.notna(), None).tolist() for column in columns]
+    return names, [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)], []
 
 
-def _rows_of_file(file: Path, columns: dict[str, str], usual: dict[str, str]) -> Rows:
+READERS = {".csv": _read_separated, ".tsv": _read_separated, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+"""Readers of a file: names of its columns, its rows by these, and findings."""
+
+
+def _rows_of_file(file: Path, naming: Naming) -> Rows:
     if not file.is_file():
         raise FileNotFoundError(
             f"{file}: no such table. Expected a {', '.join(READERS)} file, a folder, or the Hub id of a data set as "
@@ -186,69 +150,92 @@ def _rows_of_file(file: Path, columns: dict[str, str], usual: dict[str, str]) ->
     if file.suffix.lower() not in READERS:
         raise ValueError(f"{file}: a table is one of {', '.join(READERS)}, found '{file.suffix}': convert it.")
     try:
-        table = READERS[file.suffix.lower()](file)
-    except (ValueError, pd.errors.ParserWarning) as error:  # the errors of pandas, pyarrow, json and decoding
-        raise ValueError(f"{file}: not readable as {file.suffix} ({error}). Check the file's format.") from error
-    table.columns = [str(column) for column in table.columns]
-    names = named_columns(str(file), list(table), columns, usual)
+        found, rows, findings = READERS[file.suffix.lower()](file)
+    except PermissionError:
+        raise
+    except Exception as error:  # of pandas, pyarrow, json and decoding, which a damaged file can make raise anything
+        text = printable(error) or type(error).__name__
+        raise ValueError(f"{file}: not readable as {file.suffix} ({text}). Check the file's format.") from error
+    names = naming.named(str(file), found)
     # A column may stand for several of ours.
-    table = pd.DataFrame({ours: table[theirs].astype(object) for ours, theirs in names.items()})
-    rows = table.where(table.notna(), None).to_dict("records")
+    rows = [
+        {ours: row.get(theirs) for ours, theirs in names.items()} | {"place": f"{file.name}, row {number}"}
+        for number, row in enumerate(rows, start=1)
+        if row is not None
+    ]
     if any(isinstance(row["path"], dict) for row in rows):
         raise ValueError(
             f"{file}: found sounds in the column of paths. Expected paths: save it as a data set, with "
             "datasets.load_dataset('parquet', data_files=FILE).save_to_disk(DIR), and give DIR as --data_dir."
         )
-    return Rows(str(file), file.parent, rows)
+    return Rows(str(file), file.parent, *_of_text(rows, findings))
 
 
-def _rows_of_folder(folder: Path, columns: dict[str, str]) -> Rows:
-    files = [file.relative_to(folder) for file in sorted(folder.rglob("*")) if file.is_file()]
-    files = [file for file in files if not any(part.startswith(".") for part in file.parts)]
-    sounds = [file for file in files if file.suffix.lower() in AUDIO_SUFFIXES]
-    # A folder of splits, each with a folder for each label: train/angry/x.wav.
-    depth = 1 if sounds and {file.parts[0].lower() for file in sounds} <= SPLIT_FOLDERS else 0
-    labelled = [file for file in sounds if len(file.parts) > depth + 1]
-    if not labelled:
-        raise ValueError(
-            f"{folder}: found {len(files)} files, none of them {', '.join(AUDIO_SUFFIXES)} in the sub-folder of a "
-            "label. Expected files such as angry/x.wav, a metadata.csv beside them, or a data set of "
-            "datasets.save_to_disk: name a table of the files, or such a folder, in --data_dir."
-        )
-    found = ["path", "label", *(["split"] if depth else [])]
-    names = named_columns(str(folder), found, columns, {})
-    given = [{"path": file.as_posix(), "label": file.parts[depth], "split": file.parts[0]} for file in labelled]
-    others = Counter(file.suffix.lower() or "no ending" for file in files if file not in set(sounds))
-    findings = [
-        Finding("not_audio", str(folder), f"{count} files with {suffix}", skipped=True)
-        for suffix, count in sorted(others.items())
-    ]
-    findings += [
-        Finding("no_label_folder", file.as_posix(), "not in the sub-folder of a label", skipped=True)
-        for file in sorted(set(sounds) - set(labelled))
-    ]
-    return Rows(str(folder), folder, [{ours: row[theirs] for ours, theirs in names.items()} for row in given], findings)
+def _of_text(rows: list[dict], findings: list[Finding]) -> tuple[list[dict], list[Finding]]:
+    """The rows whose texts can be stored, and a finding for each of the others."""
+    kept, found = [], list(findings)
+    for row in rows:
+        if bad := [column for column, value in row.items() if isinstance(value, str) and not is_text(value)]:
+            detail = f"{bad[0]} is no text: half of a surrogate pair, {printable(row[bad[0]])[:80]}"
+            found.append(Finding("unreadable_row", row["place"], detail, skipped=True))
+        else:
+            kept.append(row)
+    return kept, found
 
 
-def _rows_of_datasets(where: str, load: Callable[[], Dataset | DatasetDict], columns: dict[str, str]) -> Rows:
+def _metadata(folder: Path) -> list[Path]:
+    """The metadata of a folder as `datasets` reads it: beside the files, or in the folder of each split."""
+    files = [file for file in files_under(folder)[0] if file.stem == "metadata" and file.suffix.lower() in READERS]
+    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+    order = list(READERS)
+    # Of several in one folder the first kind is read.
+    first = {file.parent: file for file in sorted(files, key=lambda file: -order.index(file.suffix.lower()))}
+    return [first[folder]] if folder in first else [first[each] for each in sorted(first)]
+
+
+def _rows_of_metadata(folder: Path, tables: list[Path], naming: Naming) -> Rows:
+    """The rows of one or of several metadata files; the folders of the latter name the split."""
+    rows, findings = [], []
+    for table in tables:
+        read = _rows_of_file(table, replace(naming, usual={"path": "file_name"}))
+        within = table.parent.relative_to(folder)
+        words = [name for name, part in split_words(map(normal_name, within.parts)).items() if part]
+        for row in read.rows:
+            path = None if row["path"] is None else str(within / str(row["path"]))
+            split = {"split": words[-1]} if words and "split" not in {*row, *naming.asked} else {}
+            rows.append(row | {"path": path} | split)
+        findings += read.findings
+    named = {normal_form(Path(str(row["path"])).as_posix()) for row in rows}
+    sounds, _ = audio_below(folder)
+    if without := [file for file in sounds if normal_form(file.as_posix()) not in named]:
+        detail = f"{len(without)} audio files are in no metadata, the first: {printable(without[0])}"
+        findings.append(Finding("not_in_metadata", str(folder), detail, skipped=True, count=len(without)))
+    return Rows(str(folder if len(tables) > 1 else tables[0]), folder, rows, findings)
+
+
+def _rows_of_datasets(where: str, load: Callable[[], Dataset | DatasetDict], naming: Naming) -> Rows:
     try:
         loaded = load()
     except Exception as error:  # of the Hub, of the network, of the data set's own files
         raise ValueError(
-            f"{where}: not readable as a data set, nor a file or folder here ({type(error).__name__}: {error}). "
-            "Expected a folder of datasets.save_to_disk, or a Hub id as user/name, user/name@revision or "
-            "user/name:config: check the name and the connection, or download its files and give their folder."
+            f"{where}: not readable as a data set, nor a file or folder here "
+            f"({type(error).__name__}: {printable(error)}). Expected a folder of datasets.save_to_disk, or a Hub id as "
+            "user/name, user/name@revision or user/name:config: check the name and the connection, or download its "
+            "files and give their folder."
         ) from error
     splits = loaded if isinstance(loaded, DatasetDict) else {None: loaded}
     rows = []
     for split, dataset in splits.items():
         # Without its format, which may give tensors, or hide columns.
-        rows += _rows_of_dataset(where, dataset.with_format(None), columns, split)
-    return Rows(where, Path(where) if Path(where).is_dir() else Path(), rows)
+        rows += _rows_of_dataset(where, dataset.with_format(None), naming, split)
+    rows = [row | {"place": f"{Path(where).name}, row {number}"} for number, row in enumerate(rows, start=1)]
+    rows, findings = _of_text(rows, [])
+    folder = Path(where) if Path(where).is_dir() else Path()
+    return Rows(where, folder, rows, findings, free_splits=isinstance(loaded, DatasetDict))
 
 
-def _rows_of_dataset(where: str, dataset: Dataset, columns: dict[str, str], split: str | None) -> list[dict]:
-    names = named_columns(where, dataset.column_names, columns, {"path": "audio"})
+def _rows_of_dataset(where: str, dataset: Dataset, naming: Naming, split: str | None) -> list[dict]:
+    names = replace(naming, usual={"path": "audio"}).named(where, dataset.column_names)
     values = {ours: _values(dataset, ours, theirs, split) for ours, theirs in names.items()}
     classes = dataset.features[names["label"]] if "label" in names else None
     if isinstance(classes, ClassLabel) and isinstance(dataset.features.get(names.get("votes")), List):

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from hf_ser.recipes import find_recipe
+from hf_ser.yaml_text import load_yaml
 
 SCRIPTS = ("train_audio.py", "train_text.py", "train_fusion.py")
 COMMON = ("dataset", "corpus", "data_dir", "protocol", "fold")
@@ -221,7 +222,7 @@ def _script(name: str, where: str) -> str:
 
 def _mapping(file: Path) -> dict:
     try:
-        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+        told = load_yaml(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: not readable as YAML ({error}).") from error
     if not isinstance(told, dict):

@@ -36,7 +36,9 @@ class DataArguments:
     )
     data_dir: str | None = option(None, "where the corpus lies, or A,B for several: a folder, or the file of a table")
     columns: str | None = option(None, "names of a table's columns where they are not ours: path=file,label=emotion")
-    speaker_pattern: str | None = option(None, "of a table: regular expression whose group is the speaker in a path")
+    speaker_pattern: str | None = option(None, "of a table: regular expression whose groups are the speaker in a path")
+    label_pattern: str | None = option(None, "of a table: regular expression whose group is the label in a path")
+    audio_dir: str | None = option(None, "of a table: folder where its paths begin; default: the table's own folder")
     dataset: str | None = option(None, "folder written by prepare_data.py, instead of --corpus and --data_dir")
     label_map: str = option(NATIVE, f"label space: {NATIVE}, {', '.join(LABEL_MAPS)}, or a YAML file")
     target: str = option("label", "what is trained towards: the corpus's label, or the raters' votes", TARGETS)
@@ -350,6 +352,7 @@ class BasicTrainingArguments(TrainingArguments):
     restore_callback_states_from_checkpoint: bool = option(True, "whether a resumed run goes on counting its patience")
 
     def __post_init__(self):
+        check_length(self)
         if (self.bf16 or self.bf16_full_eval) and not torch.accelerator.is_available():
             self.use_cpu = True  # else transformers asks for it, although there is nothing else
         super().__post_init__()
@@ -382,6 +385,28 @@ def check_range(arguments, name: str, lowest: float, highest: float | None = Non
     if not lowest <= value or (highest is not None and value > highest):
         wanted = f"{lowest:g} or more" if highest is None else f"{lowest:g} to {highest:g}"
         raise ValueError(f"--{name} is {value:g}: expected {wanted}{' ' * bool(unit)}{unit}.")
+
+
+def check_length(training: TrainingArguments) -> None:
+    """Make sure that a training learns at all: some epochs or steps, at some rate.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not (0 < training.num_train_epochs < float("inf")):
+        raise ValueError(
+            f"--num_train_epochs is {training.num_train_epochs:g}: found a training that learns nothing or never ends. "
+            "Expected a number above 0, such as 20."
+        )
+    if training.max_steps == 0 or training.max_steps < -1:
+        raise ValueError(
+            f"--max_steps is {training.max_steps}: expected a number above 0, or -1 to go by --num_train_epochs."
+        )
+    if not (0 < training.learning_rate < float("inf")):
+        raise ValueError(
+            f"--learning_rate is {training.learning_rate:g}: found a training that learns nothing. Expected a number "
+            "above 0, such as 1e-3."
+        )
 
 
 def check_layers(arguments, name: str) -> None:

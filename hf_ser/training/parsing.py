@@ -10,6 +10,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from hf_ser.recipes import find_recipe
+from hf_ser.yaml_text import load_yaml
 
 
 def parse_arguments(
@@ -63,7 +64,7 @@ def read_recipe(file: str, known: set[str]) -> dict:
         FileNotFoundError, ValueError: see `parse_arguments`.
     """
     try:
-        values = yaml.safe_load(find_recipe(file, (Path.cwd(),)).read_text(encoding="utf-8"))
+        values = load_yaml(find_recipe(file, (Path.cwd(),)).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: not readable as YAML ({error}).") from error
     if not isinstance(values, dict):
@@ -77,6 +78,7 @@ def read_recipe(file: str, known: set[str]) -> dict:
 
 NOT_OF_THE_RESULT = {
     *("corpus", "data_dir", "dataset", "columns", "speaker_pattern", "fold"),
+    *("label_pattern", "audio_dir"),
     *("output_dir", "per_device_eval_batch_size", "save_total_limit"),
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
     *("disable_tqdm", "logging_steps", "logging_strategy", "log_level", "report_to", "run_name", "project"),

@@ -62,9 +62,8 @@ def open_data(data) -> tuple[Dataset, list[Fold], dict]:
     if data.dataset:
         dataset = load_prepared(data.dataset)
     else:
-        dataset = load_or_prepare(
-            data.corpus, data.data_dir, columns=data.columns, speaker_pattern=data.speaker_pattern
-        )
+        names = ("columns", "speaker_pattern", "label_pattern", "audio_dir")
+        dataset = load_or_prepare(data.corpus, data.data_dir, **{name: getattr(data, name) for name in names})
     # Before any row is dropped: to change a column of a selection, `datasets` would copy all of its sound.
     dataset = read_as(dataset, data.transcript_source)
     dataset, dropped = apply_label_map(dataset, data.label_map)
@@ -116,6 +115,8 @@ def train_folds(
             f"{silent} of {len(dataset)} clips have no sound, and this model only hears. Expected a sound for each: "
             "bring the audio files and prepare the data again, or use train_text.py or train_fusion.py."
         )
+    if model == "fusion":
+        check_transcripts(dataset, folds)
     check_trackers(training.report_to)
     if training.push_to_hub:
         may_push(folds, training)
@@ -143,6 +144,22 @@ def train_folds(
             print(write_results(output_dir, dataset))
             if training.push_to_hub:
                 push(output_dir / fold_folder(folds[0].name), training)
+
+
+def check_transcripts(dataset: Dataset, folds: list[Fold]) -> None:
+    """Make sure that a model of audio and text has some text to learn from.
+
+    Raises:
+        ValueError: no training row of a fold has a transcript.
+    """
+    has_text = [bool(text and text.strip()) for text in dataset["transcript"][:]]
+    for fold in folds:
+        if not any(has_text[row] for row in fold.train):
+            raise ValueError(
+                f"Fold {fold.name}: none of its {len(fold.train)} training clips has a transcript, and this model is "
+                "of audio and text. Expected transcripts: train on the audio alone with train_audio.py; or prepare the "
+                "data, let scripts/transcribe.py --dataset DS write transcripts, and train on what it writes."
+            )
 
 
 def suggest_learning_rate(job: Job, output_dir: Path) -> None:

@@ -28,6 +28,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from hf_ser.evaluation.drawing import WARNING, save
 from hf_ser.files import atomic_write
 from hf_ser.training.parsing import NOT_OF_THE_RESULT
+from hf_ser.yaml_text import load_yaml
 
 SEARCH, PICTURE, STORAGE = "search.json", "search.png", "search.db"
 SEARCH_VERSION = 1
@@ -165,7 +166,7 @@ def read_space(file: str | Path | None, training: TrainingArguments) -> dict[str
             f"{file}: no such file. Expected YAML lines such as 'learning_rate: [1e-5, 1e-3, log]'."
         )
     try:
-        lines = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        lines = load_yaml(Path(file).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: not readable as YAML ({error}).") from error
     if not isinstance(lines, dict) or not lines:

@@ -102,7 +102,7 @@ def refuse_existing(output_dir: Path) -> None:
         FileExistsError: it is there.
     """
     if output_dir.exists():
-        raise FileExistsError(f"{output_dir} is there already: remove it, or name another --output_dir.")
+        raise FileExistsError(f"{output_dir} is there already: name another --output_dir.")
 
 
 def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]) -> dict:

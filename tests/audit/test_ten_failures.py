@@ -16,7 +16,7 @@ from hf_ser.dataset import load_prepared, prepare
 from hf_ser.evaluation.predictions import read_predictions, write_predictions
 from hf_ser.evaluation.report import make_report, write_report
 from hf_ser.labels import apply_label_map
-from hf_ser.protocols import Rows, make_folds
+from hf_ser.protocols import Fold, Rows, make_folds
 from hf_ser.provenance import RECORD, hashed, read_record, write_record
 from hf_ser.scores import score, uar_from_confusion
 
@@ -298,6 +298,22 @@ def test_speakers_of_two_spellings(prepared_of, clips):
     found = [one for one in audited(prepared_of(spelled)) if one.kind == "similar_speakers"]
     assert {one.severity for one in found} == {LEAK}
     assert {"table/s1", "table/S1"} <= set(found[0].evidence)
+
+
+@pytest.mark.parametrize("other", ["spk-{}", "SPK_{}", "spk_0{}", "s\u0440k_{}"])
+def test_speakers_who_look_alike_across_a_split(prepared_of, clips, other):
+    spelled = [
+        ({**row, "speaker": (other if n % 2 else "spk_{}").format(row["speaker"][1:])}, clip)
+        for n, (row, clip) in enumerate(clips)
+    ]
+    folder = prepared_of(spelled)
+    (found, *_) = [one for one in audited(folder) if one.kind == "similar_speakers"]
+    assert found.severity == LEAK and "in both train and" in found.detail
+    everybody = np.arange(len(clips))
+    dataset = load_prepared(folder)
+    fold = Fold("1", everybody, everybody[:0], everybody[:0], "x")
+    (found,) = [one for one in audit_data(dataset, [fold]) if one.kind == "similar_speakers"]
+    assert found.severity == WARNING
 
 
 def test_an_audit_does_not_depend_on_the_order_of_the_rows(prepared_of, clips):

@@ -197,7 +197,7 @@ def test_no_table_says_what_was_expected(tmp_path):
 
 def test_another_table_says_what_is_lacking(tmp_path):
     (tmp_path / "dev_sent_emo.csv").write_text("Utterance;Speaker\nOh.;Ross\n")
-    with pytest.raises(ValueError, match=r"found columns Utterance;Speaker\. Expected also Utterance, Speaker"):
+    with pytest.raises(ValueError, match=r"found columns Utterance, Speaker\. Expected also Emotion, Dialogue_ID"):
         list_utterances(tmp_path)
 
 

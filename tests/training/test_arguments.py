@@ -172,3 +172,23 @@ def test_none_stands_for_what_a_model_does_by_itself():
 def test_bf16_needs_no_word_about_the_processor_where_there_is_nothing_else():
     (training,) = parse_arguments((SerTrainingArguments,), ["--bf16", "true"])
     assert training.use_cpu == (not torch.accelerator.is_available())
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        *[("num_train_epochs", value) for value in ("0", "-1", "nan", "inf")],
+        *[("learning_rate", value) for value in ("0", "-1e-3", "nan")],
+        *[("max_steps", value) for value in ("0", "-5")],
+    ],
+)
+def test_a_training_that_learns_nothing_is_refused(flag, value):
+    with pytest.raises(ValueError, match=rf"--{flag} is .*xpected a number above 0"):
+        parse_arguments((SerTrainingArguments,), [f"--{flag}={value}"])
+
+
+def test_a_training_by_steps_or_by_a_part_of_an_epoch_is_none_of_these():
+    (training,) = parse_arguments((SerTrainingArguments,), ["--max_steps", "3"])
+    assert training.max_steps == 3
+    (training,) = parse_arguments((SerTrainingArguments,), ["--num_train_epochs", "0.1"])
+    assert training.num_train_epochs == 0.1

@@ -1,0 +1,138 @@
+"""The one form in which names and texts are compared, the words for "not known", and how a text of a user is printed.
+
+One name has many spellings that look the same: composed on Windows and decomposed on a Mac, with a no-break space, a
+full-width digit, or a character that is not shown. Every text of a corpus is brought to one form when it is read.
+"""
+
+import re
+import unicodedata
+
+PLAIN = re.compile(r"[!-~]+(?: [!-~]+)*")
+"""ASCII without anything to normalise, the usual case."""
+
+JOINERS = "\u200c\u200d"
+"""Not shown by themselves, but Persian, Indic scripts and emoji are written with them."""
+
+NO_JOINER = re.compile(rf"(?<!\S)[{JOINERS}]+|[{JOINERS}]+(?!\S)|[{JOINERS}]+(?=[\u0300-\u036f])")
+"""Joiners that join nothing: at the edge of a word, or before an accent."""
+
+NOT_SHOWN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {
+    chr(code) for code in range(0xFE00, 0xFE10)
+}
+"""Characters without a shape that Unicode counts as letters, marks or symbols: fillers and variation selectors."""
+
+DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63"), "-")
+QUOTES = dict.fromkeys(map(ord, "\u2018\u2019\u201a\u201b\u2032\u02bc`\u00b4"), "'")
+TWINS = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u03bf\u03b1\u03bd\u03c1\u0131\u04cf",
+    "aeopcyxijsdoavpil",
+)
+"""Small letters of the Cyrillic and the Greek alphabet that look like Latin ones."""
+
+UNKNOWN_WORDS = frozenset(
+    (
+        *("unknown", "unk", "unkn", "unkown", "unknow", "not known", "unidentified", "unspecified", "undefined"),
+        *("nan", "na", "n/a", "n.a", "#n/a", "#na", "nat", "none", "null", "nil", "n.n", "missing", "no value"),
+        *("not available", "not applicable", "not given", "no speaker", "unknown speaker", "speaker unknown", "-1"),
+        *("unbekannt", "k.a", "keine angabe", "inconnu", "desconocido", "desconhecido", "sconosciuto", "onbekend"),
+        *("\u043d\u0435\u0438\u0437\u0432\u0435\u0441\u0442\u043d\u043e", "\u672a\u77e5", "\u4e0d\u660e"),
+    )
+)
+"""What people write for somebody or something that they do not know, as `is_unknown` looks them up."""
+
+MISSING_LABELS = frozenset(("nan", "NaN", "NAN", "Nan", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "<na>", "NaT"))
+MISSING_LABELS |= {"None", "NULL", "Null", "null", "nil"}
+"""What programs write into an empty cell of a label. `none` and `unknown` in small letters may be classes."""
+
+
+def normal_form(text: str, keep_joiners: bool = False) -> str:
+    """A name as it is stored and compared: NFKC, blanks of all kinds as single spaces, and nothing that is not shown.
+
+    Args:
+        text: Any text.
+        keep_joiners: Keep the joiners between two letters, which belong to the spelling of some languages.
+    """
+    if PLAIN.fullmatch(text):
+        return text
+    text = unicodedata.normalize("NFKC", text)
+    kept = "".join(one for one in text if one.isspace() or _is_shown(one) or (keep_joiners and one in JOINERS))
+    # Taking out what stood between a letter and its accent lets the two be composed.
+    text = " ".join(unicodedata.normalize("NFKC", kept).split())
+    return text if not keep_joiners else unicodedata.normalize("NFKC", NO_JOINER.sub("", text))
+
+
+def normal_name(text: str) -> str:
+    """The normal form of a label or of a person's name, without blanks and dots around it: `sad.` is `sad`."""
+    text = normal_form(text)
+    return text.strip(" .") or text
+
+
+def normal_text(text: str) -> str:
+    """The normal form of a transcript, with the joiners that its language is written with."""
+    return normal_form(text, keep_joiners=True)
+
+
+def look_alike(text: str) -> str:
+    """A key that two names share where a person would take them for one.
+
+    They may differ in capitals, blanks, hyphens and underscores, dots at the end, leading zeros, `.0`, and letters of
+    other alphabets of the same shape.
+    """
+    text = normal_name(text).casefold().translate(DASHES | QUOTES)
+    text = normal_name(text).translate(TWINS)
+    text = re.sub(r"(?<=\w)[\s_-]+(?=\w)", "_", text)
+    text = re.sub(r"(?<=\d)_+(?=\d)", "-", text)  # 1_11 and 11_1 stay two names
+    text = text.replace("_", "") if re.search(r"\w", text.replace("_", "")) else text
+    text = re.sub(r"(?<=\d)\.0+$", "", text)
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", text)
+
+
+def is_unknown(text: str) -> bool:
+    """Whether a cell says that nothing is known: empty, punctuation alone, or one of `UNKNOWN_WORDS`."""
+    text = normal_name(text).casefold().translate(DASHES)
+    text = " ".join(re.sub(r"^[<(\[{\"']+|[>)\]}\"']+$", "", text).replace("_", " ").split())
+    return not re.search(r"[^\s!-/:-@\[-`{-~]", text) or text.strip(" .?!") in UNKNOWN_WORDS
+
+
+def is_missing_label(text: str) -> bool:
+    """Whether a label is what a program writes into an empty cell, or punctuation alone."""
+    text = normal_form(text)
+    return text in MISSING_LABELS or (is_unknown(text) and not re.search(r"\w", text))
+
+
+def is_text(text: str) -> bool:
+    """Whether a text can be stored as UTF-8: half of a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def storable(name: str) -> str:
+    """A file's name with the bytes that are no UTF-8 written as `\\xfc`."""
+    return name if is_text(name) else name.encode("utf-8", "backslashreplace").decode()
+
+
+def printable(text: object, keep_lines: bool = False) -> str:
+    """A text of a user for a terminal: what would control it, hide or turn text, is shown as `\\x1b`.
+
+    Args:
+        text: What is printed.
+        keep_lines: Keep line ends, of a text that is made of lines.
+    """
+    text = str(text)
+    if PLAIN.fullmatch(text):
+        return text
+    return "".join(
+        one
+        if (_is_shown(one) and unicodedata.category(one) not in ("Zl", "Zp")) or one in JOINERS
+        else one
+        if one == "\n" and keep_lines
+        else one.encode("unicode_escape", "backslashreplace").decode()
+        for one in text
+    )
+
+
+def _is_shown(character: str) -> bool:
+    return unicodedata.category(character) not in ("Cc", "Cf", "Cs") and character not in NOT_SHOWN

@@ -1,0 +1,92 @@
+"""The one walk over folders: links are entered once, loops noticed, what may not be read is named."""
+
+import os
+
+import corpora_trees.emodb
+import corpora_trees.iemocap
+import corpora_trees.tess
+import pytest
+
+from hf_ser import corpora, files
+from hf_ser.augmentation import usable_noises
+from hf_ser.files import files_under
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """A folder of labels of which one is a link, with two loops and a link to nothing."""
+    for name in ("data/angry/a.wav", "elsewhere/sad/b.wav", "elsewhere/sad/c.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    root = tmp_path / "data"
+    os.symlink("../elsewhere/sad", root / "sad")
+    os.symlink("../elsewhere/sad", root / "sad again")
+    os.symlink(".", root / "loop")
+    os.symlink("../..", root / "angry" / "up")
+    os.symlink("nowhere", root / "gone")
+    return root
+
+
+def test_linked_folders_are_entered_once_and_loops_are_noticed(linked):
+    found, findings = files_under(linked)
+    assert [file.relative_to(linked).as_posix() for file in found] == ["angry/a.wav", "sad/b.wav", "sad/c.wav"]
+    kinds = {(one.kind, os.path.basename(one.item), one.skipped) for one in findings}
+    assert kinds == {
+        ("linked_again", "loop", False),
+        ("linked_again", "up", False),
+        ("linked_again", "sad again", False),
+        ("broken_link", "gone", True),
+    }
+
+
+def test_a_folder_itself_goes_before_a_link_to_it(tmp_path):
+    (tmp_path / "sad").mkdir()
+    (tmp_path / "sad/x.wav").touch()
+    os.symlink("sad", tmp_path / "a link")
+    assert [file.parent.name for file in files_under(tmp_path)[0]] == ["sad"]
+
+
+@pytest.mark.parametrize(
+    ("corpus", "tree"),
+    [
+        (corpora.emodb, corpora_trees.emodb),
+        (corpora.tess, corpora_trees.tess),
+        (corpora.iemocap, corpora_trees.iemocap),
+    ],
+    ids=["emodb", "tess", "iemocap"],
+)
+def test_corpora_behind_links(tmp_path, corpus, tree):
+    root = tree.build(tmp_path / "real")
+    expected = {utterance.id for utterance in corpus.list_utterances(root).utterances}
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for folder in sorted(root.iterdir()):
+        os.symlink(folder, linked / folder.name)
+    os.symlink(linked, linked / "again")
+    listing = corpus.list_utterances(linked)
+    assert {utterance.id for utterance in listing.utterances} == expected
+    assert "linked_again" in {finding.kind for finding in listing.findings}
+
+
+def test_labels_and_noises_behind_links(linked, tmp_path):
+    assert corpora.table.list_utterances(linked).labels == ("angry", "sad")
+    noises = tmp_path / "noises"
+    noises.mkdir()
+    os.symlink(linked, noises / "more")
+    with pytest.raises(ValueError, match=r"found \d sound files, none of which can be read"):
+        usable_noises(noises)
+
+
+def test_a_folder_that_may_not_be_read_is_named(linked, monkeypatch):
+    scandir = os.scandir
+
+    def refusing(folder):
+        if os.path.basename(folder) == "angry":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(files.os, "scandir", refusing)
+    _, findings = files_under(linked)
+    assert [(one.detail, one.skipped) for one in findings if one.kind == "unreadable_folder"] == [
+        ("Permission denied: what is in it is missing here", True)
+    ]
