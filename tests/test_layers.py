@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "hf_ser"
 ROAD = (
     *("versions", "models", "columns", "labels", "files", "recipes", "revisions", "cli", "audio", "fingerprint"),
     *("download", "corpora"),
-    *("protocols", "integrity", "dataset", "dataset_plots", "dataset_card", "provenance"),
+    *("fold_search", "protocols", "integrity", "dataset", "dataset_plots", "dataset_card", "provenance"),
     *("transcripts.recogniser", "transcripts.greedy", "transcripts.openai_whisper", "transcripts.transformers_whisper"),
     *("transcripts.loading", "transcripts.random_whisper", "transcripts.transcriber", "transcripts.cache"),
     *("transcripts.wer", "transcripts.noise", "transcripts.run", "transcripts.results", "sentence_bank", "words"),
