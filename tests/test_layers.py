@@ -18,7 +18,7 @@ ROAD = (
     *("evaluation.predictions", "evaluation.calibration", "evaluation.bootstrap", "evaluation.report"),
     *("evaluation.report_text", "evaluation.comparison", "evaluation.drawing", "evaluation.curves"),
     *("evaluation.plots", "evaluation.embeddings"),
-    *("evaluation.page", "audit.findings", "audit.probes", "audit.data", "audit.run"),
+    *("evaluation.page", "audit.findings", "audit.not_copies", "audit.probes", "audit.data", "audit.run"),
     *("stress.conditions", "stress.results", "stress.plots", "stress.run", "model_card", "sharing", "hub", "results"),
     *("study.plan", "study.run", "study.results", "study.plots"),
     *("training.adaptation", "training.schedule", "training.parsing", "training.arguments", "training.objective"),

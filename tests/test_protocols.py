@@ -695,7 +695,7 @@ def test_two_speakers_of_a_class_have_no_folds_at_all(dataset_of):
 
 
 def test_validation_speakers_are_searched_for_where_a_protocol_says_who_is_tested(dataset_of):
-    dataset = dataset_of(talk_show(0))
+    dataset = dataset_of(talk_show(1))
     for protocol, which in (("leave_one_speaker_out", "all"), ("speaker_folds", "final")):
         with pytest.raises(ValueError, match="validation has no utterance of"):
             without_search(dataset, protocol, which)
