@@ -207,25 +207,49 @@ def _most_voted(first, second, shift) -> tuple[np.ndarray, np.ndarray, np.ndarra
 def _agreement(peaks, edges, first, second, shift) -> np.ndarray:
     """Share of peaks that lie on one another when the first clip is moved by `shift` frames; 0 where they are few.
 
+    Only what both clips cover counts: a peak that the move takes out of the second clip lies on none of its peaks.
+
     Shapes:
         peaks: `(peaks,)`; edges: `(clips + 1,)`; first, second, shift and what is returned: `(pairs,)`.
     """
     of, places = _runs(edges[first], edges[first + 1] - edges[first])
-    frame, bin_ = (peaks[places] >> 8 & 65535) + shift[of], peaks[places] & 255
-    hit = np.zeros(len(of), bool)
-    for late in (-1, 0, 1):
-        sought = second[of] << 24 | np.clip(frame + late, 0, MOST_FRAMES - 1) << 8 | bin_
-        hit |= peaks[np.minimum(np.searchsorted(peaks, sought), len(peaks) - 1)] == sought
-    matches = np.bincount(of[hit], minlength=len(first))
+    frame = (peaks[places] >> 8 & 65535) + shift[of]
+    matches = _matches(peaks, of, frame, peaks[places] & 255, second)
 
     def opening_and_closing(clip):
         return peaks[edges[clip]] >> 8 & 65535, peaks[edges[clip + 1] - 1] >> 8 & 65535
 
     (first_opens, first_closes), (opens, closes) = opening_and_closing(first), opening_and_closing(second)
     shared = (frame >= opens[of] - 1) & (frame <= closes[of] + 1)
-    begin, end = np.clip((first_opens + shift - 1, first_closes + shift + 2), 0, MOST_FRAMES - 1)
-    of_second = np.searchsorted(peaks, second << 24 | end << 8) - np.searchsorted(peaks, second << 24 | begin << 8)
-    fewer = np.minimum(np.bincount(of[shared], minlength=len(first)), of_second)
-    fewer = np.maximum(fewer, 1)
+    begin, end = np.clip((first_opens + shift - 1, first_closes + shift + 2), 0, MOST_FRAMES)
+    of_second = np.searchsorted(peaks, (second << 24) + (end << 8)) - np.searchsorted(
+        peaks, (second << 24) + (begin << 8)
+    )
+    fewer = np.maximum(np.minimum(np.bincount(of[shared], minlength=len(first)), of_second), 1)
     enough = (matches >= MATCHES) & (matches >= EVIDENCE * np.sqrt(fewer))
-    return np.where(enough, np.minimum(matches / fewer, 1.0), 0.0)
+    return np.where(enough, matches / fewer, 0.0)
+
+
+def _matches(peaks, of, frame, bin_, second) -> np.ndarray:
+    """Number of peaks of each pair that lie on one another, at most a frame apart.
+
+    A peak counts once: where several of one clip lie on one of the other, as along a steady tone, that is one match.
+
+    Shapes:
+        of, frame, bin_: `(peaks of the first clips,)`, whose pair each is of and where it was moved to; second and what
+        is returned: `(pairs,)`.
+    """
+    hit, met = np.zeros(len(of), bool), []
+    for late in (-1, 0, 1):
+        at = frame + late
+        # Frames outside of what a clip can have: as keys they would name peaks of its first or last frame, or of
+        # another clip.
+        inside = np.flatnonzero((at >= 0) & (at < MOST_FRAMES))
+        sought = second[of[inside]] << 24 | at[inside] << 8 | bin_[inside]
+        places = np.minimum(np.searchsorted(peaks, sought), len(peaks) - 1)
+        found = peaks[places] == sought
+        hit[inside[found]] = True
+        met.append(of[inside[found]] * len(peaks) + places[found])
+    ours = np.bincount(of[hit], minlength=len(second))
+    theirs = np.bincount(np.unique(np.concatenate(met)) // max(len(peaks), 1), minlength=len(second))
+    return np.minimum(ours, theirs)

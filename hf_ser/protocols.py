@@ -19,6 +19,15 @@ from datasets import Dataset
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from hf_ser.columns import REFERENCE, SPLITS, known_split_words, split_words
+from hf_ser.fold_search import (
+    Assignment,
+    classes_in_the_way,
+    find_folds,
+    find_validation,
+    most_folds,
+    named_classes,
+    speakers_needed,
+)
 from hf_ser.normal_form import is_unknown, normal_form, printable
 from hf_ser.separated import Separated, read_separated
 
@@ -298,6 +307,9 @@ def make_folds(
         plans = _chosen({str(number): plan for number, plan in enumerate(listed, start=1)}, which)
     by_clip = protocol == "random" or "" in rows.speaker
     folds = [_fold(rows, name, plan, validation_fraction, seed, by_clip) for name, plan in plans.items()]
+    if _missing(dataset, folds) and not by_clip:
+        number = n_folds if protocol == "speaker_folds" and which != FINAL else None
+        folds = _searched(dataset, rows, plans, folds, number, validation_fraction, seed)
     folds = [checked(dataset, fold, allow_leak) for fold in folds]
     _require_all_classes(dataset, folds)
     return folds
@@ -551,17 +563,108 @@ def _chosen(plans: dict[str, Plan], which: str) -> dict[str, Plan]:
     return chosen
 
 
-def _require_all_classes(dataset: Dataset, folds: list[Fold]) -> None:
+def _missing(dataset: Dataset, folds: list[Fold]) -> dict[str, list[str]]:
+    """Classes that a part lacks, by the part's name; of the test parts together, as they are scored together."""
     labels, names = np.array(dataset["label"][:]), dataset.features["label"].names
     tested = np.concatenate([fold.test for fold in folds])
     scored = {f"fold {fold.name}: training": fold.train for fold in folds}
     scored |= {f"fold {fold.name}: validation": fold.validation for fold in folds}
     scored |= {"the test rows": tested} if len(tested) else {}
-    for part, rows in scored.items():
-        if missing := [name for i, name in enumerate(names) if i not in set(labels[rows].tolist())]:
-            raise ValueError(
-                f"{part} has no utterance of {', '.join(missing)}, so recall over all {len(names)} classes cannot be "
-                "computed. Expected every class, which takes at least 3 speakers who have it: try --split_seed, "
-                "--n_folds or a larger --validation_fraction, --fold all for a test part, or leave the class out "
-                "(of joined corpora by a --label_map of what all of them have)."
-            )
+    held = {part: set(labels[rows].tolist()) for part, rows in scored.items()}
+    missing = {part: [name for i, name in enumerate(names) if i not in found] for part, found in held.items()}
+    return {part: lacking for part, lacking in missing.items() if lacking}
+
+
+def _require_all_classes(dataset: Dataset, folds: list[Fold]) -> None:
+    for part, missing in _missing(dataset, folds).items():
+        raise ValueError(
+            f"{part} has no utterance of {', '.join(missing)}, so recall over all "
+            f"{len(dataset.features['label'].names)} classes cannot be "
+            "computed. Expected every class, which takes at least 3 speakers who have it, one of them beside each "
+            "test part: use --fold all for a test part, another --n_folds or --protocol, a --label_map FILE that joins "
+            "the class with another or leaves it out (of joined corpora: of what all of them have), or add speakers."
+        )
+
+
+def _searched(dataset, rows: Rows, plans: dict[str, Plan], folds: list[Fold], n_folds, fraction, seed) -> list[Fold]:
+    """The folds with every class in every part, where the usual assignment of speakers lacks one.
+
+    Folds that lack nothing stay as they are. Of a protocol that says who is tested, only the validation speakers are
+    searched for (`n_folds` is None).
+
+    Raises:
+        ValueError: `speaker_folds` of this number do not exist.
+    """
+    parts = max(2, round(1 / fraction))
+    if n_folds is not None and n_folds < len(set(rows.speaker)):
+        listed = enumerate(speaker_folds(rows, n_folds, seed), start=1)
+        usual = [_fold(rows, str(number), plan, fraction, seed, False) for number, plan in listed]
+        if not _missing(dataset, usual):
+            return folds  # all folds together are fine: one alone must stay the one that it is among them
+        found = _searched_speaker_folds(rows, usual, parts, seed)
+        return [_fold(rows, name, found[int(name) - 1], fraction, seed, False) for name in plans]
+    mended = []
+    for (name, plan), fold in zip(plans.items(), folds, strict=True):
+        rest = np.setdiff1d(np.arange(len(rows.id)), plan.test) if plan.train is None else plan.train
+        if plan.validation is None and not _has_all(rows, fold.train, fold.validation):
+            names, has, clips = _speaker_table(rows.at(rest), np.unique(rows.label))
+            chosen = find_validation(has, clips, parts, seed, int(name) if name.isdigit() else 0)
+            if chosen is not None:
+                validation = rest[np.isin(rows.speaker[rest], names[chosen])]
+                plan = replace(plan, train=np.setdiff1d(rest, validation), validation=validation)
+                fold = _fold(rows, name, plan, fraction, seed, False)
+        mended.append(fold)
+    return mended
+
+
+def _searched_speaker_folds(rows: Rows, usual: list[Fold], parts: int, seed: int) -> list[Plan]:
+    """Plans of all folds; those of the usual folds that lack nothing stay where that leaves any for the others."""
+    names, has, clips = _speaker_table(rows, np.unique(rows.label))
+    n_folds = len(usual)
+    at = np.argsort(rows.position)  # rows by their number in the data set
+    test, validation = np.full(len(names), -1), np.zeros((n_folds, len(names)), dtype=bool)
+    for number, fold in enumerate(usual):
+        if _has_all(rows, fold.train, fold.validation, fold.test):
+            test[np.isin(names, rows.speaker[at[fold.test]])] = number
+            validation[number] = np.isin(names, rows.speaker[at[fold.validation]])
+    found = find_folds(has, clips, n_folds, parts, seed, Assignment(test, validation)) if (test >= 0).any() else None
+    found = found or find_folds(has, clips, n_folds, parts, seed)
+    if found is None:
+        _refuse_folds(np.unique(rows.label).tolist(), has, n_folds)
+    plans = []
+    for number in range(n_folds):
+        of = {"test": found.test == number, "validation": found.validation[number]}
+        of["train"] = ~(of["test"] | of["validation"])
+        plans.append(Plan(**{part: np.flatnonzero(np.isin(rows.speaker, names[who])) for part, who in of.items()}))
+    return plans
+
+
+def _refuse_folds(labels: list[str], has: np.ndarray, n_folds: int) -> None:
+    in_the_way = named_classes(labels, has, classes_in_the_way(has, n_folds))
+    most = most_folds(has)
+    remedy = f"use --n_folds {most}, the largest number that has them" if most else "no --n_folds has them"
+    raise ValueError(
+        f"speaker_folds with n_folds {n_folds}: no assignment of the {len(has)} speakers has every class in the "
+        f"training, validation and test part of every fold. In the way: {in_the_way}. Expected at least "
+        f"{speakers_needed(n_folds)} speakers of each class: {remedy}; or a --label_map FILE that joins such a class "
+        "with another or leaves it out; or add speakers who have it. Another --split_seed changes nothing."
+    )
+
+
+def _has_all(rows: Rows, *parts: np.ndarray) -> bool:
+    """Whether each part, as row numbers of the data set, has every class."""
+    classes = len(set(rows.label))
+    return all(len(set(rows.label[np.isin(rows.position, part)])) == classes for part in parts)
+
+
+def _speaker_table(rows: Rows, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Names of the speakers in order, whether each has a class, and each one's clips by class and sex."""
+    names, who = np.unique(rows.speaker, return_inverse=True)
+    _, stratum = np.unique(
+        np.array([f"{a}\0{b}" for a, b in zip(rows.label, rows.sex, strict=True)]), return_inverse=True
+    )
+    clips = np.zeros((len(names), stratum.max() + 1), dtype=np.int64)
+    np.add.at(clips, (who, stratum), 1)
+    has = np.zeros((len(names), len(labels)), dtype=bool)
+    has[who, np.searchsorted(labels, rows.label)] = True
+    return names, has, clips

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hf_ser.audit.data import audit_data, integrity_findings, recogniser_findings
 from hf_ser.audit.findings import AUDIT, LEAK, format_audit, write_audit
+from hf_ser.audit.not_copies import read_not_copies
 from hf_ser.audit.run import audit_run
 from hf_ser.cli import run
 from hf_ser.dataset import load_prepared
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--validation_fraction", type=float, default=0.2)
     parser.add_argument("--split_seed", type=int, default=0)
     parser.add_argument("--split_file", help="of --protocol fixed")
+    parser.add_argument("--not_copies", help="CSV of pairs of ids that a person has found to be no copies")
     parser.add_argument("--label_map", default=NATIVE, help=f"{NATIVE}, {', '.join(LABEL_MAPS)}, or a YAML file")
     parser.add_argument("--sound_only", action="store_true", help="the model will not read: words are no leak to it")
     parser.add_argument("--output", type=Path, help="JSON to write; default: audit.json of the run or data set")
@@ -39,9 +41,12 @@ def main() -> None:
         raise ValueError("Found neither --dataset nor --run: name a prepared data set or a run to audit.")
 
     dataset = load_prepared(arguments.dataset) if arguments.dataset else None
+    if arguments.not_copies and dataset is None:
+        raise ValueError("--not_copies is read with --dataset: found none. Name the prepared data set too.")
+    cleared = read_not_copies(arguments.not_copies, dataset["id"][:]) if arguments.not_copies else None
     if arguments.run:
         subject = {"run": arguments.run, "dataset": arguments.dataset}
-        findings = audit_run(arguments.run, dataset)
+        findings = audit_run(arguments.run, dataset, cleared)
     else:
         dataset, _ = apply_label_map(dataset, arguments.label_map)
         folds = make_folds(
@@ -57,7 +62,8 @@ def main() -> None:
         )
         print("\n".join(describe(dataset, fold) for fold in folds))
         subject = {"dataset": arguments.dataset, "protocol": arguments.protocol, "fold": arguments.fold}
-        findings = [*integrity_findings(arguments.dataset), *audit_data(dataset, folds, not arguments.sound_only)]
+        found = audit_data(dataset, folds, not arguments.sound_only, cleared)
+        findings = [*integrity_findings(arguments.dataset), *found]
         if not arguments.sound_only:
             findings += recogniser_findings(dataset, folds, arguments.dataset)
     output = arguments.output or Path(arguments.run or arguments.dataset) / AUDIT

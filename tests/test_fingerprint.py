@@ -5,6 +5,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 import soundfile as sf
+from calls import dialled, hiss, hum, music, telephone, tones, voice
 
 from hf_ser import fingerprint as module
 from hf_ser.columns import SAMPLING_RATE
@@ -144,3 +145,75 @@ def test_too_many_clips_are_refused(monkeypatch, prints):
     monkeypatch.setattr(module, "MOST_CLIPS", 2)
     with pytest.raises(ValueError, match="3 fingerprints, at most 2 expected"):
         similar_pairs(prints[:3])
+
+
+N_CALLS = 30
+
+
+@pytest.fixture(scope="module")
+def voices():
+    """Unrelated calls of 4 to 20 s."""
+    seconds = np.random.default_rng(0).uniform(4, 20, N_CALLS)
+    return [voice(number, length) for number, length in enumerate(seconds)]
+
+
+@pytest.fixture(scope="module")
+def tune():
+    return music(20)
+
+
+def beeping(clip):
+    return clip + np.resize(np.pad(tones(1400), (0, 5 * SAMPLING_RATE)), len(clip))
+
+
+LINES = {
+    "hiss": lambda clip, n, tune: hiss(clip, n, -30),
+    "loud hiss": lambda clip, n, tune: hiss(clip, n, -15),
+    "hiss alone": lambda clip, n, tune: hiss(0 * clip, n, -20),
+    "hiss and telephone": lambda clip, n, tune: telephone(hiss(clip, n, -40)),
+    "telephone and hiss": lambda clip, n, tune: hiss(telephone(clip), n, -20),
+    "one microphone's hum": lambda clip, n, tune: hum(hiss(clip, n, -45), -25),
+    "the same number dialled first": lambda clip, n, tune: hiss(np.append(dialled("0123456789"), clip), n, -40),
+    "a beep every five seconds": lambda clip, n, tune: hiss(beeping(clip), n, -40),
+    "the same music behind the voice": lambda clip, n, tune: hiss(clip + 0.3 * tune[: len(clip)], n, -45),
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_unrelated_calls_are_no_pairs(voices, tune, line):
+    calls = [LINES[line](clip, 1000 + n, tune) for n, clip in enumerate(voices)]
+    assert similar_pairs([fingerprint(call) for call in calls]) == []
+
+
+def test_copies_of_calls_are_found_and_nothing_else(voices):
+    calls = [hiss(clip, 1000 + n, -45) for n, clip in enumerate(voices)]
+    copies = [
+        [telephone(call) for call in calls[:10]],
+        [call[len(call) // 4 :] for call in calls[10:20]],
+        [hum(hiss(0.3 * call, 7, -45), -45) for call in calls[20:]],
+    ]
+    found = similar_pairs([fingerprint(call) for call in [*calls, *(one for each in copies for one in each)]])
+    assert [pair[:2] for pair in found] == [(n, n + N_CALLS) for n in range(N_CALLS)]
+
+
+def test_peaks_beyond_the_first_and_the_last_frame_are_no_matches():
+    """All of the first clip but its end is moved before the second begins, or all but its beginning past the last."""
+    bins = np.arange(0, 200, 10)
+    last = module.MOST_FRAMES - 1
+    for early, late in ((0, 1), (1, 0)):
+        frames = np.arange(last - 2000, last, 10) if late else np.arange(0, 2000, 10)
+        many = [(frame, bin_) for frame in frames for bin_ in bins]
+        edge = [(0 if early else last, bin_) for bin_ in bins]
+        peaks = [np.array(sorted(each), module.PEAK).tobytes() for each in (many, edge)]
+        joined, edges = module._joined(peaks)
+        shift = np.array([-3000 if early else 3000])
+        assert module._agreement(joined, edges, np.array([0]), np.array([1]), shift).tolist() == [0.0]
+
+
+def test_a_tone_of_many_peaks_counts_once_for_each_that_it_meets():
+    """Where the spectrum stays level, frame after frame is a peak; three of one clip may lie on one of the other."""
+    dense = [(frame, 40) for frame in range(60)] + [(frame, 90) for frame in range(0, 60, 3)]
+    sparse = [(frame, 40) for frame in range(1, 60, 3)] + [(frame, 150) for frame in range(0, 60, 3)]
+    joined, edges = module._joined([np.array(sorted(each), module.PEAK).tobytes() for each in (dense, sparse)])
+    (score,) = module._agreement(joined, edges, np.array([0]), np.array([1]), np.array([0]))
+    assert score == pytest.approx(0.5)

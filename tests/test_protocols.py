@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hf_ser import protocols
 from hf_ser.columns import split_words
 from hf_ser.protocols import PROTOCOLS, Fold, Rows, checked, describe, fingerprint, make_folds
 
@@ -640,3 +641,112 @@ def test_a_published_split_may_name_clips_that_were_left_out(ravdess, tmp_path):
     (tmp_path / "split.json").write_text(json.dumps({**parts, "train": [*parts["train"], "ravdess/gone"]}))
     (fold,) = make_folds(ravdess, "fixed", split_file=tmp_path / "split.json")
     assert "1 ids of the split file are not in the data, such as ravdess/gone" in describe(ravdess, fold)
+
+
+def talk_show(seed: int, rarest: int = 4, n_speakers: int = 29) -> list[tuple]:
+    """Guests of a talk show: most have one emotion each, `rarest` of them are neutral, numbers of clips vary."""
+    generator = np.random.default_rng(seed)
+    others = ("angry", "disgust", "fear", "happy", "sad")
+    spoken = [["neutral"]] * rarest
+    spoken += [[others[n % len(others)]] for n in range(n_speakers - rarest)]
+    for guest in generator.choice(np.arange(rarest, n_speakers), 4, replace=False):
+        spoken[guest] = [*spoken[guest], others[generator.integers(len(others))]]
+    return [
+        (f"show/{guest:02d}-{label}-{take}", label, f"show/{guest:02d}", "male" if guest % 3 else "female")
+        for guest, labels in enumerate(spoken)
+        for label in sorted(set(labels))
+        for take in range(int(generator.integers(2, 16)))
+    ]
+
+
+def without_search(dataset, *arguments, **settings) -> list[Fold]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocols, "_searched", lambda dataset, rows, plans, folds, *more: folds)
+        return make_folds(dataset, *arguments, **settings)
+
+
+def labels_of(dataset, rows) -> set[str]:
+    names, labels = dataset.features["label"].names, dataset["label"][:]
+    return {names[labels[row]] for row in rows}
+
+
+@pytest.mark.parametrize(("n_folds", "fraction", "seed"), [(2, 0.2, 0), (3, 0.3, 1), (4, 0.2, 1), (4, 0.3, 0)])
+def test_folds_of_speakers_with_one_emotion_each_are_searched_for(dataset_of, n_folds, fraction, seed):
+    dataset = dataset_of(talk_show(seed))
+    settings = {"n_folds": n_folds, "validation_fraction": fraction, "seed": seed}
+    folds = make_folds(dataset, "speaker_folds", **settings)
+    try:
+        usual = without_search(dataset, "speaker_folds", **settings)
+    except ValueError as error:
+        assert "has no utterance of" in str(error)
+    else:  # rarely, and then it stays
+        assert [fold.fingerprint for fold in folds] == [fold.fingerprint for fold in usual]
+        return
+    assert sorted(row for fold in folds for row in fold.test) == list(range(dataset.num_rows))
+    for fold in folds:
+        parts = (fold.train, fold.validation, fold.test)
+        assert sorted(np.concatenate(parts)) == list(range(dataset.num_rows))
+        assert [len(labels_of(dataset, part)) for part in parts] == [6, 6, 6]
+        who = [speakers(dataset, part) for part in parts]
+        assert sum(map(len, who)) == 29 == len(set.union(*who))
+        # Balanced: a test part of 1 / n_folds of the clips, and validation of about its share of the rest.
+        assert len(fold.test) == pytest.approx(dataset.num_rows / n_folds, rel=0.1)
+        assert len(fold.validation) < 0.6 * len(fold.train) / (1 - fraction)
+    (alone,) = make_folds(dataset, "speaker_folds", "2", **settings)
+    assert alone.fingerprint == folds[1].fingerprint
+
+
+def test_searched_folds_do_not_depend_on_the_order_of_the_rows(dataset_of):
+    rows = talk_show(0)
+    shuffled = [rows[i] for i in np.random.default_rng(1).permutation(len(rows))]
+    first, second = (make_folds(dataset_of(each), "speaker_folds", n_folds=4) for each in (rows, shuffled))
+    assert [fold.fingerprint for fold in first] == [fold.fingerprint for fold in second]
+    others = make_folds(dataset_of(rows), "speaker_folds", n_folds=4, seed=1)
+    assert {fold.fingerprint for fold in first}.isdisjoint(fold.fingerprint for fold in others)
+
+
+@pytest.mark.parametrize("rarest", [3, 4])
+def test_without_such_folds_the_largest_number_that_has_them_is_named(dataset_of, rarest):
+    dataset = dataset_of(talk_show(0, rarest))
+    text = (
+        rf"n_folds 5: no assignment of the 29 speakers has every class .*In the way: neutral \({rarest} speakers\)\. "
+        rf"Expected at least 5 speakers of each class: use --n_folds {rarest}, .*--label_map FILE that joins such a "
+        "class with another or leaves it out.*Another --split_seed changes nothing"
+    )
+    with pytest.raises(ValueError, match=text):
+        make_folds(dataset, "speaker_folds")
+    assert len(make_folds(dataset, "speaker_folds", n_folds=rarest)) == rarest
+
+
+def test_two_speakers_of_a_class_have_no_folds_at_all(dataset_of):
+    with pytest.raises(ValueError, match=r"In the way: neutral \(2 speakers\).*no --n_folds has them"):
+        make_folds(dataset_of(talk_show(0, 2)), "speaker_folds", n_folds=3)
+
+
+def test_validation_speakers_are_searched_for_where_a_protocol_says_who_is_tested(dataset_of):
+    dataset = dataset_of(talk_show(1))
+    for protocol, which in (("leave_one_speaker_out", "all"), ("speaker_folds", "final")):
+        with pytest.raises(ValueError, match="validation has no utterance of"):
+            without_search(dataset, protocol, which)
+        for fold in make_folds(dataset, protocol, which):
+            assert len(labels_of(dataset, fold.train)) == len(labels_of(dataset, fold.validation)) == 6
+            assert fold.leaks == ()
+
+
+def test_folds_that_lack_nothing_stay_while_the_others_are_searched_for(dataset_of):
+    kept = 0
+    for seed in (1, 2):
+        dataset = dataset_of(talk_show(seed, 6, 40))
+        usual = [_alone(dataset, str(number)) for number in range(1, 5)]
+        folds = make_folds(dataset, "speaker_folds", n_folds=4)
+        for fold, before in zip(folds, usual, strict=True):
+            assert len(labels_of(dataset, fold.validation)) == len(labels_of(dataset, fold.test)) == 6
+            kept += None in usual and before is not None and fold.fingerprint == before.fingerprint
+    assert kept
+
+
+def _alone(dataset, which: str) -> Fold | None:
+    try:
+        return without_search(dataset, "speaker_folds", which, n_folds=4)[0]
+    except ValueError:
+        return None

@@ -12,7 +12,8 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from hf_ser.audit.findings import LEAK, NOTE, WARNING, AuditFinding, finding
-from hf_ser.audit.probes import Probe, probe_text, probe_trivia, text_through_script
+from hf_ser.audit.not_copies import NotCopies
+from hf_ser.audit.probes import Probe, probe_speaker, probe_text, probe_trivia, text_through_script
 from hf_ser.columns import SPLITS
 from hf_ser.dataset import REPORT as INTEGRITY
 from hf_ser.fingerprint import similar_pairs
@@ -28,19 +29,25 @@ CLASS_RATIO = 3.0
 SEX_DIFFERENCE = 0.25
 """Difference of a class's share of women from that of all clips, from which it is told."""
 
+SPEAKER_NOTE, SPEAKER_WARNING = 0.2, 0.5
+"""Share of the most frequent label's errors that knowing the speaker mends, from which it is told."""
+
 IEMOCAP_NAME = re.compile(r"(Ses\d\d)[FM]_\w+_([FM])\d+")
 TRIVIA = ("duration_seconds", "leading_zeros_seconds", "level_dbfs", "source_bytes", "source_format")
 PAIRS = (("train", "test"), ("validation", "test"), ("train", "validation"))
 TEXT_IDS = ("script", "scene", "sentence")
 
 
-def audit_data(dataset: Dataset, folds: Sequence[Fold] = (), reads: bool = True) -> list[AuditFinding]:
+def audit_data(
+    dataset: Dataset, folds: Sequence[Fold] = (), reads: bool = True, cleared: NotCopies | None = None
+) -> list[AuditFinding]:
     """Audit a data set, and its parts in every fold.
 
     Args:
         dataset: A prepared data set.
         folds: The split, whoever made it; without one only the data set itself is looked at.
         reads: Whether the model reads the words: what only they give away is then a leak and not just a warning.
+        cleared: Pairs of clips that a person has found to be no copies.
 
     Returns:
         Findings, those of the split first.
@@ -50,10 +57,10 @@ def audit_data(dataset: Dataset, folds: Sequence[Fold] = (), reads: bool = True)
     texts = [words or "" for words in dataset["transcript"][:]]
     checks = (
         lambda: [found for fold in folds for found in overlap_findings(rows, fold)],
-        lambda: sound_findings(dataset, folds),
+        lambda: sound_findings(dataset, folds, cleared),
         lambda: text_findings(rows, texts, folds, reads),
         lambda: unknown_speaker_findings(rows) + spelling_findings(rows, folds) + iemocap_findings(rows),
-        lambda: trivia_findings(dataset, rows),
+        lambda: trivia_findings(dataset, rows) + speaker_findings(rows),
         lambda: balance_findings(rows, folds),
     )
     bar = tqdm(checks, unit=" checks", desc="audit", leave=False, disable=None)
@@ -105,8 +112,12 @@ def overlap_findings(rows: Rows, fold: Fold) -> list[AuditFinding]:
     return found
 
 
-def sound_findings(dataset: Dataset, folds: Sequence[Fold]) -> list[AuditFinding]:
-    """Clips of one recording that stand in two parts: equal samples, or a copy that was changed."""
+def sound_findings(dataset: Dataset, folds: Sequence[Fold], cleared: NotCopies | None = None) -> list[AuditFinding]:
+    """Clips of one recording that stand in two parts: equal samples, or a copy that was changed.
+
+    Pairs that a person has cleared are counted and are no leak. Equal samples cannot be cleared.
+    """
+    cleared = cleared or NotCopies()
     ids, hashes = dataset["id"][:], dataset["pcm_sha256"][:]
     equal = defaultdict(list)
     for row, sha in enumerate(hashes):
@@ -115,7 +126,9 @@ def sound_findings(dataset: Dataset, folds: Sequence[Fold]) -> list[AuditFinding
     identical = [(one, other, 1.0) for group in equal.values() for one, other in combinations(group, 2)]
     similar = similar_pairs([one or b"" for one in dataset["fingerprint"][:]])
     near = [(i, j, score) for i, j, score in similar if hashes[i] != hashes[j]]
-    found = []
+    passed = [pair for pair in near if frozenset((ids[pair[0]], ids[pair[1]])) in cleared.pairs]
+    found = cleared_findings(cleared, passed, identical, ids)
+    near = [pair for pair in near if pair not in passed]
     for what, pairs in (("identical_sound", identical), ("near_identical_sound", near)):
         crossing = 0
         for fold in folds:
@@ -126,15 +139,45 @@ def sound_findings(dataset: Dataset, folds: Sequence[Fold]) -> list[AuditFinding
                 if across:
                     kind = f"{what}_{one}_{other}"
                     detail = f"{len(across)} pairs of clips in {one} and {other} are {WORDS[what]}"
-                    found.append(finding(kind, LEAK, detail, REMEDY_SOUND, _named(across, ids), fold.name))
+                    found.append(finding(kind, LEAK, detail, REMEDIES_SOUND[what], _named(across, ids), fold.name))
         if pairs and not crossing:
             detail = f"{len(pairs)} pairs of clips are {WORDS[what]}; none stands in two parts"
-            found.append(finding(what, NOTE, detail, REMEDY_SOUND, _named(pairs, ids)))
+            found.append(finding(what, NOTE, detail, REMEDIES_SOUND[what], _named(pairs, ids)))
     return found
+
+
+CLEARED = "cleared_near_identical_sound"
+
+
+def cleared_findings(cleared: NotCopies, passed: list[tuple], identical: list[tuple], ids) -> list[AuditFinding]:
+    """What a list of cleared pairs did: which reported pairs it cleared, and which of its pairs cleared nothing."""
+    if not cleared.pairs:
+        return []
+    source = f"{cleared.file}, SHA-256 {cleared.sha256[:16]}"
+    detail = (
+        f"{len(passed)} pairs of clips that resemble copies of one recording were cleared by a person, by name "
+        f"(--not_copies {source})"
+    )
+    found = [finding(CLEARED, NOTE, detail, "", _named(passed, ids))] if passed else []
+    same = {frozenset((ids[i], ids[j])) for i, j, _ in identical} & cleared.pairs
+    if same:
+        detail = f"{len(same)} pairs of {source} are the same sound, sample for sample: they stay reported"
+        found.append(finding("not_copies_identical", WARNING, detail, "take them out of the list", _listed(same)))
+    unreported = cleared.pairs - same - {frozenset((ids[i], ids[j])) for i, j, _ in passed}
+    if unreported:
+        detail = f"{len(unreported)} pairs of {source} were not reported as copies: the list has no effect on them"
+        found.append(finding("not_copies_unreported", NOTE, detail, "", _listed(unreported)))
+    return found
+
+
+def _listed(pairs: set[frozenset[str]]) -> list[str]:
+    return [" = ".join(sorted(pair)) for pair in pairs]
 
 
 WORDS = {"identical_sound": "the same sound, sample for sample", "near_identical_sound": "copies of one recording"}
 REMEDY_SOUND = "keep one of the copies, or give all of them one speaker; augment after the split, in training alone"
+REMEDY_NEAR = f"{REMEDY_SOUND}; where you hear that two clips are no copies, list them in a file for --not_copies"
+REMEDIES_SOUND = {"identical_sound": REMEDY_SOUND, "near_identical_sound": REMEDY_NEAR}
 
 
 def _named(pairs: list[tuple[int, int, float]], ids: list[str]) -> list[str]:
@@ -294,6 +337,29 @@ TRIVIA_REMEDIES = {
     "level_dbfs": "normalise the level or vary the gain in training; loudness is also a part of expression",
     "name": "of no harm while no model reads names",
 }
+
+
+def speaker_findings(rows: Rows) -> list[AuditFinding]:
+    """Labels that hardly vary within speakers, so that knowing the voice is knowing the label."""
+    probe = probe_speaker(rows.label, rows.speaker)
+    if probe is None or probe.gain < SPEAKER_NOTE - ROUNDING:
+        return []
+    labels_of = defaultdict(set)
+    for who, label in zip(rows.speaker, rows.label, strict=True):
+        labels_of[who].add(label)
+    single = [who for who, labels in labels_of.items() if who and len(labels) == 1]
+    detail = (
+        f"the speaker alone tells the label of {100 * probe.accuracy:.1f} % of clips: each predicted as the most "
+        f"frequent label of its speaker's other clips ({probe.n} clips of {probe.speakers} speakers; the most frequent "
+        f"label of all is right for {100 * probe.majority:.1f} %); {len(single)} of {len(labels_of.keys() - {''})} "
+        "speakers have one label only"
+    )
+    remedy = (
+        "a model may learn voices in place of emotions: judge it on unseen speakers alone, by UAR, and record several "
+        "emotions of each speaker"
+    )
+    severity = WARNING if probe.gain >= SPEAKER_WARNING - ROUNDING else NOTE
+    return [finding("label_by_speaker", severity, detail, remedy, single)]
 
 
 def balance_findings(rows: Rows, folds: Sequence[Fold]) -> list[AuditFinding]:

@@ -129,6 +129,56 @@ class ScriptProbes:
         return self.control.carries_label and fall > MARGIN + ROUNDING and is_apart
 
 
+@dataclass(frozen=True)
+class SpeakerProbe:
+    """What the speaker alone tells of the label.
+
+    Args:
+        accuracy: Of predicting each clip's label as the most frequent label of its speaker's other clips.
+        majority: Of predicting the most frequent label of all, on the same clips.
+        n: Clips of speakers who have several.
+        speakers: Of these clips.
+    """
+
+    accuracy: float
+    majority: float
+    n: int
+    speakers: int
+
+    @property
+    def gain(self) -> float:
+        """Share of the majority's errors that knowing the speaker mends; below 0 where it makes more."""
+        return (self.accuracy - self.majority) / (1 - self.majority)
+
+
+def probe_speaker(labels: Sequence, speakers: Sequence) -> SpeakerProbe | None:
+    """How well the speaker alone determines the label, each clip predicted from its speaker's other clips.
+
+    Between labels that are equally frequent the guess is by chance, and counts as the share of times it is right.
+
+    Shapes:
+        labels, speakers: `(utterances,)`; an unknown speaker is None or empty.
+
+    Returns:
+        None where no two speakers have several clips, or they have one label.
+    """
+    speaker, label = _coded(speakers), _coded(labels)
+    counts = np.zeros((speaker.max(initial=-1) + 1, label.max(initial=-1) + 1))
+    known = (speaker >= 0) & (label >= 0)
+    np.add.at(counts, (speaker[known], label[known]), 1)
+    counts = counts[counts.sum(axis=1) > 1]
+    if len(counts) < 2 or (counts.sum(axis=0) > 0).sum() < 2:
+        return None
+    right = 0.0
+    for one in range(counts.shape[1]):
+        others = counts.copy()
+        others[:, one] -= 1  # without the clip itself, where it has this label
+        most = others.max(axis=1)
+        right += (counts[:, one] * (others[:, one] == most) / (others == most[:, None]).sum(axis=1)).sum()
+    n = counts.sum()
+    return SpeakerProbe(float(right / n), float(counts.sum(axis=0).max() / n), int(n), len(counts))
+
+
 def probe_text(texts: Sequence, labels: Sequence, groups: Sequence, seed: int = 0) -> Probe | None:
     """How well the words predict the label: TF-IDF and balanced logistic regression, cross-validated by group.
 

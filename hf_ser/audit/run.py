@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.metrics import confusion_matrix
 
 from hf_ser.audit.data import audit_data
 from hf_ser.audit.findings import LEAK, WARNING, AuditFinding, finding
+from hf_ser.audit.not_copies import NotCopies
 from hf_ser.columns import SPLITS
 from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions
 from hf_ser.evaluation.report import REPORT, make_report
@@ -23,7 +25,9 @@ from hf_ser.words import read_as
 STAGE_REMEDY = "train the encoder on the same fold: --audio_model 'runs/audio/fold_{fold}'"
 
 
-def audit_run(folder: str | Path, dataset: Dataset | None = None) -> list[AuditFinding]:
+def audit_run(
+    folder: str | Path, dataset: Dataset | None = None, cleared: NotCopies | None = None
+) -> list[AuditFinding]:
     """Audit the folds of a run that are finished.
 
     Args:
@@ -31,6 +35,7 @@ def audit_run(folder: str | Path, dataset: Dataset | None = None) -> list[AuditF
         dataset: The data set that it was trained on: its parts are then found again by the hashes in the records, and
             audited as they really were. Without it only the records and the predictions speak, and with what the
             audit before training found.
+        cleared: Pairs of clips that a person has found to be no copies; by default those of the run's records.
 
     Raises:
         FileNotFoundError: the folder holds no finished fold.
@@ -61,8 +66,17 @@ def audit_run(folder: str | Path, dataset: Dataset | None = None) -> list[AuditF
             folds.append(fold_of_record(dataset, record, rows))
             found += unknown_rows(folds[-1], record, rows) or altered_findings(dataset, folds[-1])
         found += branch_findings(record, rows)
-    found += audit_data(dataset, folds, reads) if dataset is not None else []
+    if dataset is not None:
+        found += audit_data(dataset, folds, reads, cleared or cleared_of(done, dataset))
     return [*_once(found), *figure_findings(folder)]
+
+
+def cleared_of(folders: Sequence[Path], dataset: Dataset) -> NotCopies:
+    """The pairs that were cleared when the folds were trained."""
+    ids = dataset["id"][:]
+    all_of_them = [NotCopies.of_record(read_record(folder).get("not_copies"), ids) for folder in folders]
+    last = next((one for one in reversed(all_of_them) if one.pairs), NotCopies())
+    return replace(last, pairs=frozenset().union(*(one.pairs for one in all_of_them)))
 
 
 def fold_of_record(dataset: Dataset, record: dict, predictions: Sequence[dict]) -> Fold:

@@ -51,6 +51,9 @@ class DataArguments:
     validation_fraction: float = option(0.2, "share of the training speakers (about) that choose the checkpoint")
     split_seed: int = option(0, "seed of the split, apart from --seed")
     allow_leak: bool = option(False, "let a leaking split or encoder pass; the result is stamped as leaked")
+    not_copies: str | None = option(
+        None, "CSV of pairs of utterance ids that a person has found to be no copies: they are then no leak"
+    )
     transcript_source: str | None = option(
         None,
         "whose words are read: the corpus's own (reference), a recogniser's (asr), or either in training and the "

@@ -27,6 +27,7 @@ from transformers import (
 from transformers.utils import logging
 
 from hf_ser.audit.findings import LEAK
+from hf_ser.audit.not_copies import read_not_copies
 from hf_ser.corpora import CORPORA
 from hf_ser.files import atomic_write
 from hf_ser.models.saving import share_weights
@@ -164,7 +165,7 @@ def train_folds(
         for notice in notices:
             PartialState().print(f"note: {notice}")
         to_train = [(within(fold, rows), folder) for fold, folder in not_done(dataset, folds, output_dir)]
-        audit = audited(dataset, [fold for fold, _ in to_train], False, data.allow_leak)
+        audit = audited(dataset, [fold for fold, _ in to_train], False, data.allow_leak, data.not_copies)
         for fold, folder in to_train:
             told = {"protocol": data.protocol, "settings": changed, "language": language, "left_out": notices}
             found = [one for one in audit if one.fold in (None, fold.name) and one.severity == LEAK]
@@ -231,6 +232,8 @@ def train_fold(dataset: Dataset, fold: Fold, folder: Path, words, audit, data, a
         record |= compare(candidate.source, folder, dataset, fold, words, told, training)
     if not trainer.is_world_process_zero():
         return
+    if data.not_copies:
+        record |= {"not_copies": read_not_copies(data.not_copies).record()}
     record |= {"finished": True, "leaks": leaks, "audit": [asdict(one) for one in audit], **told}
     record |= {"train_seconds": round(seconds, 1), **training_details(trainer, candidate, dataset, fold, parameters)}
     write_record(folder, record)

@@ -17,7 +17,9 @@ from transformers import PreTrainedConfig, TrainerCallback, set_seed
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import get_last_checkpoint
 
+from hf_ser.audit.data import CLEARED
 from hf_ser.audit.findings import LEAK, AuditFinding
+from hf_ser.audit.not_copies import read_not_copies
 from hf_ser.augmentation import AugmentArguments
 from hf_ser.columns import REFERENCE
 from hf_ser.evaluation.calibration import abstain_threshold, fit_temperature
@@ -197,11 +199,14 @@ def train_fold(asked: Asked, fold: Fold, folder: Path, audit: list[AuditFinding]
     save_model(trainer, candidate, folder)
     if not trainer.is_world_process_zero():
         return
+    notes = rows.notes + [one.detail for one in audit if one.kind == CLEARED]
     if len(fold.test):
         predicted = prediction_rows(dataset, fold, words, logits, candidate.model.config, data.protocol, leaks)
-        write_predictions(folder / PREDICTIONS, [row | {"notes": rows.notes} for row in predicted])
+        write_predictions(folder / PREDICTIONS, [row | {"notes": notes} for row in predicted])
     record |= {"finished": True, "protocol": data.protocol, "leaks": leaks, "audit": [asdict(one) for one in audit]}
-    record |= {"settings": asked.changed, "notes": rows.notes}
+    record |= {"settings": asked.changed, "notes": notes}
+    if data.not_copies:
+        record |= {"not_copies": read_not_copies(data.not_copies).record()}
     record |= {"train_seconds": round(seconds, 1), "prepare_seconds": round(job.seconds, 1)}
     write_record(folder, record | training_details(trainer, candidate, dataset, words, parameters))
     if asked.training.report_to and len(fold.test):

@@ -77,8 +77,8 @@ def read_recipe(file: str, known: set[str]) -> dict:
 
 
 NOT_OF_THE_RESULT = {
-    *("corpus", "data_dir", "dataset", "columns", "speaker_pattern", "fold"),
-    *("label_pattern", "audio_dir"),
+    *("corpus", "data_dir", "dataset", "columns", "speaker_pattern", "label_pattern", "audio_dir", "fold"),
+    "not_copies",
     *("output_dir", "per_device_eval_batch_size", "save_total_limit"),
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
     *("disable_tqdm", "logging_steps", "logging_strategy", "log_level", "report_to", "run_name", "project"),

@@ -23,8 +23,9 @@ from filelock import FileLock, Timeout
 from huggingface_hub import HfApi
 from transformers.utils import logging
 
-from hf_ser.audit.data import audit_data
+from hf_ser.audit.data import CLEARED, audit_data
 from hf_ser.audit.findings import LEAK, NOTE, AuditFinding, format_audit
+from hf_ser.audit.not_copies import read_not_copies
 from hf_ser.augmentation import AugmentArguments
 from hf_ser.augmented_copies import with_honest_copies
 from hf_ser.columns import REFERENCE
@@ -34,7 +35,7 @@ from hf_ser.files import atomic_write
 from hf_ser.hub import check_push, push_model
 from hf_ser.labels import apply_label_map
 from hf_ser.protocols import FINAL, Fold, describe, fold_folder, make_folds
-from hf_ser.provenance import is_finished
+from hf_ser.provenance import is_finished, read_record
 from hf_ser.results import write_results
 from hf_ser.sentence_bank import bank_digest, sentence_bank
 from hf_ser.training.arguments import AudioArguments, TextArguments
@@ -64,6 +65,7 @@ def open_data(data) -> tuple[Dataset, list[Fold], dict]:
     else:
         names = ("columns", "speaker_pattern", "label_pattern", "audio_dir")
         dataset = load_or_prepare(data.corpus, data.data_dir, **{name: getattr(data, name) for name in names})
+    read_not_copies(data.not_copies, dataset["id"][:] if data.not_copies else None)  # refuses before the work
     # Before any row is dropped: to change a column of a selection, `datasets` would copy all of its sound.
     dataset = read_as(dataset, data.transcript_source)
     dataset, dropped = apply_label_map(dataset, data.label_map)
@@ -130,7 +132,7 @@ def train_folds(
         for notice in notices(dataset, data, *others):
             PartialState().print(f"note: {notice}")
         to_train = not_done(dataset, folds, output_dir)
-        audit = audited(dataset, [fold for fold, _ in to_train], model != "audio", data.allow_leak)
+        audit = audited(dataset, [fold for fold, _ in to_train], model != "audio", data.allow_leak, data.not_copies)
         of_the_sound = {type(one): one for one in others}
         audio, augment = (of_the_sound.get(kind) for kind in (AudioArguments, AugmentArguments))
         asked = Asked(build, dataset, data, training, changed, audio, augment)
@@ -180,10 +182,20 @@ def not_done(dataset: Dataset, folds: list[Fold], output_dir: Path) -> list[tupl
         folder = output_dir / fold_folder(fold.name)
         PartialState().print(describe(dataset, fold))
         if is_finished(folder):
+            _require_same_split(fold, folder)
             PartialState().print(f"fold {fold.name} is done: {folder}")
         else:
             to_train.append((fold, folder))
     return to_train
+
+
+def _require_same_split(fold: Fold, folder: Path) -> None:
+    trained = read_record(folder)["split"]["split_fingerprint"]
+    if trained != fold.fingerprint:
+        raise ValueError(
+            f"{folder}: fold {fold.name} was trained on the split {trained}, expected {fold.fingerprint}, which "
+            "belongs to the other folds: name another --output_dir, or remove this fold's folder."
+        )
 
 
 def may_push(folds: list[Fold], training) -> None:
@@ -208,7 +220,9 @@ def push(folder: Path, training) -> None:
     push_model(folder, training.hub_model_id, private, revision=training.hub_revision, api=api)
 
 
-def audited(dataset: Dataset, folds: list[Fold], reads: bool, allow_leak: bool) -> list[AuditFinding]:
+def audited(
+    dataset: Dataset, folds: list[Fold], reads: bool, allow_leak: bool, not_copies: str | None = None
+) -> list[AuditFinding]:
     """What the audit finds in the data and in the folds that are about to be trained.
 
     Raises:
@@ -217,9 +231,11 @@ def audited(dataset: Dataset, folds: list[Fold], reads: bool, allow_leak: bool) 
     if not folds:
         return []
     # By one process for all: comparing the sounds of a large corpus takes minutes and a gigabyte.
-    holder = [audit_data(dataset, folds, reads) if PartialState().is_main_process else None]
+    cleared = read_not_copies(not_copies)
+    holder = [audit_data(dataset, folds, reads, cleared) if PartialState().is_main_process else None]
     (findings,) = broadcast_object_list(holder)
-    PartialState().print(format_audit([one for one in findings if one.severity != NOTE]))
+    told = (CLEARED, "not_copies_unreported")
+    PartialState().print(format_audit([one for one in findings if one.severity != NOTE or one.kind in told]))
     leaks = {one.kind: one for one in findings if one.severity == LEAK}
     if leaks and not allow_leak:
         first = next(iter(leaks.values()))

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from hf_ser.audit import probes
-from hf_ser.audit.probes import Probe, ScriptProbes, probe_text, probe_trivia, text_through_script
+from hf_ser.audit.data import speaker_findings
+from hf_ser.audit.findings import NOTE, WARNING
+from hf_ser.audit.probes import Probe, ScriptProbes, probe_speaker, probe_text, probe_trivia, text_through_script
+from hf_ser.protocols import Rows
 
 EMOTIONS = ("angry", "calm", "happy", "sad")
 SENTENCES = ("Kids are talking by the door", "Dogs are sitting by the door")
@@ -391,3 +394,49 @@ def test_the_control_trains_on_as_many_rows_and_no_fold_shares_what_it_must_not(
     for way in ways.values():
         tested = np.concatenate([test for _, test in way])
         assert sorted(tested) == np.flatnonzero(blocks >= 0).tolist()
+
+
+def speaker_labels(of_speakers: list[str]):
+    """Labels and speakers of clips: one text of label initials for each speaker."""
+    labels = [letter for spoken in of_speakers for letter in spoken]
+    return labels, [f"s{n}" for n, spoken in enumerate(of_speakers) for _ in spoken]
+
+
+def test_how_well_the_speaker_alone_tells_the_label():
+    probe = probe_speaker(*speaker_labels(["aaaa", "bbbb", "aaab"]))
+    # All of the first two; of the third the three a (the others are mostly a), and not the b.
+    assert (probe.accuracy, probe.majority, probe.n, probe.speakers) == (11 / 12, 7 / 12, 12, 3)
+    assert probe.gain == pytest.approx(0.8)
+    # A clip is never predicted from itself, and speakers of one clip tell nothing.
+    assert probe_speaker(*speaker_labels(["ab", "ab", "b"])).accuracy == 0
+    assert probe_speaker(*speaker_labels(["abc" * 4] * 3)).accuracy == 0
+    # Between a and b the guess is right half of the time.
+    assert probe_speaker(*speaker_labels(["aab", "aab"])).accuracy == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("spoken", [[], ["aaab"], ["a", "b", "c"], ["aaa", "aa"]])
+def test_without_two_speakers_of_several_clips_and_two_labels_there_is_nothing_to_tell(spoken):
+    assert probe_speaker(*speaker_labels(spoken)) is None
+    labels, _ = speaker_labels(["aab", "abb"])
+    assert probe_speaker(labels, [None, ""] * 3) is None
+
+
+def test_labels_by_speaker_are_a_finding(dataset_of):
+    def found(*spoken):
+        names = {"a": "angry", "h": "happy", "s": "sad"}
+        rows = [
+            (f"show/{guest}-{take}", names[one], f"show/{guest}", None)
+            for guest, labels in enumerate(spoken)
+            for take, one in enumerate(labels)
+        ]
+        return speaker_findings(Rows.of(dataset_of(rows)))
+
+    (guests,) = found("aaaaaa", "hhhhhh", "ssssss", "hhhhhh", "aaaaah")
+    assert (guests.kind, guests.severity) == ("label_by_speaker", WARNING)
+    assert "tells the label of 96.7 % of clips" in guests.detail
+    assert "right for 43.3 %" in guests.detail
+    assert "4 of 5 speakers have one label only" in guests.detail
+    assert guests.evidence == ("show/0", "show/1", "show/2", "show/3")
+    (leaning,) = found("aaaahs", "hhhhas", "ssssah", "aaaahs")
+    assert leaning.severity == NOTE
+    assert found(*["aahhss"] * 6) == []
