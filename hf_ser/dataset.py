@@ -25,8 +25,9 @@ from hf_ser.files import atomic_write, cache_folder, mend_folder
 from hf_ser.fingerprint import fingerprint
 from hf_ser.integrity import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
 from hf_ser.labels import NATIVE, joint_labels, mapped_classes, read_label_map, relabelled
+from hf_ser.models.decoding import CHANNELS, MIX
 
-PREPARATION = "2"
+PREPARATION = "3"
 """Version of what preparing does to a clip. Raise it when that changes: cached data sets are then made anew."""
 
 SHARD_ROWS = 256
@@ -40,7 +41,12 @@ MEASURED = (
 
 
 def prepare(
-    corpus: str, data_dir: str | Path | None, output_dir: str | Path, label_map: str = NATIVE, **table
+    corpus: str,
+    data_dir: str | Path | None,
+    output_dir: str | Path,
+    label_map: str = NATIVE,
+    channel: str | None = None,
+    **table,
 ) -> tuple[Dataset, dict]:
     """Read a corpus, or several as one, check every clip and write the data set.
 
@@ -49,6 +55,8 @@ def prepare(
         data_dir: Where it lies, one for each corpus; None for a corpus that is generated.
         output_dir: Folder to write; it appears only when it is whole. What a killed run had done is taken up.
         label_map: Label space of the data set; rows that it drops are counted in the report.
+        channel: What is made of files of several channels where a table says nothing else: `mix` (the mean, also
+            None), `left` or `right`.
         table: How a table is read: `columns`, `speaker_pattern`.
 
     Returns:
@@ -64,17 +72,17 @@ def prepare(
     lock = FileLock(f"{work}.lock")  # two runs on one folder would overwrite each other's shards
     with lock:
         try:
-            report = _prepare(corpus, data_dir, output_dir, work, label_map, table)
+            report = _prepare(corpus, data_dir, output_dir, work, label_map, channel, table)
         finally:
             Path(lock.lock_file).unlink(missing_ok=True)
     return load_prepared(output_dir), report
 
 
-def _prepare(corpus: str, data_dir, output_dir: Path, work: Path, label_map: str, table: dict) -> dict:
+def _prepare(corpus: str, data_dir, output_dir: Path, work: Path, label_map: str, channel, table: dict) -> dict:
     if output_dir.exists():
         raise FileExistsError(f"{output_dir} is there already: remove it, or name another --output_dir.")
     read_label_map(label_map)  # a wrong name is told before the work, not after it
-    listing = list_corpora(corpus, data_dir, **table)
+    listing = with_channel(list_corpora(corpus, data_dir, **table), channel)
     _start_or_resume(work, listing)
     shards = _write_shards(listing, work)
     whole = work / "whole"
@@ -114,6 +122,18 @@ def list_corpora(corpus: str, data_dir: str | Path | None, **table) -> Listing:
         utterances=sorted(utterances, key=lambda utterance: utterance.id),
         findings=[finding for listing in listings for finding in listing.findings],
     )
+
+
+def with_channel(listing: Listing, channel: str | None) -> Listing:
+    """The listing with a channel for every clip that has none of its own.
+
+    Raises:
+        ValueError: no such channel.
+    """
+    if channel not in (None, *CHANNELS):
+        raise ValueError(f"--channel {channel}: expected {', '.join(CHANNELS)}.")
+    utterances = [replace(one, channel=one.channel or channel or MIX) for one in listing.utterances]
+    return replace(listing, utterances=utterances)
 
 
 def named_folders(corpus: str, data_dir: str | Path | None) -> dict[str, str | Path | None]:
@@ -241,8 +261,8 @@ def read_row(utterance: Utterance, labels: tuple[str, ...]) -> tuple[dict | None
     item = str(utterance.audio) if whole_file else utterance.id
     try:
         source = utterance.audio() if callable(utterance.audio) else utterance.audio
-        clip = read_clip(source, utterance.start_seconds, utterance.end_seconds)
-    except (OSError, ValueError) as error:
+        clip = read_clip(source, utterance.start_seconds, utterance.end_seconds, utterance.channel or MIX)
+    except (OSError, ValueError, MemoryError) as error:
         return None, [Finding("unreadable", item, str(error), skipped=True)]
     findings = clip_findings(item, clip)
     asked = (utterance.end_seconds or 0) - (utterance.start_seconds or 0)

@@ -23,6 +23,7 @@ from hf_ser.dataset import download_corpora, prepare
 from hf_ser.dataset_card import write_dataset_report
 from hf_ser.integrity import format_integrity
 from hf_ser.labels import LABEL_MAPS, NATIVE
+from hf_ser.models.decoding import CHANNELS
 
 
 def main() -> None:
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--label_map", default=NATIVE, help=f"{NATIVE}, {', '.join(LABEL_MAPS)}, or a YAML file")
     parser.add_argument("--columns", help="names of a table's columns where they are not ours: path=file,label=emotion")
     parser.add_argument("--speaker_pattern", help="of a table: regular expression whose group is the speaker in a path")
+    parser.add_argument("--channel", choices=CHANNELS, help="of several channels: their mean (mix, default), or one")
     parser.add_argument("--download", action="store_true", help="fetch the corpus into --data_dir first")
     parser.add_argument("--report", action="store_true", help="write pictures and a data-set card into --output_dir")
     parser.add_argument("--augmented_copies", type=int, default=0, help="changed copies of each clip, to show a leak")
@@ -62,7 +64,9 @@ def main() -> None:
 def prepare_originals(arguments: argparse.Namespace, folder: str | Path) -> tuple[Dataset, dict]:
     """The corpus as it is."""
     table = {"columns": arguments.columns, "speaker_pattern": arguments.speaker_pattern}
-    return prepare(arguments.corpus, arguments.data_dir, folder, arguments.label_map, **table)
+    return prepare(
+        arguments.corpus, arguments.data_dir, folder, arguments.label_map, channel=arguments.channel, **table
+    )
 
 
 def prepare_with_copies(arguments: argparse.Namespace) -> tuple[Dataset, dict]:

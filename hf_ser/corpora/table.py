@@ -2,7 +2,7 @@
 
 A table has the columns `path` (relative to the table's folder, or absolute) and `label` or votes: `votes`, an object of
 counts by label (in a CSV, JSON), or `votes:<label>`, a column of counts for each label. `start` and `end` are the
-seconds of a clip that is part of a file. All others are optional: `id`, and what `hf_ser.columns.TOLD` names.
+seconds of a clip that is part of a file, `channel` (left, right or mix) its channel. All others are optional: `id`, and what `hf_ser.columns.TOLD` names.
 """
 
 import json
@@ -14,6 +14,7 @@ from pathlib import Path, PureWindowsPath
 
 from hf_ser.columns import DIALOGUE_KINDS, NUMBERS, REFERENCE, SEXES, SPLITS, TOLD, Finding, Listing, Utterance
 from hf_ser.corpora.table_rows import VOTES, Cell, Rows, read_rows
+from hf_ser.models.decoding import CHANNELS
 
 LICENCE = "the user's own"
 MAY_BE_SHARED = None
@@ -25,6 +26,16 @@ WORDS = {
     "split": (SPLITS, {"dev": "validation"}),
     "dialogue_kind": (DIALOGUE_KINDS, {"improvised": "impro", "scripted": "script"}),
 }
+CHANNEL_WORDS = {
+    "1": "left",
+    "2": "right",
+    "l": "left",
+    "r": "right",
+    "mono": "mix",
+    **{name: name for name in CHANNELS},
+}
+"""What a column `channel` may say."""
+
 """The words of a column, and other words for them; their beginnings are understood too."""
 
 
@@ -74,16 +85,18 @@ def _listing(source: Rows, pattern: re.Pattern | None) -> Listing:
             continue
         try:
             part = _part(row)
+            channel = _channel(row)
         except ValueError as error:
             findings.append(Finding("bad_segment", place, str(error), skipped=True))
             continue
-        unique = _unique(_text(row.get("id")) or name + _suffix(part), uses)
+        unique = _unique(_text(row.get("id")) or name + _suffix(part) + (f"@{channel}" if channel else ""), uses)
         if _text(row.get("id")) not in (None, unique):
             detail = f"the id {_text(row['id'])} was there before, so this row is {unique}"
             findings.append(Finding("repeated_id", f"table/{unique}", detail))
         known, odd = _known(row)
         known["speaker"] = known["speaker"] or _speaker(source.folder, name, pattern)
         findings += [Finding(kind, f"table/{unique}", detail) for kind, detail in odd]
+        known["channel"] = channel
         utterances.append(_utterance(source.folder, row["path"], unique, label, votes, part, known))
     if not utterances:
         raise ValueError(
@@ -188,6 +201,13 @@ def _part(row: dict) -> tuple[float | None, float | None]:
     if (start or 0.0) < 0 or (end is not None and end <= (start or 0.0)):
         raise ValueError(f"found seconds {start} to {end}, expected a start from 0 on and an end after it")
     return start, end
+
+
+def _channel(row: dict) -> str | None:
+    given = (_text(row.get("channel")) or "").lower()
+    if given and given not in CHANNEL_WORDS:
+        raise ValueError(f"found the channel '{given}', expected left, right or mix (or 1, 2)")
+    return CHANNEL_WORDS.get(given)
 
 
 def _suffix(part: tuple[float | None, float | None]) -> str:
