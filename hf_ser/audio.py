@@ -105,13 +105,13 @@ def pcm_sha256(samples: np.ndarray) -> str:
     """
     digest = hashlib.sha256()
     for steps in _integers(samples):
-        digest.update((np.rint(steps / HASHED_STEPS) * HASHED_STEPS).astype("<i4").tobytes())
+        digest.update(((steps + HASHED_STEPS // 2) // HASHED_STEPS * HASHED_STEPS).astype("<i4", copy=False))
     return digest.hexdigest()
 
 
 def encode_flac(samples: np.ndarray) -> bytes:
     """A clip on the 24-bit grid as FLAC at 16 kHz: 16 bits where they hold it exactly, else 24; lossless either way."""
-    subtype = "PCM_16" if all((steps % 256 == 0).all() for steps in _integers(samples)) else "PCM_24"
+    subtype = "PCM_24" if any((steps & 255).any() for steps in _integers(samples)) else "PCM_16"
     buffer = BytesIO()
     with sf.SoundFile(buffer, "w", SAMPLING_RATE, 1, subtype, format="FLAC") as file:
         for steps in _integers(samples):
@@ -122,12 +122,21 @@ def encode_flac(samples: np.ndarray) -> bytes:
 def _integers(samples: np.ndarray) -> Iterator[np.ndarray]:
     """Steps of the 24-bit grid as int32, block by block; 0 for what is no number."""
     for start in range(0, len(samples), BLOCK):
-        yield np.nan_to_num(on_grid(samples[start : start + BLOCK]) * np.float32(FULL_SCALE)).astype(np.int32)
+        steps = np.rint(np.asarray(samples[start : start + BLOCK], dtype=np.float32) * np.float32(FULL_SCALE))
+        if not np.isfinite(steps).all():
+            steps = np.where(np.isfinite(steps), steps, 0)
+        yield np.clip(steps, -FULL_SCALE, FULL_SCALE - 1, out=steps).astype(np.int32)
 
 
 def leading_zeros_seconds(samples: np.ndarray) -> float:
     """Length of the exact zeros that a clip at 16 kHz begins with: an editor's padding, which can tell a label."""
-    return int(np.append(samples != 0, True).argmax()) / SAMPLING_RATE
+    zeros = 0
+    for start in range(0, len(samples), BLOCK):
+        others = samples[start : start + BLOCK] != 0
+        if others.any():
+            return (start + int(others.argmax())) / SAMPLING_RATE
+        zeros += len(others)
+    return zeros / SAMPLING_RATE
 
 
 def rms_dbfs(samples: np.ndarray) -> float:

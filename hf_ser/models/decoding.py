@@ -453,12 +453,12 @@ def audio_problem(samples: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> tu
     """
     if not len(samples):
         return "empty", "no samples"
-    if (bad := len(samples) - int(np.isfinite(samples).sum())) > 0:
-        return "not_finite", f"{bad} samples are NaN or infinite"
+    power, mean = power_and_mean(samples)
+    if not np.isfinite(power):
+        return "not_finite", f"{int((~np.isfinite(samples)).sum())} samples are NaN or infinite"
     seconds = len(samples) / sampling_rate
     if seconds < MIN_SECONDS:
         return "too_short", f"{seconds:.3f} s, at least {MIN_SECONDS} s are needed"
-    power, mean = power_and_mean(samples)
     level = decibels(power)
     if level < SILENT_DBFS:
         return "silent", f"level {level:.1f} dBFS"
