@@ -11,6 +11,7 @@ import json
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -144,9 +145,8 @@ def heard(files: list[str], asr: str, language: str | None, device: str | None, 
             continue  # told where its emotion is asked for
         # Under the name of its sound: what is drawn at a temperature must not depend on the spelling of a path.
         key = transcript_key(pcm_sha256(clip.samples), recogniser.revision, language, options)
-        requests[file] = Request(
-            key, clip.duration_seconds, lambda file=file: read_clip(file, None, None, channel).samples, language
-        )
+        again = partial(read_clip, file, None, None, channel)
+        requests[file] = Request(key, clip.duration_seconds, lambda again=again: again().samples, language)
     answers = transcribe(recogniser, list({one.key: one for one in requests.values()}.values()), options)
     bar = tqdm(answers, total=len(requests), unit=" files", desc="transcribing", disable=None)
     words = {request.key: getattr(answer, "text", None) for request, answer in bar}

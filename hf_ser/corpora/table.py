@@ -2,7 +2,8 @@
 
 A table has the columns `path` (relative to the table's folder, or absolute) and `label` or votes: `votes`, an object of
 counts by label (in a CSV, JSON), or `votes:<label>`, a column of counts for each label. `start` and `end` are the
-seconds of a clip that is part of a file, `channel` (left, right or mix) its channel. All others are optional: `id`, and what `hf_ser.columns.TOLD` names.
+seconds of a clip that is part of a file, `channel` (left, right or mix) its channel. All others are optional: `id`, and
+what `hf_ser.columns.TOLD` names.
 """
 
 import json

@@ -48,7 +48,7 @@ MOST_CHANNELS = 64
 LONGEST_SECONDS = 3 * 3600
 """More at a time is no clip: an hour at 16 kHz takes 230 MB."""
 
-BLOCK_VALUES = 2**18
+BLOCK_VALUES = 2**15
 UNKNOWN_FRAMES = 2**47
 """A header that promises more than 90 years at 48 kHz, or nothing, comes from a pipe: the length is not known."""
 

@@ -12,6 +12,8 @@ MOST_CHANNELS_OF_AN_ARRAY = 8
 """More rows than this are clips, not channels."""
 
 BLOCK_FRAMES = 2**16
+MOST_OF_A_PAGE = 65_307
+"""Bytes of the longest page of OGG."""
 
 BEGINNINGS = {
     b"\x1a\x45\xdf\xa3": "WebM or Matroska",
@@ -196,11 +198,17 @@ def foreign_format(source) -> str | None:
 
 
 def is_cut_off(source) -> bool:
-    """Whether a WAV or AIFF file is shorter than its header says: libsndfile reads what is there without a word.
+    """Whether a WAV or AIFF file is shorter than its header says, or an OGG ends without its last page.
 
-    A stream's header (length zero or all ones) says nothing, and the pad byte at the end is often left out.
+    libsndfile reads what is there without a word. A stream's header (length zero or all ones) says nothing, and the pad
+    byte at the end of a WAV is often left out.
     """
     head, size = _head(source, 8), _size(source)
+    if head[:4] == b"OggS":
+        tail = _head(source, MOST_OF_A_PAGE, max(0, size - MOST_OF_A_PAGE))
+        page = tail[max(0, tail.rfind(b"OggS")) :]
+        is_last, lengths = page[5:6] > b"\x03", page[27 : 27 + (page[26] if len(page) > 26 else 0)]
+        return not is_last or len(page) < 27 + len(lengths) + sum(lengths)
     promised = int.from_bytes(head[4:8], "big" if head[:4] == b"FORM" else "little")
     return head[:4] in (b"RIFF", b"FORM") and 0 < promised < 0xFFFFFF00 and size + 1 < promised + 8
 
