@@ -1,6 +1,7 @@
 """Clips on their way into a data set: decoded once, described, hashed and stored without loss."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -9,15 +10,24 @@ import numpy as np
 import soundfile as sf
 
 from hf_ser.columns import SAMPLING_RATE
-from hf_ser.models.decoding import decode_audio, read_file
+from hf_ser.models.decoding import FULL_SCALE, MIX, decibels, on_grid, power_and_mean, read_audio
 
-FULL_SCALE = 2**23
-"""Clips are kept on a 24-bit grid: finer than any recording, and what FLAC holds exactly."""
+HASHED_STEPS = 2**8
+"""Steps of the 24-bit grid in one of the 16-bit grid that is hashed."""
+
+BLOCK = 2**20
+"""Samples that are looked at together: a long clip is not copied whole."""
+
+__all__ = ["Clip", "encode_flac", "leading_zeros_seconds", "on_grid", "pcm_sha256", "read_clip", "rms_dbfs"]
 
 
 @dataclass(frozen=True)
 class Clip:
     """A decoded clip and what its file was, of which it may be a part.
+
+    Args:
+        source_seconds: Length that the file promises, or the part of it; None where nothing tells it.
+        peak, scale, channel, complete: As in `hf_ser.models.decoding.Audio`.
 
     Shapes:
         samples: `(samples,)` float32, mono, 16 kHz, on the 24-bit grid.
@@ -30,6 +40,12 @@ class Clip:
     channels_equal: bool
     source_bytes: int
     truncated: bool = False
+    source_seconds: float | None = None
+    peak: float = 0.0
+    scale: float = 1.0
+    channel: int | None = None
+    asked_channel: str = MIX
+    complete: bool = True
 
     @property
     def duration_seconds(self) -> float:
@@ -40,79 +56,89 @@ class Clip:
         return f"{self.source_rate} Hz, {self.source_channels} channel(s), {self.source_subtype}"
 
 
-def read_clip(source: str | Path | bytes, start_seconds: float | None = None, end_seconds: float | None = None) -> Clip:
+def read_clip(
+    source: str | Path | bytes,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    channel: str = MIX,
+    max_seconds: float | None = None,
+) -> Clip:
     """Decode a file or its bytes, or only a part, and note what it was.
 
     Args:
         source: The file or its bytes.
         start_seconds, end_seconds: The part; None is the beginning or the end of the file. Of a part that ends beyond
             the file, what is there is read.
+        channel: `mix`, `left` or `right`.
+        max_seconds: Read only the beginning.
 
     Raises:
-        FileNotFoundError: the path does not exist.
-        ValueError: no audio that soundfile reads, or the part does not begin in it.
+        FileNotFoundError, ValueError: as `hf_ser.models.decoding.read_audio`.
     """
-    signal, rate, subtype = read_file(source, start_seconds, end_seconds)
-    samples = decode_audio({"array": signal.mean(axis=1), "sampling_rate": rate})
-    # A part that is there whole does not suffer from what its file has lost.
-    whole = end_seconds is not None and len(signal) == round(end_seconds * rate) - round((start_seconds or 0.0) * rate)
+    audio = read_audio(source, SAMPLING_RATE, start_seconds, end_seconds, channel, max_seconds)
     return Clip(
-        samples=on_grid(samples),
-        source_rate=rate,
-        source_channels=signal.shape[1],
-        source_subtype=subtype,
-        channels_equal=bool((signal[:, 1:] == signal[:, :1]).all()),
+        samples=audio.samples,
+        source_rate=audio.rate,
+        source_channels=audio.channels,
+        source_subtype=audio.subtype,
+        channels_equal=audio.channels_equal,
         source_bytes=len(source) if isinstance(source, bytes) else Path(source).stat().st_size,
-        truncated=not whole and is_truncated(source),
+        truncated=audio.cut_short,
+        source_seconds=audio.source_seconds,
+        peak=audio.peak,
+        scale=audio.scale,
+        channel=audio.channel,
+        asked_channel=channel,
+        complete=audio.complete,
     )
 
 
-def is_truncated(source: str | Path | bytes) -> bool:
-    """Whether a WAV file is shorter than its header says: libsndfile reads what is there without a word.
-
-    A stream's header (length zero or all ones) says nothing, and the pad byte at the end is often left out.
-    """
-    if isinstance(source, bytes):
-        head, size = source[:8], len(source)
-    else:
-        with open(source, "rb") as file:
-            head, size = file.read(8), Path(source).stat().st_size
-    promised = int.from_bytes(head[4:8], "little")
-    return head[:4] == b"RIFF" and 0 < promised < 0xFFFFFF00 and size + 1 < promised + 8
-
-
-def on_grid(samples: np.ndarray) -> np.ndarray:
-    """Round to the 24-bit grid; what resampling lifted beyond full scale is held there. NaN and infinity become NaN."""
-    return np.where(np.isfinite(samples), _integers(samples) / FULL_SCALE, np.nan).astype(np.float32)
-
-
 def pcm_sha256(samples: np.ndarray) -> str:
-    """Hash of the sound itself: equal for equal clips whatever their file name, container or header."""
-    return hashlib.sha256(_integers(samples).astype("<i4").tobytes()).hexdigest()
+    """Hash of the audio itself: equal for equal clips whatever their file name, container or header.
+
+    It is of the samples rounded to 16 bits (and written as steps of the 24-bit grid). Processors round differently when
+    they resample: in double precision by about 1e-16. Between two steps of the 24-bit grid that changes one sample in a
+    billion, so of a corpus of thousands of clips some would have another hash elsewhere; of the 16-bit grid one in
+    300 billion. (A coarser grid does not help where the rounding is that of single precision, 1e-7: some of 60,000
+    samples always lie at an edge.) Clips that differ only below 16 bits are one recording, kept at two depths. MP3, OGG
+    and Opus are decoded in single precision, so that their hash holds for one processor alone.
+    """
+    digest = hashlib.sha256()
+    for steps in _integers(samples):
+        digest.update(((steps + HASHED_STEPS // 2) // HASHED_STEPS * HASHED_STEPS).astype("<i4", copy=False))
+    return digest.hexdigest()
 
 
 def encode_flac(samples: np.ndarray) -> bytes:
     """A clip on the 24-bit grid as FLAC at 16 kHz: 16 bits where they hold it exactly, else 24; lossless either way."""
-    integers = _integers(samples)
-    subtype = "PCM_16" if (integers % 256 == 0).all() else "PCM_24"
+    subtype = "PCM_24" if any((steps & 255).any() for steps in _integers(samples)) else "PCM_16"
     buffer = BytesIO()
-    # At the top of 32 bits, so that libsndfile only shifts and never rescales.
-    sf.write(buffer, integers * 256, SAMPLING_RATE, format="FLAC", subtype=subtype)
+    with sf.SoundFile(buffer, "w", SAMPLING_RATE, 1, subtype, format="FLAC") as file:
+        for steps in _integers(samples):
+            file.write(steps * 256)  # at the top of 32 bits, so that libsndfile only shifts and never rescales
     return buffer.getvalue()
 
 
-def _integers(samples: np.ndarray) -> np.ndarray:
-    """Steps of the 24-bit grid as int32; 0 for what is no number."""
-    steps = np.round(np.where(np.isfinite(samples), samples, 0) * FULL_SCALE)
-    return np.clip(steps, -FULL_SCALE, FULL_SCALE - 1).astype(np.int32)
+def _integers(samples: np.ndarray) -> Iterator[np.ndarray]:
+    """Steps of the 24-bit grid as int32, block by block; 0 for what is no number."""
+    for start in range(0, len(samples), BLOCK):
+        steps = np.rint(np.asarray(samples[start : start + BLOCK], dtype=np.float32) * np.float32(FULL_SCALE))
+        if not np.isfinite(steps).all():
+            steps = np.where(np.isfinite(steps), steps, 0)
+        yield np.clip(steps, -FULL_SCALE, FULL_SCALE - 1, out=steps).astype(np.int32)
 
 
 def leading_zeros_seconds(samples: np.ndarray) -> float:
     """Length of the exact zeros that a clip at 16 kHz begins with: an editor's padding, which can tell a label."""
-    return int(np.append(samples != 0, True).argmax()) / SAMPLING_RATE
+    zeros = 0
+    for start in range(0, len(samples), BLOCK):
+        others = samples[start : start + BLOCK] != 0
+        if others.any():
+            return (start + int(others.argmax())) / SAMPLING_RATE
+        zeros += len(others)
+    return zeros / SAMPLING_RATE
 
 
 def rms_dbfs(samples: np.ndarray) -> float:
     """Root mean square in dB under full scale; minus infinity for digital silence."""
-    power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
-    return 10 * np.log10(power) if power > 0 else float("-inf")
+    return decibels(power_and_mean(samples)[0])

@@ -25,7 +25,7 @@ from scipy.signal import oaconvolve
 from hf_ser import sound_changes as sounds
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.files import files_under
-from hf_ser.models.decoding import decode_audio, read_file
+from hf_ser.models.decoding import decode_audio, read_audio
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +69,8 @@ class Company:
         file = list(self.noises.values())[generator.integers(len(self.noises))]
         spare = sf.info(file).duration - length / SAMPLING_RATE
         start = float(generator.uniform(0, spare)) if spare > 0 else 0.0
-        signal, rate, _ = read_file(file, start, start + length / SAMPLING_RATE)
-        return np.resize(decode_audio({"array": signal.mean(axis=1), "sampling_rate": rate}), length)
+        part = read_audio(file, SAMPLING_RATE, start, start + length / SAMPLING_RATE)
+        return np.resize(part.samples, length)
 
 
 Change = Callable[[np.ndarray, np.random.Generator, float, str, Company], np.ndarray]
@@ -390,8 +390,7 @@ def usable_noises(folder: str | Path | None) -> tuple[dict[str, Path], list[str]
     usable, bad = {}, [f"{one.item}: {one.detail}" for one in found if one.skipped]
     for file in (file for file in files if file.suffix.lower() in AUDIO_FILES):
         try:
-            signal = read_file(file, 0.0, 1.0)[0]
-            if not np.isfinite(signal).all():
+            if not np.isfinite(read_audio(file, end_seconds=1.0).samples).all():
                 raise ValueError(f"{file}: samples that are no numbers")
             usable[file.relative_to(folder).as_posix()] = file
         except (ValueError, RuntimeError, OSError) as error:

@@ -52,7 +52,7 @@ class FusionCollator:
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Shapes: as `SerProcessor`, and labels as `labels`."""
-        batch = self.processor(audio=clips(rows, self.augmenter), text=[row["transcript"] for row in rows])
+        batch = self.processor.features(clips(rows, self.augmenter), [row["transcript"] for row in rows])
         return {**batch, **statistics(rows), "labels": labels(rows)}
 
 

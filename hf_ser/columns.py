@@ -71,6 +71,8 @@ class Utterance:
         votes: Raters' votes by label (counts or shares), None where there are none.
         valence, activation, dominance: Means of the raters, on the corpus's own scale.
         start_seconds, end_seconds: Part of the file that is this clip; None is its beginning, or its end.
+        channel: What of a file of several channels is this clip: `left`, `right`, or `mix`
+            (the mean of all, also None).
     """
 
     id: str
@@ -97,6 +99,7 @@ class Utterance:
     dominance: float | None = None
     start_seconds: float | None = None
     end_seconds: float | None = None
+    channel: str | None = None
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,10 @@ from hf_ser.files import atomic_write, cache_folder, files_under, mend_folder
 from hf_ser.fingerprint import fingerprint
 from hf_ser.integrity import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
 from hf_ser.labels import NATIVE, joint_labels, mapped_classes, read_label_map, relabelled
+from hf_ser.models.decoding import CHANNELS, MIX
 from hf_ser.normal_form import is_text, normal_form, normal_text, printable, storable
 
-PREPARATION = "2"
+PREPARATION = "3"
 """Version of what preparing does to a clip. Raise it when that changes: cached data sets are then made anew."""
 
 SHARD_ROWS = 256
@@ -42,7 +43,12 @@ MEASURED = (
 
 
 def prepare(
-    corpus: str, data_dir: str | Path | None, output_dir: str | Path, label_map: str = NATIVE, **table
+    corpus: str,
+    data_dir: str | Path | None,
+    output_dir: str | Path,
+    label_map: str = NATIVE,
+    channel: str | None = None,
+    **table,
 ) -> tuple[Dataset, dict]:
     """Read a corpus, or several as one, check every clip and write the data set.
 
@@ -51,6 +57,8 @@ def prepare(
         data_dir: Where it lies, one for each corpus; None for a corpus that is generated.
         output_dir: Folder to write; it appears only when it is whole. What a killed run had done is taken up.
         label_map: Label space of the data set; rows that it drops are counted in the report.
+        channel: What is made of files of several channels where a table says nothing else: `mix` (the mean, also
+            None), `left` or `right`.
         table: How a table is read: `columns`, `speaker_pattern`, `label_pattern`, `audio_dir`.
 
     Returns:
@@ -66,18 +74,18 @@ def prepare(
     lock = FileLock(f"{work}.lock")  # two runs on one folder would overwrite each other's shards
     with lock:
         try:
-            report = _prepare(corpus, data_dir, output_dir, work, label_map, table)
+            report = _prepare(corpus, data_dir, output_dir, work, label_map, channel, table)
         finally:
             Path(lock.lock_file).unlink(missing_ok=True)
     return load_prepared(output_dir), report
 
 
-def _prepare(corpus: str, data_dir, output_dir: Path, work: Path, label_map: str, table: dict) -> dict:
+def _prepare(corpus: str, data_dir, output_dir: Path, work: Path, label_map: str, channel, table: dict) -> dict:
     if output_dir.exists():
         found = "is a prepared data set" if (output_dir / REPORT).is_file() else "holds other files, which stay"
         raise FileExistsError(f"{output_dir} is there already and {found}: name another --output_dir.")
     read_label_map(label_map)  # a wrong name is told before the work, not after it
-    listing = list_corpora(corpus, data_dir, **table)
+    listing = with_channel(list_corpora(corpus, data_dir, **table), channel)
     _start_or_resume(work, listing)
     shards = _write_shards(listing, work)
     whole = work / "whole"
@@ -128,6 +136,18 @@ def _normal(utterance: Utterance) -> Utterance:
             if text != value:
                 changed[name] = text
     return replace(utterance, **changed) if changed else utterance
+
+
+def with_channel(listing: Listing, channel: str | None) -> Listing:
+    """The listing with a channel for every clip that has none of its own.
+
+    Raises:
+        ValueError: no such channel.
+    """
+    if channel not in (None, *CHANNELS):
+        raise ValueError(f"--channel {channel}: expected {', '.join(CHANNELS)}.")
+    utterances = [replace(one, channel=one.channel or channel or MIX) for one in listing.utterances]
+    return replace(listing, utterances=utterances)
 
 
 def named_folders(corpus: str, data_dir: str | Path | None) -> dict[str, str | Path | None]:
@@ -272,8 +292,9 @@ def read_row(utterance: Utterance, labels: tuple[str, ...]) -> tuple[dict | None
     try:
         source = utterance.audio() if callable(utterance.audio) else utterance.audio
         named = not isinstance(source, str | Path) or is_text(str(source))  # soundfile opens no other names
-        clip = read_clip(source if named else Path(source).read_bytes(), utterance.start_seconds, utterance.end_seconds)
-    except (OSError, ValueError) as error:
+        source = source if named else Path(source).read_bytes()
+        clip = read_clip(source, utterance.start_seconds, utterance.end_seconds, utterance.channel or MIX)
+    except (OSError, ValueError, MemoryError) as error:
         detail = str(error).removeprefix(f"{item}: ").replace(f": {item!r}", "")
         return None, [Finding("unreadable", storable(item), detail, skipped=True)]
     findings = clip_findings(item, clip)

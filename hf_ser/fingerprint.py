@@ -84,8 +84,8 @@ def fingerprint(samples: np.ndarray) -> bytes:
     Shapes:
         samples: `(samples,)`, mono, 16 kHz.
     """
-    samples = np.nan_to_num(np.asarray(samples, dtype=np.float32), posinf=0.0, neginf=0.0)
-    samples = np.pad(samples[: MOST_FRAMES * HOP], (0, WINDOW))
+    samples = np.asarray(samples[: MOST_FRAMES * HOP], dtype=np.float32)
+    samples = np.pad(np.nan_to_num(samples, posinf=0.0, neginf=0.0), (0, WINDOW))
     frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[:-1:HOP]
     power = np.empty((len(frames), HIGHEST), dtype=np.float32)
     for start in range(0, len(frames), 64):  # a second at a time: short arrays stay in the processor's cache

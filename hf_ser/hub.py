@@ -28,7 +28,7 @@ from hf_ser.sharing import (
 from hf_ser.versions import installed
 
 SPACE_FILES = ("app.py", "README.md", "requirements.txt")
-SPACE_LIBRARIES = ("numpy", "packaging", "soundfile", "torch", "torchaudio", "transformers")
+SPACE_LIBRARIES = ("numpy", "packaging", "soundfile", "soxr", "torch", "torchaudio", "transformers")
 """What a Space needs beside Gradio: the libraries that a model's own code imports."""
 
 PAUSES = (2, 8)

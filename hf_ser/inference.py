@@ -122,9 +122,9 @@ class Classifier:
         if self.kind == TEXT:
             batch = text_inputs(self.tokenizer, texts)
         elif self.kind == AUDIO:
-            batch = self.pipeline.preprocess(clips, [None] * len(clips))
+            batch = self.pipeline.extract(clips, [None] * len(clips))
         else:
-            batch = self.pipeline.preprocess(clips, texts)
+            batch = self.pipeline.extract(clips, texts)
         if speaker_statistics is not None:
             batch["speaker_statistics"] = torch.from_numpy(speaker_statistics)
         with torch.inference_mode():

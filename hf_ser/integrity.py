@@ -3,39 +3,44 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-import numpy as np
-
 from hf_ser.audio import Clip, rms_dbfs
 from hf_ser.columns import Finding
+from hf_ser.models.decoding import MIX, audio_problem
 from hf_ser.normal_form import printable
 
-MIN_SECONDS, MAX_SECONDS = 0.1, 30.0
-SILENT_DBFS, QUIET_DBFS = -90.0, -60.0
+MAX_SECONDS, QUIET_DBFS = 30.0, -60.0
 
 
 def clip_findings(item: str, clip: Clip) -> list[Finding]:
     """What a person should know of one decoded clip; findings with `skipped` keep it out of the data set."""
-    samples, seconds = clip.samples, clip.duration_seconds
-    if len(samples) == 0:
-        return [Finding("empty", item, "no samples", skipped=True)]
-    if not np.isfinite(samples).all():
-        return [Finding("not_finite", item, f"{(~np.isfinite(samples)).sum()} samples are NaN or infinite", True)]
-    if seconds < MIN_SECONDS:
-        return [Finding("too_short", item, f"{seconds:.3f} s, at least {MIN_SECONDS} s are needed", skipped=True)]
-    level = rms_dbfs(samples)
-    if level < SILENT_DBFS:
-        return [Finding("silent", item, f"level {level:.1f} dBFS", skipped=True)]
-    findings = []
-    if level < QUIET_DBFS:
+    if problem := audio_problem(clip.samples):
+        return [Finding(problem[0], item, problem[1], skipped=True)]
+    seconds, findings = clip.duration_seconds, []
+    if (level := rms_dbfs(clip.samples)) < QUIET_DBFS:
         findings.append(Finding("quiet", item, f"level {level:.1f} dBFS"))
     if clip.truncated:
         findings.append(Finding("truncated", item, f"the file ends before its header says; {seconds:.2f} s are there"))
     if seconds > MAX_SECONDS:
         findings.append(Finding("long", item, f"{seconds:.1f} s; models hear the first --max_seconds of it"))
     if clip.source_channels > 1:
-        how = "all equal" if clip.channels_equal else "different, averaged"
-        findings.append(Finding("stereo", item, f"{clip.source_channels} channels, {how}"))
+        findings.append(Finding("stereo", item, f"{clip.source_channels} channels, {_mixed(clip)}"))
+    if clip.channel is not None:
+        detail = f"the mean of the channels is next to silence, as of one inverted microphone: channel {clip.channel}"
+        findings.append(Finding("cancelling_channels", item, f"{detail} alone is kept"))
+    if clip.scale != 1.0:
+        detail = f"float samples reach {clip.peak:g}, not 1: divided by {clip.scale:g}"
+        findings.append(Finding("scaled", item, detail))
+    elif clip.peak > 1.0:
+        findings.append(Finding("over_full_scale", item, f"float samples reach {clip.peak:.3f}: held at full scale"))
     return findings
+
+
+def _mixed(clip: Clip) -> str:
+    if clip.channels_equal:
+        return "all equal"
+    if clip.asked_channel != MIX:
+        return f"different, {clip.asked_channel} kept"
+    return "different, averaged" if clip.channel is None else f"different, channel {clip.channel} kept"
 
 
 def duplicate_findings(rows: Iterable[dict]) -> list[Finding]:

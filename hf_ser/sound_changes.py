@@ -19,7 +19,7 @@ from scipy.signal import butter, correlate, sosfiltfilt
 
 from hf_ser.audio import leading_zeros_seconds
 from hf_ser.columns import SAMPLING_RATE
-from hf_ser.models.decoding import RESAMPLING, decode_audio
+from hf_ser.models.decoding import RESAMPLING, resample
 from hf_ser.models.libraries import audio_functional, audio_transforms
 
 MP3, VORBIS, OPUS = ("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS")
@@ -127,7 +127,7 @@ def clipped(samples: np.ndarray, generator, share: float) -> np.ndarray:
 
 def telephone(samples: np.ndarray, generator) -> np.ndarray:
     """300 to 3,400 Hz, at 8 kHz, in the mu-law code of a digital exchange."""
-    narrow = decode_audio({"array": samples, "sampling_rate": SAMPLING_RATE}, 8_000)
+    narrow = resample(samples, SAMPLING_RATE, 8_000)
     narrow = sosfiltfilt(butter(6, (300, 3_400), "bandpass", fs=8_000, output="sos"), narrow, padlen=0)
     wide = coded(np.clip(narrow, -1, 1).astype(np.float32), "WAV", "ULAW", 8_000)
     return fitted(at_16_khz(wide, 8_000), len(samples))
@@ -145,7 +145,7 @@ def with_codec(
     """Written by a codec at a rate and read again, at the clip's own place in time and length."""
     given = samples
     if rate != SAMPLING_RATE:
-        given = decode_audio({"array": samples, "sampling_rate": SAMPLING_RATE}, rate)
+        given = resample(samples, SAMPLING_RATE, rate)
     decoded = coded(given, format, subtype, rate, compression, mode)
     if rate != SAMPLING_RATE:
         decoded = at_16_khz(decoded, rate)
@@ -353,7 +353,7 @@ def spectrum_masked(samples: np.ndarray, generator: np.random.Generator, share: 
 
 def upsampled(samples: np.ndarray, generator) -> np.ndarray:
     """Recorded at 8 kHz and brought to 16 kHz: nothing above 4 kHz."""
-    narrow = decode_audio({"array": samples, "sampling_rate": SAMPLING_RATE}, 8_000)
+    narrow = resample(samples, SAMPLING_RATE, 8_000)
     return fitted(at_16_khz(narrow, 8_000), len(samples))
 
 
@@ -364,7 +364,7 @@ def aliased(samples: np.ndarray, generator) -> np.ndarray:
 
 def at_16_khz(samples: np.ndarray, rate: int) -> np.ndarray:
     """Resampled to the models' rate."""
-    return decode_audio({"array": np.asarray(samples, dtype=np.float32), "sampling_rate": rate})
+    return resample(samples, rate, SAMPLING_RATE)
 
 
 def fitted(samples: np.ndarray, length: int) -> np.ndarray:

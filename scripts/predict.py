@@ -9,7 +9,11 @@ python scripts/predict.py runs/by_speaker/final anna_9.wav --enrolment anna_1.wa
 import argparse
 import json
 import sys
+import warnings
+from collections.abc import Sequence
+from functools import partial
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -18,6 +22,7 @@ from hf_ser.cli import run
 from hf_ser.inference import TEXT, Classifier
 from hf_ser.integrity import clip_findings
 from hf_ser.models import SerAudioPipeline, SerPipeline
+from hf_ser.models.decoding import CHANNELS, MIX, SAMPLING_RATE
 from hf_ser.transcripts.cache import transcript_key
 from hf_ser.transcripts.loading import default_precision, load_recogniser
 from hf_ser.transcripts.recogniser import DecodeOptions
@@ -40,6 +45,7 @@ def main() -> None:
         metavar="FILE",
         help="other clips of the one speaker of all files, for a model trained with --normalisation speaker",
     )
+    parser.add_argument("--channel", choices=CHANNELS, default=MIX, help="of several channels: their mean, or one")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     parser.add_argument("--abstain", action="store_true", help="'unsure' (JSON: no label) below the model's threshold")
     parser.add_argument("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
@@ -56,19 +62,22 @@ def main() -> None:
     if arguments.language and not arguments.asr:
         parser.error("--language is for --asr: name a recogniser, or leave it out")
     if arguments.asr:
-        texts = heard(arguments.files, arguments.asr, arguments.language, arguments.device)
+        texts = heard(arguments.files, arguments.asr, arguments.language, arguments.device, arguments.channel)
     threshold = least_confidence(classify, arguments.model) if arguments.abstain else 0.0
+    warnings.filterwarnings("ignore", message=".*the model takes no more")  # told as a note of the file
     known, failed = of_speaker(classify, arguments.enrolment), 0
     for file, text in zip(tqdm(arguments.files, unit=" files", disable=None), texts, strict=True):
         try:
-            check(file)
-            answer = classify(file, text=text, speaker_statistics=known)
+            samples, notes = read(classify, file, arguments.channel)
+            answer = classify({"array": samples, "sampling_rate": SAMPLING_RATE}, text=text, speaker_statistics=known)
         except (ValueError, OSError) as error:
             failed += 1
             print(f"skipped: {error}", file=sys.stderr)
             continue
         unsure = answer[0]["score"] < threshold
-        told = line(file, answer, text, unsure) if arguments.json else row(file, answer, text, unsure)
+        for note in notes:
+            print(f"note: {file}: {note}", file=sys.stderr)
+        told = line(file, answer, text, unsure, notes) if arguments.json else row(file, answer, text, unsure)
         print(told, flush=True)
     if failed:
         print(f"{failed} of {len(arguments.files)} files could not be read", file=sys.stderr)
@@ -86,25 +95,33 @@ def load(model: str, device: str | None) -> SerPipeline:
     return classifier.pipeline
 
 
-def check(file: str) -> None:
-    """Say what a person should know of a file, by the rules of prepare_data.py.
+NOTED = ("truncated", "cancelling_channels", "scaled", "over_full_scale", "quiet")
+"""Findings that make an answer doubtful, though the file is read."""
+
+
+def read(classify: SerPipeline, file: str, channel: str = MIX) -> tuple[np.ndarray, list[str]]:
+    """What the model hears of a file, and what a person should know of it, by the rules of prepare_data.py.
 
     Raises:
-        ValueError: a data set would not have it: silent, too short, or not finite.
+        FileNotFoundError, ValueError: a data set would not have it: unreadable, silent, too short, or not finite.
     """
-    for finding in clip_findings(file, read_clip(file)):
-        told = f"{file}: {finding.kind.replace('_', ' ')}, {finding.detail}"
+    clip = read_clip(file, None, None, channel, classify.seconds_to_read)
+    findings = clip_findings(file, clip)
+    for finding in findings:
         if finding.skipped:
+            told = f"{file}: {finding.kind.replace('_', ' ')}, {finding.detail}"
             raise ValueError(f"{told}. Expected a voice of 0.1 s or more: record it again.")
-        if finding.kind == "truncated":
-            print(f"note: {told}", file=sys.stderr)
+    notes = [f"{found.kind.replace('_', ' ')}, {found.detail}" for found in findings if found.kind in NOTED]
+    cut = classify.cut_note(clip.samples, clip.source_seconds, clip.complete)
+    return clip.samples, notes + ([cut] if cut else [])
 
 
 def of_speaker(classify: SerPipeline, enrolment: list[str] | None) -> torch.Tensor | None:
     """What the clips of a speaker tell of the voice; without them a note, where the model was tested with them."""
     if enrolment:
         for file in enrolment:
-            check(file)
+            for note in read(classify, file)[1]:
+                print(f"note: {file}: {note}", file=sys.stderr)
         return classify.speaker_statistics(enrolment)
     if classify.speaker_front_end is not None:
         by = "the training speakers" if classify.speaker_front_end.is_whole else "itself"
@@ -116,19 +133,20 @@ def of_speaker(classify: SerPipeline, enrolment: list[str] | None) -> torch.Tens
     return None
 
 
-def heard(files: list[str], asr: str, language: str | None, device: str | None) -> list[str | None]:
+def heard(files: list[str], asr: str, language: str | None, device: str | None, channel: str = MIX) -> list[str | None]:
     """The words of each file as `transcribe.py` would hear them; None where it cannot be read."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     options = DecodeOptions(precision=default_precision(device))
     recogniser, requests = load_recogniser(asr, device, options.precision), {}
     for file in files:
         try:
-            clip = read_clip(file)
+            clip = read_clip(file, None, None, channel)
         except (OSError, ValueError):
             continue  # told where its emotion is asked for
         # Under the name of its sound: what is drawn at a temperature must not depend on the spelling of a path.
         key = transcript_key(pcm_sha256(clip.samples), recogniser.revision, language, options)
-        requests[file] = Request(key, clip.duration_seconds, lambda file=file: read_clip(file).samples, language)
+        again = partial(read_clip, file, None, None, channel)
+        requests[file] = Request(key, clip.duration_seconds, lambda again=again: again().samples, language)
     answers = transcribe(recogniser, list({one.key: one for one in requests.values()}.values()), options)
     bar = tqdm(answers, total=len(requests), unit=" files", desc="transcribing", disable=None)
     words = {request.key: getattr(answer, "text", None) for request, answer in bar}
@@ -146,11 +164,16 @@ def least_confidence(classify: SerPipeline, model: str) -> float:
     return threshold
 
 
-def line(file: str, answer: list[dict], text: str | None, unsure: bool) -> str:
-    """One file's answer as a JSON line, with the words it was read with; no label where the model abstains."""
+def line(file: str, answer: list[dict], text: str | None, unsure: bool, notes: Sequence[str] = ()) -> str:
+    """One file's answer as a JSON line, with the words it was read with; no label where the model abstains.
+
+    `notes` is there where something makes the answer doubtful, as that only the beginning of the file counts.
+    """
     probabilities = {a["label"]: a["score"] for a in answer}
     label = None if unsure else answer[0]["label"]
     told = {"file": file, "label": label, "probabilities": probabilities, "text": text}
+    if notes:
+        told["notes"] = list(notes)
     return json.dumps(told, ensure_ascii=False)
 
 

@@ -23,6 +23,7 @@ from hf_ser.dataset import download_corpora, prepare
 from hf_ser.dataset_card import write_dataset_report
 from hf_ser.integrity import format_integrity
 from hf_ser.labels import LABEL_MAPS, NATIVE
+from hf_ser.models.decoding import CHANNELS
 
 
 def main() -> None:
@@ -38,6 +39,7 @@ def main() -> None:
     )
     parser.add_argument("--label_pattern", help="of a table: regular expression whose group is the label in a path")
     parser.add_argument("--audio_dir", help="of a table: folder where its paths begin; default: the table's own folder")
+    parser.add_argument("--channel", choices=CHANNELS, help="of several channels: their mean (mix, default), or one")
     parser.add_argument("--download", action="store_true", help="fetch the corpus into --data_dir first")
     parser.add_argument("--report", action="store_true", help="write pictures and a data-set card into --output_dir")
     parser.add_argument("--augmented_copies", type=int, default=0, help="changed copies of each clip, to show a leak")
@@ -65,9 +67,9 @@ def main() -> None:
 
 def prepare_originals(arguments: argparse.Namespace, folder: str | Path) -> tuple[Dataset, dict]:
     """The corpus as it is."""
-    names = ("columns", "speaker_pattern", "label_pattern", "audio_dir")
-    table = {name: getattr(arguments, name) for name in names}
-    return prepare(arguments.corpus, arguments.data_dir, folder, arguments.label_map, **table)
+    names = ("columns", "speaker_pattern", "label_pattern", "audio_dir", "channel")
+    options = {name: getattr(arguments, name) for name in names}
+    return prepare(arguments.corpus, arguments.data_dir, folder, arguments.label_map, **options)
 
 
 def prepare_with_copies(arguments: argparse.Namespace) -> tuple[Dataset, dict]:

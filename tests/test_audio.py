@@ -1,6 +1,7 @@
 """The decoder, and the way of a clip into a data set: nothing is lost, nothing changes pitch, speed or level."""
 
 import hashlib
+import time
 from io import BytesIO
 
 import numpy as np
@@ -69,26 +70,26 @@ def test_the_rate_asked_for_is_the_rate_given():
     assert len(decode_audio(encoded(tone(48_000), 48_000), sampling_rate=22_050)) == 11_025
 
 
-@pytest.mark.parametrize(
-    ("rate", "orig", "new"), [(48_000, 3, 1), (44_100, 441, 160), (11_025, 441, 640), (24_414, 1091, 715)]
-)
-def test_an_odd_rate_needs_no_huge_filters(rate, orig, new, monkeypatch):
-    # As 12,207 to 8,000, the 24,414 Hz of TESS took torchaudio 5 seconds and hundreds of megabytes a clip.
-    asked = []
-
-    def resample(signal, orig_freq, new_freq, **filter):
-        asked.append((orig_freq, new_freq))
-        return signal
-
-    monkeypatch.setattr(decoding.audio_functional, "resample", resample)
-    decode_audio({"array": np.zeros(10), "sampling_rate": rate})
-    assert asked == [(orig, new)]
-    assert orig / new == pytest.approx(rate / SAMPLING_RATE, rel=1e-6)
+@pytest.mark.parametrize("rate", [24_414, 24_414.0625, 11_025, 767_999])
+def test_an_odd_rate_costs_no_more_than_another(rate):
+    # 24,414 Hz (TESS) shares no factor with 16,000: torchaudio took 5 seconds and hundreds of megabytes a clip.
+    started = time.process_time()
+    samples = decode_audio({"array": tone(int(rate), seconds=2.0), "sampling_rate": rate})
+    assert abs(len(samples) - 2 * SAMPLING_RATE) <= 1
+    assert time.process_time() - started < 1.0
 
 
-@pytest.mark.parametrize("rate", [44_100, 48_000, 96_000])
-def test_what_16_khz_cannot_hold_does_not_come_back_as_another_pitch(rate):
-    assert amplitude_of(decode_audio({"array": tone(rate, hz=12_000), "sampling_rate": rate})) < 0.5 / 100
+@pytest.mark.parametrize("rate", [24_000, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("hz", [8_200, 9_000, 11_500])
+def test_what_16_khz_cannot_hold_does_not_come_back_as_another_pitch(rate, hz):
+    # The 24-bit grid alone leaves -144 dB.
+    assert amplitude_of(decode_audio({"array": tone(rate, hz=hz), "sampling_rate": rate})) < 0.5 * 1e-6
+
+
+@pytest.mark.parametrize("rate", [24_000, 44_100, 48_000])
+@pytest.mark.parametrize("hz", [100, 7_000, 7_300])
+def test_what_16_khz_can_hold_is_kept(rate, hz):
+    assert amplitude_of(decode_audio({"array": tone(rate, hz=hz), "sampling_rate": rate})) == pytest.approx(0.5, 2e-3)
 
 
 def test_integers_are_decoded_without_loss():
@@ -274,7 +275,7 @@ def test_a_part_of_any_rate_is_as_long_as_was_asked(rate, start, end):
 def test_a_part_of_another_rate_is_the_cut_of_the_whole_but_for_its_edges(rate):
     content = encoded(np.stack([noise(2 * rate), noise(2 * rate, seed=1)], axis=1), rate)
     whole, part = read_clip(content).samples[8_000:24_000], read_clip(content, 0.5, 1.5).samples
-    edge = 70  # samples of 16 kHz that the filter of 64 zero crossings reaches
+    edge = 128  # samples of 16 kHz that the filter reaches, 111 of them
     assert len(part) == len(whole)
     np.testing.assert_allclose(part[edge:-edge], whole[edge:-edge], atol=2**-22)
     assert np.abs(part - whole)[[*range(edge), *range(-edge, 0)]].max() > 2**-22

@@ -227,3 +227,11 @@ def test_the_command_lists_every_script_and_runs_one(capsys, monkeypatch):
     with pytest.raises(SystemExit, match="2"):
         cli.main()
     assert "unknown command 'pridict', expected one of audit" in capsys.readouterr().err
+
+
+def test_a_missing_soxr_is_named_with_the_command(tmp_path):
+    (tmp_path / "soxr.py").write_text("raise ImportError('no soxr here')")
+    said = message(tmp_path, "soxr", "0.1", "libraries", f"sys.path[:0] = ['.', {str(MODELS)!r}]")
+    assert "found soxr 0.1 (no soxr here)" in said
+    assert said.strip().endswith('Run: pip install "soxr>=0.5"')
+    assert f">={libraries.LEAST_SOXR}" in str({one.name: one.specifier for one in REQUIREMENTS}["soxr"])

@@ -2,7 +2,8 @@
 
 A table has the columns `path` (relative to the table's folder, or absolute) and `label` or votes: `votes`, an object of
 counts by label (in a CSV, JSON), or `votes:<label>`, a column of counts for each label. `start` and `end` are the
-seconds of a clip that is part of a file. All others are optional: `id`, and what `hf_ser.columns.TOLD` names.
+seconds of a clip that is part of a file, `channel` (left, right or mix) its channel. All others are optional: `id`, and
+what `hf_ser.columns.TOLD` names.
 
 Every text is read in its normal form (`hf_ser.normal_form`). What was read as something else than it says is counted in
 a finding: words for an unknown speaker, spellings of one label, words of a published split.
@@ -31,6 +32,7 @@ from hf_ser.columns import (
 )
 from hf_ser.corpora.table_cells import (
     WRITTEN_BY_PROGRAMS,
+    channel_of,
     majority,
     number,
     part_name,
@@ -185,11 +187,11 @@ class _Reading:
             detail = f"the label {printable(label)} says that the raters agreed on none"
             return None, [Finding("no_majority", place, detail, skipped=True)]
         try:
-            part = part_of_file(row, self.commas)
+            part, channel = part_of_file(row, self.commas), channel_of(row)
         except ValueError as error:
             return None, [Finding("bad_segment", place, str(error), skipped=True)]
         findings, given = [], plain(row.get("id"))
-        unique = self.unique(given or storable(name) + part_name(part))
+        unique = self.unique(given or storable(name) + part_name(part) + (f"@{channel}" if channel else ""))
         if given not in (None, unique):
             detail = f"the id {printable(given)} was there before, so this row is {printable(unique)}"
             findings.append(Finding("repeated_id", f"table/{unique}", detail))
@@ -204,6 +206,7 @@ class _Reading:
             votes=votes,
             start_seconds=part[0],
             end_seconds=part[1],
+            channel=channel,
             **known,
         )
         return utterance, findings

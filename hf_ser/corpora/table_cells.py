@@ -10,7 +10,11 @@ import numpy as np
 import pandas as pd
 
 from hf_ser.corpora.table_columns import VOTES
+from hf_ser.models.decoding import CHANNELS
 from hf_ser.normal_form import is_unknown, normal_form, normal_name, printable
+
+CHANNEL_WORDS = {"1": "left", "2": "right", "l": "left", "r": "right", "mono": "mix"} | {name: name for name in CHANNELS}
+"""What a column `channel` may say."""
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 TIME = re.compile(
@@ -87,6 +91,18 @@ def part_of_file(row: dict, commas: Counter) -> tuple[float | None, float | None
     if (start or 0.0) < 0 or (end is not None and end <= (start or 0.0)):
         raise ValueError(f"found seconds {start} to {end}, expected a start from 0 on and an end after it")
     return start, end
+
+
+def channel_of(row: dict) -> str | None:
+    """What of a file of several channels a clip is, None where the row does not say.
+
+    Raises:
+        ValueError: another word.
+    """
+    given = (plain(row.get("channel")) or "").lower()
+    if given and not is_unknown(given) and given not in CHANNEL_WORDS:
+        raise ValueError(f"found the channel '{printable(given)}', expected left, right or mix (or 1, 2)")
+    return CHANNEL_WORDS.get(given)
 
 
 def part_name(part: tuple[float | None, float | None]) -> str:

@@ -1,6 +1,6 @@
-"""Versions of the libraries, checked before anything of them is used; the one place that imports torchaudio.
+"""Versions of the libraries, checked before anything of them is used; the one place that imports torchaudio and soxr.
 
-Every other file takes torchaudio's functions and transforms from here.
+Every other file takes torchaudio's functions and transforms, and soxr, from here.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from packaging.version import Version
 
 LEAST_TRANSFORMERS = "5.23"
+LEAST_SOXR = "0.5"
 PAIR = ("torch==2.14.1", "torchaudio==2.11.1")
 """A torch and a torchaudio that fit each other."""
 
@@ -41,6 +42,14 @@ def torchaudio_error(error: Exception) -> ImportError:
     )
 
 
+def soxr_error(error: Exception) -> ImportError:
+    """What to raise where soxr is missing or too old: a transformers without it loads all else of a model."""
+    return ImportError(
+        f"This model's code found soxr {_version('soxr')} ({str(error).strip().partition(chr(10))[0]}), which "
+        f'resamples audio. Expected {LEAST_SOXR} or later. Run: pip install "soxr>={LEAST_SOXR}"'
+    )
+
+
 def _version(name: str) -> str:
     try:
         return version(name)
@@ -56,4 +65,10 @@ try:  # an OSError where a symbol is missing in torch, an AttributeError or Runt
 except (ImportError, OSError, AttributeError, RuntimeError) as error:
     raise torchaudio_error(error) from error
 
-__all__ = ["audio_functional", "audio_transforms"]
+try:
+    import soxr
+    from soxr import ResampleStream as _  # noqa: F401
+except (ImportError, OSError, AttributeError) as error:
+    raise soxr_error(error) from error
+
+__all__ = ["audio_functional", "audio_transforms", "soxr"]

@@ -1,22 +1,35 @@
-"""`pipeline("audio-classification")` for our models: any audio file without ffmpeg, words if known, all labels."""
+"""`pipeline("audio-classification")` for our models: any audio file without ffmpeg, text if known, all labels."""
 
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import Pipeline
 
-from .decoding import decode_audio
+from .decoding import MIX, PROBLEMS, audio_problem, read_audio
 from .encoders import ignore_padding
-from .front_end import SpectrogramFrontEnd
-from .processing_ser import SerProcessor, audio_inputs, classifier_inputs
+from .front_end import SpectrogramFrontEnd, trimmed
+from .processing_ser import (
+    SerProcessor,
+    audio_inputs,
+    classifier_inputs,
+    is_one_clip,
+    longest_seconds,
+    one_text,
+    seconds_to_read,
+    with_rate,
+)
 
 ENROLMENT_BATCH = 16
 
+FUNCTIONS = ("softmax", "sigmoid", "none")
+
 
 class SerPipeline(Pipeline):
-    """Emotion of one clip or many, from the sound and, where given, the words."""
+    """Emotion of one clip or many, from the audio and, where given, the text."""
 
     _load_tokenizer = True
     _load_feature_extractor = True
@@ -35,53 +48,70 @@ class SerPipeline(Pipeline):
         batch_size: int | None = None,
         enrolment=None,
         speaker_statistics: torch.Tensor | None = None,
+        channel: str = MIX,
+        function_to_apply: str | None = None,
+        num_workers: int | None = None,
     ):
         """Classify.
 
         Args:
-            inputs: A path, bytes, a binary file object, a one-dimensional array at the model's rate, or a dictionary
-                (`array` or `raw` with `sampling_rate`; `bytes`; `path`; optionally `text`); or several of those as a
-                list, a generator or a data set.
-            text: The words of the clip; of several clips a list of them (None where unknown).
+            inputs: A path, bytes, a binary file object, a one-dimensional array at the model's rate, a dictionary
+                (`array` or `raw` with `sampling_rate`; `bytes`; `path`; or a row with one of those as `audio`;
+                optionally `text`), `(rate, array)`, or a decoder of torchcodec; or several of those as a list, a data
+                set or one of its columns, which are read batch by batch, or an iterator. A row of a prepared data set
+                brings its `transcript` as the text.
+            text: The text of the clip; of several clips a list of them (None where unknown).
             top_k: Keep only so many labels; all by default.
             batch_size: Clips per forward pass; the result does not depend on it beyond rounding.
             enrolment: Other clips of the one speaker of all inputs, for a model that was trained with per-speaker
                 normalisation, which was tested so; without them each clip is normalised by itself (of functionals, by
                 the training speakers).
             speaker_statistics: What the method of this name made of the enrolment clips, for many calls; `(2, bands)`.
+            channel: Of clips with several: `mix` (their mean), `left` or `right`.
+            function_to_apply: As in transformers' own: `softmax` (the default, calibrated), `sigmoid` or `none`, which
+                gives the logits.
+            num_workers: Taken as transformers' own does, without effect: clips are decoded in this process.
 
         Returns:
-            A list of `{"label", "score"}` with falling scores; for several clips, a list of such lists.
+            A list of `{"label", "score"}` with falling scores; for several clips, a list of such lists; for a generator
+            or another iterator, an iterator of them, which reads its inputs as its answers are asked for.
+
+        Warns:
+            UserWarning: a clip is longer than the model takes, so that only its beginning counts.
 
         Raises:
-            FileNotFoundError, ValueError: an input cannot be read, the texts are not one a clip, or the model has no
-                use for enrolment clips.
+            FileNotFoundError, ValueError: an input cannot be read, is silence or too short, is several clips in one
+                array, the texts are not one a clip, or the model has no use for enrolment clips.
         """
         statistics = speaker_statistics if enrolment is None else self.speaker_statistics(enrolment)
-        single = _is_single(inputs)
-        items, texts = _listed(inputs, text, single)
+        defaults = self._postprocess_params
+        options = {"top_k": top_k or defaults.get("top_k")}
+        options |= checked_function(function_to_apply or defaults.get("function_to_apply"))
+        single = is_one_clip(inputs) or _is_row(inputs)
         size = batch_size or self._batch_size or 1
-        top_k = top_k or self._postprocess_params.get("top_k")
-        answers = []
-        for start in range(0, len(items), size):
-            batch = self.preprocess(items[start : start + size], texts[start : start + size])
+        answers = self._answers(_paired(inputs, text, single), size, statistics, channel, options)
+        if single:
+            return next(answers)
+        return answers if isinstance(inputs, Iterator) else list(answers)
+
+    def _answers(self, pairs: Iterator[tuple], size: int, statistics, channel: str, options: dict) -> Iterator[list]:
+        while batch := list(islice(pairs, size)):
+            inputs = self.preprocess([item for item, _ in batch], [text for _, text in batch], channel)
             if statistics is not None:
-                batch["speaker_statistics"] = statistics.expand(len(items[start : start + size]), -1, -1)
-            answers += self.postprocess(self.forward(batch), top_k=top_k)
-        return answers[0] if single else answers
+                inputs["speaker_statistics"] = statistics.expand(len(batch), -1, -1)
+            yield from self.postprocess(self.forward(inputs), **options)
 
-    def _sanitize_parameters(self, top_k: int | None = None):
-        return {}, {}, {"top_k": top_k}
+    def _sanitize_parameters(self, top_k: int | None = None, function_to_apply: str | None = None):
+        return {}, {}, {"top_k": top_k, **checked_function(function_to_apply)}
 
-    def preprocess(self, items: list, texts: list) -> dict:
-        """Decode and extract a batch of clips with their words."""
-        words = [
-            item.get("text") if said is None and isinstance(item, dict) else said
-            for item, said in zip(items, texts, strict=True)
-        ]
-        processor = SerProcessor(self.feature_extractor, self.tokenizer)
-        sounds = [None if item is None else self.decode(item) for item in items]
-        return dict(processor(audio=sounds, text=words))
+    def preprocess(self, items: list, texts: list, channel: str = MIX) -> dict:
+        """Decode and extract a batch of clips with their texts."""
+        known = [_text_of(item) if said is None else said for item, said in zip(items, texts, strict=True)]
+        return self.extract([None if item is None else self.decode(item, channel) for item in items], known)
+
+    def extract(self, clips: list[np.ndarray | None], texts: list) -> dict:
+        """Extract a batch of clips that are decoded, as a prepared data set has them."""
+        return dict(SerProcessor(self.feature_extractor, self.tokenizer).features(clips, texts))
 
     def speaker_statistics(self, enrolment) -> torch.Tensor:
         """Mean and deviation of each band over one clip or more of a speaker, `(2, bands)`, as in evaluation.
@@ -95,7 +125,7 @@ class SerPipeline(Pipeline):
                 "Enrolment clips were given to a model that was not trained with --normalisation speaker: leave out "
                 "`enrolment`."
             )
-        items = _listed(enrolment, None, _is_single(enrolment))[0]
+        items = [enrolment] if is_one_clip(enrolment) else list(_each(enrolment))
         if not items:
             raise ValueError("0 enrolment clips: expected one or more, or leave out `enrolment`.")
         return front_end.speaker_scaling(front_end.moments(self._sounds(items)))
@@ -106,6 +136,11 @@ class SerPipeline(Pipeline):
         front_end = getattr(getattr(self.model, "audio_encoder", None), "front_end", None)
         return front_end if getattr(front_end, "normalisation", None) == "speaker" else None
 
+    @property
+    def seconds_to_read(self) -> float | None:
+        """How much of a file the model needs; None is all of it."""
+        return seconds_to_read(self.feature_extractor)
+
     def _sounds(self, items: list) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Shapes: waveforms and mask `(batch, samples)`."""
         for start in range(0, len(items), ENROLMENT_BATCH):
@@ -113,37 +148,66 @@ class SerPipeline(Pipeline):
             batch = audio_inputs(self.feature_extractor, clips)
             yield batch["input_values"].to(self.device), batch["audio_mask"].to(self.device)
 
-    def decode(self, item) -> np.ndarray:
-        """One input to `(samples,)` float32 at the model's rate."""
+    def decode(self, item, channel: str = MIX) -> np.ndarray:
+        """One input to `(samples,)` float32 at the model's rate; warns where the model takes only its beginning.
+
+        Raises:
+            FileNotFoundError, ValueError: it cannot be read, or holds no audio that a model could judge.
+        """
         rate = self.feature_extractor.sampling_rate
-        if isinstance(item, torch.Tensor):
-            item = item.detach().cpu().numpy()
-        if isinstance(item, np.ndarray):
-            # As in transformers, a bare array is taken at the model's own rate.
-            item = {"array": item, "sampling_rate": rate}
-        clip = decode_audio(item, rate)
-        if not len(clip) or not np.isfinite(clip).all():
-            found = "no samples" if not len(clip) else "NaN or infinity"
-            named = item if isinstance(item, str | Path) else f"a clip given as {type(item).__name__}"
-            raise ValueError(f"{named}: expected sound, found {found}. Leave it out, or record it again.")
-        return clip
+        sound = item["audio"] if _is_row(item) else item
+        # As in transformers, a bare array is taken at the model's own rate.
+        audio = read_audio(with_rate(sound, rate), rate, channel=channel, max_seconds=self.seconds_to_read)
+        named = str(sound) if isinstance(sound, str | Path) else f"a clip given as {type(sound).__name__}"
+        if problem := audio_problem(audio.samples, rate):
+            kind, detail = problem
+            raise ValueError(
+                f"{named}: expected speech, found {PROBLEMS[kind]} ({detail}). Leave it out, or record it again."
+            )
+        if note := self.cut_note(audio.samples, audio.source_seconds, audio.complete):
+            warnings.warn(f"{named}: {note}", stacklevel=2)
+        return audio.samples
+
+    def cut_note(self, samples: np.ndarray, source_seconds: float | None, complete: bool) -> str | None:
+        """What to tell of a clip that is longer than the model takes; None where all of it counts.
+
+        Args:
+            samples: What was read of it, at the model's rate.
+            source_seconds: Its whole length, None where that is not known.
+            complete: Whether all of it was read.
+        """
+        longest, rate = longest_seconds(self.feature_extractor), self.feature_extractor.sampling_rate
+        if longest is None:
+            return None
+        if complete:
+            if getattr(self.feature_extractor, "trim_silence", False):
+                samples = trimmed(samples, rate)
+            if len(samples) <= int(longest * rate):
+                return None
+        whole = "more than that" if source_seconds is None else f"{source_seconds:.1f} s"
+        return f"only the first {longest:g} s count, of {whole}: the model takes no more; cut the file for the rest"
 
     def _forward(self, model_inputs: dict):
         return self.model(**model_inputs)
 
-    def postprocess(self, model_outputs, top_k: int | None = None) -> list[list[dict]]:
+    def postprocess(
+        self, model_outputs, top_k: int | None = None, function_to_apply: str = "softmax"
+    ) -> list[list[dict]]:
         """Logits `(batch, classes)` to labels with scores, calibrated where validation speakers gave a temperature."""
-        names = self.model.config.id2label
+        names, logits = self.model.config.id2label, model_outputs["logits"].float()
         temperature = getattr(self.model.config, "calibration_temperature", None) or 1.0
-        probabilities = (model_outputs["logits"].float() / temperature).softmax(-1)
+        if function_to_apply == "softmax":
+            scores = (logits / temperature).softmax(-1)
+        else:
+            scores = logits if function_to_apply == "none" else (logits / temperature).sigmoid()
         return [
             [{"label": names[int(i)], "score": float(row[i])} for i in row.argsort(descending=True)[:top_k]]
-            for row in probabilities
+            for row in scores
         ]
 
 
 class SerAudioPipeline(SerPipeline):
-    """The same for a model that only hears: ours, and transformers' own audio classifiers."""
+    """The same for a model of audio alone: ours, and transformers' own audio classifiers."""
 
     _load_tokenizer = False
 
@@ -153,31 +217,75 @@ class SerAudioPipeline(SerPipeline):
         if not self.is_ours:
             ignore_padding(self.model)
 
-    def preprocess(self, items: list, texts: list) -> dict:
-        """Decode and extract a batch of clips; words are refused, for the model cannot use them."""
+    def preprocess(self, items: list, texts: list, channel: str = MIX) -> dict:
+        """Decode and extract a batch of clips; text is refused, for the model cannot use it."""
         if any(said is not None for said in texts):
             raise ValueError("This model was trained on sound alone: leave out `text`, or load a fused model.")
-        make = audio_inputs if self.is_ours else classifier_inputs
-        return make(self.feature_extractor, [self.decode(item) for item in items])
+        return self.extract([self.decode(item, channel) for item in items], texts)
+
+    def extract(self, clips: list[np.ndarray], texts: list) -> dict:
+        """Extract a batch of clips that are decoded."""
+        return (audio_inputs if self.is_ours else classifier_inputs)(self.feature_extractor, clips)
 
 
-def _is_single(inputs) -> bool:
-    return isinstance(inputs, str | Path | bytes | dict | np.ndarray | torch.Tensor) or hasattr(inputs, "read")
+def checked_function(name) -> dict[str, str]:
+    """`function_to_apply` as transformers' own pipeline takes it, a text or an enumeration.
+
+    Raises:
+        ValueError: another.
+    """
+    name = getattr(name, "value", name) or "softmax"
+    if name not in FUNCTIONS:
+        raise ValueError(f"function_to_apply is {name!r}: expected one of {', '.join(FUNCTIONS)}.")
+    return {"function_to_apply": name}
 
 
-def _listed(inputs, text, single: bool) -> tuple[list, list]:
-    """Clips and texts as two lists of one length."""
-    if single:
-        items = [inputs]
-    else:
-        items = list(inputs) if isinstance(inputs, Iterable) else [inputs[i] for i in range(len(inputs))]
+def _is_row(item) -> bool:
+    """Whether it is a row of a data set, whose clip is one of its columns."""
+    return isinstance(item, Mapping) and "audio" in item
+
+
+def _text_of(item) -> str | None:
+    """The text that a dictionary brings along."""
+    if not isinstance(item, Mapping):
+        return None
+    return one_text(item.get("text") if item.get("text") is not None or not _is_row(item) else item.get("transcript"))
+
+
+def _each(inputs) -> Iterable:
+    """Several clips one after another; a data set without `__iter__` by number."""
+    return inputs if isinstance(inputs, Iterable) else (inputs[i] for i in range(len(inputs)))
+
+
+def _paired(inputs, text, single: bool) -> Iterator[tuple]:
+    """Each clip with its text, read one by one."""
+    if single and not isinstance(text, list | tuple | np.ndarray):
+        text = one_text(text)
+    items = [inputs] if single else _each(inputs)
     if text is None:
-        return items, [None] * len(items)
-    texts = [text] if single and isinstance(text, str) else text
-    if isinstance(texts, str) or single is not isinstance(text, str) or len(texts := list(texts)) != len(items):
+        return zip(items, repeat(None), strict=False)
+    if isinstance(text, str) is not single:
         found = "one text" if isinstance(text, str) else f"{len(text)} texts in a list"
-        clips = "one clip" if single else f"a list of {len(items)} clips"
-        raise ValueError(
-            f"{clips} and {found}: expected one text for one clip, or as many as clips (None where unknown)."
-        )
-    return items, texts
+        raise _uneven("one clip" if single else _counted(items), found)
+    texts = [text] if single else text
+    if hasattr(items, "__len__") and hasattr(texts, "__len__") and len(items) != len(texts):
+        raise _uneven(_counted(items), f"{len(texts)} texts in a list")
+    return _strictly(iter(items), iter(texts))
+
+
+def _strictly(items: Iterator, texts: Iterator) -> Iterator[tuple]:
+    missing = object()
+    for item in items:
+        if (text := next(texts, missing)) is missing:
+            raise _uneven("an iterator of more clips", "fewer texts")
+        yield item, one_text(text)
+    if next(texts, missing) is not missing:
+        raise _uneven("an iterator of fewer clips", "more texts")
+
+
+def _counted(items) -> str:
+    return f"a list of {len(items)} clips" if hasattr(items, "__len__") else "an iterator of clips"
+
+
+def _uneven(clips: str, texts: str) -> ValueError:
+    return ValueError(f"{clips} and {texts}: expected one text for one clip, or as many as clips (None where unknown).")

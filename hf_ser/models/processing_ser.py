@@ -1,11 +1,16 @@
 """From clips and words to a batch, in one place for training, evaluation and the pipeline."""
 
+from numbers import Real
+from pathlib import Path
+
 import numpy as np
 import torch
 from transformers import FeatureExtractionMixin, ProcessorMixin
 from transformers.feature_extraction_utils import BatchFeature
 
+from .decoding import decode_audio
 from .front_end import trimmed
+from .source_kinds import is_rate_and_array, one_clip
 
 MIN_SECONDS = 0.25
 """Shorter clips are padded with silence to this length, the least that all encoders (wav2vec2's masking) can take."""
@@ -43,6 +48,35 @@ def extract_audio(feature_extractor: FeatureExtractionMixin, clips: list[np.ndar
     )
 
 
+def longest_seconds(feature_extractor: FeatureExtractionMixin) -> float | None:
+    """How much of a clip an extractor takes: what comes after it is cut off; None where nothing is."""
+    kind = feature_extractor.__class__.__name__
+    if kind == "WhisperFeatureExtractor":
+        own = feature_extractor.n_samples / feature_extractor.sampling_rate
+    else:
+        own = 0.010 * feature_extractor.max_length + 0.015 if kind == "ASTFeatureExtractor" else None
+    limits = [limit for limit in (getattr(feature_extractor, "max_seconds", None), own) if limit]
+    return min(limits, default=None)
+
+
+def seconds_to_read(feature_extractor: FeatureExtractionMixin) -> float | None:
+    """How much of a file an extractor has to see; None is all of it, since its loudest place says what is silence."""
+    return None if getattr(feature_extractor, "trim_silence", False) else longest_seconds(feature_extractor)
+
+
+def one_text(text) -> str | None:
+    """A text, or None where it is missing, as pandas writes it too (NaN, NA).
+
+    Raises:
+        ValueError: it is no text.
+    """
+    if text is None or isinstance(text, str):
+        return text
+    if str(text) in ("nan", "<NA>", "NaT"):
+        return None
+    raise ValueError(f"text is {text!r} ({type(text).__name__}): expected a text, or None where it is not known.")
+
+
 def audio_inputs(feature_extractor: FeatureExtractionMixin, clips: list[np.ndarray | None]) -> dict[str, torch.Tensor]:
     """`extract_audio` under the names that our models take; None is a row without sound.
 
@@ -69,6 +103,28 @@ def _at_least(clip: np.ndarray, samples: int) -> np.ndarray:
     return clip if len(clip) >= samples else np.pad(clip, (0, samples - len(clip)))
 
 
+def is_one_clip(inputs) -> bool:
+    """Whether what was given is one clip, not several."""
+    if isinstance(inputs, str | Path | bytes | bytearray | memoryview | dict | np.ndarray | torch.Tensor):
+        return True
+    if isinstance(inputs, list) and inputs and all(isinstance(sample, Real) for sample in inputs[:2]):
+        return True  # samples as a list
+    return hasattr(inputs, "read") or hasattr(inputs, "get_all_samples") or is_rate_and_array(inputs)
+
+
+def with_rate(clip, sampling_rate: float):
+    """A bare array with its rate; any other form of a clip as it is.
+
+    Raises:
+        ValueError: an array of several clips.
+    """
+    if isinstance(clip, list):
+        clip = np.asarray(clip)
+    if isinstance(clip, np.ndarray | torch.Tensor):
+        return {"array": one_clip(clip), "sampling_rate": sampling_rate}
+    return clip
+
+
 class SerProcessor(ProcessorMixin):
     """Feature extractor and tokenizer of a fused model as one.
 
@@ -83,21 +139,44 @@ class SerProcessor(ProcessorMixin):
     def __init__(self, feature_extractor, tokenizer):
         super().__init__(feature_extractor, tokenizer)
 
-    def __call__(self, audio=None, text=None, **kwargs) -> BatchFeature:
+    def __call__(
+        self, audio=None, text=None, sampling_rate: float | None = None, return_tensors: str = "pt", padding=True
+    ) -> BatchFeature:
         """Make the model's inputs; a None inside either list is a row without that modality.
 
         Args:
-            audio: List of `(samples,)` arrays at the extractor's rate, or one array, or None.
-            text: List of strings, or one string, or None. An empty string counts as no words.
+            audio: List of clips, or one, or None. A clip is a `(samples,)` array, or what `decode_audio` takes.
+            text: List of strings, or one string, or None. An empty string, and NaN or NA of pandas, is no text.
+            sampling_rate: Hz of the arrays, which are resampled where the extractor has another; by default they have
+                the extractor's.
+            return_tensors, padding: As other processors take them, which here have one value.
 
         Shapes:
             `input_values` and `audio_mask` as `audio_inputs` gives them; `input_ids`, `text_mask`: `(batch, tokens)`.
 
         Raises:
-            ValueError: both lists are given with different lengths.
+            TypeError: an argument that is not known.
+            ValueError: both lists are given with different lengths, a clip that `decode_audio` refuses, several clips
+                in one array, or tensors of another kind.
         """
-        audio = [audio] if isinstance(audio, np.ndarray) else audio
-        text = [text] if isinstance(text, str) else text
+        if return_tensors != "pt" or padding not in (True, "longest"):
+            raise ValueError(
+                f"return_tensors={return_tensors!r}, padding={padding!r}: expected 'pt' and True, leave them out."
+            )
+        if audio is not None:
+            rate = self.feature_extractor.sampling_rate
+            audio = [audio] if is_one_clip(audio) else list(audio)
+            audio = [
+                None if clip is None else decode_audio(with_rate(clip, sampling_rate or rate), rate) for clip in audio
+            ]
+        return self.features(audio, [text] if isinstance(text, str) else text)
+
+    def features(self, audio: list[np.ndarray | None] | None, text: list | None) -> BatchFeature:
+        """Make the model's inputs of decoded clips, and of texts.
+
+        Raises:
+            ValueError: the lists have different lengths.
+        """
         if audio is not None and text is not None and len(audio) != len(text):
             raise ValueError(f"{len(audio)} clips, {len(text)} texts: expected one text a clip (None where unknown).")
         batch = {}
@@ -108,7 +187,7 @@ class SerProcessor(ProcessorMixin):
         return BatchFeature(batch)
 
     def _text_inputs(self, text: list) -> dict[str, torch.Tensor]:
-        words = [(item or "").strip() for item in text]
+        words = [(one_text(item) or "").strip() for item in text]
         # padding_side is fixed: our GRU reads its text from the left end.
         batch = self.tokenizer(words, padding=True, padding_side="right", truncation=True, return_tensors="pt")
         if batch["input_ids"].shape[1] == 0:  # a word tokenizer adds nothing to an empty text
