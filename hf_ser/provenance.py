@@ -28,6 +28,10 @@ REMEDIES = {
 """What to do about a model that has met the test rows, by its modality where it is not `REMEDY`."""
 
 
+SEEN = ("ids", "pcm", "speakers")
+"""What a record says of the rows of a part: hashes of their ids, of their recordings, of who speaks."""
+
+
 def hashed(name: str) -> str:
     """Hash of an id or a speaker, so that a record can be shared without naming files or people."""
     return hashlib.sha256(name.encode()).hexdigest()[:16]
@@ -68,12 +72,12 @@ def read_record(source: str | Path) -> dict | None:
         source: A folder, or a name of the Hub, also with `@REVISION`.
 
     Raises:
-        ValueError: the Hub does not tell whether there is one.
+        ValueError: the file holds no training record, or the Hub does not tell whether there is one.
     """
     folder = Path(source)
     for place in (folder, *list(folder.absolute().parents)[:2]) if folder.is_dir() else ():
         if (place / RECORD).is_file():
-            return json.loads((place / RECORD).read_text(encoding="utf-8"))
+            return parsed_record(place / RECORD)
     if isinstance(source, str) and HUB_NAME.fullmatch(source) and not folder.exists():
         return _record_on_hub(source)
     return None
@@ -93,14 +97,98 @@ def _record_on_hub(name: str) -> dict | None:
             "expected one: without it nothing tells what the model was trained on. Check name, revision and connection "
             "and try again, or set HF_HUB_OFFLINE=1 to use the cache alone."
         ) from error
-    record = json.loads(Path(file).read_text(encoding="utf-8"))
-    return record if isinstance(record, dict) and "split" in record else None  # others may use this file's name too
+    try:
+        record = _as_json(Path(file))
+    except ValueError:
+        return None
+    if not (isinstance(record, dict) and "split" in record):
+        return None  # others may use this file's name too
+    check_record(record, f"{name}: {RECORD}")
+    return record
+
+
+KINDS = {
+    "finished": bool,
+    "split": dict,
+    "ancestors": list,
+    "settings": dict,
+    "corpora": list,
+    "leaks": list,
+    "audit": list,
+    "history": list,
+    "notes": list,
+    "seed": int,
+    "encoders": dict,
+    "sources": dict,
+    "words": dict,
+    "weights": dict,
+    "parameters": int,
+    "parameters_trained": int,
+    "train_seconds": (int, float),
+    "prepare_seconds": (int, float),
+}
+"""What the keys of a record are, where they are there."""
+
+
+def parsed_record(file: Path) -> dict:
+    """A training record from its file.
+
+    Raises:
+        ValueError: it is none, or one of its keys is not what it should be.
+    """
+    record = _as_json(file)
+    check_record(record, str(file))
+    return record
+
+
+def _as_json(file: Path):
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{file}: not readable as JSON ({str(error).partition(chr(10))[0]}). Expected a training record as "
+            "training writes it: copy it anew, or remove it if this model's training data need not be known."
+        ) from error
+
+
+def check_record(record, where: str) -> None:
+    """Make sure that a training record has the form that training gives it.
+
+    Raises:
+        ValueError: it has another.
+    """
+    if not isinstance(record, dict):
+        raise _no_record(where, f"a {type(record).__name__}", "an object of keys and values")
+    for key, kind in KINDS.items():
+        value = record.get(key)
+        if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
+            raise _no_record(where, f"{key} {str(value)[:60]!r}", f"{key} as training writes it")
+    if not all(isinstance(name, str) for name in (*(record.get("corpora") or ()), *(record.get("leaks") or ()))):
+        raise _no_record(where, "corpora or leaks that are no text", "their names")
+    for split in (record.get("split"), *(record.get("ancestors") or ())):
+        if split is not None:
+            _check_split(split, where)
+
+
+def _check_split(split, where: str) -> None:
+    for part in ("train", "validation"):
+        rows = split.get(part) if isinstance(split, dict) else None
+        hashes = [rows.get(kind) for kind in SEEN] if isinstance(rows, dict) else [None]
+        if not all(isinstance(one, list) and all(isinstance(each, str) for each in one) for one in hashes):
+            raise _no_record(where, f"a split whose {part} part has not {', '.join(SEEN)}", "lists of hashes for each")
+
+
+def _no_record(where: str, found: str, expected: str) -> ValueError:
+    return ValueError(
+        f"{where}: found {found}, expected {expected}: this is no training record of hf_ser, or a damaged one. Copy it "
+        "anew, or remove it if this model's training data need not be known."
+    )
 
 
 def is_finished(folder: str | Path) -> bool:
     """Whether a fold's folder holds a model that was trained to its end."""
     file = Path(folder) / RECORD
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["finished"]
+    return file.is_file() and bool(parsed_record(file).get("finished"))
 
 
 def stage_leaks(dataset: Dataset, fold: Fold, sources: dict[str, str], allow_leak: bool) -> list[str]:
@@ -145,7 +233,11 @@ def stage_leaks(dataset: Dataset, fold: Fold, sources: dict[str, str], allow_lea
 def ancestry(source: str) -> list[dict]:
     """The split records of an encoder and of what it was itself built from."""
     record = read_record(source)
-    return [] if record is None else [record["split"], *record["ancestors"]]
+    if record is None:
+        return []
+    if "split" not in record:
+        raise _no_record(f"{source}: {RECORD}", "no split", "what this model was trained on")
+    return [record["split"], *(record.get("ancestors") or [])]
 
 
 def made_here(source: str) -> bool:

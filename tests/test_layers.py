@@ -10,6 +10,7 @@ ROAD = (
     *("versions", "models", "columns", "labels", "files", "recipes", "revisions", "cli", "audio", "fingerprint"),
     *("download", "corpora"),
     *("protocols", "integrity", "dataset", "dataset_plots", "dataset_card", "provenance"),
+    "checkpoints",
     *("transcripts.recogniser", "transcripts.greedy", "transcripts.openai_whisper", "transcripts.transformers_whisper"),
     *("transcripts.loading", "transcripts.random_whisper", "transcripts.transcriber", "transcripts.cache"),
     *("transcripts.wer", "transcripts.noise", "transcripts.run", "transcripts.results", "sentence_bank", "words"),

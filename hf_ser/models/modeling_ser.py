@@ -15,6 +15,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from .configuration_ser import LAST, MIX, SerAudioConfig, SerFusionConfig, number_of_layers
 from .encoders import build_encoder, encode_audio, ignore_padding, read_layers
 from .fusion import FUSIONS, AudioHead, Branch, LayerMixing, Sequences, WeightedFusion
+from .loading import CheckedWeights
 from .saving import SharedWeights, copy_island
 from .spectrogram import SpectrogramConfig
 
@@ -26,7 +27,7 @@ class SerOutput(SequenceClassifierOutput):
     branch_logits: dict[str, tuple[torch.Tensor, torch.Tensor]] | None = None
 
 
-class SerPreTrainedModel(SharedWeights, PreTrainedModel):
+class SerPreTrainedModel(CheckedWeights, SharedWeights, PreTrainedModel):
     """What both have: the audio encoder and how it is read, weights of the head, saving with the pipeline's code."""
 
     base_model_prefix = "ser"

@@ -19,6 +19,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from hf_ser.audit.findings import LEAK, AuditFinding
 from hf_ser.augmentation import AugmentArguments
+from hf_ser.checkpoints import WEIGHTS, weights_digests
 from hf_ser.columns import REFERENCE
 from hf_ser.evaluation.calibration import abstain_threshold, fit_temperature
 from hf_ser.evaluation.predictions import PREDICTIONS, write_predictions
@@ -201,7 +202,7 @@ def train_fold(asked: Asked, fold: Fold, folder: Path, audit: list[AuditFinding]
         predicted = prediction_rows(dataset, fold, words, logits, candidate.model.config, data.protocol, leaks)
         write_predictions(folder / PREDICTIONS, [row | {"notes": rows.notes} for row in predicted])
     record |= {"finished": True, "protocol": data.protocol, "leaks": leaks, "audit": [asdict(one) for one in audit]}
-    record |= {"settings": asked.changed, "notes": rows.notes}
+    record |= {"settings": asked.changed, "notes": rows.notes, WEIGHTS: weights_digests(folder)}
     record |= {"train_seconds": round(seconds, 1), "prepare_seconds": round(job.seconds, 1)}
     write_record(folder, record | training_details(trainer, candidate, dataset, words, parameters))
     if asked.training.report_to and len(fold.test):

@@ -16,8 +16,8 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
-from transformers.utils import logging
 
+from hf_ser.checkpoints import load_with_info
 from hf_ser.models import (
     PRESETS,
     TEXT_PRESETS,
@@ -29,13 +29,11 @@ from hf_ser.models import (
     WaveformFeatureExtractor,
 )
 from hf_ser.models.encoders import without_pooler
+from hf_ser.models.loading import fresh_weights, not_finite
 from hf_ser.models.processing_ser import MIN_SECONDS
 from hf_ser.models.spectrogram import load_alexnet, vision_config, with_backbone
 from hf_ser.revisions import checkpoint_config, split_revision
 from hf_ser.training.adaptation import AST, WHISPER
-
-# Weights that the pretraining task leaves out, and that are used only where training masks its input.
-MAY_BE_FRESH = ("masked_spec_embed", "pooler.")
 
 
 def load_audio_encoder(audio) -> tuple[PreTrainedModel, object]:
@@ -163,7 +161,7 @@ def load_text_encoder(text, texts) -> tuple[PreTrainedModel, PreTrainedTokenizer
 def load_tokenizer(name: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint, told the longest text that its encoder has positions for."""
     repository, revision = split_revision(name)
-    tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision)
+    tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision, trust_remote_code=False)
     if positions := getattr(config, "max_position_embeddings", None):
         # RoBERTa's positions start behind its padding index.
         first = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
@@ -178,23 +176,20 @@ def load_trained(auto_class, name: str, **kwargs) -> PreTrainedModel:
         FileNotFoundError: there is no such checkpoint.
         ValueError: the checkpoint lacks weights of the encoder, which would then be random.
     """
-    checkpoint_config(name)
-    repository, kwargs["revision"] = split_revision(name)
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # its table of fresh weights always lists the head; what matters is checked here
-    model, loading = auto_class.from_pretrained(
-        repository, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
-    )
-    logging.set_verbosity(verbosity)
+    model, loading = load_with_info(auto_class, name, **kwargs)
     encoder = classifier_encoder(model)
     names = {id(p): n for n, p in model.named_parameters()}
     of_encoder = {names[id(p)] for p in encoder.parameters()}
-    fresh = set(loading["missing_keys"]) | {key for key, *_ in loading["mismatched_keys"]}
-    random = sorted(key for key in fresh & of_encoder if not any(part in key for part in MAY_BE_FRESH))
+    random = [key for key in fresh_weights(loading) if key in of_encoder]
     if random:
         raise ValueError(
             f"{name}: {len(random)} weights of the {model.config.model_type} encoder are not in the checkpoint (such "
             f"as {random[0]}) and would be random. Expected a trained encoder: name another model or a whole one."
+        )
+    if bad := not_finite(encoder):
+        raise ValueError(
+            f"{name}: {len(bad)} weights of the {model.config.model_type} encoder hold NaN or infinity (such as "
+            f"{bad[0]}), expected numbers: name another model, or take its files anew."
         )
     return model
 
@@ -209,7 +204,7 @@ def classifier_encoder(model: PreTrainedModel) -> nn.Module:
 def load_feature_extractor(name: str, audio):
     """The feature extractor of a checkpoint, told the longest clip and whether silence is cut off."""
     repository, revision = split_revision(name)
-    extractor = AutoFeatureExtractor.from_pretrained(repository, revision=revision)
+    extractor = AutoFeatureExtractor.from_pretrained(repository, revision=revision, trust_remote_code=False)
     extractor.max_seconds = audio.max_seconds
     for setting, value in trimming(audio).items():
         setattr(extractor, setting, value)
