@@ -12,7 +12,7 @@ LARGEST_NESTING = 16
 MOST_VALUES = 400_000
 MOST_LABELS = 100_000
 LARGEST = {
-    re.compile(r"(layers?|depths?|blocks)$"): 1_000,
+    re.compile(r"(layers|depths|blocks|^(n|num)_layer|^depth)$"): 1_000,
     re.compile(r"(heads|groups|stages|experts)$"): 100_000,
     re.compile(r"(n_bands|n_mels|num_mel_bins|image_size|dropout_samples)$"): 10_000,
     re.compile(r"(size|sizes|dims?|d_model|channels|kernel|strides?|positions|frames|rank|max_length|labels)$"): 10**8,
@@ -25,6 +25,10 @@ SHARE = re.compile(r"(^|_)(dropout|drop_rate|layerdrop|prob|probability)$")
 HIGHEST_TEMPERATURE = 1_000.0
 """Of a temperature and of what 1 is divided by it. Training fits one between 0.25 and 10."""
 
+MIXED = (
+    *("audio_layers", "text_layers"),
+    *("max_relative_positions", "attention_layers", "attn_layers", "step_kernel"),  # DeBERTa, GPT-Neo, Reformer, xLSTM
+)
 MAY_BE_INFINITE = ("time_step_limit",)
 DTYPES = ("float32", "float16", "bfloat16", "float64", "auto")
 SECONDS = {"window_seconds": 10.0, "hop_seconds": 10.0, "seconds": 3_600.0, "start_seconds": 3_600.0}
@@ -116,8 +120,8 @@ def _check_value(where: str, path: str, key: str, value) -> None:
 
 
 def _is_mixed(key: str) -> bool:
-    """Whether a key that ends like a count may hold a word: our `audio_layers` may be `last`."""
-    return key in ("audio_layers", "text_layers")
+    """Whether a key that ends like a count may hold a word or a negative number: our `audio_layers` may be `last`."""
+    return key in MIXED
 
 
 def _check_calibration(values: Mapping, where: str) -> None:
