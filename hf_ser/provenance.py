@@ -47,6 +47,33 @@ def seen(dataset: Dataset, rows) -> dict[str, list[str]]:
     }
 
 
+WITHHELD = "withheld"
+"""Key of a part in the record of a model that was pushed: what of SEEN was left out of it, and cannot be checked."""
+NAMES = ("ids", "speakers")
+"""Of SEEN, what people can guess: a name hashes to the same wherever, so whoever has a list of names finds it. A
+recording cannot be guessed; its hash tells nothing to those who have not got it."""
+
+CANNOT_BE_CHECKED = "whom it was trained on is withheld: beyond equal recordings, this cannot be checked"
+
+
+def without_names(record: dict) -> dict:
+    """A training record whose split and ancestors hold no hash of a speaker or an id, and say so."""
+    told = {"split": _unnamed(record["split"])} if record.get("split") else {}
+    if record.get("ancestors"):
+        told["ancestors"] = [_unnamed(split) for split in record["ancestors"]]
+    return record | told
+
+
+def _unnamed(split: dict) -> dict:
+    nothing = {key: [] for key in NAMES} | {WITHHELD: list(NAMES)}
+    return split | {part: split[part] | nothing for part in ("train", "validation")}
+
+
+def is_withheld(splits: list[dict]) -> bool:
+    """Whether a record does not say whom a model was trained on, of which it was the model's publisher's to decide."""
+    return any(split[part].get(WITHHELD) for split in splits for part in ("train", "validation"))
+
+
 def split_record(dataset: Dataset, fold: Fold) -> dict:
     """What of a data set trains, chooses and tests in a fold."""
     return {
@@ -212,7 +239,10 @@ def stage_leaks(dataset: Dataset, fold: Fold, sources: dict[str, str], allow_lea
     test, validation = seen(dataset, fold.test), seen(dataset, fold.validation)
     leaks = []
     for modality, source in sources.items():
-        for record in ancestry(source):
+        splits = ancestry(source)
+        if is_withheld(splits):
+            PartialState().print(f"note: {source}: {CANNOT_BE_CHECKED}")
+        for record in splits:
             trained, chosen = record["train"], record["validation"]
             pairs = (("trained", trained, "test", test), ("trained", trained, "validation", validation))
             for how, theirs, part, ours in (*pairs, ("chosen", chosen, "test", test)):
@@ -247,14 +277,15 @@ def made_here(source: str) -> bool:
 
 def provenance(sources: dict[str, str]) -> dict[str, str]:
     """How each encoder came to be, in words for the report."""
-    return {
-        modality: "trained here from scratch"
-        if made_here(source)
-        else f"{source} (training data recorded)"
-        if read_record(source)
-        else f"{source} (its training data is not recorded)"
-        for modality, source in sources.items()
-    }
+    return {modality: _origin(source) for modality, source in sources.items()}
+
+
+def _origin(source: str) -> str:
+    if made_here(source):
+        return "trained here from scratch"
+    if not (splits := ancestry(source)):
+        return f"{source} (its training data is not recorded)"
+    return f"{source} ({CANNOT_BE_CHECKED if is_withheld(splits) else 'training data recorded'})"
 
 
 def hardware() -> str:

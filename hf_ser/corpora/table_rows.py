@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, Value, load_dataset, load_from_disk
+from datasets.config import DOWNLOADED_DATASETS_PATH
+from huggingface_hub.constants import HF_HUB_CACHE
 
 from hf_ser.columns import TOLD, Finding
 
@@ -54,6 +56,7 @@ class Cell:
     column: str
     sounds: Dataset = field(repr=False, compare=False)
     name: str = field(repr=False, compare=False)
+    folders: tuple[Path, ...] = field(repr=False, compare=False)
 
     def __call__(self) -> bytes:
         sound = self.sounds[self.row]
@@ -63,7 +66,26 @@ class Cell:
                 f"{self.name}: found neither bytes nor a path in the column `{self.column}`. Expected one: leave this "
                 "row out, or fill it in."
             )
-        return content or Path(path).read_bytes()
+        return content or self._file(path).read_bytes()
+
+    def _file(self, path: str) -> Path:
+        """The file that a cell names, which whoever made the data set may choose: only one of the data set's own."""
+        for folder in self.folders:
+            file = (folder / path).resolve()
+            if file.is_relative_to(folder.resolve()) and file.is_file():
+                return file
+        raise ValueError(
+            f"{self.name}: names the file {path}, expected one in the data set's own folder: a data set that comes "
+            "from elsewhere could name any file of this disk. If it is yours, save it with the audio in it "
+            "(save_to_disk of an Audio column does), or name its files in a table: --data_dir TABLE.csv."
+        )
+
+
+class FileCell(Cell):
+    """The same where the column holds the names of files."""
+
+    def __call__(self) -> bytes:
+        return self._file(self.sounds[self.row][self.column]).read_bytes()
 
 
 def read_rows(data_dir: str | Path, columns: dict[str, str]) -> Rows:
@@ -76,7 +98,7 @@ def read_rows(data_dir: str | Path, columns: dict[str, str]) -> Rows:
     place = Path(data_dir)
     if place.is_dir():
         if any((place / name).is_file() for name in ("dataset_dict.json", "state.json")):
-            return _rows_of_datasets(str(place), lambda: load_from_disk(str(place)), columns)
+            return _rows_of_datasets(str(place), lambda: load_from_disk(str(place)), columns, (place,))
         tables = [place / f"metadata{suffix}" for suffix in READERS]
         if metadata := [table for table in tables if table.is_file()]:
             return _rows_of_file(metadata[0], columns, {"path": "file_name"})
@@ -85,7 +107,9 @@ def read_rows(data_dir: str | Path, columns: dict[str, str]) -> Rows:
     # A mistyped path must not be looked up on the Hub: it has the ending of a table, or its folder is there.
     if not place.exists() and hub and place.suffix.lower() not in READERS and not place.parent.is_dir():
         name, revision, config = hub.groups()
-        return _rows_of_datasets(str(data_dir), lambda: load_dataset(name, config, revision=revision), columns)
+        folders = (Path(HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}", Path(DOWNLOADED_DATASETS_PATH))
+        load = lambda: load_dataset(name, config, revision=revision)  # noqa: E731
+        return _rows_of_datasets(str(data_dir), load, columns, folders)
     return _rows_of_file(place, columns, {})
 
 
@@ -230,7 +254,10 @@ def _rows_of_folder(folder: Path, columns: dict[str, str]) -> Rows:
     return Rows(str(folder), folder, [{ours: row[theirs] for ours, theirs in names.items()} for row in given], findings)
 
 
-def _rows_of_datasets(where: str, load: Callable[[], Dataset | DatasetDict], columns: dict[str, str]) -> Rows:
+def _rows_of_datasets(
+    where: str, load: Callable[[], Dataset | DatasetDict], columns: dict[str, str], folders: tuple[Path, ...]
+) -> Rows:
+    """Rows of a data set; `folders` are where the files may lie that its cells name."""
     try:
         loaded = load()
     except Exception as error:  # of the Hub, of the network, of the data set's own files
@@ -243,13 +270,13 @@ def _rows_of_datasets(where: str, load: Callable[[], Dataset | DatasetDict], col
     rows = []
     for split, dataset in splits.items():
         # Without its format, which may give tensors, or hide columns.
-        rows += _rows_of_dataset(where, dataset.with_format(None), columns, split)
+        rows += _rows_of_dataset(where, dataset.with_format(None), columns, split, folders)
     return Rows(where, Path(where) if Path(where).is_dir() else Path(), rows)
 
 
-def _rows_of_dataset(where: str, dataset: Dataset, columns: dict[str, str], split: str | None) -> list[dict]:
+def _rows_of_dataset(where: str, dataset: Dataset, columns: dict[str, str], split: str | None, folders) -> list[dict]:
     names = named_columns(where, dataset.column_names, columns, {"path": "audio"})
-    values = {ours: _values(dataset, ours, theirs, split) for ours, theirs in names.items()}
+    values = {ours: _values(dataset, ours, theirs, split, folders) for ours, theirs in names.items()}
     classes = dataset.features[names["label"]] if "label" in names else None
     if isinstance(classes, ClassLabel) and isinstance(dataset.features.get(names.get("votes")), List):
         shares = values["votes"]
@@ -259,11 +286,15 @@ def _rows_of_dataset(where: str, dataset: Dataset, columns: dict[str, str], spli
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
-def _values(dataset: Dataset, ours: str, column: str, split: str | None) -> list:
+def _values(dataset: Dataset, ours: str, column: str, split: str | None, folders: tuple[Path, ...]) -> list:
     feature = dataset.features[column]
     if isinstance(feature, Audio) or (isinstance(feature, dict) and {"bytes", "path"} <= set(feature)):
-        return _cells(dataset, column, split)
+        return _cells(dataset, column, split, folders)
     values = dataset[column][:]
+    if ours == "path" and feature == Value("string"):
+        files = dataset.select_columns([column])
+        cells = [FileCell(dataset._fingerprint, row, column, files, name, folders) for row, name in enumerate(values)]
+        return [cell if (cell.name or "").strip() else None for cell in cells]
     if isinstance(feature, ClassLabel):
         return [None if index is None or index < 0 else feature.names[index] for index in values]
     if ours != "votes" and not isinstance(feature, Value):
@@ -274,7 +305,7 @@ def _values(dataset: Dataset, ours: str, column: str, split: str | None) -> list
     return values
 
 
-def _cells(dataset: Dataset, column: str, split: str | None) -> list[Cell]:
+def _cells(dataset: Dataset, column: str, split: str | None, folders: tuple[Path, ...]) -> list[Cell]:
     """Its sounds, none of them read: flattened, the bytes stay on disk while the names of the files are looked up."""
     sounds = dataset.select_columns([column])
     if isinstance(dataset.features[column], Audio):
@@ -283,4 +314,4 @@ def _cells(dataset: Dataset, column: str, split: str | None) -> list[Cell]:
     files = sounds.select_columns([f"{column}.path"])[:][f"{column}.path"]
     names = [Path(split or "", file or f"row {row}").as_posix() for row, file in enumerate(files, start=1)]
     # A private name, but the only one that tells a data set from another.
-    return [Cell(dataset._fingerprint, row, column, sounds, name) for row, name in enumerate(names)]
+    return [Cell(dataset._fingerprint, row, column, sounds, name, folders) for row, name in enumerate(names)]

@@ -46,12 +46,12 @@ class Asked:
     """What a run is asked to do, for each of its folds.
 
     Args:
-        build: Makes an untrained model from the classes, the words of the training rows and the fold.
+        build: Makes an untrained model from the classes, the words of the training rows, who speaks them, and the fold.
         changed: What differs from the defaults, for the record.
         audio, augment: AudioArguments and AugmentArguments; None for a model that only reads.
     """
 
-    build: Callable[[list[str], list[str | None], Fold], Candidate]
+    build: Callable[[list[str], list[str | None], list[str | None], Fold], Candidate]
     dataset: Dataset
     data: object
     training: object
@@ -79,8 +79,9 @@ class Job:
         """Make the model and the rows, with every check that refuses them."""
         asked, dataset = self.asked, self.asked.dataset
         set_seed(asked.training.seed)
-        texts = [self.words.text[name] for name in dataset.select(self.fold.train)["id"][:]]
-        self.candidate = asked.build(self.labels, texts, self.fold)
+        rows = dataset.select_columns(["id", "speaker"]).select(self.fold.train)
+        texts = [self.words.text[name] for name in rows["id"][:]]
+        self.candidate = asked.build(self.labels, texts, rows["speaker"][:], self.fold)
         choose_threads(self.candidate.model, asked.training)  # the statistics of the sound are computed too
         told = (asked.data, asked.training, asked.audio, asked.augment)
         self.rows: FoldData = fold_data(dataset, self.fold, self.words, self.candidate, *told)

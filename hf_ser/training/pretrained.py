@@ -1,5 +1,8 @@
 """Pretrained encoders with what turns clips and words into their inputs: checked, and cropped to the clips' length."""
 
+from collections import Counter, defaultdict
+from itertools import chain
+
 import torch
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
@@ -144,14 +147,14 @@ def trimming(audio) -> dict:
     return {"trim_silence": audio.trim_silence}
 
 
-def load_text_encoder(text, texts) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A text encoder and its tokenizer; ours learn their vocabulary from `texts`.
+def load_text_encoder(text, texts, speakers=None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A text encoder and its tokenizer; ours learn their vocabulary as `train_tokenizer`.
 
     Raises:
         FileNotFoundError, ValueError: as `load_trained`.
     """
     if text.text_model in TEXT_PRESETS:
-        tokenizer = train_tokenizer(texts)
+        tokenizer = train_tokenizer(texts, speakers)
         config = TextRnnConfig(vocab_size=len(tokenizer), **TEXT_PRESETS[text.text_model])
         return TextRnnModel(config), tokenizer
     encoder = without_pooler(load_trained(AutoModel, text.text_model))
@@ -236,12 +239,42 @@ def crop(encoder: nn.Module, config: PreTrainedConfig, feature_extractor, max_se
         config.max_length = feature_extractor.max_length = frames
 
 
-def train_tokenizer(texts) -> PreTrainedTokenizerFast:
-    """A word tokenizer whose vocabulary is the words of `texts`, lower-cased; any other word is [UNK]."""
+LEAST_SPEAKERS, LEAST_USES_UNKNOWN = 2, 3
+"""Speakers who must have used a word for it to enter a vocabulary; uses of it where it is not known who spoke.
+
+A vocabulary lies readable in the model's folder and is pushed with it. What one person says (a name, an address, a
+telephone number) must not be in it.
+"""
+
+
+def train_tokenizer(texts, speakers=None) -> PreTrainedTokenizerFast:
+    """A word tokenizer whose vocabulary is the words of `texts` that several speakers use, lower-cased.
+
+    Any other word is [UNK].
+
+    Args:
+        texts: Transcripts of the training rows, None where there is none.
+        speakers: Who speaks each, None where that is not known; None for all of them, too.
+
+    Raises:
+        ValueError: no word is used by several speakers.
+    """
     words = Tokenizer(WordLevel(unk_token="[UNK]"))
     words.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.train_from_iterator((t for t in texts if t), WordLevelTrainer(special_tokens=["[PAD]", "[UNK]"]))
+    spoken = [
+        [word for word, _ in words.pre_tokenizer.pre_tokenize_str(words.normalizer.normalize_str(text or ""))]
+        for text in texts
+    ]
+    kept = shared_words(spoken, speakers or [None] * len(spoken))
+    if any(spoken) and not kept:
+        raise ValueError(
+            f"None of the {len(set(chain(*spoken)))} words of the training rows is used by {LEAST_SPEAKERS} speakers "
+            f"(or {LEAST_USES_UNKNOWN} times where nobody knows who speaks), and others do not enter a vocabulary that "
+            "is kept with the model. Expected more transcripts: use a pretrained --text_model, which needs none."
+        )
+    known = [" ".join(word for word in row if word in kept) for row in spoken]
+    words.train_from_iterator(known, WordLevelTrainer(special_tokens=["[PAD]", "[UNK]"]))
     return PreTrainedTokenizerFast(
         tokenizer_object=words,
         pad_token="[PAD]",
@@ -250,3 +283,20 @@ def train_tokenizer(texts) -> PreTrainedTokenizerFast:
         padding_side="right",
         model_input_names=["input_ids", "attention_mask"],
     )
+
+
+def shared_words(spoken: list[list[str]], speakers: list[str | None]) -> set[str]:
+    """Words that do not tell of one person: several speakers use them, or they are used often by who is not known.
+
+    A corpus of a single speaker has nobody else to use them: there all uses count as of unknown speakers.
+    """
+    if len(set(speakers) - {None}) < LEAST_SPEAKERS:
+        speakers = [None] * len(speakers)
+    users, uses = defaultdict(set), Counter()
+    for row, speaker in zip(spoken, speakers, strict=True):
+        if speaker is None:
+            uses.update(row)
+        for word in row if speaker is not None else ():
+            users[word].add(speaker)
+    often = {word for word, count in uses.items() if count >= LEAST_USES_UNKNOWN}
+    return often | {word for word, who in users.items() if len(who) >= LEAST_SPEAKERS}

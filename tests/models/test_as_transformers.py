@@ -50,7 +50,7 @@ def test_a_fused_model_takes_either_part_by_its_usual_names():
         torch.testing.assert_close(model(**audio).logits, model(**heard_alone).logits)
         torch.testing.assert_close(model(**text).logits, model(**read_alone).logits)
         for given in ({**audio, **text}, {**heard_alone, **text}):
-            with pytest.raises(ValueError, match="not clear whose it is.*audio_mask for the audio and text_mask"):
+            with pytest.raises(ValueError, match=r"not clear whose it is.*audio_mask for the audio and text_mask"):
                 model(**given)
 
 
