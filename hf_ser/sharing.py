@@ -275,15 +275,21 @@ def tells_the_disk(text: str | None) -> bool:
     return bool(text and len(re.split(r"[\\/]", text)) > 1 and DISK.match(text))
 
 
-def rows_without_paths(dataset: Dataset, names: dict[str, str]) -> Dataset:
-    """A data set whose cells tell nothing of the disk it was made on; `names` as `ids_without_paths`."""
+def rows_without_paths(dataset: Dataset, names: dict[str, str], work: Path) -> Dataset:
+    """A data set whose cells tell nothing of the disk it was made on.
+
+    Args:
+        dataset: A prepared data set, which stays as it is.
+        names: As `ids_without_paths` gives them.
+        work: Folder for the changed rows.
+    """
     texts = [name for name, kind in dataset.features.items() if kind == Value("string") and name != "id"]
     held = {name: set(dataset.unique(name)) for name in texts}
-    plain = {name: {one: _last_part(one) for one in values if _cell_tells(one)} for name, values in held.items()}
+    plain = {name: {one: _last_part(one) for one in ones if _tells(name, one)} for name, ones in held.items()}
     plain = {name: _distinct(ones, held[name]) for name, ones in plain.items() if ones}
     if names:
         plain["id"] = names
-    files = dataset.select_columns(["audio"]).flatten().select_columns(["audio.path"])["audio.path"][:]
+    files = (path for cells in dataset.data.column("audio").chunks for path in cells.field("path").to_pylist())
     if not plain and not any(map(_cell_tells, files)):
         return dataset
 
@@ -298,9 +304,22 @@ def rows_without_paths(dataset: Dataset, names: dict[str, str]) -> Dataset:
         return rows.set_column(rows.column_names.index("audio"), "audio", renamed)
 
     with quiet_datasets():
-        # As Arrow, for what is encoded as Audio asks for torchcodec.
-        changed = dataset.with_format("arrow").map(change, batched=True, batch_size=256, load_from_cache_file=False)
+        # As Arrow, for what is encoded as Audio asks for torchcodec; and not beside the user's own files.
+        changed = dataset.with_format("arrow").map(
+            change,
+            batched=True,
+            batch_size=256,
+            features=dataset.features,
+            load_from_cache_file=False,
+            cache_file_name=str(work / "rows.arrow"),
+        )
     return changed.with_format(None)
+
+
+def _tells(column: str, text: str | None) -> bool:
+    """`_cell_tells`; what is spoken may begin with a slash, as `/laughs/ well`, and is a path if it ends as a file."""
+    spoken = column in ("sentence", "script", "scene") or column.endswith("transcript")
+    return _cell_tells(text) and not (spoken and not Path(text).suffix)
 
 
 def _cell_tells(text: str | None) -> bool:
@@ -352,7 +371,7 @@ def integrity_without_paths(integrity: dict, names: dict[str, str] | None = None
 
 def _last_part(text: str) -> str:
     """What follows the last slash: of a path its name, of words that begin with a path its name and the words."""
-    return re.split(r"[\\/]", text)[-1]
+    return re.split(r"[\\/]", text.rstrip("\\/"))[-1]
 
 
 def dataset_files(
@@ -372,7 +391,7 @@ def dataset_files(
     """
     names = ids_without_paths(dataset)
     integrity = integrity_without_paths(_read(folder / INTEGRITY), names)
-    dataset = rows_without_paths(dataset, names)
+    dataset = rows_without_paths(dataset, names, work)
     report = write_dataset_report(dataset, integrity, work)
     _card_for_hub(work / CARD, repo_id, licence)
     files = {INTEGRITY: _as_bytes(integrity), **{file.name: file for file in report}}

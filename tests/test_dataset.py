@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 from corpora_trees import emodb, meld, savee
-from datasets import Dataset
+from datasets import Dataset, Features, Value
 
 import hf_ser.dataset
 from hf_ser.audio import pcm_sha256, read_clip, rms_dbfs
@@ -554,3 +554,20 @@ def test_a_data_set_of_an_earlier_version_is_refused(tmp_path):
     (tmp_path / "old/integrity.json").write_text("{}")
     with pytest.raises(ValueError, match="without the columns fingerprint, written by an earlier version"):
         load_prepared(tmp_path / "old")
+
+
+@pytest.mark.parametrize("cell", [{"bytes": None, "path": "/dev/zero"}, {"bytes": b"", "path": "private.wav"}])
+def test_a_prepared_data_set_that_names_files_is_refused(tmp_path, cell):
+    prepare("table", clips(tmp_path / "in", 4), tmp_path / "ours")
+    dataset = load_prepared(tmp_path / "ours")
+    cells = dataset.with_format("arrow")["audio"][:].to_pylist()
+    cells[2] = cell
+    stored = {"bytes": Value("binary"), "path": Value("string")}
+    columns = {name: dataset[name][:] for name in dataset.column_names if name != "audio"} | {"audio": cells}
+    plain = Features({**dataset.features, "label": Value("int64"), "audio": stored})
+    theirs = Dataset.from_dict(columns, features=Features({name: plain[name] for name in columns}))
+    spoiled = tmp_path / "theirs"
+    theirs.save_to_disk(spoiled)
+    (spoiled / "integrity.json").write_text((tmp_path / "ours" / "integrity.json").read_text())
+    with pytest.raises(ValueError, match=r"1 audio cells hold no bytes.*files of this disk"):
+        load_prepared(spoiled)

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 
 LARGEST_NESTING = 16
 MOST_VALUES = 400_000
-MOST_LABELS = 100_000
+MOST_LABELS = 30_000
 LARGEST = {
     re.compile(r"(layers|depths|blocks|^(n|num)_layer|^depth)$"): 1_000,
     re.compile(r"(heads|groups|stages|experts)$"): 100_000,
