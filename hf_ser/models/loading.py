@@ -10,16 +10,18 @@ MAY_BE_FRESH = ("masked_spec_embed", "pooler.")
 class CheckedWeights:
     """A `PreTrainedModel`'s `from_pretrained` that refuses a folder whose weights are not all there.
 
-    Whoever passes `output_loading_info=True` gets what is missing, and looks at it.
+    Whoever passes `output_loading_info=True` gets what is missing, and looks at it; `ignore_mismatched_sizes=True` asks
+    for fresh weights in place of those of another shape, as of a head for other classes.
     """
 
     @classmethod
     def from_pretrained(cls, name, *args, output_loading_info: bool = False, **kwargs):
         if output_loading_info:
             return super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
+        new_head = kwargs.get("ignore_mismatched_sizes", False)
         kwargs["ignore_mismatched_sizes"] = True  # weights of another shape are refused here, in plainer words
         model, loading = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
-        check_weights(model, loading, name)
+        check_weights(model, loading | ({"mismatched_keys": []} if new_head else {}), name)
         return model
 
 

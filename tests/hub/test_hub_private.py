@@ -17,6 +17,7 @@ from transformers import AutoModel
 
 import hf_ser.evaluation.report
 from hf_ser.audit.findings import AuditFinding
+from hf_ser.checkpoints import weights_digests
 from hf_ser.dataset import load_prepared
 from hf_ser.evaluation.predictions import read_predictions
 from hf_ser.hub import push_dataset, push_model, pushed_privately
@@ -118,6 +119,7 @@ def test_nobody_is_found_by_a_list_of_names(pushed, real, prepared):
     assert any(name in json.dumps(ours) for name in names), "nothing to hide, so nothing is tested"
     assert not [name for name in names if name in pushed["training_record.json"].decode()]
     record = json.loads(pushed["training_record.json"])
+    assert ours["weights"] == record["weights"] == weights_digests(real)
     assert record["split"]["train"] == ours["split"]["train"] | {
         "ids": [],
         "speakers": [],
@@ -255,8 +257,8 @@ def test_a_model_of_own_recordings_is_private_unless_told(hub, online, api, mode
     push_model(model_of("table"), "user/own", api=api)
     assert hub.repositories["models", "user/own"].private
     assert "trained on recordings of your own (table), so it is pushed as a private one" in capsys.readouterr().out
-    push_model(model_of("table", "ravdess"), "user/both", space=True, api=api)
-    assert hub.repositories["models", "user/both"].private and hub.repositories["spaces", "user/both"].private
+    push_model(model_of("table", "ravdess"), "user/both", api=api)
+    assert hub.repositories["models", "user/both"].private
     push_model(model_of("ravdess"), "user/corpus", api=api)
     assert not hub.repositories["models", "user/corpus"].private
     script("push_to_hub", model_of("table"), "user/told", "--public")

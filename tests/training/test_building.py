@@ -182,8 +182,10 @@ def test_a_part_that_is_defined_elsewhere_is_refused_before_training(pretrained,
     encoders = AudioArguments(str(pretrained / "wav2vec2")), TextArguments(str(pretrained / "bert"))
     for name, settings in (("Mine", {"fusion": "mine"}), ("Highest", {"pooling": "highest"})):
         found = rf"{name} \(fusion_head.*\) is defined in .*test_building.*put the class into one of its files"
+        head = FusionArguments()
+        vars(head).update(settings)  # the choices were read when hf_ser was imported
         with pytest.raises(ValueError, match=found):
-            build_fusion(LABELS, ["a"], *encoders, FusionArguments(**settings), AdaptArguments())
+            build_fusion(LABELS, ["a"], *encoders, head, AdaptArguments())
 
 
 @pytest.mark.parametrize("freeze", ["none", "audio", "text", "both"])
