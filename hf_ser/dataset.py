@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.compute as pc
 from datasets import Dataset, Features, Value, load_from_disk
 from datasets.utils.logging import disable_progress_bar, enable_progress_bar
 from filelock import FileLock
@@ -217,6 +218,7 @@ def load_prepared(folder: str | Path) -> Dataset:
             f"{folder}: found a data set without the columns {', '.join(lacking)}, written by an earlier version. "
             "Expected one of this version: run scripts/prepare_data.py again with another --output_dir."
         )
+    check_holds_audio(dataset, folder)
     return dataset
 
 
@@ -239,6 +241,23 @@ def _not_prepared(folder: Path) -> FileNotFoundError:
         f"table --data_dir {folder} instead of --dataset (or, for one of {', '.join(CORPORA)}, by that name), here or "
         "in scripts/prepare_data.py with an --output_dir of its own."
     )
+
+
+def check_holds_audio(dataset: Dataset, folder: Path) -> None:
+    """Make sure that audio cells hold their bytes: one that names a file could name any of this disk.
+
+    Raises:
+        ValueError: one does not.
+    """
+    count = 0
+    for cells in dataset.data.column("audio").chunks:
+        held = pc.fill_null(pc.binary_length(cells.field("bytes")), 0)
+        count += pc.sum(pc.and_(cells.is_valid(), pc.equal(held, 0))).as_py() or 0
+    if count:
+        raise ValueError(
+            f"{folder}: {count} audio cells hold no bytes, expected all of them to, as scripts/prepare_data.py writes "
+            "them: files of this disk that a data set names are not read. Prepare it again from the recordings."
+        )
 
 
 def load_or_prepare(corpus: str, data_dir: str | Path | None, **table) -> Dataset:

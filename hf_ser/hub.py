@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,9 +12,11 @@ from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError, OfflineMo
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from jinja2 import StrictUndefined, Template
 
+from hf_ser.corpora import CORPORA
 from hf_ser.dataset import load_prepared
 from hf_ser.dataset_card import CARD
 from hf_ser.files import cache_folder, packaged
+from hf_ser.provenance import RECORD, parsed_record
 from hf_ser.sharing import (
     DATASET_FILES,
     MODEL_FILES,
@@ -64,7 +66,7 @@ class Target:
 def push_model(
     folder: str | Path,
     repo_id: str,
-    private: bool = False,
+    private: bool | None = None,
     space: bool = False,
     revision: str | None = None,
     api: HfApi | None = None,
@@ -77,7 +79,7 @@ def push_model(
     Args:
         folder: Of a fold, or `final`.
         repo_id: As `user/name`; the repository is made where it is missing.
-        private: Make it for its owner alone.
+        private: Make it for its owner alone; None as `pushed_privately`.
         space: Make a Space of the same name too, which runs the commit that was pushed.
         revision: Branch to push to, made where it is missing; None is `main`.
         api: The Hub's client; by default the user's own.
@@ -92,6 +94,7 @@ def push_model(
     """
     folder = Path(folder)
     files = model_files(folder)  # refuses before anything is written
+    private = pushed_privately(parsed_record(folder / RECORD)["corpora"], private)
     target = Target(checked_name(repo_id), "model", private, revision, api or HfApi(), f"The model is safe in {folder}")
     if space and not hears(folder):
         raise ValueError(f"{folder}: --space found a model of words alone, expected one that hears: leave --space out.")
@@ -171,6 +174,24 @@ def _filled(file: Path, values: dict) -> str:
     )
 
 
+def pushed_privately(corpora: Iterable[str], private: bool | None) -> bool:
+    """Whether a model is pushed for its owner alone: as is said, else if it was trained on a user's own recordings.
+
+    What people of an own table said may be private, and a model keeps something of what it was trained on.
+
+    Args:
+        corpora: Keys of CORPORA that it was trained on.
+        private: What the user says; None is nothing.
+    """
+    own = sorted(name for name in set(corpora) if CORPORA[name].MAY_BE_SHARED is None)
+    if private is None and own:
+        print(
+            f"This model was trained on recordings of your own ({', '.join(own)}), so it is pushed as a private one. "
+            "If everybody may have it: push_to_hub.py --public, or in training --hub_private_repo false."
+        )
+    return bool(own) if private is None else private
+
+
 def check_push(repo_id: str, private: bool = False, api: HfApi | None = None) -> None:
     """Check, before a training starts, that its model can be pushed when it ends; makes the repository.
 
@@ -211,8 +232,8 @@ def _open(target: Target) -> None:
     held = _persistently(made, target)
     if target.private and not held.private:
         raise ValueError(
-            f"{target.address}: found a public repository, expected a private one with --private: name another, or "
-            "make it private in its settings on the Hub."
+            f"{target.address}: found a public repository, expected a private one: name another, make it private in "
+            "its settings on the Hub, or say --public (in training --hub_private_repo false) if everybody may have it."
         )
     if target.revision:
         _persistently(lambda: api.create_branch(name, branch=target.revision, repo_type=kind, exist_ok=True), target)

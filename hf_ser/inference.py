@@ -8,16 +8,18 @@ from datasets import Dataset
 from scipy.special import softmax
 from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoFeatureExtractor,
+    AutoModelForAudioClassification,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    pipeline,
 )
 from transformers.utils import logging
 
+from hf_ser.checkpoints import load_model
 from hf_ser.collator import first_of_text, text_inputs
 from hf_ser.models import SerAudioPipeline, SerFusionConfig, SerPipeline
 from hf_ser.provenance import read_record
-from hf_ser.revisions import checkpoint_config, split_revision
+from hf_ser.revisions import checkpoint_config, readable, split_revision
 from hf_ser.speaker_statistics import enrolment_note, speaker_statistics
 
 AUDIO, TEXT, FUSION = "audio", "text", "fusion"
@@ -41,6 +43,7 @@ class Classifier:
 
     Raises:
         FileNotFoundError: there is no such model.
+        ValueError: weights or numbers that it answers with are missing or senseless, or its files are damaged.
     """
 
     def __init__(self, name: str, device: str | None = None):
@@ -50,21 +53,19 @@ class Classifier:
         reads = type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
         self.kind = TEXT if reads else FUSION if isinstance(config, SerFusionConfig) else AUDIO
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        repository, revision = split_revision(name)
         if self.kind == TEXT:
-            self.model = AutoModelForSequenceClassification.from_pretrained(repository, revision=revision)
-            self.model, self.speaker_front_end = self.model.to(device).eval(), None
-            self.tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision)
+            self.model = load_model(AutoModelForSequenceClassification, name).to(device).eval()
+            self.tokenizer, self.speaker_front_end = _beside(AutoTokenizer, name), None
         else:
             pipeline_class = SerPipeline if self.kind == FUSION else SerAudioPipeline
-            self.pipeline = pipeline(
-                "audio-classification",
-                model=repository,
-                revision=revision,
-                pipeline_class=pipeline_class,
-                device=device,
-            )
+            parts = {"feature_extractor": _beside(AutoFeatureExtractor, name)}
+            if self.kind == FUSION:
+                parts["tokenizer"] = _beside(AutoTokenizer, name)
+            model = load_model(AutoModelForAudioClassification, name)
+            with readable(name):
+                self.pipeline = pipeline_class(model=model, task="audio-classification", device=device, **parts)
             self.model, self.speaker_front_end = self.pipeline.model, self.pipeline.speaker_front_end
+        config = self.model.config
         self.labels = [config.id2label[index] for index in range(config.num_labels)]
         self.temperature = getattr(config, "calibration_temperature", None) or 1.0
         self.abstain_threshold = getattr(config, "abstain_threshold", None)
@@ -130,6 +131,13 @@ class Classifier:
         with torch.inference_mode():
             answer = self.model(**{name: values.to(self.model.device) for name, values in batch.items()})
         return answer.logits.double().cpu().numpy()
+
+
+def _beside(auto_class, name: str):
+    """The tokenizer or feature extractor that lies beside a model."""
+    repository, revision = split_revision(name)
+    with readable(name):
+        return auto_class.from_pretrained(repository, revision=revision, trust_remote_code=False)
 
 
 def statistics_of_rows(

@@ -28,6 +28,10 @@ REMEDIES = {
 """What to do about a model that has met the test rows, by its modality where it is not `REMEDY`."""
 
 
+SEEN = ("ids", "pcm", "speakers")
+"""What a record says of the rows of a part: hashes of their ids, of their recordings, of who speaks."""
+
+
 def hashed(name: str) -> str:
     """Hash of an id or a speaker, so that a record can be shared without naming files or people."""
     return hashlib.sha256(name.encode()).hexdigest()[:16]
@@ -41,6 +45,33 @@ def seen(dataset: Dataset, rows) -> dict[str, list[str]]:
         "pcm": sorted(sha[:16] for sha in part["pcm_sha256"] if sha),
         "speakers": sorted({hashed(speaker) for speaker in part["speaker"] if speaker}),
     }
+
+
+WITHHELD = "withheld"
+"""Key of a part in the record of a model that was pushed: what of SEEN was left out of it, and cannot be checked."""
+NAMES = ("ids", "speakers")
+"""Of SEEN, what people can guess: a name hashes to the same wherever, so whoever has a list of names finds it. A
+recording cannot be guessed; its hash tells nothing to those who have not got it."""
+
+CANNOT_BE_CHECKED = "whom it was trained on is withheld: beyond equal recordings, this cannot be checked"
+
+
+def without_names(record: dict) -> dict:
+    """A training record whose split and ancestors hold no hash of a speaker or an id, and say so."""
+    told = {"split": _unnamed(record["split"])} if record.get("split") else {}
+    if record.get("ancestors"):
+        told["ancestors"] = [_unnamed(split) for split in record["ancestors"]]
+    return record | told
+
+
+def _unnamed(split: dict) -> dict:
+    nothing = {key: [] for key in NAMES} | {WITHHELD: list(NAMES)}
+    return split | {part: split[part] | nothing for part in ("train", "validation")}
+
+
+def is_withheld(splits: list[dict]) -> bool:
+    """Whether a record does not say whom a model was trained on, of which it was the model's publisher's to decide."""
+    return any(split[part].get(WITHHELD) for split in splits for part in ("train", "validation"))
 
 
 def split_record(dataset: Dataset, fold: Fold) -> dict:
@@ -68,12 +99,12 @@ def read_record(source: str | Path) -> dict | None:
         source: A folder, or a name of the Hub, also with `@REVISION`.
 
     Raises:
-        ValueError: the Hub does not tell whether there is one.
+        ValueError: the file holds no training record, or the Hub does not tell whether there is one.
     """
     folder = Path(source)
     for place in (folder, *list(folder.absolute().parents)[:2]) if folder.is_dir() else ():
         if (place / RECORD).is_file():
-            return json.loads((place / RECORD).read_text(encoding="utf-8"))
+            return parsed_record(place / RECORD)
     if isinstance(source, str) and HUB_NAME.fullmatch(source) and not folder.exists():
         return _record_on_hub(source)
     return None
@@ -93,14 +124,98 @@ def _record_on_hub(name: str) -> dict | None:
             "expected one: without it nothing tells what the model was trained on. Check name, revision and connection "
             "and try again, or set HF_HUB_OFFLINE=1 to use the cache alone."
         ) from error
-    record = json.loads(Path(file).read_text(encoding="utf-8"))
-    return record if isinstance(record, dict) and "split" in record else None  # others may use this file's name too
+    try:
+        record = _as_json(Path(file))
+    except ValueError:
+        return None
+    if not (isinstance(record, dict) and "split" in record):
+        return None  # others may use this file's name too
+    check_record(record, f"{name}: {RECORD}")
+    return record
+
+
+KINDS = {
+    "finished": bool,
+    "split": dict,
+    "ancestors": list,
+    "settings": dict,
+    "corpora": list,
+    "leaks": list,
+    "audit": list,
+    "history": list,
+    "notes": list,
+    "seed": int,
+    "encoders": dict,
+    "sources": dict,
+    "words": dict,
+    "weights": dict,
+    "parameters": int,
+    "parameters_trained": int,
+    "train_seconds": (int, float),
+    "prepare_seconds": (int, float),
+}
+"""What the keys of a record are, where they are there."""
+
+
+def parsed_record(file: Path) -> dict:
+    """A training record from its file.
+
+    Raises:
+        ValueError: it is none, or one of its keys is not what it should be.
+    """
+    record = _as_json(file)
+    check_record(record, str(file))
+    return record
+
+
+def _as_json(file: Path):
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{file}: not readable as JSON ({str(error).partition(chr(10))[0]}). Expected a training record as "
+            "training writes it: copy it anew, or remove it if this model's training data need not be known."
+        ) from error
+
+
+def check_record(record, where: str) -> None:
+    """Make sure that a training record has the form that training gives it.
+
+    Raises:
+        ValueError: it has another.
+    """
+    if not isinstance(record, dict):
+        raise _no_record(where, f"a {type(record).__name__}", "an object of keys and values")
+    for key, kind in KINDS.items():
+        value = record.get(key)
+        if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
+            raise _no_record(where, f"{key} {str(value)[:60]!r}", f"{key} as training writes it")
+    if not all(isinstance(name, str) for name in (*(record.get("corpora") or ()), *(record.get("leaks") or ()))):
+        raise _no_record(where, "corpora or leaks that are no text", "their names")
+    for split in (record.get("split"), *(record.get("ancestors") or ())):
+        if split is not None:
+            _check_split(split, where)
+
+
+def _check_split(split, where: str) -> None:
+    for part in ("train", "validation"):
+        rows = split.get(part) if isinstance(split, dict) else None
+        hashes = [rows.get(kind) for kind in SEEN] if isinstance(rows, dict) else [None]
+        if not all(isinstance(one, list) and all(isinstance(each, str) for each in one) for one in hashes):
+            raise _no_record(where, f"a split whose {part} part has not {', '.join(SEEN)}", "lists of hashes for each")
+
+
+def _no_record(where: str, found: str, expected: str) -> ValueError:
+    return ValueError(
+        f"{where}: found {found}, expected {expected}: this is no training record of hf_ser, or a damaged one. Copy it "
+        "anew, or remove it if this model's training data need not be known."
+    )
 
 
 def is_finished(folder: str | Path) -> bool:
     """Whether a fold's folder holds a model that was trained to its end."""
     file = Path(folder) / RECORD
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["finished"]
+    return file.is_file() and bool(parsed_record(file).get("finished"))
 
 
 def stage_leaks(dataset: Dataset, fold: Fold, sources: dict[str, str], allow_leak: bool) -> list[str]:
@@ -124,7 +239,10 @@ def stage_leaks(dataset: Dataset, fold: Fold, sources: dict[str, str], allow_lea
     test, validation = seen(dataset, fold.test), seen(dataset, fold.validation)
     leaks = []
     for modality, source in sources.items():
-        for record in ancestry(source):
+        splits = ancestry(source)
+        if is_withheld(splits):
+            PartialState().print(f"note: {source}: {CANNOT_BE_CHECKED}")
+        for record in splits:
             trained, chosen = record["train"], record["validation"]
             pairs = (("trained", trained, "test", test), ("trained", trained, "validation", validation))
             for how, theirs, part, ours in (*pairs, ("chosen", chosen, "test", test)):
@@ -145,7 +263,11 @@ def stage_leaks(dataset: Dataset, fold: Fold, sources: dict[str, str], allow_lea
 def ancestry(source: str) -> list[dict]:
     """The split records of an encoder and of what it was itself built from."""
     record = read_record(source)
-    return [] if record is None else [record["split"], *record["ancestors"]]
+    if record is None:
+        return []
+    if "split" not in record:
+        raise _no_record(f"{source}: {RECORD}", "no split", "what this model was trained on")
+    return [record["split"], *(record.get("ancestors") or [])]
 
 
 def made_here(source: str) -> bool:
@@ -155,14 +277,15 @@ def made_here(source: str) -> bool:
 
 def provenance(sources: dict[str, str]) -> dict[str, str]:
     """How each encoder came to be, in words for the report."""
-    return {
-        modality: "trained here from scratch"
-        if made_here(source)
-        else f"{source} (training data recorded)"
-        if read_record(source)
-        else f"{source} (its training data is not recorded)"
-        for modality, source in sources.items()
-    }
+    return {modality: _origin(source) for modality, source in sources.items()}
+
+
+def _origin(source: str) -> str:
+    if made_here(source):
+        return "trained here from scratch"
+    if not (splits := ancestry(source)):
+        return f"{source} (its training data is not recorded)"
+    return f"{source} ({CANNOT_BE_CHECKED if is_withheld(splits) else 'training data recorded'})"
 
 
 def hardware() -> str:

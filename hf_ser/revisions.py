@@ -1,12 +1,16 @@
 """`user/name@revision`: what lies on the Hub, pinned to a branch, a tag or a commit."""
 
 import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from hf_ser.models import PRESETS, TEXT_PRESETS  # and our own configurations, which are then known by their names
+from hf_ser.models.config_checks import check_config
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
 """`user/name`, and its revision."""
@@ -36,10 +40,11 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 
 def checkpoint_config(name: str) -> PreTrainedConfig:
-    """Configuration of a checkpoint.
+    """Configuration of a checkpoint, with this package's or transformers' own code: none of its folder's is run.
 
     Raises:
         FileNotFoundError: it is neither a model folder nor a Hub model that can be reached or is in the cache.
+        ValueError: its config.json describes no model that somebody could have trained.
     """
     repository, revision = split_revision(name)
     models = sorted(Path(repository).glob("*/config.json")) if Path(repository).is_dir() else []
@@ -47,9 +52,40 @@ def checkpoint_config(name: str) -> PreTrainedConfig:
         raise FileNotFoundError(
             f"{name}: found a run's folder, expected one of its models: name {models[0].parent}, or the like."
         )
+    values = _config_values(name, repository, revision)
+    where = f"{Path(repository) / 'config.json' if Path(repository).is_dir() else f'{name}: config.json'}"
+    check_config(values, where)
+    if not isinstance(values.get("model_type"), str):
+        raise ValueError(f"{where}: found no model_type, expected the name of a kind of model, such as wav2vec2.")
+    if values["model_type"] not in CONFIG_MAPPING:
+        raise ValueError(
+            f"{where}: model_type is {values['model_type'][:60]!r}, which neither this package nor transformers has. "
+            "Expected one: no code of a model's folder is run here. Name another model, or a newer transformers."
+        )
+    with readable(name):
+        config = AutoConfig.from_pretrained(repository, revision=revision, trust_remote_code=False)
+        config.num_labels  # noqa: B018  (is worked out when asked for)
+    return config
+
+
+def _config_values(name: str, repository: str, revision: str | None) -> dict:
+    """What config.json holds; raises as `checkpoint_config`."""
     try:
-        return AutoConfig.from_pretrained(repository, revision=revision)
-    except (OSError, ValueError) as error:  # a ValueError where the folder is there and tells no model
+        values = PreTrainedConfig.get_config_dict(repository, revision=revision)[0]
+        if not values and not (Path(repository) / "config.json").is_file():
+            raise OSError("found no config.json there")
+        return values
+    except RecursionError as error:
+        raise ValueError(f"{name}: config.json is nested too deep, expected a model's configuration.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: config.json is no text, expected a model's configuration.") from error
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        file = Path(repository) / "config.json"
+        if file.is_file():
+            raise ValueError(
+                f"{file}: not readable as a model's configuration ({_first_line(error)}). Expected an object in JSON: "
+                "take it anew from where the model comes from."
+            ) from error
         is_path = name.startswith(("/", ".", "~")) and not Path(name).exists()
         found = "no such folder" if is_path else f"neither a model folder nor a model of the Hub ({_first_line(error)})"
         near = get_close_matches(name, [*PRESETS, *TEXT_PRESETS], n=1, cutoff=0.7)
@@ -60,5 +96,25 @@ def checkpoint_config(name: str) -> PreTrainedConfig:
         ) from error
 
 
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Say which model could not be loaded, whatever a library says that meets a damaged or hostile folder.
+
+    Raises:
+        ValueError: whatever was raised inside, but for what this package itself refuses.
+    """
+    try:
+        yield
+    except Exception as error:
+        last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        ours = Path(__file__).parent in last.parents or Path(__file__) == last
+        if ours and isinstance(error, ValueError | FileNotFoundError | ImportError):
+            raise
+        raise ValueError(
+            f"{name}: could not be loaded as a model ({type(error).__name__}: {_first_line(error)}). Expected a whole "
+            "folder as save_pretrained writes it, or such a model of the Hub: take its files anew, or name another."
+        ) from error
+
+
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -9,18 +9,20 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from datasets import Dataset
+import pyarrow as pa
+from datasets import Dataset, Value
 from huggingface_hub import DatasetCard
 
 import hf_ser.models
 from hf_ser.corpora import CORPORA
 from hf_ser.dataset import REPORT as INTEGRITY
+from hf_ser.dataset import quiet_datasets
 from hf_ser.dataset_card import CARD, write_dataset_report
 from hf_ser.evaluation.bootstrap import UNKNOWN
 from hf_ser.evaluation.predictions import PREDICTIONS
 from hf_ser.evaluation.report import REPORT
 from hf_ser.model_card import TASKS, origins, shown, write_model_card
-from hf_ser.provenance import RECORD
+from hf_ser.provenance import RECORD, parsed_record, without_names
 from hf_ser.stress.plots import plot_stress
 from hf_ser.stress.results import PICTURE, STRESS
 
@@ -95,9 +97,9 @@ def record_without_paths(record: dict) -> dict:
 
 
 def record_without_people(record: dict) -> dict:
-    """A training record whose audit names no speaker and no clip; it holds hashes of them in any case."""
+    """A training record without any speaker or clip, by name or by a hash that a list of names would undo."""
     untold = {"detail": "not told: it may name clips or people", "evidence": []}
-    return record | {"audit": [finding | untold for finding in record.get("audit", [])]}
+    return without_names(record) | {"audit": [finding | untold for finding in record.get("audit", [])]}
 
 
 def report_without_paths(report: dict) -> dict:
@@ -196,8 +198,8 @@ def _finished_record(folder: Path) -> dict:
         raise FileNotFoundError(
             f"{folder}: found a model without {RECORD}, expected one of hf_ser: name the folder of a fold."
         )
-    record = _read(folder / RECORD)
-    if not record["finished"]:
+    record = parsed_record(folder / RECORD)
+    if not record.get("finished"):
         raise ValueError(
             f"{folder}: found a training that has not ended. Expected a finished one: give its command again, and it "
             "goes on from its last checkpoint."
@@ -244,14 +246,123 @@ def check_licence(corpora: set[str], licence: str | None) -> None:
         raise ValueError(f"--licence {licence}: {given}. Expected it with your own table alone: leave it out.")
 
 
-def integrity_without_paths(integrity: dict) -> dict:
-    """An integrity report that names files without the folders of the disk they lie on, and clips by their ids."""
+def ids_without_paths(dataset: Dataset) -> dict[str, str]:
+    """A new id of each row whose own tells where its file lies on the disk it was prepared on, by the old one.
+
+    An own table may name its files by their whole path, or by one that leads out of its folder. The new id is the
+    beginning of the hash of the recording, which anybody can work out who has it, and the file's name.
+    """
+    names, taken = {}, set(dataset["id"][:])
+    for number, (old, pcm) in enumerate(zip(dataset["id"][:], dataset["pcm_sha256"][:], strict=True), start=1):
+        corpus, _, name = old.partition("/")
+        if tells_the_disk(name):
+            new = f"{corpus}/{(pcm or f'row_{number}')[:16]}-{_last_part(name)}"
+            names[old] = new if new not in taken else f"{new}#{number}"
+            taken.add(names[old])
+    return names
+
+
+DISK = re.compile(r"(?:[\\/~]|[A-Za-z]:[\\/]|file:|\.\.[\\/])|.*[\\/]\.\.[\\/]", re.DOTALL)
+"""How a path begins that tells of a disk, or that leads out of its folder."""
+
+
+ID_OF_DISK = re.compile(rf"(?:{'|'.join(CORPORA)})/(?:[\\/~]|[A-Za-z]:[\\/]|file:)|(?:^|[\\/])\.\.[\\/]")
+"""In a text, an id of such a clip."""
+
+
+def tells_the_disk(text: str | None) -> bool:
+    """Whether a text is a path that says where something lies on a disk: absolute, of a home, or out of its folder."""
+    return bool(text and len(re.split(r"[\\/]", text)) > 1 and DISK.match(text))
+
+
+def rows_without_paths(dataset: Dataset, names: dict[str, str], work: Path) -> Dataset:
+    """A data set whose cells tell nothing of the disk it was made on.
+
+    Args:
+        dataset: A prepared data set, which stays as it is.
+        names: As `ids_without_paths` gives them.
+        work: Folder for the changed rows.
+    """
+    texts = [name for name, kind in dataset.features.items() if kind == Value("string") and name != "id"]
+    held = {name: set(dataset.unique(name)) for name in texts}
+    plain = {name: {one: _last_part(one) for one in ones if _tells(name, one)} for name, ones in held.items()}
+    plain = {name: _distinct(ones, held[name]) for name, ones in plain.items() if ones}
+    if names:
+        plain["id"] = names
+    files = (path for cells in dataset.data.column("audio").chunks for path in cells.field("path").to_pylist())
+    if not plain and not any(map(_cell_tells, files)):
+        return dataset
+
+    def change(rows: pa.Table) -> pa.Table:
+        for name, ones in plain.items():
+            values = [ones.get(one, one) for one in rows.column(name).to_pylist()]
+            rows = rows.set_column(rows.column_names.index(name), name, pa.array(values, pa.string()))
+        cells = rows.column("audio").combine_chunks()
+        paths = [_last_part(one) if _cell_tells(one) else one for one in cells.field("path").to_pylist()]
+        parts = {"bytes": cells.field("bytes"), "path": pa.array(paths, pa.string())}
+        renamed = pa.StructArray.from_arrays(list(parts.values()), list(parts), mask=cells.is_null())
+        return rows.set_column(rows.column_names.index("audio"), "audio", renamed)
+
+    with quiet_datasets():
+        # As Arrow, for what is encoded as Audio asks for torchcodec; and not beside the user's own files.
+        changed = dataset.with_format("arrow").map(
+            change,
+            batched=True,
+            batch_size=256,
+            features=dataset.features,
+            load_from_cache_file=False,
+            cache_file_name=str(work / "rows.arrow"),
+        )
+    return changed.with_format(None)
+
+
+def _tells(column: str, text: str | None) -> bool:
+    """`_cell_tells`; what is spoken may begin with a slash, as `/laughs/ well`, and is a path if it ends as a file."""
+    spoken = column in ("sentence", "script", "scene") or column.endswith("transcript")
+    return _cell_tells(text) and not (spoken and not Path(text).suffix)
+
+
+def _cell_tells(text: str | None) -> bool:
+    """`tells_the_disk` of a cell, which may have a corpus before the path."""
+    corpus, slash, rest = (text or "").partition("/")
+    return tells_the_disk(rest if slash and corpus in CORPORA else text)
+
+
+def _distinct(plain: dict[str, str], held: set) -> dict[str, str]:
+    """New texts that stay as many as the old ones, so that two speakers do not become one."""
+    taken = {one for one in held if one not in plain}
+    for old in sorted(plain):
+        new, number = plain[old], 2
+        while plain[old] in taken:
+            plain[old], number = f"{new}#{number}", number + 1
+        taken.add(plain[old])
+    return plain
+
+
+def integrity_without_paths(integrity: dict, names: dict[str, str] | None = None) -> dict:
+    """An integrity report that names files without the folders of the disk they lie on, and clips by their ids.
+
+    Args:
+        integrity: The report.
+        names: New ids by the old ones, as `ids_without_paths` gives them.
+    """
+    names = names or {}
+    longest = sorted(names, key=len, reverse=True)
+
+    def plain_id(text: str) -> str:
+        corpus, _, name = text.partition("/")
+        return names.get(text) or (f"{corpus}/{_last_part(name)}" if tells_the_disk(name) else text)
+
+    def plain_detail(text: str) -> str:
+        for old in longest:
+            text = text.replace(old, names[old])
+        return "not told: it names files by where they lie on a disk" if ID_OF_DISK.search(text) else text
 
     def plain(finding: dict) -> dict:
         # A clip's id begins with its corpus, and only equal clips are told by the ids of others.
         is_id = finding["item"].partition("/")[0] in CORPORA
-        item = finding["item"] if is_id else _last_part(finding["item"])
-        detail = finding["detail"] if finding["kind"] in DUPLICATES else _last_part(finding["detail"])
+        item = plain_id(finding["item"]) if is_id else _last_part(finding["item"])
+        detail = plain_detail(finding["detail"]) if finding["kind"] in DUPLICATES else _last_part(finding["detail"])
         return finding | {"item": item, "detail": detail}
 
     findings = [plain(finding) for finding in integrity["findings"]]
@@ -260,7 +371,7 @@ def integrity_without_paths(integrity: dict) -> dict:
 
 def _last_part(text: str) -> str:
     """What follows the last slash: of a path its name, of words that begin with a path its name and the words."""
-    return re.split(r"[\\/]", text)[-1]
+    return re.split(r"[\\/]", text.rstrip("\\/"))[-1]
 
 
 def dataset_files(
@@ -278,7 +389,9 @@ def dataset_files(
     Returns:
         The files, by their names in the repository.
     """
-    integrity = integrity_without_paths(_read(folder / INTEGRITY))
+    names = ids_without_paths(dataset)
+    integrity = integrity_without_paths(_read(folder / INTEGRITY), names)
+    dataset = rows_without_paths(dataset, names, work)
     report = write_dataset_report(dataset, integrity, work)
     _card_for_hub(work / CARD, repo_id, licence)
     files = {INTEGRITY: _as_bytes(integrity), **{file.name: file for file in report}}

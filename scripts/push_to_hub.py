@@ -1,6 +1,7 @@
 """Push a trained model or a prepared data set to the Hub; given again, it sends only what is not there yet.
 
 python scripts/push_to_hub.py runs/quickstart/fold_1 user/name [--private] [--space]   # a model, and a demo of it
+python scripts/push_to_hub.py runs/calls/final user/name [--public]                    # of your own table: private
 python scripts/push_to_hub.py DS user/name [--private] [--licence cc-by-4.0]           # a data set of prepare_data.py
 """
 
@@ -17,7 +18,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of a trained model (fold_1, final), or of a prepared data set")
     parser.add_argument("repo_id", help="as user/name; made where it is missing")
-    parser.add_argument("--private", action="store_true", help="make it for its owner alone")
+    seen = parser.add_mutually_exclusive_group()
+    seen.add_argument("--private", action="store_true", help="make it for its owner alone")
+    seen.add_argument("--public", action="store_true", help="everybody may have a model of your own recordings")
     parser.add_argument("--space", action="store_true", help="of a model: make a Gradio Space of the same name too")
     parser.add_argument("--licence", help="of a data set from your own table: the Hub's name of its licence")
     parser.add_argument("--revision", help="branch to push to; default: main")
@@ -27,11 +30,14 @@ def main() -> None:
     if (folder / REPORT).is_file():
         if arguments.space:
             raise ValueError(f"{folder}: found a data set, expected a model with --space: leave it out.")
+        if arguments.public:
+            raise ValueError(f"{folder}: found a data set, expected a model with --public: say --licence of your own.")
         push_dataset(folder, repo_id, arguments.private, arguments.licence, arguments.revision)
         return
     if arguments.licence:
         raise ValueError(f"{folder}: found no data set, expected one with --licence: leave it out for a model.")
-    push_model(folder, repo_id, arguments.private, arguments.space, arguments.revision)
+    private = True if arguments.private else False if arguments.public else None
+    push_model(folder, repo_id, private, arguments.space, arguments.revision)
 
 
 if __name__ == "__main__":

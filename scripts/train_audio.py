@@ -27,7 +27,7 @@ def main() -> None:
     refuse_descent(audio, head, augment, adapt, training)
     dataset, folds, label_map = open_data(data)
 
-    def build(labels, _, fold):
+    def build(labels, _texts, _speakers, fold):
         return build_audio(labels, from_fold(audio, fold.name), head, adapt)
 
     train_folds("audio", build, dataset, folds, label_map, data, training, audio, head, augment, adapt)

@@ -30,8 +30,9 @@ def main() -> None:
     data, audio, text, fusion, augment, adapt, training = parse_arguments(classes, None, QUICKSTART, "runs/fusion")
     dataset, folds, label_map = open_data(data)
 
-    def build(labels, texts, fold):
-        return build_fusion(labels, texts, from_fold(audio, fold.name), from_fold(text, fold.name), fusion, adapt)
+    def build(labels, texts, speakers, fold):
+        of_fold = from_fold(audio, fold.name), from_fold(text, fold.name)
+        return build_fusion(labels, texts, *of_fold, fusion, adapt, speakers)
 
     train_folds("fusion", build, dataset, folds, label_map, data, training, audio, text, fusion, augment, adapt)
 

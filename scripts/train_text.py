@@ -23,8 +23,8 @@ def main() -> None:
     refuse_text_layers(text)
     dataset, folds, label_map = open_data(data)
 
-    def build(labels, texts, fold):
-        return build_text(labels, texts, from_fold(text, fold.name), adapt)
+    def build(labels, texts, speakers, fold):
+        return build_text(labels, texts, from_fold(text, fold.name), adapt, speakers)
 
     train_folds("text", build, dataset, folds, label_map, data, training, text, adapt)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 from corpora_trees import emodb, meld, savee
-from datasets import Dataset
+from datasets import Dataset, Features, Value
 
 import hf_ser.dataset
 from hf_ser.audio import pcm_sha256, read_clip, rms_dbfs
@@ -580,3 +580,20 @@ def test_every_corpus_is_listed_in_one_form_of_text(monkeypatch, tmp_path):
     (listed,) = list_corpora("ravdess", tmp_path).utterances
     found = (listed.id, listed.speaker, listed.transcript, listed.session)
     assert found == ("ravdess/01", "ravdess/ü", "a b", "1")
+
+
+@pytest.mark.parametrize("cell", [{"bytes": None, "path": "/dev/zero"}, {"bytes": b"", "path": "private.wav"}])
+def test_a_prepared_data_set_that_names_files_is_refused(tmp_path, cell):
+    prepare("table", clips(tmp_path / "in", 4), tmp_path / "ours")
+    dataset = load_prepared(tmp_path / "ours")
+    cells = dataset.with_format("arrow")["audio"][:].to_pylist()
+    cells[2] = cell
+    stored = {"bytes": Value("binary"), "path": Value("string")}
+    columns = {name: dataset[name][:] for name in dataset.column_names if name != "audio"} | {"audio": cells}
+    plain = Features({**dataset.features, "label": Value("int64"), "audio": stored})
+    theirs = Dataset.from_dict(columns, features=Features({name: plain[name] for name in columns}))
+    spoiled = tmp_path / "theirs"
+    theirs.save_to_disk(spoiled)
+    (spoiled / "integrity.json").write_text((tmp_path / "ours" / "integrity.json").read_text())
+    with pytest.raises(ValueError, match=r"1 audio cells hold no bytes.*files of this disk"):
+        load_prepared(spoiled)

@@ -11,6 +11,7 @@ ROAD = (
     *("recipes", "revisions", "cli", "audio", "fingerprint"),
     *("download", "corpora"),
     *("fold_search", "protocols", "integrity", "dataset", "dataset_plots", "dataset_card", "provenance"),
+    "checkpoints",
     *("transcripts.recogniser", "transcripts.greedy", "transcripts.openai_whisper", "transcripts.transformers_whisper"),
     *("transcripts.loading", "transcripts.random_whisper", "transcripts.transcriber", "transcripts.cache"),
     *("transcripts.wer", "transcripts.noise", "transcripts.run", "transcripts.results", "sentence_bank", "words"),

@@ -1,12 +1,24 @@
 """An encoder that has met the rows a fused model is judged by is refused."""
 
 import dataclasses
+import json
 
 import pytest
 
 from hf_ser.dataset import load_prepared
 from hf_ser.protocols import make_folds
-from hf_ser.provenance import ancestry, hashed, read_record, seen, split_record, stage_leaks, write_record
+from hf_ser.provenance import (
+    ancestry,
+    hashed,
+    is_finished,
+    provenance,
+    read_record,
+    seen,
+    split_record,
+    stage_leaks,
+    without_names,
+    write_record,
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +92,63 @@ def test_a_record_names_nobody(tmp_path, data, folds):
     assert "table/" not in text
     assert hashed(data[int(folds[0].train[0])]["speaker"]) in text
     assert len(read_record(tmp_path)["split"]["train"]["ids"]) == len(folds[0].train)
+
+
+HASHES = {"ids": [], "pcm": [], "speakers": []}
+SPLIT = {"fold": "1", "split_fingerprint": "x", "train": HASHES, "validation": HASHES}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "[" * 100_000,
+        json.dumps({"finished": "yes"}),
+        json.dumps({"finished": True, "split": [], "ancestors": []}),
+        json.dumps({"finished": True, "split": {}, "ancestors": []}),
+        json.dumps({"finished": True, "split": SPLIT | {"train": None}, "ancestors": []}),
+        json.dumps({"finished": True, "split": SPLIT | {"train": HASHES | {"ids": 5}}, "ancestors": []}),
+        json.dumps({"finished": True, "split": SPLIT | {"validation": HASHES | {"pcm": [1]}}, "ancestors": []}),
+        json.dumps({"finished": True, "split": SPLIT, "ancestors": {"a": 1}}),
+        json.dumps({"finished": True, "split": SPLIT, "ancestors": ["x"]}),
+        json.dumps({"finished": True, "split": SPLIT, "ancestors": [], "corpora": [None]}),
+        json.dumps({"finished": True, "split": SPLIT, "ancestors": [], "settings": "audio"}),
+        json.dumps({"finished": True, "split": SPLIT, "ancestors": [], "seed": "1"}),
+        json.dumps({"finished": True, "split": SPLIT, "ancestors": [], "weights": ["abc"]}),
+    ],
+    ids=lambda text: text[:60],
+)
+def test_a_bad_record_is_refused_by_its_file(tmp_path, text):
+    file = tmp_path / "training_record.json"
+    file.write_text(text)
+    for use in (read_record, is_finished, ancestry):
+        with pytest.raises(ValueError, match=rf"{file}: .*[eE]xpected .*remove it if"):
+            use(tmp_path)
+
+
+def test_a_record_without_a_split_tells_nothing_of_the_training_data(tmp_path):
+    (tmp_path / "training_record.json").write_text('{"finished": true}')
+    assert is_finished(tmp_path)
+    with pytest.raises(ValueError, match="found no split, expected what this model was trained on"):
+        ancestry(str(tmp_path))
+
+
+def test_what_is_withheld_is_said_and_equal_recordings_still_count(tmp_path, data, folds, capsys):
+    record = {"split": split_record(data, folds[1]), "ancestors": [split_record(data, folds[2])]}
+    told = without_names(record)
+    text, names = json.dumps(told), [hashed(name) for name in (*data["speaker"][:], *data["id"][:])]
+    assert not [name for name in names if name in text] and told["split"]["train"]["pcm"]
+    write_record(tmp_path, told)
+    with pytest.raises(ValueError, match=r"\(0 utterances, \d+ equal sounds, 0 speakers are shared\)"):
+        stage_leaks(data, folds[0], {"audio": str(tmp_path)}, allow_leak=False)
+    for split in (told["split"], *told["ancestors"]):
+        for part in ("train", "validation"):
+            split[part]["pcm"] = []
+    write_record(tmp_path, told)
+    capsys.readouterr()
+    assert stage_leaks(data, folds[0], {"audio": str(tmp_path)}, allow_leak=False) == []
+    assert f"note: {tmp_path}: whom it was trained on is withheld" in capsys.readouterr().out
+    assert "withheld: beyond equal recordings, this cannot be checked" in provenance({"audio": str(tmp_path)})["audio"]

@@ -19,7 +19,7 @@ from hf_ser.dataset import REPORT as INTEGRITY
 from hf_ser.fingerprint import similar_pairs
 from hf_ser.normal_form import look_alike
 from hf_ser.protocols import CHOSEN_ON_TEST, Fold, Rows
-from hf_ser.provenance import REMEDIES, stage_leaks
+from hf_ser.provenance import CANNOT_BE_CHECKED, REMEDIES, ancestry, is_withheld, stage_leaks
 from hf_ser.scores import ROUNDING
 from hf_ser.transcripts.results import ASR_RECORD
 
@@ -425,7 +425,11 @@ def recogniser_findings(dataset: Dataset, folds: Sequence[Fold], folder: str | P
     """
     record = {"transcripts": str(Path(folder) / ASR_RECORD)}
     detail = "the recogniser of the words was trained on speakers or clips that this fold chooses or tests with"
-    return [
+    found = []
+    if is_withheld(ancestry(record["transcripts"])):
+        untold = f"of the recogniser of the words, {CANNOT_BE_CHECKED}"
+        found = [finding("recogniser_withheld", WARNING, untold, "use a recogniser of your own training", [])]
+    return found + [
         finding(kind, LEAK, detail, REMEDIES["transcripts"], [], fold.name)
         for fold in folds
         for kind in stage_leaks(dataset, fold, record, allow_leak=True)

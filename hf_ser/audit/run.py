@@ -18,7 +18,7 @@ from hf_ser.evaluation.report import REPORT, make_report
 from hf_ser.labels import NATIVE, apply_label_map
 from hf_ser.protocols import CHOSEN_ON_TEST, FINAL, Fold
 from hf_ser.protocols import fingerprint as split_fingerprint
-from hf_ser.provenance import RECORD, hashed, is_finished, read_record
+from hf_ser.provenance import CANNOT_BE_CHECKED, RECORD, hashed, is_finished, is_withheld, read_record
 from hf_ser.scores import ROUNDING, uar_from_confusion
 from hf_ser.words import read_as
 
@@ -80,9 +80,18 @@ def cleared_of(folders: Sequence[Path], dataset: Dataset) -> NotCopies:
 
 
 def fold_of_record(dataset: Dataset, record: dict, predictions: Sequence[dict]) -> Fold:
-    """The split that was really trained, its rows found by their hashes."""
+    """The split that was really trained, its rows found by their hashes.
+
+    Raises:
+        ValueError: the record withholds them.
+    """
     names = np.array([hashed(name) for name in dataset["id"][:]])
     split = record["split"]
+    if is_withheld([split]):
+        raise ValueError(
+            f"Fold {split['fold']}: found the record of a model that was pushed, in which {CANNOT_BE_CHECKED}. "
+            "Expected the record as training wrote it: audit the run where it was trained, or leave out --dataset."
+        )
     parts = {part: np.flatnonzero(np.isin(names, split[part]["ids"])) for part in ("train", "validation")}
     parts["test"] = np.flatnonzero(np.isin(names, [hashed(row["id"]) for row in predictions]))
     return Fold(split["fold"], fingerprint=split["split_fingerprint"], leaks=tuple(record["leaks"]), **parts)

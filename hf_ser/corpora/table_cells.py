@@ -13,7 +13,8 @@ from hf_ser.corpora.table_columns import VOTES
 from hf_ser.models.decoding import CHANNELS
 from hf_ser.normal_form import is_unknown, normal_form, normal_name, printable
 
-CHANNEL_WORDS = {"1": "left", "2": "right", "l": "left", "r": "right", "mono": "mix"} | {name: name for name in CHANNELS}
+CHANNEL_WORDS = {"1": "left", "2": "right", "l": "left", "r": "right", "mono": "mix"}
+CHANNEL_WORDS |= {name: name for name in CHANNELS}
 """What a column `channel` may say."""
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")

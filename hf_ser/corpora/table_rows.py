@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, Value, load_dataset, load_from_disk
+from datasets.config import DOWNLOADED_DATASETS_PATH
+from huggingface_hub.constants import HF_HUB_CACHE
 
 from hf_ser.columns import Finding, split_words
 from hf_ser.corpora.table_columns import Naming, Rows
@@ -31,6 +33,7 @@ class Cell:
     column: str
     sounds: Dataset = field(repr=False, compare=False)
     name: str = field(repr=False, compare=False)
+    folders: tuple[Path, ...] = field(repr=False, compare=False)
 
     def __call__(self) -> bytes:
         sound = self.sounds[self.row]
@@ -40,7 +43,26 @@ class Cell:
                 f"{self.name}: found neither bytes nor a path in the column `{self.column}`. Expected one: leave this "
                 "row out, or fill it in."
             )
-        return content or Path(path).read_bytes()
+        return content or self._file(path).read_bytes()
+
+    def _file(self, path: str) -> Path:
+        """The file that a cell names, which whoever made the data set may choose: only one of the data set's own."""
+        for folder in self.folders:
+            file = (folder / path).resolve()
+            if file.is_relative_to(folder.resolve()) and file.is_file():
+                return file
+        raise ValueError(
+            f"{self.name}: names the file {path}, expected one in the data set's own folder: a data set that comes "
+            "from elsewhere could name any file of this disk. If it is yours, save it with the audio in it "
+            "(save_to_disk of an Audio column does), or name its files in a table: --data_dir TABLE.csv."
+        )
+
+
+class FileCell(Cell):
+    """The same where the column holds the names of files."""
+
+    def __call__(self) -> bytes:
+        return self._file(self.sounds[self.row][self.column]).read_bytes()
 
 
 def read_rows(data_dir: str | Path, naming: Naming, audio_dir: str | Path | None = None) -> Rows:
@@ -60,7 +82,9 @@ def read_rows(data_dir: str | Path, naming: Naming, audio_dir: str | Path | None
     place = Path(data_dir)
     if place.is_dir():
         if any((place / name).is_file() for name in ("dataset_dict.json", "state.json")):
-            return _elsewhere(_rows_of_datasets(str(place), lambda: load_from_disk(str(place)), naming), audio_dir)
+            return _elsewhere(
+                _rows_of_datasets(str(place), lambda: load_from_disk(str(place)), naming, (place,)), audio_dir
+            )
         if metadata := _metadata(place):
             return _elsewhere(_rows_of_metadata(place, metadata, naming), audio_dir)
         if audio_dir is not None:
@@ -73,7 +97,9 @@ def read_rows(data_dir: str | Path, naming: Naming, audio_dir: str | Path | None
     # A mistyped path must not be looked up on the Hub: it has the ending of a table, or its folder is there.
     if not place.exists() and hub and place.suffix.lower() not in READERS and not place.parent.is_dir():
         name, revision, config = hub.groups()
-        rows = _rows_of_datasets(str(data_dir), lambda: load_dataset(name, config, revision=revision), naming)
+        folders = (Path(HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}", Path(DOWNLOADED_DATASETS_PATH))
+        load = lambda: load_dataset(name, config, revision=revision)  # noqa: E731
+        rows = _rows_of_datasets(str(data_dir), load, naming, folders)
         return _elsewhere(rows, audio_dir)
     return _elsewhere(_rows_of_file(place, naming), audio_dir)
 
@@ -213,7 +239,10 @@ def _rows_of_metadata(folder: Path, tables: list[Path], naming: Naming) -> Rows:
     return Rows(str(folder if len(tables) > 1 else tables[0]), folder, rows, findings)
 
 
-def _rows_of_datasets(where: str, load: Callable[[], Dataset | DatasetDict], naming: Naming) -> Rows:
+def _rows_of_datasets(
+    where: str, load: Callable[[], Dataset | DatasetDict], naming: Naming, folders: tuple[Path, ...]
+) -> Rows:
+    """Rows of a data set; `folders` are where the files may lie that its cells name."""
     try:
         loaded = load()
     except Exception as error:  # of the Hub, of the network, of the data set's own files
@@ -227,16 +256,16 @@ def _rows_of_datasets(where: str, load: Callable[[], Dataset | DatasetDict], nam
     rows = []
     for split, dataset in splits.items():
         # Without its format, which may give tensors, or hide columns.
-        rows += _rows_of_dataset(where, dataset.with_format(None), naming, split)
+        rows += _rows_of_dataset(where, dataset.with_format(None), naming, split, folders)
     rows = [row | {"place": f"{Path(where).name}, row {number}"} for number, row in enumerate(rows, start=1)]
     rows, findings = _of_text(rows, [])
     folder = Path(where) if Path(where).is_dir() else Path()
     return Rows(where, folder, rows, findings, free_splits=isinstance(loaded, DatasetDict))
 
 
-def _rows_of_dataset(where: str, dataset: Dataset, naming: Naming, split: str | None) -> list[dict]:
+def _rows_of_dataset(where: str, dataset: Dataset, naming: Naming, split: str | None, folders) -> list[dict]:
     names = replace(naming, usual={"path": "audio"}).named(where, dataset.column_names)
-    values = {ours: _values(dataset, ours, theirs, split) for ours, theirs in names.items()}
+    values = {ours: _values(dataset, ours, theirs, split, folders) for ours, theirs in names.items()}
     classes = dataset.features[names["label"]] if "label" in names else None
     if isinstance(classes, ClassLabel) and isinstance(dataset.features.get(names.get("votes")), List):
         shares = values["votes"]
@@ -246,11 +275,15 @@ def _rows_of_dataset(where: str, dataset: Dataset, naming: Naming, split: str | 
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
-def _values(dataset: Dataset, ours: str, column: str, split: str | None) -> list:
+def _values(dataset: Dataset, ours: str, column: str, split: str | None, folders: tuple[Path, ...]) -> list:
     feature = dataset.features[column]
     if isinstance(feature, Audio) or (isinstance(feature, dict) and {"bytes", "path"} <= set(feature)):
-        return _cells(dataset, column, split)
+        return _cells(dataset, column, split, folders)
     values = dataset[column][:]
+    if ours == "path" and feature == Value("string"):
+        files = dataset.select_columns([column])
+        cells = [FileCell(dataset._fingerprint, row, column, files, name, folders) for row, name in enumerate(values)]
+        return [cell if (cell.name or "").strip() else None for cell in cells]
     if isinstance(feature, ClassLabel):
         return [None if index is None or index < 0 else feature.names[index] for index in values]
     if ours != "votes" and not isinstance(feature, Value):
@@ -261,7 +294,7 @@ def _values(dataset: Dataset, ours: str, column: str, split: str | None) -> list
     return values
 
 
-def _cells(dataset: Dataset, column: str, split: str | None) -> list[Cell]:
+def _cells(dataset: Dataset, column: str, split: str | None, folders: tuple[Path, ...]) -> list[Cell]:
     """Its sounds, none of them read: flattened, the bytes stay on disk while the names of the files are looked up."""
     sounds = dataset.select_columns([column])
     if isinstance(dataset.features[column], Audio):
@@ -270,4 +303,4 @@ def _cells(dataset: Dataset, column: str, split: str | None) -> list[Cell]:
     files = sounds.select_columns([f"{column}.path"])[:][f"{column}.path"]
     names = [Path(split or "", file or f"row {row}").as_posix() for row, file in enumerate(files, start=1)]
     # A private name, but the only one that tells a data set from another.
-    return [Cell(dataset._fingerprint, row, column, sounds, name) for row, name in enumerate(names)]
+    return [Cell(dataset._fingerprint, row, column, sounds, name, folders) for row, name in enumerate(names)]

@@ -8,10 +8,12 @@ from transformers import AutoConfig, PreTrainedConfig
 
 # transformers 4 copies only the files that this one names. It is given all that these need in turn, so that it comes as
 # far as `libraries`, which says that it is too old.
+from .config_checks import check_own_config
 from .feature_changes import FeatureChanges  # noqa: F401
 from .front_end import SpectrogramFrontEnd  # noqa: F401
 from .functionals import functionals  # noqa: F401
 from .fusion import FUSIONS, POOLINGS
+from .loading import check_weights  # noqa: F401
 from .networks import NETWORKS  # noqa: F401
 from .random_kernels import RandomKernels  # noqa: F401
 from .recurrent import TextRnnConfig
@@ -51,7 +53,7 @@ class SerAudioConfig(PreTrainedConfig):
         dropout_samples: Dropout masks over which the logits are averaged in training.
 
     Raises:
-        ValueError: unknown pooling, head or layer.
+        ValueError: unknown pooling, head or layer, or a value that no model has.
     """
 
     model_type = "ser_audio"
@@ -67,7 +69,8 @@ class SerAudioConfig(PreTrainedConfig):
     custom_pipelines: dict | None = None
 
     def __post_init__(self, **kwargs):
-        self.audio_config = _sub_config(self.audio_config, SpectrogramConfig)
+        check_own_config(self, kwargs)
+        self.audio_config = _sub_config("audio_config", self.audio_config, SpectrogramConfig)
         self.custom_pipelines = self.custom_pipelines or pipeline_entry("SerAudioPipeline")
         self.audio_layers = checked_layers("audio_layers", self.audio_layers, self.audio_config)
         self.check("pooling", POOLINGS)
@@ -76,7 +79,7 @@ class SerAudioConfig(PreTrainedConfig):
 
     def check(self, name: str, known) -> None:
         """Make sure that a field has one of the known values."""
-        if (value := getattr(self, name)) not in known:
+        if not isinstance(value := getattr(self, name), str) or value not in known:
             raise ValueError(f"Unknown {name} '{value}': expected one of {', '.join(known)}.")
 
 
@@ -107,7 +110,7 @@ class SerFusionConfig(SerAudioConfig):
     branch_loss_weight: float = 0.3
 
     def __post_init__(self, **kwargs):
-        self.text_config = _sub_config(self.text_config, TextRnnConfig)
+        self.text_config = _sub_config("text_config", self.text_config, TextRnnConfig)
         self.custom_pipelines = self.custom_pipelines or pipeline_entry("SerPipeline")
         self.text_layers = checked_layers("text_layers", self.text_layers, self.text_config)
         self.check("fusion", FUSIONS)
@@ -139,11 +142,13 @@ def checked_layers(name: str, layers: str | int, config: PreTrainedConfig) -> st
     return int(layers)
 
 
-def _sub_config(given: dict | PreTrainedConfig | None, default: type[PreTrainedConfig]) -> PreTrainedConfig:
+def _sub_config(name: str, given: dict | PreTrainedConfig | None, default: type[PreTrainedConfig]) -> PreTrainedConfig:
     if isinstance(given, PreTrainedConfig):
         return given
     if given is None:
         return default()
+    if not isinstance(given, dict) or "model_type" not in given:
+        raise ValueError(f"{name} is {str(given)[:60]}: expected the configuration of an encoder, with its model_type.")
     values = {key: value for key, value in given.items() if key != "model_type"}
     own = OWN_CONFIGS.get(given["model_type"])
     return own(**values) if own else AutoConfig.for_model(given["model_type"], **values)

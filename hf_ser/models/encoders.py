@@ -52,6 +52,7 @@ def encode_audio(
         return output.last_hidden_state, output.attention_mask
     # Whisper and AST were trained on clips padded to one length without a mask; padding is left out when pooling.
     masked = {} if config.model_type in ("whisper", "audio-spectrogram-transformer") else {"attention_mask": mask}
+    values = values.to(encoder.dtype)  # of a model in half precision; an extractor gives float32
     hidden = read_layers(encoder(values, **masked, output_hidden_states=layers != "last"), layers)
     return hidden, output_mask(config, mask.bool(), hidden.shape[1])
 

@@ -150,6 +150,17 @@ class SpectrogramFrontEnd(nn.Module):
         self.register_buffer("speaker_variance", torch.ones(self.raw_bands, dtype=torch.float32))
         self.register_buffer("prior_clips", torch.zeros(2, dtype=torch.float32))
 
+    def _apply(self, fn, recurse: bool = True):
+        """As torch's, which moves and converts a module; the tables stay in float32, as the features are computed."""
+
+        def kept(values: torch.Tensor) -> torch.Tensor:
+            changed = fn(values)
+            if not values.is_floating_point() or values.is_meta or changed.dtype == values.dtype:
+                return changed
+            return values.to(changed.device)
+
+        return super()._apply(kept, recurse)
+
     @property
     def n_channels(self) -> int:
         return 3 if self.deltas else 1

@@ -15,6 +15,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from .configuration_ser import LAST, MIX, SerAudioConfig, SerFusionConfig, number_of_layers
 from .encoders import build_encoder, encode_audio, ignore_padding, read_layers
 from .fusion import FUSIONS, AudioHead, Branch, LayerMixing, Sequences, WeightedFusion
+from .loading import CheckedWeights
 from .saving import SharedWeights, copy_island
 from .spectrogram import SpectrogramConfig
 
@@ -26,7 +27,7 @@ class SerOutput(SequenceClassifierOutput):
     branch_logits: dict[str, tuple[torch.Tensor, torch.Tensor]] | None = None
 
 
-class SerPreTrainedModel(SharedWeights, PreTrainedModel):
+class SerPreTrainedModel(CheckedWeights, SharedWeights, PreTrainedModel):
     """What both have: the audio encoder and how it is read, weights of the head, saving with the pipeline's code."""
 
     base_model_prefix = "ser"
@@ -113,6 +114,8 @@ class SerPreTrainedModel(SharedWeights, PreTrainedModel):
             audio = self.hear(input_values, audio_mask, speaker_statistics)
         else:
             return None
+        if next(self.audio_encoder.parameters(), None) is None:  # functionals, which are float32 whatever the head is
+            audio = Sequences(audio.hidden.to(self.dtype), audio.mask, audio.present)
         if self.config.audio_layers == MIX:
             audio = Sequences(self.audio_mixing(audio.hidden), audio.mask, audio.present)
         return audio
@@ -178,6 +181,8 @@ class SerAudioForAudioClassification(SerPreTrainedModel):
         audio_hidden: torch.Tensor | None = None,
         speaker_statistics: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
         return_dict: bool | None = None,
     ) -> SerOutput:
         """Classify a batch.
@@ -185,6 +190,7 @@ class SerAudioForAudioClassification(SerPreTrainedModel):
         Args:
             input_values: Waveforms or features, as `audio_inputs` makes them.
             audio_mask: 1 where there is sound.
+            input_features, attention_mask: The same two by the names that feature extractors give them.
             audio_hidden: What `frozen_part` gave, in place of `input_values`.
             speaker_statistics: Of each row's speaker, for a front end that is normalised by them.
             labels: Class indices, or a distribution over the classes (times a weight of the row, if wanted).
@@ -195,10 +201,12 @@ class SerAudioForAudioClassification(SerPreTrainedModel):
             logits: `(batch, classes)`.
 
         Raises:
-            ValueError: there is no sound, in the batch or in one of its rows.
+            ValueError: there is no sound, in the batch or in one of its rows, or something is given twice.
         """
+        input_values = one_of(input_values=input_values, input_features=input_features)
+        audio_mask = one_of(audio_mask=audio_mask, attention_mask=attention_mask)
         audio = self.audio_sequences(input_values, audio_mask, audio_hidden, speaker_statistics)
-        if audio is None or not audio.present.all():
+        if audio is None or lacks_rows(audio.present):
             raise ValueError("A row of the batch has no sound, and this model only hears: leave that row out.")
         logits = self.audio_head(audio)
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
@@ -239,6 +247,8 @@ class SerFusionForAudioClassification(SerPreTrainedModel):
         text_hidden: torch.Tensor | None = None,
         speaker_statistics: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
         return_dict: bool | None = None,
     ) -> SerOutput:
         """Classify a batch.
@@ -248,6 +258,8 @@ class SerFusionForAudioClassification(SerPreTrainedModel):
             audio_mask: 1 where there is sound; a row of zeros has no sound.
             input_ids: Tokens of the words.
             text_mask: 1 where there are tokens; a row of zeros has no words.
+            input_features: `input_values` by the name that some feature extractors give them.
+            attention_mask: The mask of the one that is given, where audio or text is given alone.
             audio_hidden, text_hidden: What `frozen_part` gave, in place of `input_values` and `input_ids`.
             speaker_statistics: Of each row's speaker, for a front end that is normalised by them.
             labels: Class indices, or a distribution over the classes (times a weight of the row, if wanted).
@@ -258,15 +270,28 @@ class SerFusionForAudioClassification(SerPreTrainedModel):
             labels: `(batch,)` int64 or `(batch, classes)` float; logits: `(batch, classes)`.
 
         Raises:
-            ValueError: neither sound nor words are given, for the batch or for one of its rows.
+            ValueError: neither sound nor words are given, for the batch or for one of its rows; something is given
+                twice, or a mask of which it is not clear whose it is.
         """
+        input_values = one_of(input_values=input_values, input_features=input_features)
+        if attention_mask is not None:
+            has_audio, has_text = input_values is not None, input_ids is not None
+            if has_audio and has_text:
+                raise ValueError(
+                    "attention_mask was given with both audio and text, and it is not clear whose it is. Expected "
+                    "audio_mask for the audio and text_mask for the text: rename it, as SerProcessor does."
+                )
+            if has_text:
+                text_mask = one_of(text_mask=text_mask, attention_mask=attention_mask)
+            else:
+                audio_mask = one_of(audio_mask=audio_mask, attention_mask=attention_mask)
         audio = self.audio_sequences(input_values, audio_mask, audio_hidden, speaker_statistics)
         text = self.text_sequences(input_ids, text_mask, text_hidden)
         if audio is None and text is None:
             raise ValueError("Neither input_values nor input_ids were given: expected sound, words or both.")
         audio = audio or self._absent(text, self.config.audio_config.hidden_size)
         text = text or self._absent(audio, self.config.text_config.hidden_size)
-        if not (audio.present | text.present).all():
+        if lacks_rows(audio.present | text.present):
             raise ValueError("A row of the batch has neither sound nor words: leave that row out.")
         if self.training:
             audio, text = self._drop_modalities(audio, text)
@@ -324,6 +349,26 @@ class SerFusionForAudioClassification(SerPreTrainedModel):
             Sequences(audio.hidden, audio.mask, audio.present & ~drop_audio),
             Sequences(text.hidden, text.mask, text.present & ~drop_text),
         )
+
+
+def one_of(**given: torch.Tensor | None) -> torch.Tensor | None:
+    """The one of two inputs of one meaning that is given, None where neither is.
+
+    Raises:
+        ValueError: both are.
+    """
+    there = {name: value for name, value in given.items() if value is not None}
+    if len(there) > 1:
+        raise ValueError(f"{' and '.join(there)} were both given, which mean the same: expected one of them.")
+    return next(iter(there.values()), None)
+
+
+def lacks_rows(present: torch.Tensor) -> bool:
+    """Whether a row has nothing to be classified by.
+
+    An exported or compiled program cannot branch on values: there the caller has looked before.
+    """
+    return not torch.compiler.is_compiling() and not present.all()
 
 
 def fixed(encoder: nn.Module) -> bool:

@@ -9,7 +9,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
 
+from .config_checks import check_own_config
 from .fusion import POOLINGS
+from .loading import CheckedWeights
 from .saving import SharedWeights
 
 CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
@@ -29,7 +31,7 @@ class TextRnnConfig(PreTrainedConfig):
         pooling: How a classifier pools a text.
 
     Raises:
-        ValueError: unknown cell, or a width that two directions cannot share.
+        ValueError: unknown cell or pooling, a value that no model has, or a width that two directions cannot share.
     """
 
     model_type = "ser_text_rnn"
@@ -46,14 +48,17 @@ class TextRnnConfig(PreTrainedConfig):
     initializer_range: float = 0.1
 
     def __post_init__(self, **kwargs):
+        check_own_config(self, kwargs)
         if self.cell not in CELLS:
             raise ValueError(f"Unknown cell '{self.cell}': expected one of {', '.join(CELLS)}.")
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"Unknown pooling '{self.pooling}': expected one of {', '.join(POOLINGS)}.")
         if self.bidirectional and self.hidden_size % 2:
             raise ValueError(f"hidden_size {self.hidden_size} is shared by two directions: expected an even number.")
         super().__post_init__(**kwargs)
 
 
-class TextRnnPreTrainedModel(SharedWeights, PreTrainedModel):
+class TextRnnPreTrainedModel(CheckedWeights, SharedWeights, PreTrainedModel):
     config_class = TextRnnConfig
     base_model_prefix = "encoder"
     main_input_name = "input_ids"

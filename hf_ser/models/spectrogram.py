@@ -11,8 +11,10 @@ from transformers import initialization as init
 from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_utils import load_state_dict
 
+from .config_checks import check_arguments, check_own_config
 from .feature_changes import FeatureChanges
 from .front_end import SpectrogramFrontEnd
+from .loading import CheckedWeights
 from .networks import FITTED, NETWORKS, without_trained_pooler
 from .saving import SharedWeights
 
@@ -31,7 +33,7 @@ class SpectrogramConfig(PreTrainedConfig):
         backbone_config: Of `vision` only: any image model that AutoModel knows.
 
     Raises:
-        ValueError: unknown network.
+        ValueError: unknown network, or a value that no model has.
     """
 
     model_type = "ser_spectrogram"
@@ -46,6 +48,9 @@ class SpectrogramConfig(PreTrainedConfig):
     backbone_config: dict | PreTrainedConfig | None = None
 
     def __post_init__(self, **kwargs):
+        check_own_config(self, kwargs)
+        check_arguments(self.front_end or {}, SpectrogramFrontEnd, "front_end")
+        check_arguments(self.feature_changes or {}, FeatureChanges, "feature_changes")
         if self.network not in NETWORKS:
             raise ValueError(f"Unknown network '{self.network}': expected one of {', '.join(NETWORKS)}.")
         self.front_end = dict(self.front_end or {})
@@ -91,7 +96,7 @@ class SpectrogramOutput(ModelOutput):
     attention_mask: torch.Tensor | None = None
 
 
-class SpectrogramModel(SharedWeights, PreTrainedModel):
+class SpectrogramModel(CheckedWeights, SharedWeights, PreTrainedModel):
     """From waveforms, or features computed before, to a sequence of vectors; what pools and classifies comes after."""
 
     config_class = SpectrogramConfig

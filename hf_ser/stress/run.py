@@ -27,7 +27,7 @@ from hf_ser.files import atomic_write
 from hf_ser.inference import AUDIO, TEXT, Classifier, enrolment_settings, rows_of_speakers, statistics_of_rows
 from hf_ser.labels import NATIVE, apply_label_map
 from hf_ser.protocols import FINAL, fingerprint
-from hf_ser.provenance import hashed, read_record
+from hf_ser.provenance import CANNOT_BE_CHECKED, hashed, is_withheld, read_record
 from hf_ser.speaker_statistics import clips_digest
 from hf_ser.stress.conditions import CODEC, MILD, VOICES, WORDS, Condition, Others, Sample, apply, lacking
 from hf_ser.stress.results import Outcome
@@ -42,6 +42,7 @@ HELD_BYTES = 1_000_000_000
 BATCHES = 8
 """Changed clips are held for so many batches: the model sorts them by length, so that little is padded."""
 
+WITHHELD_NOTICE = f"Of this model, {CANNOT_BE_CHECKED}: it may have met these speakers."
 UNRECORDED = "What this model was trained on is not recorded: whether it has met these clips is not known."
 MET = "met_in_training"
 """The leak of rows that the model was trained on, or its checkpoint chosen on."""
@@ -181,6 +182,7 @@ def unmet(dataset: Dataset, record: dict | None, allow_leak: bool) -> tuple[list
     if record is None:
         return rows, (), [UNRECORDED]
     splits = [record["split"], *record["ancestors"]]
+    untold = [WITHHELD_NOTICE] if is_withheld(splits) else []
     known = {
         kind: {one for split in splits for part in ("train", "validation") for one in split[part][kind]}
         for kind in ("ids", "pcm", "speakers")
@@ -197,11 +199,12 @@ def unmet(dataset: Dataset, record: dict | None, allow_leak: bool) -> tuple[list
     ]
     met = len(rows) - len(left)
     if not met:
-        return rows, (), []
+        return rows, (), untold
     of_all = f"{met} of {len(rows)} clips"
     if allow_leak:
-        return rows, (MET,), [f"{of_all} or their speakers were met in training, and are tested all the same."]
-    return left, (), [f"{of_all} are left out: the model has met them, equal sounds or their speakers in training."]
+        return rows, (MET,), [f"{of_all} or their speakers were met in training, and are tested all the same.", *untold]
+    left_out = f"{of_all} are left out: the model has met them, equal sounds or their speakers in training."
+    return left, (), [left_out, *untold]
 
 
 def usable(dataset: Dataset, rows: list[int], classifier: Classifier) -> tuple[list[int], list[str]]:

@@ -50,13 +50,14 @@ class Candidate:
     sources: dict[str, str] = field(default_factory=dict)
 
 
-def build_fusion(labels, texts, audio, text, fusion, adapt) -> Candidate:
+def build_fusion(labels, texts, audio, text, fusion, adapt, speakers=None) -> Candidate:
     """The fused model.
 
     Args:
         labels: Emotion names in class order.
         texts: Transcripts of the training rows, from which our text encoders learn their vocabulary.
         audio, text, fusion, adapt: AudioArguments, TextArguments, FusionArguments, AdaptArguments.
+        speakers: Who speaks each of the texts, None where that is not known.
 
     Raises:
         ValueError: functionals that nothing standardises.
@@ -67,7 +68,7 @@ def build_fusion(labels, texts, audio, text, fusion, adapt) -> Candidate:
             f"--audio_model {audio.audio_model}: found functionals, whose standardisation is fitted with the head, "
             "which fusion trains. Expected with words a network that standardises: functionals_mlp or random_kernels."
         )
-    text_encoder, tokenizer = load_text_encoder(text, texts)
+    text_encoder, tokenizer = load_text_encoder(text, texts, speakers)
     config = SerFusionConfig(
         audio_config=audio_encoder.config,
         text_config=text_encoder.config,
@@ -108,15 +109,15 @@ def build_audio(labels, audio, head, adapt) -> Candidate:
     return Candidate(model, feature_extractor, AudioCollator(feature_extractor), encoders, sources)
 
 
-def build_text(labels, texts, text, adapt) -> Candidate:
-    """A classifier that only reads: transformers' own, or one of ours."""
+def build_text(labels, texts, text, adapt, speakers=None) -> Candidate:
+    """A classifier that only reads: transformers' own, or one of ours; arguments as of `build_fusion`."""
     if not any(texts):
         raise ValueError(
             "None of the training clips has a transcript, so there is nothing to read. Expected words in the "
             "transcript column: add them, or train on the sound with train_audio.py."
         )
     if text.text_model in TEXT_PRESETS:
-        tokenizer = train_tokenizer(texts)
+        tokenizer = train_tokenizer(texts, speakers)
         config = TextRnnConfig(vocab_size=len(tokenizer), **TEXT_PRESETS[text.text_model], **label_maps(labels))
         model = TextRnnForSequenceClassification(config)
     else:

@@ -21,6 +21,7 @@ from hf_ser.audit.data import CLEARED
 from hf_ser.audit.findings import LEAK, AuditFinding
 from hf_ser.audit.not_copies import read_not_copies
 from hf_ser.augmentation import AugmentArguments
+from hf_ser.checkpoints import WEIGHTS, weights_digests
 from hf_ser.columns import REFERENCE
 from hf_ser.evaluation.calibration import abstain_threshold, fit_temperature
 from hf_ser.evaluation.predictions import PREDICTIONS, write_predictions
@@ -47,12 +48,12 @@ class Asked:
     """What a run is asked to do, for each of its folds.
 
     Args:
-        build: Makes an untrained model from the classes, the words of the training rows and the fold.
+        build: Makes an untrained model from the classes, the words of the training rows, who speaks them, and the fold.
         changed: What differs from the defaults, for the record.
         audio, augment: AudioArguments and AugmentArguments; None for a model that only reads.
     """
 
-    build: Callable[[list[str], list[str | None], Fold], Candidate]
+    build: Callable[[list[str], list[str | None], list[str | None], Fold], Candidate]
     dataset: Dataset
     data: object
     training: object
@@ -80,8 +81,9 @@ class Job:
         """Make the model and the rows, with every check that refuses them."""
         asked, dataset = self.asked, self.asked.dataset
         set_seed(asked.training.seed)
-        texts = [self.words.text[name] for name in dataset.select(self.fold.train)["id"][:]]
-        self.candidate = asked.build(self.labels, texts, self.fold)
+        rows = dataset.select_columns(["id", "speaker"]).select(self.fold.train)
+        texts = [self.words.text[name] for name in rows["id"][:]]
+        self.candidate = asked.build(self.labels, texts, rows["speaker"][:], self.fold)
         choose_threads(self.candidate.model, asked.training)  # the statistics of the sound are computed too
         told = (asked.data, asked.training, asked.audio, asked.augment)
         self.rows: FoldData = fold_data(dataset, self.fold, self.words, self.candidate, *told)
@@ -204,7 +206,7 @@ def train_fold(asked: Asked, fold: Fold, folder: Path, audit: list[AuditFinding]
         predicted = prediction_rows(dataset, fold, words, logits, candidate.model.config, data.protocol, leaks)
         write_predictions(folder / PREDICTIONS, [row | {"notes": notes} for row in predicted])
     record |= {"finished": True, "protocol": data.protocol, "leaks": leaks, "audit": [asdict(one) for one in audit]}
-    record |= {"settings": asked.changed, "notes": notes}
+    record |= {"settings": asked.changed, "notes": notes, WEIGHTS: weights_digests(folder)}
     if data.not_copies:
         record |= {"not_copies": read_not_copies(data.not_copies).record()}
     record |= {"train_seconds": round(seconds, 1), "prepare_seconds": round(job.seconds, 1)}

@@ -1,5 +1,8 @@
 """Pretrained encoders with what turns clips and words into their inputs: checked, and cropped to the clips' length."""
 
+from collections import Counter, defaultdict
+from itertools import chain
+
 import torch
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
@@ -16,8 +19,8 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
-from transformers.utils import logging
 
+from hf_ser.checkpoints import load_with_info
 from hf_ser.models import (
     PRESETS,
     TEXT_PRESETS,
@@ -29,13 +32,11 @@ from hf_ser.models import (
     WaveformFeatureExtractor,
 )
 from hf_ser.models.encoders import without_pooler
+from hf_ser.models.loading import fresh_weights, not_finite
 from hf_ser.models.processing_ser import MIN_SECONDS
 from hf_ser.models.spectrogram import load_alexnet, vision_config, with_backbone
 from hf_ser.revisions import checkpoint_config, split_revision
 from hf_ser.training.adaptation import AST, WHISPER
-
-# Weights that the pretraining task leaves out, and that are used only where training masks its input.
-MAY_BE_FRESH = ("masked_spec_embed", "pooler.")
 
 
 def load_audio_encoder(audio) -> tuple[PreTrainedModel, object]:
@@ -146,14 +147,14 @@ def trimming(audio) -> dict:
     return {"trim_silence": audio.trim_silence}
 
 
-def load_text_encoder(text, texts) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A text encoder and its tokenizer; ours learn their vocabulary from `texts`.
+def load_text_encoder(text, texts, speakers=None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A text encoder and its tokenizer; ours learn their vocabulary as `train_tokenizer`.
 
     Raises:
         FileNotFoundError, ValueError: as `load_trained`.
     """
     if text.text_model in TEXT_PRESETS:
-        tokenizer = train_tokenizer(texts)
+        tokenizer = train_tokenizer(texts, speakers)
         config = TextRnnConfig(vocab_size=len(tokenizer), **TEXT_PRESETS[text.text_model])
         return TextRnnModel(config), tokenizer
     encoder = without_pooler(load_trained(AutoModel, text.text_model))
@@ -163,7 +164,7 @@ def load_text_encoder(text, texts) -> tuple[PreTrainedModel, PreTrainedTokenizer
 def load_tokenizer(name: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint, told the longest text that its encoder has positions for."""
     repository, revision = split_revision(name)
-    tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision)
+    tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision, trust_remote_code=False)
     if positions := getattr(config, "max_position_embeddings", None):
         # RoBERTa's positions start behind its padding index.
         first = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
@@ -178,23 +179,20 @@ def load_trained(auto_class, name: str, **kwargs) -> PreTrainedModel:
         FileNotFoundError: there is no such checkpoint.
         ValueError: the checkpoint lacks weights of the encoder, which would then be random.
     """
-    checkpoint_config(name)
-    repository, kwargs["revision"] = split_revision(name)
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # its table of fresh weights always lists the head; what matters is checked here
-    model, loading = auto_class.from_pretrained(
-        repository, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
-    )
-    logging.set_verbosity(verbosity)
+    model, loading = load_with_info(auto_class, name, **kwargs)
     encoder = classifier_encoder(model)
     names = {id(p): n for n, p in model.named_parameters()}
     of_encoder = {names[id(p)] for p in encoder.parameters()}
-    fresh = set(loading["missing_keys"]) | {key for key, *_ in loading["mismatched_keys"]}
-    random = sorted(key for key in fresh & of_encoder if not any(part in key for part in MAY_BE_FRESH))
+    random = [key for key in fresh_weights(loading) if key in of_encoder]
     if random:
         raise ValueError(
             f"{name}: {len(random)} weights of the {model.config.model_type} encoder are not in the checkpoint (such "
             f"as {random[0]}) and would be random. Expected a trained encoder: name another model or a whole one."
+        )
+    if bad := not_finite(encoder):
+        raise ValueError(
+            f"{name}: {len(bad)} weights of the {model.config.model_type} encoder hold NaN or infinity (such as "
+            f"{bad[0]}), expected numbers: name another model, or take its files anew."
         )
     return model
 
@@ -209,7 +207,7 @@ def classifier_encoder(model: PreTrainedModel) -> nn.Module:
 def load_feature_extractor(name: str, audio):
     """The feature extractor of a checkpoint, told the longest clip and whether silence is cut off."""
     repository, revision = split_revision(name)
-    extractor = AutoFeatureExtractor.from_pretrained(repository, revision=revision)
+    extractor = AutoFeatureExtractor.from_pretrained(repository, revision=revision, trust_remote_code=False)
     extractor.max_seconds = audio.max_seconds
     for setting, value in trimming(audio).items():
         setattr(extractor, setting, value)
@@ -241,12 +239,42 @@ def crop(encoder: nn.Module, config: PreTrainedConfig, feature_extractor, max_se
         config.max_length = feature_extractor.max_length = frames
 
 
-def train_tokenizer(texts) -> PreTrainedTokenizerFast:
-    """A word tokenizer whose vocabulary is the words of `texts`, lower-cased; any other word is [UNK]."""
+LEAST_SPEAKERS, LEAST_USES_UNKNOWN = 2, 3
+"""Speakers who must have used a word for it to enter a vocabulary; uses of it where it is not known who spoke.
+
+A vocabulary lies readable in the model's folder and is pushed with it. What one person says (a name, an address, a
+telephone number) must not be in it.
+"""
+
+
+def train_tokenizer(texts, speakers=None) -> PreTrainedTokenizerFast:
+    """A word tokenizer whose vocabulary is the words of `texts` that several speakers use, lower-cased.
+
+    Any other word is [UNK].
+
+    Args:
+        texts: Transcripts of the training rows, None where there is none.
+        speakers: Who speaks each, None where that is not known; None for all of them, too.
+
+    Raises:
+        ValueError: no word is used by several speakers.
+    """
     words = Tokenizer(WordLevel(unk_token="[UNK]"))
     words.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.train_from_iterator((t for t in texts if t), WordLevelTrainer(special_tokens=["[PAD]", "[UNK]"]))
+    spoken = [
+        [word for word, _ in words.pre_tokenizer.pre_tokenize_str(words.normalizer.normalize_str(text or ""))]
+        for text in texts
+    ]
+    kept = shared_words(spoken, speakers or [None] * len(spoken))
+    if any(spoken) and not kept:
+        raise ValueError(
+            f"None of the {len(set(chain(*spoken)))} words of the training rows is used by {LEAST_SPEAKERS} speakers "
+            f"(or {LEAST_USES_UNKNOWN} times where nobody knows who speaks), and others do not enter a vocabulary that "
+            "is kept with the model. Expected more transcripts: use a pretrained --text_model, which needs none."
+        )
+    known = [" ".join(word for word in row if word in kept) for row in spoken]
+    words.train_from_iterator(known, WordLevelTrainer(special_tokens=["[PAD]", "[UNK]"]))
     return PreTrainedTokenizerFast(
         tokenizer_object=words,
         pad_token="[PAD]",
@@ -255,3 +283,20 @@ def train_tokenizer(texts) -> PreTrainedTokenizerFast:
         padding_side="right",
         model_input_names=["input_ids", "attention_mask"],
     )
+
+
+def shared_words(spoken: list[list[str]], speakers: list[str | None]) -> set[str]:
+    """Words that do not tell of one person: several speakers use them, or they are used often by who is not known.
+
+    A corpus of a single speaker has nobody else to use them: there all uses count as of unknown speakers.
+    """
+    if len(set(speakers) - {None}) < LEAST_SPEAKERS:
+        speakers = [None] * len(speakers)
+    users, uses = defaultdict(set), Counter()
+    for row, speaker in zip(spoken, speakers, strict=True):
+        if speaker is None:
+            uses.update(row)
+        for word in row if speaker is not None else ():
+            users[word].add(speaker)
+    often = {word for word, count in uses.items() if count >= LEAST_USES_UNKNOWN}
+    return often | {word for word, who in users.items() if len(who) >= LEAST_SPEAKERS}

@@ -32,7 +32,7 @@ from hf_ser.columns import REFERENCE
 from hf_ser.dataset import load_or_prepare, load_prepared
 from hf_ser.evaluation.report import RUN
 from hf_ser.files import atomic_write
-from hf_ser.hub import check_push, push_model
+from hf_ser.hub import check_push, push_model, pushed_privately
 from hf_ser.labels import apply_label_map
 from hf_ser.protocols import FINAL, Fold, describe, fold_folder, make_folds
 from hf_ser.provenance import is_finished, read_record
@@ -89,7 +89,7 @@ def open_data(data) -> tuple[Dataset, list[Fold], dict]:
 
 def train_folds(
     model: str,
-    build: Callable[[list[str], list[str | None], Fold], Candidate],
+    build: Callable[[list[str], list[str | None], list[str | None], Fold], Candidate],
     dataset: Dataset,
     folds: list[Fold],
     label_map: dict,
@@ -101,7 +101,7 @@ def train_folds(
 
     Args:
         model: What is trained: fusion, audio or text.
-        build: Makes an untrained model from the classes, the words of the training rows and the fold.
+        build: Makes an untrained model from the classes, the words of the training rows, who speaks them, and the fold.
         dataset: The data set.
         folds: Folds to train.
         label_map: Its name and what it dropped, for the report.
@@ -121,7 +121,7 @@ def train_folds(
         check_transcripts(dataset, folds)
     check_trackers(training.report_to)
     if training.push_to_hub:
-        may_push(folds, training)
+        may_push(folds, training, dataset)
     output_dir = Path(training.output_dir)
     changed = {"model": model, **settings(data, training, *others)}
     described = {**data_digest(dataset), "label_map": label_map}
@@ -198,7 +198,7 @@ def _require_same_split(fold: Fold, folder: Path) -> None:
         )
 
 
-def may_push(folds: list[Fold], training) -> None:
+def may_push(folds: list[Fold], training, dataset: Dataset) -> None:
     """Make sure, before the work, that its result can be pushed.
 
     Raises:
@@ -211,12 +211,13 @@ def may_push(folds: list[Fold], training) -> None:
             "--fold final), or train first and push afterwards with scripts/push_to_hub.py."
         )
     if PartialState().is_main_process:
-        check_push(training.hub_model_id, bool(training.hub_private_repo), HfApi(token=training.hub_token))
+        private = pushed_privately(dataset["corpus"][:], training.hub_private_repo)
+        check_push(training.hub_model_id, private, HfApi(token=training.hub_token))
 
 
 def push(folder: Path, training) -> None:
     """Push a fold's model to where `may_push` has looked."""
-    private, api = bool(training.hub_private_repo), HfApi(token=training.hub_token)
+    private, api = training.hub_private_repo, HfApi(token=training.hub_token)
     push_model(folder, training.hub_model_id, private, revision=training.hub_revision, api=api)
 
 

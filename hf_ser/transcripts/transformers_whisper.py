@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     DynamicCache,
     EncoderDecoderCache,
     WhisperForConditionalGeneration,
@@ -18,7 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
 from hf_ser.columns import SAMPLING_RATE
-from hf_ser.revisions import split_revision
+from hf_ser.revisions import checkpoint_config, split_revision
 from hf_ser.transcripts.greedy import keep_rows
 from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, PRECISIONS, weights_digest
 
@@ -59,7 +58,7 @@ def load_whole(name: str) -> tuple[WhisperForConditionalGeneration, WhisperProce
     )
     source, revision = split_revision(name)
     try:
-        kind = AutoConfig.from_pretrained(source, revision=revision).model_type
+        kind = checkpoint_config(name).model_type
     except (OSError, ValueError) as error:  # a ValueError where the folder is there and has no configuration
         raise FileNotFoundError(f"{name}: found no model ({str(error).splitlines()[0]}). {expected}.") from error
     if kind != "whisper":
@@ -78,7 +77,7 @@ def load_whole(name: str) -> tuple[WhisperForConditionalGeneration, WhisperProce
             f"{expected}."
         )
     try:
-        return model, WhisperProcessor.from_pretrained(source, revision=revision)
+        return model, WhisperProcessor.from_pretrained(source, revision=revision, trust_remote_code=False)
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"{name}: found no tokenizer or feature extractor of Whisper in it. {expected}.") from error
 

@@ -132,7 +132,9 @@ def test_splits_of_a_data_set(native, tmp_path):
 
 @pytest.mark.parametrize("kind", ["audio", "struct", "paths"])
 def test_columns_of_a_data_set(tmp_path, monkeypatch, kind):
-    files = [tmp_path / f"{name}.wav" for name in "ab"]
+    monkeypatch.setattr(table_rows, "HF_HUB_CACHE", str(tmp_path))
+    files = [tmp_path / "datasets--anna--emo" / f"{name}.wav" for name in "ab"]
+    files[0].parent.mkdir()
     for file, sound in zip(files, SOUNDS, strict=False):
         file.write_bytes(sound)
     sounds = [str(file) if kind == "paths" else {"bytes": None, "path": str(file)} for file in files]
@@ -144,8 +146,42 @@ def test_columns_of_a_data_set(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(table_rows, "load_dataset", lambda *given, **options: dataset)
     utterances = list_utterances("anna/emo", columns={"path": "sound", "label": "emotion"}).utterances
     assert [(u.id, u.label) for u in utterances] == [(f"table/{files[0]}", "sad"), (f"table/{files[1]}", "angry")]
-    heard = [u.audio.read_bytes() if kind == "paths" else u.audio() for u in utterances]
-    assert heard == SOUNDS[:2]
+    assert [u.audio() for u in utterances] == SOUNDS[:2]
+
+
+@pytest.mark.parametrize("kind", ["struct", "paths"])
+@pytest.mark.parametrize("place", ["hub", "disk"])
+def test_a_data_set_names_no_file_of_this_disk(tmp_path, monkeypatch, kind, place):
+    """Whoever made it chose the names: a private recording would go into a data set that is then pushed."""
+    private = tmp_path / "private.wav"
+    private.write_bytes(b"nobody else's business")
+    own = tmp_path / ("datasets--anna--emo" if place == "hub" else "ds")
+    own.mkdir()
+    (own / "link.wav").symlink_to(private)
+    (own / "inside.wav").write_bytes(SOUNDS[1])
+    names = [
+        "/dev/zero",
+        str(private),
+        "../private.wav",
+        "link.wav",
+        str(own / "link.wav"),
+        str(own),
+        "/proc/self/environ",
+    ]
+    names.append("inside.wav")
+    cells = [{"bytes": None, "path": name} if kind == "struct" else name for name in names]
+    typed = Features({"label": Value("string"), "path": STRUCT if kind == "struct" else Value("string")})
+    dataset = Dataset.from_dict({"label": ["sad"] * len(names), "path": cells}, features=typed)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(table_rows, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(table_rows, "load_dataset", lambda *given, **options: dataset)
+    monkeypatch.setattr(table_rows, "load_from_disk", lambda *given: dataset)
+    (own / "state.json").write_text("{}")
+    *others, inside = list_utterances("anna/emo" if place == "hub" else own).utterances
+    assert inside.audio() == SOUNDS[1]
+    for utterance in others:
+        with pytest.raises(ValueError, match=r"names the file .*, expected one in the data set's own folder"):
+            utterance.audio()
 
 
 def test_a_row_without_sound_is_told_when_it_is_read(tmp_path):

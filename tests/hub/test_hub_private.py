@@ -6,6 +6,8 @@ import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hub.stand_in import OWNER_TOKEN
 from huggingface_hub import constants
@@ -15,11 +17,12 @@ from transformers import AutoModel
 
 import hf_ser.evaluation.report
 from hf_ser.audit.findings import AuditFinding
+from hf_ser.checkpoints import weights_digests
 from hf_ser.dataset import load_prepared
 from hf_ser.evaluation.predictions import read_predictions
-from hf_ser.hub import push_dataset, push_model
+from hf_ser.hub import push_dataset, push_model, pushed_privately
 from hf_ser.protocols import make_folds
-from hf_ser.provenance import ancestry, provenance, read_record, stage_leaks
+from hf_ser.provenance import ancestry, hashed, is_withheld, provenance, read_record, stage_leaks
 from hf_ser.stress.conditions import CONDITIONS
 from hf_ser.stress.plots import plot_stress
 from hf_ser.stress.results import Outcome, make_stress, write_stress
@@ -66,6 +69,19 @@ def stress_test(folder: Path, dataset: Path) -> None:
 
 
 @pytest.fixture
+def model_of(model, tmp_path):
+    """A tiny model's folder, which is said to be trained on some corpora."""
+
+    def build(*corpora: str) -> Path:
+        record = json.loads((model / "training_record.json").read_text()) | {"corpora": list(corpora)}
+        (model / "training_record.json").write_text(json.dumps(record))
+        (model / "report.json").unlink(missing_ok=True)
+        return model
+
+    return build
+
+
+@pytest.fixture
 def pushed(hub, api, real) -> dict[str, bytes]:
     """What of it is on the Hub, on a branch."""
     push_model(real, REPO, revision="trial", api=api)
@@ -94,6 +110,21 @@ def test_no_clip_and_no_speaker_is_named(pushed, real):
     for one, before in zip(record["audit"], ours["audit"], strict=True):
         AuditFinding(**one)
         assert one == before | {"evidence": [], "detail": "not told: it may name clips or people"}
+
+
+def test_nobody_is_found_by_a_list_of_names(pushed, real, prepared):
+    """An unkeyed hash of a name is the name, to whoever has a list."""
+    data, ours = load_prepared(prepared), read_record(real)
+    names = [hashed(one) for column in ("speaker", "id") for one in data[column][:]]
+    assert any(name in json.dumps(ours) for name in names), "nothing to hide, so nothing is tested"
+    assert not [name for name in names if name in pushed["training_record.json"].decode()]
+    record = json.loads(pushed["training_record.json"])
+    assert ours["weights"] == record["weights"] == weights_digests(real)
+    assert record["split"]["train"] == ours["split"]["train"] | {
+        "ids": [],
+        "speakers": [],
+        "withheld": ["ids", "speakers"],
+    }
 
 
 def test_a_report_without_people_is_still_a_report(pushed, real):
@@ -148,6 +179,64 @@ def test_a_data_set_names_files_without_their_folders(hub, api, prepared, tmp_pa
     assert told == [same, unread | {"item": "1.wav", "detail": "1.wav: no sound"}, relative | {"item": "2.wav"}]
 
 
+def absolute(prepared, folder: Path) -> Path:
+    """A data set whose table named its files by where they lie; one of them was left out, another has no audio."""
+    dataset = load_prepared(prepared)
+    old = dataset["id"][:]
+    places = ["/home/anna smith/calls/{}.wav", "C:\\Users\\anna\\{}.wav", "~/anna/{}.wav", "../../anna/{}.wav"]
+    places += ["calls/../../anna/{}.wav", "file:///home/anna/{}.wav", "\\\\server\\anna\\{}.wav"]
+    names = [f"table/{places[row % len(places)].format(row)}" for row in range(len(old) - 2)] + old[-2:]
+
+    def change(rows: pa.Table) -> pa.Table:
+        count = len(rows)
+        columns = {
+            "id": names,
+            "session": ["/home/anna/one" if row % 2 else "/mnt/anna/one" for row in range(count)],
+            "transcript": ["/laughs/ hello", "/home/anna/words/1.txt"] + ["yes / no"] * (count - 2),
+        }
+        for name, values in columns.items():
+            rows = rows.set_column(rows.column_names.index(name), name, pa.array(values, pa.string()))
+        cells = rows.column("audio").combine_chunks()
+        parts = [cells.field("bytes"), pa.array([name.removeprefix("table/") for name in names])]
+        audio = pa.StructArray.from_arrays(parts, ["bytes", "path"])
+        return rows.set_column(rows.column_names.index("audio"), "audio", audio)
+
+    changed = dataset.with_format("arrow").map(change, batched=True, batch_size=None, load_from_cache_file=False)
+    changed.with_format(None).save_to_disk(str(folder))
+    integrity = json.loads((prepared / "integrity.json").read_text())
+    kept, lost = names[0], "table//home/anna smith/calls/lost, is it.wav"
+    same = f"same sound as {kept}, which is kept"
+    integrity["findings"] = [
+        {"kind": "duplicate", "item": lost, "detail": same, "skipped": True},
+        {"kind": "duplicate", "item": names[1], "detail": f"same sound as {lost}, which is kept", "skipped": True},
+        {"kind": "conflicting_duplicate", "item": lost, "detail": f"same sound: {lost} is sad by x", "skipped": True},
+    ]
+    (folder / "integrity.json").write_text(json.dumps(integrity))
+    return folder
+
+
+def test_a_data_set_tells_of_no_disk_in_any_cell(hub, api, prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_ser.dataset_card.write_pictures", lambda *anything: [])
+    folder = absolute(prepared, tmp_path / "DS")
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    push_dataset(folder, REPO, licence="cc-by-4.0", api=api)
+    files = hub.files("datasets", REPO)
+    (tmp_path / "x.parquet").write_bytes(files["data/train-00000-of-00001.parquet"])
+    rows, ours = pq.read_table(tmp_path / "x.parquet").to_pylist(), load_prepared(folder)
+    assert not [name for name, content in files.items() if b"anna" in content and not name.endswith(".parquet")]
+    assert "anna" not in str([{name: cell for name, cell in row.items() if name != "fingerprint"} for row in rows])
+    assert [row["audio"]["bytes"] for row in rows] == [cell["bytes"] for cell in ours["audio"][:]]
+    first, pcm = rows[0], ours["pcm_sha256"][0]
+    assert first["id"] == f"table/{pcm[:16]}-0.wav" and first["audio"]["path"] == "0.wav"
+    assert len({row["id"] for row in rows}) == len(rows) and rows[-1]["id"] == ours["id"][-1]
+    assert {row["session"] for row in rows} == {"one", "one#2"}, "two sessions are still two"
+    assert [row["transcript"] for row in rows[:3]] == ["/laughs/ hello", "1.txt", "yes / no"]
+    findings = json.loads(files["integrity.json"])["findings"]
+    assert findings[0]["item"] == "table/lost, is it.wav" and first["id"] in findings[0]["detail"]
+    assert findings[1]["detail"] == findings[2]["detail"] == "not told: it names files by where they lie on a disk"
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
 @pytest.fixture
 def empty_cache(tmp_path, monkeypatch):
     """Nothing pulled before."""
@@ -156,7 +245,7 @@ def empty_cache(tmp_path, monkeypatch):
 
 def test_a_training_pushes_its_model_when_it_ends(hub, online, prepared, script, tmp_path, no_pictures):
     told = ("--dataset", prepared, "--output_dir", tmp_path / "o", *QUICK, "--push_to_hub", "--hub_model_id", REPO)
-    script("train_text", *told, "--hub_token", OWNER_TOKEN, "--hub_private_repo", "true", "--hub_revision", "trial")
+    script("train_text", *told, "--hub_token", OWNER_TOKEN, "--hub_revision", "trial")
     repository, files = hub.repositories["models", REPO], hub.files("models", REPO, "trial")
     assert repository.private and set(repository.branches) == {"main", "trial"}
     assert files["model.safetensors"] == (tmp_path / "o" / "fold_1" / "model.safetensors").read_bytes()
@@ -164,12 +253,31 @@ def test_a_training_pushes_its_model_when_it_ends(hub, online, prepared, script,
     assert OWNER_TOKEN.encode() not in b"".join(files.values())
 
 
+def test_a_model_of_own_recordings_is_private_unless_told(hub, online, api, model_of, prepared, script, capsys):
+    push_model(model_of("table"), "user/own", api=api)
+    assert hub.repositories["models", "user/own"].private
+    assert "trained on recordings of your own (table), so it is pushed as a private one" in capsys.readouterr().out
+    push_model(model_of("table", "ravdess"), "user/both", api=api)
+    assert hub.repositories["models", "user/both"].private
+    push_model(model_of("ravdess"), "user/corpus", api=api)
+    assert not hub.repositories["models", "user/corpus"].private
+    script("push_to_hub", model_of("table"), "user/told", "--public")
+    assert not hub.repositories["models", "user/told"].private
+    with pytest.raises(ValueError, match=r"found a public repository, expected a private one.*--public"):
+        push_model(model_of("table"), "user/told", api=api)
+    with pytest.raises(ValueError, match="found a data set, expected a model with --public"):
+        script("push_to_hub", prepared, "user/data", "--public")
+    for corpora, said, private in (("table", None, True), ("savee", None, False), ("table", False, False)):
+        assert pushed_privately({corpora, "ravdess"}, said) is private  # what a training asks before it starts
+
+
 def test_an_encoder_of_the_hub_that_has_met_the_test_rows_is_refused(hub, api, empty_cache, real, prepared):
     sha = push_model(real, REPO, api=api)
     data = load_prepared(prepared)
     fold, name = make_folds(data, "speaker_folds", n_folds=3)[0], f"{REPO}@{sha}"
-    assert ancestry(name) == ancestry(str(real)) != []
-    assert provenance({"audio": name}) == {"audio": f"{name} (training data recorded)"}
+    assert is_withheld(ancestry(name)) and not is_withheld(ancestry(str(real)))
+    untold = "whom it was trained on is withheld: beyond equal recordings, this cannot be checked"
+    assert provenance({"audio": name}) == {"audio": f"{name} ({untold})"}
     with pytest.raises(ValueError, match=rf"{name}: this audio model was trained on data that fold 1 uses as test"):
         stage_leaks(data, fold, {"audio": name}, allow_leak=False)
 

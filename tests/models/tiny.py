@@ -79,7 +79,7 @@ TEXT = {
 
 def tokenizer():
     """A word tokenizer of the few words in TEXTS."""
-    return train_tokenizer(TEXTS)
+    return train_tokenizer(TEXTS * 3)
 
 
 def clips(*seconds: float, seed: int = 0) -> list[np.ndarray]:

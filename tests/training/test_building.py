@@ -139,9 +139,53 @@ def test_alexnets_weights_are_refused_for_all_others(tmp_path):
 
 
 def test_the_vocabulary_is_that_of_the_training_rows():
-    candidate = build_text(LABELS, ["Good day", None, "good NIGHT"], TextArguments(), AdaptArguments())
+    texts, speakers = ["Good day", None, "good NIGHT", "night, day"], ["anna", "ben", "ben", "carla"]
+    candidate = build_text(LABELS, texts, TextArguments(), AdaptArguments(), speakers)
     assert set(candidate.processor.get_vocab()) == {"[PAD]", "[UNK]", "good", "day", "night"}
-    assert train_tokenizer(["a"])("b").input_ids == [train_tokenizer(["a"]).unk_token_id]
+    assert train_tokenizer(["a"] * 3)("b").input_ids == [train_tokenizer(["a"] * 3).unk_token_id]
+
+
+@pytest.mark.parametrize(
+    ("speakers", "kept"),
+    [
+        (["anna", "anna", "anna", "ben"], {"call", "me"}),  # her number, three times, is hers
+        (None, {"call", "me", "5550199"}),
+        ([None, None, None, "ben"], {"call", "me", "5550199"}),
+        (["anna"] * 4, {"call", "me", "5550199"}),  # nobody else to use a word
+        (["anna", None, "anna", "ben"], {"call", "me"}),
+    ],
+)
+def test_a_word_of_one_person_is_in_no_vocabulary(speakers, kept):
+    texts = ["call me 5550199", "Call me: 5550199", "call me 5550199 Marigold", "call me Zebedee"]
+    assert set(train_tokenizer(texts, speakers).get_vocab()) - {"[PAD]", "[UNK]"} == kept
+    saved = train_tokenizer(texts, speakers).backend_tokenizer.to_str()
+    assert "marigold" not in saved and "zebedee" not in saved
+
+
+def test_a_vocabulary_that_would_be_empty_is_refused():
+    with pytest.raises(ValueError, match=r"None of the 3 words .* is used by 2 speakers.*pretrained --text_model"):
+        build_text(LABELS, ["one", "two", "three"], TextArguments(), AdaptArguments(), ["anna", "ben", "carla"])
+
+
+def test_a_part_that_is_defined_elsewhere_is_refused_before_training(pretrained, monkeypatch):
+    from hf_ser.models import FUSIONS, POOLINGS
+    from hf_ser.models.fusion import ConcatFusion, MeanPooling
+
+    class Mine(ConcatFusion):
+        pass
+
+    class Highest(MeanPooling):
+        pass
+
+    monkeypatch.setitem(FUSIONS, "mine", Mine)
+    monkeypatch.setitem(POOLINGS, "highest", Highest)
+    encoders = AudioArguments(str(pretrained / "wav2vec2")), TextArguments(str(pretrained / "bert"))
+    for name, settings in (("Mine", {"fusion": "mine"}), ("Highest", {"pooling": "highest"})):
+        found = rf"{name} \(fusion_head.*\) is defined in .*test_building.*put the class into one of its files"
+        head = FusionArguments()
+        vars(head).update(settings)  # the choices were read when hf_ser was imported
+        with pytest.raises(ValueError, match=found):
+            build_fusion(LABELS, ["a"], *encoders, head, AdaptArguments())
 
 
 @pytest.mark.parametrize("freeze", ["none", "audio", "text", "both"])

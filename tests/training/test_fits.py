@@ -196,7 +196,7 @@ def test_a_fitted_network_needs_no_other_flag_and_only_what_standardises_is_fuse
     audio, adapt = AudioArguments(audio_model=name), AdaptArguments()
     model = build_audio(["a", "b"], audio, HeadArguments(), adapt).model
     assert linear_head(model, model.audio_encoder.network.size).out_features == 2 and set(FITS) == set(FITTED)
-    told = (["a", "b"], ["one", "two"], audio, TextArguments(text_model="gru"), FusionArguments(), adapt)
+    told = (["a", "b"], ["one two"] * 3, audio, TextArguments(text_model="gru"), FusionArguments(), adapt)
     if name == "functionals":
         with pytest.raises(ValueError, match="Expected with words a network that standardises: functionals_mlp or"):
             build_fusion(*told)

@@ -85,7 +85,7 @@ def heard(config=None, freeze: bool = True) -> Candidate:
 def fused(*frozen: str) -> Candidate:
     """A tiny model of both, with some encoders frozen."""
     torch.manual_seed(0)
-    words = train_tokenizer(["hello you what a day there"])
+    words = train_tokenizer(["hello you what a day there"] * 3)
     text = TextRnnConfig(vocab_size=len(words), hidden_size=16, embedding_size=8)
     config = SerFusionConfig(audio_config=Wav2Vec2Config(**SPEECH), text_config=text, head_size=8, **label_maps(LABELS))
     model = SerFusionForAudioClassification(config).eval()
