@@ -16,7 +16,11 @@ to 20, 120 of each kind (tests/real/test_near_duplicates.py prints them all):
 - Half a second of speech alone is found in 98 %; shorter was not measured, nor two siblings that are both changed.
 - Not found: another speed (0 % at 0.9 and 1.1) or pitch (0 % at a semitone). Often missed: what holds little but
   silence (47 % found where the middle third, most of the speech, was cut out).
-- Clips that truly share a sound, such as one recording of noise mixed into both, are pairs as well.
+- Of 780 pairs of generated calls of 4 to 60 s: none with hiss of their own at -60 to -10 dB, the same hum, the same
+  DTMF digits, beeps or ring tone, through a telephone or not, or with the same music 10 dB below the voice.
+- Clips that truly share a sound, such as one recording of noise mixed into both, are pairs as well: of the same calls
+  487 pairs with the same music as loud as the voice, 79 where all begin with the same 15 s of music, 23 with one
+  announcement of 4 s. A stretch that two clips share is not told from a copy; a person clears such pairs by name.
 - 4 ms for a clip of 4 s on one core. 100,000 clips (real peaks, stretched and moved at random) take `similar_pairs`
   181 s of processor time and 1.5 GB, 1,200 clips 0.3 s.
 

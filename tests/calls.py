@@ -39,8 +39,9 @@ def hiss(clip: np.ndarray, seed: int, decibels: float) -> np.ndarray:
 
 def hum(clip: np.ndarray, decibels: float) -> np.ndarray:
     """With the mains and its harmonics, the same in every clip."""
-    time = np.arange(len(clip)) / SAMPLING_RATE
-    return clip + 10 ** (decibels / 20) * sum(np.sin(2 * np.pi * 50 * n * time + n) / n for n in range(1, 30))
+    time = np.arange(SAMPLING_RATE) / SAMPLING_RATE
+    second = sum(np.sin(2 * np.pi * 50 * n * time + n) / n for n in range(1, 30))
+    return clip + 10 ** (decibels / 20) * np.resize(second, len(clip))
 
 
 def telephone(clip: np.ndarray) -> np.ndarray:

@@ -190,7 +190,7 @@ def test_copies_of_calls_are_found_and_nothing_else(voices):
     copies = [
         [telephone(call) for call in calls[:10]],
         [call[len(call) // 4 :] for call in calls[10:20]],
-        [hum(hiss(0.3 * call, 7, -45), -45) for call in calls[20:]],
+        [hum(hiss(0.3 * call, n, -45), -45) for n, call in enumerate(calls[20:])],
     ]
     found = similar_pairs([fingerprint(call) for call in [*calls, *(one for each in copies for one in each)]])
     assert [pair[:2] for pair in found] == [(n, n + N_CALLS) for n in range(N_CALLS)]
@@ -212,8 +212,8 @@ def test_peaks_beyond_the_first_and_the_last_frame_are_no_matches():
 
 def test_a_tone_of_many_peaks_counts_once_for_each_that_it_meets():
     """Where the spectrum stays level, frame after frame is a peak; three of one clip may lie on one of the other."""
-    dense = [(frame, 40) for frame in range(60)] + [(frame, 90) for frame in range(0, 60, 3)]
-    sparse = [(frame, 40) for frame in range(1, 60, 3)] + [(frame, 150) for frame in range(0, 60, 3)]
+    dense = [(frame, 40) for frame in range(90)] + [(frame, 90) for frame in range(0, 90, 3)]
+    sparse = [(frame, 40) for frame in range(1, 90, 3)] + [(frame, 150) for frame in range(0, 90, 3)]
     joined, edges = module._joined([np.array(sorted(each), module.PEAK).tobytes() for each in (dense, sparse)])
     (score,) = module._agreement(joined, edges, np.array([0]), np.array([1]), np.array([0]))
     assert score == pytest.approx(0.5)
