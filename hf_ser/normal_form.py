@@ -6,6 +6,7 @@ full-width digit, or a character that is not shown. Every text of a corpus is br
 
 import re
 import unicodedata
+from functools import lru_cache
 
 PLAIN = re.compile(r"[!-~]+(?: [!-~]+)*")
 """ASCII without anything to normalise, the usual case."""
@@ -45,6 +46,7 @@ MISSING_LABELS |= {"None", "NULL", "Null", "null", "nil"}
 """What programs write into an empty cell of a label. `none` and `unknown` in small letters may be classes."""
 
 
+@lru_cache(maxsize=65_536)
 def normal_form(text: str, keep_joiners: bool = False) -> str:
     """A name as it is stored and compared: NFKC, blanks of all kinds as single spaces, and nothing that is not shown.
 
@@ -72,6 +74,7 @@ def normal_text(text: str) -> str:
     return normal_form(text, keep_joiners=True)
 
 
+@lru_cache(maxsize=65_536)
 def look_alike(text: str) -> str:
     """A key that two names share where a person would take them for one.
 
@@ -87,6 +90,7 @@ def look_alike(text: str) -> str:
     return re.sub(r"(?<![\d.])0+(?=\d)", "", text)
 
 
+@lru_cache(maxsize=65_536)
 def is_unknown(text: str) -> bool:
     """Whether a cell says that nothing is known: empty, punctuation alone, or one of `UNKNOWN_WORDS`."""
     text = normal_name(text).casefold().translate(DASHES)

@@ -18,17 +18,17 @@ def local_path(folder: Path, path: str, moved: bool = False) -> Path:
         path: As the table has it.
         moved: Look for an absolute path that is not there by its last folders and its name below `folder`.
     """
-    given = folder / path
+    given = os.path.join(folder, path)
     if os.path.isfile(given):
-        return given
-    local = Path(PureWindowsPath(path).as_posix() if "\\" in path else path)
-    if found := _existing(folder / local):
-        return found
+        return Path(given)
+    local = PureWindowsPath(path).as_posix() if "\\" in path else path
+    if found := _existing(str(folder), local):
+        return Path(found)
     if moved and is_absolute(path):
         parts = PureWindowsPath(path).parts[1:]
-        below = (_existing(folder.joinpath(*parts[start:])) for start in range(len(parts)))
+        below = (_existing(str(folder), "/".join(parts[start:])) for start in range(len(parts)))
         if found := next((file for file in below if file), None):
-            return found
+            return Path(found)
     return folder / local
 
 
@@ -42,17 +42,19 @@ def relative_to(folder: Path, path: Path) -> str:
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
-def _existing(path: Path) -> Path | None:
+def _existing(folder: str, path: str) -> str | None:
     """The file of this path, or of one whose names have the same normal form."""
-    if os.path.isfile(path):
-        return path
-    found = Path(path.anchor or ".")
-    for part in path.parts[1:] if path.anchor else path.parts:
-        if not os.path.lexists(found / part):
-            part = _names(str(found)).get(normal_form(part))
+    if os.path.isfile(given := os.path.join(folder, path)):
+        return given
+    found = "/" if path.startswith("/") else folder
+    for part in path.split("/"):
+        if part in ("", "."):
+            continue
+        if not os.path.lexists(os.path.join(found, part)):
+            part = _names(found).get(normal_form(part))
             if part is None:
                 return None
-        found /= part
+        found = os.path.join(found, part)
     return found if os.path.isfile(found) else None
 
 
