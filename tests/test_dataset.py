@@ -472,7 +472,7 @@ def test_the_script_prints_the_report(tmp_path, monkeypatch, capsys):
 def test_the_script_refuses_in_one_line(tmp_path):
     folder = tmp_path
     command = [sys.executable, ROOT / "scripts" / "prepare_data.py", *flags_of(folder / "nothing.csv", folder / "bad")]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert ended.returncode == 2
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()

@@ -101,7 +101,7 @@ def fresh(hub, tmp_path):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")} | told
         environment |= {"HF_TOKEN": token} if token else {}
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=900
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(done.stdout.splitlines()[-1])

@@ -374,7 +374,7 @@ def launched(*arguments) -> None:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": port}
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, env=environment, timeout=300)
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, env=environment, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
