@@ -13,7 +13,7 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, Value, load_
 
 from hf_ser.columns import TOLD, Finding
 
-KNOWN = ("path", "label", "votes", "id", *TOLD, "start", "end", "channel")
+KNOWN = ("path", "label", "votes", "id", *TOLD, "channel", "start", "end")
 """Columns that are read; beside them `votes:<label>`, one for each label."""
 
 ALSO = {"start_seconds": "start", "end_seconds": "end"}
