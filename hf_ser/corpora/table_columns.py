@@ -8,7 +8,7 @@ from pathlib import Path
 from hf_ser.columns import TOLD, Finding
 from hf_ser.normal_form import normal_form, printable
 
-KNOWN = ("path", "label", "votes", "id", *TOLD, "start", "end", "channel")
+KNOWN = ("path", "label", "votes", "id", *TOLD, "channel", "start", "end")
 """Columns that are read; beside them `votes:<label>`, one for each label."""
 
 ALSO = {"start_seconds": "start", "end_seconds": "end"}

@@ -437,7 +437,7 @@ def test_votes_in_a_column_for_each_label(listed, suffix, named):
             {"emotion": "label"},
             r"--columns: found 'emotion=label'. Expected before the = one of path, label, votes, id",
         ),
-        ({"votes:": "label"}, r"found 'votes:=label'.* channel, or votes:LABEL for the column of the votes for one label"),
+        ({"votes:": "label"}, r"found 'votes:=label'.* end, or votes:LABEL for the column of the votes for one label"),
         (
             {"speaker": "who"},
             r"clips.csv: found columns path, label. Expected 'who', which --columns gives for `speaker`: name a column",
