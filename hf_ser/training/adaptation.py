@@ -7,7 +7,6 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_ser.models.modeling_ser import fixed
-from hf_ser.models.saving import check_is_loadable
 from hf_ser.provenance import made_here
 
 WHISPER, AST = "whisper", "audio-spectrogram-transformer"
@@ -46,10 +45,8 @@ def adapted(model: PreTrainedModel, encoders: dict[str, nn.Module], adapt, sourc
 
     Raises:
         ValueError: one encoder is to be frozen and LoRA-trained, is not there, has no known LoRA targets, no such
-            layers or no feature encoder, or would be frozen with the random weights that it is made with; or a part of
-            the model would not be found where it is loaded.
+            layers or no feature encoder, or would be frozen with the random weights that it is made with.
     """
-    check_is_loadable(model)
     frozen, through_lora = named_encoders(adapt.freeze, encoders), named_encoders(adapt.lora, encoders)
     if both := sorted(set(frozen) & set(through_lora)):
         raise ValueError(f"--freeze and --lora both name the {both[0]} encoder: LoRA already keeps its weights.")

@@ -19,6 +19,7 @@ from hf_ser.models import (
 )
 from hf_ser.models.encoders import ignore_padding
 from hf_ser.models.networks import FITTED
+from hf_ser.models.saving import check_is_loadable
 from hf_ser.protocols import fold_folder
 from hf_ser.training.adaptation import adapted
 from hf_ser.training.pretrained import (
@@ -60,7 +61,7 @@ def build_fusion(labels, texts, audio, text, fusion, adapt, speakers=None) -> Ca
         speakers: Who speaks each of the texts, None where that is not known.
 
     Raises:
-        ValueError: functionals that nothing standardises.
+        ValueError: functionals that nothing standardises, or a part that would not be found where the model is loaded.
     """
     audio_encoder, feature_extractor = load_audio_encoder(audio)
     if network_of(audio_encoder) == "functionals":
@@ -85,6 +86,7 @@ def build_fusion(labels, texts, audio, text, fusion, adapt, speakers=None) -> Ca
     processor = SerProcessor(feature_extractor, tokenizer)
     encoders = {"audio": model.audio_encoder, "text": model.text_encoder}
     sources = {"audio": audio.audio_model, "text": text.text_model}
+    check_is_loadable(model)
     model = adapted(model, encoders, adapt, sources)
     return Candidate(model, processor, FusionCollator(processor), encoders, sources)
 
@@ -105,6 +107,7 @@ def build_audio(labels, audio, head, adapt) -> Candidate:
     model = SerAudioForAudioClassification(config)
     model.audio_encoder = ignore_padding(encoder)
     encoders, sources = {"audio": model.audio_encoder}, {"audio": audio.audio_model}
+    check_is_loadable(model)
     model = adapted(model, encoders, adapt, sources)
     return Candidate(model, feature_extractor, AudioCollator(feature_extractor), encoders, sources)
 
@@ -125,6 +128,7 @@ def build_text(labels, texts, text, adapt, speakers=None) -> Candidate:
         tokenizer = load_tokenizer(text.text_model, model.config)
     encoders = {"text": classifier_encoder(model)}
     sources = {"text": text.text_model}
+    check_is_loadable(model)
     model = adapted(model, encoders, adapt, sources)
     return Candidate(model, tokenizer, TextCollator(tokenizer), encoders, sources)
 
