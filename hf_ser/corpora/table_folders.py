@@ -126,7 +126,9 @@ def check_label_folders(folder: Path, files: Sequence[tuple[str, ...]]) -> None:
     elif {name for name in deeper if _word(name) in EMOTION_WORDS}:
         shown = ", ".join(sorted(printable(name) for name in deeper)[:4])
         what = f"and below them {shown}, so that the upper ones seem to be speakers and the lower ones labels"
-    elif len(names) > 1 and all(_is_numbered(name) for name in names):
+    elif len(names) == 1:
+        what = "which alone holds all of them, so that there would be one label"
+    elif all(_is_numbered(name) for name in names):
         what = "which are numbered as speakers are"
     if what:
         shown = ", ".join(printable(name) for name in names[:4]) + (" ..." if len(names) > 4 else "")

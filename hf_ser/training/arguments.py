@@ -405,7 +405,7 @@ def check_length(training: TrainingArguments) -> None:
         raise ValueError(
             f"--max_steps is {training.max_steps}: expected a number above 0, or -1 to go by --num_train_epochs."
         )
-    if not (0 < training.learning_rate < float("inf")):
+    if training.learning_rate is not None and not (0 < training.learning_rate < float("inf")):
         raise ValueError(
             f"--learning_rate is {training.learning_rate:g}: found a training that learns nothing. Expected a number "
             "above 0, such as 1e-3."

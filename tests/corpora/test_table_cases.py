@@ -228,6 +228,7 @@ def test_metadata_of_each_split(tree):
         (("0011/Angry/a.wav", "0012/Sad/b.wav"), "0011, 0012, and below them Angry, Sad, so that the upper ones seem"),
         (("anna/anger/a.wav", "bert/joy/b.wav"), "the upper ones seem to be speakers and the lower ones labels"),
         (("female/a.wav", "male/b.wav"), "which are sexes"),
+        (("ESD/0011/Angry/a.wav", "ESD/0012/Sad/b.wav"), "found the sub-folders ESD, which alone holds all of them"),
         (("Actor_01/a.wav", "Actor_02/b.wav"), "which are numbered as speakers are"),
         (("train/wavs/a.wav", "test/wavs/b.wav"), "which are names for folders of any content"),
     ],
