@@ -43,7 +43,8 @@ class Classifier:
 
     Raises:
         FileNotFoundError: there is no such model.
-        ValueError: weights or numbers that it answers with are missing or senseless, or its files are damaged.
+        ValueError: weights or numbers that it answers with are missing or senseless, its files are damaged, or there is
+            no such device.
     """
 
     def __init__(self, name: str, device: str | None = None):
@@ -52,7 +53,7 @@ class Classifier:
         self.name, config = name, checkpoint_config(name)
         reads = type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
         self.kind = TEXT if reads else FUSION if isinstance(config, SerFusionConfig) else AUDIO
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = checked_device(device)
         if self.kind == TEXT:
             self.model = load_model(AutoModelForSequenceClassification, name).to(device).eval()
             self.tokenizer, self.speaker_front_end = _beside(AutoTokenizer, name), None
@@ -138,6 +139,23 @@ def _beside(auto_class, name: str):
     repository, revision = split_revision(name)
     with readable(name):
         return auto_class.from_pretrained(repository, revision=revision, trust_remote_code=False)
+
+
+def checked_device(name: str | None) -> str:
+    """The device itself; None is a GPU where there is one.
+
+    Raises:
+        ValueError: torch knows no such device, or it is not there.
+    """
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        known = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        why = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r}: {why} Expected one that is here: {', '.join(known)}.") from error
+    return name
 
 
 def statistics_of_rows(

@@ -6,7 +6,7 @@ import torch
 from models.tiny import LABELS, TEXTS, clips, save_trained, tokenizer
 from transformers import AutoModelForSequenceClassification
 
-from hf_ser.inference import Classifier
+from hf_ser.inference import Classifier, checked_device
 
 
 @pytest.fixture(scope="module", params=["audio", "fusion", "text"])
@@ -74,3 +74,10 @@ def test_equal_texts_have_equal_answers_whatever_they_are_batched_with(tmp_path)
     for one, other in ((0, 3), (0, 6), (1, 5), (2, 4)):
         np.testing.assert_array_equal(answers[one], answers[other])
     np.testing.assert_allclose(answers[1], ask.probabilities([None], ["what a day"])[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["potato", "cuda:77"])
+def test_a_device_that_is_not_here_is_named(name):
+    with pytest.raises(ValueError, match=rf"device '{name}': .* Expected one that is here: cpu"):
+        checked_device(name)
+    assert checked_device("cpu") == "cpu"

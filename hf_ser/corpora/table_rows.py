@@ -201,8 +201,11 @@ def _of_text(rows: list[dict], findings: list[Finding]) -> tuple[list[dict], lis
     """The rows whose texts can be stored, and a finding for each of the others."""
     kept, found = [], list(findings)
     for row in rows:
-        if bad := [column for column, value in row.items() if isinstance(value, str) and not is_text(value)]:
-            detail = f"{bad[0]} is no text: half of a surrogate pair, {printable(row[bad[0]])[:80]}"
+        values = {column: value for column, value in row.items() if column not in ("votes", "path")}
+        nested = [column for column, value in values.items() if isinstance(value, list | dict)]
+        if bad := nested or [column for column, value in row.items() if isinstance(value, str) and not is_text(value)]:
+            what = f"{type(row[bad[0]]).__name__}, expected a text" if nested else "half of a surrogate pair"
+            detail = f"{bad[0]} is no text: {what}, {printable(row[bad[0]])[:80]}"
             found.append(Finding("unreadable_row", row["place"], detail, skipped=True))
         else:
             kept.append(row)

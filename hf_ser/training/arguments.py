@@ -410,6 +410,10 @@ def check_length(training: TrainingArguments) -> None:
             f"--learning_rate is {training.learning_rate:g}: found a training that learns nothing. Expected a number "
             "above 0, such as 1e-3."
         )
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+        check_range(training, name, 1)
+    check_range(training, "dataloader_num_workers", 0)
+    check_range(training, "seed", 0, 2**32 - 1)  # what numpy takes
 
 
 def check_layers(arguments, name: str) -> None:

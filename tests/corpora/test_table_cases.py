@@ -315,3 +315,18 @@ def test_file_names_that_are_no_utf_8_are_read(tmp_path):
 
 def test_every_reader_has_its_names(tmp_path):
     assert set(table_rows.READERS) == {".csv", ".tsv", ".jsonl", ".parquet"}
+
+
+def test_a_list_or_an_object_is_no_label_and_no_speaker(tmp_path):
+    lines = ['{"path": "a.wav", "label": "sad", "speaker": "s1"}', '{"path": "b.wav", "label": ["angry"]}']
+    lines += ['{"path": "c.wav", "label": "sad", "speaker": {"n": "s1"}}']
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    for name in "abc":
+        (tmp_path / f"{name}.wav").touch()
+    listing = list_utterances(tmp_path / "t.jsonl")
+    assert [one.id for one in listing.utterances] == ["table/a.wav"]
+    found = [one.detail for one in listing.findings if one.kind == "unreadable_row"]
+    assert found == [
+        "label is no text: list, expected a text, ['angry']",
+        "speaker is no text: dict, expected a text, {'n': 's1'}",
+    ]

@@ -187,6 +187,21 @@ def test_a_training_that_learns_nothing_is_refused(flag, value):
         parse_arguments((SerTrainingArguments,), [f"--{flag}={value}"])
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "wanted"),
+    [
+        *[("seed", value, r"0 to 4\.29497e\+09") for value in ("-1", "5000000000")],
+        *[("per_device_train_batch_size", value, "1 or more") for value in ("0", "-4")],
+        ("per_device_eval_batch_size", "0", "1 or more"),
+        ("gradient_accumulation_steps", "0", "1 or more"),
+        ("dataloader_num_workers", "-1", "0 or more"),
+    ],
+)
+def test_what_a_library_would_refuse_late_is_refused_at_once(flag, value, wanted):
+    with pytest.raises(ValueError, match=rf"--{flag} is .*: expected {wanted}"):
+        parse_arguments((SerTrainingArguments,), [f"--{flag}={value}"])
+
+
 def test_a_training_by_steps_or_by_a_part_of_an_epoch_is_none_of_these():
     (training,) = parse_arguments((SerTrainingArguments,), ["--max_steps", "3"])
     assert training.max_steps == 3
