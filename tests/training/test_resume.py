@@ -121,7 +121,8 @@ def train_killed(folder, data, by_signal: bool, **what):
     drawn = random.Random(str(what)).randrange(SAVED_EVERY, STEPS)
     for step in (1, drawn) if by_signal else (drawn,):
         if by_signal:
-            process = multiprocessing.get_context("fork").Process(
+            # Not forked: once any test has had autograd start its threads, a forked process cannot train.
+            process = multiprocessing.get_context("spawn").Process(
                 target=train, args=(folder, data), kwargs=what | {"kill": Kill(step, by_signal=True)}
             )
             process.start()
