@@ -10,7 +10,7 @@ import numpy as np
 import soundfile as sf
 
 from hf_ser.columns import SAMPLING_RATE
-from hf_ser.models.decoding import FULL_SCALE, MIX, decibels, on_grid, power_and_mean, read_audio
+from hf_ser.models.decoding import MIX, decibels, grid_steps, on_grid, power_and_mean, read_audio
 
 HASHED_STEPS = 2**8
 """Steps of the 24-bit grid in one of the 16-bit grid that is hashed."""
@@ -122,10 +122,7 @@ def encode_flac(samples: np.ndarray) -> bytes:
 def _integers(samples: np.ndarray) -> Iterator[np.ndarray]:
     """Steps of the 24-bit grid as int32, block by block; 0 for what is no number."""
     for start in range(0, len(samples), BLOCK):
-        steps = np.rint(np.asarray(samples[start : start + BLOCK], dtype=np.float32) * np.float32(FULL_SCALE))
-        if not np.isfinite(steps).all():
-            steps = np.where(np.isfinite(steps), steps, 0)
-        yield np.clip(steps, -FULL_SCALE, FULL_SCALE - 1, out=steps).astype(np.int32)
+        yield np.nan_to_num(grid_steps(samples[start : start + BLOCK]), copy=False).astype(np.int32)
 
 
 def leading_zeros_seconds(samples: np.ndarray) -> float:

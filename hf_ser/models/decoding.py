@@ -440,10 +440,16 @@ def _peak_of_stream(stream) -> float:
 
 def on_grid(samples: np.ndarray) -> np.ndarray:
     """Round to the 24-bit grid; what lies beyond full scale is held there. NaN and infinity become NaN."""
+    return grid_steps(samples) / np.float32(FULL_SCALE)
+
+
+def grid_steps(samples: np.ndarray) -> np.ndarray:
+    """Whole steps of the 24-bit grid as float32, held at full scale; NaN for what is no number."""
     # A power of two only moves the exponent, and whole numbers up to 2**24 are exact in float32.
     steps = np.rint(np.asarray(samples, dtype=np.float32) * np.float32(FULL_SCALE))
-    steps[~np.isfinite(steps)] = np.nan
-    return np.clip(steps, -FULL_SCALE, FULL_SCALE - 1, out=steps) / np.float32(FULL_SCALE)
+    if not np.isfinite(steps).all():
+        steps = np.where(np.isfinite(steps), steps, np.float32(np.nan))
+    return np.clip(steps, -FULL_SCALE, FULL_SCALE - 1, out=steps)
 
 
 def audio_problem(samples: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> tuple[str, str] | None:
