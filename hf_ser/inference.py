@@ -18,6 +18,7 @@ from transformers.utils import logging
 from hf_ser.checkpoints import load_model
 from hf_ser.collator import first_of_text, text_inputs
 from hf_ser.models import SerAudioPipeline, SerFusionConfig, SerPipeline
+from hf_ser.models.config_checks import check_tokenizer
 from hf_ser.provenance import read_record
 from hf_ser.revisions import checkpoint_config, readable, split_revision
 from hf_ser.speaker_statistics import enrolment_note, speaker_statistics
@@ -57,6 +58,7 @@ class Classifier:
         if self.kind == TEXT:
             self.model = load_model(AutoModelForSequenceClassification, name).to(device).eval()
             self.tokenizer, self.speaker_front_end = _beside(AutoTokenizer, name), None
+            check_tokenizer(self.tokenizer, self.model.config.vocab_size, f"{name}: tokenizer_config.json")
         else:
             pipeline_class = SerPipeline if self.kind == FUSION else SerAudioPipeline
             parts = {"feature_extractor": _beside(AutoFeatureExtractor, name)}

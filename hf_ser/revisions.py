@@ -109,7 +109,9 @@ def readable(name: str) -> Iterator[None]:
         last = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
         ours = Path(__file__).parent in last.parents or Path(__file__) == last
         if ours and isinstance(error, ValueError | FileNotFoundError | ImportError):
-            raise
+            if name in str(error):
+                raise
+            raise type(error)(f"{name}: {error}") from error
         raise ValueError(
             f"{name}: could not be loaded as a model ({type(error).__name__}: {_first_line(error)}). Expected a whole "
             "folder as save_pretrained writes it, or such a model of the Hub: take its files anew, or name another."

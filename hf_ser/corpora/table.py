@@ -163,7 +163,8 @@ class _Reading:
         if not utterances:
             first = next((f". The first that is left out: {f.item}: {f.detail}" for f in findings if f.skipped), "")
             raise ValueError(
-                f"{where}: none of its {len(rows)} rows has a path and a label: fill these columns in{first}."
+                f"{where}: none of its {len(rows)} rows has a path and a label. Expected both in each: fill these "
+                f"columns in{first}."
             )
         self.refuse_other_machine(utterances)
         refuse_milliseconds(where, utterances)

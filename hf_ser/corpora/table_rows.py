@@ -129,7 +129,8 @@ def _read_separated(file: Path) -> tuple[list[str], list[dict], list[Finding]]:
 def _read_jsonl(file: Path) -> tuple[list[str], list[dict | None], list[Finding]]:
     """A file with a JSON object a line; a line that is none is None and named."""
     rows, findings, first = [], [], None
-    with open(file, encoding="utf-8-sig") as lines:
+    # Bytes that are no UTF-8 spoil their own row: what they become can be stored nowhere, and is found as such.
+    with open(file, encoding="utf-8-sig", errors="surrogateescape") as lines:
         for line_number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -181,7 +182,10 @@ def _rows_of_file(file: Path, naming: Naming) -> Rows:
         raise
     except Exception as error:  # of pandas, pyarrow, json and decoding, which a damaged file can make raise anything
         text = printable(error) or type(error).__name__
-        raise ValueError(f"{file}: not readable as {file.suffix} ({text}). Check the file's format.") from error
+        raise ValueError(
+            f"{file}: not readable as {file.suffix} ({text}). Expected a whole one, in UTF-8 where it is text: "
+            "export it again, or copy it anew."
+        ) from error
     names = naming.named(str(file), found)
     # A column may stand for several of ours.
     rows = [

@@ -31,8 +31,23 @@ MIXED = (
 )
 MAY_BE_INFINITE = ("time_step_limit",)
 DTYPES = ("float32", "float16", "bfloat16", "float64", "auto")
-SECONDS = {"window_seconds": 10.0, "hop_seconds": 10.0, "seconds": 3_600.0, "start_seconds": 3_600.0}
-HIGHEST_RATE = 1_000_000
+SECONDS = {
+    "window_seconds": 10.0,
+    "hop_seconds": 10.0,
+    "seconds": 3_600.0,
+    "start_seconds": 3_600.0,
+    "max_seconds": 10_800.0,
+}
+LEAST_SECONDS = 0.1
+LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
+EXTRACTOR = {
+    **dict.fromkeys(("sampling_rate", "feature_size", "num_mel_bins", "n_fft", "hop_length", "chunk_length"), 1),
+    **dict.fromkeys(("max_length", "n_samples", "nb_max_frames"), 1),
+    **dict.fromkeys(("padding_value", "max_seconds", "mean", "std", "dither"), 0.0),
+    **dict.fromkeys(("do_normalize", "return_attention_mask", "trim_silence"), False),
+    "padding_side": "right",
+}
+"""Values of feature extractors that are read, each with one of the right kind."""
 
 
 def check_config(values: Mapping, where: str, defaults: Mapping | None = None) -> None:
@@ -63,6 +78,41 @@ def check_own_config(config: PreTrainedConfig, more: Mapping) -> None:
     own = [field for field in fields(config) if field.name not in common and field.default is not MISSING]
     defaults = {field.name: field.default for field in own}
     check_config({**vars(config), **more}, f"configuration of {config.model_type}", defaults)
+
+
+def check_extractor(extractor, where: str) -> None:
+    """`check_config` of what a feature extractor was loaded with.
+
+    Raises:
+        ValueError: as `check_config`, or a number that has to be positive and is not.
+    """
+    held = {name: value for name, value in vars(extractor).items() if name in EXTRACTOR}
+    check_config(held, where, EXTRACTOR)
+    if held.get("sampling_rate") is None:
+        raise _refused(where, "sampling_rate", None, "Hz, such as 16000")
+    for name, value in held.items():
+        counts = isinstance(EXTRACTOR[name], int) and not isinstance(EXTRACTOR[name], bool)
+        least = 1 if counts else LEAST_SECONDS if name == "max_seconds" else -math.inf
+        if _is_number(value) and value < least:
+            raise _refused(where, name, value, f"a number from {least:g} on")
+
+
+def check_tokenizer(tokenizer, vocab_size: int, where: str) -> None:
+    """Make sure that a tokenizer can make batches for a model of `vocab_size` tokens.
+
+    Raises:
+        ValueError: its longest text is no number, it has no token for padding, or the model does not have one of its
+            special tokens.
+    """
+    longest = tokenizer.model_max_length
+    if not _is_number(longest) or longest < 1:
+        raise _refused(where, "model_max_length", longest, "a number of tokens from 1 on")
+    if tokenizer.pad_token_id is None:
+        raise _refused(where, "pad_token", tokenizer.pad_token, "the token that fills short rows")
+    for token, index in zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True):
+        if index >= vocab_size:
+            expected = f"one of the {vocab_size:,} tokens of the model"
+            raise ValueError(f"{where}: special token {token!r} is number {index}, expected {expected}.")
 
 
 def check_arguments(values, of: Callable, where: str) -> None:
@@ -113,8 +163,8 @@ def _check_value(where: str, path: str, key: str, value) -> None:
         raise _refused(where, path, value, "a number from 0 to 1")
     elif key in SECONDS and (isinstance(value, str) or not 0 <= value <= SECONDS[key]):
         raise _refused(where, path, value, f"seconds from 0 to {SECONDS[key]:g}")
-    elif key == "sampling_rate" and (isinstance(value, str) or not 0 < value <= HIGHEST_RATE):
-        raise _refused(where, path, value, f"Hz from 1 to {HIGHEST_RATE:,}")
+    elif key == "sampling_rate" and (isinstance(value, str) or not LOWEST_RATE <= value <= HIGHEST_RATE):
+        raise _refused(where, path, value, f"Hz from {LOWEST_RATE:,} to {HIGHEST_RATE:,}")
     elif isinstance(value, int) and abs(value) > 10**15:
         raise _refused(where, path, value, "a number that a model could have")
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from transformers import Pipeline
 
+from .config_checks import check_extractor, check_tokenizer
 from .decoding import MIX, PROBLEMS, audio_problem, read_audio
 from .encoders import ignore_padding
 from .front_end import SpectrogramFrontEnd, trimmed
@@ -38,6 +39,10 @@ class SerPipeline(Pipeline):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        check_extractor(self.feature_extractor, f"{self.model.name_or_path}: preprocessor_config.json")
+        if self.tokenizer is not None:
+            size = self.model.config.text_config.vocab_size
+            check_tokenizer(self.tokenizer, size, f"{self.model.name_or_path}: tokenizer_config.json")
         self.model.eval()  # `pipeline(model=object)` leaves dropout on
 
     def __call__(

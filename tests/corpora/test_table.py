@@ -235,7 +235,11 @@ EXPECTED_VOTES = r'Expected an object of counts by label such as \{"angry": 2, "
         ),
         ("a.jsonl", '{"path": "a.wav"}\n', f"a.jsonl: found columns path. {EXPECTED_COLUMNS}"),
         ("a.csv", "", r"a.csv: not readable as .csv \(No columns to parse from file\). Check the file's format."),
-        ("a.csv", "path,label\n", "a.csv: none of its 0 rows has a path and a label: fill these columns in."),
+        (
+            "a.csv",
+            "path,label\n",
+            "a.csv: none of its 0 rows has a path and a label. Expected both in each: fill these columns in.",
+        ),
         ("a.csv", "path,label\na.wav,\n,sad\n", "a.csv: none of its 2 rows has a path and a label"),
         (
             "a.csv",
