@@ -3,10 +3,12 @@
 import ast
 import os
 import runpy
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from hf_ser.files import packaged
 from hf_ser.normal_form import printable
@@ -22,6 +24,7 @@ On several processes: accelerate launch -m hf_ser.scripts.train_fusion [argument
 
 def main() -> None:
     """Run one of the scripts by its name, as `python scripts/NAME.py` does in a checkout."""
+    prepare_console()
     known = scripts()
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("--help", "-h"):
@@ -50,10 +53,21 @@ def run(main: Callable[[], None]) -> None:
     """Call a script's `main`; end with status 2 and one message where this package refused its input.
 
     So it is with a folder that may not be written. An error raised anywhere else is a fault to be reported and keeps
-    its traceback; `HF_SER_TRACEBACK=1` keeps all.
+    its traceback; `HF_SER_TRACEBACK=1` keeps all. Ctrl-C ends it with one line and status 130, a reader of its output
+    that is gone (`| head`) with 141 and none.
     """
+    prepare_console()
     try:
         main()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        if os.environ.get("HF_SER_TRACEBACK"):
+            raise
+        stop()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed must not raise again
+        sys.exit(128 + 13)
     except (ValueError, FileNotFoundError, FileExistsError, PermissionError) as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
         ours = any(folder in raised_in.parents for folder in (Path(__file__).parent, packaged("scripts")))
@@ -61,3 +75,32 @@ def run(main: Callable[[], None]) -> None:
             raise
         print(f"error: {printable(error, keep_lines=True)}", file=sys.stderr)
         sys.exit(2)
+
+
+def stop() -> NoReturn:
+    """End the process after Ctrl-C, as a shell expects it.
+
+    Worker processes and threads have had the signal too; what they would say of it is no news.
+    """
+    print("\nstopped by Ctrl-C", file=sys.stderr, flush=True)
+    sys.exit(128 + signal.SIGINT)
+
+
+def prepare_console() -> None:
+    """Let the console show all names: what its encoding lacks, such as `ü` in ASCII, is printed as `\\xfc`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not where a test or a notebook has put something else there
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _stop_while_importing(kind, error, trace) -> None:
+    """Ctrl-C while a script still imports its libraries, which takes seconds: one line too."""
+    if not issubclass(kind, KeyboardInterrupt) or os.environ.get("HF_SER_TRACEBACK"):
+        _usual_hook(kind, error, trace)
+        return
+    print("\nstopped by Ctrl-C", file=sys.stderr, flush=True)
+    os._exit(128 + signal.SIGINT)  # a hook cannot choose the status otherwise; nothing was begun yet
+
+
+_usual_hook = sys.excepthook
+sys.excepthook = _stop_while_importing
