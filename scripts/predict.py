@@ -7,8 +7,11 @@ python scripts/predict.py runs/calls/final calls/*.flac --asr openai-whisper:bas
 python scripts/predict.py runs/by_speaker/final anna_9.wav --enrolment anna_1.wav anna_2.wav
 """
 
+from hf_ser.cli import run
+
 import argparse
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +22,6 @@ from tqdm import tqdm
 
 from hf_ser.answers import Answer, Answering, answer_row, answers_file, check_output, json_line, text_row
 from hf_ser.audio import pcm_sha256, read_clip
-from hf_ser.cli import run
 from hf_ser.dataset import column_names
 from hf_ser.given_clips import Given, GivenClip, given_clips, with_texts
 from hf_ser.inference import FUSION, TEXT, Classifier
@@ -176,7 +178,8 @@ def of_speaker(classify: SerPipeline, enrolment: list[str] | None) -> torch.Tens
     if enrolment:
         for file in enrolment:
             say(f"note: {file}: {note}" for note in read(classify, file)[1])
-        return classify.speaker_statistics(enrolment)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of the same notes
+            return classify.speaker_statistics(enrolment)
     if classify.speaker_front_end is not None:
         by = "the training speakers" if classify.speaker_front_end.is_whole else "itself"
         note = "this model was trained and tested with clips scaled by their speaker; each is now scaled by"
