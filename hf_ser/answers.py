@@ -30,6 +30,7 @@ class Answer:
         clip: The clip.
         scores: Label and score of each class, most probable first; none where there is an error.
         notes: What makes the answer doubtful.
+        is_speech: Whether anything in the clip varies as a voice does.
         unsure: Whether no speech was found, or the best score lies below the model's threshold.
         error: Why there is no answer.
     """
@@ -76,7 +77,6 @@ class Answering:
         classify: Its pipeline.
         batch_size: Clips a forward pass; the answers do not depend on it beyond rounding.
         channel: Of clips that name none.
-        threshold: Confidence under which an answer is unsure; None where the model has none.
         speaker_statistics: Of the one speaker of all clips, where the model takes them.
         notes_of: What to note of a clip beside how it was read.
     """
@@ -84,7 +84,6 @@ class Answering:
     classify: SerPipeline
     batch_size: int = 8
     channel: str = MIX
-    threshold: float | None = None
     speaker_statistics: object = None
     notes_of: Callable[[GivenClip], Sequence[str]] = lambda clip: ()
 
@@ -136,7 +135,7 @@ class Answering:
             return
         for clip, found, noted in zip(clips, scores, notes, strict=True):
             is_speech = NO_SPEECH not in noted
-            unsure = not is_speech or (self.threshold is not None and found[0]["score"] < self.threshold)
+            unsure = self.classify.is_unsure(found[0]["score"], noted)
             yield Answer(clip, found, (*noted.values(), *self.notes_of(clip)), is_speech, unsure)
 
 

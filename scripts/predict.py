@@ -53,7 +53,8 @@ def main() -> None:
     classifier = load_classifier(arguments.model, arguments.device)
     classify = classifier.pipeline
     check_words(parser, arguments, classify)
-    threshold = least_confidence(classify, arguments.model) if arguments.abstain else classifier.abstain_threshold
+    if arguments.abstain:
+        check_has_threshold(classify, arguments.model)
     say(f"note: {note}" for note in given.notes)
     clips = texts_of(given, arguments)
     about_model = [SYNTHETIC] if is_synthetic(arguments.model) else []
@@ -65,7 +66,6 @@ def main() -> None:
         classify,
         arguments.batch_size,
         arguments.channel,
-        threshold,
         of_speaker(classify, arguments.enrolment),
         lambda clip: [*about_model, *lacks_text(clip)],
     )
@@ -210,15 +210,13 @@ def transcribed(
     return [words[requests[clip].key] if clip in requests else None for clip in clips]
 
 
-def least_confidence(classify: SerPipeline, model: str) -> float:
-    """The confidence below which a model would rather not answer."""
-    threshold = getattr(classify.model.config, "abstain_threshold", None)
-    if threshold is None:
+def check_has_threshold(classify: SerPipeline, model: str) -> None:
+    """Make sure that a model has a confidence below which it would rather not answer."""
+    if getattr(classify.model.config, "abstain_threshold", None) is None:
         raise ValueError(
             f"{model}: --abstain found no abstain_threshold in its config.json, expected one as training fits it on "
             "the validation speakers: train it again, or leave out --abstain."
         )
-    return threshold
 
 
 def with_progress(answers: Iterator[Answer], total: int) -> Iterator[Answer]:

@@ -29,6 +29,20 @@ ENROLMENT_BATCH = 16
 FUNCTIONS = ("softmax", "sigmoid", "none")
 
 
+class Scores(list):
+    """The answer for one clip, most probable first: a list of `{"label", "score"}` with what to know about it.
+
+    Args:
+        scores: The list.
+        notes: What makes it doubtful, as the pipeline warns of it.
+        unsure: Whether no speech was found, or the best score lies below the model's own threshold.
+    """
+
+    def __init__(self, scores: Iterable[dict] = (), notes: tuple[str, ...] = (), unsure: bool = False):
+        super().__init__(scores)
+        self.notes, self.unsure = notes, unsure
+
+
 class SerPipeline(Pipeline):
     """Emotion of one clip or many, from the audio and, where given, the text."""
 
@@ -74,8 +88,8 @@ class SerPipeline(Pipeline):
             num_workers: Taken as transformers' own does, without effect: clips are decoded in this process.
 
         Returns:
-            A list of `{"label", "score"}` with falling scores, where no speech was found each also with
-            `"unsure": True`; for several clips, a list of such lists; for a generator
+            A list of `{"label", "score"}` with falling scores, whose attributes `unsure` and `notes` say what makes it
+            doubtful; for several clips, a list of such lists; for a generator
             or another iterator, an iterator of them, which reads its inputs as its answers are asked for.
 
         Warns:
@@ -109,7 +123,19 @@ class SerPipeline(Pipeline):
             clips, notes = zip(*(self._decoded(item, channel) for item in items), strict=True)
             answers = self.answers(clips, texts, statistics, **options)
             for answer, noted in zip(answers, notes, strict=True):
-                yield [one | {"unsure": True} for one in answer] if NO_SPEECH in noted else answer
+                confidence = answer[0]["score"] if options["function_to_apply"] == "softmax" else None
+                yield Scores(answer, tuple(noted.values()), self.is_unsure(confidence, noted))
+
+    def is_unsure(self, confidence: float | None, notes: Mapping[str, str]) -> bool:
+        """Whether an answer is not to be relied on: no speech was found, or it lies below the model's own threshold.
+
+        Args:
+            confidence: The best calibrated score; None where scores are something else.
+            notes: Of the clip, as `read` gives them.
+        """
+        threshold = getattr(self.model.config, "abstain_threshold", None)
+        is_low = confidence is not None and threshold is not None and confidence < threshold
+        return is_low or NO_SPEECH in notes
 
     def answers(self, clips: Sequence[np.ndarray | None], texts: Sequence, statistics=None, **options) -> list[list]:
         """Labels with scores of a batch of decoded clips, most probable first.
