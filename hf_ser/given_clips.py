@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hf_ser.columns import Finding
 from hf_ser.corpora.table_cells import channel_of, part_name, part_of_file, plain
 from hf_ser.corpora.table_columns import Naming, Rows
 from hf_ser.corpora.table_folders import AUDIO_SUFFIXES, audio_below
@@ -131,17 +130,14 @@ def _add_table(given: Given, item: str, naming: Naming, audio_dir) -> None:
         if finding.skipped:
             given.fail(item, f"{finding.item}: {finding.detail}")
         else:
-            given.notes.append(_note(finding))
+            given.notes.append(f"{finding.item}: {finding.detail}")
     commas = Counter()
     given.clips += [_clip_of_row(rows, row, commas, audio_dir is not None) for row in rows.rows]
-    for column, count in sorted(commas.items()):
-        given.notes.append(f"{item}, column {column}: {count} numbers with a decimal comma are read as 1.5")
+    if commas:
+        said = ", ".join(f"{count} of {column}" for column, count in sorted(commas.items()))
+        given.notes.append(f"{item}: numbers with a comma, read as decimals: {said}")
     if not rows.rows:
         given.fail(item, f"{item}: found no rows. Expected one a clip: fill the column `path` in.")
-
-
-def _note(finding: Finding) -> str:
-    return f"{finding.item}: {finding.detail}"
 
 
 def _clip_of_row(rows: Rows, row: dict, commas: Counter, moved: bool) -> GivenClip:

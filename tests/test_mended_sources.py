@@ -82,3 +82,14 @@ def test_only_the_lines_of_libmpg123_are_left_out(capfd):
         raise KeyError
     assert "libmpg123" not in (printed := capfd.readouterr().err)
     assert {"another line", "from Python", "before an error"} <= set(printed.splitlines())
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are UTF-8 or UTF-16 there")
+@pytest.mark.parametrize("container", ["WAV", "MP3", "OGG"])
+def test_a_name_that_is_no_utf_8_is_read_too(container, tmp_path):
+    name = os.fsdecode(bytes(tmp_path) + b"/f\xfcr.audio")
+    file = BytesIO()
+    sf.write(file, noise(), RATE, format=container)
+    with open(name, "wb") as to:
+        to.write(file.getvalue())
+    np.testing.assert_array_equal(read_audio(name).samples, read_audio(file.getvalue()).samples)

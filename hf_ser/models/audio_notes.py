@@ -26,7 +26,12 @@ BAND_EDGES_HZ = (
 FLOOR_DECIBELS = 40.0
 """What lies so far below a clip's own level counts as nothing."""
 MIN_LEVELS = 20
-"""A third of a second: a short vowel may be as steady as a tone."""
+"""0.4 s: a shorter vowel may be as steady as a tone."""
+
+# Measured, as the largest difference of any band: generated white, pink, brown and band noise, tones and hum of 0.5 to
+# 8 s at most 9.1 dB. The 1,200 clips of RAVDESS at least 36.6; over the telephone 34.2; as MP3 36.3; in white noise at
+# 5 dB 20.5, at 0 dB 15.8, over the telephone 20.1; in pink noise at 5 dB 18.0; their loudest second alone 20.8, half
+# second 15.4. Of the loudest seconds in white noise at 5 dB one of 1,200 has 6.3, all others more than 10.
 STEADY_DECIBELS = 10.0
 
 

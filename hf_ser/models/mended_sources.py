@@ -69,8 +69,16 @@ def opened_source(source) -> Iterator:
             yield PatchedFile(file, patches)
         else:
             with nullcontext() if head[:4] in NOT_MP3 else without_mpg123_messages():
-                # By its path, soundfile is faster than through a file object of Python.
-                yield source if isinstance(source, str | Path) else content
+                # By its path, soundfile is faster than through a file object of Python; it opens names in UTF-8 alone.
+                yield source if isinstance(source, str | Path) and _is_utf8(str(source)) else file
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def stream_patches(file) -> dict[int, bytes]:
