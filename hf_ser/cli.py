@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import NoReturn
 
@@ -116,5 +117,5 @@ def _is_script() -> bool:
     return file is not None and Path(file).resolve().parent in (here / "scripts", here.parent / "scripts")
 
 
-if _is_script():
+if _is_script() and parent_process() is None:  # not in a worker, which would print a line of its own
     stop_at_once_on_interrupt()

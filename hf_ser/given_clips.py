@@ -11,6 +11,7 @@ from hf_ser.corpora.table_columns import Naming, Rows
 from hf_ser.corpora.table_folders import AUDIO_SUFFIXES, audio_below
 from hf_ser.corpora.table_paths import local_path
 from hf_ser.corpora.table_rows import READERS, read_rows
+from hf_ser.models.source_kinds import WEB_ADDRESS
 from hf_ser.normal_form import is_unknown, normal_text
 
 OTHER_NAMES = {
@@ -120,6 +121,9 @@ def _add_folder(given: Given, item: str) -> None:
 
 
 def _add_table(given: Given, item: str, naming: Naming, audio_dir) -> None:
+    if not Path(item).is_file():
+        given.fail(item, f"{item}: no such table. Expected a {', '.join(READERS)} file: check its name and folder.")
+        return
     try:
         rows = read_rows(item, naming, audio_dir)
     except (ValueError, OSError) as error:
@@ -144,7 +148,8 @@ def _clip_of_row(rows: Rows, row: dict, commas: Counter, moved: bool) -> GivenCl
     place, written = row["place"], row.get("path")
     if written is None or not str(written).strip():
         return GivenClip(place, error=f"{place}: found no path. Expected that of an audio file: fill it in.")
-    path = str(local_path(rows.folder, str(written), moved))
+    is_address = WEB_ADDRESS.match(str(written))
+    path = str(written) if is_address else str(local_path(rows.folder, str(written), moved))
     try:
         start, end = part_of_file(row, commas)
         channel = channel_of(row)

@@ -8,6 +8,7 @@ import sys
 import time
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from types import SimpleNamespace
 
 import calls
 import numpy as np
@@ -106,6 +107,9 @@ def test_columns_of_other_names_and_tables_that_cannot_be_read(folder):
     assert clip.text == "hello"
     (folder / "bad.csv").write_text("who,what\nx,y\n")
     (folder / "no.csv").write_text("path\n")
+    (folder / "web.csv").write_text("path\nhttps://a.org/x.wav\n")
+    (web,) = given_clips([str(folder / "web.csv")]).clips
+    assert web.path == "https://a.org/x.wav"
     for name, why in (("bad.csv", "Expected `path`"), ("no.csv", "no rows"), ("gone.csv", "no such table")):
         (clip,) = given_clips([str(folder / name)]).clips
         assert why in clip.error and "label" not in clip.error
@@ -161,7 +165,7 @@ def test_batches_do_not_change_the_answers_and_come_as_they_are_ready(audio_mode
 
 
 def test_what_a_batch_cannot_take_is_tried_alone(audio_model, folder, monkeypatch):
-    classify, usual = Classifier(str(audio_model), "cpu").pipeline, type(Classifier).__call__
+    classify = Classifier(str(audio_model), "cpu").pipeline
     usual = classify.answers
 
     def little_memory(clips, *rest):
@@ -192,6 +196,49 @@ def test_a_fused_model_without_a_text_and_a_synthetic_one_are_noted(fused_model,
     script("predict", fused_model, folder / "b.wav", "--json")
     (one,) = rows(capsys.readouterr().out)
     assert len(one["notes"]) == 1 and "no text is given" in one["notes"][0]
+
+
+def test_a_recogniser_gives_the_texts_of_parts_too(fused_model, folder, script, capsys, monkeypatch):
+    def transcribe(recogniser, requests, options):
+        for request in requests:
+            yield request, SimpleNamespace(text=f"{len(request.read()) / RATE:g} s")
+
+    loaded = SimpleNamespace(revision="tiny@0")
+    monkeypatch.setattr("hf_ser.transcripts.loading.load_recogniser", lambda *_: loaded)
+    monkeypatch.setattr("hf_ser.transcripts.transcriber.transcribe", transcribe)
+    (folder / "t.csv").write_text("path,start,end,text\nb.wav,0.5,1.25,mine\nb.wav,,,\ngone.wav,,,\n")
+    with pytest.raises(SystemExit):
+        script("predict", fused_model, folder / "t.csv", "--json", "--asr", "tiny")
+    assert [row.get("text") for row in rows(capsys.readouterr().out)] == ["0.75 s", "1.5 s", None]
+
+
+def test_words_for_a_model_without_them_and_counts_that_differ_are_refused(audio_model, folder, script, capsys):
+    wrong = {
+        "2 files and 1 texts": (folder / "b.wav", folder / "a.WAV", "--text", "x"),
+        "trained on sound alone": (folder / "b.wav", "--text", "x"),
+        "--language is for --asr": (folder / "b.wav", "--language", "en"),
+        "batch_size": (folder / "b.wav", "--batch_size", "0"),
+    }
+    for why, arguments in wrong.items():
+        with pytest.raises(SystemExit) as ended:
+            script("predict", audio_model, *arguments)
+        assert ended.value.code == 2 and why in capsys.readouterr().err
+
+
+def test_abstaining_leaves_the_label_out(audio_model, folder, script, capsys):
+    config = json.loads((audio_model / "config.json").read_text())
+    (audio_model / "config.json").write_text(json.dumps(config | {"abstain_threshold": 0.99}))
+    try:
+        script("predict", audio_model, folder / "b.wav", "--json", "--abstain")
+        script("predict", audio_model, folder / "b.wav", "--abstain")
+        script("predict", audio_model, folder / "b.wav", "--json")
+        script("predict", audio_model, folder / "b.wav")
+    finally:
+        (audio_model / "config.json").write_text(json.dumps(config))
+    without, unsure, with_label, table = capsys.readouterr().out.splitlines()
+    assert json.loads(without)["label"] is None and json.loads(with_label)["label"] in LABELS
+    assert json.loads(without)["unsure"] and json.loads(with_label)["unsure"]
+    assert "b.wav  unsure: " in unsure and "unsure" not in table
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
