@@ -115,7 +115,7 @@ def _add_folder(given: Given, item: str) -> None:
             given.fail(finding.item, f"{finding.item}: {finding.detail}. Expected an audio file: copy it anew.")
     if passed_over:
         said = ", ".join(f"{count} with {suffix}" for suffix, count in sorted(passed_over.items()))
-        given.notes.append(f"{folder}: files that are no audio by their ending are left out: {said}")
+        given.notes.append(f"{folder}: left out are {said}; read are {', '.join(AUDIO_SUFFIXES)}")
     if not files:
         given.fail(item, f"{item}: found no audio files. Expected some that end in {', '.join(AUDIO_SUFFIXES)}.")
 

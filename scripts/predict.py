@@ -11,6 +11,7 @@ from hf_ser.cli import run
 
 import argparse
 import sys
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -34,8 +35,8 @@ from hf_ser.transcripts.loading import default_precision, load_recogniser
 from hf_ser.transcripts.recogniser import DecodeOptions
 from hf_ser.transcripts.transcriber import Request, transcribe
 
-MANY = 20
-"""Files from which on a progress bar is shown, also where the standard error is no terminal."""
+MANY, LOG_SECONDS = 20, 10.0
+"""Files from which on progress is told also where the standard error is no terminal, and how often."""
 
 SYNTHETIC = "this model was trained on the synthetic corpus (generated voices): it knows nothing of real speech"
 NO_TEXT = "no text is given, and this model was trained on audio and text: it answers from the audio alone"
@@ -220,10 +221,17 @@ def check_has_threshold(classify: SerPipeline, model: str) -> None:
 
 
 def with_progress(answers: Iterator[Answer], total: int) -> Iterator[Answer]:
-    """The answers, with a progress bar where a person waits for many."""
-    terminal = sys.stderr is not None and sys.stderr.isatty()
-    seconds = 0.1 if terminal else 10.0
-    yield from tqdm(answers, total=total, unit=" files", mininterval=seconds, disable=not terminal and total < MANY)
+    """The answers, with a progress bar; of many files in a log with a line now and then."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        yield from tqdm(answers, total=total, unit=" files")
+        return
+    began = last = time.monotonic()
+    for done, answer in enumerate(answers, start=1):
+        yield answer
+        now = time.monotonic()
+        if total >= MANY and (done == total or now - last >= LOG_SECONDS):
+            say([tqdm.format_meter(done, total, now - began, unit=" files", ascii=True)])
+            last = now
 
 
 def show(answer: Answer, as_json: bool, abstains: bool, said: set[str]) -> None:
