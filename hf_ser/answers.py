@@ -144,9 +144,10 @@ def json_line(row: dict, encoding: str = "utf-8") -> str:
     line = json.dumps(row, ensure_ascii=False)
     try:
         line.encode(encoding)
-        return line if printable(line) == line else json.dumps(row)
+        is_plain = printable(line) == line
     except (UnicodeEncodeError, LookupError):
-        return json.dumps(row)
+        is_plain = False
+    return line if is_plain else json.dumps(row).replace("\x7f", "\\u007f")
 
 
 def check_output(path: Path | None, tables: Sequence[Path]) -> None:

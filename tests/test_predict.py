@@ -290,10 +290,10 @@ def test_names_and_labels_cannot_control_a_terminal(audio_model, folder, script,
 
 
 def test_json_is_json_in_every_encoding():
-    row = {"file": "für \u4f60\udcfc\x9b"}
+    row = {"file": "für \u4f60\udcfc\x9b\x7f"}
     for encoding in ("utf-8", "ascii", "cp1252", "no such encoding"):
         line = json_line(row, encoding)
-        assert json.loads(line) == row and is_text(line)
+        assert json.loads(line) == row and is_text(line) and line.isprintable()
     assert json_line({"file": "für"}) == '{"file": "für"}' and json_line({"file": "für"}, "cp1252") == '{"file": "für"}'
 
 
