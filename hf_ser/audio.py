@@ -52,6 +52,10 @@ class Clip:
         return len(self.samples) / SAMPLING_RATE
 
     @property
+    def cut_short(self) -> bool:
+        return self.truncated
+
+    @property
     def source_format(self) -> str:
         return f"{self.source_rate} Hz, {self.source_channels} channel(s), {self.source_subtype}"
 

@@ -1,14 +1,21 @@
-"""The command `hf-ser`, and what all scripts share: an input error is shown in its own words, without a traceback."""
+"""The command `hf-ser`, and what all scripts share: an input error is shown in its own words, without a traceback.
+
+Scripts import this before all else, so that Ctrl-C is one line too while they import their libraries, which takes
+seconds: nothing here may import what is large.
+"""
 
 import ast
 import os
 import runpy
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
+from multiprocessing import parent_process
 from pathlib import Path
+from typing import NoReturn
 
-from hf_ser.files import packaged
 from hf_ser.normal_form import printable
 
 USAGE = """\
@@ -19,9 +26,13 @@ commands:
 
 On several processes: accelerate launch -m hf_ser.scripts.train_fusion [arguments]"""
 
+STOPPED = "stopped by Ctrl-C"
+
 
 def main() -> None:
     """Run one of the scripts by its name, as `python scripts/NAME.py` does in a checkout."""
+    prepare_console()
+    stop_at_once_on_interrupt()
     known = scripts()
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("--help", "-h"):
@@ -36,6 +47,8 @@ def main() -> None:
 
 def scripts() -> dict[str, Path]:
     """The file of each script by its name."""
+    from hf_ser.files import packaged
+
     return {file.stem: file for file in sorted(packaged("scripts").glob("*.py")) if file.stem != "__init__"}
 
 
@@ -50,14 +63,59 @@ def run(main: Callable[[], None]) -> None:
     """Call a script's `main`; end with status 2 and one message where this package refused its input.
 
     So it is with a folder that may not be written. An error raised anywhere else is a fault to be reported and keeps
-    its traceback; `HF_SER_TRACEBACK=1` keeps all.
+    its traceback; `HF_SER_TRACEBACK=1` keeps all. Ctrl-C ends it with one line and status 130, a reader of its output
+    that is gone (`| head`) with 141 and none.
     """
+    prepare_console()
+    if signal.getsignal(signal.SIGINT) is _stop_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to clean up
     try:
         main()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        if os.environ.get("HF_SER_TRACEBACK"):
+            raise
+        print("\n" * sys.stderr.isatty() + STOPPED, file=sys.stderr, flush=True)  # below a progress bar
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed must not raise again
+        sys.exit(128 + 13)
     except (ValueError, FileNotFoundError, FileExistsError, PermissionError) as error:
+        from hf_ser.files import packaged
+
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
         ours = any(folder in raised_in.parents for folder in (Path(__file__).parent, packaged("scripts")))
         if not (ours or isinstance(error, PermissionError)) or os.environ.get("HF_SER_TRACEBACK"):
             raise
         print(f"error: {printable(error, keep_lines=True)}", file=sys.stderr)
         sys.exit(2)
+
+
+def prepare_console() -> None:
+    """Let the console show all names: what its encoding lacks, such as `ü` in ASCII, is printed as `\\xfc`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not where a test or a notebook has put something else there
+            stream.reconfigure(errors="backslashreplace")
+
+
+def stop_at_once_on_interrupt() -> None:
+    """End the process on Ctrl-C with one line while libraries are imported, some of which catch the exception of it."""
+    if threading.current_thread() is threading.main_thread() and not os.environ.get("HF_SER_TRACEBACK"):
+        signal.signal(signal.SIGINT, _stop_at_once)
+
+
+def _stop_at_once(number, frame) -> NoReturn:
+    os.write(2, f"{STOPPED}\n".encode())
+    os._exit(128 + signal.SIGINT)  # nothing was begun yet
+
+
+def _is_script() -> bool:
+    """Whether this process runs a script of ours, not a test or a notebook that imports one."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    here = Path(__file__).resolve().parent  # in a checkout the scripts are beside it, in a wheel inside of it
+    return file is not None and Path(file).resolve().parent in (here / "scripts", here.parent / "scripts")
+
+
+if _is_script() and parent_process() is None:  # not in a worker, which would print a line of its own
+    stop_at_once_on_interrupt()

@@ -3,36 +3,27 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from hf_ser.audio import Clip, rms_dbfs
+from hf_ser.audio import Clip
 from hf_ser.columns import Finding
+from hf_ser.models.audio_notes import source_notes
 from hf_ser.models.decoding import MIX, audio_problem
 from hf_ser.normal_form import printable
 
-MAX_SECONDS, QUIET_DBFS = 30.0, -60.0
+MAX_SECONDS = 30.0
+NOTED = ("quiet", "truncated", "long", "stereo", "cancelling_channels", "scaled", "over_full_scale")
+"""Kinds of findings of clips that are kept, in the order in which they are listed."""
 
 
 def clip_findings(item: str, clip: Clip) -> list[Finding]:
     """What a person should know of one decoded clip; findings with `skipped` keep it out of the data set."""
     if problem := audio_problem(clip.samples):
         return [Finding(problem[0], item, problem[1], skipped=True)]
-    seconds, findings = clip.duration_seconds, []
-    if (level := rms_dbfs(clip.samples)) < QUIET_DBFS:
-        findings.append(Finding("quiet", item, f"level {level:.1f} dBFS"))
-    if clip.truncated:
-        findings.append(Finding("truncated", item, f"the file ends before its header says; {seconds:.2f} s are there"))
-    if seconds > MAX_SECONDS:
-        findings.append(Finding("long", item, f"{seconds:.1f} s; models hear the first --max_seconds of it"))
+    found = source_notes(clip.samples, clip)
+    if (seconds := clip.duration_seconds) > MAX_SECONDS:
+        found["long"] = f"{seconds:.1f} s; models hear the first --max_seconds of it"
     if clip.source_channels > 1:
-        findings.append(Finding("stereo", item, f"{clip.source_channels} channels, {_mixed(clip)}"))
-    if clip.channel is not None:
-        detail = f"the mean of the channels is next to silence, as of one inverted microphone: channel {clip.channel}"
-        findings.append(Finding("cancelling_channels", item, f"{detail} alone is kept"))
-    if clip.scale != 1.0:
-        detail = f"float samples reach {clip.peak:g}, not 1: divided by {clip.scale:g}"
-        findings.append(Finding("scaled", item, detail))
-    elif clip.peak > 1.0:
-        findings.append(Finding("over_full_scale", item, f"float samples reach {clip.peak:.3f}: held at full scale"))
-    return findings
+        found["stereo"] = f"{clip.source_channels} channels, {_mixed(clip)}"
+    return [Finding(kind, item, found[kind]) for kind in NOTED if kind in found]
 
 
 def _mixed(clip: Clip) -> str:

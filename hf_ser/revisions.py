@@ -15,6 +15,14 @@ from hf_ser.models.config_checks import check_config
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
 """`user/name`, and its revision."""
 
+WEB_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|(?:www\.)?(?:huggingface\.co|hf\.co)/", re.IGNORECASE)
+HUB_ADDRESS = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<name>[\w.-]+/[\w.-]+)"
+    r"(?:/(?:tree|blob|resolve)/(?P<revision>[^/?#]+))?",
+    re.IGNORECASE,
+)
+"""`https://huggingface.co/user/name/tree/REVISION`, as a browser shows it."""
+
 
 def split_revision(name: str) -> tuple[str, str | None]:
     """Name and revision of a model or data set; what lies on disk under the whole name has none.
@@ -46,6 +54,7 @@ def checkpoint_config(name: str) -> PreTrainedConfig:
         FileNotFoundError: it is neither a model folder nor a Hub model that can be reached or is in the cache.
         ValueError: its config.json describes no model that somebody could have trained.
     """
+    check_is_no_file(name)
     repository, revision = split_revision(name)
     models = sorted(Path(repository).glob("*/config.json")) if Path(repository).is_dir() else []
     if models and not (Path(repository) / "config.json").is_file():
@@ -66,6 +75,25 @@ def checkpoint_config(name: str) -> PreTrainedConfig:
         config = AutoConfig.from_pretrained(repository, revision=revision, trust_remote_code=False)
         config.num_labels  # noqa: B018  (is worked out when asked for)
     return config
+
+
+def check_is_no_file(name: str) -> None:
+    """Refuse what is plainly no name of a model: a file, or an address of the web.
+
+    Raises:
+        FileNotFoundError: it is one.
+    """
+    if Path(name).is_file():
+        folder = Path(name).parent
+        is_model = (folder / "config.json").is_file()
+        remedy = f"give {folder}" if is_model else "give a folder with a config.json, or a Hub id such as user/name"
+        raise FileNotFoundError(f"{name}: found a file. Expected the folder of a model: {remedy}.")
+    if WEB_ADDRESS.match(name):
+        on_hub = HUB_ADDRESS.match(name)
+        hub_id = on_hub["name"] + (f"@{on_hub['revision']}" if on_hub["revision"] else "") if on_hub else "user/name"
+        raise FileNotFoundError(
+            f"{name}: found a web address. Expected the folder of a model or its Hub id: give {hub_id}."
+        )
 
 
 def _config_values(name: str, repository: str, revision: str | None) -> dict:

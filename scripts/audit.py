@@ -6,6 +6,8 @@ python scripts/audit.py --run runs/NAME [--dataset DS]     # what was really tra
 Ends with status 1 where it finds a leak, 0 where it finds none, 2 where it could not look.
 """
 
+from hf_ser.cli import run
+
 import argparse
 import sys
 from pathlib import Path
@@ -14,7 +16,6 @@ from hf_ser.audit.data import audit_data, integrity_findings, recogniser_finding
 from hf_ser.audit.findings import AUDIT, LEAK, format_audit, write_audit
 from hf_ser.audit.not_copies import read_not_copies
 from hf_ser.audit.run import audit_run
-from hf_ser.cli import run
 from hf_ser.dataset import load_prepared
 from hf_ser.labels import LABEL_MAPS, NATIVE, apply_label_map
 from hf_ser.protocols import PROTOCOLS, describe, make_folds

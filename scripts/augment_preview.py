@@ -6,6 +6,8 @@ python scripts/augment_preview.py --dataset DS --augment noise_folder --noise_di
 Writes preview.html (one file that loads nothing from anywhere), and each clip and view as WAV and PNG beside it.
 """
 
+from hf_ser.cli import run
+
 import argparse
 import base64
 import hashlib
@@ -22,7 +24,6 @@ from matplotlib.figure import Figure
 
 from hf_ser.audio import encode_flac, on_grid
 from hf_ser.augmentation import CHANGES, AugmentArguments, Augmenter
-from hf_ser.cli import run
 from hf_ser.collator import clips
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.corpora import CORPORA

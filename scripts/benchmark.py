@@ -23,6 +23,8 @@ runs an audio encoder on clips of one length, for each --max_seconds that it may
 take what they are given: for them the clips are padded to it), in float32 and in bfloat16, in turns.
 """
 
+from hf_ser.cli import run
+
 import argparse
 import csv
 import json
@@ -45,7 +47,6 @@ from tqdm import tqdm
 from transformers import TrainerCallback, set_seed
 
 from hf_ser.audio import read_clip
-from hf_ser.cli import run
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.dataset import SHARD_ROWS, load_prepared
 from hf_ser.models import POOLINGS

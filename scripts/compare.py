@@ -9,11 +9,12 @@ the same settings is not trained again. A run that fails stops no other; the exi
 result is leaked, or of another protocol, are listed apart and compared with no other.
 """
 
+from hf_ser.cli import run
+
 import argparse
 import sys
 from pathlib import Path
 
-from hf_ser.cli import run
 from hf_ser.protocols import PROTOCOLS
 from hf_ser.study.plan import COMMON, Study, chosen, overridden, read_study, study_of_recipes
 from hf_ser.study.plots import plot_study

@@ -10,11 +10,12 @@ Python puts a script's folder first on its path, where this file hides the `eval
 it. None of them needs that library: the figures are computed by hf_ser.scores.
 """
 
+from hf_ser.cli import run
+
 import argparse
 from pathlib import Path
 
 from hf_ser.audit.findings import read_verdict
-from hf_ser.cli import run
 from hf_ser.collator import clips
 from hf_ser.dataset import load_prepared
 from hf_ser.evaluation.comparison import COMPARISON, compare, format_comparison, write_comparison

@@ -1,186 +1,261 @@
 """Emotion of audio files, with a trained model.
 
 python scripts/predict.py runs/quickstart/fold_1 a.wav b.mp3 --text "what was said in a" "and in b"
-python scripts/predict.py runs/quickstart/fold_1 calls/*.flac --json > labels.jsonl
+python scripts/predict.py runs/quickstart/fold_1 calls "more/*.flac" --json > labels.jsonl
+python scripts/predict.py runs/quickstart/fold_1 calls.csv --batch_size 32 --output answers.csv
 python scripts/predict.py runs/calls/final calls/*.flac --asr openai-whisper:base --language en
 python scripts/predict.py runs/by_speaker/final anna_9.wav --enrolment anna_1.wav anna_2.wav
 """
 
+from hf_ser.cli import run
+
 import argparse
-import json
 import sys
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from hf_ser.answers import Answer, Answering, answer_row, answers_file, check_output, json_line, text_row
 from hf_ser.audio import pcm_sha256, read_clip
-from hf_ser.cli import run
-from hf_ser.inference import TEXT, Classifier
-from hf_ser.integrity import clip_findings
+from hf_ser.dataset import column_names
+from hf_ser.given_clips import Given, GivenClip, given_clips, with_texts
+from hf_ser.inference import FUSION, TEXT, Classifier
 from hf_ser.models import SerAudioPipeline, SerPipeline
-from hf_ser.models.decoding import CHANNELS, MIX, SAMPLING_RATE
+from hf_ser.models.decoding import CHANNELS, MIX
+from hf_ser.normal_form import printable
+from hf_ser.provenance import read_record
 from hf_ser.transcripts.cache import transcript_key
 from hf_ser.transcripts.loading import default_precision, load_recogniser
 from hf_ser.transcripts.recogniser import DecodeOptions
 from hf_ser.transcripts.transcriber import Request, transcribe
 
+MANY, LOG_SECONDS = 20, 10.0
+"""Files from which on progress is told also where the standard error is no terminal, and how often."""
+
+SYNTHETIC = "this model was trained on the synthetic corpus (generated voices): it knows nothing of real speech"
+NO_TEXT = "no text is given, and this model was trained on audio and text: it answers from the audio alone"
+
 
 def main() -> None:
-    """Model, files, table or JSON lines; files that cannot be read are named, and the exit status is then 1."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "model", help="model folder, such as runs/quickstart/fold_1, or a Hub id, with or without @REVISION"
+    """Model, clips, table or JSON lines; files that cannot be read are named, and the exit status is then 1."""
+    parser = command_line()
+    arguments = parser.parse_args()
+    given = given_clips(arguments.files, arguments.columns, arguments.audio_dir)
+    if arguments.text and len(arguments.text) != len(given.clips):
+        parser.error(f"{len(given.clips)} files and {len(arguments.text)} texts: expected one text a file")
+    check_output(arguments.output, given.tables)
+
+    classifier = load_classifier(arguments.model, arguments.device)
+    classify = classifier.pipeline
+    check_words(parser, arguments, classify)
+    if arguments.abstain:
+        check_has_threshold(classify, arguments.model)
+    say(f"note: {note}" for note in given.notes)
+    clips = texts_of(given, arguments)
+    about_model = [SYNTHETIC] if is_synthetic(arguments.model) else []
+    lacks_text = partial(lacking_text, classifier.kind == FUSION)
+    say(f"note: {note}" for note in about_model)
+    if without := [clip for clip in clips if lacks_text(clip)]:
+        say([f"note: {len(without)} of {len(clips)} files: {NO_TEXT}"])
+    answering = Answering(
+        classify,
+        arguments.batch_size,
+        arguments.channel,
+        of_speaker(classify, arguments.enrolment),
+        lambda clip: [*about_model, *lacks_text(clip)],
     )
-    parser.add_argument("files", nargs="+", help="audio files: WAV, FLAC, OGG or MP3, any rate")
-    parser.add_argument("--text", nargs="+", help="what is said in each file, in the same order ('' where unknown)")
-    parser.add_argument("--asr", help="Whisper that hears the words, as transcribe.py takes it; then without --text")
-    parser.add_argument("--language", help="code of the language that --asr is told; default: detected")
-    parser.add_argument(
+    failed = 0
+    with answers_file(arguments.output, classifier.labels, arguments.abstain) as write:
+        for answer in with_progress(answering.answers(clips), len(clips)):
+            write(answer)
+            failed += answer.error is not None
+            show(answer, arguments.json, arguments.abstain, {*about_model, NO_TEXT})
+    if failed:
+        say([f"{failed} of {len(clips)} files could not be read"])
+        sys.exit(1)
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("model", help="model folder, such as runs/quickstart/fold_1, or a Hub id, with or without @REVISION")
+    add(
+        "files",
+        nargs="+",
+        help="audio files (WAV, FLAC, OGG or MP3, any rate), folders of them, wild cards, or tables (.csv, .tsv, "
+        ".jsonl, .parquet) with a column path, where known with transcript or text, start, end and channel",
+    )
+    add("--text", nargs="+", help="what is said in each file, in the same order ('' where unknown)")
+    add("--asr", help="Whisper that hears the words, as transcribe.py takes it; then without --text")
+    add("--language", help="code of the language that --asr is told; default: detected")
+    add(
         "--enrolment",
         nargs="+",
         metavar="FILE",
         help="other clips of the one speaker of all files, for a model trained with --normalisation speaker",
     )
-    parser.add_argument("--channel", choices=CHANNELS, default=MIX, help="of several channels: their mean, or one")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
-    parser.add_argument("--abstain", action="store_true", help="'unsure' (JSON: no label) below the model's threshold")
-    parser.add_argument("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
-    arguments = parser.parse_args()
-    texts = arguments.text or [None] * len(arguments.files)
-    if len(texts) != len(arguments.files):
-        parser.error(f"{len(arguments.files)} files and {len(texts)} texts: expected one text a file")
+    add("--channel", choices=CHANNELS, default=MIX, help="of several channels: their mean, or one")
+    add("--columns", type=column_names, help="names of a table's columns, as path=FILE,transcript=WORDS")
+    add("--audio_dir", help="folder where the relative paths of tables begin; default: that of the table")
+    add("--batch_size", type=positive, default=8, help="clips a forward pass; no effect on the answers beyond rounding")
+    add("--json", action="store_true", help="one JSON object a line instead of a table")
+    add("--output", type=Path, help="file that gets all answers too, .csv or .jsonl")
+    add("--abstain", action="store_true", help="'unsure' (JSON: no label) below the model's threshold")
+    add("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
+    return parser
 
-    classify = load(arguments.model, arguments.device)
+
+def positive(text: str) -> int:
+    """A number from 1 on."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def check_words(parser: argparse.ArgumentParser, arguments: argparse.Namespace, classify: SerPipeline) -> None:
+    """Refuse arguments that do not go together, or with the model."""
     if (arguments.text or arguments.asr) and isinstance(classify, SerAudioPipeline):
         parser.error(f"{arguments.model} was trained on sound alone: leave out --text and --asr, or name a fused model")
     if arguments.text and arguments.asr:
         parser.error("--text and --asr both give the words: leave out one")
     if arguments.language and not arguments.asr:
         parser.error("--language is for --asr: name a recogniser, or leave it out")
-    if arguments.asr:
-        texts = heard(arguments.files, arguments.asr, arguments.language, arguments.device, arguments.channel)
-    threshold = least_confidence(classify, arguments.model) if arguments.abstain else 0.0
-    warnings.filterwarnings("ignore", message=".*the model takes no more")  # told as a note of the file
-    known, failed = of_speaker(classify, arguments.enrolment), 0
-    for file, text in zip(tqdm(arguments.files, unit=" files", disable=None), texts, strict=True):
-        try:
-            samples, notes = read(classify, file, arguments.channel)
-            answer = classify({"array": samples, "sampling_rate": SAMPLING_RATE}, text=text, speaker_statistics=known)
-        except (ValueError, OSError) as error:
-            failed += 1
-            print(f"skipped: {error}", file=sys.stderr)
-            continue
-        unsure = answer[0]["score"] < threshold
-        for note in notes:
-            print(f"note: {file}: {note}", file=sys.stderr)
-        told = line(file, answer, text, unsure, notes) if arguments.json else row(file, answer, text, unsure)
-        print(told, flush=True)
-    if failed:
-        print(f"{failed} of {len(arguments.files)} files could not be read", file=sys.stderr)
-        sys.exit(1)
 
 
-def load(model: str, device: str | None) -> SerPipeline:
-    """The pipeline of a model that hears."""
+def load_classifier(model: str, device: str | None) -> Classifier:
+    """A model that takes audio."""
     classifier = Classifier(model, device)
     if classifier.kind == TEXT:
         raise ValueError(
             f"{model}: a model of words alone, which hears nothing. Expected a model of train_audio.py or "
             'train_fusion.py; for texts use pipeline("text-classification", model=...).'
         )
-    return classifier.pipeline
+    return classifier
 
 
-NOTED = ("truncated", "cancelling_channels", "scaled", "over_full_scale", "quiet")
-"""Findings that make an answer doubtful, though the file is read."""
+def load(model: str, device: str | None) -> SerPipeline:
+    """The pipeline of a model that takes audio."""
+    return load_classifier(model, device).pipeline
+
+
+def is_synthetic(model: str) -> bool:
+    """Whether a model's record says that it was trained on generated voices."""
+    try:
+        return "synthetic" in ((read_record(model) or {}).get("corpora") or ())
+    except ValueError:  # of a model on the Hub that cannot be reached now
+        return False
+
+
+def lacking_text(is_fused: bool, clip: GivenClip) -> list[str]:
+    """The note on a clip without the text that the model was trained with."""
+    return [NO_TEXT] if is_fused and clip.error is None and not (clip.text or "").strip() else []
+
+
+def texts_of(given: Given, arguments: argparse.Namespace) -> list[GivenClip]:
+    """The clips with the texts of the command line, of the recogniser or of their tables."""
+    if arguments.text:
+        return with_texts(given.clips, arguments.text)
+    if arguments.asr:
+        said = transcribed(given.clips, arguments.asr, arguments.language, arguments.device, arguments.channel)
+        return with_texts(given.clips, said)
+    return given.clips
 
 
 def read(classify: SerPipeline, file: str, channel: str = MIX) -> tuple[np.ndarray, list[str]]:
-    """What the model hears of a file, and what a person should know of it, by the rules of prepare_data.py.
-
-    Raises:
-        FileNotFoundError, ValueError: a data set would not have it: unreadable, silent, too short, or not finite.
-    """
-    clip = read_clip(file, None, None, channel, classify.seconds_to_read)
-    findings = clip_findings(file, clip)
-    for finding in findings:
-        if finding.skipped:
-            told = f"{file}: {finding.kind.replace('_', ' ')}, {finding.detail}"
-            raise ValueError(f"{told}. Expected a voice of 0.1 s or more: record it again.")
-    notes = [f"{found.kind.replace('_', ' ')}, {found.detail}" for found in findings if found.kind in NOTED]
-    cut = classify.cut_note(clip.samples, clip.source_seconds, clip.complete)
-    return clip.samples, notes + ([cut] if cut else [])
+    """What the model gets of a file, and what a person should know of it; raises as the pipeline's `read`."""
+    samples, notes = classify.read(file, channel)
+    return samples, list(notes.values())
 
 
 def of_speaker(classify: SerPipeline, enrolment: list[str] | None) -> torch.Tensor | None:
     """What the clips of a speaker tell of the voice; without them a note, where the model was tested with them."""
     if enrolment:
         for file in enrolment:
-            for note in read(classify, file)[1]:
-                print(f"note: {file}: {note}", file=sys.stderr)
-        return classify.speaker_statistics(enrolment)
+            say(f"note: {file}: {note}" for note in read(classify, file)[1])
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of the same notes
+            return classify.speaker_statistics(enrolment)
     if classify.speaker_front_end is not None:
         by = "the training speakers" if classify.speaker_front_end.is_whole else "itself"
-        print(
-            f"note: this model was trained and tested with clips scaled by their speaker; each is now scaled by {by}, "
-            "which is less accurate: give other clips of the speaker with --enrolment",
-            file=sys.stderr,
-        )
+        note = "this model was trained and tested with clips scaled by their speaker; each is now scaled by"
+        say([f"note: {note} {by}, which is less accurate: give other clips of the speaker with --enrolment"])
     return None
 
 
-def heard(files: list[str], asr: str, language: str | None, device: str | None, channel: str = MIX) -> list[str | None]:
-    """The words of each file as `transcribe.py` would hear them; None where it cannot be read."""
+def transcribed(
+    clips: Sequence[GivenClip], asr: str, language: str | None, device: str | None, channel: str = MIX
+) -> list[str | None]:
+    """The words of each clip as `transcribe.py` would hear them; None where it cannot be read."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     options = DecodeOptions(precision=default_precision(device))
     recogniser, requests = load_recogniser(asr, device, options.precision), {}
-    for file in files:
+    for clip in clips:
+        again = partial(read_clip, clip.path, clip.start_seconds, clip.end_seconds, clip.channel or channel)
         try:
-            clip = read_clip(file, None, None, channel)
+            decoded = again() if clip.error is None else None
         except (OSError, ValueError):
-            continue  # told where its emotion is asked for
-        # Under the name of its sound: what is drawn at a temperature must not depend on the spelling of a path.
-        key = transcript_key(pcm_sha256(clip.samples), recogniser.revision, language, options)
-        again = partial(read_clip, file, None, None, channel)
-        requests[file] = Request(key, clip.duration_seconds, lambda again=again: again().samples, language)
+            decoded = None  # told where its emotion is asked for
+        if decoded is not None:
+            # Under the name of its sound: what is drawn at a temperature must not depend on the spelling of a path.
+            key = transcript_key(pcm_sha256(decoded.samples), recogniser.revision, language, options)
+            requests[clip] = Request(key, decoded.duration_seconds, lambda again=again: again().samples, language)
     answers = transcribe(recogniser, list({one.key: one for one in requests.values()}.values()), options)
     bar = tqdm(answers, total=len(requests), unit=" files", desc="transcribing", disable=None)
     words = {request.key: getattr(answer, "text", None) for request, answer in bar}
-    return [words[requests[file].key] if file in requests else None for file in files]
+    return [words[requests[clip].key] if clip in requests else None for clip in clips]
 
 
-def least_confidence(classify: SerPipeline, model: str) -> float:
-    """The confidence below which a model would rather not answer."""
-    threshold = getattr(classify.model.config, "abstain_threshold", None)
-    if threshold is None:
+def check_has_threshold(classify: SerPipeline, model: str) -> None:
+    """Make sure that a model has a confidence below which it would rather not answer."""
+    if getattr(classify.model.config, "abstain_threshold", None) is None:
         raise ValueError(
             f"{model}: --abstain found no abstain_threshold in its config.json, expected one as training fits it on "
             "the validation speakers: train it again, or leave out --abstain."
         )
-    return threshold
+
+
+def with_progress(answers: Iterator[Answer], total: int) -> Iterator[Answer]:
+    """The answers, with a progress bar; of many files in a log with a line now and then."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        yield from tqdm(answers, total=total, unit=" files")
+        return
+    began = last = time.monotonic()
+    for done, answer in enumerate(answers, start=1):
+        yield answer
+        now = time.monotonic()
+        if total >= MANY and (done == total or now - last >= LOG_SECONDS):
+            say([tqdm.format_meter(done, total, now - began, unit=" files", ascii=True)])
+            last = now
+
+
+def show(answer: Answer, as_json: bool, abstains: bool, said: set[str]) -> None:
+    """Print an answer, and on the standard error its notes but for those that are said already."""
+    if answer.error is not None:
+        say([f"skipped: {answer.error}"])
+    say(f"note: {answer.clip.name}: {note}" for note in answer.notes if note not in said)
+    if as_json:
+        tqdm.write(json_line(answer.as_row(abstains), sys.stdout.encoding or "utf-8"), file=sys.stdout)
+    elif answer.error is None:
+        unsure = answer.unsure and (abstains or not answer.is_speech)
+        tqdm.write(text_row(answer.clip.name, answer.scores, answer.clip.text, unsure), file=sys.stdout)
+    sys.stdout.flush()
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print lines on the standard error, beside a progress bar."""
+    for line in lines:
+        tqdm.write(printable(line), file=sys.stderr)
 
 
 def line(file: str, answer: list[dict], text: str | None, unsure: bool, notes: Sequence[str] = ()) -> str:
-    """One file's answer as a JSON line, with the words it was read with; no label where the model abstains.
-
-    `notes` is there where something makes the answer doubtful, as that only the beginning of the file counts.
-    """
-    probabilities = {a["label"]: a["score"] for a in answer}
-    label = None if unsure else answer[0]["label"]
-    told = {"file": file, "label": label, "probabilities": probabilities, "text": text}
-    if notes:
-        told["notes"] = list(notes)
-    return json.dumps(told, ensure_ascii=False)
-
-
-def row(file: str, answer: list[dict], text: str | None, unsure: bool) -> str:
-    """One file's answer as a line of the table, most probable first, then the words it was read with."""
-    scores = "  ".join(f"{a['label']} {100 * a['score']:.1f} %" for a in answer)
-    return f"{file}  {'unsure: ' if unsure else ''}{scores}" + (f'  "{text}"' if text else "")
+    """One file's answer as a JSON line; no label where the model abstains."""
+    return json_line({"file": file} | answer_row(answer, text, unsure, notes, abstains=True))
 
 
 if __name__ == "__main__":

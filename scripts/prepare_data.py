@@ -9,6 +9,8 @@ To change clips in training, give --augment to the training script: --augmented_
 are made before the split do to a result. Training on them under --protocol random --allow_leak is stamped as leaked.
 """
 
+from hf_ser.cli import run
+
 import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +19,6 @@ from datasets import Dataset
 
 from hf_ser.augmentation import parse_augmentation
 from hf_ser.augmented_copies import prepare_copies
-from hf_ser.cli import run
 from hf_ser.corpora import CORPORA
 from hf_ser.dataset import download_corpora, prepare
 from hf_ser.dataset_card import write_dataset_report

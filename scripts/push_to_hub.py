@@ -5,10 +5,11 @@ python scripts/push_to_hub.py runs/calls/final user/name [--public]             
 python scripts/push_to_hub.py DS user/name [--private] [--licence cc-by-4.0]           # a data set of prepare_data.py
 """
 
+from hf_ser.cli import run
+
 import argparse
 from pathlib import Path
 
-from hf_ser.cli import run
 from hf_ser.dataset import REPORT
 from hf_ser.hub import push_dataset, push_model
 

@@ -8,12 +8,13 @@ is kept: given again, the command goes on where it was. Ends with status 0 whate
 verdict status 1.
 """
 
+from hf_ser.cli import run
+
 import argparse
 import sys
 import time
 from pathlib import Path
 
-from hf_ser.cli import run
 from hf_ser.dataset import load_prepared
 from hf_ser.inference import AUDIO, Classifier
 from hf_ser.model_card import shown

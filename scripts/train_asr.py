@@ -6,6 +6,7 @@ python scripts/transcribe.py --dataset DS --asr runs/asr/fold_1 --output_dir DS_
 """
 
 from hf_ser.cli import run
+
 from hf_ser.training.arguments import DataArguments
 from hf_ser.training.asr import AsrArguments, AsrTrainingArguments
 from hf_ser.training.asr_run import train_folds

@@ -3,8 +3,9 @@
 accelerate launch scripts/train_audio.py --audio_model facebook/wav2vec2-base --corpus ravdess --data_dir DIR
 """
 
-from hf_ser.augmentation import AugmentArguments
 from hf_ser.cli import run
+
+from hf_ser.augmentation import AugmentArguments
 from hf_ser.training.arguments import (
     AdaptArguments,
     AudioArguments,

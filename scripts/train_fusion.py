@@ -4,10 +4,11 @@ accelerate launch scripts/train_fusion.py                       # the embedded d
 accelerate launch scripts/train_fusion.py RECIPE.yaml [--flags] # a recipe, flags override it
 """
 
+from hf_ser.cli import run
+
 from pathlib import Path
 
 from hf_ser.augmentation import AugmentArguments
-from hf_ser.cli import run
 from hf_ser.training.arguments import (
     AdaptArguments,
     AudioArguments,

@@ -4,6 +4,7 @@ accelerate launch scripts/train_text.py --text_model distilbert-base-uncased --c
 """
 
 from hf_ser.cli import run
+
 from hf_ser.training.arguments import (
     AdaptArguments,
     DataArguments,

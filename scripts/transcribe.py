@@ -5,6 +5,8 @@ python scripts/transcribe.py --dataset DS --asr transformers:openai/whisper-smal
 accelerate launch --config_file scripts/accelerate/multi_gpu.yaml scripts/transcribe.py --dataset DS --asr FOLDER
 """
 
+from hf_ser.cli import run
+
 import argparse
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +14,6 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from hf_ser.cli import run
 from hf_ser.dataset import load_prepared
 from hf_ser.transcripts.cache import cache_file
 from hf_ser.transcripts.loading import default_precision, load_recogniser

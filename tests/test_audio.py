@@ -1,8 +1,10 @@
 """The decoder, and the way of a clip into a data set: nothing is lost, nothing changes pitch, speed or level."""
 
 import hashlib
+import re
 import time
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,10 +201,29 @@ def test_errors_name_the_file(tmp_path):
     for name in ("text.wav", "empty.wav"):
         with pytest.raises(ValueError, match=f"{name}: {NOT_AUDIO}"):
             decode_audio(tmp_path / name)
-    for missing in (tmp_path / "missing.wav", str(tmp_path)):
-        with pytest.raises(FileNotFoundError) as error:
-            decode_audio(missing)
-        assert str(error.value) == f"{missing}: no such file. Expected an audio file (WAV, FLAC, OGG or MP3)."
+    missing = tmp_path / "missing.wav"
+    with pytest.raises(FileNotFoundError) as error:
+        decode_audio(missing)
+    assert str(error.value) == f"{missing}: no such file. Expected an audio file (WAV, FLAC, OGG or MP3)."
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [(".", "a folder"), (Path("."), "a folder"), ("https://a.org/x.wav", "a web address"), ("s3://b/x", "a web")],
+)
+def test_what_is_no_file_is_named(source, found):
+    with pytest.raises(FileNotFoundError, match=f"{re.escape(str(source))}: found {found}.*Expected an audio file"):
+        decode_audio(source)
+    with pytest.raises(FileNotFoundError, match="The path is empty"):
+        decode_audio("")
+
+
+@pytest.mark.parametrize(("content", "hint"), [(b"", "it has 0 bytes"), (b'{"a": 1}\n' * 600, "it is a text file")])
+def test_what_is_no_audio_at_all_is_named(content, hint, tmp_path):
+    (tmp_path / "x.wav").write_bytes(content)
+    for source in (tmp_path / "x.wav", BytesIO(content), {"bytes": content or None, "path": str(tmp_path / "x.wav")}):
+        with pytest.raises(ValueError, match=f"check that it was copied whole: {hint}"):
+            decode_audio(source)
 
 
 def test_a_cut_off_flac_is_an_error_and_a_cut_off_wav_is_what_is_there():

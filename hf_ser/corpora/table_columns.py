@@ -42,11 +42,13 @@ class Naming:
         asked: Names that the user gave, ours with theirs; an empty one leaves our column out.
         usual: Names that this kind of data has where the user gives none, ours with theirs.
         needs_label: Whether there must be a column of labels or votes.
+        otherwise: Names that are looked for where a column of ours is not there, the first that is found.
     """
 
     asked: Mapping[str, str]
     usual: Mapping[str, str] = field(default_factory=dict)
     needs_label: bool = True
+    otherwise: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def named(self, where: str, found: list[str]) -> dict[str, str]:
         """Our name of each column that is read, with the name that it has in the data.
@@ -73,6 +75,11 @@ class Naming:
                     f"`{ours}`: remove one, or say --columns {ours}={printable(theirs)}."
                 )
             names[ours] = theirs
+        spelled = {normal_form(name).lower(): name for name in reversed(found)}
+        for ours, others in self.otherwise.items():
+            there = [spelled[name] for name in others if name in spelled and spelled[name] not in names.values()]
+            if ours not in names and ours not in given and there:
+                names[ours] = there[0]
         self._check(where, found, names)
         return names
 
@@ -86,10 +93,13 @@ class Naming:
             )
         has_label = not self.needs_label or any(name == "label" or name.startswith("votes") for name in names)
         if "path" not in names or not has_label:
+            wanted = "`path` and `label` (or `votes`), and where known `speaker`, `sex`, `transcript`"
+            example = "path=FILE,label=EMOTION"
+            if not self.needs_label:
+                wanted, example = "`path`, and where known `transcript`, `start`, `end`", "path=FILE"
             raise ValueError(
-                f"{where}: found columns {', '.join(map(printable, found))}. Expected `path` and `label` (or `votes`), "
-                "and where known `speaker`, `sex`, `transcript`: rename the columns, or name them as --columns "
-                "path=FILE,label=EMOTION."
+                f"{where}: found columns {', '.join(map(printable, found))}. Expected {wanted}: rename the columns, or "
+                f"name them as --columns {example}."
             )
 
     def _asked(self, where: str, found: list[str]) -> dict[str, str | None]:

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
 
 from .libraries import soxr
-from .source_kinds import ArraySource, foreign_format, is_cut_off, plain_source
+from .mended_sources import opened_source
+from .source_kinds import ArraySource, content_hint, foreign_format, is_cut_off, plain_source
 
 SAMPLING_RATE = 16_000
 
@@ -192,10 +192,20 @@ def readable(named: str) -> Iterator[None]:
     except (sf.SoundFileError, TypeError, OverflowError) as error:
         # libsndfile's own words, without the address of a BytesIO: the same file must be told in the same words.
         why = getattr(error, "error_string", error)
-        raise ValueError(
-            f"{named}: not readable as audio ({why}). Expected WAV, FLAC, OGG or MP3; convert it, or check that it "
-            "was copied whole."
-        ) from error
+        if "SF_INFO struct incomplete" in str(why):
+            raise ValueError(
+                f"{named}: its header says 0 Hz or 0 channels. Expected a sampling rate of {LOWEST_RATE} to "
+                f"{HIGHEST_RATE} Hz and a channel or more: the header is damaged; copy it anew, or mend the rate."
+            ) from error
+        raise ValueError(not_readable(named, why)) from error
+
+
+def not_readable(named: str, why: object, hint: str = "") -> str:
+    """The refusal of what soundfile cannot read."""
+    return (
+        f"{named}: not readable as audio ({why}). Expected WAV, FLAC, OGG or MP3; convert it, or check that it was "
+        f"copied whole{hint}."
+    )
 
 
 def _read(source, wanted: _Wanted, channel: int | None) -> tuple[Audio, int | None]:
@@ -283,10 +293,18 @@ def _opened(source, named: str):
             f"{named}: not readable as audio (this is {kind}, whatever its name says). Expected WAV, FLAC, OGG or MP3; "
             "convert it, such as with: ffmpeg -i IN OUT.flac."
         )
-    if hasattr(source, "seek"):
-        source.seek(0)  # it may have been read before
-    with sf.SoundFile(BytesIO(source) if isinstance(source, bytes) else source) as file:
+    with opened_source(source) as content, _sound_file(source, content, named) as file:
         yield _FileStream(file)
+
+
+def _sound_file(source, content, named: str) -> sf.SoundFile:
+    try:
+        return sf.SoundFile(content)
+    except sf.SoundFileError as error:
+        if hint := content_hint(source):
+            why = getattr(error, "error_string", error)
+            raise ValueError(not_readable(named, why, f": {hint}")) from error
+        raise
 
 
 def _check_form(stream, named: str, channel: int | None) -> None:
@@ -418,7 +436,7 @@ def scale_of(peak: float, named: str) -> float:
 
 @lru_cache(maxsize=1024)
 def _peak_of_file(path: str, size: int, changed: int) -> float:
-    with sf.SoundFile(path) as file:
+    with opened_source(path) as content, sf.SoundFile(content) as file:
         return _peak_of_stream(_FileStream(file))
 
 

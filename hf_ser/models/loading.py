@@ -1,5 +1,8 @@
 """What is checked of a model's weights when they are loaded: all of them are there, and each is a number."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -17,12 +20,33 @@ class CheckedWeights:
     @classmethod
     def from_pretrained(cls, name, *args, output_loading_info: bool = False, **kwargs):
         if output_loading_info:
-            return super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
+            with whole_files(name):
+                return super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         new_head = kwargs.get("ignore_mismatched_sizes", False)
         kwargs["ignore_mismatched_sizes"] = True  # weights of another shape are refused here, in plainer words
-        model, loading = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
+        with whole_files(name):
+            model, loading = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         check_weights(model, loading | ({"mismatched_keys": []} if new_head else {}), name)
         return model
+
+
+@contextmanager
+def whole_files(name) -> Iterator[None]:
+    """Say which model's weights are cut off or damaged.
+
+    Raises:
+        ValueError: safetensors cannot read them.
+    """
+    try:
+        yield
+    except Exception as error:
+        # By its name: the code that travels needs no library of its own for this.
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise ValueError(
+            f"{name}: its weights are cut off or damaged ({error}). Expected a whole model.safetensors: copy it anew "
+            "from where the model comes from, or train it again."
+        ) from error
 
 
 def check_weights(model: nn.Module, loading: dict, name) -> None:

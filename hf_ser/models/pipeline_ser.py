@@ -1,7 +1,7 @@
 """`pipeline("audio-classification")` for our models: any audio file without ffmpeg, text if known, all labels."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
 from pathlib import Path
 
@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from transformers import Pipeline
 
+from .audio_notes import NO_SPEECH, as_text, no_speech, problem_message, source_notes
 from .config_checks import check_extractor, check_tokenizer
-from .decoding import MIX, PROBLEMS, audio_problem, read_audio
+from .decoding import MIX, audio_problem, read_audio
 from .encoders import ignore_padding
 from .front_end import SpectrogramFrontEnd, trimmed
 from .processing_ser import (
@@ -27,6 +28,20 @@ from .processing_ser import (
 ENROLMENT_BATCH = 16
 
 FUNCTIONS = ("softmax", "sigmoid", "none")
+
+
+class Scores(list):
+    """The answer for one clip, most probable first: a list of `{"label", "score"}` with what to know about it.
+
+    Args:
+        scores: The list.
+        notes: What makes it doubtful, as the pipeline warns of it.
+        unsure: Whether no speech was found, or the best score lies below the model's own threshold.
+    """
+
+    def __init__(self, scores: Iterable[dict] = (), notes: tuple[str, ...] = (), unsure: bool = False):
+        super().__init__(scores)
+        self.notes, self.unsure = notes, unsure
 
 
 class SerPipeline(Pipeline):
@@ -78,16 +93,23 @@ class SerPipeline(Pipeline):
             num_workers: Taken as transformers' own does, without effect: clips are decoded in this process.
 
         Returns:
-            A list of `{"label", "score"}` with falling scores; for several clips, a list of such lists; for a generator
+            A list of `{"label", "score"}` with falling scores, whose attributes `unsure` and `notes` say what makes it
+            doubtful; for several clips, a list of such lists; for a generator
             or another iterator, an iterator of them, which reads its inputs as its answers are asked for.
 
         Warns:
-            UserWarning: a clip is longer than the model takes, so that only its beginning counts.
+            UserWarning: each note of `read`: only the beginning of a long clip counts, channels cancel each other,
+                samples were out of range and scaled, no speech was found, and the like.
 
         Raises:
-            FileNotFoundError, ValueError: an input cannot be read, is silence or too short, is several clips in one
-                array, the texts are not one a clip, or the model has no use for enrolment clips.
+            FileNotFoundError, ValueError: an input is None or cannot be read, is silence or too short, is several clips
+                in one array, the texts are not one a clip, or the model has no use for enrolment clips.
         """
+        if inputs is None:
+            raise ValueError(
+                "inputs is None: expected audio, such as a path or an array, or a list of several. For a text alone "
+                "give a fused model [None] and text=[TEXT]."
+            )
         statistics = speaker_statistics if enrolment is None else self.speaker_statistics(enrolment)
         defaults = self._postprocess_params
         options = {"top_k": top_k or defaults.get("top_k")}
@@ -101,18 +123,68 @@ class SerPipeline(Pipeline):
 
     def _answers(self, pairs: Iterator[tuple], size: int, statistics, channel: str, options: dict) -> Iterator[list]:
         while batch := list(islice(pairs, size)):
-            inputs = self.preprocess([item for item, _ in batch], [text for _, text in batch], channel)
-            if statistics is not None:
-                inputs["speaker_statistics"] = statistics.expand(len(batch), -1, -1)
-            yield from self.postprocess(self.forward(inputs), **options)
+            items = [item for item, _ in batch]
+            texts = self._texts(items, [text for _, text in batch])
+            clips, notes = zip(*(self._decoded(item, channel) for item in items), strict=True)
+            answers = self.answers(clips, texts, statistics, **options)
+            for answer, noted in zip(answers, notes, strict=True):
+                confidence = answer[0]["score"] if options["function_to_apply"] == "softmax" else None
+                yield Scores(answer, tuple(noted.values()), self.is_unsure(confidence, noted))
+
+    def is_unsure(self, confidence: float | None, notes: Mapping[str, str]) -> bool:
+        """Whether an answer is not to be relied on: no speech was found, or it lies below the model's own threshold.
+
+        Args:
+            confidence: The best calibrated score; None where scores are something else.
+            notes: Of the clip, as `read` gives them.
+        """
+        threshold = getattr(self.model.config, "abstain_threshold", None)
+        is_low = confidence is not None and threshold is not None and confidence < threshold
+        return is_low or NO_SPEECH in notes
+
+    def answers(self, clips: Sequence[np.ndarray | None], texts: Sequence, statistics=None, **options) -> list[list]:
+        """Labels with scores of a batch of decoded clips, most probable first.
+
+        Args:
+            clips: As `read` gives them; None where a fused model is to do without.
+            texts: Text of each; None where it is not known.
+            statistics: Of the one speaker of all clips, as `speaker_statistics` gives them.
+            options: `top_k` and `function_to_apply`, as `__call__` takes them.
+        """
+        inputs = self.extract(list(clips), list(texts))
+        if statistics is not None:
+            inputs["speaker_statistics"] = statistics.expand(len(clips), -1, -1)
+        return self.postprocess(self.forward(inputs), **options)
 
     def _sanitize_parameters(self, top_k: int | None = None, function_to_apply: str | None = None):
         return {}, {}, {"top_k": top_k, **checked_function(function_to_apply)}
 
     def preprocess(self, items: list, texts: list, channel: str = MIX) -> dict:
         """Decode and extract a batch of clips with their texts."""
+        known = self._texts(items, texts)
+        return self.extract([self._decoded(item, channel)[0] for item in items], known)
+
+    def _texts(self, items: list, texts: list) -> list[str | None]:
+        """The text of each item, given or brought along.
+
+        Raises:
+            ValueError: an item with neither audio nor text.
+        """
         known = [_text_of(item) if said is None else said for item, said in zip(items, texts, strict=True)]
-        return self.extract([None if item is None else self.decode(item, channel) for item in items], known)
+        if any(item is None and not text for item, text in zip(items, known, strict=True)):
+            raise ValueError("A clip is None and has no text: expected audio, a text, or both. Leave it out.")
+        return known
+
+    def _decoded(self, item, channel: str) -> tuple[np.ndarray | None, dict[str, str]]:
+        """A clip and its notes, of which it warns; None for an item without audio."""
+        if item is None:
+            return None, {}
+        samples, notes = self.read(item, channel)
+        for note in notes.values():
+            # A name may hold what would control a terminal.
+            text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in f"{_named(item)}: {note}")
+            warnings.warn(text, stacklevel=2)
+        return samples, notes
 
     def extract(self, clips: list[np.ndarray | None], texts: list) -> dict:
         """Extract a batch of clips that are decoded, as a prepared data set has them."""
@@ -154,7 +226,27 @@ class SerPipeline(Pipeline):
             yield batch["input_values"].to(self.device), batch["audio_mask"].to(self.device)
 
     def decode(self, item, channel: str = MIX) -> np.ndarray:
-        """One input to `(samples,)` float32 at the model's rate; warns where the model takes only its beginning.
+        """One input to `(samples,)` float32 at the model's rate; warns of each note of `read`."""
+        return self._decoded(item, channel)[0]
+
+    def read(
+        self,
+        item,
+        channel: str = MIX,
+        start_seconds: float | None = None,
+        end_seconds: float | None = None,
+    ) -> tuple[np.ndarray, dict[str, str]]:
+        """One input as the model gets it, and what a person should know of it: notes by their kind.
+
+        Kinds are those of `source_notes`; `cut`, where the model takes only the beginning; and `no_speech`.
+
+        Args:
+            item: What `__call__` takes as one clip.
+            channel: `mix`, `left` or `right`.
+            start_seconds, end_seconds: The part of it; None is its beginning or its end.
+
+        Shapes:
+            `(samples,)` float32 at the model's rate.
 
         Raises:
             FileNotFoundError, ValueError: it cannot be read, or holds no audio that a model could judge.
@@ -162,16 +254,16 @@ class SerPipeline(Pipeline):
         rate = self.feature_extractor.sampling_rate
         sound = item["audio"] if _is_row(item) else item
         # As in transformers, a bare array is taken at the model's own rate.
-        audio = read_audio(with_rate(sound, rate), rate, channel=channel, max_seconds=self.seconds_to_read)
-        named = str(sound) if isinstance(sound, str | Path) else f"a clip given as {type(sound).__name__}"
+        audio = read_audio(with_rate(sound, rate), rate, start_seconds, end_seconds, channel, self.seconds_to_read)
         if problem := audio_problem(audio.samples, rate):
-            kind, detail = problem
-            raise ValueError(
-                f"{named}: expected speech, found {PROBLEMS[kind]} ({detail}). Leave it out, or record it again."
-            )
-        if note := self.cut_note(audio.samples, audio.source_seconds, audio.complete):
-            warnings.warn(f"{named}: {note}", stacklevel=2)
-        return audio.samples
+            raise ValueError(problem_message(_named(item), *problem, channel))
+        notes = {kind: as_text(kind, detail) for kind, detail in source_notes(audio.samples, audio).items()}
+        if cut := self.cut_note(audio.samples, audio.source_seconds, audio.complete):
+            notes["cut"] = cut
+        longest = longest_seconds(self.feature_extractor)
+        if found := no_speech(audio.samples[: int(longest * rate)] if longest else audio.samples, rate):
+            notes[NO_SPEECH] = found
+        return audio.samples, notes
 
     def cut_note(self, samples: np.ndarray, source_seconds: float | None, complete: bool) -> str | None:
         """What to tell of a clip that is longer than the model takes; None where all of it counts.
@@ -222,15 +314,25 @@ class SerAudioPipeline(SerPipeline):
         if not self.is_ours:
             ignore_padding(self.model)
 
-    def preprocess(self, items: list, texts: list, channel: str = MIX) -> dict:
-        """Decode and extract a batch of clips; text is refused, for the model cannot use it."""
+    def _texts(self, items: list, texts: list) -> list[None]:
+        """Refuse texts, for the model cannot use them."""
         if any(said is not None for said in texts):
             raise ValueError("This model was trained on sound alone: leave out `text`, or load a fused model.")
-        return self.extract([self.decode(item, channel) for item in items], texts)
+        if any(item is None for item in items):
+            raise ValueError("A clip is None. This model has audio alone: expected audio for each; leave it out.")
+        return texts
 
     def extract(self, clips: list[np.ndarray], texts: list) -> dict:
         """Extract a batch of clips that are decoded."""
         return (audio_inputs if self.is_ours else classifier_inputs)(self.feature_extractor, clips)
+
+    def _forward(self, model_inputs: dict):
+        if not self.is_ours:  # ours cast where they need to; an extractor gives float32, whatever the weights are
+            model_inputs = {
+                name: values.to(self.model.dtype) if values.is_floating_point() else values
+                for name, values in model_inputs.items()
+            }
+        return super()._forward(model_inputs)
 
 
 def checked_function(name) -> dict[str, str]:
@@ -248,6 +350,12 @@ def checked_function(name) -> dict[str, str]:
 def _is_row(item) -> bool:
     """Whether it is a row of a data set, whose clip is one of its columns."""
     return isinstance(item, Mapping) and "audio" in item
+
+
+def _named(item) -> str:
+    """What messages call a clip."""
+    sound = item["audio"] if _is_row(item) else item
+    return str(sound) if isinstance(sound, str | Path) else f"a clip given as {type(sound).__name__}"
 
 
 def _text_of(item) -> str | None:

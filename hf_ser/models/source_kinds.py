@@ -1,5 +1,6 @@
 """The forms in which audio is handed over: files and what they really are, arrays and their layout."""
 
+import re
 from collections.abc import Iterator
 from io import BytesIO
 from numbers import Real
@@ -10,6 +11,9 @@ import torch
 
 MOST_CHANNELS_OF_AN_ARRAY = 8
 """More rows than this are clips, not channels."""
+
+WEB_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|https?:/")
+"""Of http, and of storage such as s3; pathlib makes one slash of two."""
 
 BLOCK_FRAMES = 2**16
 MOST_OF_A_PAGE = 65_307
@@ -94,9 +98,38 @@ def plain_source(source) -> tuple:
         )
     if isinstance(source, bytes):
         return source, "bytes given"
+    check_is_file(source)
+    return source, str(source)
+
+
+def check_is_file(source: str | Path) -> None:
+    """Make sure that a path is one of a file.
+
+    Raises:
+        FileNotFoundError: it is none, a folder, or an address of the web.
+    """
+    if WEB_ADDRESS.match(str(source)):
+        raise FileNotFoundError(
+            f"{source}: found a web address, and nothing is downloaded here. Expected an audio file (WAV, FLAC, OGG or "
+            "MP3): download it first, and give the file."
+        )
+    if not str(source):
+        raise FileNotFoundError("The path is empty. Expected an audio file (WAV, FLAC, OGG or MP3): name one.")
+    if Path(source).is_dir():
+        raise FileNotFoundError(
+            f"{source}: found a folder. Expected an audio file (WAV, FLAC, OGG or MP3): give the "
+            "files in it, or the folder to scripts/predict.py, which reads all of them."
+        )
     if not Path(source).is_file():
         raise FileNotFoundError(f"{source}: no such file. Expected an audio file (WAV, FLAC, OGG or MP3).")
-    return source, str(source)
+
+
+def content_hint(source) -> str | None:
+    """What is plainly wrong with a file or bytes that no reader knows: nothing is in it, or it is a text."""
+    head = _head(source, 4096)
+    if not head:
+        return "it has 0 bytes, as a copy or a recording that failed or has not ended"
+    return "it is a text file, so give the recording itself" if _is_text(head) else None
 
 
 def _rate_and_array(source) -> tuple | None:
@@ -195,6 +228,16 @@ def foreign_format(source) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "AVI"
     return next((kind for beginning, kind in BEGINNINGS.items() if head.startswith(beginning)), None)
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # not merely a character that was cut in two
+            return False
+        text = head[: error.start].decode("utf-8-sig")
+    return bool(text) and all(one.isprintable() or one in "\t\r\n" for one in text)
 
 
 def is_cut_off(source) -> bool:
