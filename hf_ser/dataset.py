@@ -26,7 +26,15 @@ from hf_ser.download import fetch
 from hf_ser.files import atomic_write, cache_folder, files_under, mend_folder
 from hf_ser.fingerprint import fingerprint
 from hf_ser.integrity import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
-from hf_ser.labels import NATIVE, joint_labels, mapped_classes, read_label_map, relabelled
+from hf_ser.labels import (
+    NATIVE,
+    joint_labels,
+    labels_not_found,
+    mapped_classes,
+    not_found_notice,
+    read_label_map,
+    relabelled,
+)
 from hf_ser.models.decoding import CHANNELS, MIX
 from hf_ser.normal_form import is_text, normal_form, normal_text, printable, storable
 
@@ -426,6 +434,10 @@ def _assemble(corpus: str, listing: Listing, shards: list[Path], label_map: str,
     _join(filled, set(rows["id"]), lambda part: relabelled(part, classes, index), whole)
     formats = format_findings(rows["id"].tolist(), rows["source_format"].tolist())
     findings = [*listing.findings, *read, *duplicates, *formats]
+    have = [listing.labels[i] for i in sorted(set(given.tolist()))]
+    if lacking := labels_not_found(label_map, have):
+        detail = not_found_notice(label_map, lacking, have)
+        findings.append(Finding("label_map_not_found", label_map, detail, count=len(lacking)))
     report = integrity_report(corpus, len(listing.utterances), rows.to_dict("list"), findings)
     passed_over = sum(finding.count for finding in listing.findings if finding.skipped)
     report["n_found"] = len(listing.utterances) + passed_over
