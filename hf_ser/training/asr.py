@@ -24,9 +24,9 @@ from hf_ser.columns import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.modeling_ser import fixed
 from hf_ser.models.saving import share_weights
-from hf_ser.protocols import fold_folder
 from hf_ser.training.adaptation import LORA_TARGETS, WHISPER
 from hf_ser.training.arguments import BasicTrainingArguments, option
+from hf_ser.training.building import of_fold
 from hf_ser.training.limits import check_numbers
 from hf_ser.training.trainer import OneLineProgress
 from hf_ser.transcripts.transcriber import WITHOUT_BLANKS
@@ -210,7 +210,7 @@ def wer_over(tokenizer, language: str) -> Callable[[EvalPrediction], dict[str, f
 
 def build_asr(asr: AsrArguments, name: str, language: str) -> AsrCandidate:
     """The Whisper of a fold, told the language, with what is not to be trained frozen."""
-    source = asr.asr_model.replace("fold_{fold}", fold_folder(name)).replace("{fold}", name)
+    source = of_fold(asr.asr_model, name)
     model, processor = load_whole(source)
     told = model.generation_config
     languages = getattr(told, "lang_to_id", None) or {}

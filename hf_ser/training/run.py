@@ -39,27 +39,34 @@ from hf_ser.provenance import is_finished, read_record
 from hf_ser.results import write_results
 from hf_ser.sentence_bank import bank_digest, sentence_bank
 from hf_ser.training.arguments import AudioArguments, TextArguments
-from hf_ser.training.building import Candidate
+from hf_ser.training.building import Candidate, check_sources
 from hf_ser.training.fold_run import Asked, Job, train_fold, trial_arguments
 from hf_ser.training.learning_rate_finder import find_learning_rate
 from hf_ser.training.parsing import settings
 from hf_ser.training.search import STORAGE
 from hf_ser.words import ASR, MIXED, read_as
 
+ALL_FOLDS = "all"
 LOCK = ".training.lock"
 """Held by the process that trains into a folder."""
 
 
-def open_data(data) -> tuple[Dataset, list[Fold], dict]:
+def open_data(data, *models) -> tuple[Dataset, list[Fold], dict]:
     """The data set, the folds and the label space that DataArguments ask for.
+
+    Args:
+        data: DataArguments.
+        models: AudioArguments, TextArguments or AsrArguments, whose pretrained models must be found.
 
     Returns:
         Also `{"name": of the label map, "dropped": rows that it drops, by label}`, with the labels that it reads and no
         row has as `not_found`, where there are some.
 
     Raises:
-        ValueError, FileNotFoundError: see `load_prepared`, `load_or_prepare`, `read_as` and `make_folds`.
+        ValueError, FileNotFoundError: see `check_sources`, `load_prepared`, `load_or_prepare`, `read_as` and
+            `make_folds`.
     """
+    check_sources(models, [data.fold] if data.fold != ALL_FOLDS else [])
     if data.dataset:
         dataset = load_prepared(data.dataset)
     else:
@@ -89,6 +96,7 @@ def open_data(data) -> tuple[Dataset, list[Fold], dict]:
         data.n_text_folds,
         data.split_file,
     )
+    check_sources(models, [fold.name for fold in folds])
     folds = [with_honest_copies(dataset, fold) for fold in folds]
     return dataset, folds, label_map
 
