@@ -25,7 +25,14 @@ from hf_ser.corpora.table_folders import AUDIO_SUFFIXES
 from hf_ser.download import fetch
 from hf_ser.files import atomic_write, cache_folder, files_under, mend_folder
 from hf_ser.fingerprint import fingerprint
-from hf_ser.integrity import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
+from hf_ser.integrity import (
+    clip_findings,
+    duplicate_findings,
+    format_findings,
+    format_integrity,
+    integrity_report,
+    speaker_findings,
+)
 from hf_ser.labels import (
     NATIVE,
     joint_labels,
@@ -434,6 +441,7 @@ def _assemble(corpus: str, listing: Listing, shards: list[Path], label_map: str,
     _join(filled, set(rows["id"]), lambda part: relabelled(part, classes, index), whole)
     formats = format_findings(rows["id"].tolist(), rows["source_format"].tolist())
     findings = [*listing.findings, *read, *duplicates, *formats]
+    findings += speaker_findings(corpus, rows["speaker"].tolist(), rows["label"].tolist())
     have = [listing.labels[i] for i in sorted(set(given.tolist()))]
     if lacking := labels_not_found(label_map, have):
         detail = not_found_notice(label_map, lacking, have)

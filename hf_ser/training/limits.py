@@ -133,7 +133,7 @@ def check_numbers(arguments) -> None:
         allowed = RANGES.get(f.name)
         expected = f"{allowed}" if allowed else "a number"
         if not is_finite(value):
-            raise ValueError(f"--{f.name} is {value:.20g}: expected {expected}, a number that is finite.")
+            raise ValueError(f"--{f.name} is {str(value)[:20]}: expected {expected}, a number that is finite.")
         if allowed and not allowed.holds(value):
             raise ValueError(f"--{f.name} is {value:g}: expected {expected}.")
 
@@ -157,7 +157,7 @@ def check_length(training: TrainingArguments) -> None:
             f"--num_train_epochs is {training.num_train_epochs:g}: found a training that learns nothing or never ends. "
             "Expected a number above 0, such as 20."
         )
-    if training.max_steps == 0 or training.max_steps < -1:
+    if not (training.max_steps == -1 or 0 < training.max_steps < float("inf")):
         raise ValueError(
             f"--max_steps is {training.max_steps}: expected a number above 0, or -1 to go by --num_train_epochs."
         )

@@ -48,7 +48,7 @@ def test_what_is_no_name_at_all_is_refused(name, requests):
 
 def test_models_are_looked_for_before_the_data(requests, monkeypatch):
     monkeypatch.setattr(run, "load_or_prepare", lambda *args, **kwargs: pytest.fail("the data were prepared"))
-    with pytest.raises(FileNotFoundError, match="^distilbert-base-uncasd: found neither"):
+    with pytest.raises(FileNotFoundError, match=r"^distilbert-base-uncasd: found neither"):
         run.open_data(DataArguments(), AudioArguments(), TextArguments(text_model="distilbert-base-uncasd"))
     with pytest.raises(FileNotFoundError, match=r"^runs/a/fold_2: found neither"):
         run.open_data(DataArguments(fold="2"), AudioArguments(audio_model="runs/a/fold_{fold}"))
