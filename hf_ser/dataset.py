@@ -113,6 +113,37 @@ def _prepare(corpus: str, data_dir, output_dir: Path, work: Path, label_map: str
     return report
 
 
+def already_prepared(
+    corpus: str,
+    data_dir: str | Path | None,
+    folder: str | Path,
+    label_map: str = NATIVE,
+    channel: str | None = None,
+    copies: int = 0,
+    **table,
+) -> tuple[Dataset, dict] | None:
+    """The data set that an earlier run has prepared from the same corpus, with its integrity report; None if none is.
+
+    Args:
+        corpus, data_dir, label_map, channel, table: As of `prepare`.
+        folder: Where the data set is looked for.
+        copies: Changed copies that it has of each clip.
+    """
+    folder = Path(folder)
+    if not (folder / REPORT).is_file():
+        return None
+    dataset, report = load_prepared(folder), json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    listing = with_channel(list_corpora(corpus, data_dir, **table), channel)
+    ids, origins = dataset["id"][:], [None] * len(dataset)
+    if "copy_of" in dataset.column_names:
+        origins = dataset["copy_of"][:]
+    originals = {name for name, origin in zip(ids, origins, strict=True) if origin is None}
+    made = len(ids) - len(originals)
+    same = (report["corpus"], report["label_map"]) == (corpus, label_map) and bool(made) == bool(copies)
+    same = same and report["n_listed"] == len(listing.utterances) + made
+    return (dataset, report) if same and originals <= {one.id for one in listing.utterances} else None
+
+
 def list_corpora(corpus: str, data_dir: str | Path | None, **table) -> Listing:
     """What a corpus holds, or several together, sorted by id.
 

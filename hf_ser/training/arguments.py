@@ -1,6 +1,7 @@
 """What a run may be told, with its defaults, and what of it does not go together."""
 
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
@@ -292,9 +293,15 @@ class ScheduleArguments:
         Raises:
             ValueError: nothing is searched.
             FileNotFoundError: there is no such file.
+            ImportError: Optuna is not installed.
         """
         if not self.search:
             refuse_idle(self, "search_space", "search", "20 or so")
+        elif find_spec("optuna") is None:
+            raise ImportError(
+                "--search: found no Optuna, which proposes the settings. Expected it installed: pip install "
+                "hf_ser[search]; or leave --search out."
+            )
         if self.search_space and not Path(self.search_space).is_file():
             raise FileNotFoundError(
                 f"--search_space {self.search_space}: no such file. Expected a YAML file of lines such as "

@@ -31,7 +31,7 @@ from hf_ser.augmented_copies import with_honest_copies
 from hf_ser.columns import REFERENCE
 from hf_ser.dataset import load_or_prepare, load_prepared
 from hf_ser.evaluation.report import RUN
-from hf_ser.files import atomic_write
+from hf_ser.files import atomic_write, remove_leftovers
 from hf_ser.hub import check_push, push_model, pushed_privately
 from hf_ser.labels import apply_label_map, labels_not_found, not_found_notice
 from hf_ser.protocols import FINAL, Fold, describe, fold_folder, make_folds
@@ -340,6 +340,9 @@ def claimed(output_dir: Path, run: dict) -> Iterator[None]:
             "compare.py is gone. Expected none: wait for it, or end it (pgrep -af train_), and start this again."
         ) from error
     try:
+        if lock is not None:
+            for folder in (output_dir, *output_dir.glob("*/")):
+                remove_leftovers(folder)
         with PartialState().main_process_first():
             claim(output_dir, run)
         yield
