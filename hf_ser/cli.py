@@ -110,8 +110,8 @@ def full_disk(error: BaseException) -> str | None:
             place = f" at {one.filename}" if getattr(one, "filename", None) else ""
             return (
                 f"found no room{place} to write ({' '.join(str(one).split())[:200]}). Expected room on the disk: what "
-                "is finished is kept (parts of a preparation, transcripts, checkpoints, folds), and no file is left "
-                "half written. Make room, or give another --output_dir, and then the same command again: it goes on "
+                "is finished is kept (parts of a preparation, transcripts, checkpoints, folds), what is half written "
+                "is made anew. Make room, or give another --output_dir, and then the same command again: it goes on "
                 "from what is there. Caches are in $HF_SER_CACHE (default: ~/.cache/hf_ser) and $HF_HOME."
             )
         one = one.__cause__ or one.__context__
