@@ -5,7 +5,9 @@ seconds: nothing here may import what is large.
 """
 
 import ast
+import errno
 import os
+import re
 import runpy
 import signal
 import sys
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hf_ser.normal_form import printable
+from hf_ser.versions import extra_of
 
 USAGE = """\
 usage: hf-ser COMMAND [arguments]    (hf-ser COMMAND --help shows a command's arguments)
@@ -62,9 +65,9 @@ def usage(known: dict[str, Path]) -> str:
 def run(main: Callable[[], None]) -> None:
     """Call a script's `main`; end with status 2 and one message where this package refused its input.
 
-    So it is with a folder that may not be written. An error raised anywhere else is a fault to be reported and keeps
-    its traceback; `HF_SER_TRACEBACK=1` keeps all. Ctrl-C ends it with one line and status 130, a reader of its output
-    that is gone (`| head`) with 141 and none.
+    So it is with a folder that may not be written, a package that is not installed and a disk that is full. An error
+    raised anywhere else is a fault to be reported and keeps its traceback; `HF_SER_TRACEBACK=1` keeps all. Ctrl-C ends
+    it with one line and status 130, a reader of its output that is gone (`| head`) with 141 and none.
     """
     prepare_console()
     if signal.getsignal(signal.SIGINT) is _stop_at_once:
@@ -81,15 +84,67 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed must not raise again
         sys.exit(128 + 13)
-    except (ValueError, FileNotFoundError, FileExistsError, PermissionError) as error:
-        from hf_ser.files import packaged
-
-        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        ours = any(folder in raised_in.parents for folder in (Path(__file__).parent, packaged("scripts")))
-        if not (ours or isinstance(error, PermissionError)) or os.environ.get("HF_SER_TRACEBACK"):
+    except Exception as error:
+        message = refusal(error)
+        if message is None or os.environ.get("HF_SER_TRACEBACK"):
             raise
-        print(f"error: {printable(error, keep_lines=True)}", file=sys.stderr)
+        print(f"error: {printable(message, keep_lines=True)}", file=sys.stderr)
         sys.exit(2)
+
+
+def refusal(error: Exception) -> str | None:
+    """What to say of an error that a person can mend without a traceback; None of any other."""
+    if full := full_disk(error):
+        return full
+    from hf_ser.files import packaged
+
+    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    ours = any(folder in raised_in.parents for folder in (Path(__file__).parent, packaged("scripts")))
+    if isinstance(error, PermissionError):
+        return str(error)
+    if ours and isinstance(error, ValueError | FileNotFoundError | FileExistsError | ImportError):
+        return missing_package(error) if isinstance(error, ModuleNotFoundError) else str(error)
+    return missing_package(error) if isinstance(error, ImportError) else None
+
+
+def missing_package(error: ImportError) -> str | None:
+    """Which package is not installed, and what installs it; None where that is not what the error is about."""
+    if isinstance(error, ModuleNotFoundError):
+        name = (error.name or "").partition(".")[0]
+        if not name or name in ("hf_ser", "scripts"):
+            return None
+        extra = extra_of(name)
+        install = f"pip install hf_ser[{extra}]" if extra else f"pip install {name}"
+        return f"found no package {name}, which is needed here. Expected it installed: {install}"
+    text = " ".join(str(error).split())
+    return f"found a package that is not installed: {text}" if NOT_INSTALLED.search(text) else None
+
+
+NOT_INSTALLED = re.compile(r"not found in your environment|not installed|pip install")
+"""What libraries say in an ImportError where they lack an optional package."""
+
+FULL = re.compile(
+    r"No space left on device|Disk quota exceeded|[Ee]rrno 28\b|os error (28|122)\b|database or disk is full"
+    r"|PytorchStreamWriter failed writing|unexpected pos \d+ vs"
+)
+"""What libraries say where a file could not be written to its end, in errors of their own kinds."""
+
+
+def full_disk(error: BaseException) -> str | None:
+    """What to say where a disk is full, in an error or in what it was raised from; None of any other error."""
+    seen, one = [], error
+    while one is not None and one not in seen:
+        seen.append(one)
+        if getattr(one, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or FULL.search(str(one)):
+            place = f" at {one.filename}" if getattr(one, "filename", None) else ""
+            return (
+                f"found no room{place} to write ({' '.join(str(one).split())[:200]}). Expected room on the disk: what "
+                "is finished is kept (parts of a preparation, transcripts, checkpoints, folds), what is half written "
+                "is made anew. Make room, or give another --output_dir, and then the same command again: it goes on "
+                "from what is there. Caches are in $HF_SER_CACHE (default: ~/.cache/hf_ser) and $HF_HOME."
+            )
+        one = one.__cause__ or one.__context__
+    return None
 
 
 def prepare_console() -> None:

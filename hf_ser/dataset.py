@@ -25,8 +25,23 @@ from hf_ser.corpora.table_folders import AUDIO_SUFFIXES
 from hf_ser.download import fetch
 from hf_ser.files import atomic_write, cache_folder, files_under, mend_folder
 from hf_ser.fingerprint import fingerprint
-from hf_ser.integrity import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
-from hf_ser.labels import NATIVE, joint_labels, mapped_classes, read_label_map, relabelled
+from hf_ser.integrity import (
+    clip_findings,
+    duplicate_findings,
+    format_findings,
+    format_integrity,
+    integrity_report,
+    speaker_findings,
+)
+from hf_ser.labels import (
+    NATIVE,
+    joint_labels,
+    labels_not_found,
+    mapped_classes,
+    not_found_notice,
+    read_label_map,
+    relabelled,
+)
 from hf_ser.models.decoding import CHANNELS, MIX
 from hf_ser.normal_form import is_text, normal_form, normal_text, printable, storable
 
@@ -96,6 +111,37 @@ def _prepare(corpus: str, data_dir, output_dir: Path, work: Path, label_map: str
     os.replace(whole, output_dir)
     shutil.rmtree(work)
     return report
+
+
+def already_prepared(
+    corpus: str,
+    data_dir: str | Path | None,
+    folder: str | Path,
+    label_map: str = NATIVE,
+    channel: str | None = None,
+    copies: int = 0,
+    **table,
+) -> tuple[Dataset, dict] | None:
+    """The data set that an earlier run has prepared from the same corpus, with its integrity report; None if none is.
+
+    Args:
+        corpus, data_dir, label_map, channel, table: As of `prepare`.
+        folder: Where the data set is looked for.
+        copies: Changed copies that it has of each clip.
+    """
+    folder = Path(folder)
+    if not (folder / REPORT).is_file():
+        return None
+    dataset, report = load_prepared(folder), json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    listing = with_channel(list_corpora(corpus, data_dir, **table), channel)
+    ids, origins = dataset["id"][:], [None] * len(dataset)
+    if "copy_of" in dataset.column_names:
+        origins = dataset["copy_of"][:]
+    originals = {name for name, origin in zip(ids, origins, strict=True) if origin is None}
+    made = len(ids) - len(originals)
+    same = (report["corpus"], report["label_map"]) == (corpus, label_map) and bool(made) == bool(copies)
+    same = same and report["n_listed"] == len(listing.utterances) + made
+    return (dataset, report) if same and originals <= {one.id for one in listing.utterances} else None
 
 
 def list_corpora(corpus: str, data_dir: str | Path | None, **table) -> Listing:
@@ -426,6 +472,11 @@ def _assemble(corpus: str, listing: Listing, shards: list[Path], label_map: str,
     _join(filled, set(rows["id"]), lambda part: relabelled(part, classes, index), whole)
     formats = format_findings(rows["id"].tolist(), rows["source_format"].tolist())
     findings = [*listing.findings, *read, *duplicates, *formats]
+    findings += speaker_findings(corpus, rows["speaker"].tolist(), rows["label"].tolist())
+    have = [listing.labels[i] for i in sorted(set(given.tolist()))]
+    if lacking := labels_not_found(label_map, have):
+        detail = not_found_notice(label_map, lacking, have)
+        findings.append(Finding("label_map_not_found", label_map, detail, count=len(lacking)))
     report = integrity_report(corpus, len(listing.utterances), rows.to_dict("list"), findings)
     passed_over = sum(finding.count for finding in listing.findings if finding.skipped)
     report["n_found"] = len(listing.utterances) + passed_over

@@ -1,6 +1,7 @@
 """Files that are either whole or absent, and where they are kept."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,11 @@ from uuid import uuid4
 from filelock import FileLock
 
 from hf_ser.columns import Finding
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 def packaged(name: str) -> Path:
@@ -147,13 +153,101 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
         raise ValueError(f"atomic_write: found mode {mode!r}, expected 'w' (text) or 'wb' (bytes). Pass one of these.")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    remove_leftovers(path.parent, path.name)
     encoding = {"encoding": "utf-8", "newline": "\n"} if mode == "w" else {}
+    temporary, handle = _new_temporary(path, mode, encoding)
     try:
-        with open(temporary, mode, **encoding) as handle:
+        with handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}")
+"""Name of what `atomic_write` and `temporary_folder` have not finished: a process that is killed leaves it behind."""
+
+
+def _new_temporary(path: Path, mode: str, encoding: dict) -> tuple[Path, IO]:
+    """A new file beside another, open for writing and locked for as long as it is open."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+        handle = open(temporary, mode, **encoding)  # noqa: SIM115  (closed by who asked for it)
+        if _lock(handle) is not False and temporary.exists():
+            return temporary, handle
+        handle.close()  # another process took it for a leftover before it was locked
+
+
+def _lock(handle: IO) -> bool | None:
+    """Lock an open file; the system lets go of it when its process ends, in any way.
+
+    Returns:
+        Whether no other process has it locked; None where this system or file system has no such locks.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (OSError, AttributeError):
+        return None
+    return True
+
+
+@contextmanager
+def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
+    """Make a hidden folder that goes at the end; what a killed process left of the same name goes at the start."""
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(parent, name)
+    folder = parent / f".{name}.{uuid4().hex}"
+    with open(_alive(folder), "wb") as handle:
+        _lock(handle)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            _alive(folder).unlink(missing_ok=True)
+
+
+def _alive(folder: Path) -> Path:
+    """The file beside a temporary folder that its process keeps locked."""
+    return folder.with_name(f"{folder.name}.alive")
+
+
+def remove_leftovers(folder: str | Path, name: str | None = None) -> list[Path]:
+    """Remove hidden temporary files and folders that killed processes left in a folder; those of live ones stay.
+
+    Args:
+        folder: The folder; what is in its sub-folders stays.
+        name: Of the file that was being written; None for all.
+
+    Returns:
+        What was removed.
+    """
+    try:
+        entries = [entry for entry in os.scandir(folder) if LEFTOVER.fullmatch(entry.name)]
+    except OSError:
+        return []
+    removed = []
+    for entry in entries:
+        path, is_folder = Path(entry.path), entry.is_dir(follow_symlinks=False)
+        if name not in (None, LEFTOVER.fullmatch(entry.name)["name"]) or not _is_left(path, is_folder):
+            continue
+        if is_folder:
+            shutil.rmtree(path, ignore_errors=True)
+            _alive(path).unlink(missing_ok=True)
+        else:
+            path.unlink(missing_ok=True)
+        removed.append(path)
+    return removed
+
+
+def _is_left(path: Path, is_folder: bool) -> bool:
+    """Whether the process is gone that made a temporary file or folder."""
+    try:
+        with open(_alive(path) if is_folder else path, "r+b") as handle:
+            return _lock(handle) is True
+    except OSError:  # not ours to touch, or just renamed
+        return False

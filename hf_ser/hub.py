@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
@@ -15,7 +14,7 @@ from jinja2 import StrictUndefined, Template
 from hf_ser.corpora import CORPORA
 from hf_ser.dataset import load_prepared
 from hf_ser.dataset_card import CARD
-from hf_ser.files import cache_folder, packaged
+from hf_ser.files import cache_folder, packaged, temporary_folder
 from hf_ser.provenance import RECORD, parsed_record
 from hf_ser.sharing import (
     DATASET_FILES,
@@ -136,9 +135,8 @@ def push_dataset(
     target = Target(checked_name(repo_id), "dataset", private, revision, api or HfApi(), kept)
     check_licence(set(dataset["corpus"][:]), licence)
     _open(target)
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=cache_folder(), prefix="push_") as work:  # as large as the data: not in /tmp
-        files = dataset_files(dataset, folder, Path(work), repo_id, licence)
+    with temporary_folder(cache_folder(), "push") as work:  # as large as the data: not in /tmp
+        files = dataset_files(dataset, folder, work, repo_id, licence)
         return _push(target, files, DATASET_FILES, "Data set of hf_ser")
 
 

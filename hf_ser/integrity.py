@@ -70,6 +70,19 @@ def format_findings(ids: list[str], formats: list[str | None]) -> list[Finding]:
     ]
 
 
+def speaker_findings(corpus: str, speakers: list[str | None], labels: list[str]) -> list[Finding]:
+    """Say how many clips have no speaker, where others have one, and how many of each label."""
+    lacking = Counter(label for speaker, label in zip(speakers, labels, strict=True) if not speaker)
+    if not 0 < lacking.total() < len(speakers):
+        return []
+    of_labels = ", ".join(f"{label} {count}" for label, count in sorted(lacking.items()))
+    detail = (
+        f"{lacking.total()} of {len(speakers)} clips have no speaker ({of_labels}): training refuses them, since no "
+        "split of them is independent of speakers; fill in the speaker, or remove these rows"
+    )
+    return [Finding("missing_speakers", corpus, detail, count=lacking.total())]
+
+
 def integrity_report(corpus: str, n_listed: int, columns: dict[str, list], findings: list[Finding]) -> dict:
     """All that was found and what is left.
 

@@ -6,6 +6,7 @@ as it stands: names on one line become one class, and a name on no line is dropp
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from datasets import Dataset
 
 from hf_ser.columns import features
 from hf_ser.normal_form import look_alike, normal_name
-from hf_ser.yaml_text import load_yaml, top_keys
+from hf_ser.yaml_text import load_yaml
 
 EMOTIONS = (
     *("neutral", "calm", "happy", "excited", "sad", "angry"),
@@ -77,13 +78,12 @@ def read_label_map(name: str) -> dict[str, str] | None:
         # Plain texts: YAML would read a label `no` as False.
         lines = load_yaml(text, yaml.BaseLoader)
         named = {normal_name(target): _names(sources) for target, sources in lines.items()}
-        keys = top_keys(text)
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
         raise ValueError(
             f"{name}: expected lines such as 'happy: happy, excited', found no such map. ({error})"
         ) from error
-    if len(keys) > len(named):
-        raise ValueError(f"{name}: a class stands on two lines ({', '.join(keys)}), expected one: join their labels.")
+    if len(lines) > len(named):
+        raise ValueError(f"{name}: a class stands on two lines ({', '.join(lines)}), expected one: join their labels.")
     if twice := [source for source, n in Counter(s for names in named.values() for s in names).items() if n > 1]:
         raise ValueError(f"{name}: {', '.join(twice)} stands on two lines, expected each label on one: remove it.")
     if len(named) < 2:
@@ -134,6 +134,32 @@ def mapped_classes(name: str, labels: Sequence[str], given: Sequence[int]) -> tu
             f"has the labels {', '.join(labels)}; the map reads {', '.join(mapping)}: choose another --label_map."
         )
     return classes, np.array([classes.index(mapping[one]) if mapping.get(one) in classes else -1 for one in labels])
+
+
+def labels_not_found(name: str, labels: Iterable[str]) -> list[str]:
+    """The labels that a person's own map reads and no row has, each with those of the data that it may be meant for.
+
+    A map that comes with this package serves many corpora, and none has all of its labels.
+
+    Args:
+        name: As `read_label_map`.
+        labels: The labels that rows have.
+    """
+    if name == NATIVE or name in LABEL_MAPS:
+        return []
+    have = sorted(set(labels))
+    alike = {look_alike(label) for label in have}
+    lacking = [label for label in read_label_map(name) if look_alike(label) not in alike]
+    near = {label: get_close_matches(label, have, n=2, cutoff=0.6) for label in lacking}
+    return [f"{label} (is {' or '.join(near[label])} meant?)" if near[label] else label for label in lacking]
+
+
+def not_found_notice(name: str, lacking: Sequence[str], labels: Iterable[str]) -> str:
+    """What to say of labels that `labels_not_found` has found."""
+    return (
+        f"label map {name} reads labels that no clip has: {', '.join(lacking)}; the data has the labels "
+        f"{', '.join(sorted(set(labels)))}. Correct the map, unless it is meant for several corpora"
+    )
 
 
 def relabelled(dataset: Dataset, classes: tuple[str, ...], index: np.ndarray) -> Dataset:

@@ -30,6 +30,9 @@ TWINS = str.maketrans(
 )
 """Small letters of the Cyrillic and the Greek alphabet that look like Latin ones."""
 
+AROUND = " .,;:!?\u2026\u00a1\u00bf\"'`*~|/\\\u00b7\u3002\u3001\u00ab\u00bb\u201c\u201d\u201e\u2018\u2019\u061f\u060c"
+"""Punctuation that tells no name from another where it is around it. Signs such as + and - do, as in `arousal+`."""
+
 UNKNOWN_WORDS = frozenset(
     (
         *("unknown", "unk", "unkn", "unkown", "unknow", "not known", "unidentified", "unspecified", "undefined"),
@@ -64,9 +67,9 @@ def normal_form(text: str, keep_joiners: bool = False) -> str:
 
 
 def normal_name(text: str) -> str:
-    """The normal form of a label or of a person's name, without blanks and dots around it: `sad.` is `sad`."""
+    """The normal form of a label or of a person's name, without blanks and punctuation around it: `sad!` is `sad`."""
     text = normal_form(text)
-    return text.strip(" .") or text
+    return text.strip(AROUND) or text
 
 
 def normal_text(text: str) -> str:
@@ -78,8 +81,8 @@ def normal_text(text: str) -> str:
 def look_alike(text: str) -> str:
     """A key that two names share where a person would take them for one.
 
-    They may differ in capitals, blanks, hyphens and underscores, dots at the end, leading zeros, `.0`, and letters of
-    other alphabets of the same shape.
+    They may differ in capitals, blanks, hyphens and underscores, punctuation around them, leading zeros, `.0`, and
+    letters of other alphabets of the same shape.
     """
     text = normal_name(text).casefold().translate(DASHES | QUOTES)
     text = normal_name(text).translate(TWINS)

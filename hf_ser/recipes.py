@@ -12,16 +12,20 @@ RECIPES = "scripts/recipes"
 def find_recipe(name: str | Path, folders: Sequence[Path]) -> Path:
     """A recipe or study by its path in one of some folders, or else by its name among those of this package.
 
-    The latter as `seeds/alexnet.yaml` or, as in a checkout, `scripts/recipes/seeds/alexnet.yaml`.
+    The latter as `seeds/alexnet.yaml` or, as in a checkout, `scripts/recipes/seeds/alexnet.yaml`; `.yaml` may be left
+    out.
 
     Raises:
         FileNotFoundError: there is none.
     """
-    for file in (*(folder / name for folder in folders), packaged(RECIPES) / str(name).removeprefix(f"{RECIPES}/")):
-        if file.is_file():
-            return file
+    names = [str(name)] if Path(name).suffix in (".yaml", ".yml") else [str(name), f"{name}.yaml", f"{name}.yml"]
+    places = [(folder, one) for one in names for folder in folders]
+    places += [(packaged(RECIPES), one.removeprefix(f"{RECIPES}/")) for one in names]
+    for folder, one in places:
+        if (folder / one).is_file():
+            return folder / one
     known = sorted(str(file.relative_to(packaged(RECIPES))) for file in packaged(RECIPES).rglob("*.yaml"))
-    near = get_close_matches(str(name), known, n=3, cutoff=0.6)
+    near = get_close_matches(str(name), known, n=3, cutoff=0.6) or [one for one in known if Path(one).stem == name]
     raise FileNotFoundError(
         f"{name}: no such recipe. Expected a YAML file, or the name of one that comes with hf_ser: "
         f"{'did you mean ' + ', '.join(near) + '?' if near else ', '.join(known)}"

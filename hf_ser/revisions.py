@@ -7,11 +7,20 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from hf_ser.models import PRESETS, TEXT_PRESETS  # and our own configurations, which are then known by their names
 from hf_ser.models.config_checks import check_config
 
+CONFIG_NAME = "config.json"
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
 """`user/name`, and its revision."""
 
@@ -99,6 +108,8 @@ def check_is_no_file(name: str) -> None:
 def _config_values(name: str, repository: str, revision: str | None) -> dict:
     """What config.json holds; raises as `checkpoint_config`."""
     try:
+        if not Path(repository).exists():
+            _look_up(repository, revision)
         values = PreTrainedConfig.get_config_dict(repository, revision=revision)[0]
         if not values and not (Path(repository) / "config.json").is_file():
             raise OSError("found no config.json there")
@@ -122,6 +133,34 @@ def _config_values(name: str, repository: str, revision: str | None) -> dict:
             f"{name}: found {found}. Expected a folder with a config.json, or a Hub id such as facebook/wav2vec2-base "
             f"or user/name@REVISION; in training also the name of a network {ours}"
         ) from error
+
+
+def _look_up(repository: str, revision: str | None) -> None:
+    """Make sure that a model's config.json is in the cache or on the Hub, by one request.
+
+    transformers tries for half a minute where the Hub is not reached, which a misspelt name on a machine without a
+    network would have to wait for.
+
+    Raises:
+        OSError: it is in neither, with the reason.
+    """
+    cached = isinstance(try_to_load_from_cache(repository, CONFIG_NAME, revision=revision), str)
+    if cached:
+        return
+    tried = f"the cache {constants.HF_HUB_CACHE} does not hold it"
+    if constants.HF_HUB_OFFLINE:
+        raise OSError(f"{tried}, and HF_HUB_OFFLINE is set, so that the Hub is not looked at")
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, CONFIG_NAME, revision=revision))
+    except (RevisionNotFoundError, RemoteEntryNotFoundError, GatedRepoError) as error:
+        raise OSError(f"{tried}, and of {constants.ENDPOINT}: {_first_line(error)}") from error
+    except RepositoryNotFoundError as error:
+        why = "has no such model, or it is private and no token that may read it is given (hf auth login)"
+        raise OSError(f"{tried}, and {constants.ENDPOINT} {why}") from error
+    except HFValidationError as error:
+        raise OSError(f"it is no name of a repository: {_first_line(error)}") from error
+    except Exception as error:  # of the network's own kinds
+        raise OSError(f"{tried}, and {constants.ENDPOINT} could not be reached: {_first_line(error)}") from error
 
 
 @contextmanager

@@ -13,6 +13,12 @@ from sklearn.metrics import confusion_matrix, f1_score, matthews_corrcoef, roc_a
 
 from hf_ser.targets import most_voted
 
+HIGHER_IS_BETTER = {
+    **dict.fromkeys(("uar", "wa", "macro_f1", "weighted_f1", "mcc", "roc_auc_ovr"), True),
+    **dict.fromkeys(("ece", "loss"), False),
+}
+"""Whether higher is better, by the name of each figure of `score`, and of the loss that Trainer adds."""
+
 SUM_TOLERANCE = 1e-3
 """How far a row of probabilities may be from summing to 1: half-precision softmax and rounded files pass."""
 

@@ -6,13 +6,12 @@ each emotion than the corpus has. On rows that the model is judged by it is a le
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
-from hf_ser.yaml_text import load_yaml, top_keys
+from hf_ser.yaml_text import load_yaml
 
 DEFAULT = "default"
 """Name of the bank that comes with this package: English, ten sentences for each emotion of `EMOTIONS`."""
@@ -60,8 +59,6 @@ def read_bank(name: str) -> dict[str, list[str]]:
         raise ValueError(f"{file}: not readable as YAML ({error}). Expected {FORM}.") from error
     if not isinstance(bank, dict):
         raise ValueError(f"{file}: found {type(bank).__name__}, expected {FORM}.")
-    if twice := [label for label, n in Counter(top_keys(text)).items() if n > 1]:
-        raise ValueError(f"{file}: {', '.join(twice)} stands there twice, expected each class once: join its lists.")
     for label, sentences in bank.items():
         wrong = [one for one in sentences if not (isinstance(one, str) and one.strip())]
         if not isinstance(sentences, list) or not sentences or wrong:

@@ -1,5 +1,6 @@
 """Whether the installed libraries are as recent as this package was installed to need, before they are imported."""
 
+import re
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, requires, version
 
@@ -7,6 +8,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 PACKAGE = "hf_ser"
+EXTRA = re.compile(r'extra == "([^"]+)"')
 
 
 def requirements(package: str = PACKAGE) -> dict[str, Requirement]:
@@ -17,6 +19,16 @@ def requirements(package: str = PACKAGE) -> dict[str, Requirement]:
         return {}
     needed = [Requirement(line) for line in lines]
     return {one.name: one for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})}
+
+
+def extra_of(module: str, package: str = PACKAGE) -> str | None:
+    """The extra of a package that installs a library, such as `search` for optuna; None where no one does."""
+    try:
+        needed = [Requirement(line) for line in requires(package) or []]
+    except PackageNotFoundError:
+        return None
+    extras = {one.name.replace("-", "_"): EXTRA.search(str(one.marker)) for one in reversed(needed) if one.marker}
+    return extras[module][1] if extras.get(module) else None
 
 
 def check_versions(package: str = PACKAGE) -> None:

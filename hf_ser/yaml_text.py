@@ -1,4 +1,6 @@
-"""Reading YAML that a user or a stranger wrote: of bounded size, without the aliases that can grow without end."""
+"""Reading YAML and JSON that a user or a stranger wrote: of bounded size, each key once, no aliases that can grow."""
+
+from pathlib import Path
 
 import yaml
 
@@ -14,8 +16,9 @@ def load_yaml(text: str, loader: type = yaml.SafeLoader) -> object:
         loader: SafeLoader, or BaseLoader, which leaves every value a text.
 
     Raises:
-        yaml.YAMLError: the text is no YAML; it is longer than MAX_CHARACTERS, nests deeper than MAX_DEPTH, or uses
-            anchors and aliases (`&a`, `*a`), by which a few lines can stand for more than a machine can hold.
+        yaml.YAMLError: the text is no YAML; it is longer than MAX_CHARACTERS, nests deeper than MAX_DEPTH, has a key
+            twice, of which YAML would take the last without a word, or uses anchors and aliases (`&a`, `*a`), by which
+            a few lines can stand for more than a machine can hold.
     """
     if len(text) > MAX_CHARACTERS:
         raise yaml.YAMLError(f"found {len(text)} characters, expected at most {MAX_CHARACTERS}: shorten it")
@@ -33,10 +36,55 @@ def load_yaml(text: str, loader: type = yaml.SafeLoader) -> object:
         if depth > MAX_DEPTH:
             line = token.start_mark.line + 1
             raise yaml.YAMLError(f"line {line}: found lists in lists beyond {MAX_DEPTH} levels: make it flat")
+    _check_keys(yaml.compose(text, yaml.BaseLoader))
     return yaml.load(text, loader)
 
 
-def top_keys(text: str) -> list[str]:
-    """The keys of a mapping in their order, one that is there twice twice; of anything else none."""
-    node = yaml.compose(text, yaml.BaseLoader)
-    return [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+def _check_keys(node: yaml.Node | None) -> None:
+    """Make sure that no mapping has a key twice, in a node and all that is in it."""
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and lines.setdefault(key.value, line) != line:
+                raise yaml.YAMLError(
+                    f"line {line}: found '{key.value}' again, which is in line {lines[key.value]} already; expected "
+                    "it once: remove or join one of them"
+                )
+            _check_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _check_keys(value)
+
+
+def read_mapping(file: Path, loader: type = yaml.SafeLoader) -> dict:
+    """What a YAML file of `key: value` lines says.
+
+    Args:
+        file: The file.
+        loader: As `load_yaml`.
+
+    Raises:
+        ValueError: the file is no such YAML; the message names it.
+    """
+    try:
+        values = load_yaml(file.read_text(encoding="utf-8-sig"), loader)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{file}: not readable as YAML ({error}). Expected 'key: value' lines.") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{file}: expected 'key: value' lines, found {type(values).__name__}.")
+    return values
+
+
+def once_each(pairs: list[tuple[str, object]]) -> dict:
+    """The `object_pairs_hook` of json.loads that refuses a key that comes twice.
+
+    Raises:
+        ValueError: one does.
+    """
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"found the name {twice!r} twice in one object, expected it once")
+    return made

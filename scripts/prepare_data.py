@@ -13,15 +13,15 @@ from hf_ser.cli import run
 
 import argparse
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from datasets import Dataset
 
 from hf_ser.augmentation import parse_augmentation
 from hf_ser.augmented_copies import prepare_copies
 from hf_ser.corpora import CORPORA
-from hf_ser.dataset import download_corpora, prepare
-from hf_ser.dataset_card import write_dataset_report
+from hf_ser.dataset import already_prepared, download_corpora, prepare
+from hf_ser.dataset_card import CARD, write_dataset_report
+from hf_ser.files import temporary_folder
 from hf_ser.integrity import format_integrity
 from hf_ser.labels import LABEL_MAPS, NATIVE
 from hf_ser.models.decoding import CHANNELS
@@ -55,7 +55,10 @@ def main() -> None:
 
     if arguments.download:
         download_corpora(arguments.corpus, arguments.data_dir)
-    if arguments.augmented_copies:
+    if unreported := without_report(arguments):
+        dataset, integrity = unreported
+        print(f"{arguments.output_dir} holds this data set already, and no report of it yet: it is drawn now")
+    elif arguments.augmented_copies:
         dataset, integrity = prepare_with_copies(arguments)
     else:
         dataset, integrity = prepare_originals(arguments, arguments.output_dir)
@@ -66,22 +69,32 @@ def main() -> None:
             print(f"wrote {file}")
 
 
+def without_report(arguments: argparse.Namespace) -> tuple[Dataset, dict] | None:
+    """The data set of an earlier run of the same command that was ended before its report was drawn."""
+    if not arguments.report or (Path(arguments.output_dir) / CARD).exists():
+        return None
+    where = arguments.corpus, arguments.data_dir, arguments.output_dir, arguments.label_map
+    return already_prepared(*where, copies=arguments.augmented_copies, **table_options(arguments))
+
+
+def table_options(arguments: argparse.Namespace) -> dict:
+    """What of the arguments says how a corpus is read."""
+    names = ("columns", "speaker_pattern", "label_pattern", "audio_dir", "channel")
+    return {name: getattr(arguments, name) for name in names}
+
+
 def prepare_originals(arguments: argparse.Namespace, folder: str | Path) -> tuple[Dataset, dict]:
     """The corpus as it is."""
-    names = ("columns", "speaker_pattern", "label_pattern", "audio_dir", "channel")
-    options = {name: getattr(arguments, name) for name in names}
-    return prepare(arguments.corpus, arguments.data_dir, folder, arguments.label_map, **options)
+    return prepare(arguments.corpus, arguments.data_dir, folder, arguments.label_map, **table_options(arguments))
 
 
 def prepare_with_copies(arguments: argparse.Namespace) -> tuple[Dataset, dict]:
     """The corpus with changed copies of each clip."""
     output_dir = Path(arguments.output_dir)
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=output_dir.parent, prefix=f".{output_dir.name}.") as work:
-        originals = Path(work) / "originals"
-        prepare_originals(arguments, originals)
+    with temporary_folder(output_dir.parent, output_dir.name) as work:
+        prepare_originals(arguments, work / "originals")
         copies, noise_dir = arguments.augmented_copies, arguments.noise_dir
-        return prepare_copies(originals, output_dir, copies, arguments.augment, arguments.seed, noise_dir)
+        return prepare_copies(work / "originals", output_dir, copies, arguments.augment, arguments.seed, noise_dir)
 
 
 if __name__ == "__main__":

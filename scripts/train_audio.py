@@ -26,7 +26,7 @@ def main() -> None:
     data, audio, head, augment, adapt, training = parse_arguments(classes, output_dir="runs/audio")
     refuse_words(data)
     refuse_descent(audio, head, augment, adapt, training)
-    dataset, folds, label_map = open_data(data)
+    dataset, folds, label_map = open_data(data, audio)
 
     def build(labels, _texts, _speakers, fold):
         return build_audio(labels, from_fold(audio, fold.name), head, adapt)

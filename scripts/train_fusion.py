@@ -29,7 +29,7 @@ def main() -> None:
     classes = (DataArguments, AudioArguments, TextArguments, FusionArguments, AugmentArguments, AdaptArguments)
     classes = (*classes, SerTrainingArguments)
     data, audio, text, fusion, augment, adapt, training = parse_arguments(classes, None, QUICKSTART, "runs/fusion")
-    dataset, folds, label_map = open_data(data)
+    dataset, folds, label_map = open_data(data, audio, text)
 
     def build(labels, texts, speakers, fold):
         of_fold = from_fold(audio, fold.name), from_fold(text, fold.name)

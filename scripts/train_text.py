@@ -22,7 +22,7 @@ def main() -> None:
     classes = (DataArguments, TextArguments, AdaptArguments, SerTrainingArguments)
     data, text, adapt, training = parse_arguments(classes, output_dir="runs/text")
     refuse_text_layers(text)
-    dataset, folds, label_map = open_data(data)
+    dataset, folds, label_map = open_data(data, text)
 
     def build(labels, texts, speakers, fold):
         return build_text(labels, texts, from_fold(text, fold.name), adapt, speakers)

@@ -22,6 +22,7 @@ from hf_ser.audio import pcm_sha256, read_clip, rms_dbfs
 from hf_ser.columns import SAMPLING_RATE, Listing, Utterance, features
 from hf_ser.corpora import CORPORA
 from hf_ser.dataset import list_corpora, load_or_prepare, load_prepared, prepare, read_row
+from hf_ser.integrity import speaker_findings
 
 ROOT = Path(__file__).parents[1]
 LABELS = ("angry", "sad")
@@ -597,3 +598,11 @@ def test_a_prepared_data_set_that_names_files_is_refused(tmp_path, cell):
     (spoiled / "integrity.json").write_text((tmp_path / "ours" / "integrity.json").read_text())
     with pytest.raises(ValueError, match=r"1 audio cells hold no bytes.*files of this disk"):
         load_prepared(spoiled)
+
+
+def test_how_many_clips_have_no_speaker_is_counted():
+    (finding,) = speaker_findings("table", ["a", None, None, "b"], ["sad", "sad", "calm", "calm"])
+    assert (finding.kind, finding.count) == ("missing_speakers", 2)
+    assert finding.detail.startswith("2 of 4 clips have no speaker (calm 1, sad 1): training refuses them")
+    assert speaker_findings("table", [None, None], ["sad", "calm"]) == []  # which the corpus reports itself
+    assert speaker_findings("table", ["a"], ["sad"]) == []

@@ -1,6 +1,9 @@
 """The one walk over folders: links are entered once, loops noticed, what may not be read is named."""
 
+import errno
 import os
+import subprocess
+import sys
 
 import corpora_trees.emodb
 import corpora_trees.iemocap
@@ -90,3 +93,46 @@ def test_a_folder_that_may_not_be_read_is_named(linked, monkeypatch):
     assert [(one.detail, one.skipped) for one in findings if one.kind == "unreadable_folder"] == [
         ("Permission denied: what is in it is missing here", True)
     ]
+
+
+CHILD = """
+import os, signal, sys, time
+from pathlib import Path
+from hf_ser.files import atomic_write, temporary_folder
+folder = Path(sys.argv[1])
+with temporary_folder(folder, "work") as work, atomic_write(folder / "report.json") as file:
+    (work / "part").write_text("x")
+    file.write("half")
+    file.flush()
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_left_goes_at_the_next_start_and_what_a_live_one_holds_stays(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"ready\n"
+        held = sorted(path.name for path in tmp_path.iterdir())
+        assert len(held) == 3
+        assert files.remove_leftovers(tmp_path) == []  # the process lives
+        with files.atomic_write(tmp_path / "report.json") as file:
+            file.write("whole")
+        assert sorted(path.name for path in tmp_path.iterdir()) == [*held, "report.json"]
+        child.kill()
+    (tmp_path / ".hidden").touch()  # a user's own
+    with files.temporary_folder(tmp_path, "work"), files.atomic_write(tmp_path / "report.json") as file:
+        file.write("whole again")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "report.json"]
+    assert (tmp_path / "report.json").read_text() == "whole again"
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    (tmp_path / "a.json").write_text("good")
+
+    def full(number):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"), files.atomic_write(tmp_path / "a.json") as file:
+        file.write("half")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.json": "good"}

@@ -5,7 +5,17 @@ from datasets import Dataset, Features
 
 from hf_ser.columns import features
 from hf_ser.corpora import CORPORA
-from hf_ser.labels import EMOTIONS, LABEL_MAPS, NATIVE, apply_label_map, joint_labels, mapped_classes, read_label_map
+from hf_ser.labels import (
+    EMOTIONS,
+    LABEL_MAPS,
+    NATIVE,
+    apply_label_map,
+    joint_labels,
+    labels_not_found,
+    mapped_classes,
+    not_found_notice,
+    read_label_map,
+)
 
 LABELS = ("neutral", "happy", "excited", "sad", "angry", "frustrated")
 
@@ -68,7 +78,8 @@ def test_a_map_of_the_users_own(rated, tmp_path):
     [
         ("a: happy\nb: happy, sad", "happy stands on two lines, expected each label on one"),
         ("a: happy", "found 1 class, expected at least 2"),
-        ("a: happy\nb: angry\na: sad", "a class stands on two lines"),
+        ("a: happy\nb: angry\na: sad", "line 3: found 'a' again, which is in line 1 already"),
+        ('A: happy\nb: angry\n"A.": sad', "a class stands on two lines"),
         ("just words", "expected lines such as 'happy: happy, excited'"),
         ("a: [", "expected lines such as 'happy: happy, excited'"),
     ],
@@ -143,3 +154,13 @@ def test_a_map_spells_its_labels_as_the_data_does_or_alike():
     classes, index = mapped_classes("ekman6", ("Happy", "sad.", "surprised", "nothing"), [0, 1, 2, 3])
     assert classes == ("happy", "sad", "surprised")
     assert index.tolist() == [0, 1, 2, -1]
+
+
+def test_labels_of_a_map_that_no_row_has_are_named_with_what_may_be_meant(rated, tmp_path):
+    (tmp_path / "map.yaml").write_text("upset: angyr, Frustrated\ngood: happy, joy\n")
+    file, labels = str(tmp_path / "map.yaml"), ["angry", "frustrated", "happy", "sad"]
+    assert labels_not_found(file, labels) == ["angyr (is angry meant?)", "joy"]
+    assert labels_not_found("four_class", ["sad", "happy"]) == labels_not_found("native", ["sad"]) == []
+    assert "reads labels that no clip has: joy; the data has the labels happy, sad." in not_found_notice(
+        file, ["joy"], ["sad", "happy", "sad"]
+    )

@@ -23,11 +23,12 @@ ROAD = (
     *("evaluation.page", "audit.findings", "audit.not_copies", "audit.probes", "audit.data", "audit.run"),
     *("stress.conditions", "stress.results", "stress.plots", "stress.run", "model_card", "sharing", "hub", "results"),
     *("study.plan", "study.run", "study.results", "study.plots"),
-    *("training.adaptation", "training.schedule", "training.parsing", "training.arguments", "training.objective"),
+    *("training.adaptation", "training.schedule", "training.parsing", "training.limits", "training.trackers"),
+    *("training.arguments", "training.objective"),
     "training.pretrained",
     *("training.building", "training.fold_data", "training.output_store", "training.frozen_cache"),
     *("training.averaging", "training.trainer", "training.learning_rate_finder", "training.fits"),
-    *("training.search", "training.trackers", "training.fold_run", "training.run"),
+    *("training.search", "training.fold_run", "training.run"),
     *("training.asr", "training.asr_report", "training.asr_run"),
 )
 """In the order of the data's way. The report comes before training, for a training run ends by writing one."""

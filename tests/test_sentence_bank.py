@@ -37,7 +37,7 @@ def test_classes_without_sentences_are_named_with_the_remedy():
         ("happy: []", r"found \[\] under happy"),
         ("happy: [Hurray!, '']", r"found '' under happy"),
         ("happy:\n  - She said: yes!", r"found {'She said': 'yes!'} under happy.*in quotes"),
-        ("happy: [a]\nsad: [b]\nhappy: [c]", "happy stands there twice"),
+        ("happy: [a]\nsad: [b]\nhappy: [c]", r"not readable as YAML \(line 3: found 'happy' again, which is in line 1"),
         ("- happy", "found list, expected a list of sentences under each class"),
         ("happy: [", "not readable as YAML"),
         ("", "found NoneType, expected"),

@@ -41,12 +41,15 @@ from hf_ser.corpora.table_cells import (
     votes_of,
 )
 from hf_ser.corpora.table_columns import Naming, Rows
+from hf_ser.corpora.table_folders import AUDIO_SUFFIXES
 from hf_ser.corpora.table_labels import (
     doubtful_findings,
     is_no_majority,
     joined_labels,
+    misspelt_findings,
     refuse_other_labels,
     shown,
+    without_several,
 )
 from hf_ser.corpora.table_paths import is_absolute, local_path, relative_to
 from hf_ser.corpora.table_rows import Cell, read_rows
@@ -141,6 +144,7 @@ class _Reading:
     commas: Counter = field(default_factory=Counter)
     unknown: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
     written: dict[str, dict[str, Counter]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Counter)))
+    odd: dict[tuple[str, str, str], list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
     splits: dict[str, str | None] = field(default_factory=dict)
     text_column: str = "transcript"
 
@@ -161,16 +165,15 @@ class _Reading:
             if utterance is not None:
                 utterances.append(utterance)
         if not utterances:
-            first = next((f". The first that is left out: {f.item}: {f.detail}" for f in findings if f.skipped), "")
-            raise ValueError(
-                f"{where}: none of its {len(rows)} rows has a path and a label. Expected both in each: fill these "
-                f"columns in{first}."
-            )
+            raise self.no_clip(findings)
+        self.refuse_swapped()
         self.refuse_other_machine(utterances)
         refuse_milliseconds(where, utterances)
         utterances, joined = joined_labels(utterances, self.written["label"])
         refuse_other_labels(where, utterances)
-        findings += [*joined, *self.counted_findings(), *doubtful_findings(utterances)]
+        utterances, several = without_several(utterances)
+        findings += [*joined, *several, *self.odd_findings(), *self.counted_findings()]
+        findings += [*doubtful_findings(utterances), *misspelt_findings(utterances)]
         findings += self.speaker_findings(utterances)
         return _with_labels(utterances, findings)
 
@@ -180,7 +183,7 @@ class _Reading:
         try:
             votes = votes_of(row, self.commas)
         except ValueError as error:
-            return None, [Finding("bad_votes", place, f"{place}: {error}", skipped=True)]
+            return None, [Finding("bad_votes", place, str(error), skipped=True)]
         label = self.label(row, name) or majority(votes)
         if problem := self.lacking(name, label):
             return None, [Finding("incomplete_row", place, problem, skipped=True)]
@@ -197,7 +200,8 @@ class _Reading:
             detail = f"the id {printable(given)} was there before, so this row is {printable(unique)}"
             findings.append(Finding("repeated_id", f"table/{unique}", detail))
         known, odd = self.known(row, name)
-        findings += [Finding(kind, f"table/{unique}", detail) for kind, detail in odd]
+        for kind, column, text, expected in odd:
+            self.odd[kind, column, expected].append((f"table/{unique}", printable(text)))
         path = row["path"]
         utterance = Utterance(
             id=f"table/{unique}",
@@ -229,8 +233,8 @@ class _Reading:
             self.written["label"][label][raw] += 1
         return label
 
-    def known(self, row: dict, name: str) -> tuple[dict, list[tuple[str, str]]]:
-        """What a row tells beside path and label, and the kind and detail of each finding about it."""
+    def known(self, row: dict, name: str) -> tuple[dict, list[tuple[str, str, str, str]]]:
+        """What a row tells beside path and label; kind, column, text and what was expected of each odd cell."""
         known, odd = {column: plain(row.get(column)) for column in TOLD}, []
         if self.text_column == "sentence":
             known["transcript"], known["sentence"] = known["sentence"], None
@@ -243,16 +247,16 @@ class _Reading:
             given = known[column]
             known[column] = _word(given, words, others) if given else None
             if given and known[column] is None and not is_unknown(given):
-                odd.append((f"unknown_{column}", f"found '{printable(given)}', expected {' or '.join(words)}"))
+                odd.append((f"unknown_{column}", column, given, " or ".join(words)))
         given, known["split"] = known["split"], self.splits.get(known["split"] or "")
         if given and known["split"] is None and not is_unknown(given):
-            odd.append(("unknown_split", f"found '{printable(given)}', expected {' or '.join(SPLITS)}"))
+            odd.append(("unknown_split", "split", given, " or ".join(SPLITS)))
         for column in NUMBERS:
             try:
                 known[column] = number(row.get(column), column, self.commas)
-            except ValueError as error:
+            except ValueError:
                 known[column] = None
-                odd.append(("bad_number", f"{column}: {error}"))
+                odd.append(("bad_number", column, plain(row.get(column)), "a number"))
         known["transcript"] = self.transcript(row.get("transcript"))
         known["transcript_source"] = (known["transcript_source"] or REFERENCE) if known["transcript"] else None
         return known, odd
@@ -315,6 +319,61 @@ class _Reading:
             return []
         said = ", ".join(f"'{printable(word)}' ({counts[word]} rows) as {others[word]}" for word in sorted(others))
         return [Finding("split_words", self.source.where, f"read {said}")]
+
+    def odd_findings(self) -> list[Finding]:
+        """Cells that are not what their column holds: each column once, a single cell by its clip."""
+        findings = []
+        for (kind, column, expected), cells in self.odd.items():
+            before = f"{column}: " if kind == "bad_number" else ""
+            if len(cells) == 1:
+                ((item, text),) = cells
+                findings.append(Finding(kind, item, f"{before}found '{text}', expected {expected}"))
+                continue
+            counts = Counter(text for _, text in cells)
+            said = ", ".join(f"'{text}' ({count})" for text, count in counts.most_common(10))
+            more = f" and {len(counts) - 10} others" if len(counts) > 10 else ""
+            detail = f"{len(cells)} cells are read as empty: found {said}{more}, expected {expected}"
+            findings.append(Finding(kind, f"{self.source.where}, column {column}", detail, count=len(cells)))
+        return findings
+
+    def no_clip(self, findings: list[Finding]) -> ValueError:
+        """The error of a table none of whose rows can be used, by what most of them lack."""
+        where, rows, skipped = self.source.where, self.source.rows, [one for one in findings if one.skipped]
+        self.refuse_swapped()
+        kinds = Counter(one.kind for one in skipped)
+        kind = kinds.most_common(1)[0][0] if kinds else "incomplete_row"
+        first = next((f". The first that is left out: {f.item}: {f.detail}" for f in skipped if f.kind == kind), "")
+        if kind == "incomplete_row":
+            return ValueError(
+                f"{where}: none of its {len(rows)} rows has a path and a label: fill these columns in{first}."
+            )
+        counts = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+        return ValueError(
+            f"{where}: none of its {len(rows)} rows can be used ({counts}){first}. Correct these cells, or leave their "
+            "column out with --columns NAME= (nothing after the equals sign)."
+        )
+
+    def refuse_swapped(self) -> None:
+        """Make sure that the labels are not the paths.
+
+        Raises:
+            ValueError: they are.
+        """
+        labels = [label for row in self.source.rows if (label := plain(row.get("label")))]
+        files = [label for label in labels if label.lower().endswith(AUDIO_SUFFIXES)]
+        if 2 * len(files) <= len(labels) or not files:
+            return
+        paths = [path for row in self.source.rows if (path := _name(row["path"]))]
+        if any(path.lower().endswith(AUDIO_SUFFIXES) for path in paths):
+            found, remedy = "file names too", "name the column of the emotions, as --columns label=NAME"
+        else:
+            found = f"such as {printable(paths[0])}" if paths else "nothing"
+            remedy = "the two seem swapped: rename them in the table, or say --columns path=LABEL,label=PATH with the "
+            remedy += "names that they have there"
+        raise ValueError(
+            f"{self.source.where}: found file names in the column of the label, such as {printable(files[0])}, and in "
+            f"that of the path {found}. Expected file names in the one and emotions in the other: {remedy}."
+        )
 
     def counted_findings(self) -> list[Finding]:
         """What was read as something else than it says, with counts."""

@@ -12,6 +12,7 @@ import pandas as pd
 from hf_ser.corpora.table_columns import VOTES
 from hf_ser.models.decoding import CHANNELS
 from hf_ser.normal_form import is_unknown, normal_form, normal_name, printable
+from hf_ser.yaml_text import once_each
 
 CHANNEL_WORDS = {"1": "left", "2": "right", "l": "left", "r": "right", "mono": "mix"}
 CHANNEL_WORDS |= {name: name for name in CHANNELS}
@@ -120,25 +121,49 @@ def votes_of(row: dict, commas: Counter) -> dict[str, float] | None:
     Raises:
         ValueError: they are no counts.
     """
-    spread = {name.removeprefix(VOTES): count for name, count in row.items() if name.startswith(VOTES)}
     value = row.get("votes")
     if value is None or value == "":
-        value = {name: count for name, count in spread.items() if plain(count)}
+        spread = {name: cell for name, cell in row.items() if name.startswith(VOTES)}
+        counts = [(name.removeprefix(VOTES), _count(cell, f"column {name}", commas)) for name, cell in spread.items()]
+    else:
+        counts = _counts_of_object(value, commas)
+    votes: dict[str, float] = {}
+    for name, count in counts:
+        if count is not None:
+            votes[normal_name(name)] = votes.get(normal_name(name), 0.0) + count
+    return votes if sum(votes.values()) > 0 else None
+
+
+def _count(cell, where: str, commas: Counter) -> float | None:
+    """A number of votes, None where the cell is empty.
+
+    Raises:
+        ValueError: it is none.
+    """
     try:
-        given = json.loads(value) if isinstance(value, str) else dict(value)
-        votes: dict[str, float] = {}
-        for name, count in given.items():
-            if count is not None and (counted := number(count, "votes", commas)) is not None:
-                label = normal_name(str(name))
-                votes[label] = votes.get(label, 0.0) + counted
-        if not all(0 <= count < float("inf") for count in votes.values()):
-            raise ValueError("a count is negative or not finite")
+        count = number(cell, "votes", commas)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error} of votes from 0 on") from error
+    if count is not None and count < 0:
+        raise ValueError(f"{where}: found {count:g}, expected a number of votes from 0 on")
+    return count
+
+
+def _counts_of_object(value, commas: Counter) -> list[tuple[str, float | None]]:
+    """The counts by label of one cell.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    try:
+        given = json.loads(value, object_pairs_hook=once_each) if isinstance(value, str) else dict(value)
+        return [(str(name), _count(cell, f"for {name}", commas)) for name, cell in given.items()]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         shown = printable(repr(value) if len(repr(value)) < 200 else f"{repr(value)[:200]} ...")
+        why = f" ({error})" if str(error).startswith("for ") else ""
         raise ValueError(
-            f'votes are {shown}. Expected an object of counts by label such as {{"angry": 2, "sad": 1}}.'
+            f'votes are {shown}{why}. Expected an object of counts by label such as {{"angry": 2, "sad": 1}}.'
         ) from error
-    return votes if sum(votes.values()) > 0 else None
 
 
 def majority(votes: dict[str, float] | None) -> str | None:

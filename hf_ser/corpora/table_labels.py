@@ -1,5 +1,6 @@
 """The labels of a user's own table: spellings of one label joined, and what is no emotion refused or named."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -72,6 +73,65 @@ def doubtful_findings(utterances: Sequence[Utterance]) -> list[Finding]:
         for label, count in sorted(counts.items())
         if look_alike(label) in DOUBTFUL
     ]
+
+
+SEVERAL = re.compile(r"[|;,/+&]| and | or ")
+"""What parts the labels of a cell that holds several."""
+
+SURELY_SEVERAL = re.compile(r"[|;]")
+"""What no name of one emotion is written with."""
+
+
+def without_several(utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[Finding]]:
+    """Leave out the clips whose cell holds several labels, and count them.
+
+    It does where all its parts are labels of other clips; behind | and ; one of them is enough.
+    """
+    counts = Counter(utterance.label for utterance in utterances)
+    single = {look_alike(label) for label in counts if not SEVERAL.search(label)}
+    several, findings = set(), []
+    for label, count in sorted(counts.items()):
+        parts = [look_alike(part) for part in SEVERAL.split(label) if part.strip()]
+        known = [part in single for part in parts]
+        if len(parts) > 1 and (all(known) or (SURELY_SEVERAL.search(label) and any(known))):
+            several.add(label)
+            detail = f"{count} clips have this cell, which holds {len(parts)} labels: give each clip one, or its votes"
+            findings.append(Finding("several_labels", f"label {printable(label)}", detail, skipped=True, count=count))
+        elif len(parts) > 1 and SURELY_SEVERAL.search(label):
+            detail = f"{count} clips have this label, which may be several; it is kept as one class"
+            findings.append(Finding("doubtful_label", f"label {printable(label)}", detail, count=count))
+    return [utterance for utterance in utterances if utterance.label not in several], findings
+
+
+LEAST_LETTERS, RARE_SHARE = 3, 0.05
+"""Letters of a label from which on one edit is a likely slip; share of the other label's clips that is few."""
+
+
+def misspelt_findings(utterances: Sequence[Utterance]) -> list[Finding]:
+    """Labels of few clips that are one letter away from a frequent one, which are kept as classes."""
+    counts, findings = Counter(utterance.label for utterance in utterances), []
+    for label, count in sorted(counts.items()):
+        many = [other for other, clips in counts.items() if count < clips and count <= max(RARE_SHARE * clips, 1)]
+        frequent = [other for other in many if is_one_edit(look_alike(label), look_alike(other))]
+        if frequent and len(label) >= LEAST_LETTERS and any(map(str.isalpha, label)):
+            other = max(frequent, key=lambda name: (counts[name], name))
+            detail = (
+                f"{count} clips have this label and {counts[other]} have {printable(other)}, which is one letter away: "
+                "correct it in the table where it is misspelt, or join the two with a --label_map"
+            )
+            findings.append(Finding("misspelt_label", f"label {printable(label)}", detail, count=count))
+    return findings
+
+
+def is_one_edit(one: str, other: str) -> bool:
+    """Whether two texts differ by one letter that is added, left out or another, or by two that are swapped."""
+    if one == other or abs(len(one) - len(other)) > 1:
+        return False
+    pairs = zip(one, other, strict=False)
+    start = next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+    rest, other_rest = one[start:], other[start:]
+    swapped = rest[:2] == other_rest[:2][::-1] and rest[2:] == other_rest[2:]
+    return swapped or rest[1:] == other_rest[1:] or rest[1:] == other_rest or rest == other_rest[1:]
 
 
 def refuse_other_labels(where: str, utterances: Sequence[Utterance]) -> None:

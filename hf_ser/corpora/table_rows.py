@@ -17,6 +17,7 @@ from hf_ser.corpora.table_folders import audio_below, rows_of_label_folders
 from hf_ser.files import files_under
 from hf_ser.normal_form import is_text, normal_form, normal_name, printable
 from hf_ser.separated import read_separated
+from hf_ser.yaml_text import once_each
 
 HUB_NAME = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([^:]+))?(?::(.+))?")
 
@@ -135,7 +136,7 @@ def _read_jsonl(file: Path) -> tuple[list[str], list[dict | None], list[Finding]
             if not line.strip():
                 continue
             try:
-                row = json.loads(line, object_pairs_hook=_once_each)
+                row = json.loads(line, object_pairs_hook=once_each)
                 if not isinstance(row, dict):
                     raise ValueError(f"found {type(row).__name__}, expected an object")
                 rows.append(row)
@@ -147,13 +148,6 @@ def _read_jsonl(file: Path) -> tuple[list[str], list[dict | None], list[Finding]
     if first is not None and not any(rows):
         raise ValueError(first)
     return list(dict.fromkeys(name for row in rows for name in row or ())), rows, findings
-
-
-def _once_each(pairs: list[tuple]) -> dict:
-    names = [name for name, _ in pairs]
-    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        raise ValueError(f"found the name {twice[0]!r} twice in one object")
-    return dict(pairs)
 
 
 def _read_parquet(file: Path) -> tuple[list[str], list[dict], list[Finding]]:

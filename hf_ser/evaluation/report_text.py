@@ -47,11 +47,14 @@ def format_report(report: dict) -> str:
 
 
 def _label_map_lines(label_map: dict | None) -> list[str]:
-    if not (label_map and label_map["dropped"]):
-        return []
-    dropped = ", ".join(f"{label} {rows}" for label, rows in label_map["dropped"].items())
-    text = f"labels {label_map['name']}, which drops {sum(label_map['dropped'].values())} rows of the data: {dropped}"
-    return textwrap.wrap(text, LINE)
+    texts = []
+    if label_map and label_map["dropped"]:
+        dropped, rows = label_map["dropped"], sum(label_map["dropped"].values())
+        by_label = ", ".join(f"{label} {count}" for label, count in dropped.items())
+        texts.append(f"labels {label_map['name']}, which drops {rows} rows of the data: {by_label}")
+    if lacking := (label_map or {}).get("not_found"):
+        texts.append(f"labels {label_map['name']}, which reads labels that no row has: {', '.join(lacking)}")
+    return [line for text in texts for line in textwrap.wrap(text, LINE)]
 
 
 def headline_uar(report: dict) -> str:

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import yaml
-
 from hf_ser.recipes import find_recipe
-from hf_ser.yaml_text import load_yaml
+from hf_ser.yaml_text import read_mapping
 
 SCRIPTS = ("train_audio.py", "train_text.py", "train_fusion.py")
 COMMON = ("dataset", "corpus", "data_dir", "protocol", "fold")
@@ -74,7 +72,7 @@ def read_study(file: str | Path) -> Study:
         FileNotFoundError, ValueError: no such file or recipe, unknown keys or scripts, fewer than two systems.
     """
     file = find_recipe(file, (Path.cwd(),))
-    told = _mapping(file)
+    told = read_mapping(file)
     _known(file, told, KEYS, "a study")
     systems = told.get("systems")
     if not isinstance(systems, dict) or len(systems) < 2:
@@ -167,7 +165,7 @@ def script_of(recipe: Path) -> str:
     Raises:
         ValueError: they do not tell.
     """
-    keys = set(_mapping(recipe))
+    keys = set(read_mapping(recipe))
     if "fusion" in keys or {"audio_model", "text_model"} <= keys:
         return "train_fusion.py"
     for kind in ("audio", "text"):
@@ -183,7 +181,7 @@ def _system(file: Path, name: str, told, folders: Sequence[Path]) -> System:
     if isinstance(told, str):
         script, *words = shlex.split(told) or [""]
         given = {"script": script, "flags": words}
-        if words and words[0].endswith((".yaml", ".yml")):
+        if words and not words[0].startswith("-"):
             given = {"script": script, "recipe": words[0], "flags": words[1:]}
     elif isinstance(told, dict):
         given = told
@@ -218,16 +216,6 @@ def _script(name: str, where: str) -> str:
     if script not in SCRIPTS:
         raise ValueError(f"{where}: found the script {name!r}, expected one of {', '.join(SCRIPTS)}.")
     return script
-
-
-def _mapping(file: Path) -> dict:
-    try:
-        told = load_yaml(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: not readable as YAML ({error}).") from error
-    if not isinstance(told, dict):
-        raise ValueError(f"{file}: expected 'key: value' lines, found {type(told).__name__}.")
-    return told
 
 
 def _known(where, told: dict, keys: Sequence[str], what: str) -> None:

@@ -1,7 +1,9 @@
 """What a run may be told, with its defaults, and what of it does not go together."""
 
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from transformers import TrainingArguments
@@ -13,9 +15,22 @@ from hf_ser.models import FUSIONS, POOLINGS, PRESETS, TEXT_PRESETS
 from hf_ser.models.configuration_ser import HEADS
 from hf_ser.models.front_end import NORMALISATIONS
 from hf_ser.protocols import PROTOCOLS
+from hf_ser.scores import HIGHER_IS_BETTER
 from hf_ser.targets import TARGETS
+from hf_ser.training.limits import (
+    check_checkpoints,
+    check_length,
+    check_loading,
+    check_methods,
+    check_numbers,
+    check_optimizer,
+    check_precision,
+    check_unused,
+    follow_metric,
+)
 from hf_ser.training.parsing import settings
 from hf_ser.training.schedule import Stage, parse_stages
+from hf_ser.training.trackers import check_trackers
 from hf_ser.words import BANK_LEAK, BANK_ROWS, NOISE_ROWS, TRANSCRIPT_SOURCES
 
 MODALITIES = ("none", "audio", "text", "both")
@@ -72,10 +87,7 @@ class DataArguments:
 
     def __post_init__(self):
         check_choices(self)
-        if not 0 <= self.transcript_noise <= 1:
-            raise ValueError(f"--transcript_noise is {self.transcript_noise:g}: expected 0 to 1, such as 0.2 for 20 %.")
-        if not 0 < self.sentence_bank_share <= 1:
-            raise ValueError(f"--sentence_bank_share is {self.sentence_bank_share:g}: expected above 0 and at most 1.")
+        check_numbers(self)
         if self.sentence_bank and self.sentence_bank_rows == "all" and not self.allow_leak:
             raise ValueError(
                 "--sentence_bank_rows all: on validation and test rows a sentence that is chosen by the label gives "
@@ -110,9 +122,8 @@ class AudioArguments:
 
     def __post_init__(self):
         check_choices(self)
-        check_range(self, "max_seconds", 0.5, 600, "seconds")
+        check_numbers(self)
         check_layers(self, "audio_layers")
-        check_range(self, "enrolment_clips", 0)
         ours = self.audio_model in PRESETS  # of others the front end is known once they are loaded
         if self.enrolment_clips and ours and self.normalisation != "speaker":
             raise ValueError(
@@ -152,9 +163,7 @@ class HeadArguments:
 
     def __post_init__(self):
         check_choices(self)
-        check_range(self, "head_size", 1)
-        check_range(self, "head_dropout", 0, 0.95)
-        check_range(self, "dropout_samples", 1)
+        check_numbers(self)
         if self.head == "linear" and not self.size_is_free:
             refuse_idle(self, "head_size", "head", "mlp")
         if self.dropout_samples > 1 and not self.head_dropout:
@@ -176,8 +185,6 @@ class FusionArguments(HeadArguments):
 
     def __post_init__(self):
         super().__post_init__()
-        check_range(self, "modality_dropout", 0, 1)
-        check_range(self, "branch_loss_weight", 0)
         if self.fusion not in LATE:
             refuse_idle(self, "branch_loss_weight", "fusion", " or ".join(LATE))
 
@@ -196,9 +203,7 @@ class AdaptArguments:
 
     def __post_init__(self):
         check_choices(self)
-        check_range(self, "freeze_layers", 0)
-        check_range(self, "lora_rank", 1)
-        check_range(self, "lora_alpha", 1)
+        check_numbers(self)
         if self.lora == "none":
             refuse_idle(self, "lora_rank", "lora", "audio, text or both")
             refuse_idle(self, "lora_alpha", "lora", "audio, text or both")
@@ -230,9 +235,6 @@ class ObjectiveArguments:
     def __post_init__(self):
         super().__post_init__()
         check_choices(self)
-        for name in ("focal_gamma", "mixup", "r_drop"):
-            check_range(self, name, 0)
-        check_range(self, "label_smoothing_factor", 0, 0.99)
         if self.loss != "focal":
             refuse_idle(self, "focal_gamma", "loss", "focal")
         refuse_together(self, "mixup", "r_drop", "both change what one step is about; none has tried them together")
@@ -271,11 +273,6 @@ class ScheduleArguments:
 
     def __post_init__(self):
         super().__post_init__()
-        check_range(self, "layer_decay", 0.01, 1)
-        check_range(self, "ema_decay", 0, 0.999999)
-        check_range(self, "swa_start", 0, 0.99)
-        for name in ("early_stopping_patience", "cache_views", "threads", "search"):
-            check_range(self, name, 0)
         self.check_search()
         refuse_together(self, "ema_decay", "swa_start", "both average the weights")
         refuse_together(self, "stages", "find_learning_rate", "each stage has its own learning rate")
@@ -296,9 +293,15 @@ class ScheduleArguments:
         Raises:
             ValueError: nothing is searched.
             FileNotFoundError: there is no such file.
+            ImportError: Optuna is not installed.
         """
         if not self.search:
             refuse_idle(self, "search_space", "search", "20 or so")
+        elif find_spec("optuna") is None:
+            raise ImportError(
+                "--search: found no Optuna, which proposes the settings. Expected it installed: pip install "
+                "hf_ser[search]; or leave --search out."
+            )
         if self.search_space and not Path(self.search_space).is_file():
             raise FileNotFoundError(
                 f"--search_space {self.search_space}: no such file. Expected a YAML file of lines such as "
@@ -333,6 +336,9 @@ class ScheduleArguments:
 class BasicTrainingArguments(TrainingArguments):
     """transformers' TrainingArguments with this toolkit's defaults."""
 
+    metrics: ClassVar = HIGHER_IS_BETTER
+    """Whether higher is better, by the names of the metrics that may choose the checkpoint."""
+
     output_dir: str = option("runs/default", "folder of the results")
     num_train_epochs: float = option(20.0, "epochs, fewer when validation UAR stops rising")
     per_device_train_batch_size: int = option(16, "clips a device and step")
@@ -345,8 +351,9 @@ class BasicTrainingArguments(TrainingArguments):
     save_total_limit: int | None = option(1, "checkpoints kept beside the best")
     logging_strategy: str = option("epoch", "when to log")
     load_best_model_at_end: bool = option(True, "keep the checkpoint with the best validation UAR")
-    metric_for_best_model: str | None = option("uar", "what chooses the checkpoint")
-    greater_is_better: bool | None = option(True, "whether more of it is better")
+    metric_for_best_model: str | None = option("uar", f"what chooses the checkpoint: {', '.join(HIGHER_IS_BETTER)}")
+    greater_is_better: bool | None = option(True, "whether more of it is better: follows from the metric by itself")
+    length_column_name: str = option("duration_seconds", "of --train_sampling_strategy group_by_length")
     dataloader_pin_memory: bool = option(torch.cuda.is_available(), "pin batches in memory; of use with a GPU alone")
     remove_unused_columns: bool = option(False, "must stay off: the collator reads the rows whole")
     report_to: list[str] = field(
@@ -355,10 +362,22 @@ class BasicTrainingArguments(TrainingArguments):
     restore_callback_states_from_checkpoint: bool = option(True, "whether a resumed run goes on counting its patience")
 
     def __post_init__(self):
-        check_length(self)
+        for check in (check_length, check_numbers, check_choices, check_methods, check_unused, check_checkpoints):
+            check(self)
+        check_loading(self)
+        check_precision(self)
+        follow_metric(self, self.metrics)
         if (self.bf16 or self.bf16_full_eval) and not torch.accelerator.is_available():
             self.use_cpu = True  # else transformers asks for it, although there is nothing else
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except Exception as error:  # of a kind that transformers chooses, without the name of a setting
+            raise ValueError(
+                f"transformers refuses the training settings ({type(error).__name__}: {error}). Expected settings that "
+                "go together: change or leave out what it names."
+            ) from error
+        check_trackers(self.report_to)
+        check_optimizer(self)
 
 
 @dataclass
@@ -376,44 +395,6 @@ def check_choices(arguments) -> None:
         known, value = f.metadata.get("choices"), getattr(arguments, f.name)
         if known and value not in (*known, f.default):
             raise ValueError(f"--{f.name} is {value}: expected one of {', '.join(known)}.")
-
-
-def check_range(arguments, name: str, lowest: float, highest: float | None = None, unit: str = "") -> None:
-    """Make sure that a number lies within its range, both ends included.
-
-    Raises:
-        ValueError: it does not.
-    """
-    value = getattr(arguments, name)
-    if not lowest <= value or (highest is not None and value > highest):
-        wanted = f"{lowest:g} or more" if highest is None else f"{lowest:g} to {highest:g}"
-        raise ValueError(f"--{name} is {value:g}: expected {wanted}{' ' * bool(unit)}{unit}.")
-
-
-def check_length(training: TrainingArguments) -> None:
-    """Make sure that a training learns at all: some epochs or steps, at some rate.
-
-    Raises:
-        ValueError: it does not.
-    """
-    if not (0 < training.num_train_epochs < float("inf")):
-        raise ValueError(
-            f"--num_train_epochs is {training.num_train_epochs:g}: found a training that learns nothing or never ends. "
-            "Expected a number above 0, such as 20."
-        )
-    if training.max_steps == 0 or training.max_steps < -1:
-        raise ValueError(
-            f"--max_steps is {training.max_steps}: expected a number above 0, or -1 to go by --num_train_epochs."
-        )
-    if training.learning_rate is not None and not (0 < training.learning_rate < float("inf")):
-        raise ValueError(
-            f"--learning_rate is {training.learning_rate:g}: found a training that learns nothing. Expected a number "
-            "above 0, such as 1e-3."
-        )
-    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
-        check_range(training, name, 1)
-    check_range(training, "dataloader_num_workers", 0)
-    check_range(training, "seed", 0, 2**32 - 1)  # what numpy takes
 
 
 def check_layers(arguments, name: str) -> None:

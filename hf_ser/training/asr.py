@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,20 +18,23 @@ from transformers import (
     Seq2SeqTrainingArguments,
     WhisperProcessor,
 )
+from transformers.utils.logging import log_levels
 
 from hf_ser.columns import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.modeling_ser import fixed
 from hf_ser.models.saving import share_weights
-from hf_ser.protocols import fold_folder
 from hf_ser.training.adaptation import LORA_TARGETS, WHISPER
 from hf_ser.training.arguments import BasicTrainingArguments, option
+from hf_ser.training.building import of_fold
+from hf_ser.training.limits import check_numbers
 from hf_ser.training.trainer import OneLineProgress
 from hf_ser.transcripts.transcriber import WITHOUT_BLANKS
 from hf_ser.transcripts.transformers_whisper import POSITIONS_A_SECOND, load_whole
 from hf_ser.transcripts.wer import error_rate
 
 LEARNING_RATE, LORA_LEARNING_RATE = 1e-5, 1e-3
+LEVELS = (*log_levels, "passive")
 
 
 @dataclass
@@ -44,10 +48,15 @@ class AsrArguments:
     lora_alpha: int = option(16, "scale of the LoRA update is alpha / rank")
     freeze_encoder: bool = option(False, "train the decoder alone")
 
+    def __post_init__(self):
+        check_numbers(self)
+
 
 @dataclass
 class AsrTrainingArguments(BasicTrainingArguments, Seq2SeqTrainingArguments):
     """BasicTrainingArguments and Seq2SeqTrainingArguments: the checkpoint is chosen by word error rate."""
+
+    metrics: ClassVar = {"wer": False, "loss": False}
 
     output_dir: str = option("runs/asr", "folder of the results")
     num_train_epochs: float = option(10.0, "epochs, fewer when the validation word error rate stops falling")
@@ -62,8 +71,16 @@ class AsrTrainingArguments(BasicTrainingArguments, Seq2SeqTrainingArguments):
     greater_is_better: bool | None = option(False, "whether more of it is better")
     early_stopping_patience: int = option(3, "evaluations without a better one before training stops; 0 never stops")
     # Trainer would warn of tied weights that a checkpoint does not repeat, and of padding that Whisper never reads.
-    log_level: str = option("error", "what transformers tells on the main process")
-    log_level_replica: str = option("error", "what it tells on the others")
+    log_level: str = option("error", "what transformers tells on the main process", LEVELS)
+    log_level_replica: str = option("error", "what it tells on the others", LEVELS)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.label_smoothing_factor:
+            raise ValueError(
+                f"--label_smoothing_factor is {self.label_smoothing_factor}: Trainer then takes the labels away from "
+                "the model, which has no start token without them. Expected 0: leave it out."
+            )
 
 
 @dataclass
@@ -126,11 +143,6 @@ class AsrTrainer(Seq2SeqTrainer):
     """transformers' Seq2SeqTrainer over an `AsrCandidate`."""
 
     def __init__(self, candidate: AsrCandidate, words: dict[str, str], **kwargs):
-        if kwargs["args"].label_smoothing_factor:
-            raise ValueError(
-                f"--label_smoothing_factor is {kwargs['args'].label_smoothing_factor}: Trainer then takes the labels "
-                "away from the model, which has no start token without them. Expected 0: leave it out."
-            )
         self.encoder = candidate.encoder
         super().__init__(
             model=candidate.model,
@@ -198,7 +210,7 @@ def wer_over(tokenizer, language: str) -> Callable[[EvalPrediction], dict[str, f
 
 def build_asr(asr: AsrArguments, name: str, language: str) -> AsrCandidate:
     """The Whisper of a fold, told the language, with what is not to be trained frozen."""
-    source = asr.asr_model.replace("fold_{fold}", fold_folder(name)).replace("{fold}", name)
+    source = of_fold(asr.asr_model, name)
     model, processor = load_whole(source)
     told = model.generation_config
     languages = getattr(told, "lang_to_id", None) or {}

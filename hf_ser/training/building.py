@@ -1,6 +1,6 @@
 """Models from pretrained or fresh encoders, each with what turns clips and words into its inputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import nn
@@ -8,6 +8,7 @@ from transformers import AutoModelForSequenceClassification
 
 from hf_ser.collator import AudioCollator, FusionCollator, TextCollator
 from hf_ser.models import (
+    PRESETS,
     TEXT_PRESETS,
     SerAudioConfig,
     SerAudioForAudioClassification,
@@ -21,6 +22,7 @@ from hf_ser.models.encoders import ignore_padding
 from hf_ser.models.networks import FITTED
 from hf_ser.models.saving import check_is_loadable
 from hf_ser.protocols import fold_folder
+from hf_ser.revisions import checkpoint_config
 from hf_ser.training.adaptation import adapted
 from hf_ser.training.pretrained import (
     classifier_encoder,
@@ -154,15 +156,36 @@ def label_maps(labels) -> dict:
     return {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
 
 
+MODEL_NAMES = ("audio_model", "text_model", "asr_model")
+"""Settings that name a model; in each, {fold} stands for the name of a fold."""
+
+
+def of_fold(source: str, name: str) -> str:
+    """The name of a model with `{fold}` replaced."""
+    return source.replace("fold_{fold}", fold_folder(name)).replace("{fold}", name)
+
+
+def check_sources(models: Sequence, folds: Sequence[str]) -> None:
+    """Make sure that the pretrained models that are named are found, before there is any work.
+
+    Args:
+        models: AudioArguments, TextArguments or AsrArguments.
+        folds: Names of the folds; a model that is named by its fold is looked for under each of them.
+
+    Raises:
+        FileNotFoundError, ValueError: one is not, see `checkpoint_config`.
+    """
+    named = [getattr(one, key) for one in models for key in MODEL_NAMES if hasattr(one, key)]
+    pretrained = [one for one in named if one not in PRESETS and one not in TEXT_PRESETS]
+    sources = [of_fold(one, fold) for one in pretrained for fold in folds if "{fold}" in one]
+    for source in dict.fromkeys([*sources, *(one for one in pretrained if "{fold}" not in one)]):
+        checkpoint_config(source)
+
+
 def from_fold(arguments, name: str):
     """The same arguments with `{fold}` in the names of models replaced, so that every fold finds its own encoder.
 
     `runs/audio/fold_{fold}` is the folder of that fold in another run, `runs/audio/final` where all are trained on.
     """
-    values = {
-        key: value.replace("fold_{fold}", fold_folder(name)).replace("{fold}", name)
-        if key in ("audio_model", "text_model")
-        else value
-        for key, value in vars(arguments).items()
-    }
+    values = {key: of_fold(value, name) if key in MODEL_NAMES else value for key, value in vars(arguments).items()}
     return type(arguments)(**values)

@@ -130,7 +130,7 @@ OF_DESCENT = (
     *("num_train_epochs", "max_steps", "warmup_steps", "lr_scheduler_type", "lr_scheduler_kwargs", "optim"),
     *("optim_args", "weight_decay", "max_grad_norm", "adam_beta1", "adam_beta2", "adam_epsilon"),
     *("loss", "focal_gamma", "class_weights", "balanced_sampling", "mixup", "r_drop", "label_smoothing_factor"),
-    *("ema_decay", "swa_start", "cache_views", "load_best_model_at_end"),
+    *("ema_decay", "swa_start", "cache_views", "load_best_model_at_end", "metric_for_best_model"),
     *("gradient_accumulation_steps", "gradient_checkpointing", "torch_compile"),
 )
 """Settings of the training that a fit has no use for, but for those that a study may give to all its systems."""

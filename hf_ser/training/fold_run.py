@@ -250,9 +250,12 @@ def training_details(
 
 def saved_uar(trainer: SerTrainer) -> float | None:
     """Validation UAR of the weights that are saved: the best, or the last where the last weights are kept."""
-    if trainer.args.load_best_model_at_end:
-        return trainer.state.best_metric
-    return next((one["eval_uar"] for one in reversed(trainer.state.log_history) if "eval_uar" in one), None)
+    state, evaluated = trainer.state, [one for one in trainer.state.log_history if "eval_uar" in one]
+    if trainer.args.load_best_model_at_end and trainer.args.metric_for_best_model.removeprefix("eval_") == "uar":
+        return state.best_metric
+    if trainer.args.load_best_model_at_end:  # chosen by another metric
+        evaluated = [one for one in evaluated if one["step"] == state.best_global_step]
+    return next((one["eval_uar"] for one in reversed(evaluated)), None)
 
 
 def on_the_hub(source: str) -> bool:

@@ -1,16 +1,19 @@
 """What a run is told: a YAML recipe first, flags over it, nothing that is not known; and what of it a record keeps."""
 
+import argparse
+import json
 import sys
+import typing
 from collections.abc import Iterable
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
+from enum import Enum
 from pathlib import Path
 
-import yaml
 from transformers import HfArgumentParser
 
 from hf_ser.recipes import find_recipe
-from hf_ser.yaml_text import load_yaml
+from hf_ser.yaml_text import read_mapping
 
 
 def parse_arguments(
@@ -23,7 +26,7 @@ def parse_arguments(
 
     Args:
         classes: Dataclasses whose fields are the known keys.
-        argv: Arguments; by default those of the process. The first may be a YAML recipe.
+        argv: Arguments; by default those of the process. The first may be a recipe: a YAML file, or the name of one.
         default_recipe: Recipe to use where there are no arguments at all.
         output_dir: The script's own default for the results.
 
@@ -31,49 +34,133 @@ def parse_arguments(
         One instance of each class.
 
     Raises:
-        FileNotFoundError, ValueError: the recipe is missing, is no mapping, or has unknown keys; a flag is unknown.
-        SystemExit: a bad value, with argparse's message.
+        FileNotFoundError, ValueError: the recipe is missing, is no mapping, has unknown keys or a value of the wrong
+            kind; a flag is unknown.
+        SystemExit: a flag with a bad value, after argparse's message.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv and default_recipe is not None:
         argv = [str(default_recipe)]
-    parser = HfArgumentParser(classes, allow_abbrev=False)
+    parser = SettingsParser(classes, allow_abbrev=False)
     parser.set_defaults(output_dir=output_dir)
-    if argv and argv[0].endswith((".yaml", ".yml")):
-        known = {f.name for one in classes for f in fields(one) if f.init}
-        parser.set_defaults(**read_recipe(argv.pop(0), known))
-    *arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    recipe = argv.pop(0) if argv and not argv[0].startswith("-") else None
+    if recipe is not None:
+        parser.set_defaults(**read_recipe(recipe, parser))
+    try:
+        *arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    except argparse.ArgumentError as error:
+        print(f"error: {error}; --help shows all", file=sys.stderr)
+        raise SystemExit(2) from error
     if unknown:
-        flags = [f"--{f.name}" for one in classes for f in fields(one) if f.init]
         raise ValueError(
-            f"Unknown arguments {' '.join(unknown)}: expected flags of this script; {_hint(unknown[0], flags)}"
+            f"Unknown arguments {' '.join(unknown)}: expected flags of this script; {_hint(unknown[0], parser.known)}"
         )
     return arguments
 
 
+class SettingsParser(HfArgumentParser):
+    """HfArgumentParser whose errors are exceptions, without pages of usage.
+
+    Attributes:
+        known: The field of each setting, by its name.
+        types: The type of each.
+    """
+
+    def __init__(self, classes: tuple[type, ...], **kwargs):
+        super().__init__(classes, **kwargs)
+        self.known = {f.name: f for one in classes for f in fields(one) if f.init}
+        self.types = {name: hint for one in classes for name, hint in typing.get_type_hints(one).items()}
+
+    def error(self, message: str) -> typing.NoReturn:
+        """Raise argparse.ArgumentError."""
+        raise argparse.ArgumentError(None, message)
+
+    def accepts(self, name: str, value) -> bool:
+        """Whether a value of a recipe can be that of a setting."""
+        kinds = {self.types[name], *typing.get_args(self.types[name])}
+        if value is None:
+            return type(None) in kinds
+        if value == []:
+            return any(typing.get_origin(kind) is list for kind in kinds)
+        if isinstance(value, bool) and bool not in kinds:
+            return False
+        words = [as_word(one) for one in value] if isinstance(value, list) else [as_word(value)]
+        try:
+            # One word, for a value may begin with a dash; several as they are given behind a flag.
+            flag = [f"--{name}={words[0]}"] if len(words) == 1 else [f"--{name}", *words]
+            return not self.parse_known_args(flag)[1]
+        except argparse.ArgumentError:
+            return False
+
+    def expected(self, name: str) -> str:
+        """What values a setting has, in words."""
+        if choices := self.known[name].metadata.get("choices"):
+            return f"one of {', '.join(map(str, choices))}"
+        kinds = (self.types[name], *typing.get_args(self.types[name]))
+        if names := next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum)), None):
+            return f"one of {', '.join(one.value for one in names)}"
+        if any(typing.get_origin(kind) is list for kind in kinds):
+            return "one name, or a list of them"
+        return next((words for kind, words in IN_WORDS.items() if kind in kinds), "a text")
+
+
+IN_WORDS = {
+    bool: "true or false",
+    float: "a number",
+    int: "a whole number",
+    str: "a text (in quotes where YAML reads it as another kind of value, such as no, on or 1.0)",
+}
+
+
+def as_word(value) -> str:
+    """A value of a recipe as a flag would give it: argparse turns it into the field's type."""
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+FORMER = {
+    "warmup_ratio": "--warmup_steps, which below 1 is a share of all steps",
+    "evaluation_strategy": "--eval_strategy",
+    "no_cuda": "--use_cpu",
+    "group_by_length": "--train_sampling_strategy group_by_length",
+    "overwrite_output_dir": "another --output_dir, or remove the folder",
+    "fp16_backend": "--fp16 alone",
+    "logging_dir": "--output_dir: TensorBoard's files are in its folder of each fold",
+    "batch_size": "--per_device_train_batch_size",
+    "epochs": "--num_train_epochs",
+    "lr": "--learning_rate",
+}
+"""What of transformers 4, or of other programs, is now called otherwise."""
+
+
 def _hint(unknown: str, known: Iterable[str]) -> str:
     """What may have been meant."""
-    near = get_close_matches(unknown, known, n=3, cutoff=0.75)
-    return f"did you mean {', '.join(near)}?" if near else "see --help."
+    name, _, _ = unknown.removeprefix("--").partition("=")
+    if name in FORMER:
+        return f"here it is {FORMER[name]}."
+    near = get_close_matches(name, known, n=3, cutoff=0.75)
+    dashes = "--" if unknown.startswith("--") else ""
+    return f"did you mean {', '.join(dashes + one for one in near)}?" if near else "see --help."
 
 
-def read_recipe(file: str, known: set[str]) -> dict:
+def read_recipe(file: str, parser: SettingsParser) -> dict:
     """A recipe as a dictionary of known keys.
 
     Raises:
         FileNotFoundError, ValueError: see `parse_arguments`.
     """
-    try:
-        values = load_yaml(find_recipe(file, (Path.cwd(),)).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: not readable as YAML ({error}).") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{file}: expected 'key: value' lines, found {type(values).__name__}.")
-    if unknown := sorted(map(str, set(values) - known)):
-        hint = _hint(unknown[0], known)
-        raise ValueError(f"{file}: unknown keys {', '.join(unknown)}. Expected flags of this script; {hint}")
+    path = find_recipe(file, (Path.cwd(),))
+    values = read_mapping(path)
+    if unknown := sorted(map(str, set(values) - parser.known.keys())):
+        hint = _hint(unknown[0], parser.known)
+        raise ValueError(f"{path}: unknown keys {', '.join(unknown)}. Expected flags of this script; {hint}")
+    for key, value in values.items():
+        if not parser.accepts(key, value):
+            found = "empty" if value is None else as_word(value)
+            raise ValueError(f"{path}: --{key} is {found}: expected {parser.expected(key)}. Change this line.")
     # As a flag would give them: argparse turns text into the field's type (YAML leaves 1e-4 a text), lists stay.
-    return {key: value if isinstance(value, list | bool | None) else str(value) for key, value in values.items()}
+    return {key: value if isinstance(value, list | bool | None) else as_word(value) for key, value in values.items()}
 
 
 NOT_OF_THE_RESULT = {

@@ -31,35 +31,42 @@ from hf_ser.augmented_copies import with_honest_copies
 from hf_ser.columns import REFERENCE
 from hf_ser.dataset import load_or_prepare, load_prepared
 from hf_ser.evaluation.report import RUN
-from hf_ser.files import atomic_write
+from hf_ser.files import atomic_write, remove_leftovers
 from hf_ser.hub import check_push, push_model, pushed_privately
-from hf_ser.labels import apply_label_map
+from hf_ser.labels import apply_label_map, labels_not_found, not_found_notice
 from hf_ser.protocols import FINAL, Fold, describe, fold_folder, make_folds
 from hf_ser.provenance import is_finished, read_record
 from hf_ser.results import write_results
 from hf_ser.sentence_bank import bank_digest, sentence_bank
 from hf_ser.training.arguments import AudioArguments, TextArguments
-from hf_ser.training.building import Candidate
+from hf_ser.training.building import Candidate, check_sources
 from hf_ser.training.fold_run import Asked, Job, train_fold, trial_arguments
 from hf_ser.training.learning_rate_finder import find_learning_rate
 from hf_ser.training.parsing import settings
 from hf_ser.training.search import STORAGE
-from hf_ser.training.trackers import check_trackers
 from hf_ser.words import ASR, MIXED, read_as
 
+ALL_FOLDS = "all"
 LOCK = ".training.lock"
 """Held by the process that trains into a folder."""
 
 
-def open_data(data) -> tuple[Dataset, list[Fold], dict]:
+def open_data(data, *models) -> tuple[Dataset, list[Fold], dict]:
     """The data set, the folds and the label space that DataArguments ask for.
 
+    Args:
+        data: DataArguments.
+        models: AudioArguments, TextArguments or AsrArguments, whose pretrained models must be found.
+
     Returns:
-        Also `{"name": of the label map, "dropped": rows that it drops, by label}`.
+        Also `{"name": of the label map, "dropped": rows that it drops, by label}`, with the labels that it reads and no
+        row has as `not_found`, where there are some.
 
     Raises:
-        ValueError, FileNotFoundError: see `load_prepared`, `load_or_prepare`, `read_as` and `make_folds`.
+        ValueError, FileNotFoundError: see `check_sources`, `load_prepared`, `load_or_prepare`, `read_as` and
+            `make_folds`.
     """
+    check_sources(models, [data.fold] if data.fold != ALL_FOLDS else [])
     if data.dataset:
         dataset = load_prepared(data.dataset)
     else:
@@ -68,7 +75,13 @@ def open_data(data) -> tuple[Dataset, list[Fold], dict]:
     read_not_copies(data.not_copies, dataset["id"][:] if data.not_copies else None)  # refuses before the work
     # Before any row is dropped: to change a column of a selection, `datasets` would copy all of its sound.
     dataset = read_as(dataset, data.transcript_source)
+    names = dataset.features["label"].names
+    given = [names[i] for i in set(dataset["label"][:])]
     dataset, dropped = apply_label_map(dataset, data.label_map)
+    label_map = {"name": data.label_map, "dropped": dropped}
+    if lacking := labels_not_found(data.label_map, given):
+        PartialState().print(f"note: {not_found_notice(data.label_map, lacking, given)}")
+        label_map["not_found"] = lacking
     if dropped:
         told = ", ".join(f"{name} {count}" for name, count in dropped.items())
         PartialState().print(f"label map {data.label_map} drops {sum(dropped.values())} clips: {told}")
@@ -83,8 +96,9 @@ def open_data(data) -> tuple[Dataset, list[Fold], dict]:
         data.n_text_folds,
         data.split_file,
     )
+    check_sources(models, [fold.name for fold in folds])
     folds = [with_honest_copies(dataset, fold) for fold in folds]
-    return dataset, folds, {"name": data.label_map, "dropped": dropped}
+    return dataset, folds, label_map
 
 
 def train_folds(
@@ -119,7 +133,6 @@ def train_folds(
         )
     if model == "fusion":
         check_transcripts(dataset, folds)
-    check_trackers(training.report_to)
     if training.push_to_hub:
         may_push(folds, training, dataset)
     output_dir = Path(training.output_dir)
@@ -327,6 +340,9 @@ def claimed(output_dir: Path, run: dict) -> Iterator[None]:
             "compare.py is gone. Expected none: wait for it, or end it (pgrep -af train_), and start this again."
         ) from error
     try:
+        if lock is not None:
+            for folder in (output_dir, *output_dir.glob("*/")):
+                remove_leftovers(folder)
         with PartialState().main_process_first():
             claim(output_dir, run)
         yield

@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from matplotlib.axes import Axes
@@ -28,7 +27,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from hf_ser.evaluation.drawing import WARNING, save
 from hf_ser.files import atomic_write
 from hf_ser.training.parsing import NOT_OF_THE_RESULT
-from hf_ser.yaml_text import load_yaml
+from hf_ser.yaml_text import read_mapping
 
 SEARCH, PICTURE, STORAGE = "search.json", "search.png", "search.db"
 SEARCH_VERSION = 1
@@ -165,11 +164,8 @@ def read_space(file: str | Path | None, training: TrainingArguments) -> dict[str
         raise FileNotFoundError(
             f"{file}: no such file. Expected YAML lines such as 'learning_rate: [1e-5, 1e-3, log]'."
         )
-    try:
-        lines = load_yaml(Path(file).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: not readable as YAML ({error}).") from error
-    if not isinstance(lines, dict) or not lines:
+    lines = read_mapping(Path(file))
+    if not lines:
         raise ValueError(f"{file}: found no 'name: [low, high, log]' lines, expected one for each setting to search.")
     fixed = NOT_OF_THE_RESULT | NOT_SEARCHED
     if unknown := [str(name) for name in lines if not hasattr(training, str(name)) or str(name) in fixed]:

@@ -249,8 +249,10 @@ class OneLineProgress(ProgressCallback):
     def on_train_end(self, args, state, control, **kwargs):
         """Say why a bar has stopped short of its end."""
         if self.training_bar is not None and state.global_step < state.max_steps:
+            chosen_by = args.metric_for_best_model
+            what = "UAR had not risen" if chosen_by == "uar" else f"{chosen_by} had not become better"
             self.training_bar.write(
-                f"stopped after epoch {state.epoch:.0f} of {args.num_train_epochs:g}: validation UAR had not risen for "
+                f"stopped after epoch {state.epoch:.0f} of {args.num_train_epochs:g}: validation {what} for "
                 f"{args.early_stopping_patience} evaluations"
             )
         super().on_train_end(args, state, control, **kwargs)

@@ -58,7 +58,61 @@ def test_a_flag_of_another_script_fails():
 def test_a_value_outside_the_choices_fails(tmp_path, capsys):
     with pytest.raises(SystemExit):
         parse_arguments(ALL, ["--fusion", "sum"])
-    assert "invalid choice: 'sum'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "invalid choice: 'sum'" in said and "usage" not in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("num_train_epochs: many", "--num_train_epochs is many: expected a number."),
+        ("num_train_epochs:", "--num_train_epochs is empty: expected a number."),
+        ("num_train_epochs: [1, 2]", "--num_train_epochs is [1, 2]: expected a number."),
+        ("seed: 1.5", "--seed is 1.5: expected a whole number."),
+        ("cache_frozen: sometimes", "--cache_frozen is sometimes: expected true or false."),
+        ("audio_model: no", "--audio_model is false: expected a text (in quotes where YAML reads it as another kind"),
+        ("optim: adamm", "--optim is adamm: expected one of adamw_torch"),
+        ("learning_rate: {a: 1}", '--learning_rate is {"a": 1}: expected a number.'),
+    ],
+)
+def test_a_value_of_the_wrong_kind_in_a_recipe_is_named_with_its_file(tmp_path, line, said, capsys):
+    file = recipe(tmp_path, f"fusion: concat\n{line}\n")
+    with pytest.raises(ValueError, match=re.escape(f"{file}: {said}")):
+        parse_arguments(ALL, [file])
+    assert not capsys.readouterr().err
+
+
+def test_values_of_every_kind_in_a_recipe_are_read(tmp_path):
+    lines = "lr_scheduler_kwargs: {num_cycles: 2}\nlr_scheduler_type: cosine_with_restarts\nreport_to: [none]\n"
+    lines += "weight_decay: 0\ndata_dir: null\nlearning_rate: 1e-4\ndata_seed: 3\nfold: 2\ntrim_silence: true\n"
+    data, audio, *_, training = parse_arguments(ALL, [recipe(tmp_path, lines)])
+    assert (training.lr_scheduler_kwargs, training.learning_rate, training.data_seed) == ({"num_cycles": 2}, 1e-4, 3)
+    assert (data.data_dir, data.fold, audio.trim_silence, training.weight_decay) == (None, "2", True, 0)
+
+
+def test_a_key_that_comes_twice_in_a_recipe_is_named_with_its_lines(tmp_path):
+    file = recipe(tmp_path, "seed: 1\nfusion: concat\nseed: 2\n")
+    with pytest.raises(ValueError, match=r"r\.yaml: .*line 3: found 'seed' again, which is in line 1 already"):
+        parse_arguments(ALL, [file])
+
+
+def test_the_ending_of_a_recipe_may_be_left_out(tmp_path, monkeypatch):
+    recipe(tmp_path, "num_train_epochs: 3\n")
+    monkeypatch.chdir(tmp_path)
+    assert parse_arguments(ALL, ["r"])[-1].num_train_epochs == 3
+    assert parse_arguments(ALL, ["quickstart", "--seed", "1"])[-1].output_dir == "runs/quickstart"
+    with pytest.raises(FileNotFoundError, match=r"quikstart: no such recipe.*did you mean quickstart\.yaml\?"):
+        parse_arguments(ALL, ["quikstart"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [("--warmup_ratio", "here it is --warmup_steps, which below 1 is a share"), ("--lr", "here it is --learning_rate")],
+)
+def test_a_setting_that_is_called_otherwise_here_is_named(flag, said):
+    with pytest.raises(ValueError, match=said):
+        parse_arguments(ALL, [flag, "2"])
 
 
 def test_a_missing_or_broken_recipe_is_named(tmp_path):

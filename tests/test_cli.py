@@ -1,0 +1,95 @@
+"""What a person can mend is said in one line: a package that is not installed, a disk that is full."""
+
+import errno
+import sqlite3
+
+import pytest
+
+from hf_ser import cli
+from hf_ser.versions import extra_of
+
+
+def said_by(main, capsys) -> str:
+    with pytest.raises(SystemExit) as end:
+        cli.run(main)
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and "Traceback" not in said
+    return said
+
+
+@pytest.mark.parametrize(
+    ("name", "install"), [("optuna", "pip install hf_ser[search]"), ("sentencepiece", "pip install sentencepiece")]
+)
+def test_a_package_that_is_not_installed_is_one_line(name, install, capsys):
+    def main():
+        try:
+            raise KeyError("before")
+        except KeyError:
+            raise ModuleNotFoundError(f"No module named '{name}.x'", name=f"{name}.x")  # noqa: B904
+
+    assert (
+        said_by(main, capsys)
+        == f"error: found no package {name}, which is needed here. Expected it installed: {install}\n"
+    )
+
+
+def test_what_a_library_says_of_a_package_that_it_lacks_is_one_line(capsys):
+    def main():
+        raise ImportError("\nX requires the protobuf library but it was not found in your environment.\n Go to")
+
+    assert said_by(main, capsys).count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("cannot import name 'x' from 'y'"), ModuleNotFoundError("m", name="hf_ser.no"), KeyError("x")]
+)
+def test_a_fault_of_the_code_keeps_its_traceback(error):
+    def main():
+        raise error
+
+    exec(compile("def outside(error):\n    raise error", "/elsewhere.py", "exec"), space := {})
+    with pytest.raises(type(error)):
+        cli.run(lambda: space["outside"](error))
+
+
+def wrapped() -> None:
+    try:
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
+    except OSError as error:
+        raise RuntimeError("could not save") from error
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    "main",
+    [
+        raising(OSError(errno.ENOSPC, "No space left on device")),
+        raising(OSError(errno.EDQUOT, "Disk quota exceeded", "/data/x")),
+        raising(sqlite3.OperationalError("database or disk is full")),
+        raising(RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")),
+        raising(RuntimeError("[enforce fail] . PytorchStreamWriter failed writing file data/3: file write failed")),
+        wrapped,
+    ],
+)
+def test_a_full_disk_is_one_line_that_says_what_is_kept_and_how_to_go_on(main, capsys):
+    said = said_by(main, capsys)
+    assert said.startswith("error: found no room") and said.count("\n") == 1
+    assert "what is finished is kept" in said and "the same command again" in said
+
+
+def test_another_failed_write_is_no_full_disk():
+    assert cli.full_disk(OSError(errno.EIO, "Input/output error")) is None
+    assert cli.full_disk(ValueError("28 clips")) is None
+
+
+def test_extras_are_known_by_their_packages(monkeypatch):
+    lines = ["torch>=2", 'optuna>=4; extra == "search"', 'optuna>=4; extra == "test"']
+    monkeypatch.setattr("hf_ser.versions.requires", lambda package: lines)
+    assert (extra_of("optuna"), extra_of("torch"), extra_of("nothing")) == ("search", None, None)
