@@ -345,11 +345,12 @@ class _Reading:
         first = next((f". The first that is left out: {f.item}: {f.detail}" for f in skipped if f.kind == kind), "")
         if kind == "incomplete_row":
             return ValueError(
-                f"{where}: none of its {len(rows)} rows has a path and a label: fill these columns in{first}."
+                f"{where}: none of its {len(rows)} rows has a path and a label. Expected both in each: fill these "
+                f"columns in{first}."
             )
         counts = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
         return ValueError(
-            f"{where}: none of its {len(rows)} rows can be used ({counts}){first}. Correct these cells, or leave their "
+            f"{where}: none of its {len(rows)} rows can be used ({counts}){first}. Expected at least one: correct these cells, or leave their "
             "column out with --columns NAME= (nothing after the equals sign)."
         )
 

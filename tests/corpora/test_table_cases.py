@@ -203,7 +203,7 @@ def test_a_damaged_parquet_file_is_one_clear_error(tmp_path):
     raw = bytearray((tmp_path / "t.parquet").read_bytes())
     raw[4:300] = bytes(296)
     (tmp_path / "t.parquet").write_bytes(raw)
-    with pytest.raises(ValueError, match=r"t.parquet: not readable as .parquet \(.*Check the file's format"):
+    with pytest.raises(ValueError, match=r"t.parquet: not readable as .parquet \(.*Expected a whole one"):
         list_utterances(tmp_path / "t.parquet")
 
 
