@@ -350,8 +350,8 @@ class _Reading:
             )
         counts = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
         return ValueError(
-            f"{where}: none of its {len(rows)} rows can be used ({counts}){first}. Expected at least one: correct these cells, or leave their "
-            "column out with --columns NAME= (nothing after the equals sign)."
+            f"{where}: none of its {len(rows)} rows can be used ({counts}){first}. Expected at least one: correct "
+            "these cells, or leave their column out with --columns NAME= (nothing after the equals sign)."
         )
 
     def refuse_swapped(self) -> None:

@@ -234,7 +234,7 @@ EXPECTED_VOTES = r'Expected an object of counts by label such as \{"angry": 2, "
             "found sounds in the column of paths. Expected paths",
         ),
         ("a.jsonl", '{"path": "a.wav"}\n', f"a.jsonl: found columns path. {EXPECTED_COLUMNS}"),
-        ("a.csv", "", r"a.csv: not readable as .csv \(No columns to parse from file\). Check the file's format."),
+        ("a.csv", "", r"a.csv: not readable as .csv \(No columns to parse from file\). Expected a whole one"),
         (
             "a.csv",
             "path,label\n",
@@ -246,11 +246,11 @@ EXPECTED_VOTES = r'Expected an object of counts by label such as \{"angry": 2, "
             'path,label\n"a.wav,sad,x\n',
             r"a.csv: not readable as .csv \(line 2: a cell begins with a quote, and",
         ),
-        ("a.jsonl", "path,label\na.wav,sad\n", r"a.jsonl: not readable as .jsonl \(.*\). Check the file's format."),
+        ("a.jsonl", "path,label\na.wav,sad\n", r"a.jsonl: not readable as .jsonl \(.*\). Expected a whole one"),
         (
             "a.parquet",
             "path,label\na.wav,sad\n",
-            r"a.parquet: not readable as .parquet \(.*\). Check the file's format.",
+            r"a.parquet: not readable as .parquet \(.*\). Expected a whole one",
         ),
         (
             "a.xlsx",
