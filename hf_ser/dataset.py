@@ -26,7 +26,14 @@ from hf_ser.corpora.table_folders import AUDIO_SUFFIXES
 from hf_ser.download import fetch
 from hf_ser.files import atomic_write, cache_folder, files_under, mend_folder
 from hf_ser.fingerprint import fingerprint
-from hf_ser.integrity import clip_findings, duplicate_findings, format_findings, format_integrity, integrity_report
+from hf_ser.integrity import (
+    clip_findings,
+    duplicate_findings,
+    format_findings,
+    format_integrity,
+    integrity_report,
+    outside_findings,
+)
 from hf_ser.labels import NATIVE, joint_labels, mapped_classes, read_label_map, relabelled
 from hf_ser.models.decoding import CHANNELS, MIX
 from hf_ser.normal_form import is_text, normal_form, normal_text, printable, storable
@@ -117,16 +124,21 @@ def list_corpora(corpus: str, data_dir: str | Path | None, **table) -> Listing:
         raise ValueError(f"{', '.join(options)}: found for corpus '{corpus}', expected with --corpus table.")
     if "columns" in options:
         options["columns"] = column_names(options["columns"])
-    listings = []
+    listings, findings = [], []
     for name, folder in folders.items():
         if not folder and name != "synthetic":
             raise ValueError(f"Corpus '{name}' is read from disk: say where it lies with --data_dir.")
-        listings.append(CORPORA[name].list_utterances(folder, **(options if name == "table" else {})))
+        own = options if name == "table" else {}
+        listings.append(CORPORA[name].list_utterances(folder, **own))
+        files = [one.audio for one in listings[-1].utterances if isinstance(one.audio, str | Path)]
+        roots = [Path(folder).parent if os.path.isfile(folder) else folder] if folder else []
+        roots += [own["audio_dir"]] if "audio_dir" in own else []
+        findings += [*listings[-1].findings, *outside_findings(name, files, roots)]
     utterances = [_normal(utterance) for listing in listings for utterance in listing.utterances]
     return Listing(
         labels=joint_labels(listing.labels for listing in listings),
         utterances=sorted(utterances, key=lambda utterance: utterance.id),
-        findings=[finding for listing in listings for finding in listing.findings],
+        findings=findings,
     )
 
 

@@ -1,5 +1,6 @@
 """The forms in which audio is handed over: files and what they really are, arrays and their layout."""
 
+import os
 from collections.abc import Iterator
 from io import BytesIO
 from numbers import Real
@@ -12,6 +13,9 @@ MOST_CHANNELS_OF_AN_ARRAY = 8
 """More rows than this are clips, not channels."""
 
 BLOCK_FRAMES = 2**16
+KERNEL_FOLDERS = ("/proc/", "/sys/")
+"""What looks like a file there may block whoever reads it, or tell of this process."""
+
 MOST_OF_A_PAGE = 65_307
 """Bytes of the longest page of OGG."""
 
@@ -64,7 +68,8 @@ def plain_source(source) -> tuple:
 
     Raises:
         FileNotFoundError: the path does not exist.
-        ValueError: no form of audio, an array without its rate, of more than two axes or of no known layout.
+        ValueError: no regular file, no form of audio, an array without its rate, of more than two axes or of no known
+            layout.
     """
     if hasattr(source, "get_all_samples"):  # a decoder of torchcodec, as `datasets` gives with it
         decoded = source.get_all_samples()
@@ -94,9 +99,27 @@ def plain_source(source) -> tuple:
         )
     if isinstance(source, bytes):
         return source, "bytes given"
-    if not Path(source).is_file():
-        raise FileNotFoundError(f"{source}: no such file. Expected an audio file (WAV, FLAC, OGG or MP3).")
+    check_regular_file(source)
     return source, str(source)
+
+
+def check_regular_file(path: str | Path) -> None:
+    """Make sure that a path is a file with contents of its own, which a table or a user may name.
+
+    Raises:
+        FileNotFoundError: there is none, or it is a folder.
+        ValueError: a device, pipe or socket (which may never end), or a file of the kernel.
+    """
+    wanted = "Expected an audio file (WAV, FLAC, OGG or MP3)"
+    if not Path(path).is_file():
+        if not Path(path).exists() or Path(path).is_dir():
+            found = "a folder, " if Path(path).is_dir() else ""
+            raise FileNotFoundError(f"{path}: {found}no such file. {wanted}.")
+        raise ValueError(
+            f"{path}: no regular file but a device, pipe or socket, which may never end. {wanted}: name one."
+        )
+    if os.path.realpath(path).startswith(KERNEL_FOLDERS):
+        raise ValueError(f"{path}: a file of the kernel, not one on a disk. {wanted}: name one.")
 
 
 def _rate_and_array(source) -> tuple | None:
