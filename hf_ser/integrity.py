@@ -58,6 +58,8 @@ def clip_findings(item: str, clip: Clip) -> list[Finding]:
         findings.append(Finding("quiet", item, f"level {level:.1f} dBFS"))
     if clip.truncated:
         findings.append(Finding("truncated", item, f"the file ends before its header says; {seconds:.2f} s are there"))
+    if clip.header_note:
+        findings.append(Finding("wrong_header", item, f"{clip.header_note}; {seconds:.2f} s were read"))
     if seconds > MAX_SECONDS:
         findings.append(Finding("long", item, f"{seconds:.1f} s; models hear the first --max_seconds of it"))
     if clip.source_channels > 1:

@@ -70,7 +70,7 @@ def test_the_decoder_opens_no_pipe_and_no_device(tmp_path):
             read_audio(path)
         with pytest.raises(ValueError, match="no regular file"):
             read_audio({"path": str(path)})
-    with pytest.raises(FileNotFoundError, match="a folder"):
+    with pytest.raises(FileNotFoundError, match="no such file"):
         read_audio(tmp_path)
 
 

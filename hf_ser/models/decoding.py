@@ -16,6 +16,7 @@ import numpy as np
 import soundfile as sf
 
 from .libraries import soxr
+from .lying_headers import mended
 from .source_kinds import ArraySource, foreign_format, is_cut_off, plain_source
 
 SAMPLING_RATE = 16_000
@@ -83,6 +84,7 @@ class Audio:
         channel: The channel that was kept since all of them together cancel, counted from 1; else None.
         cut_short: Whether the source ends before it says.
         complete: Whether all was read, not only the first `max_seconds`.
+        header_note: What the header of the source says wrongly; None where nothing was found.
 
     Shapes:
         samples: `(samples,)` float32.
@@ -100,6 +102,7 @@ class Audio:
     channel: int | None = None
     cut_short: bool = False
     complete: bool = True
+    header_note: str | None = None
 
 
 def decode_audio(
@@ -232,6 +235,7 @@ def _read(source, wanted: _Wanted, channel: int | None) -> tuple[Audio, int | No
             scale=scale,
             cut_short=not buffer.full and _ends_early(source, wanted, stream, measured.frames, last - first),
             complete=not buffer.full or measured.frames == last - first,
+            header_note=getattr(stream, "header_note", None),
         ), None
 
 
@@ -247,7 +251,8 @@ def _ends_early(source, wanted: _Wanted, stream, frames: int, promised: float) -
 class _FileStream:
     """A file that is read forward. Its `length` is infinite where nothing tells it."""
 
-    def __init__(self, file: sf.SoundFile):
+    def __init__(self, file: sf.SoundFile, header_note: str | None = None):
+        self.header_note = header_note
         self.file, self.samplerate, self.channels, self.subtype = file, file.samplerate, file.channels, file.subtype
         self.length = file.frames if file.frames < UNKNOWN_FRAMES else np.inf
         self.exact = file.subtype in ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24")
@@ -273,6 +278,16 @@ class _FileStream:
             yield block
 
 
+class _Bytes(BytesIO):
+    """Bytes in which a damaged header may send libsndfile before the beginning: it stays where it is, as in a file."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
+
+
 @contextmanager
 def _opened(source, named: str):
     if isinstance(source, ArraySource):
@@ -285,8 +300,9 @@ def _opened(source, named: str):
         )
     if hasattr(source, "seek"):
         source.seek(0)  # it may have been read before
-    with sf.SoundFile(BytesIO(source) if isinstance(source, bytes) else source) as file:
-        yield _FileStream(file)
+    source, note = mended(source)
+    with sf.SoundFile(_Bytes(source) if isinstance(source, bytes) else source) as file:
+        yield _FileStream(file, note)
 
 
 def _check_form(stream, named: str, channel: int | None) -> None:
@@ -418,8 +434,8 @@ def scale_of(peak: float, named: str) -> float:
 
 @lru_cache(maxsize=1024)
 def _peak_of_file(path: str, size: int, changed: int) -> float:
-    with sf.SoundFile(path) as file:
-        return _peak_of_stream(_FileStream(file))
+    with _opened(path, path) as stream:
+        return _peak_of_stream(stream)
 
 
 def _peak_of(source, named: str) -> float:

@@ -113,8 +113,7 @@ def check_regular_file(path: str | Path) -> None:
     wanted = "Expected an audio file (WAV, FLAC, OGG or MP3)"
     if not Path(path).is_file():
         if not Path(path).exists() or Path(path).is_dir():
-            found = "a folder, " if Path(path).is_dir() else ""
-            raise FileNotFoundError(f"{path}: {found}no such file. {wanted}.")
+            raise FileNotFoundError(f"{path}: no such file. {wanted}.")
         raise ValueError(
             f"{path}: no regular file but a device, pipe or socket, which may never end. {wanted}: name one."
         )
