@@ -72,7 +72,13 @@ def _content(source) -> bytes:
 
 def _looked_at(read: Reader, size: int) -> tuple[tuple[int, int, bytes] | None, str | None]:
     """What to put in place of which bytes, and a note; None for nothing."""
-    head = read(0, 12)
+    try:
+        return _looked_at_kind(read, size, read(0, 12))
+    except (IndexError, struct.error):  # it ends within its header: libsndfile will say so
+        return None, None
+
+
+def _looked_at_kind(read: Reader, size: int, head: bytes) -> tuple:
     if head[:4] in (b"RIFF", b"RF64", b"BW64", b"FORM"):
         return _chunks_of_wav(read, size, head)
     if head[:4] == b"fLaC":
@@ -148,6 +154,8 @@ def _total_of_flac(read: Reader, size: int) -> tuple:
 
 def _end_of_flac_frame(frame: bytes, block: int) -> int | None:
     """The sample after a frame's last, None where this is no header of one (RFC 9639, section 9.1)."""
+    if len(frame) < 6:
+        return None
     count = next((n for n in range(8) if not frame[4] & (128 >> n)), 8)
     if count in (1, 8):
         return None
