@@ -6,9 +6,11 @@ import runpy
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from hf_ser.files import packaged
+from hf_ser.markup import for_terminal
 from hf_ser.normal_form import printable
 
 USAGE = """\
@@ -46,14 +48,29 @@ def usage(known: dict[str, Path]) -> str:
     return USAGE.format(commands="\n".join(f"  {name:{width}}  {doc.splitlines()[0]}" for name, doc in about.items()))
 
 
+class Shown:
+    """Standard output on which labels, speakers and file names control no terminal; all else is the stream's own."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write(for_terminal(text))
+        return len(text)
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
 def run(main: Callable[[], None]) -> None:
     """Call a script's `main`; end with status 2 and one message where this package refused its input.
 
     So it is with a folder that may not be written. An error raised anywhere else is a fault to be reported and keeps
-    its traceback; `HF_SER_TRACEBACK=1` keeps all.
+    its traceback; `HF_SER_TRACEBACK=1` keeps all. What a script prints holds no control codes of a user's texts.
     """
     try:
-        main()
+        with redirect_stdout(Shown(sys.stdout)):
+            main()
     except (ValueError, FileNotFoundError, FileExistsError, PermissionError) as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
         ours = any(folder in raised_in.parents for folder in (Path(__file__).parent, packaged("scripts")))

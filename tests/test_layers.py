@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hf_ser"
 ROAD = (
-    *("versions", "models", "columns", "normal_form", "yaml_text", "separated", "labels", "files"),
+    *("versions", "models", "columns", "normal_form", "markup", "yaml_text", "separated", "labels", "files"),
     *("column_digests", "recipes", "revisions", "cli", "audio", "fingerprint"),
     *("download", "corpora"),
     *("fold_search", "protocols", "integrity", "dataset", "dataset_plots", "dataset_card", "provenance"),

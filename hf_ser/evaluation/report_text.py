@@ -2,6 +2,8 @@
 
 import textwrap
 
+from hf_ser.normal_form import printable
+
 LINE = 100
 """Characters a line of the terminal table."""
 
@@ -43,7 +45,7 @@ def format_report(report: dict) -> str:
         *(_group_lines("fold", report["per_fold"]) if n_folds > 1 else []),
         *_confusion_lines(report["confusions"]),
     ]
-    return "\n".join(lines)
+    return printable("\n".join(lines), keep_lines=True)
 
 
 def _label_map_lines(label_map: dict | None) -> list[str]:
@@ -139,6 +141,7 @@ def audit_text(audit: dict | None) -> str:
 
 
 def _class_table(per_class: dict[str, dict]) -> list[str]:
+    per_class = {printable(label): row for label, row in per_class.items()}
     width = max(len("class"), *(len(label) for label in per_class))
     header = f"{'class':<{width}}  precision  recall     f1  support"
     return [header] + [
