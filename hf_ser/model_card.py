@@ -10,6 +10,7 @@ from markupsafe import Markup
 from hf_ser.audit.findings import AuditFinding, verdict
 from hf_ser.corpora import CORPORA
 from hf_ser.dataset_card import CARD, hub_licence
+from hf_ser.evaluation.calibration import made_worse
 from hf_ser.evaluation.report import REPORT, REPORT_VERSION
 from hf_ser.evaluation.report_text import audit_text
 from hf_ser.files import atomic_write, packaged
@@ -117,6 +118,7 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         "audit": _audit(report, record),
         "stress": stress,
         "pictures": {one: text for one, text in PICTURES.items() if (folder / one).is_file()},
+        "is_worse": bool(report) and made_worse(report["calibration"]),
         "percent": lambda share: f"{100 * share:.1f}",
         "leaked": bool(record["leaks"] or (report and report["leaks"])),
         "precision": PRECISIONS.get(record["precision"], record["precision"]),

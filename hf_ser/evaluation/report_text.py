@@ -2,6 +2,7 @@
 
 import textwrap
 
+from hf_ser.evaluation.calibration import made_worse
 from hf_ser.normal_form import printable
 
 LINE = 100
@@ -92,10 +93,11 @@ def _calibration_text(calibration: dict) -> str:
     before, temperatures = calibration["ece_uncalibrated"], [t for t in calibration["temperature"].values() if t]
     if before is None:
         return f"not calibrated: ECE {calibration['ece']:.3f}, NLL {calibration['nll']:.3f} nats"
+    worse = " (worse: do not take these scores for calibrated)" if made_worse(calibration) else ""
     low, high = f"{min(temperatures):.2f}", f"{max(temperatures):.2f}"
     return (
-        f"ECE {before:.3f} before, {calibration['ece']:.3f} after, NLL {calibration['nll_uncalibrated']:.3f} before, "
-        f"{calibration['nll']:.3f} nats after, temperature {low if low == high else f'{low} to {high}'}"
+        f"ECE {before:.3f} before, {calibration['ece']:.3f} after{worse}, "
+        f"NLL {calibration['nll_uncalibrated']:.3f} before, {calibration['nll']:.3f} nats after, temperature {low if low == high else f'{low} to {high}'}"
     )
 
 
