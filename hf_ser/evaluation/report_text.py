@@ -97,7 +97,8 @@ def _calibration_text(calibration: dict) -> str:
     low, high = f"{min(temperatures):.2f}", f"{max(temperatures):.2f}"
     return (
         f"ECE {before:.3f} before, {calibration['ece']:.3f} after{worse}, "
-        f"NLL {calibration['nll_uncalibrated']:.3f} before, {calibration['nll']:.3f} nats after, temperature {low if low == high else f'{low} to {high}'}"
+        f"NLL {calibration['nll_uncalibrated']:.3f} before, "
+        f"{calibration['nll']:.3f} nats after, temperature {low if low == high else f'{low} to {high}'}"
     )
 
 
