@@ -27,7 +27,7 @@ class Clip:
 
     Args:
         source_seconds: Length that the file promises, or the part of it; None where nothing tells it.
-        peak, scale, channel, complete: As in `hf_ser.models.decoding.Audio`.
+        peak, scale, channel, complete, header_note: As in `hf_ser.models.decoding.Audio`.
 
     Shapes:
         samples: `(samples,)` float32, mono, 16 kHz, on the 24-bit grid.
@@ -46,6 +46,7 @@ class Clip:
     channel: int | None = None
     asked_channel: str = MIX
     complete: bool = True
+    header_note: str | None = None
 
     @property
     def duration_seconds(self) -> float:
@@ -94,6 +95,7 @@ def read_clip(
         channel=audio.channel,
         asked_channel=channel,
         complete=audio.complete,
+        header_note=audio.header_note,
     )
 
 

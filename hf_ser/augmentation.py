@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,10 @@ AUGMENTATION_VERSION = 1
 
 AUDIO_FILES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".gsm")
 """Endings of what a noise folder may hold; files with others are passed over."""
+
+
+END_SECONDS = 0.1
+"""Length of the end of a noise file that is read to see whether it is there."""
 
 
 class Company:
@@ -67,10 +71,29 @@ class Company:
     def noise(self, length: int, generator: np.random.Generator) -> np.ndarray:
         """A part of a file of the noise folder, from anywhere in it, repeated where it is shorter than `length`."""
         file = list(self.noises.values())[generator.integers(len(self.noises))]
-        spare = sf.info(file).duration - length / SAMPLING_RATE
+        status = file.stat()
+        spare = readable_seconds(str(file), status.st_size, status.st_mtime_ns) - length / SAMPLING_RATE
         start = float(generator.uniform(0, spare)) if spare > 0 else 0.0
         part = read_audio(file, SAMPLING_RATE, start, start + length / SAMPLING_RATE)
         return np.resize(part.samples, length)
+
+
+@lru_cache(maxsize=65_536)
+def readable_seconds(file: str, size: int, changed: int) -> float:
+    """How much of a noise file can be read: what its header says, unless nothing is there at that end.
+
+    Args:
+        file: The file.
+        size, changed: Its size and time of change, so that another file of this name is measured anew.
+    """
+    said = sf.info(file).duration
+    try:
+        end = read_audio(file, SAMPLING_RATE, max(0.0, said - END_SECONDS), said)
+        if not end.cut_short and len(end.samples):
+            return said
+    except ValueError:
+        pass  # the header is wrong
+    return len(read_audio(file, SAMPLING_RATE).samples) / SAMPLING_RATE
 
 
 Change = Callable[[np.ndarray, np.random.Generator, float, str, Company], np.ndarray]

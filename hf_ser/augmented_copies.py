@@ -17,6 +17,7 @@ from datasets import Dataset, Features, Value
 
 from hf_ser.audio import encode_flac, leading_zeros_seconds, on_grid, pcm_sha256, rms_dbfs
 from hf_ser.augmentation import Augmenter, parse_augmentation
+from hf_ser.column_digests import write_digests
 from hf_ser.columns import SAMPLING_RATE, SPLITS, Finding
 from hf_ser.dataset import REPORT, load_prepared
 from hf_ser.files import atomic_write, beside
@@ -58,6 +59,7 @@ def prepare_copies(
     report = _report_with_copies(given, dataset, f"{copies} of each clip: {spec}, seed {seed}")
     with atomic_write(work / "whole" / REPORT) as file:
         json.dump(report, file, indent=1)
+    write_digests(work / "whole")
     os.replace(work / "whole", output_dir)
     shutil.rmtree(work)
     return load_prepared(output_dir), report

@@ -14,11 +14,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import NoReturn
 
-from hf_ser.normal_form import printable
+from hf_ser.normal_form import for_terminal, printable
 from hf_ser.versions import extra_of
 
 USAGE = """\
@@ -62,18 +63,34 @@ def usage(known: dict[str, Path]) -> str:
     return USAGE.format(commands="\n".join(f"  {name:{width}}  {doc.splitlines()[0]}" for name, doc in about.items()))
 
 
+class Shown:
+    """Standard output on which labels, speakers and file names control no terminal; all else is the stream's own."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write(for_terminal(text))
+        return len(text)
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
 def run(main: Callable[[], None]) -> None:
     """Call a script's `main`; end with status 2 and one message where this package refused its input.
 
     So it is with a folder that may not be written, a package that is not installed and a disk that is full. An error
     raised anywhere else is a fault to be reported and keeps its traceback; `HF_SER_TRACEBACK=1` keeps all. Ctrl-C ends
-    it with one line and status 130, a reader of its output that is gone (`| head`) with 141 and none.
+    it with one line and status 130, a reader of its output that is gone (`| head`) with 141 and none. What a script
+    prints holds no control codes of a user's texts.
     """
     prepare_console()
     if signal.getsignal(signal.SIGINT) is _stop_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to clean up
     try:
-        main()
+        with redirect_stdout(Shown(sys.stdout)):
+            main()
         if sys.stdout is not None:
             sys.stdout.flush()
     except KeyboardInterrupt:

@@ -19,6 +19,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from hf_ser.audio import encode_flac, leading_zeros_seconds, pcm_sha256, read_clip, rms_dbfs
+from hf_ser.column_digests import open_checked, write_digests
 from hf_ser.columns import TOLD, Finding, Listing, Utterance, features
 from hf_ser.corpora import CORPORA
 from hf_ser.corpora.table_folders import AUDIO_SUFFIXES
@@ -31,6 +32,7 @@ from hf_ser.integrity import (
     format_findings,
     format_integrity,
     integrity_report,
+    outside_findings,
     speaker_findings,
 )
 from hf_ser.labels import (
@@ -108,6 +110,7 @@ def _prepare(corpus: str, data_dir, output_dir: Path, work: Path, label_map: str
     report = _assemble(corpus, listing, shards, label_map, whole)
     with atomic_write(whole / REPORT) as file:
         json.dump(report, file, indent=1)
+    write_digests(whole)
     os.replace(whole, output_dir)
     shutil.rmtree(work)
     return report
@@ -161,16 +164,21 @@ def list_corpora(corpus: str, data_dir: str | Path | None, **table) -> Listing:
         raise ValueError(f"{', '.join(options)}: found for corpus '{corpus}', expected with --corpus table.")
     if "columns" in options:
         options["columns"] = column_names(options["columns"])
-    listings = []
+    listings, findings = [], []
     for name, folder in folders.items():
         if not folder and name != "synthetic":
             raise ValueError(f"Corpus '{name}' is read from disk: say where it lies with --data_dir.")
-        listings.append(CORPORA[name].list_utterances(folder, **(options if name == "table" else {})))
+        own = options if name == "table" else {}
+        listings.append(CORPORA[name].list_utterances(folder, **own))
+        files = [one.audio for one in listings[-1].utterances if isinstance(one.audio, str | Path)]
+        roots = [Path(folder).parent if os.path.isfile(folder) else folder] if folder else []
+        roots += [own["audio_dir"]] if "audio_dir" in own else []
+        findings += [*listings[-1].findings, *outside_findings(name, files, roots)]
     utterances = [_normal(utterance) for listing in listings for utterance in listing.utterances]
     return Listing(
         labels=joint_labels(listing.labels for listing in listings),
         utterances=sorted(utterances, key=lambda utterance: utterance.id),
-        findings=[finding for listing in listings for finding in listing.findings],
+        findings=findings,
     )
 
 
@@ -249,16 +257,22 @@ def download_corpora(corpus: str, data_dir: str | Path | None) -> None:
 
 
 def load_prepared(folder: str | Path) -> Dataset:
-    """Open a prepared data set without reading its audio.
+    """Open a prepared data set without reading its audio, and compare its other columns with their stored digests.
 
     Raises:
         FileNotFoundError: the folder is missing, unfinished or no prepared data set.
+        ValueError: it was written by an earlier version, is damaged, or holds other values than were written.
     """
     folder = Path(folder)
     mend_folder(folder)
     if not (folder / REPORT).is_file():
         raise _not_prepared(folder)
-    dataset = load_from_disk(str(folder))
+    dataset, is_checked = open_checked(folder)
+    if not is_checked:
+        print(
+            f"note: {folder} has no digests of its columns (an earlier version or another program wrote it): whether a "
+            "label or a transcript has changed since cannot be checked."
+        )
     if lacking := sorted(set(features(("", " "))) - set(dataset.column_names)):
         raise ValueError(
             f"{folder}: found a data set without the columns {', '.join(lacking)}, written by an earlier version. "
@@ -327,7 +341,12 @@ def load_or_prepare(corpus: str, data_dir: str | Path | None, **table) -> Datase
 
 
 def listing_digest(listing: Listing) -> str:
-    """Hash of everything a listing says, with size and time of each file."""
+    """Hash of everything a listing says, with size and times of each file.
+
+    The time of change (`st_ctime_ns`) is one of them: a file that is written over and given its old time of
+    modification keeps size and `st_mtime_ns`. Hashing all recordings instead would read the whole corpus before every
+    training.
+    """
     digest = hashlib.sha256(PREPARATION.encode())
     digest.update(repr(listing.labels).encode())
     for utterance in listing.utterances:
@@ -335,7 +354,8 @@ def listing_digest(listing: Listing) -> str:
         if isinstance(audio, bytes):
             audio = hashlib.sha256(audio).hexdigest()
         elif isinstance(audio, str | Path) and os.path.isfile(audio):  # a name that is too long is no file either
-            audio = (str(audio), os.stat(audio).st_size, os.stat(audio).st_mtime_ns)
+            status = os.stat(audio)
+            audio = (str(audio), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         digest.update(repr(replace(utterance, audio=str(audio))).encode())
     return digest.hexdigest()
 

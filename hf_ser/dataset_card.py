@@ -1,6 +1,5 @@
 """The report on a prepared data set: its pictures, and its card as the Hub shows one."""
 
-import html
 import json
 import re
 from pathlib import Path
@@ -13,7 +12,8 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from hf_ser.corpora import CORPORA
 from hf_ser.dataset_plots import UNKNOWN, write_pictures
 from hf_ser.files import atomic_write, packaged
-from hf_ser.normal_form import normal_form, printable
+from hf_ser.markup import code_span, escaped
+from hf_ser.normal_form import printable
 from hf_ser.protocols import sessions_part_speakers
 
 CARD = "README.md"
@@ -149,18 +149,6 @@ def make_card(table: pd.DataFrame, integrity: dict, folder_name: str) -> Dataset
     )
     card.text = re.sub(r"\n{3,}", "\n\n", card.text) + "\n"  # where the template passed over a paragraph
     return card
-
-
-def escaped(text: object) -> str:
-    """A text of a user within a line of Markdown: neither HTML, nor a link, nor the end of a cell or of the line."""
-    text = printable(normal_form(str(text)))
-    text = re.sub(r"([\\`*\[\]|~#!]|(?<!\w)_|_(?!\w))", r"\\\1", html.escape(text, quote=False))
-    return re.sub(r"^([-+]|\d+[.)])(?=\s|$)", r"\\\1", text)
-
-
-def code_span(text: object) -> str:
-    """A text of a user in backticks, of which it has none itself."""
-    return f"`{printable(normal_form(str(text))).replace('`', chr(39)).replace('|', '/')}`"
 
 
 def synthetic_notice(table: pd.DataFrame) -> str:

@@ -20,6 +20,7 @@ from hf_ser.sharing import (
     DATASET_FILES,
     MODEL_FILES,
     check_licence,
+    check_outside_files,
     dataset_files,
     hears,
     matches,
@@ -112,6 +113,7 @@ def push_dataset(
     licence: str | None = None,
     revision: str | None = None,
     api: HfApi | None = None,
+    allow_outside_files: bool = False,
 ) -> str:
     """Push a prepared data set as Parquet with its card, pictures and integrity report, if its licences allow it.
 
@@ -121,6 +123,7 @@ def push_dataset(
         folder: Written by `hf_ser.dataset.prepare`; nothing in it changes.
         repo_id, private, revision, api: As of `push_model`.
         licence: The Hub's name of the licence of a user's own table.
+        allow_outside_files: Push recordings too that lay outside the folder of their table.
 
     Returns:
         As `push_model`.
@@ -128,12 +131,14 @@ def push_dataset(
     Raises:
         FileNotFoundError: no prepared data set there.
         PermissionError: no token, or no right to write there.
-        ValueError: a licence that forbids sharing, or none given; else as `push_model`.
+        ValueError: a licence that forbids sharing, or none given; recordings from elsewhere on this disk; else as
+            `push_model`.
     """
     folder, dataset = Path(folder), load_prepared(folder)
     kept = f"The data set is safe in {folder}"
     target = Target(checked_name(repo_id), "dataset", private, revision, api or HfApi(), kept)
     check_licence(set(dataset["corpus"][:]), licence)
+    check_outside_files(folder, allow_outside_files)
     _open(target)
     with temporary_folder(cache_folder(), "push") as work:  # as large as the data: not in /tmp
         files = dataset_files(dataset, folder, work, repo_id, licence)

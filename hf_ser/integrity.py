@@ -1,7 +1,9 @@
 """Integrity of a corpus: what is wrong with single clips, and which clips are the same sound."""
 
+import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from hf_ser.audio import Clip
 from hf_ser.columns import Finding
@@ -10,8 +12,44 @@ from hf_ser.models.decoding import MIX, audio_problem
 from hf_ser.normal_form import printable
 
 MAX_SECONDS = 30.0
-NOTED = ("quiet", "truncated", "long", "stereo", "cancelling_channels", "scaled", "over_full_scale")
+NOTED = ("quiet", "truncated", "wrong_header", "long", "stereo", "cancelling_channels", "scaled", "over_full_scale")
 """Kinds of findings of clips that are kept, in the order in which they are listed."""
+
+OUTSIDE = "outside_folder"
+"""Kind of the finding of recordings that lie outside the folder of their corpus."""
+
+EXAMPLES = 3
+
+
+def outside_findings(corpus: str, files: Iterable[str | Path], folders: Sequence[str | Path]) -> list[Finding]:
+    """Find recordings that lie outside the folders of their corpus, by their path or through a link.
+
+    Whoever wrote a table, or packed a folder with links in it, can name any file of this disk.
+
+    Args:
+        corpus: Name of the corpus.
+        files: Recordings that the corpus names.
+        folders: Where they are expected: that of the table, `--audio_dir`.
+    """
+    roots, resolved, outside = [Path(os.path.realpath(folder)) for folder in folders], {}, []
+    for file in files:
+        folder, name = os.path.split(file)
+        if folder not in resolved:
+            real = Path(os.path.realpath(folder))
+            resolved[folder] = any(real.is_relative_to(root) for root in roots)
+        inside = resolved[folder] and name != ".."
+        if os.path.islink(file):
+            inside = any(Path(os.path.realpath(file)).is_relative_to(root) for root in roots)
+        if not inside and os.path.isfile(file):
+            outside.append(printable(file))
+    if not outside:
+        return []
+    more = " ..." if len(outside) > EXAMPLES else ""
+    detail = (
+        f"{len(outside)} recordings lie outside {' and '.join(printable(folder) for folder in folders)}: "
+        f"{', '.join(outside[:EXAMPLES])}{more}"
+    )
+    return [Finding(OUTSIDE, corpus, detail, count=len(outside))]
 
 
 def clip_findings(item: str, clip: Clip) -> list[Finding]:

@@ -1,19 +1,21 @@
 """The card of a trained model, made from what its training and its evaluation left in its folder."""
 
-import html
 import json
 import re
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from markupsafe import Markup
 
 from hf_ser.audit.findings import AuditFinding, verdict
 from hf_ser.corpora import CORPORA
 from hf_ser.dataset_card import CARD, hub_licence
+from hf_ser.evaluation.calibration import made_worse
 from hf_ser.evaluation.report import REPORT, REPORT_VERSION
 from hf_ser.evaluation.report_text import audit_text
 from hf_ser.files import atomic_write, packaged
 from hf_ser.inference import AUDIO, FUSION, TEXT
+from hf_ser.markup import filled_markdown
 from hf_ser.protocols import FINAL
 from hf_ser.provenance import RECORD, read_record
 from hf_ser.revisions import HUB_NAME
@@ -101,36 +103,39 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
     name = repo_id or folder.resolve().name
     stress = _read(folder / STRESS)
     notices, by_speaker = _notices(record, report, stress), _by_speaker(config)
-    card = ModelCard.from_template(
-        _metadata(name, kind, record, report, why_others),
-        template_path=str(packaged("cards/model_card.md")),
-        title=name,
-        kind={AUDIO: "the sound", TEXT: "the words", FUSION: "the sound and the words"}[kind],
-        notices=notices,
-        corpora={corpus: CORPORA[corpus] for corpus in record["corpora"]},
-        record=record,
-        report=report,
-        why_others=why_others,
-        labels=[cell(label) for label in config["id2label"].values()],
-        temperature=config.get("calibration_temperature"),
-        abstain_threshold=config.get("abstain_threshold"),
-        audit=_audit(report, record),
-        stress=stress,
-        pictures={one: text for one, text in PICTURES.items() if (folder / one).is_file()},
-        percent=lambda share: f"{100 * share:.1f}",
-        cell=cell,
-        leaked=bool(record["leaks"] or (report and report["leaks"])),
-        precision=PRECISIONS.get(record["precision"], record["precision"]),
-        settings={key: shown(value) for key, value in sorted(record["settings"].items()) if key != "model"},
-        encoders=origins(record),
-        usage=USAGE[kind].format(
-            model=json.dumps(name), revision=f", revision={json.dumps(revision)}" if revision else ""
-        )
-        + ENROLLED * by_speaker,
-        enrolment=enrolment_note(record["settings"].get("enrolment_clips", 0)) if by_speaker else None,
-        pushed=repo_id is not None,
-        hears=kind != TEXT,
-    )
+    values = {
+        "card_data": Markup(_metadata(name, kind, record, report, why_others).to_yaml()),
+        "title": name,
+        "kind": {AUDIO: "the sound", TEXT: "the words", FUSION: "the sound and the words"}[kind],
+        "notices": notices,
+        "corpora": {corpus: CORPORA[corpus] for corpus in record["corpora"]},
+        "record": record,
+        "report": report,
+        "why_others": why_others,
+        "labels": list(config["id2label"].values()),
+        "temperature": config.get("calibration_temperature"),
+        "abstain_threshold": config.get("abstain_threshold"),
+        "audit": _audit(report, record),
+        "stress": stress,
+        "pictures": {one: text for one, text in PICTURES.items() if (folder / one).is_file()},
+        "is_worse": bool(report) and made_worse(report["calibration"]),
+        "percent": lambda share: f"{100 * share:.1f}",
+        "leaked": bool(record["leaks"] or (report and report["leaks"])),
+        "precision": PRECISIONS.get(record["precision"], record["precision"]),
+        "settings": {key: shown(value) for key, value in sorted(record["settings"].items()) if key != "model"},
+        "encoders": origins(record),
+        "usage": Markup(
+            USAGE[kind]
+            .replace("{model}", json.dumps(name))
+            .replace("{revision}", f", revision={json.dumps(revision)}" if revision else "")
+            + ENROLLED * by_speaker
+        ),
+        "enrolment": enrolment_note(record["settings"].get("enrolment_clips", 0)) if by_speaker else None,
+        "pushed": repo_id is not None,
+        "hears": kind != TEXT,
+    }
+    template = packaged("cards/model_card.md").read_text(encoding="utf-8")
+    card = ModelCard(filled_markdown(template, values))
     card.text = re.sub(r"\n{3,}", "\n\n", card.text).rstrip() + "\n"  # where the template passed over a paragraph
     return card
 
@@ -139,11 +144,6 @@ def shown(value) -> str:
     """A setting as a card shows it: a name of the Hub as it is, of a path on somebody's disk its last part alone."""
     text = str(value)
     return text if HUB_NAME.fullmatch(text) else re.split(r"[\\/]", text.rstrip("\\/"))[-1]
-
-
-def cell(text) -> str:
-    """Text that may stand in a table of Markdown and is never taken for HTML."""
-    return html.escape(str(text), quote=False).replace("|", "\\|").replace("\n", " ")
 
 
 def _by_speaker(config: dict) -> bool:

@@ -143,3 +143,12 @@ def printable(text: object, keep_lines: bool = False) -> str:
 
 def _is_shown(character: str) -> bool:
     return unicodedata.category(character) not in ("Cc", "Cf", "Cs") and character not in NOT_SHOWN
+
+
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What controls a terminal, but for the end of a line and the tabulator."""
+
+
+def for_terminal(text: str) -> str:
+    """A text without what would control a terminal, which is shown as `\\u001b` (in JSON it means the same)."""
+    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -21,6 +21,7 @@ from hf_ser.dataset_card import CARD, write_dataset_report
 from hf_ser.evaluation.bootstrap import UNKNOWN
 from hf_ser.evaluation.predictions import PREDICTIONS
 from hf_ser.evaluation.report import REPORT
+from hf_ser.integrity import OUTSIDE
 from hf_ser.model_card import TASKS, origins, shown, write_model_card
 from hf_ser.provenance import RECORD, parsed_record, without_names
 from hf_ser.stress.plots import plot_stress
@@ -244,6 +245,28 @@ def check_licence(corpora: set[str], licence: str | None) -> None:
     if licence and not own:
         given = ", ".join(f"{name} is under {CORPORA[name].LICENCE}" for name in sorted(corpora))
         raise ValueError(f"--licence {licence}: {given}. Expected it with your own table alone: leave it out.")
+
+
+def check_outside_files(folder: Path, allowed: bool) -> None:
+    """Check that a data set holds no recordings from outside its corpus's folder, or that the user allows them.
+
+    Whoever wrote a table may have named private files of this disk in it.
+
+    Args:
+        folder: The prepared data set.
+        allowed: Whether the user said so.
+
+    Raises:
+        ValueError: it holds some.
+    """
+    integrity = _read(folder / INTEGRITY)
+    if (count := integrity.get("noted", {}).get(OUTSIDE, 0)) and not allowed:
+        detail = "; ".join(one["detail"] for one in integrity["findings"] if one["kind"] == OUTSIDE)
+        raise ValueError(
+            f"{folder}: {count} of its recordings come from elsewhere on this disk ({detail}). Expected recordings "
+            "from the corpus's own folder alone: look whether you want to hand these on. If you do, say "
+            "--allow_outside_files; else leave their rows out of the table and prepare it again."
+        )
 
 
 def ids_without_paths(dataset: Dataset) -> dict[str, str]:

@@ -19,7 +19,6 @@ import numpy as np
 import soundfile as sf
 import torch
 from datasets import Dataset
-from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from hf_ser.audio import encode_flac, on_grid
@@ -29,6 +28,7 @@ from hf_ser.columns import SAMPLING_RATE
 from hf_ser.corpora import CORPORA
 from hf_ser.dataset import load_prepared
 from hf_ser.files import atomic_write, packaged
+from hf_ser.markup import page_environment
 from hf_ser.models.libraries import audio_transforms
 from hf_ser.stress.run import spread
 
@@ -137,8 +137,7 @@ def drawn(samples: np.ndarray, longest: int, peak: float, loudest: float) -> byt
 
 def page(shown: list[dict], notes: list[str], arguments: argparse.Namespace) -> str:
     """The page of some clips."""
-    # autoescape: ids and labels come from people's files, and none of them may become markup
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = page_environment().overlay()
     environment.filters["sha256"] = lambda style: base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     made = environment.from_string(packaged(f"cards/{TEMPLATE}").read_text(encoding="utf-8"))
     told = {"spec": arguments.augment, "seed": arguments.seed, "n_views": arguments.views}

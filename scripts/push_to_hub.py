@@ -24,6 +24,9 @@ def main() -> None:
     seen.add_argument("--public", action="store_true", help="everybody may have a model of your own recordings")
     parser.add_argument("--space", action="store_true", help="of a model: make a Gradio Space of the same name too")
     parser.add_argument("--licence", help="of a data set from your own table: the Hub's name of its licence")
+    parser.add_argument(
+        "--allow_outside_files", action="store_true", help="of a data set: push recordings from outside its folder too"
+    )
     parser.add_argument("--revision", help="branch to push to; default: main")
     arguments = parser.parse_args()
 
@@ -33,8 +36,13 @@ def main() -> None:
             raise ValueError(f"{folder}: found a data set, expected a model with --space: leave it out.")
         if arguments.public:
             raise ValueError(f"{folder}: found a data set, expected a model with --public: say --licence of your own.")
-        push_dataset(folder, repo_id, arguments.private, arguments.licence, arguments.revision)
+        push_dataset(
+            *(folder, repo_id, arguments.private, arguments.licence, arguments.revision),
+            allow_outside_files=arguments.allow_outside_files,
+        )
         return
+    if arguments.allow_outside_files:
+        raise ValueError(f"{folder}: found no data set, expected one with --allow_outside_files: leave it out.")
     if arguments.licence:
         raise ValueError(f"{folder}: found no data set, expected one with --licence: leave it out for a model.")
     private = True if arguments.private else False if arguments.public else None

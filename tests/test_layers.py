@@ -7,8 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hf_ser"
 ROAD = (
-    *("versions", "models", "columns", "normal_form", "yaml_text", "separated", "labels", "files"),
-    *("recipes", "revisions", "cli", "audio", "fingerprint"),
+    *("versions", "models", "columns", "normal_form", "markup", "yaml_text", "separated", "labels", "files"),
+    *("column_digests", "recipes", "revisions", "cli", "audio", "fingerprint"),
     *("download", "corpora", "given_clips"),
     *("fold_search", "protocols", "integrity", "dataset", "dataset_plots", "dataset_card", "provenance"),
     "checkpoints",
@@ -18,7 +18,13 @@ ROAD = (
     *("targets", "collator", "sound_changes", "augmentation", "augmented_copies", "speaker_statistics"),
     *("scores", "metrics", "inference", "answers"),
     *("evaluation.predictions", "evaluation.calibration", "evaluation.bootstrap", "evaluation.report"),
-    *("evaluation.report_text", "evaluation.comparison", "evaluation.drawing", "evaluation.curves"),
+    *(
+        "evaluation.report_text",
+        "evaluation.comparison",
+        "evaluation.glyphs",
+        "evaluation.drawing",
+        "evaluation.curves",
+    ),
     *("evaluation.plots", "evaluation.embeddings"),
     *("evaluation.page", "audit.findings", "audit.not_copies", "audit.probes", "audit.data", "audit.run"),
     *("stress.conditions", "stress.results", "stress.plots", "stress.run", "model_card", "sharing", "hub", "results"),

@@ -113,3 +113,12 @@ def test_the_code_of_the_card_runs_where_hf_ser_is_absent(tmp_path):
     assert done.returncode == 0, done.stderr
     answers = done.stdout.strip().splitlines()  # of the sound, of both without and with words, of words
     assert len(answers) == 4 and all(f"'label': '{label}'" in line for line in answers for label in LABELS)
+
+
+@pytest.mark.parametrize(("ece", "is_worse"), [(0.2, True), (0.05, False)])
+def test_a_card_calls_no_scores_calibrated_that_the_temperature_made_worse(tmp_path, ece, is_worse):
+    report = make_report(predictions())
+    report["calibration"] |= {"ece": ece, "ece_uncalibrated": 0.1}
+    card = write_model_card(trained(tmp_path / "fold_1", report=report)).read_text()
+    assert ("made it worse on the test speakers" in card) == is_worse
+    assert f"ECE {ece:.3f}, 0.100 before" in card and "scores are calibrated" not in card

@@ -53,6 +53,7 @@ from hf_ser.corpora.table_labels import (
 )
 from hf_ser.corpora.table_paths import is_absolute, local_path, relative_to
 from hf_ser.corpora.table_rows import Cell, read_rows
+from hf_ser.models.source_kinds import check_regular_file
 from hf_ser.normal_form import is_missing_label, is_unknown, normal_name, normal_text, printable, storable
 
 LICENCE = "the user's own"
@@ -442,6 +443,7 @@ def refuse_milliseconds(where: str, utterances: Iterable[Utterance]) -> None:
     checked, beyond, fitting = 0, 0, Counter()
     for end, utterance in ends[:: max(1, len(ends) // MAX_CHECKED)]:
         try:
+            check_regular_file(utterance.audio)  # a pipe would be waited for
             info = sf.info(utterance.audio)
         except (OSError, RuntimeError, ValueError):
             continue  # reading it will say what is wrong

@@ -62,6 +62,18 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return softmax(np.log(np.clip(probabilities, SMALLEST, None)) / temperature, axis=-1)
 
 
+def made_worse(calibration: dict) -> bool:
+    """Whether the test speakers' calibration error is larger with the temperature than without.
+
+    Few validation speakers, or validation speakers that have chosen the model too, can give such a temperature.
+
+    Args:
+        calibration: Of a report.
+    """
+    before = calibration["ece_uncalibrated"]
+    return before is not None and calibration["ece"] > before + ROUNDING
+
+
 def abstain_threshold(probabilities: np.ndarray, coverage: float = TARGET_COVERAGE) -> float:
     """The highest confidence that a share `coverage` of the validation utterances reaches, less `THRESHOLD_MARGIN`.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from hf_ser.evaluation.calibration import made_worse
 from hf_ser.evaluation.drawing import colours, save, title, wrapped
 
 ANSWERS = "tab:blue"
@@ -44,7 +45,8 @@ def ece_text(calibration: dict) -> str:
     before = calibration["ece_uncalibrated"]
     if before is None or not any(calibration["temperature"].values()):
         return f"ECE {calibration['ece']:.3f}, no temperature was fitted"
-    return f"ECE {calibration['ece']:.3f} calibrated, {before:.3f} before"
+    worse = ", worse than without it" if made_worse(calibration) else ""
+    return f"ECE {calibration['ece']:.3f} after temperature scaling{worse}, {before:.3f} before"
 
 
 def plot_risk_coverage(report: dict, path: str | Path) -> None:

@@ -8,6 +8,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hf_ser.evaluation.glyphs import without_boxes
 from hf_ser.evaluation.report_text import headline_uar
 from hf_ser.files import atomic_write
 
@@ -50,5 +51,6 @@ def colours(n: int) -> list:
 
 def save(figure: Figure, path: str | Path) -> None:
     """Write a figure as a PNG, whole or not at all."""
+    without_boxes(figure)
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png", dpi=150)

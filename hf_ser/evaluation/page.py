@@ -7,12 +7,13 @@ from itertools import zip_longest
 from pathlib import Path
 
 from datasets import Dataset
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Template
 
 from hf_ser.corpora import CORPORA
 from hf_ser.evaluation.curves import ece_text
 from hf_ser.evaluation.report_text import headline_uar
 from hf_ser.files import atomic_write, packaged
+from hf_ser.markup import page_environment
 
 PAGE = "report.html"
 """Of the run, and of the template that it is made from."""
@@ -216,7 +217,6 @@ def _sha256(style: str) -> str:
 
 @cache
 def _template(text: str) -> Template:
-    # autoescape: ids, labels and speakers come from people's files, and none of them may become markup
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = page_environment().overlay()
     environment.filters |= {"percent": _percent, "points": _points, "sha256": _sha256}
     return environment.from_string(text)

@@ -2,6 +2,9 @@
 
 import textwrap
 
+from hf_ser.evaluation.calibration import made_worse
+from hf_ser.normal_form import printable
+
 LINE = 100
 """Characters a line of the terminal table."""
 
@@ -43,7 +46,7 @@ def format_report(report: dict) -> str:
         *(_group_lines("fold", report["per_fold"]) if n_folds > 1 else []),
         *_confusion_lines(report["confusions"]),
     ]
-    return "\n".join(lines)
+    return printable("\n".join(lines), keep_lines=True)
 
 
 def _label_map_lines(label_map: dict | None) -> list[str]:
@@ -93,9 +96,11 @@ def _calibration_text(calibration: dict) -> str:
     before, temperatures = calibration["ece_uncalibrated"], [t for t in calibration["temperature"].values() if t]
     if before is None:
         return f"not calibrated: ECE {calibration['ece']:.3f}, NLL {calibration['nll']:.3f} nats"
+    worse = " (worse: do not take these scores for calibrated)" if made_worse(calibration) else ""
     low, high = f"{min(temperatures):.2f}", f"{max(temperatures):.2f}"
     return (
-        f"ECE {before:.3f} before, {calibration['ece']:.3f} after, NLL {calibration['nll_uncalibrated']:.3f} before, "
+        f"ECE {before:.3f} before, {calibration['ece']:.3f} after{worse}, "
+        f"NLL {calibration['nll_uncalibrated']:.3f} before, "
         f"{calibration['nll']:.3f} nats after, temperature {low if low == high else f'{low} to {high}'}"
     )
 
@@ -142,6 +147,7 @@ def audit_text(audit: dict | None) -> str:
 
 
 def _class_table(per_class: dict[str, dict]) -> list[str]:
+    per_class = {printable(label): row for label, row in per_class.items()}
     width = max(len("class"), *(len(label) for label in per_class))
     header = f"{'class':<{width}}  precision  recall     f1  support"
     return [header] + [

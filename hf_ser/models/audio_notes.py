@@ -58,8 +58,8 @@ def source_notes(samples: np.ndarray, audio) -> dict[str, str]:
 
     Args:
         samples: The clip.
-        audio: An `Audio` of `decoding`, or a clip of a data set: what has its `peak`, `scale`, `channel` and
-            `cut_short`.
+        audio: An `Audio` of `decoding`, or a clip of a data set: what has its `peak`, `scale`, `channel`,
+            `header_note` and `cut_short`.
     """
     notes = {}
     if (level := decibels(power_and_mean(samples)[0])) < QUIET_DBFS:
@@ -67,6 +67,8 @@ def source_notes(samples: np.ndarray, audio) -> dict[str, str]:
     if audio.cut_short:
         seconds = len(samples) / SAMPLING_RATE
         notes["truncated"] = f"the file ends before its header says; {seconds:.2f} s are there"
+    if audio.header_note:
+        notes["wrong_header"] = f"{audio.header_note}; {len(samples) / SAMPLING_RATE:.2f} s were read"
     if audio.channel is not None:
         detail = f"the mean of the channels is next to silence, as of one inverted microphone: channel {audio.channel}"
         notes["cancelling_channels"] = f"{detail} alone is kept"

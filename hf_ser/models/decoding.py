@@ -15,7 +15,7 @@ import numpy as np
 import soundfile as sf
 
 from .libraries import soxr
-from .mended_sources import opened_source
+from .opening import opened_source
 from .source_kinds import ArraySource, content_hint, foreign_format, is_cut_off, plain_source
 
 SAMPLING_RATE = 16_000
@@ -83,6 +83,7 @@ class Audio:
         channel: The channel that was kept since all of them together cancel, counted from 1; else None.
         cut_short: Whether the source ends before it says.
         complete: Whether all was read, not only the first `max_seconds`.
+        header_note: What the header of the source says wrongly; None where nothing was found.
 
     Shapes:
         samples: `(samples,)` float32.
@@ -100,6 +101,7 @@ class Audio:
     channel: int | None = None
     cut_short: bool = False
     complete: bool = True
+    header_note: str | None = None
 
 
 def decode_audio(
@@ -242,6 +244,7 @@ def _read(source, wanted: _Wanted, channel: int | None) -> tuple[Audio, int | No
             scale=scale,
             cut_short=not buffer.full and _ends_early(source, wanted, stream, measured.frames, last - first),
             complete=not buffer.full or measured.frames == last - first,
+            header_note=getattr(stream, "header_note", None),
         ), None
 
 
@@ -257,7 +260,8 @@ def _ends_early(source, wanted: _Wanted, stream, frames: int, promised: float) -
 class _FileStream:
     """A file that is read forward. Its `length` is infinite where nothing tells it."""
 
-    def __init__(self, file: sf.SoundFile):
+    def __init__(self, file: sf.SoundFile, header_note: str | None = None):
+        self.header_note = header_note
         self.file, self.samplerate, self.channels, self.subtype = file, file.samplerate, file.channels, file.subtype
         self.length = file.frames if file.frames < UNKNOWN_FRAMES else np.inf
         self.exact = file.subtype in ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24")
@@ -293,8 +297,8 @@ def _opened(source, named: str):
             f"{named}: not readable as audio (this is {kind}, whatever its name says). Expected WAV, FLAC, OGG or MP3; "
             "convert it, such as with: ffmpeg -i IN OUT.flac."
         )
-    with opened_source(source) as content, _sound_file(source, content, named) as file:
-        yield _FileStream(file)
+    with opened_source(source) as (content, note), _sound_file(source, content, named) as file:
+        yield _FileStream(file, note)
 
 
 def _sound_file(source, content, named: str) -> sf.SoundFile:
@@ -436,8 +440,8 @@ def scale_of(peak: float, named: str) -> float:
 
 @lru_cache(maxsize=1024)
 def _peak_of_file(path: str, size: int, changed: int) -> float:
-    with opened_source(path) as content, sf.SoundFile(content) as file:
-        return _peak_of_stream(_FileStream(file))
+    with _opened(path, path) as stream:
+        return _peak_of_stream(stream)
 
 
 def _peak_of(source, named: str) -> float:

@@ -1,5 +1,6 @@
 """The forms in which audio is handed over: files and what they really are, arrays and their layout."""
 
+import os
 import re
 from collections.abc import Iterator
 from io import BytesIO
@@ -16,6 +17,9 @@ WEB_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|https?:/")
 """Of http, and of storage such as s3; pathlib makes one slash of two."""
 
 BLOCK_FRAMES = 2**16
+KERNEL_FOLDERS = ("/proc/", "/sys/")
+"""What looks like a file there may block whoever reads it, or tell of this process."""
+
 MOST_OF_A_PAGE = 65_307
 """Bytes of the longest page of OGG."""
 
@@ -68,7 +72,8 @@ def plain_source(source) -> tuple:
 
     Raises:
         FileNotFoundError: the path does not exist.
-        ValueError: no form of audio, an array without its rate, of more than two axes or of no known layout.
+        ValueError: no regular file, no form of audio, an array without its rate, of more than two axes or of no known
+            layout.
     """
     if hasattr(source, "get_all_samples"):  # a decoder of torchcodec, as `datasets` gives with it
         decoded = source.get_all_samples()
@@ -98,30 +103,8 @@ def plain_source(source) -> tuple:
         )
     if isinstance(source, bytes):
         return source, "bytes given"
-    check_is_file(source)
+    check_regular_file(source)
     return source, str(source)
-
-
-def check_is_file(source: str | Path) -> None:
-    """Make sure that a path is one of a file.
-
-    Raises:
-        FileNotFoundError: it is none, a folder, or an address of the web.
-    """
-    if WEB_ADDRESS.match(str(source)):
-        raise FileNotFoundError(
-            f"{source}: found a web address, and nothing is downloaded here. Expected an audio file (WAV, FLAC, OGG or "
-            "MP3): download it first, and give the file."
-        )
-    if not str(source):
-        raise FileNotFoundError("The path is empty. Expected an audio file (WAV, FLAC, OGG or MP3): name one.")
-    if Path(source).is_dir():
-        raise FileNotFoundError(
-            f"{source}: found a folder. Expected an audio file (WAV, FLAC, OGG or MP3): give the "
-            "files in it, or the folder to scripts/predict.py, which reads all of them."
-        )
-    if not Path(source).is_file():
-        raise FileNotFoundError(f"{source}: no such file. Expected an audio file (WAV, FLAC, OGG or MP3).")
 
 
 def content_hint(source) -> str | None:
@@ -130,6 +113,32 @@ def content_hint(source) -> str | None:
     if not head:
         return "it has 0 bytes, as a copy or a recording that failed or has not ended"
     return "it is a text file, so give the recording itself" if _is_text(head) else None
+
+
+def check_regular_file(path: str | Path) -> None:
+    """Make sure that a path is a file with contents of its own, which a table or a user may name.
+
+    Raises:
+        FileNotFoundError: there is none, or it is a folder or an address of the web.
+        ValueError: a device, pipe or socket (which may never end), or a file of the kernel.
+    """
+    wanted = "Expected an audio file (WAV, FLAC, OGG or MP3)"
+    if WEB_ADDRESS.match(str(path)):
+        found = "a web address, and nothing is downloaded here"
+        raise FileNotFoundError(f"{path}: found {found}. {wanted}: download it first, and give the file.")
+    if not str(path):
+        raise FileNotFoundError(f"The path is empty. {wanted}: name one.")
+    if Path(path).is_dir():
+        remedy = "give the files in it, or the folder to scripts/predict.py, which reads all of them"
+        raise FileNotFoundError(f"{path}: found a folder. {wanted}: {remedy}.")
+    if not Path(path).is_file():
+        if not Path(path).exists():
+            raise FileNotFoundError(f"{path}: no such file. {wanted}.")
+        raise ValueError(
+            f"{path}: no regular file but a device, pipe or socket, which may never end. {wanted}: name one."
+        )
+    if os.path.realpath(path).startswith(KERNEL_FOLDERS):
+        raise ValueError(f"{path}: a file of the kernel, not one on a disk. {wanted}: name one.")
 
 
 def _rate_and_array(source) -> tuple | None:

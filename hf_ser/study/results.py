@@ -21,6 +21,7 @@ from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions
 from hf_ser.evaluation.report import answers_of, conditions_of
 from hf_ser.evaluation.report_text import counted
 from hf_ser.files import atomic_write
+from hf_ser.markup import escaped
 from hf_ser.provenance import RECORD, is_finished, read_record
 from hf_ser.scores import DIGITS, difference
 from hf_ser.study.plan import Study
@@ -280,16 +281,16 @@ def _clips_trained(record: dict) -> float:
 
 def format_study(result: dict) -> str:
     """The study as Markdown."""
-    parts = ["# Comparison of systems", *_heading(result), *result["notices"]]
+    parts = ["# Comparison of systems", *_heading(result), *map(escaped, result["notices"])]
     if result["systems"]:
         parts.append(_table(result["systems"], result["baseline"]))
         parts.append(result["systems"][0]["interval_note"])
     if result["apart"]:
         parts.append("## Not to be compared with the above")
         parts.append(_table(result["apart"], None))
-    parts += [f"- {name}: {note}" for name, note in _remarks(result)]
+    parts += [f"- {escaped(name)}: {escaped(note)}" for name, note in _remarks(result)]
     if result["missing"]:
-        parts.append(f"Not done: {'; '.join(result['missing'])}.")
+        parts.append(f"Not done: {escaped('; '.join(result['missing']))}.")
     return "\n\n".join(parts)
 
 
@@ -298,15 +299,16 @@ def _heading(result: dict) -> list[str]:
         return ["No system without a leak is done."]
     first, told = result["systems"][0], result["conditions"]
     return [
-        f"{told['corpus']}, protocol {told['protocol']}, {counted(len(told['folds']), 'fold')}, split "
-        f"{told['split_fingerprint'][:12]}: {counted(first['n_utterances'], 'utterance')}, "
-        f"{counted(first['n_speakers'], 'speaker')}; chance {100 * result['chance_uar']:.1f} %. "
+        f"{escaped(told['corpus'])}, protocol {escaped(told['protocol'])}, "
+        f"{counted(len(told['folds']), 'fold')}, split {told['split_fingerprint'][:12]}: "
+        f"{counted(first['n_utterances'], 'utterance')}, {counted(first['n_speakers'], 'speaker')}; "
+        f"chance {100 * result['chance_uar']:.1f} %. "
         "UAR, WA and F1 in per cent, means over seeds."
     ]
 
 
 def _table(systems: Sequence[dict], baseline: str | None) -> str:
-    last = [f"difference to {baseline}", "p (Holm)", "told apart"] if baseline else ["why"]
+    last = [f"difference to {escaped(baseline)}", "p (Holm)", "told apart"] if baseline else ["why"]
     columns = ["system", "UAR [95 %]", "seeds", "spread", "WA", "weighted F1", "trained / all parameters"]
     columns += ["training", "clips/s", *last]
     lines = [columns, ["---"] * len(columns), *(_row(one, baseline) for one in systems)]
@@ -316,7 +318,7 @@ def _table(systems: Sequence[dict], baseline: str | None) -> str:
 def _row(one: dict, baseline: str | None) -> list[str]:
     spread, speed = one["uar_spread"], one["clips_per_second"]
     return [
-        one["name"],
+        escaped(one["name"]),
         f"{100 * one['uar']:.1f} {_span(one['uar_ci95'])}",
         str(len(one["seeds"])),
         "" if spread is None else f"± {100 * spread:.1f}",
@@ -325,7 +327,7 @@ def _row(one: dict, baseline: str | None) -> list[str]:
         f"{_count(one['parameters_trained'])} / {_count(one['parameters'])}",
         f"{one['train_seconds']:.0f} s",
         "" if speed is None else f"{speed:.0f}",
-        *(_against(one["difference"]) if baseline else [f"**{one['why']}**"]),
+        *(_against(one["difference"]) if baseline else [f"**{escaped(one['why'])}**"]),
     ]
 
 

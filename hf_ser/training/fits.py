@@ -178,6 +178,7 @@ class FittedTrainer(SerTrainer):
 
     def __init__(self, candidate: Candidate, labels: list[str], **kwargs):
         super().__init__(candidate, labels, **kwargs)
+        self.temperature: float | None = None
         self.encoder = candidate.encoders["audio"]
         self.classifier = linear_head(candidate.model, self.encoder.network.size)
 
@@ -191,7 +192,7 @@ class FittedTrainer(SerTrainer):
         vectors = (vectors - mean) / scale if is_folded else self.standardised(vectors, mean, scale)
         counted = targets.any(1)  # a row of no weight, of raters who agree on nothing, has no answer to score by
         method = FITS[self.encoder.config.network](vectors[counted], targets[counted])
-        fitted, told = fitted_head(method, np.array(self.training_speakers())[counted].tolist())
+        fitted, told, self.temperature = fitted_head(method, np.array(self.training_speakers())[counted].tolist())
         loss = mean_loss(fitted, vectors, targets)
         copy_coefficients(self.classifier, fitted.unstandardised(mean, scale) if is_folded else fitted)
         self.state.epoch = 1.0
@@ -254,20 +255,26 @@ def linear_head(model: nn.Module, size: int) -> nn.Linear:
     return classifier
 
 
-def fitted_head(method: LogisticFit | RidgeFit, speakers: list[str]) -> tuple[Coefficients, dict[str, float | None]]:
+def fitted_head(
+    method: LogisticFit | RidgeFit, speakers: list[str]
+) -> tuple[Coefficients, dict[str, float | None], float | None]:
     """The head of all rows, with the strength, and of a ridge the sharpness, that suit speakers who were left out.
 
     Returns:
-        The coefficients, and what was chosen, by name.
+        The coefficients; what was chosen, by name; and the temperature that suits the same left-out speakers, None
+        where there was only one. Of a ridge it is 1: its sharpness is that temperature.
     """
     strength, inner_uar, answers = chosen_strength(method, speakers)
     fitted, told = method.fit(np.arange(len(speakers)), strength), {method.strength_name: strength}
+    temperature = None
+    if answers is not None:
+        truth = method.targets.argmax(1)
+        temperature = fit_temperature((1.0 if method.gives_logits else SHARPNESS) * answers, truth)
     if not method.gives_logits:
-        factor = SHARPNESS
-        if answers is not None:
-            factor /= fit_temperature(SHARPNESS * answers, method.targets.argmax(1))
+        factor = SHARPNESS / (temperature or 1.0)
         fitted, told = fitted.sharpened(factor), told | {"sharpness": factor}
-    return fitted, told | {"inner_uar": inner_uar}
+        temperature = None if temperature is None else 1.0
+    return fitted, told | {"inner_uar": inner_uar}, temperature
 
 
 def chosen_strength(

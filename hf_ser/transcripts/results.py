@@ -16,6 +16,7 @@ from pathlib import Path
 from datasets import Dataset, Features, concatenate_datasets
 from filelock import FileLock
 
+from hf_ser.column_digests import DIGESTS, write_digests
 from hf_ser.columns import ASR_COLUMNS, REFERENCE, features
 from hf_ser.dataset import REPORT, quiet_datasets
 from hf_ser.dataset_card import CARD, write_dataset_report
@@ -27,7 +28,7 @@ from hf_ser.transcripts.wer import error_rate, format_wer, normalised, plot_wer,
 
 SUMMARY, PICTURE = "transcripts.json", "transcripts.png"
 ASR_RECORD = "asr"
-OF_THE_OLD_WORDS = (SUMMARY, PICTURE, "audit.json", "state.json", "dataset_info.json")
+OF_THE_OLD_WORDS = (SUMMARY, PICTURE, "audit.json", "state.json", "dataset_info.json", DIGESTS)
 """Files of a data set's folder that say nothing of the new one."""
 
 
@@ -76,6 +77,7 @@ def write_transcribed(dataset: Dataset, job: Job, summary: dict, folder: Path, o
         shutil.rmtree(work, ignore_errors=True)
         with quiet_datasets():
             dataset.save_to_disk(work)
+        write_digests(work)
         for entry in sorted(folder.iterdir()):
             if entry.is_dir() and entry.name != ASR_RECORD:
                 shutil.copytree(entry, work / entry.name, symlinks=True)  # a user's own

@@ -10,11 +10,13 @@ from hf_ser.evaluation.calibration import (
     abstain_threshold,
     curve_points,
     fit_temperature,
+    made_worse,
     nll,
     reliability_bins,
     risk_coverage,
     tempered,
 )
+from hf_ser.evaluation.curves import ece_text
 from hf_ser.scores import score
 
 LABELS = ["neutral", "happy", "sad", "angry"]
@@ -141,3 +143,11 @@ def test_equal_answers_that_rounding_sets_apart_are_given_together():
     confidence = np.repeat([0.9, 0.7, 0.5], [3, 6, 1]) + 3e-8 * draw.standard_normal(10)
     threshold = abstain_threshold(np.stack([confidence, 1 - confidence], axis=1), 0.8)
     assert (confidence >= threshold).sum() == (confidence.astype(np.float32) >= threshold).sum() == 9
+
+
+@pytest.mark.parametrize(("ece", "before", "is_worse"), [(0.12, 0.1, True), (0.1, 0.12, False), (0.1, None, False)])
+def test_a_temperature_that_made_it_worse_is_called_so(ece, before, is_worse):
+    told = {"ece": ece, "ece_uncalibrated": before, "temperature": {"1": before and 0.8}}
+    assert made_worse(told) == is_worse
+    assert ("worse than without it" in ece_text(told)) == is_worse
+    assert "calibrated" not in ece_text(told)

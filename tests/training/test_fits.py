@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
 from hf_ser.augmentation import AugmentArguments
+from hf_ser.evaluation.calibration import fit_temperature
 from hf_ser.models import SerAudioConfig, SerAudioForAudioClassification, SpectrogramConfig
 from hf_ser.models.networks import FITTED
 from hf_ser.training.arguments import (
@@ -31,6 +32,7 @@ from hf_ser.training.fits import (
     RidgeFit,
     chosen_strength,
     copy_coefficients,
+    fitted_head,
     linear_head,
     refuse_descent,
 )
@@ -248,3 +250,19 @@ def test_of_strengths_that_are_equal_but_for_rounding_the_first_is_chosen(monkey
     scores = iter([0.5, 0.6, np.nextafter(0.6, 1), 0.6, 0.4])
     monkeypatch.setattr("hf_ser.training.fits.recall_score", lambda *_, **__: next(scores))
     assert chosen_strength(method, speakers)[:2] == (LogisticFit.strengths[1], 0.6)
+
+
+@pytest.mark.parametrize("fit", [RidgeFit, LogisticFit])
+def test_the_temperature_comes_from_speakers_who_were_left_out(fit):
+    generator = np.random.default_rng(0)
+    speakers = [f"s{row % 12}" for row in range(240)]
+    truth = generator.integers(0, 3, 240)
+    of_speaker = generator.normal(0, 2, (12, 40))[np.arange(240) % 12]
+    vectors = np.eye(3, 40)[truth] * 3 + of_speaker + generator.normal(0, 2, (240, 40))
+    fitted, _, temperature = fitted_head(fit(vectors, np.eye(3)[truth]), speakers)
+    new_truth = generator.integers(0, 3, 3000)
+    of_speaker = generator.normal(0, 2, (300, 40))[np.arange(3000) % 300]
+    new = np.eye(3, 40)[new_truth] * 3 + of_speaker + generator.normal(0, 2, (3000, 40))
+    best = fit_temperature(fitted.answers(new, 3), new_truth)
+    assert 0.6 < temperature / best < 1.6, "near what speakers ask for whom nobody has met"
+    assert fitted_head(fit(vectors, np.eye(3)[truth]), ["one"] * 240)[2] is None
