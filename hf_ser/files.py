@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from filelock import FileLock
 
-from hf_ser.columns import Finding
+from hf_ser.data.schema import Finding
 
 try:
     import fcntl

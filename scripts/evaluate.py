@@ -7,7 +7,7 @@
 A run is its folder or a predictions.jsonl; from the latter report, pictures and page are made beside it.
 
 Python puts a script's folder first on its path, where this file hides the `evaluate` library from the scripts beside
-it. None of them needs that library: the figures are computed by hf_ser.scores.
+it. None of them needs that library: the figures are computed by hf_ser.runs.scores.
 """
 
 from hf_ser.cli import run
@@ -15,14 +15,14 @@ from hf_ser.cli import run
 import argparse
 from pathlib import Path
 
-from hf_ser.audit.findings import read_verdict
-from hf_ser.collator import clips
-from hf_ser.dataset import load_prepared
-from hf_ser.evaluation.comparison import COMPARISON, compare, format_comparison, write_comparison
-from hf_ser.evaluation.embeddings import embeddings, plot_embedding_map
-from hf_ser.evaluation.plots import plot_comparison
-from hf_ser.evaluation.predictions import PREDICTIONS, read_predictions
-from hf_ser.evaluation.report import (
+from hf_ser.checks.audit.findings import read_verdict
+from hf_ser.inputs.collate import clips
+from hf_ser.data.prepare import load_prepared
+from hf_ser.runs.comparison import COMPARISON, compare, format_comparison, write_comparison
+from hf_ser.runs.embeddings import embeddings, plot_embedding_map
+from hf_ser.publish.plots import plot_comparison
+from hf_ser.runs.predictions import PREDICTIONS, read_predictions
+from hf_ser.runs.report import (
     REPORT,
     conditions_of,
     label_map_of,
@@ -30,12 +30,12 @@ from hf_ser.evaluation.report import (
     notices_of,
     write_report,
 )
-from hf_ser.evaluation.report_text import format_report
-from hf_ser.inference import Classifier, statistics_of_rows
-from hf_ser.labels import NATIVE, apply_label_map
-from hf_ser.provenance import RECORD, read_record
-from hf_ser.results import write_pictures_and_page, write_results
-from hf_ser.words import read_as
+from hf_ser.runs.report_text import format_report
+from hf_ser.runs.classifier import Classifier, statistics_of_rows
+from hf_ser.data.labels import NATIVE, apply_label_map
+from hf_ser.runs.record import RECORD, read_record
+from hf_ser.publish.results import write_pictures_and_page, write_results
+from hf_ser.transcripts.words import read_as
 
 
 def main() -> None:

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from hf_ser.augmentation import parse_augmentation
-from hf_ser.augmented_copies import prepare_copies
-from hf_ser.corpora import CORPORA
-from hf_ser.dataset import already_prepared, download_corpora, prepare
-from hf_ser.dataset_card import CARD, write_dataset_report
+from hf_ser.augment.training import parse_augmentation
+from hf_ser.augment.copies import prepare_copies
+from hf_ser.data.corpora import CORPORA
+from hf_ser.data.prepare import already_prepared, download_corpora, prepare
+from hf_ser.publish.dataset_card import CARD, write_dataset_report
 from hf_ser.files import temporary_folder
-from hf_ser.integrity import format_integrity
-from hf_ser.labels import LABEL_MAPS, NATIVE
+from hf_ser.data.integrity import format_integrity
+from hf_ser.data.labels import LABEL_MAPS, NATIVE
 from hf_ser.models.decoding import CHANNELS
 
 

@@ -10,8 +10,8 @@ from hf_ser.cli import run
 import argparse
 from pathlib import Path
 
-from hf_ser.dataset import REPORT
-from hf_ser.hub import push_dataset, push_model
+from hf_ser.data.prepare import REPORT
+from hf_ser.publish.hub import push_dataset, push_model
 
 
 def main() -> None:

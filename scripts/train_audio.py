@@ -5,7 +5,7 @@ accelerate launch scripts/train_audio.py --audio_model facebook/wav2vec2-base --
 
 from hf_ser.cli import run
 
-from hf_ser.augmentation import AugmentArguments
+from hf_ser.augment.training import AugmentArguments
 from hf_ser.training.arguments import (
     AdaptArguments,
     AudioArguments,

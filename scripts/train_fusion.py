@@ -8,7 +8,7 @@ from hf_ser.cli import run
 
 from pathlib import Path
 
-from hf_ser.augmentation import AugmentArguments
+from hf_ser.augment.training import AugmentArguments
 from hf_ser.training.arguments import (
     AdaptArguments,
     AudioArguments,

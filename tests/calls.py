@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.signal import butter, resample_poly, sosfilt
 
-from hf_ser.columns import SAMPLING_RATE
+from hf_ser.data.schema import SAMPLING_RATE
 
 LINE_RATE, HOP = 8000, 80
 

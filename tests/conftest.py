@@ -54,7 +54,7 @@ def dataset_of():
 
     from datasets import Dataset, Features
 
-    from hf_ser.columns import features
+    from hf_ser.data.schema import features
 
     def build(rows: list[tuple], **more) -> "Dataset":
         labels = tuple(sorted({row[1] for row in rows}))
@@ -70,7 +70,7 @@ def dataset_of():
 @pytest.fixture(scope="session")
 def table(tmp_path_factory) -> Path:
     """A corpus small enough to train on in seconds: a CSV of 6 speakers with 8 clips each, two a label."""
-    from hf_ser.corpora import synthetic
+    from hf_ser.data.corpora import synthetic
 
     folder = tmp_path_factory.mktemp("corpus")
     rows = []
@@ -102,7 +102,7 @@ def table(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def prepared(table, tmp_path_factory) -> Path:
     """The same as a prepared data set folder."""
-    from hf_ser.dataset import prepare
+    from hf_ser.data.prepare import prepare
 
     folder = tmp_path_factory.mktemp("prepared") / "data"
     prepare("table", table, folder)
@@ -113,7 +113,7 @@ def prepared(table, tmp_path_factory) -> Path:
 def no_pictures(monkeypatch):
     """Runs draw nothing (but in fixtures of whole modules): it takes longer than the trainings of the tests."""
     for drawing in ("write_pictures", "plot_confusion_matrix", "plot_reliability", "plot_learning_curves"):
-        monkeypatch.setattr(f"hf_ser.results.{drawing}", lambda *_: None)
+        monkeypatch.setattr(f"hf_ser.publish.results.{drawing}", lambda *_: None)
 
 
 @pytest.fixture(scope="session")
@@ -144,9 +144,9 @@ def script(monkeypatch, remembered):
 
     import jinja2
 
-    import hf_ser.audit.data
+    import hf_ser.checks.audit.data
 
-    for module, pure in ((hf_ser.audit.data, "probe_trivia"), (hf_ser.audit.data, "probe_text"), (jinja2, "Template")):
+    for module, pure in ((hf_ser.checks.audit.data, "probe_trivia"), (hf_ser.checks.audit.data, "probe_text"), (jinja2, "Template")):
         monkeypatch.setattr(module, pure, remembered(getattr(module, pure)))
 
     def call(name: str, *arguments) -> None:

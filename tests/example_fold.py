@@ -5,7 +5,7 @@ import json
 import numpy as np
 from models.tiny import LABELS, save_trained
 
-from hf_ser.evaluation.report import write_report
+from hf_ser.runs.report import write_report
 
 SPLIT = {
     "fold": "1",

@@ -13,9 +13,9 @@ from models.tiny import fused, heard, save_trained
 from scipy.signal import butter, sosfilt
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForSequenceClassification
 
-from hf_ser.audio import read_clip
-from hf_ser.corpora import synthetic
-from hf_ser.integrity import clip_findings
+from hf_ser.data.audio import read_clip
+from hf_ser.data.corpora import synthetic
+from hf_ser.data.integrity import clip_findings
 from hf_ser.models import SerAudioPipeline, SerPipeline
 from hf_ser.models.audio_notes import no_speech
 from hf_ser.models.decoding import decode_audio

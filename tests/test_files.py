@@ -10,8 +10,9 @@ import corpora_trees.iemocap
 import corpora_trees.tess
 import pytest
 
-from hf_ser import corpora, files
-from hf_ser.augmentation import usable_noises
+from hf_ser import files
+from hf_ser.data import corpora
+from hf_ser.augment.training import usable_noises
 from hf_ser.files import files_under
 
 

@@ -43,7 +43,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
 def name_of(file: Path) -> str:
-    """`hf_ser/training/run.py` to `training.run`, `hf_ser/corpora/__init__.py` to `corpora`."""
+    """`hf_ser/training/run.py` to `training.run`, `hf_ser/data/corpora/__init__.py` to `corpora`."""
     return ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
 
 

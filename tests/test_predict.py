@@ -17,9 +17,9 @@ import pytest
 import soundfile as sf
 from models.tiny import LABELS, save_trained
 
-from hf_ser.answers import Answering, json_line
-from hf_ser.given_clips import GivenClip, given_clips
-from hf_ser.inference import Classifier
+from hf_ser.runs.answers import Answering, json_line
+from hf_ser.data.given_clips import GivenClip, given_clips
+from hf_ser.runs.classifier import Classifier
 from hf_ser.normal_form import is_text
 
 RATE = 16_000
@@ -257,7 +257,7 @@ def test_answers_go_to_a_file_too_whole_or_not_at_all(kind, audio_model, folder,
         assert float(table[0]["score:sad"]) == printed[0]["scores"]["sad"] and table[0]["unsure"] in ("true", "false")
         assert "0 bytes" in table[3]["error"] and not table[3]["label"]
     before = output.read_bytes()
-    monkeypatch.setattr("hf_ser.answers.Answering._read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("hf_ser.runs.answers.Answering._read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         script("predict", audio_model, folder, "--output", output)
     assert output.read_bytes() == before and os.listdir(output.parent) == [output.name]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_ser.augmentation import AugmentArguments
-from hf_ser.study.plan import read_study, script_of
+from hf_ser.augment.training import AugmentArguments
+from hf_ser.checks.study.plan import read_study, script_of
 from hf_ser.training.arguments import (
     AdaptArguments,
     AudioArguments,

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_ser.models.modeling_ser import fixed
-from hf_ser.provenance import made_here
+from hf_ser.runs.record import made_here
 
 WHISPER, AST = "whisper", "audio-spectrogram-transformer"
 

@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.utils.logging import log_levels
 
-from hf_ser.columns import SAMPLING_RATE
+from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.modeling_ser import fixed
 from hf_ser.models.saving import share_weights

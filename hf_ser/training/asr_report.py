@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hf_ser.files import atomic_write
-from hf_ser.provenance import (
+from hf_ser.runs.record import (
     RECORD,
     is_finished,
     read_record,

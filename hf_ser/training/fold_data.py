@@ -6,12 +6,12 @@ import numpy as np
 from accelerate import PartialState
 from datasets import Dataset
 
-from hf_ser.augmentation import Augmenter, View, with_views
-from hf_ser.protocols import Fold
-from hf_ser.speaker_statistics import clips_digest, enrolment_note, sound_batches, speaker_statistics
-from hf_ser.targets import with_columns, with_target
+from hf_ser.augment.training import Augmenter, View, with_views
+from hf_ser.data.protocols import Fold
+from hf_ser.inputs.speakers import clips_digest, enrolment_note, sound_batches, speaker_statistics
+from hf_ser.inputs.targets import with_columns, with_target
 from hf_ser.training.building import Candidate
-from hf_ser.words import Words
+from hf_ser.transcripts.words import Words
 
 
 @dataclass

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from hf_ser.evaluation.drawing import WARNING, save
+from hf_ser.plotting import WARNING, save
 from hf_ser.files import atomic_write
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100

@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from hf_ser.checkpoints import load_with_info
+from hf_ser.runs.checkpoints import load_with_info
 from hf_ser.models import (
     PRESETS,
     TEXT_PRESETS,

@@ -12,10 +12,10 @@ from scipy.special import softmax
 from torch import nn
 from transformers import EvalPrediction, ProgressCallback, Trainer, TrainerCallback
 
-from hf_ser.collator import first_of_text
+from hf_ser.inputs.collate import first_of_text
 from hf_ser.models.modeling_ser import fixed
 from hf_ser.models.saving import share_weights
-from hf_ser.scores import DIGITS, score
+from hf_ser.runs.scores import DIGITS, score
 from hf_ser.training.adaptation import check_layers
 from hf_ser.training.averaging import WeightAveraging
 from hf_ser.training.building import Candidate

@@ -53,7 +53,7 @@ def transcript_key(pcm_sha256: str, revision: str, language: str | None, options
     """Under which a transcript is kept: a hash of all that decides it.
 
     Args:
-        pcm_sha256: Of the sound, as `hf_ser.audio.pcm_sha256` gives it.
+        pcm_sha256: Of the sound, as `hf_ser.data.audio.pcm_sha256` gives it.
         revision: Of the model, as `Recogniser.revision`.
         language: That the model is told; None where it is to be detected.
         options: Of the decoding.

@@ -10,7 +10,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from tqdm import tqdm
 
-from hf_ser.corpora import CORPORA
+from hf_ser.data.corpora import CORPORA
 from hf_ser.models.decoding import decode_audio
 from hf_ser.transcripts.cache import TranscriptCache, transcript_key
 from hf_ser.transcripts.recogniser import DecodeOptions, Recogniser, Transcript

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_ser.audio import rms_dbfs
-from hf_ser.columns import SAMPLING_RATE
+from hf_ser.data.audio import rms_dbfs
+from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import SILENT_DBFS
 from hf_ser.transcripts.greedy import decode
 from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, DecodeOptions, Hypothesis, Recogniser, Transcript

@@ -16,7 +16,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
-from hf_ser.columns import SAMPLING_RATE
+from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.revisions import checkpoint_config, split_revision
 from hf_ser.transcripts.greedy import keep_rows
 from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, PRECISIONS, weights_digest

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hf_ser.columns import SEXES
-from hf_ser.dataset_plots import UNKNOWN, wrapped
+from hf_ser.data.schema import SEXES
+from hf_ser.publish.dataset_plots import UNKNOWN, wrapped
 from hf_ser.files import atomic_write
 
 RESAMPLES = 2_000

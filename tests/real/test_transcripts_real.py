@@ -13,7 +13,7 @@ from whisper.audio import log_mel_spectrogram, pad_or_trim
 from whisper.decoding import DecodingOptions
 from whisper.normalizers import EnglishTextNormalizer
 
-from hf_ser.corpora.ravdess import list_utterances
+from hf_ser.data.corpora.ravdess import list_utterances
 from hf_ser.models.decoding import decode_audio
 from hf_ser.transcripts.greedy import decode
 from hf_ser.transcripts.loading import load_recogniser

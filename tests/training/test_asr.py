@@ -17,9 +17,9 @@ from torch import nn
 from transformers import AutoModelForAudioClassification
 from whisper.tokenizer import get_tokenizer
 
-from hf_ser.dataset import load_prepared
-from hf_ser.protocols import Fold, make_folds
-from hf_ser.provenance import hashed, is_finished, read_record
+from hf_ser.data.prepare import load_prepared
+from hf_ser.data.protocols import Fold, make_folds
+from hf_ser.runs.record import hashed, is_finished, read_record
 from hf_ser.training import asr, asr_run
 from hf_ser.transcripts.random_whisper import write_random_whisper
 from hf_ser.transcripts.transformers_whisper import TransformersWhisper, load_whole

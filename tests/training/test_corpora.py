@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import soundfile
 
-from hf_ser.corpora import meld, synthetic
-from hf_ser.corpora import table as table_corpus
-from hf_ser.dataset import prepare
-from hf_ser.evaluation.predictions import read_predictions
+from hf_ser.data.corpora import meld, synthetic
+from hf_ser.data.corpora import table as table_corpus
+from hf_ser.data.prepare import prepare
+from hf_ser.runs.predictions import read_predictions
 
 QUICK = ("--num_train_epochs", "1", "--n_folds", "3", "--disable_tqdm", "true", "--early_stopping_patience", "0")
 

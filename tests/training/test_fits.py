@@ -11,8 +11,8 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
-from hf_ser.augmentation import AugmentArguments
-from hf_ser.evaluation.calibration import fit_temperature
+from hf_ser.augment.training import AugmentArguments
+from hf_ser.runs.calibration import fit_temperature
 from hf_ser.models import SerAudioConfig, SerAudioForAudioClassification, SpectrogramConfig
 from hf_ser.models.networks import FITTED
 from hf_ser.training.arguments import (

@@ -14,8 +14,8 @@ import torch
 from models.tiny import assert_same_answers
 from transformers import ASTConfig, ASTFeatureExtractor, Wav2Vec2Config, Wav2Vec2FeatureExtractor, set_seed
 
-from hf_ser.collator import AudioCollator, FusionCollator
-from hf_ser.dataset import load_prepared
+from hf_ser.inputs.collate import AudioCollator, FusionCollator
+from hf_ser.data.prepare import load_prepared
 from hf_ser.models import (
     SerAudioConfig,
     SerAudioForAudioClassification,
@@ -27,11 +27,11 @@ from hf_ser.models import (
     WaveformFeatureExtractor,
 )
 from hf_ser.models.front_end import SpectrogramFrontEnd
-from hf_ser.protocols import Fold
+from hf_ser.data.protocols import Fold
 from hf_ser.training.arguments import AdaptArguments, SerTrainingArguments
 from hf_ser.training.building import Candidate, label_maps, train_tokenizer
 from hf_ser.training.fold_data import fold_data
-from hf_ser.training.frozen_cache import CachedCollator, FrozenCache
+from hf_ser.inputs.frozen import CachedCollator, FrozenCache
 from hf_ser.training.trainer import SerTrainer
 
 LABELS = ("angry", "happy")
@@ -102,7 +102,7 @@ def first_and_second(candidate: Candidate, rows: list[dict], monkeypatch, **sett
     collator = CachedCollator(candidate.collator, cache)
     computed = cache.fill(candidate.model, collator(rows))
     if "audio" in cache.stores:
-        monkeypatch.setattr("hf_ser.collator.decode_audio", lambda _: pytest.fail("a sound was decoded"))
+        monkeypatch.setattr("hf_ser.inputs.collate.decode_audio", lambda _: pytest.fail("a sound was decoded"))
     fresh = CachedCollator(candidate.collator, FrozenCache(candidate, **settings))
     return computed, pickle.loads(pickle.dumps(fresh))(rows)  # as spawned loader workers get it
 

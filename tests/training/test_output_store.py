@@ -6,8 +6,8 @@ import warnings
 import numpy as np
 import pytest
 
-from hf_ser.training import output_store
-from hf_ser.training.output_store import OutputStore
+from hf_ser.inputs import output_store
+from hf_ser.inputs.output_store import OutputStore
 
 
 def arrays(*names: str) -> dict[str, np.ndarray]:

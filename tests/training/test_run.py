@@ -17,15 +17,15 @@ from permissions import assert_as_any_new_file
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForAudioClassification, pipeline
 
-from hf_ser.collator import clips
-from hf_ser.dataset import load_prepared
-from hf_ser.evaluation.calibration import fit_temperature
-from hf_ser.evaluation.predictions import read_predictions
-from hf_ser.inference import Classifier
+from hf_ser.inputs.collate import clips
+from hf_ser.data.prepare import load_prepared
+from hf_ser.runs.calibration import fit_temperature
+from hf_ser.runs.predictions import read_predictions
+from hf_ser.runs.classifier import Classifier
 from hf_ser.models import TextRnnConfig
-from hf_ser.protocols import make_folds
-from hf_ser.provenance import is_finished, read_record
-from hf_ser.results import write_results
+from hf_ser.data.protocols import make_folds
+from hf_ser.runs.record import is_finished, read_record
+from hf_ser.publish.results import write_results
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments, SerTrainingArguments
 from hf_ser.training.building import build_audio
 from hf_ser.training.trainer import SerTrainer, choose_threads
@@ -233,7 +233,7 @@ def test_the_best_checkpoint_is_what_is_saved(prepared, script, tmp_path, audio,
 
 
 def validation_uar(folder, rows) -> float:
-    from hf_ser.scores import score
+    from hf_ser.runs.scores import score
 
     ask = pipeline("audio-classification", model=str(folder), trust_remote_code=True)
     labels = rows.features["label"].names

@@ -9,8 +9,8 @@ from peft import LoraConfig, get_peft_model
 from scipy.special import softmax
 from transformers import AutoModelForSequenceClassification
 
-from hf_ser.collator import AudioCollator, FusionCollator, TextCollator
-from hf_ser.columns import features
+from hf_ser.inputs.collate import AudioCollator, FusionCollator, TextCollator
+from hf_ser.data.schema import features
 from hf_ser.models import (
     FUSIONS,
     SerAudioConfig,
@@ -18,8 +18,8 @@ from hf_ser.models import (
     TextRnnConfig,
     TextRnnForSequenceClassification,
 )
-from hf_ser.scores import soft_scores
-from hf_ser.targets import with_target
+from hf_ser.runs.scores import soft_scores
+from hf_ser.inputs.targets import with_target
 from hf_ser.training.arguments import SerTrainingArguments
 from hf_ser.training.building import Candidate, label_maps, train_tokenizer
 from hf_ser.training.trainer import SerTrainer

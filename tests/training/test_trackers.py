@@ -8,8 +8,8 @@ import pytest
 from example_fold import predictions
 from matplotlib.figure import Figure
 
-from hf_ser.evaluation.report import make_report
-from hf_ser.training.trackers import check_trackers, track_results
+from hf_ser.runs.report import make_report
+from hf_ser.publish.trackers import check_trackers, track_results
 
 ARGUMENTS = SimpleNamespace(run_name="o/fold_1", project="hf_ser", trackio_space_id="me/space")
 
@@ -87,7 +87,7 @@ def test_a_tracker_that_fails_is_told_and_the_next_is_served(fold, library, caps
     ("name", "found"), [("wandb", "found no wandb here"), ("wanbd", "found no tracker of this name")]
 )
 def test_a_tracker_that_is_not_there_is_told_before_the_work(name, found, monkeypatch):
-    monkeypatch.setattr("hf_ser.training.trackers.get_available_reporting_integrations", lambda: ["tensorboard"])
+    monkeypatch.setattr("hf_ser.publish.trackers.get_available_reporting_integrations", lambda: ["tensorboard"])
     check_trackers(["tensorboard"])
     with pytest.raises(ValueError, match=f"--report_to {name}: {found}"):
         check_trackers([name])

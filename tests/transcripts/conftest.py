@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_ser.corpora import synthetic
+from hf_ser.data.corpora import synthetic
 from hf_ser.models.decoding import decode_audio
 from hf_ser.transcripts.loading import load_recogniser
 

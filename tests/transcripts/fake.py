@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from hf_ser.columns import SAMPLING_RATE
+from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.transcripts.recogniser import Hypothesis
 
 LANGUAGES = ("en", "de", "ja")

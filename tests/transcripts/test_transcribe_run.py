@@ -14,16 +14,16 @@ import torch
 from datasets import Dataset
 from transcripts.fake import FakeRecogniser
 
-from hf_ser.audit.data import recogniser_findings
-from hf_ser.columns import REFERENCE
-from hf_ser.dataset import load_prepared
+from hf_ser.checks.audit.data import recogniser_findings
+from hf_ser.data.schema import REFERENCE
+from hf_ser.data.prepare import load_prepared
 from hf_ser.files import replace_folder
-from hf_ser.protocols import make_folds
-from hf_ser.provenance import read_record, split_record, write_record
+from hf_ser.data.protocols import make_folds
+from hf_ser.runs.record import read_record, split_record, write_record
 from hf_ser.transcripts import run
 from hf_ser.transcripts.cache import TranscriptCache
 from hf_ser.transcripts.recogniser import DecodeOptions, Transcript
-from hf_ser.transcripts.results import (
+from hf_ser.publish.transcribed import (
     ASR_RECORD,
     SUMMARY,
     compared,

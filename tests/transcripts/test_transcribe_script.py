@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hf_ser.dataset import load_prepared
-from hf_ser.transcripts.results import SUMMARY
+from hf_ser.data.prepare import load_prepared
+from hf_ser.publish.transcribed import SUMMARY
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transcripts.fake import FakeDecode, FakeRecogniser, voiced
 
-from hf_ser.columns import SAMPLING_RATE
+from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.transcripts import transcriber
 from hf_ser.transcripts.recogniser import DecodeOptions, Transcript
 from hf_ser.transcripts.transcriber import Request, transcribe, windows

@@ -1,0 +1,229 @@
+"""The audit of a run: what was really trained, from the training records and predictions that it left."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from sklearn.metrics import confusion_matrix
+
+from hf_ser.checks.audit.data import audit_data
+from hf_ser.checks.audit.findings import LEAK, WARNING, AuditFinding, finding
+from hf_ser.checks.audit.not_copies import NotCopies
+from hf_ser.data.schema import SPLITS
+from hf_ser.runs.predictions import PREDICTIONS, read_predictions
+from hf_ser.runs.report import REPORT, make_report
+from hf_ser.data.labels import NATIVE, apply_label_map
+from hf_ser.data.protocols import CHOSEN_ON_TEST, FINAL, Fold
+from hf_ser.data.protocols import fingerprint as split_fingerprint
+from hf_ser.runs.record import CANNOT_BE_CHECKED, RECORD, hashed, is_finished, is_withheld, read_record
+from hf_ser.runs.scores import ROUNDING, uar_from_confusion
+from hf_ser.transcripts.words import read_as
+
+STAGE_REMEDY = "train the encoder on the same fold: --audio_model 'runs/audio/fold_{fold}'"
+
+
+def audit_run(
+    folder: str | Path, dataset: Dataset | None = None, cleared: NotCopies | None = None
+) -> list[AuditFinding]:
+    """Audit the folds of a run that are finished.
+
+    Args:
+        folder: `--output_dir` of the training script.
+        dataset: The data set that it was trained on: its parts are then found again by the hashes in the records, and
+            audited as they really were. Without it only the records and the predictions speak, and with what the
+            audit before training found.
+        cleared: Pairs of clips that a person has found to be no copies; by default those of the run's records.
+
+    Raises:
+        FileNotFoundError: the folder holds no finished fold.
+    """
+    folder = Path(folder)
+    done = [file.parent for file in sorted(folder.glob(f"*/{RECORD}")) if is_finished(file.parent)]
+    if not done:
+        raise FileNotFoundError(
+            f"{folder}: found no finished fold, expected the --output_dir of a training script with fold_1/{RECORD} or "
+            "the like: name a run, or let it end."
+        )
+    found, folds, reads = [], [], False
+    told = read_predictions(folder / PREDICTIONS) if (folder / PREDICTIONS).is_file() else []
+    if dataset is not None and not (told and dataset.features["label"].names == list(told[0]["probabilities"])):
+        settings = read_record(done[0])["settings"]
+        dataset = read_as(dataset, settings.get("transcript_source"))
+        dataset, _ = apply_label_map(dataset, settings.get("label_map", NATIVE))
+    for fold_dir in done:
+        record = read_record(fold_dir)
+        rows = [row for row in told if row["fold"] == record["split"]["fold"]]
+        if (fold_dir / PREDICTIONS).is_file():
+            rows = read_predictions(fold_dir / PREDICTIONS)
+        found += record_findings(record, rows)
+        reads |= record["settings"].get("model") != "audio"
+        if dataset is None:
+            found += [AuditFinding(**{**one, "evidence": tuple(one["evidence"])}) for one in record.get("audit", [])]
+        else:
+            folds.append(fold_of_record(dataset, record, rows))
+            found += unknown_rows(folds[-1], record, rows) or altered_findings(dataset, folds[-1])
+        found += branch_findings(record, rows)
+    if dataset is not None:
+        found += audit_data(dataset, folds, reads, cleared or cleared_of(done, dataset))
+    return [*_once(found), *figure_findings(folder)]
+
+
+def cleared_of(folders: Sequence[Path], dataset: Dataset) -> NotCopies:
+    """The pairs that were cleared when the folds were trained."""
+    ids = dataset["id"][:]
+    all_of_them = [NotCopies.of_record(read_record(folder).get("not_copies"), ids) for folder in folders]
+    last = next((one for one in reversed(all_of_them) if one.pairs), NotCopies())
+    return replace(last, pairs=frozenset().union(*(one.pairs for one in all_of_them)))
+
+
+def fold_of_record(dataset: Dataset, record: dict, predictions: Sequence[dict]) -> Fold:
+    """The split that was really trained, its rows found by their hashes.
+
+    Raises:
+        ValueError: the record withholds them.
+    """
+    names = np.array([hashed(name) for name in dataset["id"][:]])
+    split = record["split"]
+    if is_withheld([split]):
+        raise ValueError(
+            f"Fold {split['fold']}: found the record of a model that was pushed, in which {CANNOT_BE_CHECKED}. "
+            "Expected the record as training wrote it: audit the run where it was trained, or leave out --dataset."
+        )
+    parts = {part: np.flatnonzero(np.isin(names, split[part]["ids"])) for part in ("train", "validation")}
+    parts["test"] = np.flatnonzero(np.isin(names, [hashed(row["id"]) for row in predictions]))
+    return Fold(split["fold"], fingerprint=split["split_fingerprint"], leaks=tuple(record["leaks"]), **parts)
+
+
+def unknown_rows(fold: Fold, record: dict, predictions: Sequence[dict]) -> list[AuditFinding]:
+    """Rows of the record that the data set does not have.
+
+    Raises:
+        ValueError: it has none of them.
+    """
+    of_record = {part: len(record["split"][part]["ids"]) for part in ("train", "validation")}
+    of_record["test"] = len(predictions)
+    lacking = {part: n - len(getattr(fold, part)) for part, n in of_record.items()}
+    if not any(lacking.values()):
+        return []
+    if sum(lacking.values()) == sum(of_record.values()):
+        raise ValueError(
+            f"Fold {fold.name}: none of the run's {sum(of_record.values())} rows is in this data set. Expected the one "
+            "that the run was trained on: name it with --dataset, or leave that out."
+        )
+    detail = (
+        f"rows of the run that are not in this data set: {', '.join(f'{n} of {part}' for part, n in lacking.items())}"
+    )
+    return [finding("other_data", WARNING, detail, "name the data set that the run was trained on", fold=fold.name)]
+
+
+def altered_findings(dataset: Dataset, fold: Fold) -> list[AuditFinding]:
+    """Whether the parts that the record names are the split that it was stamped with."""
+    ids = np.array(dataset["id"][:])
+    made = split_fingerprint({part: ids[getattr(fold, part)].tolist() for part in SPLITS})
+    if made == fold.fingerprint:
+        return []
+    detail = f"the rows of the record make the split {made}, its fingerprint is {fold.fingerprint}"
+    remedy = "audit with the data set of the run; if it is that one, the record was changed: train again"
+    return [finding("record_does_not_match", LEAK, detail, remedy, fold=fold.name)]
+
+
+def record_findings(record: dict, predictions: Sequence[dict]) -> list[AuditFinding]:
+    """What a fold's record and its predictions say against each other."""
+    fold, split = record["split"]["fold"], record["split"]
+    stamped = sorted({*record["leaks"], *(leak for row in predictions for leak in row["leaks"])})
+    found = [
+        finding(leak, LEAK, "stamped when the fold was trained", "train again without --allow_leak", fold=fold)
+        for leak in stamped
+    ]
+    if not predictions and fold != FINAL:
+        detail = "the fold has no predictions: whom it was tested on is not known"
+        found.append(finding("no_predictions", WARNING, detail, "give the training command again", fold=fold))
+    if others := {row["split_fingerprint"] for row in predictions} - {split["split_fingerprint"]}:
+        detail = f"predictions are of the split {', '.join(sorted(others))}, the record of {split['split_fingerprint']}"
+        remedy = "keep record and predictions of one training together"
+        found.append(finding("record_does_not_match", LEAK, detail, remedy, fold=fold))
+    speakers = {hashed(row["speaker"]): row["speaker"] for row in predictions if row["speaker"]}
+    ids = {hashed(row["id"]): row["id"] for row in predictions}
+    for part in ("train", "validation"):
+        if shared := speakers.keys() & set(split[part]["speakers"]):
+            detail = f"{len(shared)} test speakers are in {part}"
+            who = [speakers[one] for one in shared]
+            remedy = "train again with a speaker-independent protocol"
+            found.append(finding(f"speaker_overlap_{part}_test", LEAK, detail, remedy, who, fold))
+        if shared := ids.keys() & set(split[part]["ids"]):
+            kind = CHOSEN_ON_TEST if part == "validation" else "utterance_overlap_train_test"
+            detail = f"{len(shared)} of {len(ids)} tested utterances are in {part}"
+            found.append(finding(kind, LEAK, detail, "test on other utterances", [ids[one] for one in shared], fold))
+    for ancestor in record["ancestors"]:
+        for part, how in (("train", "was trained on"), ("validation", "had its checkpoint chosen on")):
+            met = [ids[one] for one in ids.keys() & set(ancestor[part]["ids"])]
+            heard = [speakers[one] for one in speakers.keys() & set(ancestor[part]["speakers"])]
+            if met or heard:
+                detail = (
+                    f"an encoder of this model {how} {len(met)} tested utterances and {len(heard)} of their speakers"
+                )
+                found.append(finding("stage_leakage", LEAK, detail, STAGE_REMEDY, met or heard, fold))
+    frozen = record["settings"].get("freeze", "none")
+    for modality, origin in record["encoders"].items():
+        if frozen in (modality, "both") and origin == "trained here from scratch":
+            detail = f"the {modality} encoder was frozen before it was ever trained: its weights are random"
+            remedy = f"train it first (train_{modality}.py) and name its folder, or leave out --freeze {frozen}"
+            found.append(finding("untrained_encoder", WARNING, detail, remedy, fold=fold))
+    return found
+
+
+def branch_findings(record: dict, predictions: Sequence[dict]) -> list[AuditFinding]:
+    """Whether a fused model falls below one of the encoders that it was built from, on the same test rows."""
+    found, fold = [], record["split"]["fold"]
+    for modality, source in record.get("sources", {}).items():
+        file = Path(source) / PREDICTIONS
+        if not (predictions and file.is_file()):
+            continue
+        theirs = {row["id"]: row for row in read_predictions(file)}
+        ours = {row["id"]: row for row in predictions}
+        if theirs.keys() != ours.keys():
+            continue
+        branch, fused = (_uar(list(rows.values())) for rows in (theirs, ours))
+        if branch is not None and fused is not None and fused < branch - ROUNDING:
+            detail = (
+                f"the fused model has UAR {100 * fused:.1f} %, its {modality} encoder alone {100 * branch:.1f} % "
+                f"on the same {len(ours)} test clips"
+            )
+            remedy = "use the encoder alone, or change the fusion: what was added does harm"
+            found.append(finding("fusion_below_branch", WARNING, detail, remedy, fold=fold))
+    return found
+
+
+def _uar(predictions: Sequence[dict]) -> float | None:
+    """UAR of some predictions, None where they lack a class."""
+    labels = list(predictions[0]["probabilities"])
+    answers = [max(row["probabilities"], key=row["probabilities"].get) for row in predictions]
+    confusion = confusion_matrix([row["reference"] for row in predictions], answers, labels=labels)
+    return uar_from_confusion(confusion, labels) if confusion.sum(axis=1).all() else None
+
+
+def figure_findings(folder: Path) -> list[AuditFinding]:
+    """Whether the report's headline figures follow from the predictions."""
+    predictions, report = folder / PREDICTIONS, folder / REPORT
+    if not (predictions.is_file() and report.is_file()):
+        return []
+    told, made = json.loads(report.read_text(encoding="utf-8")), make_report(read_predictions(predictions))
+    differing = [name for name in ("uar", "wa") if abs(told[name] - made[name]) > 1e-6]
+    if not differing:
+        return []
+    detail = "; ".join(
+        f"{name} is reported as {told[name]:.4f}, the predictions give {made[name]:.4f}" for name in differing
+    )
+    remedy = "python scripts/evaluate.py on the predictions writes the report anew"
+    return [finding("figures_do_not_follow", LEAK, detail, remedy)]
+
+
+def _once(found: list[AuditFinding]) -> list[AuditFinding]:
+    """Without findings that a second source tells again."""
+    kept = {}
+    for one in found:
+        kept.setdefault((one.kind, one.fold, one.detail), one)
+    return list(kept.values())

@@ -1,0 +1,240 @@
+"""What a model's answers under each condition come to: the change in UAR, its interval over speakers, and a verdict."""
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import confusion_matrix
+
+from hf_ser.runs.intervals import UNKNOWN, difference_intervals, holds_zero
+from hf_ser.runs.report import make_report
+from hf_ser.runs.report_text import counted
+from hf_ser.files import atomic_write
+from hf_ser.runs.scores import ROUNDING, difference, uar_from_confusion
+from hf_ser.checks.stress.conditions import HARD, MILD, Condition
+
+STRESS = "stress.json"
+PICTURE = "stress.png"
+STRESS_VERSION = 1
+
+MAX_DROP = {MILD: 0.05, HARD: 0.15}
+"""By how much UAR may fall. A choice: what a user of such a recording would hardly notice, and what he would bear."""
+
+MAX_SHARE = {MILD: 0.25, HARD: 0.5}
+"""And by what share of the clean UAR above chance: a model near chance loses all it knows within a few points."""
+
+NO_SKILL = "The clean UAR is not above chance: there is nothing to lose, and no change is judged."
+
+MAX_SEX_GAP = 0.10
+SEX_GAP = "sex_gap"
+
+PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
+
+LINE = 100
+"""Characters a line of the terminal table."""
+
+HOW_TO_READ = (
+    "How to read it: each line changes the same clips in one way and says by how many points UAR moves against the "
+    "clean run, with a 95 % interval over speakers. A condition fails where UAR falls by more than its limit, whatever "
+    "the interval: the points allowed, but no more than a quarter (mild) or half (hard) of the clean UAR above chance. "
+    "Extreme ones are told and not judged."
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a model said under one condition.
+
+    Args:
+        condition: The condition.
+        probabilities: Of each row that could be changed, by id, in the order of the model's labels.
+        skipped: Why a row could not be changed, by id.
+    """
+
+    condition: Condition
+    probabilities: Mapping[str, Sequence[float]]
+    skipped: Mapping[str, str]
+
+
+def make_stress(
+    about: dict,
+    rows: Sequence[dict],
+    clean: Outcome,
+    outcomes: Sequence[Outcome],
+    thresholds: Mapping[str, float] = MAX_DROP,
+    notices: Sequence[str] = (),
+) -> dict:
+    """The result of a stress test, ready for JSON.
+
+    Args:
+        about: `model`, `dataset` and `seed`.
+        rows: The rows without changes as predictions, which `make_report` takes.
+        clean, outcomes: The answers without changes, and under each condition.
+        thresholds: By how much UAR may fall, by severity, within `MAX_SHARE`; one that is not in it is not judged.
+        notices: What else is to be known.
+
+    Raises:
+        ValueError: see `make_report`.
+    """
+    report = make_report(rows)
+    skill = max(difference(report["uar"], report["chance_uar"]), 0.0)
+    # A model that knows nothing has nothing to lose: passing would be no merit.
+    limits = {severity: min(most, MAX_SHARE[severity] * skill) or None for severity, most in thresholds.items()}
+    told, notes = {}, {}
+    for one in outcomes:
+        told[one.condition.name], notes[one.condition.name] = compared(one, rows, clean, limits)
+    conditions = [line for line in told.values() if line is not None]
+    failed = [line["name"] for line in conditions if line["verdict"] == FAILED]
+    failed += [SEX_GAP] if gap_verdict(report["sex_gap"]) == FAILED else []
+    skipped = {one.condition.name: dict(one.skipped) for one in (clean, *outcomes) if one.skipped}
+    return {
+        "stress_version": STRESS_VERSION,
+        **about,
+        **{name: report[name] for name in ("corpus", "n_utterances", "n_speakers", "leaks")},
+        "notices": [*report["notices"], *notices, *([] if skill else [NO_SKILL]), *_notices(skipped, told)],
+        "clean": {name: report[name] for name in ("uar", "uar_ci95", "wa")},
+        "sex_gap": report["sex_gap"],
+        "thresholds": dict(thresholds),
+        "limits": limits,
+        "verdict": FAILED if failed else PASSED if skill else NOT_JUDGED,
+        "failed": failed,
+        "conditions": conditions,
+        "interval_note": shared_note({line["name"]: notes[line["name"]] for line in conditions}),
+        "skipped": skipped,
+        "versions": report["versions"],
+    }
+
+
+def compared(
+    outcome: Outcome, rows: Sequence[dict], clean: Outcome, limits: Mapping[str, float]
+) -> tuple[dict | None, str]:
+    """One line of the result, on the rows that both have, and the note of its interval.
+
+    The line is None where these rows lack a class of the task.
+    """
+    labels = list(rows[0]["probabilities"])
+    kept = [row for row in rows if row["id"] in outcome.probabilities]
+    if {row["reference"] for row in kept} != set(labels):
+        return None, ""
+    before, after = (by_speaker(kept, one.probabilities, labels) for one in (clean, outcome))
+    uar, clean_uar = (uar_from_confusion(sum(one.values()), labels) for one in (after, before))
+    condition, limit = outcome.condition, limits.get(outcome.condition.severity)
+    change = difference(uar, clean_uar)
+    # A fall by just the limit passes, however it is rounded.
+    too_much = limit is not None and change < -limit - ROUNDING
+    intervals, note = difference_intervals(before, after)
+    line = {
+        **{name: getattr(condition, name) for name in ("name", "group", "level", "severity", "what")},
+        "n": len(kept),
+        "uar": uar,
+        "delta_uar": change,
+        "delta_ci95": intervals["uar"],
+        "limit": limit,
+        "verdict": NOT_JUDGED if limit is None else FAILED if too_much else PASSED,
+    }
+    return line, note
+
+
+def by_speaker(rows: Sequence[dict], answers: Mapping[str, Sequence[float]], labels: list[str]) -> dict:
+    """Confusion matrices `(classes, classes)` of some rows by speaker."""
+    pairs = {}
+    for row in rows:
+        pair = row["reference"], labels[int(np.argmax(answers[row["id"]]))]
+        pairs.setdefault(row["speaker"] or UNKNOWN, []).append(pair)
+    return {name: confusion_matrix(*zip(*pairs[name], strict=True), labels=labels) for name in sorted(pairs)}
+
+
+def gap_verdict(gap: dict) -> str:
+    """Failed where one sex is recognised worse by more than `MAX_SEX_GAP`, and not by chance.
+
+    Without an interval nobody knows whether it is chance: not judged.
+    """
+    if gap["uar"] is None or gap["ci95"] is None:
+        return NOT_JUDGED
+    is_wide = abs(gap["uar"]) > MAX_SEX_GAP + ROUNDING
+    return FAILED if is_wide and not holds_zero(gap["ci95"]) else PASSED
+
+
+def write_stress(result: dict, path: str | Path) -> None:
+    """Write a result as indented JSON, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def format_stress(result: dict) -> str:
+    """The result as a table for the terminal: verdict first, UAR in per cent, changes in points."""
+    verdict = f"verdict: {result['verdict']}"
+    if result["failed"]:
+        verdict += f" ({', '.join(result['failed'])})"
+    lines = [verdict, HOW_TO_READ, *(f"note: {notice}" for notice in result["notices"]), subject(result)]
+    lines.append(_sex_text(result["sex_gap"]))
+    lines += [f"intervals of the changes: {result['interval_note']}"] if result["interval_note"] else []
+    rows = [("condition", "level", "severity", "UAR", "change", "95 % interval", "limit", "verdict")]
+    rows += [_cells(line) for line in result["conditions"]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = [
+        "  ".join(
+            cell.rjust(width) if 3 <= column <= 6 else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*(part for line in lines for part in textwrap.wrap(line, LINE)), "", *table])
+
+
+def subject(result: dict) -> str:
+    """Whom and what was tested, and the clean figures."""
+    clean = result["clean"]
+    interval = f" [{', '.join(f'{100 * end:.1f}' for end in clean['uar_ci95'])}]" if clean["uar_ci95"] else ""
+    amount = f"{counted(result['n_utterances'], 'clip')}, {counted(result['n_speakers'], 'speaker')}"
+    return (
+        f"{result['model']} on {result['dataset']} ({result['corpus']}): {amount}; "
+        f"clean UAR {100 * clean['uar']:.1f} %{interval}, WA {100 * clean['wa']:.1f} %"
+    )
+
+
+def _sex_text(gap: dict) -> str:
+    if gap["uar"] is None:
+        return f"sex gap: not known. {gap['note']}"
+    said = f"sex gap: UAR of women minus men {100 * gap['uar']:+.1f} points"
+    if not gap["ci95"]:
+        return f"{said}: {NOT_JUDGED}. {gap['note']}"
+    interval = ", ".join(f"{100 * end:+.1f}" for end in gap["ci95"])
+    judged = f"limit {100 * MAX_SEX_GAP:.0f} where the interval excludes 0: {gap_verdict(gap)}"
+    return f"{said} [{interval}], {judged}. {gap['note']}"
+
+
+def _cells(line: dict) -> tuple[str, ...]:
+    interval = line["delta_ci95"]
+    return (
+        line["name"],
+        line["level"],
+        line["severity"],
+        f"{100 * line['uar']:.1f}",
+        f"{100 * line['delta_uar']:+.1f}",
+        f"[{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]" if interval else "none",
+        "" if line["limit"] is None else f"{-100 * line['limit']:+.1f}",
+        line["verdict"],
+    )
+
+
+def shared_note(notes: dict[str, str]) -> str:
+    """The notes of the intervals by condition, each told once: what most of them share first, then the others'."""
+    named: dict[str, list[str]] = {}
+    for name, note in notes.items():
+        named.setdefault(note, []).append(name)
+    most, *others = sorted(named, key=lambda note: -len(named[note])) or [""]
+    return " ".join([most, *(f"{', '.join(named[note])}: {note}" for note in others)])
+
+
+def _notices(skipped: dict[str, dict[str, str]], told: dict[str, dict | None]) -> list[str]:
+    found, classless = [], [name for name, line in told.items() if line is None]
+    for name, clips in skipped.items():
+        first, why = next(iter(clips.items()))
+        found.append(f"{name}: {len(clips)} clips skipped, such as {first}: {why}")
+    if classless:
+        found.append(f"left out, since no clip of some class could be changed so: {', '.join(classless)}")
+    return found

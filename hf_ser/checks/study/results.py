@@ -1,0 +1,352 @@
+"""What a study found: every system's figures over its seeds, and which of them are told apart by the test speakers.
+
+    O/study.json    all figures, with the conditions they were measured under
+    O/study.md      the same as a table
+    O/study.png     UAR with its interval, leaked systems in red
+
+Seeds of one system answer the same utterances, and are no independent observations: for intervals and tests a speaker
+is drawn, or swapped, with the answers of all seeds at once. The spread over seeds stands beside them.
+"""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hf_ser.runs.intervals import STATISTICS, UNKNOWN, difference_intervals, holds_zero, speaker_intervals
+from hf_ser.runs.comparison import FEWEST_SPEAKERS, LARGEST_P, permutation_test
+from hf_ser.runs.predictions import PREDICTIONS, read_predictions
+from hf_ser.runs.report import answers_of, conditions_of
+from hf_ser.runs.report_text import counted
+from hf_ser.files import atomic_write
+from hf_ser.markup import escaped
+from hf_ser.runs.record import RECORD, is_finished, read_record
+from hf_ser.runs.scores import DIGITS, difference
+from hf_ser.checks.study.plan import Study
+from hf_ser.checks.study.run import Run
+
+STUDY, TABLE, PICTURE = "study.json", "study.md", "study.png"
+STUDY_VERSION = 1
+
+MUST_AGREE = {
+    "corpus": "corpora",
+    "split_fingerprint": "splits",
+    "labels": "classes",
+    "references": "utterances or references",
+}
+"""What two systems of one protocol have to share to be compared, and the word for it."""
+
+
+def make_study(study: Study, runs: Sequence[Run]) -> dict:
+    """Figures and comparisons of the runs that are done.
+
+    Returns:
+        Plain dicts, lists, strings and numbers, ready for JSON. `systems` stand from best to worst and may be compared;
+        `apart` stand those that may not, `why` says for what reason.
+
+    Raises:
+        ValueError: no run is done; systems of one protocol, or the seeds of one system, differ in split, data or
+            classes; the baseline is not among the systems that may be compared.
+    """
+    by_system = {
+        system.name: [run for run in runs if run.system == system and run.is_done()] for system in study.systems
+    }
+    measured = [Measured(name, done) for name, done in by_system.items() if done]
+    if not measured:
+        raise ValueError("study: found no run that is done, expected one at least. See the logs of the runs.")
+    protocol = _protocol(study, measured)
+    fair = [one for one in measured if not one.leaks and one.conditions["protocol"] == protocol]
+    _same_conditions(fair)
+    fair.sort(key=lambda one: (-round(one.figure("uar"), DIGITS), one.name))
+    baseline = _baseline(study, fair)
+    compared = with_holm({one.name: one.against(baseline) for one in fair if one is not baseline})
+    return {
+        "study_version": STUDY_VERSION,
+        "conditions": {**fair[0].conditions, "labels": fair[0].labels} if fair else None,
+        "chance_uar": 1 / len(measured[0].labels),
+        "baseline": baseline.name if baseline else None,
+        "seeds": list(study.seeds),
+        "systems": [one.described() | {"difference": compared.get(one.name)} for one in fair],
+        "apart": [one.described() | {"why": _why(one, protocol)} for one in measured if one not in fair],
+        "missing": [run.name for run in runs if not run.is_done()],
+        "notices": _notices(study, fair, compared),
+    }
+
+
+def write_study(result: dict, folder: str | Path) -> None:
+    """Write `study.json` and `study.md`."""
+    with atomic_write(Path(folder) / STUDY) as file:
+        file.write(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    with atomic_write(Path(folder) / TABLE) as file:
+        file.write(format_study(result) + "\n")
+
+
+class Measured:
+    """One system's runs that are done: their answers, pooled over seeds, and their records.
+
+    Raises:
+        ValueError: its seeds were tested on different splits, data or classes.
+    """
+
+    def __init__(self, name: str, runs: Sequence[Run]):
+        self.name, self.reports = name, [run.report() for run in runs]
+        self.seeds = [run.seed for run in runs]
+        answers = [answers_of(read_predictions(run.folder / PREDICTIONS)) for run in runs]
+        self.records = [_records(run.folder) for run in runs]
+        self.conditions, self.labels = conditions_of(answers[0].rows), answers[0].labels
+        self.references = [(row["id"], row["reference"], row["speaker"]) for row in answers[0].rows]
+        for run, one in zip(runs, answers, strict=True):
+            references = [(row["id"], row["reference"], row["speaker"]) for row in one.rows]
+            if (conditions_of(one.rows), one.labels, references) != (self.conditions, self.labels, self.references):
+                raise ValueError(
+                    f"{run.name}: found another split, protocol or data than in {runs[0].name}, expected the same for "
+                    f"all seeds. Remove {run.folder} and train it again."
+                )
+        self.by_seed = {
+            seed: one.confusions(one.column("speaker")) for seed, one in zip(self.seeds, answers, strict=True)
+        }
+        later = {leak for report in self.reports for leak in (report["audit"] or {"leak": []})["leak"]}
+        self.leaks = sorted({*self.conditions["leaks"], *later})
+
+    def pooled(self, seeds: Sequence[int]) -> dict[str, np.ndarray]:
+        """One confusion matrix a speaker, of the answers of some seeds together."""
+        speakers = self.by_seed[seeds[0]]
+        return {speaker: sum(self.by_seed[seed][speaker] for seed in seeds) for speaker in speakers}
+
+    def figure(self, name: str) -> float:
+        """One of `STATISTICS`: of UAR and WA the mean over seeds, for all have the same utterances."""
+        return float(STATISTICS[name](sum(self.pooled(self.seeds).values())))
+
+    def against(self, other: "Measured") -> dict | None:
+        """The paired difference to another system on the seeds that both have; None where they have none."""
+        seeds = [seed for seed in self.seeds if seed in other.seeds]
+        if not seeds:
+            return None
+        theirs, ours = other.pooled(seeds), self.pooled(seeds)
+        intervals, note = difference_intervals(theirs, ours)
+        uar = [float(STATISTICS["uar"](sum(one.values()))) for one in (theirs, ours)]
+        return {
+            "to": other.name,
+            "seeds": seeds,
+            "uar": difference(uar[1], uar[0]),
+            "uar_ci95": intervals["uar"],
+            "interval_note": note,
+            **permutation_test(theirs, ours),
+        }
+
+    def described(self) -> dict:
+        """The system's figures."""
+        intervals, note = speaker_intervals(self.pooled(self.seeds))
+        uars = [report["uar"] for report in self.reports]
+        return {
+            "name": self.name,
+            "seeds": self.seeds,
+            "protocol": self.conditions["protocol"],
+            "split_fingerprint": self.conditions["split_fingerprint"],
+            "transcript_sources": self.conditions["transcript_sources"],
+            "leaks": self.leaks,
+            "n_utterances": len(self.references),
+            "n_speakers": len(self.by_seed[self.seeds[0]].keys() - {UNKNOWN}),
+            "uar": self.figure("uar"),
+            "uar_ci95": intervals["uar"],
+            "interval_note": note,
+            "uar_by_seed": uars,
+            "uar_spread": statistics.stdev(uars) if len(uars) > 1 else None,
+            "wa": self.figure("wa"),
+            "weighted_f1": statistics.fmean(report["weighted_f1"] for report in self.reports),
+            **_cost(self.records),
+            "notes": sorted({note for report in self.reports for note in report.get("notes") or []}),
+            "notices": sorted({notice for report in self.reports for notice in report["notices"]}),
+        }
+
+
+def with_holm(compared: Mapping[str, dict | None]) -> dict[str, dict | None]:
+    """The comparisons with their p values corrected for being several, and whether each tells two systems apart.
+
+    Source: Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of Statistics 6(2).
+    """
+    corrected = holm({name: one["p"] for name, one in compared.items() if one and one["p"] is not None})
+    return {
+        name: one and one | {"p_holm": corrected.get(name), "told_apart": _told_apart(one, corrected.get(name))}
+        for name, one in compared.items()
+    }
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's corrected p values: the smallest times their number, the next times one less, never falling."""
+    corrected, largest = {}, 0.0
+    for place, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        largest = max(largest, min(1.0, p_values[name] * (len(p_values) - place)))
+        corrected[name] = largest
+    return corrected
+
+
+def _told_apart(one: dict, p: float | None) -> bool:
+    interval = one["uar_ci95"]
+    return p is not None and p <= LARGEST_P and interval is not None and not holds_zero(interval)
+
+
+def _protocol(study: Study, measured: Sequence[Measured]) -> str:
+    """The protocol of those that are compared: the baseline's, the study's, or the first that does not leak."""
+    if study.baseline:
+        named = [one for one in measured if one.name == study.baseline]
+    else:
+        named = [one for one in measured if one.conditions["protocol"] == study.settings.get("protocol")]
+    fair = [one for one in [*named, *measured] if not one.leaks] or measured
+    return fair[0].conditions["protocol"]
+
+
+def _baseline(study: Study, fair: Sequence[Measured]) -> Measured | None:
+    if not study.baseline:
+        return fair[0] if fair else None
+    if named := [one for one in fair if one.name == study.baseline]:
+        return named[0]
+    raise ValueError(
+        f"--baseline {study.baseline}: found a system that is not done, or whose result is leaked. Expected one of "
+        f"{', '.join(one.name for one in fair) or 'none yet'}."
+    )
+
+
+def _same_conditions(fair: Sequence[Measured]) -> None:
+    """Make sure that systems of one protocol were tested alike.
+
+    Raises:
+        ValueError: they were not.
+    """
+    told = [{**one.conditions, "labels": one.labels, "references": one.references} for one in fair]
+    for one, conditions in zip(fair[1:], told[1:], strict=True):
+        if other := [word for key, word in MUST_AGREE.items() if conditions[key] != told[0][key]]:
+            raise ValueError(
+                f"study: found different {' and '.join(other)} in {fair[0].name} (split "
+                f"{told[0]['split_fingerprint'][:12]}) and {one.name} (split {conditions['split_fingerprint'][:12]}), "
+                f"both of protocol {conditions['protocol']}. Expected the same test for all: give them the same data, "
+                "fold and label_map, or put them into a study of their own."
+            )
+
+
+def _why(one: Measured, protocol: str) -> str:
+    if one.leaks:
+        return f"LEAKED: {', '.join(one.leaks)}"
+    return f"protocol {one.conditions['protocol']}, not {protocol}"
+
+
+def _notices(study: Study, fair: Sequence[Measured], compared: Mapping[str, dict | None]) -> list[str]:
+    found = []
+    if fair and compared and not study.baseline:
+        found.append(
+            f"{fair[0].name} was chosen as the best by the figures of this table, so the differences to it are a "
+            "little too large; name a system beforehand with --baseline."
+        )
+    tests = [one for one in compared.values() if one and one["p"] is not None]
+    if tests:
+        speakers = len(fair[0].by_seed[fair[0].seeds[0]])
+        smallest = len(tests) * 2 / 2**speakers
+        if smallest > LARGEST_P or speakers < FEWEST_SPEAKERS:
+            found.append(
+                f"{counted(speakers, 'test speaker')} and {counted(len(tests), 'comparison')}: the corrected p value "
+                f"cannot fall below {min(1.0, smallest):.3g}, so nothing can be told apart here, however large the "
+                "difference. Use --fold all."
+            )
+    if any(one and len(one["seeds"]) < len(study.seeds) for one in compared.values()):
+        found.append("Some systems lack seeds; each difference is over the seeds that both systems have.")
+    return found
+
+
+def _records(folder: Path) -> list[dict]:
+    """The training records of a run's folds."""
+    return [read_record(file.parent) for file in sorted(folder.glob(f"*/{RECORD}")) if is_finished(file.parent)]
+
+
+def _cost(by_seed: Sequence[Sequence[dict]]) -> dict:
+    """Size, time and speed of a system; a fold's time counts its evaluations too, a run's those of all its folds."""
+    records = [record for folds in by_seed for record in folds]
+    seconds = [sum(record["train_seconds"] for record in folds) for folds in by_seed]
+    shown = sum(_clips_trained(record) for record in records)
+    return {
+        "parameters": max((record["parameters"] for record in records), default=None),
+        "parameters_trained": max((record["parameters_trained"] for record in records), default=None),
+        "train_seconds": statistics.fmean(seconds),
+        "clips_per_second": shown / sum(seconds) if shown and sum(seconds) else None,
+        "hardware": sorted({record["hardware"] for record in records}),
+    }
+
+
+def _clips_trained(record: dict) -> float:
+    """How many clips a training went through, some of them again and again."""
+    epochs = max((entry.get("epoch") or 0 for entry in record["history"]), default=0)
+    return len(record["split"]["train"]["ids"]) * epochs
+
+
+def format_study(result: dict) -> str:
+    """The study as Markdown."""
+    parts = ["# Comparison of systems", *_heading(result), *map(escaped, result["notices"])]
+    if result["systems"]:
+        parts.append(_table(result["systems"], result["baseline"]))
+        parts.append(result["systems"][0]["interval_note"])
+    if result["apart"]:
+        parts.append("## Not to be compared with the above")
+        parts.append(_table(result["apart"], None))
+    parts += [f"- {escaped(name)}: {escaped(note)}" for name, note in _remarks(result)]
+    if result["missing"]:
+        parts.append(f"Not done: {escaped('; '.join(result['missing']))}.")
+    return "\n\n".join(parts)
+
+
+def _heading(result: dict) -> list[str]:
+    if not result["systems"]:
+        return ["No system without a leak is done."]
+    first, told = result["systems"][0], result["conditions"]
+    return [
+        f"{escaped(told['corpus'])}, protocol {escaped(told['protocol'])}, "
+        f"{counted(len(told['folds']), 'fold')}, split {told['split_fingerprint'][:12]}: "
+        f"{counted(first['n_utterances'], 'utterance')}, {counted(first['n_speakers'], 'speaker')}; "
+        f"chance {100 * result['chance_uar']:.1f} %. "
+        "UAR, WA and F1 in per cent, means over seeds."
+    ]
+
+
+def _table(systems: Sequence[dict], baseline: str | None) -> str:
+    last = [f"difference to {escaped(baseline)}", "p (Holm)", "told apart"] if baseline else ["why"]
+    columns = ["system", "UAR [95 %]", "seeds", "spread", "WA", "weighted F1", "trained / all parameters"]
+    columns += ["training", "clips/s", *last]
+    lines = [columns, ["---"] * len(columns), *(_row(one, baseline) for one in systems)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _row(one: dict, baseline: str | None) -> list[str]:
+    spread, speed = one["uar_spread"], one["clips_per_second"]
+    return [
+        escaped(one["name"]),
+        f"{100 * one['uar']:.1f} {_span(one['uar_ci95'])}",
+        str(len(one["seeds"])),
+        "" if spread is None else f"± {100 * spread:.1f}",
+        f"{100 * one['wa']:.1f}",
+        f"{100 * one['weighted_f1']:.1f}",
+        f"{_count(one['parameters_trained'])} / {_count(one['parameters'])}",
+        f"{one['train_seconds']:.0f} s",
+        "" if speed is None else f"{speed:.0f}",
+        *(_against(one["difference"]) if baseline else [f"**{escaped(one['why'])}**"]),
+    ]
+
+
+def _against(difference: dict | None) -> list[str]:
+    if difference is None:
+        return ["", "", ""]
+    p = "none" if difference["p_holm"] is None else f"{difference['p_holm']:.3f}"
+    span = _span(difference["uar_ci95"], "+.1f")
+    return [f"{100 * difference['uar']:+.1f} {span}", p, "yes" if difference["told_apart"] else "no"]
+
+
+def _span(interval: list[float] | None, form: str = ".1f") -> str:
+    return "(no interval)" if interval is None else f"[{100 * interval[0]:{form}}, {100 * interval[1]:{form}}]"
+
+
+def _count(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
+
+
+def _remarks(result: dict) -> list[tuple[str, str]]:
+    every = [*result["systems"], *result["apart"]]
+    return [(one["name"], note) for one in every for note in dict.fromkeys((*one["notices"], *one["notes"]))]

@@ -1,0 +1,493 @@
+"""A user's own corpus: a table with a row for each clip, a folder for each label, or a data set of `datasets`.
+
+A table has the columns `path` (relative to the table's folder, or absolute) and `label` or votes: `votes`, an object of
+counts by label (in a CSV, JSON), or `votes:<label>`, a column of counts for each label. `start` and `end` are the
+seconds of a clip that is part of a file, `channel` (left, right or mix) its channel. All others are optional: `id`, and
+what `hf_ser.data.schema.TOLD` names.
+
+Every text is read in its normal form (`hf_ser.normal_form`). What was read as something else than it says is counted in
+a finding: words for an unknown speaker, spellings of one label, words of a published split.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import soundfile as sf
+
+from hf_ser.data.schema import (
+    DIALOGUE_KINDS,
+    NUMBERS,
+    REFERENCE,
+    SEXES,
+    SPLITS,
+    TOLD,
+    Finding,
+    Listing,
+    Utterance,
+    known_split_words,
+    split_words,
+)
+from hf_ser.data.corpora.table_cells import (
+    WRITTEN_BY_PROGRAMS,
+    channel_of,
+    majority,
+    number,
+    part_name,
+    part_of_file,
+    plain,
+    votes_of,
+)
+from hf_ser.data.corpora.table_columns import Naming, Rows
+from hf_ser.data.corpora.table_folders import AUDIO_SUFFIXES
+from hf_ser.data.corpora.table_labels import (
+    doubtful_findings,
+    is_no_majority,
+    joined_labels,
+    misspelt_findings,
+    refuse_other_labels,
+    shown,
+    without_several,
+)
+from hf_ser.data.corpora.table_paths import is_absolute, local_path, relative_to
+from hf_ser.data.corpora.table_rows import Cell, read_rows
+from hf_ser.models.source_kinds import check_regular_file
+from hf_ser.normal_form import is_missing_label, is_unknown, normal_name, normal_text, printable, storable
+
+LICENCE = "the user's own"
+MAY_BE_SHARED = None
+SOURCE = "the user's own"
+LANGUAGE = None
+
+WORDS = {
+    "sex": (SEXES, {"w": "female", "woman": "female", "man": "male"}),
+    "dialogue_kind": (DIALOGUE_KINDS, {"improvised": "impro", "scripted": "script"}),
+}
+"""The words of a column, and other words for them; their beginnings are understood too."""
+
+NAMES = ("speaker", "session", "dialogue", "script", "scene", "sentence", "race", "ethnicity")
+"""Columns of names, in which words for "not known" count as empty."""
+
+FREE_TEXT = re.compile(r"\S+\s+\S+\s+\S+|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{4}")
+"""Three words, or four signs of a script without blanks: no id of a sentence, but what is said."""
+
+MAX_CHECKED = 50
+"""Segments whose file is opened to see whether they are counted in seconds."""
+
+
+def list_utterances(
+    data_dir: str | Path,
+    columns: dict[str, str] | None = None,
+    speaker_pattern: str | None = None,
+    label_pattern: str | None = None,
+    audio_dir: str | Path | None = None,
+) -> Listing:
+    """List the clips of a table, of a folder or of a data set.
+
+    Args:
+        data_dir: A .csv, .tsv, .jsonl or .parquet file; a folder with a sub-folder for each label, or with a
+            metadata.csv with `file_name` in it or in the folder of each split; a folder of `datasets.save_to_disk`; or
+            the Hub id of a data set, as `user/name`, `user/name@revision` or `user/name:config`.
+        columns: Names of the columns where they are not ours: `{"path": "file", "votes:angry": "ang"}`; an empty name
+            leaves a column out.
+        speaker_pattern: Regular expression whose groups, joined by `_`, are the speaker, searched for in the path of a
+            clip relative to `data_dir`, where no column tells the speaker.
+        label_pattern: Regular expression whose one group is the label, searched for in the same path, where no column
+            tells the label; the sub-folders of a folder then tell none.
+        audio_dir: Folder where relative paths begin, by default that of the table. An absolute path that is not there
+            is looked for in it by its last folders and name.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: not a kind of table that is read, a column is missing, an unknown split, labels that are no
+            emotions, or no row has a label.
+    """
+    patterns = {
+        "speaker": _pattern("--speaker_pattern", speaker_pattern),
+        "label": _pattern("--label_pattern", label_pattern, at_most=1),
+    }
+    source = read_rows(data_dir, Naming(columns or {}, needs_label=label_pattern is None), audio_dir)
+    return _Reading(source, patterns, moved=audio_dir is not None).listing()
+
+
+def _pattern(flag: str, text: str | None, at_most: int | None = None) -> re.Pattern | None:
+    try:
+        pattern = re.compile(text) if text is not None else None
+    except re.error as error:
+        raise ValueError(f"{flag} '{text}': no regular expression ({error}). Mend it.") from error
+    if pattern is not None and not 1 <= pattern.groups <= (at_most or pattern.groups):
+        what = flag.removeprefix("--").removesuffix("_pattern")
+        example = r"'speaker(\d+)/'" if what == "speaker" else r"'([a-z]+)/[^/]+$'"
+        wanted = "one" if at_most else "one or more"
+        raise ValueError(
+            f"{flag} '{text}': found {pattern.groups} groups. Expected {wanted}, around the {what}, such as "
+            f"{example}: write others as (?:...)."
+        )
+    return pattern
+
+
+@dataclass
+class _Reading:
+    """The rows of a corpus on their way to utterances, and what is counted over all of them.
+
+    Args:
+        source: The rows.
+        patterns: Of the speaker and of the label, searched for in paths.
+        moved: Whether absolute paths are looked for below the folder.
+    """
+
+    source: Rows
+    patterns: dict[str, re.Pattern | None]
+    moved: bool
+    uses: Counter = field(default_factory=Counter)
+    commas: Counter = field(default_factory=Counter)
+    unknown: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
+    written: dict[str, dict[str, Counter]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Counter)))
+    odd: dict[tuple[str, str, str], list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    splits: dict[str, str | None] = field(default_factory=dict)
+    text_column: str = "transcript"
+
+    def listing(self) -> Listing:
+        """Read all rows."""
+        where, rows = self.source.where, self.source.rows
+        findings = list(self.source.findings)
+        self.splits = split_words({word for row in rows if (word := plain(row.get("split"))) and not is_unknown(word)})
+        findings += self.split_findings()
+        if sentence_is_text(rows):
+            self.text_column = "sentence"
+            detail = "holds what is said and no ids, and there is no column `transcript`: read as the transcript"
+            findings.append(Finding("sentence_is_text", f"{where}, column sentence", detail))
+        utterances = []
+        for row in rows:
+            utterance, found = self.read(row)
+            findings += found
+            if utterance is not None:
+                utterances.append(utterance)
+        if not utterances:
+            raise self.no_clip(findings)
+        self.refuse_swapped()
+        self.refuse_other_machine(utterances)
+        refuse_milliseconds(where, utterances)
+        utterances, joined = joined_labels(utterances, self.written["label"])
+        refuse_other_labels(where, utterances)
+        utterances, several = without_several(utterances)
+        findings += [*joined, *several, *self.odd_findings(), *self.counted_findings()]
+        findings += [*doubtful_findings(utterances), *misspelt_findings(utterances)]
+        findings += self.speaker_findings(utterances)
+        return _with_labels(utterances, findings)
+
+    def read(self, row: dict) -> tuple[Utterance | None, list[Finding]]:
+        """The utterance of a row, None where it is left out, and what was found."""
+        place, name = row["place"], _name(row["path"])
+        try:
+            votes = votes_of(row, self.commas)
+        except ValueError as error:
+            return None, [Finding("bad_votes", place, str(error), skipped=True)]
+        label = self.label(row, name) or majority(votes)
+        if problem := self.lacking(name, label):
+            return None, [Finding("incomplete_row", place, problem, skipped=True)]
+        if is_no_majority(label):
+            detail = f"the label {printable(label)} says that the raters agreed on none"
+            return None, [Finding("no_majority", place, detail, skipped=True)]
+        try:
+            part, channel = part_of_file(row, self.commas), channel_of(row)
+        except ValueError as error:
+            return None, [Finding("bad_segment", place, str(error), skipped=True)]
+        findings, given = [], plain(row.get("id"))
+        unique = self.unique(given or storable(name) + part_name(part) + (f"@{channel}" if channel else ""))
+        if given not in (None, unique):
+            detail = f"the id {printable(given)} was there before, so this row is {printable(unique)}"
+            findings.append(Finding("repeated_id", f"table/{unique}", detail))
+        known, odd = self.known(row, name)
+        for kind, column, text, expected in odd:
+            self.odd[kind, column, expected].append((f"table/{unique}", printable(text)))
+        path = row["path"]
+        utterance = Utterance(
+            id=f"table/{unique}",
+            audio=path if isinstance(path, Cell) else local_path(self.source.folder, str(path), self.moved),
+            label=label,
+            corpus="table",
+            votes=votes,
+            start_seconds=part[0],
+            end_seconds=part[1],
+            channel=channel,
+            **known,
+        )
+        return utterance, findings
+
+    @staticmethod
+    def lacking(name: str | None, label: str | None) -> str | None:
+        """What keeps a row from being a clip."""
+        return "no path" if not name else "no label, and no majority of votes" if not label else None
+
+    def label(self, row: dict, name: str | None) -> str | None:
+        """The label of a row, by its column or by the pattern; None where it has none."""
+        raw = _raw(row.get("label"))
+        if raw and is_missing_label(raw):
+            self.unknown["label"][printable(raw)] += 1
+            return None
+        raw = raw or self.in_path("label", name)
+        label = normal_name(plain(raw) or "") or None
+        if label:
+            self.written["label"][label][raw] += 1
+        return label
+
+    def known(self, row: dict, name: str) -> tuple[dict, list[tuple[str, str, str, str]]]:
+        """What a row tells beside path and label; kind, column, text and what was expected of each odd cell."""
+        known, odd = {column: plain(row.get(column)) for column in TOLD}, []
+        if self.text_column == "sentence":
+            known["transcript"], known["sentence"] = known["sentence"], None
+            row = row | {"transcript": row.get("sentence"), "sentence": None}
+        for column in NAMES:
+            known[column] = self.name(column, row.get(column))
+        known["speaker"] = known["speaker"] or self.name("speaker", self.in_path("speaker", name))
+        known["speaker"] = f"table/{known['speaker']}" if known["speaker"] else None
+        for column, (words, others) in WORDS.items():
+            given = known[column]
+            known[column] = _word(given, words, others) if given else None
+            if given and known[column] is None and not is_unknown(given):
+                odd.append((f"unknown_{column}", column, given, " or ".join(words)))
+        given, known["split"] = known["split"], self.splits.get(known["split"] or "")
+        if given and known["split"] is None and not is_unknown(given):
+            odd.append(("unknown_split", "split", given, " or ".join(SPLITS)))
+        for column in NUMBERS:
+            try:
+                known[column] = number(row.get(column), column, self.commas)
+            except ValueError:
+                known[column] = None
+                odd.append(("bad_number", column, plain(row.get(column)), "a number"))
+        known["transcript"] = self.transcript(row.get("transcript"))
+        known["transcript_source"] = (known["transcript_source"] or REFERENCE) if known["transcript"] else None
+        return known, odd
+
+    def name(self, column: str, value) -> str | None:
+        """The name in a cell, None where it is empty or says that it is not known."""
+        raw = _raw(value)
+        if raw is None:
+            return None
+        if is_unknown(raw):
+            self.unknown[column][printable(raw)] += 1
+            return None
+        name = normal_name(plain(raw) or "")
+        self.written[column][name][raw] += 1
+        return name or None
+
+    def transcript(self, value) -> str | None:
+        """What is said in a clip."""
+        raw = _raw(value)
+        if raw in WRITTEN_BY_PROGRAMS:
+            self.unknown["transcript"][raw] += 1
+            return None
+        return (normal_text(raw) or None) if raw else None
+
+    def in_path(self, what: str, name: str | None) -> str | None:
+        """What a pattern finds in a path, its groups joined."""
+        if (pattern := self.patterns[what]) is None or name is None:
+            return None
+        found = pattern.search(relative_to(self.source.folder, local_path(self.source.folder, name, self.moved)))
+        groups = [group for group in found.groups() if group] if found else []
+        return storable("_".join(groups)) or None
+
+    def unique(self, name: str) -> str:
+        """A name that no row had before."""
+        name = plain(name) or name
+        unique = name
+        while unique in self.uses:
+            self.uses[name] += 1
+            unique = f"{name}#{self.uses[name]}"
+        self.uses[unique] += 1
+        return unique
+
+    def split_findings(self) -> list[Finding]:
+        """Say how the words of the split are read.
+
+        Raises:
+            ValueError: a word of the table is not known.
+        """
+        counts = Counter(word for row in self.source.rows if (word := plain(row.get("split"))) in self.splits)
+        unknown = sorted(word for word, part in self.splits.items() if part is None)
+        if unknown and not self.source.free_splits:
+            said = ", ".join(f"'{printable(word)}' ({counts[word]} rows)" for word in unknown)
+            raise ValueError(
+                f"{self.source.where}: found in the column of the split {said}. Expected one of {known_split_words()}, "
+                "a number or word after it such as Test1 or dev-clean, or an empty cell: rename them, or leave the "
+                "column out with --columns split= (nothing after the equals sign)."
+            )
+        others = {word: part for word, part in self.splits.items() if part and word.casefold() != part}
+        if not others:
+            return []
+        said = ", ".join(f"'{printable(word)}' ({counts[word]} rows) as {others[word]}" for word in sorted(others))
+        return [Finding("split_words", self.source.where, f"read {said}")]
+
+    def odd_findings(self) -> list[Finding]:
+        """Cells that are not what their column holds: each column once, a single cell by its clip."""
+        findings = []
+        for (kind, column, expected), cells in self.odd.items():
+            before = f"{column}: " if kind == "bad_number" else ""
+            if len(cells) == 1:
+                ((item, text),) = cells
+                findings.append(Finding(kind, item, f"{before}found '{text}', expected {expected}"))
+                continue
+            counts = Counter(text for _, text in cells)
+            said = ", ".join(f"'{text}' ({count})" for text, count in counts.most_common(10))
+            more = f" and {len(counts) - 10} others" if len(counts) > 10 else ""
+            detail = f"{len(cells)} cells are read as empty: found {said}{more}, expected {expected}"
+            findings.append(Finding(kind, f"{self.source.where}, column {column}", detail, count=len(cells)))
+        return findings
+
+    def no_clip(self, findings: list[Finding]) -> ValueError:
+        """The error of a table none of whose rows can be used, by what most of them lack."""
+        where, rows, skipped = self.source.where, self.source.rows, [one for one in findings if one.skipped]
+        self.refuse_swapped()
+        kinds = Counter(one.kind for one in skipped)
+        kind = kinds.most_common(1)[0][0] if kinds else "incomplete_row"
+        first = next((f". The first that is left out: {f.item}: {f.detail}" for f in skipped if f.kind == kind), "")
+        if kind == "incomplete_row":
+            return ValueError(
+                f"{where}: none of its {len(rows)} rows has a path and a label. Expected both in each: fill these "
+                f"columns in{first}."
+            )
+        counts = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+        return ValueError(
+            f"{where}: none of its {len(rows)} rows can be used ({counts}){first}. Expected at least one: correct "
+            "these cells, or leave their column out with --columns NAME= (nothing after the equals sign)."
+        )
+
+    def refuse_swapped(self) -> None:
+        """Make sure that the labels are not the paths.
+
+        Raises:
+            ValueError: they are.
+        """
+        labels = [label for row in self.source.rows if (label := plain(row.get("label")))]
+        files = [label for label in labels if label.lower().endswith(AUDIO_SUFFIXES)]
+        if 2 * len(files) <= len(labels) or not files:
+            return
+        paths = [path for row in self.source.rows if (path := _name(row["path"]))]
+        if any(path.lower().endswith(AUDIO_SUFFIXES) for path in paths):
+            found, remedy = "file names too", "name the column of the emotions, as --columns label=NAME"
+        else:
+            found = f"such as {printable(paths[0])}" if paths else "nothing"
+            remedy = "the two seem swapped: rename them in the table, or say --columns path=LABEL,label=PATH with the "
+            remedy += "names that they have there"
+        raise ValueError(
+            f"{self.source.where}: found file names in the column of the label, such as {printable(files[0])}, and in "
+            f"that of the path {found}. Expected file names in the one and emotions in the other: {remedy}."
+        )
+
+    def counted_findings(self) -> list[Finding]:
+        """What was read as something else than it says, with counts."""
+        where, findings = self.source.where, []
+        for column, words in sorted(self.unknown.items()):
+            said = ", ".join(f"'{word}' ({count})" for word, count in words.most_common(10))
+            detail = f"{words.total()} cells say that it is not known, and are read as empty: {said}"
+            findings.append(Finding(f"unknown_{column}_word", f"{where}, column {column}", detail))
+        for column, spellings in sorted(self.written.items()):
+            several = {name: ways for name, ways in spellings.items() if len(ways) > 1 and column != "label"}
+            for name, ways in sorted(several.items()):
+                said = ", ".join(f"{shown(way)} ({count})" for way, count in sorted(ways.items()))
+                detail = f"spellings that are read as one: {said}"
+                findings.append(Finding(f"joined_{column}s", f"{column} {name}", detail))
+        if self.commas:
+            said = ", ".join(f"{count} of {column}" for column, count in sorted(self.commas.items()))
+            findings.append(Finding("decimal_comma", where, f"numbers with a comma, read as decimals: {said}"))
+        return findings
+
+    def speaker_findings(self, utterances: list[Utterance]) -> list[Finding]:
+        """Clips without a speaker, where all lack one or a pattern was to find it."""
+        where, pattern = self.source.where, self.patterns["speaker"]
+        unknown = [utterance.id for utterance in utterances if utterance.speaker is None]
+        if len(unknown) == len(utterances):
+            remedy = "add a column `speaker`, or say --speaker_pattern, for a split by speaker needs to know who speaks"
+            return [Finding("no_speakers", where, f"no clip has a speaker: {remedy}")]
+        if unknown and pattern is not None:
+            detail = f"'{pattern.pattern}' finds no speaker in {len(unknown)} paths, the first that of {unknown[0]}"
+            return [Finding("speaker_not_in_path", where, detail)]
+        return []
+
+    def refuse_other_machine(self, utterances: list[Utterance]) -> None:
+        """Make sure that the table was not written for another machine altogether.
+
+        Raises:
+            ValueError: all paths are absolute ones of Windows, and no file of them is here.
+        """
+        paths = [str(row["path"]) for row in self.source.rows if isinstance(row["path"], str)]
+        of_windows = paths and all(is_absolute(path) and not path.startswith("/") for path in paths)
+        if of_windows and not any(Path(utterance.audio).is_file() for utterance in utterances):
+            raise ValueError(
+                f"{self.source.where}: found absolute paths of Windows, the first {printable(paths[0])}, and none of "
+                f"these {len(paths)} files {'in --audio_dir ' + str(self.source.folder) if self.moved else 'here'}. "
+                "Expected paths on this machine: say --audio_dir DIR, the folder that holds the recordings; they are "
+                "looked for in it by their last folders and names."
+            )
+
+
+def sentence_is_text(rows: Iterable[dict]) -> bool:
+    """Whether a column `sentence` holds what is said, as Common Voice has it, and there is no transcript."""
+    rows = list(rows)
+    if any("transcript" in row for row in rows):
+        return False
+    texts = [text for row in rows if (text := plain(row.get("sentence")))]
+    return 2 * sum(bool(FREE_TEXT.search(text)) for text in texts) > len(texts)
+
+
+def refuse_milliseconds(where: str, utterances: Iterable[Utterance]) -> None:
+    """Make sure that segments are counted in seconds, by the lengths of some of their files.
+
+    Raises:
+        ValueError: most begin or end far beyond their file, and would lie in it as milliseconds or samples.
+    """
+    ends = [(u.end_seconds, u) for u in utterances if u.end_seconds and isinstance(u.audio, Path)]
+    checked, beyond, fitting = 0, 0, Counter()
+    for end, utterance in ends[:: max(1, len(ends) // MAX_CHECKED)]:
+        try:
+            check_regular_file(utterance.audio)  # a pipe would be waited for
+            info = sf.info(utterance.audio)
+        except (OSError, RuntimeError, ValueError):
+            continue  # reading it will say what is wrong
+        checked += 1
+        beyond += end > 10 * info.duration + 1
+        fitting["milliseconds"] += end / 1000 <= info.duration + 0.5
+        fitting["samples"] += end <= info.frames + 0.5 * info.samplerate
+    unit = next((unit for unit in ("milliseconds", "samples") if fitting[unit] == checked), None)
+    if checked and 2 * beyond > checked and unit:
+        raise ValueError(
+            f"{where}: found segments far beyond the end of their files, such as one up to {ends[0][0]:g} in "
+            f"{ends[0][1].audio.name}, which fit as {unit}. Expected `start` and `end` in seconds: divide them by "
+            f"{'1000' if unit == 'milliseconds' else 'the sampling rate'}."
+        )
+
+
+def _with_labels(utterances: list[Utterance], findings: list[Finding]) -> Listing:
+    """Name the labels; votes for what is nobody's label are left out."""
+    labels = {utterance.label for utterance in utterances}
+    lost = Counter(name for u in utterances for name in u.votes or {} if name not in labels)
+    findings += [
+        Finding("lost_votes", f"votes for {name}", f"no clip has this label; left out of {count} clips' votes")
+        for name, count in sorted(lost.items())
+    ]
+    utterances = [replace(u, votes=_among(u.votes, labels)) if u.votes else u for u in utterances]
+    return Listing(tuple(sorted(labels)), utterances, findings)
+
+
+def _name(path) -> str | None:
+    """The name of a clip by its path; a path itself stays as it is, for a file of that name to be opened."""
+    return path.name if isinstance(path, Cell) else _raw(path)
+
+
+def _raw(value) -> str | None:
+    """A cell as it was written but for blanks around it, None where it is empty."""
+    text = value.strip() if isinstance(value, str) else plain(value)
+    return text if text and plain(text) else None
+
+
+def _word(given: str, words: tuple[str, ...], others: dict[str, str]) -> str | None:
+    begun = [word for word in words if word.startswith(given.lower())]
+    return others.get(given.lower()) or (begun[0] if len(begun) == 1 else None)
+
+
+def _among(votes: dict[str, float], labels: set[str]) -> dict[str, float] | None:
+    kept = {name: count for name, count in votes.items() if name in labels}
+    return kept if sum(kept.values()) > 0 else None

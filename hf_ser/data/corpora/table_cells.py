@@ -1,0 +1,172 @@
+"""The cells of a user's own table: texts, numbers, times and votes, however programs write them."""
+
+import datetime
+import json
+import math
+import re
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+
+from hf_ser.data.corpora.table_columns import VOTES
+from hf_ser.models.decoding import CHANNELS
+from hf_ser.normal_form import is_unknown, normal_form, normal_name, printable
+from hf_ser.yaml_text import once_each
+
+CHANNEL_WORDS = {"1": "left", "2": "right", "l": "left", "r": "right", "mono": "mix"}
+CHANNEL_WORDS |= {name: name for name in CHANNELS}
+"""What a column `channel` may say."""
+
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+TIME = re.compile(
+    r"(?:(?P<days>\d+) days?,? ?)?(?:\+?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(?:[.,]\d+)?))?"
+)
+UNITS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 0.001, "min": 60.0}
+WITH_UNIT = re.compile(rf"([+-]?\d+(?:[.,]\d+)?|[+-]?[.,]\d+) ?({'|'.join(UNITS)})")
+WRITTEN_BY_PROGRAMS = ("nan", "NaN", "NaT", "<NA>", "#N/A")
+"""What an empty cell of a transcript becomes; nobody says these alone."""
+
+
+class Commas(Counter):
+    """Counts the numbers of each column that are written with a decimal comma."""
+
+
+def plain(value) -> str | None:
+    """A cell as a text in its normal form, None where it is empty."""
+    if value is None or value is pd.NaT or value is pd.NA:
+        return None
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, float) and value.is_integer():  # what a column of whole numbers with gaps becomes
+        value = int(value)
+    return normal_form(str(value)) or None
+
+
+def number(value, column: str, commas: Counter) -> float | None:
+    """A cell as a number, None where it is empty or says that it is not known.
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = plain(value)
+    if text is None or (is_unknown(text) and text != "-1" and text.casefold() != "nan"):
+        return None
+    if DECIMAL_COMMA.fullmatch(text):
+        commas[column] += 1
+        text = text.replace(",", ".")
+    try:
+        found = float(text) if "_" not in text else math.nan
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise ValueError(f"found '{printable(text)}', expected a number")
+    return found
+
+
+def seconds(value, column: str, commas: Counter) -> float | None:
+    """A cell of a time as seconds: a number, a duration such as `0 days 00:00:01.5` or `1:02.5`, or None.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if isinstance(value, np.timedelta64 | datetime.timedelta) and not pd.isna(value):
+        return pd.Timedelta(value).total_seconds()
+    text = plain(value)
+    if text is None or text.casefold() in ("nat", "nan", "none", "end"):
+        return None
+    if (time := TIME.fullmatch(text)) and any(time.groups()):
+        factors = {"days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
+        return sum(factor * float((time[name] or "0").replace(",", ".")) for name, factor in factors.items())
+    if unit := WITH_UNIT.fullmatch(text.lower()):
+        return float(unit[1].replace(",", ".")) * UNITS[unit[2]]
+    return number(value, column, commas)
+
+
+def part_of_file(row: dict, commas: Counter) -> tuple[float | None, float | None]:
+    """Start and end in seconds of a clip that is a part of a file.
+
+    Raises:
+        ValueError: they are none, or not in this order.
+    """
+    start, end = (seconds(row.get(column), column, commas) for column in ("start", "end"))
+    if (start or 0.0) < 0 or (end is not None and end <= (start or 0.0)):
+        raise ValueError(f"found seconds {start} to {end}, expected a start from 0 on and an end after it")
+    return start, end
+
+
+def channel_of(row: dict) -> str | None:
+    """What of a file of several channels a clip is, None where the row does not say.
+
+    Raises:
+        ValueError: another word.
+    """
+    given = (plain(row.get("channel")) or "").lower()
+    if given and not is_unknown(given) and given not in CHANNEL_WORDS:
+        raise ValueError(f"found the channel '{printable(given)}', expected left, right or mix (or 1, 2)")
+    return CHANNEL_WORDS.get(given)
+
+
+def part_name(part: tuple[float | None, float | None]) -> str:
+    """`@1.5-3` of a clip that is part of a file, to the millisecond."""
+    start, end = part
+    if start is None and end is None:
+        return ""
+    return f"@{round(start or 0.0, 3):.10g}-{'' if end is None else f'{round(end, 3):.10g}'}"
+
+
+def votes_of(row: dict, commas: Counter) -> dict[str, float] | None:
+    """Raters' votes of a row by label, None where there are none.
+
+    Raises:
+        ValueError: they are no counts.
+    """
+    value = row.get("votes")
+    if value is None or value == "":
+        spread = {name: cell for name, cell in row.items() if name.startswith(VOTES)}
+        counts = [(name.removeprefix(VOTES), _count(cell, f"column {name}", commas)) for name, cell in spread.items()]
+    else:
+        counts = _counts_of_object(value, commas)
+    votes: dict[str, float] = {}
+    for name, count in counts:
+        if count is not None:
+            votes[normal_name(name)] = votes.get(normal_name(name), 0.0) + count
+    return votes if sum(votes.values()) > 0 else None
+
+
+def _count(cell, where: str, commas: Counter) -> float | None:
+    """A number of votes, None where the cell is empty.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        count = number(cell, "votes", commas)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error} of votes from 0 on") from error
+    if count is not None and count < 0:
+        raise ValueError(f"{where}: found {count:g}, expected a number of votes from 0 on")
+    return count
+
+
+def _counts_of_object(value, commas: Counter) -> list[tuple[str, float | None]]:
+    """The counts by label of one cell.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    try:
+        given = json.loads(value, object_pairs_hook=once_each) if isinstance(value, str) else dict(value)
+        return [(str(name), _count(cell, f"for {name}", commas)) for name, cell in given.items()]
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        shown = printable(repr(value) if len(repr(value)) < 200 else f"{repr(value)[:200]} ...")
+        why = f" ({error})" if str(error).startswith("for ") else ""
+        raise ValueError(
+            f'votes are {shown}{why}. Expected an object of counts by label such as {{"angry": 2, "sad": 1}}.'
+        ) from error
+
+
+def majority(votes: dict[str, float] | None) -> str | None:
+    """The label with most votes, None where several have as many."""
+    first, *rest = sorted((votes or {}).items(), key=lambda vote: -vote[1]) or [(None, 0)]
+    return None if rest and rest[0][1] == first[1] else first[0]

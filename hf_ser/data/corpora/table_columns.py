@@ -1,0 +1,132 @@
+"""The columns of a user's own table: which are read, and by which names."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hf_ser.data.schema import TOLD, Finding
+from hf_ser.normal_form import normal_form, printable
+
+KNOWN = ("path", "label", "votes", "id", *TOLD, "channel", "start", "end")
+"""Columns that are read; beside them `votes:<label>`, one for each label."""
+
+ALSO = {"start_seconds": "start", "end_seconds": "end"}
+VOTES = "votes:"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What was found, by the names of KNOWN.
+
+    Args:
+        where: What messages call it.
+        folder: Where relative paths begin.
+        rows: A dictionary a clip; `path` is a text or a `Cell`.
+        findings: What was passed over.
+        free_splits: Whether an unknown split is the name that somebody gave a part of a data set, and only reported.
+    """
+
+    where: str
+    folder: Path
+    rows: list[dict]
+    findings: list[Finding] = field(default_factory=list)
+    free_splits: bool = False
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the columns of a corpus are named.
+
+    Args:
+        asked: Names that the user gave, ours with theirs; an empty one leaves our column out.
+        usual: Names that this kind of data has where the user gives none, ours with theirs.
+        needs_label: Whether there must be a column of labels or votes.
+        otherwise: Names that are looked for where a column of ours is not there, the first that is found.
+    """
+
+    asked: Mapping[str, str]
+    usual: Mapping[str, str] = field(default_factory=dict)
+    needs_label: bool = True
+    otherwise: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def named(self, where: str, found: list[str]) -> dict[str, str]:
+        """Our name of each column that is read, with the name that it has in the data.
+
+        Args:
+            where: What messages call the data.
+            found: Columns that are there; their capitals do not count. A column that `asked` names is not read under
+                its own name.
+
+        Raises:
+            ValueError: an unknown name, a column that is not there or is there twice, two for one name, or no path or
+                label.
+        """
+        given = {ours: theirs for ours, theirs in self.usual.items() if theirs in found} | self._asked(where, found)
+        names = {ours: theirs for ours, theirs in given.items() if theirs is not None}
+        taken = set(names.values())
+        for theirs in (name for name in dict.fromkeys(found) if name not in taken):
+            ours = _our_name(theirs)
+            if not is_known(ours) or ours in given:
+                continue
+            if ours in names:
+                raise ValueError(
+                    f"{where}: found columns {printable(names[ours])} and {printable(theirs)}. Expected one column for "
+                    f"`{ours}`: remove one, or say --columns {ours}={printable(theirs)}."
+                )
+            names[ours] = theirs
+        spelled = {normal_form(name).lower(): name for name in reversed(found)}
+        for ours, others in self.otherwise.items():
+            there = [spelled[name] for name in others if name in spelled and spelled[name] not in names.values()]
+            if ours not in names and ours not in given and there:
+                names[ours] = there[0]
+        self._check(where, found, names)
+        return names
+
+    def _check(self, where: str, found: list[str], names: dict[str, str]) -> None:
+        counts = Counter(found)
+        if twice := [(ours, theirs) for ours, theirs in names.items() if counts[theirs] > 1]:
+            ours, theirs = twice[0]
+            raise ValueError(
+                f"{where}: found {counts[theirs]} columns `{printable(theirs)}`, and one of them alone can be "
+                f"`{ours}`. Expected every name once: rename or remove the others in the table."
+            )
+        has_label = not self.needs_label or any(name == "label" or name.startswith("votes") for name in names)
+        if "path" not in names or not has_label:
+            wanted = "`path` and `label` (or `votes`), and where known `speaker`, `sex`, `transcript`"
+            example = "path=FILE,label=EMOTION"
+            if not self.needs_label:
+                wanted, example = "`path`, and where known `transcript`, `start`, `end`", "path=FILE"
+            raise ValueError(
+                f"{where}: found columns {', '.join(map(printable, found))}. Expected {wanted}: rename the columns, or "
+                f"name them as --columns {example}."
+            )
+
+    def _asked(self, where: str, found: list[str]) -> dict[str, str | None]:
+        spelled = {normal_form(name).lower(): name for name in found} | {name: name for name in found}
+        names = {}
+        for ours, theirs in self.asked.items():
+            ours = ALSO.get(ours, ours)
+            if not is_known(ours):
+                raise ValueError(
+                    f"--columns: found '{ours}={theirs}'. Expected before the = one of {', '.join(KNOWN)}, or "
+                    "votes:LABEL for the column of the votes for one label: name one of these."
+                )
+            names[ours] = (spelled.get(theirs) or spelled.get(normal_form(theirs).lower())) if theirs else None
+            if theirs and names[ours] is None:
+                raise ValueError(
+                    f"{where}: found columns {', '.join(map(printable, found))}. Expected '{theirs}', which --columns "
+                    f"gives for `{ours}`: name a column that is there."
+                )
+        return names
+
+
+def is_known(ours: str) -> bool:
+    """Whether a column of this name is read."""
+    return ours in KNOWN or (ours.startswith(VOTES) and ours != VOTES)
+
+
+def _our_name(theirs: str) -> str:
+    name = normal_form(theirs)
+    ours = ALSO.get(name.lower(), name.lower())
+    return VOTES + name[len(VOTES) :].strip() if ours.startswith(VOTES) else ours  # a label keeps its capitals

@@ -1,0 +1,152 @@
+"""The labels of a user's own table: spellings of one label joined, and what is no emotion refused or named."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hf_ser.data.schema import Finding, Utterance
+from hf_ser.data.corpora.table_folders import SEX_WORDS, WAY_OUT
+from hf_ser.normal_form import look_alike, normal_form, printable
+
+NO_MAJORITY = frozenset(("xxx", "noagreement", "nomajority", "nomajorityvote"))
+"""What corpora write where their raters agreed on no emotion, as `look_alike` spells it; IEMOCAP's is `xxx`."""
+
+DOUBTFUL = frozenset(("x", "none", "unknown", "unk", "undefined", "noise", "silence", "nolabel", "invalid"))
+"""Labels that may mean that there is none."""
+
+
+def is_no_majority(label: str) -> bool:
+    """Whether a label says that the raters did not agree."""
+    return look_alike(label) in NO_MAJORITY
+
+
+def joined_labels(
+    utterances: Sequence[Utterance], written: Mapping[str, Counter]
+) -> tuple[list[Utterance], list[Finding]]:
+    """Give every spelling of a label the one that most clips have, in votes too.
+
+    Args:
+        utterances: With labels in their normal form.
+        written: How each label was written, and how often.
+
+    Returns:
+        The utterances, and a finding for each label that was written in several ways.
+    """
+    spellings = defaultdict(Counter)
+    for utterance in utterances:
+        spellings[look_alike(utterance.label)][utterance.label] += 1
+    chosen = {key: min(counts, key=lambda name: (-counts[name], name)) for key, counts in spellings.items()}
+    chosen = {key: key if key.isdecimal() and len(spellings[key]) > 1 else name for key, name in chosen.items()}
+    findings = []
+    for key, label in sorted(chosen.items(), key=lambda item: item[1]):
+        ways = sum((written[name] for name in spellings[key]), Counter())
+        if len(ways) > 1:
+            said = ", ".join(
+                f"{shown(way)} ({count})" for way, count in sorted(ways.items(), key=lambda w: (-w[1], w[0]))
+            )
+            findings.append(Finding("joined_labels", f"label {label}", f"spellings that are read as one: {said}"))
+    return [_respelled(utterance, chosen) for utterance in utterances], findings
+
+
+def _respelled(utterance: Utterance, chosen: Mapping[str, str]) -> Utterance:
+    label, votes = chosen[look_alike(utterance.label)], Counter()
+    for name, count in (utterance.votes or {}).items():
+        votes[chosen.get(look_alike(name), name)] += count
+    votes = dict(votes) if utterance.votes is not None else None
+    if (label, votes) == (utterance.label, utterance.votes):
+        return utterance
+    return replace(utterance, label=label, votes=votes)
+
+
+def shown(text: str) -> str:
+    """A spelling for a message, with codes for the characters that look like others."""
+    return f"'{printable(text)}'" if normal_form(text) == text else ascii(text)
+
+
+def doubtful_findings(utterances: Sequence[Utterance]) -> list[Finding]:
+    """Labels that may be no emotion, which are kept as classes."""
+    counts = Counter(utterance.label for utterance in utterances)
+    detail = "clips have this label, which may mean that they have none; a --label_map leaves it out"
+    return [
+        Finding("doubtful_label", f"label {printable(label)}", f"{count} {detail}")
+        for label, count in sorted(counts.items())
+        if look_alike(label) in DOUBTFUL
+    ]
+
+
+SEVERAL = re.compile(r"[|;,/+&]| and | or ")
+"""What parts the labels of a cell that holds several."""
+
+SURELY_SEVERAL = re.compile(r"[|;]")
+"""What no name of one emotion is written with."""
+
+
+def without_several(utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[Finding]]:
+    """Leave out the clips whose cell holds several labels, and count them.
+
+    It does where all its parts are labels of other clips; behind | and ; one of them is enough.
+    """
+    counts = Counter(utterance.label for utterance in utterances)
+    single = {look_alike(label) for label in counts if not SEVERAL.search(label)}
+    several, findings = set(), []
+    for label, count in sorted(counts.items()):
+        parts = [look_alike(part) for part in SEVERAL.split(label) if part.strip()]
+        known = [part in single for part in parts]
+        if len(parts) > 1 and (all(known) or (SURELY_SEVERAL.search(label) and any(known))):
+            several.add(label)
+            detail = f"{count} clips have this cell, which holds {len(parts)} labels: give each clip one, or its votes"
+            findings.append(Finding("several_labels", f"label {printable(label)}", detail, skipped=True, count=count))
+        elif len(parts) > 1 and SURELY_SEVERAL.search(label):
+            detail = f"{count} clips have this label, which may be several; it is kept as one class"
+            findings.append(Finding("doubtful_label", f"label {printable(label)}", detail, count=count))
+    return [utterance for utterance in utterances if utterance.label not in several], findings
+
+
+LEAST_LETTERS, RARE_SHARE = 3, 0.05
+"""Letters of a label from which on one edit is a likely slip; share of the other label's clips that is few."""
+
+
+def misspelt_findings(utterances: Sequence[Utterance]) -> list[Finding]:
+    """Labels of few clips that are one letter away from a frequent one, which are kept as classes."""
+    counts, findings = Counter(utterance.label for utterance in utterances), []
+    for label, count in sorted(counts.items()):
+        many = [other for other, clips in counts.items() if count < clips and count <= max(RARE_SHARE * clips, 1)]
+        frequent = [other for other in many if is_one_edit(look_alike(label), look_alike(other))]
+        if frequent and len(label) >= LEAST_LETTERS and any(map(str.isalpha, label)):
+            other = max(frequent, key=lambda name: (counts[name], name))
+            detail = (
+                f"{count} clips have this label and {counts[other]} have {printable(other)}, which is one letter away: "
+                "correct it in the table where it is misspelt, or join the two with a --label_map"
+            )
+            findings.append(Finding("misspelt_label", f"label {printable(label)}", detail, count=count))
+    return findings
+
+
+def is_one_edit(one: str, other: str) -> bool:
+    """Whether two texts differ by one letter that is added, left out or another, or by two that are swapped."""
+    if one == other or abs(len(one) - len(other)) > 1:
+        return False
+    pairs = zip(one, other, strict=False)
+    start = next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+    rest, other_rest = one[start:], other[start:]
+    swapped = rest[:2] == other_rest[:2][::-1] and rest[2:] == other_rest[2:]
+    return swapped or rest[1:] == other_rest[1:] or rest[1:] == other_rest or rest == other_rest[1:]
+
+
+def refuse_other_labels(where: str, utterances: Sequence[Utterance]) -> None:
+    """Make sure that the labels are neither the sexes nor the speakers.
+
+    Raises:
+        ValueError: they are.
+    """
+    labels = sorted({utterance.label for utterance in utterances})
+    named = ", ".join(printable(label) for label in labels[:4]) + (" ..." if len(labels) > 4 else "")
+    if all(look_alike(label) in SEX_WORDS for label in labels):
+        raise ValueError(f"{where}: found the labels {named}, which are sexes. Expected emotions: {WAY_OUT}.")
+    speakers = [(utterance.speaker or "").removeprefix("table/") for utterance in utterances]
+    alike = [look_alike(who) == look_alike(one.label) for who, one in zip(speakers, utterances, strict=True)]
+    if len(labels) > 1 and all(alike):
+        raise ValueError(
+            f"{where}: found the labels {named}, which are the speakers of their clips. Expected emotions: {WAY_OUT}."
+        )

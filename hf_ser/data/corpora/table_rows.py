@@ -1,0 +1,307 @@
+"""Where the rows of a user's own corpus come from: a table file, folders with metadata or of labels, or a data set."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, Value, load_dataset, load_from_disk
+from datasets.config import DOWNLOADED_DATASETS_PATH
+from huggingface_hub.constants import HF_HUB_CACHE
+
+from hf_ser.data.schema import Finding, split_words
+from hf_ser.data.corpora.table_columns import Naming, Rows
+from hf_ser.data.corpora.table_folders import audio_below, rows_of_label_folders
+from hf_ser.files import files_under
+from hf_ser.normal_form import is_text, normal_form, normal_name, printable
+from hf_ser.data.separated import read_separated
+from hf_ser.yaml_text import once_each
+
+HUB_NAME = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([^:]+))?(?::(.+))?")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The sound of one row of a data set: called, it reads the bytes, so that a listing holds none of them.
+
+    Equal, and of one `repr`, where the fingerprint of the data set, the row and the column are.
+    """
+
+    fingerprint: str
+    row: int
+    column: str
+    sounds: Dataset = field(repr=False, compare=False)
+    name: str = field(repr=False, compare=False)
+    folders: tuple[Path, ...] = field(repr=False, compare=False)
+
+    def __call__(self) -> bytes:
+        sound = self.sounds[self.row]
+        content, path = sound[f"{self.column}.bytes"], sound[f"{self.column}.path"]
+        if not content and not path:
+            raise ValueError(
+                f"{self.name}: found neither bytes nor a path in the column `{self.column}`. Expected one: leave this "
+                "row out, or fill it in."
+            )
+        return content or self._file(path).read_bytes()
+
+    def _file(self, path: str) -> Path:
+        """The file that a cell names, which whoever made the data set may choose: only one of the data set's own."""
+        for folder in self.folders:
+            file = (folder / path).resolve()
+            if file.is_relative_to(folder.resolve()) and file.is_file():
+                return file
+        raise ValueError(
+            f"{self.name}: names the file {path}, expected one in the data set's own folder: a data set that comes "
+            "from elsewhere could name any file of this disk. If it is yours, save it with the audio in it "
+            "(save_to_disk of an Audio column does), or name its files in a table: --data_dir TABLE.csv."
+        )
+
+
+class FileCell(Cell):
+    """The same where the column holds the names of files."""
+
+    def __call__(self) -> bytes:
+        return self._file(self.sounds[self.row][self.column]).read_bytes()
+
+
+def read_rows(data_dir: str | Path, naming: Naming, audio_dir: str | Path | None = None) -> Rows:
+    """Read the rows of whatever `data_dir` is, without their sound.
+
+    Args:
+        data_dir: The file, folder or Hub id.
+        naming: How its columns are named.
+        audio_dir: Folder where relative paths begin; by default that of the table.
+
+    Raises:
+        FileNotFoundError: nothing is there, and it is no Hub id, or no `audio_dir`.
+        ValueError: it cannot be read, or a column is missing.
+    """
+    if audio_dir is not None and not Path(audio_dir).is_dir():
+        raise FileNotFoundError(f"--audio_dir {audio_dir}: no such folder. Expected the one that holds the recordings.")
+    place = Path(data_dir)
+    if place.is_dir():
+        if any((place / name).is_file() for name in ("dataset_dict.json", "state.json")):
+            return _elsewhere(
+                _rows_of_datasets(str(place), lambda: load_from_disk(str(place)), naming, (place,)), audio_dir
+            )
+        if metadata := _metadata(place):
+            return _elsewhere(_rows_of_metadata(place, metadata, naming), audio_dir)
+        if audio_dir is not None:
+            raise ValueError(
+                f"--audio_dir {audio_dir}: found for the folder {place}, whose own files are read. Expected a table in "
+                "--data_dir: name one, or leave --audio_dir out."
+            )
+        return rows_of_label_folders(place, naming)
+    hub = HUB_NAME.fullmatch(str(data_dir))
+    # A mistyped path must not be looked up on the Hub: it has the ending of a table, or its folder is there.
+    if not place.exists() and hub and place.suffix.lower() not in READERS and not place.parent.is_dir():
+        name, revision, config = hub.groups()
+        folders = (Path(HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}", Path(DOWNLOADED_DATASETS_PATH))
+        load = lambda: load_dataset(name, config, revision=revision)  # noqa: E731
+        rows = _rows_of_datasets(str(data_dir), load, naming, folders)
+        return _elsewhere(rows, audio_dir)
+    return _elsewhere(_rows_of_file(place, naming), audio_dir)
+
+
+def _elsewhere(rows: Rows, audio_dir: str | Path | None) -> Rows:
+    return rows if audio_dir is None else replace(rows, folder=Path(audio_dir))
+
+
+def _read_separated(file: Path) -> tuple[list[str], list[dict], list[Finding]]:
+    """A CSV or TSV; only an empty cell is missing here: what others say is decided column by column."""
+    table = read_separated(file)
+    width, rows, short = len(table.header), [], []
+    for row in table.rows:
+        if len(row.cells) > width:
+            raise ValueError(f"line {row.line}: Expected {width} cells as in the header, found {len(row.cells)}")
+        if len(row.cells) < width:
+            short.append(row.line)
+        cells = [cell.strip(" ") or None for cell in row.cells] + [None] * (width - len(row.cells))
+        rows.append(dict(zip(table.header, cells, strict=True)))
+    findings = list(table.findings)
+    if short:
+        detail = f"{len(short)} rows have fewer cells than the header; the last columns are empty there"
+        findings.append(Finding("short_row", f"{file.name}, line {short[0]}", detail, count=len(short)))
+    return table.header, rows, findings
+
+
+def _read_jsonl(file: Path) -> tuple[list[str], list[dict | None], list[Finding]]:
+    """A file with a JSON object a line; a line that is none is None and named."""
+    rows, findings, first = [], [], None
+    # Bytes that are no UTF-8 spoil their own row: what they become can be stored nowhere, and is found as such.
+    with open(file, encoding="utf-8-sig", errors="surrogateescape") as lines:
+        for line_number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line, object_pairs_hook=once_each)
+                if not isinstance(row, dict):
+                    raise ValueError(f"found {type(row).__name__}, expected an object")
+                rows.append(row)
+            except (ValueError, RecursionError) as error:
+                first = first or error
+                detail = f"no JSON object: {printable(error)}"
+                findings.append(Finding("unreadable_row", f"{file.name}, line {line_number}", detail, skipped=True))
+                rows.append(None)
+    if first is not None and not any(rows):
+        raise ValueError(first)
+    return list(dict.fromkeys(name for row in rows for name in row or ())), rows, findings
+
+
+def _read_parquet(file: Path) -> tuple[list[str], list[dict], list[Finding]]:
+    table = pd.read_parquet(file, dtype_backend="numpy_nullable")
+    names = [str(column) for column in table.columns]
+    columns = [table.iloc[:, index].astype(object) for index in range(len(names))]
+    columns = [column.where(column.notna(), None).tolist() for column in columns]
+    return names, [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)], []
+
+
+READERS = {".csv": _read_separated, ".tsv": _read_separated, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+"""Readers of a file: names of its columns, its rows by these, and findings."""
+
+
+def _rows_of_file(file: Path, naming: Naming) -> Rows:
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file}: no such table. Expected a {', '.join(READERS)} file, a folder, or the Hub id of a data set as "
+            "user/name: name it in --data_dir."
+        )
+    if file.suffix.lower() not in READERS:
+        raise ValueError(f"{file}: a table is one of {', '.join(READERS)}, found '{file.suffix}': convert it.")
+    try:
+        found, rows, findings = READERS[file.suffix.lower()](file)
+    except PermissionError:
+        raise
+    except Exception as error:  # of pandas, pyarrow, json and decoding, which a damaged file can make raise anything
+        text = printable(error) or type(error).__name__
+        raise ValueError(
+            f"{file}: not readable as {file.suffix} ({text}). Expected a whole one, in UTF-8 where it is text: "
+            "export it again, or copy it anew."
+        ) from error
+    names = naming.named(str(file), found)
+    # A column may stand for several of ours.
+    rows = [
+        {ours: row.get(theirs) for ours, theirs in names.items()} | {"place": f"{file.name}, row {number}"}
+        for number, row in enumerate(rows, start=1)
+        if row is not None
+    ]
+    if any(isinstance(row["path"], dict) for row in rows):
+        raise ValueError(
+            f"{file}: found sounds in the column of paths. Expected paths: save it as a data set, with "
+            "datasets.load_dataset('parquet', data_files=FILE).save_to_disk(DIR), and give DIR as --data_dir."
+        )
+    return Rows(str(file), file.parent, *_of_text(rows, findings))
+
+
+def _of_text(rows: list[dict], findings: list[Finding]) -> tuple[list[dict], list[Finding]]:
+    """The rows whose texts can be stored, and a finding for each of the others."""
+    kept, found = [], list(findings)
+    for row in rows:
+        values = {column: value for column, value in row.items() if column not in ("votes", "path")}
+        nested = [column for column, value in values.items() if isinstance(value, list | dict)]
+        if bad := nested or [column for column, value in row.items() if isinstance(value, str) and not is_text(value)]:
+            what = f"{type(row[bad[0]]).__name__}, expected a text" if nested else "half of a surrogate pair"
+            detail = f"{bad[0]} is no text: {what}, {printable(row[bad[0]])[:80]}"
+            found.append(Finding("unreadable_row", row["place"], detail, skipped=True))
+        else:
+            kept.append(row)
+    return kept, found
+
+
+def _metadata(folder: Path) -> list[Path]:
+    """The metadata of a folder as `datasets` reads it: beside the files, or in the folder of each split."""
+    files = [file for file in files_under(folder)[0] if file.stem == "metadata" and file.suffix.lower() in READERS]
+    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+    order = list(READERS)
+    # Of several in one folder the first kind is read.
+    first = {file.parent: file for file in sorted(files, key=lambda file: -order.index(file.suffix.lower()))}
+    return [first[folder]] if folder in first else [first[each] for each in sorted(first)]
+
+
+def _rows_of_metadata(folder: Path, tables: list[Path], naming: Naming) -> Rows:
+    """The rows of one or of several metadata files; the folders of the latter name the split."""
+    rows, findings = [], []
+    for table in tables:
+        read = _rows_of_file(table, replace(naming, usual={"path": "file_name"}))
+        within = table.parent.relative_to(folder)
+        words = [name for name, part in split_words(map(normal_name, within.parts)).items() if part]
+        for row in read.rows:
+            path = None if row["path"] is None else str(within / str(row["path"]))
+            split = {"split": words[-1]} if words and "split" not in {*row, *naming.asked} else {}
+            rows.append(row | {"path": path} | split)
+        findings += read.findings
+    named = {normal_form(Path(str(row["path"])).as_posix()) for row in rows}
+    sounds, _ = audio_below(folder)
+    if without := [file for file in sounds if normal_form(file.as_posix()) not in named]:
+        detail = f"{len(without)} audio files are in no metadata, the first: {printable(without[0])}"
+        findings.append(Finding("not_in_metadata", str(folder), detail, skipped=True, count=len(without)))
+    return Rows(str(folder if len(tables) > 1 else tables[0]), folder, rows, findings)
+
+
+def _rows_of_datasets(
+    where: str, load: Callable[[], Dataset | DatasetDict], naming: Naming, folders: tuple[Path, ...]
+) -> Rows:
+    """Rows of a data set; `folders` are where the files may lie that its cells name."""
+    try:
+        loaded = load()
+    except Exception as error:  # of the Hub, of the network, of the data set's own files
+        raise ValueError(
+            f"{where}: not readable as a data set, nor a file or folder here "
+            f"({type(error).__name__}: {printable(error)}). Expected a folder of datasets.save_to_disk, or a Hub id as "
+            "user/name, user/name@revision or user/name:config: check the name and the connection, or download its "
+            "files and give their folder."
+        ) from error
+    splits = loaded if isinstance(loaded, DatasetDict) else {None: loaded}
+    rows = []
+    for split, dataset in splits.items():
+        # Without its format, which may give tensors, or hide columns.
+        rows += _rows_of_dataset(where, dataset.with_format(None), naming, split, folders)
+    rows = [row | {"place": f"{Path(where).name}, row {number}"} for number, row in enumerate(rows, start=1)]
+    rows, findings = _of_text(rows, [])
+    folder = Path(where) if Path(where).is_dir() else Path()
+    return Rows(where, folder, rows, findings, free_splits=isinstance(loaded, DatasetDict))
+
+
+def _rows_of_dataset(where: str, dataset: Dataset, naming: Naming, split: str | None, folders) -> list[dict]:
+    names = replace(naming, usual={"path": "audio"}).named(where, dataset.column_names)
+    values = {ours: _values(dataset, ours, theirs, split, folders) for ours, theirs in names.items()}
+    classes = dataset.features[names["label"]] if "label" in names else None
+    if isinstance(classes, ClassLabel) and isinstance(dataset.features.get(names.get("votes")), List):
+        shares = values["votes"]
+        values["votes"] = [None if row is None else dict(zip(classes.names, row, strict=True)) for row in shares]
+    if split is not None:
+        values["split"] = [split] * len(dataset)
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
+def _values(dataset: Dataset, ours: str, column: str, split: str | None, folders: tuple[Path, ...]) -> list:
+    feature = dataset.features[column]
+    if isinstance(feature, Audio) or (isinstance(feature, dict) and {"bytes", "path"} <= set(feature)):
+        return _cells(dataset, column, split, folders)
+    values = dataset[column][:]
+    if ours == "path" and feature == Value("string"):
+        files = dataset.select_columns([column])
+        cells = [FileCell(dataset._fingerprint, row, column, files, name, folders) for row, name in enumerate(values)]
+        return [cell if (cell.name or "").strip() else None for cell in cells]
+    if isinstance(feature, ClassLabel):
+        return [None if index is None or index < 0 else feature.names[index] for index in values]
+    if ours != "votes" and not isinstance(feature, Value):
+        raise ValueError(
+            f"column {column}: found {feature}, expected one text or number a row (for sounds an Audio column, or a "
+            "struct of bytes and path): convert it, or name another column with --columns."
+        )
+    return values
+
+
+def _cells(dataset: Dataset, column: str, split: str | None, folders: tuple[Path, ...]) -> list[Cell]:
+    """Its sounds, none of them read: flattened, the bytes stay on disk while the names of the files are looked up."""
+    sounds = dataset.select_columns([column])
+    if isinstance(dataset.features[column], Audio):
+        sounds = sounds.cast_column(column, Audio(decode=False))
+    sounds = sounds.flatten()
+    files = sounds.select_columns([f"{column}.path"])[:][f"{column}.path"]
+    names = [Path(split or "", file or f"row {row}").as_posix() for row, file in enumerate(files, start=1)]
+    # A private name, but the only one that tells a data set from another.
+    return [Cell(dataset._fingerprint, row, column, sounds, name, folders) for row, name in enumerate(names)]

@@ -1,0 +1,165 @@
+"""What scripts/predict.py is given: files, folders, wild cards and tables, one clip after another."""
+
+import glob
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from hf_ser.data.corpora.table_cells import channel_of, part_name, part_of_file, plain
+from hf_ser.data.corpora.table_columns import Naming, Rows
+from hf_ser.data.corpora.table_folders import AUDIO_SUFFIXES, audio_below
+from hf_ser.data.corpora.table_paths import local_path
+from hf_ser.data.corpora.table_rows import READERS, read_rows
+from hf_ser.models.source_kinds import WEB_ADDRESS
+from hf_ser.normal_form import is_unknown, normal_text
+
+OTHER_NAMES = {
+    "path": ("file", "file_name", "filename", "file_path", "filepath", "audio", "wav", "audio_path"),
+    "transcript": ("text",),
+}
+"""Columns of tables by other names than ours."""
+
+
+@dataclass(frozen=True)
+class GivenClip:
+    """A clip to be answered, or why it cannot be.
+
+    Args:
+        file: As it is named in the answer.
+        path: Where it is.
+        text: What is said in it, None where that is not known.
+        start_seconds, end_seconds, channel: The part of the file; None is all of it.
+        error: What keeps it from being read.
+    """
+
+    file: str
+    path: str = ""
+    text: str | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    channel: str | None = None
+    error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The file, and the part of it: `call.wav@1.5-3`."""
+        part = part_name((self.start_seconds, self.end_seconds))
+        return self.file + part + (f"@{self.channel}" if self.channel else "")
+
+
+@dataclass
+class Given:
+    """All clips in their order, and what a person should know of where they come from.
+
+    Args:
+        tables: The tables among what was given.
+    """
+
+    clips: list[GivenClip] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    tables: list[Path] = field(default_factory=list)
+
+    def fail(self, item: str, why: str) -> None:
+        """Add something that cannot be read, which must not keep the others from being."""
+        self.clips.append(GivenClip(item, error=why))
+
+
+def given_clips(
+    inputs: Iterable[str], columns: Mapping[str, str] | None = None, audio_dir: str | Path | None = None
+) -> Given:
+    """Find all clips.
+
+    Args:
+        inputs: Files; folders, of which all audio files are taken, also in sub-folders; wild cards, for shells that
+            leave them to the program; and tables with a column `path`, where known with `transcript` (or `text`),
+            `start`, `end` and `channel`.
+        columns: Names of a table's columns where they are not ours.
+        audio_dir: Folder where the relative paths of tables begin; by default that of the table.
+    """
+    given, naming = Given(), Naming(columns or {}, needs_label=False, otherwise=OTHER_NAMES)
+    for item in inputs:
+        _add(given, item, naming, audio_dir)
+    return given
+
+
+def _add(given: Given, item: str, naming: Naming, audio_dir) -> None:
+    path = Path(item)
+    if path.is_dir():
+        _add_folder(given, item)
+    elif path.suffix.lower() in READERS:
+        _add_table(given, item, naming, audio_dir)
+    elif glob.has_magic(item) and not path.exists():
+        found = sorted(glob.glob(item, recursive=True))
+        if not found:
+            given.fail(item, f"{item}: no file has such a name. Expected one or more: check the folder and the ending.")
+        for match in found:
+            _add(given, match, naming, audio_dir)
+    else:
+        given.clips.append(GivenClip(item, item))
+
+
+def _add_folder(given: Given, item: str) -> None:
+    folder = Path(item)
+    files, findings = audio_below(folder)
+    given.clips += [GivenClip(str(folder / file), str(folder / file)) for file in files]
+    passed_over = Counter()
+    for finding in findings:
+        if finding.kind == "not_audio":
+            passed_over[finding.detail.rpartition("with ")[2]] += finding.count
+        elif finding.kind == "unreadable_folder":
+            given.fail(finding.item, f"{finding.item}: {finding.detail}")
+        elif finding.kind != "broken_link":
+            given.notes.append(f"{finding.item}: {finding.detail}")
+        elif Path(finding.item).suffix.lower() in AUDIO_SUFFIXES:
+            given.fail(finding.item, f"{finding.item}: {finding.detail}. Expected an audio file: copy it anew.")
+    if passed_over:
+        said = ", ".join(f"{count} with {suffix}" for suffix, count in sorted(passed_over.items()))
+        given.notes.append(f"{folder}: left out are {said}; read are {', '.join(AUDIO_SUFFIXES)}")
+    if not files:
+        given.fail(item, f"{item}: found no audio files. Expected some that end in {', '.join(AUDIO_SUFFIXES)}.")
+
+
+def _add_table(given: Given, item: str, naming: Naming, audio_dir) -> None:
+    if not Path(item).is_file():
+        given.fail(item, f"{item}: no such table. Expected a {', '.join(READERS)} file: check its name and folder.")
+        return
+    try:
+        rows = read_rows(item, naming, audio_dir)
+    except (ValueError, OSError) as error:
+        given.fail(item, str(error))
+        return
+    given.tables.append(Path(item))
+    for finding in rows.findings:
+        if finding.skipped:
+            given.fail(item, f"{finding.item}: {finding.detail}")
+        else:
+            given.notes.append(f"{finding.item}: {finding.detail}")
+    commas = Counter()
+    given.clips += [_clip_of_row(rows, row, commas, audio_dir is not None) for row in rows.rows]
+    if commas:
+        said = ", ".join(f"{count} of {column}" for column, count in sorted(commas.items()))
+        given.notes.append(f"{item}: numbers with a comma, read as decimals: {said}")
+    if not rows.rows:
+        given.fail(item, f"{item}: found no rows. Expected one a clip: fill the column `path` in.")
+
+
+def _clip_of_row(rows: Rows, row: dict, commas: Counter, moved: bool) -> GivenClip:
+    place, written = row["place"], row.get("path")
+    if written is None or not str(written).strip():
+        return GivenClip(place, error=f"{place}: found no path. Expected that of an audio file: fill it in.")
+    is_address = WEB_ADDRESS.match(str(written))
+    path = str(written) if is_address else str(local_path(rows.folder, str(written), moved))
+    try:
+        start, end = part_of_file(row, commas)
+        channel = channel_of(row)
+    except ValueError as error:
+        return GivenClip(path, error=f"{place}, {path}: {error}: mend the row.")
+    text = plain(row.get("transcript"))
+    text = None if text is None or is_unknown(text) else normal_text(str(row["transcript"]))
+    return GivenClip(path, path, text, start, end, channel)
+
+
+def with_texts(clips: Sequence[GivenClip], texts: Sequence[str | None]) -> list[GivenClip]:
+    """The clips, each with its text."""
+    return [replace(clip, text=text) for clip, text in zip(clips, texts, strict=True)]

@@ -1,0 +1,548 @@
+"""Utterances to a data set on disk that memory-maps, in shards, so that a killed run goes on where it was."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.compute as pc
+from datasets import Dataset, Features, Value, load_from_disk
+from datasets.utils.logging import disable_progress_bar, enable_progress_bar
+from filelock import FileLock
+from tqdm import tqdm
+
+from hf_ser.data.audio import encode_flac, leading_zeros_seconds, pcm_sha256, read_clip, rms_dbfs
+from hf_ser.data.column_digests import open_checked, write_digests
+from hf_ser.data.schema import TOLD, Finding, Listing, Utterance, features
+from hf_ser.data.corpora import CORPORA
+from hf_ser.data.corpora.table_folders import AUDIO_SUFFIXES
+from hf_ser.data.download import fetch
+from hf_ser.files import atomic_write, cache_folder, files_under, mend_folder
+from hf_ser.data.fingerprint import fingerprint
+from hf_ser.data.integrity import (
+    clip_findings,
+    duplicate_findings,
+    format_findings,
+    format_integrity,
+    integrity_report,
+    outside_findings,
+    speaker_findings,
+)
+from hf_ser.data.labels import (
+    NATIVE,
+    joint_labels,
+    labels_not_found,
+    mapped_classes,
+    not_found_notice,
+    read_label_map,
+    relabelled,
+)
+from hf_ser.models.decoding import CHANNELS, MIX
+from hf_ser.normal_form import is_text, normal_form, normal_text, printable, storable
+
+PREPARATION = "3"
+"""Version of what preparing does to a clip. Raise it when that changes: cached data sets are then made anew."""
+
+SHARD_ROWS = 256
+REPORT = "integrity.json"
+
+MEASURED = (
+    *("audio", "duration_seconds", "level_dbfs", "leading_zeros_seconds"),
+    *("source_format", "source_bytes", "pcm_sha256", "fingerprint"),
+)
+"""Columns that come from reading the sound; null in a row of words only."""
+
+
+def prepare(
+    corpus: str,
+    data_dir: str | Path | None,
+    output_dir: str | Path,
+    label_map: str = NATIVE,
+    channel: str | None = None,
+    **table,
+) -> tuple[Dataset, dict]:
+    """Read a corpus, or several as one, check every clip and write the data set.
+
+    Args:
+        corpus: Key of CORPORA, or several with commas between.
+        data_dir: Where it lies, one for each corpus; None for a corpus that is generated.
+        output_dir: Folder to write; it appears only when it is whole. What a killed run had done is taken up.
+        label_map: Label space of the data set; rows that it drops are counted in the report.
+        channel: What is made of files of several channels where a table says nothing else: `mix` (the mean, also
+            None), `left` or `right`.
+        table: How a table is read: `columns`, `speaker_pattern`, `label_pattern`, `audio_dir`.
+
+    Returns:
+        The data set, memory-mapped, and its integrity report (also in `output_dir/integrity.json`).
+
+    Raises:
+        FileExistsError: the folder is there already.
+        ValueError: unknown corpus or label map, or no clip could be read.
+    """
+    output_dir = Path(output_dir)
+    work = output_dir.with_name(output_dir.name + ".partial")
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{work}.lock")  # two runs on one folder would overwrite each other's shards
+    with lock:
+        try:
+            report = _prepare(corpus, data_dir, output_dir, work, label_map, channel, table)
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)
+    return load_prepared(output_dir), report
+
+
+def _prepare(corpus: str, data_dir, output_dir: Path, work: Path, label_map: str, channel, table: dict) -> dict:
+    if output_dir.exists():
+        found = "is a prepared data set" if (output_dir / REPORT).is_file() else "holds other files, which stay"
+        raise FileExistsError(f"{output_dir} is there already and {found}: name another --output_dir.")
+    read_label_map(label_map)  # a wrong name is told before the work, not after it
+    listing = with_channel(list_corpora(corpus, data_dir, **table), channel)
+    _start_or_resume(work, listing)
+    shards = _write_shards(listing, work)
+    whole = work / "whole"
+    report = _assemble(corpus, listing, shards, label_map, whole)
+    with atomic_write(whole / REPORT) as file:
+        json.dump(report, file, indent=1)
+    write_digests(whole)
+    os.replace(whole, output_dir)
+    shutil.rmtree(work)
+    return report
+
+
+def already_prepared(
+    corpus: str,
+    data_dir: str | Path | None,
+    folder: str | Path,
+    label_map: str = NATIVE,
+    channel: str | None = None,
+    copies: int = 0,
+    **table,
+) -> tuple[Dataset, dict] | None:
+    """The data set that an earlier run has prepared from the same corpus, with its integrity report; None if none is.
+
+    Args:
+        corpus, data_dir, label_map, channel, table: As of `prepare`.
+        folder: Where the data set is looked for.
+        copies: Changed copies that it has of each clip.
+    """
+    folder = Path(folder)
+    if not (folder / REPORT).is_file():
+        return None
+    dataset, report = load_prepared(folder), json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    listing = with_channel(list_corpora(corpus, data_dir, **table), channel)
+    ids, origins = dataset["id"][:], [None] * len(dataset)
+    if "copy_of" in dataset.column_names:
+        origins = dataset["copy_of"][:]
+    originals = {name for name, origin in zip(ids, origins, strict=True) if origin is None}
+    made = len(ids) - len(originals)
+    same = (report["corpus"], report["label_map"]) == (corpus, label_map) and bool(made) == bool(copies)
+    same = same and report["n_listed"] == len(listing.utterances) + made
+    return (dataset, report) if same and originals <= {one.id for one in listing.utterances} else None
+
+
+def list_corpora(corpus: str, data_dir: str | Path | None, **table) -> Listing:
+    """What a corpus holds, or several together, sorted by id.
+
+    Args:
+        corpus: Key of CORPORA, or several with commas between, such as `ravdess,emodb`.
+        data_dir: A folder for each, with commas between; nothing between two commas is None.
+        table: Options of `hf_ser.data.corpora.table.list_utterances`; None is not given.
+
+    Raises:
+        ValueError: unknown corpus, one named twice, folders that do not fit, options without a table.
+    """
+    folders = named_folders(corpus, data_dir)
+    options = {option: value for option, value in table.items() if value is not None}
+    if options and "table" not in folders:
+        raise ValueError(f"{', '.join(options)}: found for corpus '{corpus}', expected with --corpus table.")
+    if "columns" in options:
+        options["columns"] = column_names(options["columns"])
+    listings, findings = [], []
+    for name, folder in folders.items():
+        if not folder and name != "synthetic":
+            raise ValueError(f"Corpus '{name}' is read from disk: say where it lies with --data_dir.")
+        own = options if name == "table" else {}
+        listings.append(CORPORA[name].list_utterances(folder, **own))
+        files = [one.audio for one in listings[-1].utterances if isinstance(one.audio, str | Path)]
+        roots = [Path(folder).parent if os.path.isfile(folder) else folder] if folder else []
+        roots += [own["audio_dir"]] if "audio_dir" in own else []
+        findings += [*listings[-1].findings, *outside_findings(name, files, roots)]
+    utterances = [_normal(utterance) for listing in listings for utterance in listing.utterances]
+    return Listing(
+        labels=joint_labels(listing.labels for listing in listings),
+        utterances=sorted(utterances, key=lambda utterance: utterance.id),
+        findings=findings,
+    )
+
+
+def _normal(utterance: Utterance) -> Utterance:
+    """An utterance with its texts in the form in which they are compared, whichever corpus they are from."""
+    changed = {}
+    for name in ("id", *TOLD):
+        if isinstance(value := getattr(utterance, name), str):
+            text = normal_text(value) if name == "transcript" else normal_form(value)
+            if text != value:
+                changed[name] = text
+    return replace(utterance, **changed) if changed else utterance
+
+
+def with_channel(listing: Listing, channel: str | None) -> Listing:
+    """The listing with a channel for every clip that has none of its own.
+
+    Raises:
+        ValueError: no such channel.
+    """
+    if channel not in (None, *CHANNELS):
+        raise ValueError(f"--channel {channel}: expected {', '.join(CHANNELS)}.")
+    utterances = [replace(one, channel=one.channel or channel or MIX) for one in listing.utterances]
+    return replace(listing, utterances=utterances)
+
+
+def named_folders(corpus: str, data_dir: str | Path | None) -> dict[str, str | Path | None]:
+    """The folder of each corpus of `a,b` and `A,B`, None where none is given.
+
+    Raises:
+        ValueError: unknown corpus, one named twice, folders that do not fit.
+    """
+    names = corpus.split(",")
+    folders = [data_dir] if len(names) == 1 else str(data_dir or "").split(",")
+    if unknown := [name for name in names if name not in CORPORA]:
+        known = ", ".join(CORPORA)
+        raise ValueError(f"Unknown corpus '{unknown[0]}': expected one of {known}, or several with commas.")
+    if len(set(names)) < len(names) or len(folders) != len(names):
+        raise ValueError(
+            f"--corpus {corpus} with --data_dir {data_dir}: found {len(folders)} folders for {len(names)} corpora, "
+            "expected each corpus once and a folder for each, with commas between: --corpus a,b --data_dir A,B."
+        )
+    return {name: folder or None for name, folder in zip(names, folders, strict=True)}
+
+
+def column_names(text: str) -> dict[str, str]:
+    """`path=file,label=emotion` as a dictionary; nothing after the equals sign leaves a column out.
+
+    Raises:
+        ValueError: not of this form.
+    """
+    pairs = [pair.split("=", 1) for pair in text.split(",")]
+    if not all(len(pair) == 2 and pair[0] for pair in pairs):
+        raise ValueError(f"--columns {text}: expected our names and the table's, such as path=file,label=emotion.")
+    return dict(pairs)
+
+
+def download_corpora(corpus: str, data_dir: str | Path | None) -> None:
+    """Fetch corpora into their folders from where their publishers have them.
+
+    Raises:
+        ValueError: a corpus that cannot be fetched, or no folder to put it into; else as `hf_ser.data.download.fetch`.
+    """
+    folders = named_folders(corpus, data_dir)
+    public = [name for name, module in CORPORA.items() if hasattr(module, "DOWNLOADS")]
+    if barred := [name for name in folders if name not in public]:
+        raise ValueError(
+            f"--download: {barred[0]} cannot be fetched (its licence is given by its owners, or there is no lasting "
+            f"address). Expected one of {', '.join(public)}: get it from {CORPORA[barred[0]].SOURCE}."
+        )
+    for name, folder in folders.items():
+        if folder is None:
+            raise ValueError(f"--download: no folder to put {name} into: name one with --data_dir.")
+        print(f"{name}: {CORPORA[name].LICENCE}")
+        fetch(CORPORA[name].DOWNLOADS, folder, CORPORA[name].PAGE)
+
+
+def load_prepared(folder: str | Path) -> Dataset:
+    """Open a prepared data set without reading its audio, and compare its other columns with their stored digests.
+
+    Raises:
+        FileNotFoundError: the folder is missing, unfinished or no prepared data set.
+        ValueError: it was written by an earlier version, is damaged, or holds other values than were written.
+    """
+    folder = Path(folder)
+    mend_folder(folder)
+    if not (folder / REPORT).is_file():
+        raise _not_prepared(folder)
+    dataset, is_checked = open_checked(folder)
+    if not is_checked:
+        print(
+            f"note: {folder} has no digests of its columns (an earlier version or another program wrote it): whether a "
+            "label or a transcript has changed since cannot be checked."
+        )
+    if lacking := sorted(set(features(("", " "))) - set(dataset.column_names)):
+        raise ValueError(
+            f"{folder}: found a data set without the columns {', '.join(lacking)}, written by an earlier version. "
+            "Expected one of this version: run scripts/prepare_data.py again with another --output_dir."
+        )
+    check_holds_audio(dataset, folder)
+    return dataset
+
+
+def _not_prepared(folder: Path) -> FileNotFoundError:
+    """What a folder or file is that is no prepared data set, and what to do with it."""
+    partial = folder.with_name(folder.name + ".partial")
+    wanted = "Expected a folder written by scripts/prepare_data.py"
+    if partial.is_dir() or not folder.exists():
+        found = f"an unfinished one, {partial}" if partial.is_dir() else "no prepared data set"
+        return FileNotFoundError(
+            f"{folder}: found {found}. {wanted}: run it with --output_dir {folder} (an unfinished one is taken up "
+            "where it was)."
+        )
+    what = "a file"
+    if folder.is_dir():
+        sounds = any(file.suffix.lower() in AUDIO_SUFFIXES for file in files_under(folder)[0])
+        what = "recordings" if sounds else "other files"
+    return FileNotFoundError(
+        f"{folder}: found no prepared data set but {what}. {wanted} for --dataset. Name what you have by --corpus "
+        f"table --data_dir {folder} instead of --dataset (or, for one of {', '.join(CORPORA)}, by that name), here or "
+        "in scripts/prepare_data.py with an --output_dir of its own."
+    )
+
+
+def check_holds_audio(dataset: Dataset, folder: Path) -> None:
+    """Make sure that audio cells hold their bytes: one that names a file could name any of this disk.
+
+    Raises:
+        ValueError: one does not.
+    """
+    count = 0
+    for cells in dataset.data.column("audio").chunks:
+        held = pc.fill_null(pc.binary_length(cells.field("bytes")), 0)
+        count += pc.sum(pc.and_(cells.is_valid(), pc.equal(held, 0))).as_py() or 0
+    if count:
+        raise ValueError(
+            f"{folder}: {count} audio cells hold no bytes, expected all of them to, as scripts/prepare_data.py writes "
+            "them: files of this disk that a data set names are not read. Prepare it again from the recordings."
+        )
+
+
+def load_or_prepare(corpus: str, data_dir: str | Path | None, **table) -> Dataset:
+    """The prepared data set of a corpus from the cache, prepared first if it is not there.
+
+    The cache is `$HF_SER_CACHE`, else `~/.cache/hf_ser`. Its entries are named by what the corpus lists (ids, labels,
+    file sizes and times), so that a changed folder is read anew; a generated corpus by the code that generates it. Of
+    several processes, and of several runs, one prepares and the others wait.
+    """
+    cache = cache_folder()
+    if corpus == "synthetic":
+        digest = hashlib.sha256(PREPARATION.encode() + Path(CORPORA[corpus].__file__).read_bytes()).hexdigest()
+    else:
+        digest = listing_digest(list_corpora(corpus, data_dir, **table))
+    folder = cache / f"{corpus.replace(',', '+')}-{digest[:16]}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            print(format_integrity(prepare(corpus, data_dir, folder, **table)[1]))
+    return load_prepared(folder)
+
+
+def listing_digest(listing: Listing) -> str:
+    """Hash of everything a listing says, with size and times of each file.
+
+    The time of change (`st_ctime_ns`) is one of them: a file that is written over and given its old time of
+    modification keeps size and `st_mtime_ns`. Hashing all recordings instead would read the whole corpus before every
+    training.
+    """
+    digest = hashlib.sha256(PREPARATION.encode())
+    digest.update(repr(listing.labels).encode())
+    for utterance in listing.utterances:
+        audio = utterance.audio
+        if isinstance(audio, bytes):
+            audio = hashlib.sha256(audio).hexdigest()
+        elif isinstance(audio, str | Path) and os.path.isfile(audio):  # a name that is too long is no file either
+            status = os.stat(audio)
+            audio = (str(audio), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        digest.update(repr(replace(utterance, audio=str(audio))).encode())
+    return digest.hexdigest()
+
+
+def read_row(utterance: Utterance, labels: tuple[str, ...]) -> tuple[dict | None, list[Finding]]:
+    """Read one utterance: its row (None if it is skipped) and what was found."""
+    row = {
+        "id": utterance.id,
+        "label": labels.index(utterance.label),
+        "votes": _shares(utterance.votes, labels),
+        "corpus": utterance.corpus,
+        **{column: getattr(utterance, column) for column in TOLD},
+        **dict.fromkeys(MEASURED),
+    }
+    if utterance.audio is None:
+        return row, []
+    whole_file = isinstance(utterance.audio, str | Path) and utterance.start_seconds is utterance.end_seconds is None
+    item = storable(str(utterance.audio)) if whole_file else utterance.id
+    try:
+        source = utterance.audio() if callable(utterance.audio) else utterance.audio
+        named = not isinstance(source, str | Path) or is_text(str(source))  # soundfile opens no other names
+        source = source if named else Path(source).read_bytes()
+        clip = read_clip(source, utterance.start_seconds, utterance.end_seconds, utterance.channel or MIX)
+    except (OSError, ValueError, MemoryError) as error:
+        detail = str(error).removeprefix(f"{item}: ").replace(f": {item!r}", "")
+        return None, [Finding("unreadable", storable(item), detail, skipped=True)]
+    findings = clip_findings(item, clip)
+    asked = (utterance.end_seconds or 0) - (utterance.start_seconds or 0)
+    if asked - clip.duration_seconds > 0.01:
+        detail = f"{asked:.2f} s were asked for, the file ends after {clip.duration_seconds:.2f} s of them"
+        findings.append(Finding("cut_short", item, detail))
+    if any(finding.skipped for finding in findings):
+        return None, findings
+    name = storable(Path(source).name) if isinstance(source, str | Path) else utterance.id
+    return row | {
+        "audio": {"bytes": encode_flac(clip.samples), "path": name},
+        "duration_seconds": clip.duration_seconds,
+        "level_dbfs": rms_dbfs(clip.samples),
+        "leading_zeros_seconds": leading_zeros_seconds(clip.samples),
+        "source_format": clip.source_format,
+        "source_bytes": clip.source_bytes,
+        "pcm_sha256": pcm_sha256(clip.samples),
+        "fingerprint": fingerprint(clip.samples),
+    }, findings
+
+
+def _shares(votes: dict[str, float] | None, labels: tuple[str, ...]) -> list[float] | None:
+    """Votes as a distribution over the labels; None where there are none for them."""
+    counts = [(votes or {}).get(label, 0.0) for label in labels]
+    total = sum(counts)
+    return [count / total for count in counts] if total > 0 else None
+
+
+def _start_or_resume(work: Path, listing: Listing) -> None:
+    """Keep a partial folder of the same listing, drop one of another."""
+    digest, marker = f"{listing_digest(listing)} {SHARD_ROWS}", work / "listing.sha256"
+    if work.is_dir() and not (marker.is_file() and marker.read_text() == digest):
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    with atomic_write(marker) as file:
+        file.write(digest)
+
+
+def _write_shards(listing: Listing, work: Path) -> list[Path]:
+    """Read all clips, a shard at a time; a shard's folder appears only when it is whole."""
+    starts = range(0, len(listing.utterances), SHARD_ROWS)
+    shards = [work / f"shard_{start:09d}" for start in starts]
+    with (
+        quiet_datasets(),
+        ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool,
+        tqdm(total=len(listing.utterances), unit=" clips", desc="reading", disable=None) as bar,
+    ):
+        for start, shard in zip(starts, shards, strict=True):
+            part = listing.utterances[start : start + SHARD_ROWS]
+            if not shard.is_dir():
+                read = []
+                for one in pool.map(lambda utterance: read_row(utterance, listing.labels), part):
+                    read.append(one)
+                    bar.update()
+                _write_shard(shard, read, listing.labels)
+            else:
+                bar.update(len(part))
+    return shards
+
+
+@contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """Without the bars of `datasets`, one a shard: ours runs over all of them."""
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        enable_progress_bar()
+
+
+def _write_shard(shard: Path, read: list[tuple[dict | None, list[Finding]]], labels: tuple[str, ...]) -> None:
+    rows = [row for row, _ in read if row is not None]
+    temporary = shard.with_name(shard.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    if rows:  # a data set without rows could be saved, but not opened again
+        _typed(rows, labels).save_to_disk(temporary)
+    findings = [vars(finding) for _, found in read for finding in found]
+    (temporary / "findings.json").write_text(json.dumps(findings))
+    os.replace(temporary, shard)
+
+
+def _typed(rows: list[dict], labels: tuple[str, ...]) -> Dataset:
+    typed = features(labels)
+    # Audio cells are built as plain structs and cast: encoding them as Audio would ask for torchcodec.
+    stored = {"bytes": Value("binary"), "path": Value("string")}
+    plain = Features({**typed, "label": Value("int64"), "audio": stored})
+    columns = {name: [row[name] for row in rows] for name in plain}
+    return Dataset.from_dict(columns, features=plain).cast(typed)
+
+
+def _assemble(corpus: str, listing: Listing, shards: list[Path], label_map: str, whole: Path) -> dict:
+    """Write the shards' rows that are kept as one data set, and say what was found."""
+    read = [Finding(**found) for shard in shards for found in json.loads((shard / "findings.json").read_text())]
+    filled = [shard for shard in shards if (shard / "state.json").is_file()]
+    if not filled:
+        raise _nothing_usable(corpus, listing, read)
+    rows = pd.concat([_light_rows(shard) for shard in filled], ignore_index=True)
+    given = rows["label"].to_numpy(dtype=int)
+    classes, index = mapped_classes(label_map, listing.labels, given)
+    mapped = index[given]
+    dropped = Counter(listing.labels[i] for i in given[mapped < 0])
+    rows["label"] = [classes[i] if i >= 0 else None for i in mapped]
+    rows = rows[mapped >= 0]
+    duplicates = duplicate_findings(rows[["id", "label", "speaker", "pcm_sha256"]].to_dict("records"))
+    rows = rows[~rows["id"].isin([finding.item for finding in duplicates])]
+    if rows.empty:
+        raise _nothing_usable(corpus, listing, duplicates)
+    _join(filled, set(rows["id"]), lambda part: relabelled(part, classes, index), whole)
+    formats = format_findings(rows["id"].tolist(), rows["source_format"].tolist())
+    findings = [*listing.findings, *read, *duplicates, *formats]
+    findings += speaker_findings(corpus, rows["speaker"].tolist(), rows["label"].tolist())
+    have = [listing.labels[i] for i in sorted(set(given.tolist()))]
+    if lacking := labels_not_found(label_map, have):
+        detail = not_found_notice(label_map, lacking, have)
+        findings.append(Finding("label_map_not_found", label_map, detail, count=len(lacking)))
+    report = integrity_report(corpus, len(listing.utterances), rows.to_dict("list"), findings)
+    passed_over = sum(finding.count for finding in listing.findings if finding.skipped)
+    report["n_found"] = len(listing.utterances) + passed_over
+    return report | {"label_map": label_map, "dropped_by_label_map": dict(sorted(dropped.items()))}
+
+
+def _light_rows(shard: Path) -> pd.DataFrame:
+    """What the report is made of, without the sound."""
+    names = ["id", "label", "speaker", "sex", "pcm_sha256", "duration_seconds", "source_format"]
+    table = load_from_disk(str(shard)).select_columns(names)
+    return pd.DataFrame({name: table[name][:] for name in names}).astype(object).where(lambda one: one.notna(), None)
+
+
+def _join(shards: list[Path], kept: set[str], change: Callable[[Dataset], Dataset], whole: Path) -> None:
+    """Write one data set out of many, as `save_to_disk` does.
+
+    One shard is open at a time: of all of them as one, every page that was read would stay in memory.
+    """
+    shutil.rmtree(whole, ignore_errors=True)
+    whole.mkdir()
+    names, states = [], []
+    with quiet_datasets():
+        for number, shard in enumerate(shards):
+            part = change(load_from_disk(str(shard)))
+            part = part.select([row for row, name in enumerate(part["id"][:]) if name in kept])
+            if part.num_rows == 0:
+                continue
+            part.save_to_disk(shard / "part", num_shards=1)
+            names.append(f"data-{number:05d}-of-{len(shards):05d}.arrow")
+            states.append(json.loads((shard / "part/state.json").read_text()))
+            (written,) = states[-1]["_data_files"]
+            os.replace(shard / "part" / written["filename"], whole / names[-1])
+            shutil.copy(shard / "part/dataset_info.json", whole)
+            shutil.rmtree(shard / "part")
+    fingerprint = hashlib.sha256("".join(state["_fingerprint"] for state in states).encode()).hexdigest()[:16]
+    state = states[0] | {"_data_files": [{"filename": name} for name in names], "_fingerprint": fingerprint}
+    (whole / "state.json").write_text(json.dumps(state, indent=1))
+
+
+def _nothing_usable(corpus: str, listing: Listing, findings: list[Finding]) -> ValueError:
+    first = next(finding for finding in findings if finding.skipped)
+    files = [one.audio for one in listing.utterances if isinstance(one.audio, str | Path)]
+    # The remedy of a table that lies elsewhere than its recordings.
+    elsewhere = files and corpus == "table" and not any(os.path.isfile(file) for file in files)
+    remedy = " None of its files is there: say --audio_dir DIR, the folder where its paths begin." if elsewhere else ""
+    return ValueError(
+        f"{corpus}: none of {len(listing.utterances)} clips could be used. The first: {printable(first.item)[-300:]}: "
+        f"{printable(first.detail)}{remedy}"
+    )

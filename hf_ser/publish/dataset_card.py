@@ -1,0 +1,260 @@
+"""The report on a prepared data set: its pictures, and its card as the Hub shows one."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+from huggingface_hub import DatasetCard, DatasetCardData
+
+from hf_ser.data.corpora import CORPORA
+from hf_ser.publish.dataset_plots import UNKNOWN, write_pictures
+from hf_ser.files import atomic_write, packaged
+from hf_ser.markup import code_span, escaped
+from hf_ser.normal_form import printable
+from hf_ser.data.protocols import sessions_part_speakers
+
+CARD = "README.md"
+
+HEAVY = ("audio", "fingerprint")
+"""Columns that a report never reads as a whole."""
+
+HUB_LICENCES = (
+    *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-4.0"),
+    *("mit", "apache-2.0", "odbl", "gpl-3.0"),
+)
+"""Licences that the Hub knows by these names; every other one is `other`, and its words stand in the card."""
+
+SIZES = (
+    *((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")),
+    (10**8, "10M<n<100M"),
+)
+
+START_SECONDS = 0.2
+"""Exact zeros at the start for longer than this are the mark of a clip that was cut or padded."""
+
+COLUMNS = {
+    "id": "name of the utterance, unique over all corpora",
+    "audio": "the clip, mono, 16 kHz, FLAC bytes; not decoded by `datasets`",
+    "label": "emotion, index of the class",
+    "votes": "raters' votes as a distribution over the classes",
+    "corpus": "corpus that the clip is from",
+    "speaker": "who speaks",
+    "sex": "`female` or `male`",
+    "age": "years",
+    "race": "as the corpus words it",
+    "ethnicity": "as the corpus words it",
+    "session": "recording session",
+    "dialogue": "conversation that the utterance is a turn of",
+    "dialogue_kind": "`impro` (improvised) or `script` (read from a play)",
+    "script": "play that several speakers read",
+    "scene": "script or improvised scenario",
+    "sentence": "fixed sentence that several clips share",
+    "split": "part that the corpus was published with",
+    "transcript": "the words",
+    "transcript_source": "`reference`, or `<ASR id>@<revision>`",
+    "valence": "mean of the raters, on the corpus's own scale",
+    "activation": "mean of the raters, on the corpus's own scale",
+    "dominance": "mean of the raters, on the corpus's own scale",
+    "duration_seconds": "length of the clip",
+    "level_dbfs": "loudness: RMS, dB under full scale",
+    "leading_zeros_seconds": "exact zeros that the clip begins with",
+    "source_format": "rate, channels and sample format of the file that was read",
+    "source_bytes": "size of that file",
+    "pcm_sha256": "hash of the samples",
+    "fingerprint": "landmarks by which the sound is known again",
+    "reference_transcript": "the words as the corpus gives them; `transcript` has a recogniser's",
+    "asr_avg_logprob": "mean log probability of the recogniser's tokens",
+    "no_speech_prob": "probability, by the recogniser, that nobody speaks",
+}
+"""What the columns of `hf_ser.data.schema` mean, for a reader of the card."""
+
+
+def write_dataset_report(dataset: Dataset, integrity: dict, folder: str | Path) -> list[Path]:
+    """Draw the pictures of a data set and write its card, `README.md`, beside them.
+
+    Meant for the data set's own folder, where the Hub looks for a card. Of the sound only one clip a class is read.
+
+    Args:
+        dataset: Rows typed by `hf_ser.data.schema.features`.
+        integrity: As `hf_ser.data.prepare.prepare` gives it.
+        folder: Where to write; made where it is missing.
+
+    Returns:
+        The files that were written, the card last.
+
+    Raises:
+        FileNotFoundError: the card's template is not there.
+        ValueError: the data set has no rows.
+    """
+    if len(dataset) == 0:
+        raise ValueError("The data set has no rows, expected some to report on: prepare it again.")
+    folder = Path(folder)
+    table = light_table(dataset)
+    card = make_card(table, integrity, folder.resolve().name)  # first, so that a missing template leaves no half report
+    pictures = write_pictures(dataset, table, folder, synthetic_notice(table))
+    with atomic_write(folder / CARD) as file:
+        file.write(str(card))
+    return [*pictures, folder / CARD]
+
+
+def light_table(dataset: Dataset) -> pd.DataFrame:
+    """All columns but the sound, a row an utterance: labels as categories, unknown speaker and sex as such.
+
+    What a corpus names within itself is prefixed with the corpus, so that joined corpora do not share it.
+    """
+    light = dataset.select_columns([name for name in dataset.column_names if name not in HEAVY])
+    table = light.with_format("pandas")[:]
+    table["label"] = pd.Categorical.from_codes(table["label"], dataset.features["label"].names)
+    for name in ("session", "dialogue", "script", "scene", "sentence"):
+        table[name] = table["corpus"].str.cat(table[name].astype("str"), sep="/")
+    return table.fillna({"speaker": UNKNOWN, "sex": UNKNOWN})
+
+
+def make_card(table: pd.DataFrame, integrity: dict, folder_name: str) -> DatasetCard:
+    """Fill the template.
+
+    Args:
+        table: As `light_table` gives it.
+        integrity: As `hf_ser.data.prepare.prepare` gives it.
+        folder_name: Of the data set, for the line that loads it.
+
+    Raises:
+        FileNotFoundError: the template is not there.
+    """
+    corpora = sorted(set(table["corpus"]))
+    licences = [hub_licence(CORPORA[name].LICENCE) for name in corpora]
+    data = DatasetCardData(
+        pretty_name=f"{' + '.join(corpora)}, speech emotion",
+        license=_one_or_many(licences),
+        language=sorted({CORPORA[name].LANGUAGE for name in corpora} - {None}) or None,
+        task_categories=["audio-classification"],
+        tags=["speech-emotion-recognition", "emotion-recognition", "speech", "hf_ser", *corpora],
+        size_categories=size_category(len(table)),
+    )
+    card = DatasetCard.from_template(
+        data,
+        template_path=str(packaged("cards/dataset_card.md")),
+        corpora={name: CORPORA[name] for name in corpora},
+        synthetic_notice=synthetic_notice(table),
+        integrity=integrity,
+        folder_name=folder_name,
+        escaped=escaped,
+        code=code_span,
+        literal=lambda text: json.dumps(printable(text).replace("`", "_"), ensure_ascii=False),
+        start_seconds=START_SECONDS,
+        **_counts(table),
+    )
+    card.text = re.sub(r"\n{3,}", "\n\n", card.text) + "\n"  # where the template passed over a paragraph
+    return card
+
+
+def synthetic_notice(table: pd.DataFrame) -> str:
+    """What must be known of generated rows; empty where there are none."""
+    if not (generated := int((table["corpus"] == "synthetic").sum())):
+        return ""
+    what = "Generated" if generated == len(table) else f"{generated} of {len(table)} rows are generated"
+    return f"{what} sound, not speech: it proves the machinery and says nothing about people."
+
+
+def suitable_protocols(table: pd.DataFrame) -> dict[str, str]:
+    """Protocols that these rows allow, and why; empty where no split can be speaker-independent."""
+    speakers = table["speaker"].nunique()
+    if (table["speaker"] == UNKNOWN).any() or speakers < 3:
+        return {}
+    corpora, sessions, sentences = (table[name].nunique() for name in ("corpus", "session", "sentence"))
+    whole = {name for name in table if table[name].notna().all()}
+    reasons = {"speaker_folds": f"{speakers} speakers"}
+    if speakers <= 30:
+        reasons["leave_one_speaker_out"] = f"{speakers} folds of one speaker each"
+    if "session" in whole and sessions > 2 and sessions_part_speakers(table["session"], table["speaker"]):
+        reasons["leave_one_session_out"] = f"{sessions} recording sessions"
+    if corpora > 1:
+        reasons["leave_one_corpus_out"] = f"{corpora} corpora: how far a model carries to other recordings"
+    if "sentence" in whole and 1 < sentences < len(table):
+        reasons["sentence_disjoint"] = f"{sentences} sentences: neither speaker nor words were met in training"
+    if "dialogue" in whole and table["script"].notna().any():
+        reasons["script_disjoint"] = f"{table['script'].nunique()} scripts: no play was met in training"
+    if "scene" in whole:
+        reasons["scene_disjoint"] = f"{table['scene'].nunique()} scenes: nor any improvised scenario"
+    if set(table["corpus"]) == {"ravdess"} and speakers == 24:
+        reasons["emobox"] = "six published folds, for comparison with EmoBox"
+        reasons["luna_jimenez"] = "five published folds, for comparison with Luna-Jimenez et al. 2021"
+    if {"train", "test"} <= set(table["split"]):
+        train, test = (set(table["speaker"][table["split"] == part]) for part in ("train", "test"))
+        shared = len(train & test)
+        leak = f", which shares {shared} speakers between train and test: needs `--allow_leak`" if shared else ""
+        reasons["fixed"] = f"the split that the corpus was published with{leak}"
+    return reasons
+
+
+def hub_licence(words: str) -> str:
+    """The Hub's name of a licence; `other` for all that it has no name for."""
+    slug = words.lower().replace(" ", "-")
+    return slug if slug in HUB_LICENCES else "other"
+
+
+def size_category(rows: int) -> str:
+    """The Hub's word for how many rows there are."""
+    return next((name for limit, name in SIZES if rows < limit), "n>100M")
+
+
+def _counts(table: pd.DataFrame) -> dict:
+    """All figures of the card."""
+    sounding = int(table["duration_seconds"].notna().sum())
+    sources = table["transcript_source"].dropna().value_counts()
+    sentences = pd.crosstab(table["sentence"], table["label"])  # of the classes that have rows
+    levels = table.groupby("label", observed=True)["level_dbfs"].median().dropna()
+    return {
+        "n_rows": len(table),
+        "n_sounding": sounding,
+        "hours": table["duration_seconds"].sum() / 3600,
+        "n_speakers": len(set(table["speaker"]) - {UNKNOWN}),
+        "n_without_speaker": int((table["speaker"] == UNKNOWN).sum()),
+        "sexes": table["sex"].value_counts().sort_index().to_dict(),
+        "classes": _classes(table),
+        "level_spread": np.ptp(levels) if sounding else 0.0,
+        "columns": _filled(table, sounding),
+        "votes": int(table["votes"].notna().sum()),
+        "transcripts": sources.to_dict(),
+        "n_transcribed": int(table["transcript"].notna().sum()),
+        "n_sentences": len(sentences),
+        "n_telling_sentences": int((sentences == 0).any(axis=1).sum()),
+        "n_scripts": table["script"].nunique(),
+        "protocols": suitable_protocols(table),
+        "rows_of_corpus": table["corpus"].value_counts().to_dict(),
+    }
+
+
+def _classes(table: pd.DataFrame) -> list[dict]:
+    """A line for each class: how many, by whom, how long, how loud."""
+    lines = []
+    for label, rows in table.groupby("label", observed=False):
+        sounding = rows[rows["duration_seconds"].notna()]
+        line = {"label": label, "rows": len(rows), "share": len(rows) / len(table)}
+        line["speakers"] = len(set(rows["speaker"]) - {UNKNOWN})
+        if len(sounding):
+            line["seconds"] = sounding["duration_seconds"].median()
+            line["level"] = sounding["level_dbfs"].median()
+            line["zero_start"] = (sounding["leading_zeros_seconds"] > START_SECONDS).mean()
+        lines.append(line)
+    return lines
+
+
+def _filled(table: pd.DataFrame, sounding: int) -> list[dict]:
+    """Name, meaning and number of filled cells of each column; audio and fingerprint are there where sound is."""
+    known = {"speaker": (table["speaker"] != UNKNOWN).sum(), "sex": (table["sex"] != UNKNOWN).sum()}
+    known |= dict.fromkeys(HEAVY, sounding)
+    known |= {name: table[name].notna().sum() for name in table if name not in known}
+    return [
+        {"name": name, "meaning": meaning, "filled": int(known[name])}
+        for name, meaning in COLUMNS.items()
+        if name in known
+    ]
+
+
+def _one_or_many(names: list[str]) -> str | list[str]:
+    different = sorted(set(names))
+    return different[0] if len(different) == 1 else different

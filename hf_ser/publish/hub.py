@@ -1,0 +1,342 @@
+"""A trained model, a prepared data set or a demo onto the Hub: one commit each, and what is there is not sent again."""
+
+import platform
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from jinja2 import StrictUndefined, Template
+
+from hf_ser.data.corpora import CORPORA
+from hf_ser.data.prepare import load_prepared
+from hf_ser.publish.dataset_card import CARD
+from hf_ser.files import cache_folder, packaged, temporary_folder
+from hf_ser.runs.record import RECORD, parsed_record
+from hf_ser.publish.privacy import (
+    DATASET_FILES,
+    MODEL_FILES,
+    check_licence,
+    check_outside_files,
+    dataset_files,
+    hears,
+    matches,
+    model_card_of,
+    model_files,
+)
+from hf_ser.versions import installed
+
+SPACE_FILES = ("app.py", "README.md", "requirements.txt")
+SPACE_LIBRARIES = ("numpy", "packaging", "soundfile", "soxr", "torch", "torchaudio", "transformers")
+"""What a Space needs beside Gradio: the libraries that a model's own code imports."""
+
+PAUSES = (2, 8)
+"""Seconds before each new attempt; within one, huggingface_hub itself tries a request several times."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a push goes.
+
+    Args:
+        name: As `user/name`.
+        kind: `model`, `dataset` or `space`.
+        private: Whether only its owner may see it.
+        revision: Branch; None is `main`.
+        api: The Hub's client.
+        kept: What of the user's is safe whatever happens, for the messages.
+    """
+
+    name: str
+    kind: str
+    private: bool
+    revision: str | None
+    api: HfApi
+    kept: str
+
+    @property
+    def address(self) -> str:
+        """As a browser has it."""
+        return f"{self.api.endpoint}/{'' if self.kind == 'model' else self.kind + 's/'}{self.name}"
+
+
+def push_model(
+    folder: str | Path,
+    repo_id: str,
+    private: bool | None = None,
+    space: bool = False,
+    revision: str | None = None,
+    api: HfApi | None = None,
+) -> str:
+    """Push a trained model with its processor, code, card, report and pictures.
+
+    Its card is written anew from what is pushed, so that the code in it names the repository; nothing in the folder
+    changes.
+
+    Args:
+        folder: Of a fold, or `final`.
+        repo_id: As `user/name`; the repository is made where it is missing.
+        private: Make it for its owner alone; None as `pushed_privately`.
+        space: Make a Space of the same name too, which runs the commit that was pushed.
+        revision: Branch to push to, made where it is missing; None is `main`.
+        api: The Hub's client; by default the user's own.
+
+    Returns:
+        Hash of the commit; where nothing has changed, of the one that is there.
+
+    Raises:
+        FileNotFoundError: no trained model there.
+        PermissionError: no token, or no right to write there.
+        ValueError: a bad name, an unfinished model, pickled weights, or a Hub that cannot be reached.
+    """
+    folder = Path(folder)
+    files = model_files(folder)  # refuses before anything is written
+    private = pushed_privately(parsed_record(folder / RECORD)["corpora"], private)
+    target = Target(checked_name(repo_id), "model", private, revision, api or HfApi(), f"The model is safe in {folder}")
+    if space and not hears(folder):
+        raise ValueError(f"{folder}: --space found a model of words alone, expected one that hears: leave --space out.")
+    files[CARD] = model_card_of(folder, files, repo_id, revision)
+    _open(target)
+    sha = _push(target, files, MODEL_FILES, "Model of hf_ser")
+    if space:
+        push_space(repo_id, sha, private, target.api)
+    return sha
+
+
+def push_dataset(
+    folder: str | Path,
+    repo_id: str,
+    private: bool = False,
+    licence: str | None = None,
+    revision: str | None = None,
+    api: HfApi | None = None,
+    allow_outside_files: bool = False,
+) -> str:
+    """Push a prepared data set as Parquet with its card, pictures and integrity report, if its licences allow it.
+
+    `datasets.load_dataset(repo_id)` reads it, and `prepare_data.py --corpus table --data_dir repo_id@REVISION`.
+
+    Args:
+        folder: Written by `hf_ser.data.prepare.prepare`; nothing in it changes.
+        repo_id, private, revision, api: As of `push_model`.
+        licence: The Hub's name of the licence of a user's own table.
+        allow_outside_files: Push recordings too that lay outside the folder of their table.
+
+    Returns:
+        As `push_model`.
+
+    Raises:
+        FileNotFoundError: no prepared data set there.
+        PermissionError: no token, or no right to write there.
+        ValueError: a licence that forbids sharing, or none given; recordings from elsewhere on this disk; else as
+            `push_model`.
+    """
+    folder, dataset = Path(folder), load_prepared(folder)
+    kept = f"The data set is safe in {folder}"
+    target = Target(checked_name(repo_id), "dataset", private, revision, api or HfApi(), kept)
+    check_licence(set(dataset["corpus"][:]), licence)
+    check_outside_files(folder, allow_outside_files)
+    _open(target)
+    with temporary_folder(cache_folder(), "push") as work:  # as large as the data: not in /tmp
+        files = dataset_files(dataset, folder, work, repo_id, licence)
+        return _push(target, files, DATASET_FILES, "Data set of hf_ser")
+
+
+def push_space(repo_id: str, sha: str, private: bool = False, api: HfApi | None = None) -> str:
+    """Push a Gradio Space that runs a commit of a model of the same name.
+
+    Args:
+        repo_id: Of the model, and of the Space.
+        sha: Commit of the model.
+        private, api: As of `push_model`.
+
+    Returns:
+        Hash of the Space's commit.
+
+    Raises:
+        FileNotFoundError: the templates are not there.
+        PermissionError, ValueError: as `push_model`.
+    """
+    target = Target(checked_name(repo_id), "space", private, None, api or HfApi(), f"The model is pushed, commit {sha}")
+    values = {"repo_id": repo_id, "revision": sha, "name": repo_id.split("/")[-1], "pins": installed(SPACE_LIBRARIES)}
+    values["python"] = ".".join(platform.python_version_tuple()[:2])  # the one that these versions work with
+    files = {name: _filled(packaged(f"cards/space/{name}"), values).encode() for name in SPACE_FILES}
+    _open(target)
+    commit = _push(target, files, SPACE_FILES, "Demo of a model of hf_ser")
+    if private:
+        print("A private Space reads a private model with a token: add it to the Space's secrets as HF_TOKEN.")
+    return commit
+
+
+def _filled(file: Path, values: dict) -> str:
+    return Template(file.read_text(encoding="utf-8"), undefined=StrictUndefined, keep_trailing_newline=True).render(
+        values
+    )
+
+
+def pushed_privately(corpora: Iterable[str], private: bool | None) -> bool:
+    """Whether a model is pushed for its owner alone: as is said, else if it was trained on a user's own recordings.
+
+    What people of an own table said may be private, and a model keeps something of what it was trained on.
+
+    Args:
+        corpora: Keys of CORPORA that it was trained on.
+        private: What the user says; None is nothing.
+    """
+    own = sorted(name for name in set(corpora) if CORPORA[name].MAY_BE_SHARED is None)
+    if private is None and own:
+        print(
+            f"This model was trained on recordings of your own ({', '.join(own)}), so it is pushed as a private one. "
+            "If everybody may have it: push_to_hub.py --public, or in training --hub_private_repo false."
+        )
+    return bool(own) if private is None else private
+
+
+def check_push(repo_id: str, private: bool = False, api: HfApi | None = None) -> None:
+    """Check, before a training starts, that its model can be pushed when it ends; makes the repository.
+
+    Raises:
+        PermissionError: no token, or no right to write there.
+        ValueError: a bad name, or a Hub that cannot be reached.
+    """
+    target = Target(checked_name(repo_id), "model", private, None, api or HfApi(), "Nothing was begun")
+    _persistently(target.api.whoami, target)
+    _open(target)
+
+
+def checked_name(repo_id: str) -> str:
+    """The name itself.
+
+    Raises:
+        ValueError: it is not of the form `user/name`.
+    """
+    try:
+        validate_repo_id(repo_id)
+        if "/" not in repo_id:
+            raise HFValidationError("it does not say whose it is")
+    except HFValidationError as error:
+        raise ValueError(f"Repository '{repo_id}': {error}. Expected user/name, such as jane/ser-ravdess.") from error
+    return repo_id
+
+
+def _open(target: Target) -> None:
+    """Make the repository and the branch where they are missing; raises as `push_model`."""
+    api, name, kind = target.api, target.name, target.kind
+    sdk = {"space_sdk": "gradio"} if kind == "space" else {}
+
+    def made():
+        api.create_repo(name, repo_type=kind, private=target.private, exist_ok=True, **sdk)
+        api.auth_check(name, repo_type=kind, write=True)
+        return api.repo_info(name, repo_type=kind)
+
+    held = _persistently(made, target)
+    if target.private and not held.private:
+        raise ValueError(
+            f"{target.address}: found a public repository, expected a private one: name another, make it private in "
+            "its settings on the Hub, or say --public (in training --hub_private_repo false) if everybody may have it."
+        )
+    if target.revision:
+        _persistently(lambda: api.create_branch(name, branch=target.revision, repo_type=kind, exist_ok=True), target)
+
+
+def _push(target: Target, files: dict[str, Path | bytes], ours: tuple[str, ...], message: str) -> str:
+    """Bring a branch to hold just these of our files, in one commit, and say so.
+
+    Args:
+        target: Where.
+        files: By their names in the repository.
+        ours: Patterns of what a push writes; what of it is there and no longer among the files is removed.
+        message: Of the commit.
+
+    Returns:
+        Hash of the commit.
+    """
+
+    def commit() -> tuple[str, bool]:
+        # All anew at each attempt: one whose answer was lost may have been the last.
+        held = target.api.repo_info(target.name, repo_type=target.kind, revision=target.revision)
+        stale = sorted({one.rfilename for one in held.siblings} - set(files))
+        operations = [CommitOperationDelete(path) for path in stale if matches(path, ours)]
+        operations += [CommitOperationAdd(path, content) for path, content in files.items()]
+        made = target.api.create_commit(
+            target.name, operations, commit_message=message, repo_type=target.kind, revision=target.revision
+        )
+        return made.oid, made.oid != held.sha
+
+    sha, changed = _persistently(commit, target)
+    print(f"{'pushed' if changed else 'nothing has changed'}: {target.address}, commit {sha}")
+    return sha
+
+
+def _persistently(action: Callable, target: Target):
+    """Do something on the Hub, again after a pause where that may help; raises as `push_model`."""
+    for pause in (*PAUSES, None):
+        try:
+            return action()
+        except (HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, RuntimeError, ValueError) as error:
+            cause = _cause(error)
+            if pause is None or not _may_pass(cause):
+                raise _in_own_words(cause, target) from error
+            print(f"{target.address}: {_first_line(cause)}; trying again in {pause} s", flush=True)
+            time.sleep(pause)
+    return None
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The Hub's answer, where the error of an upload's thread hides it."""
+    while isinstance(error, RuntimeError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _status(error: BaseException) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same call may succeed a little later."""
+    status = _status(error)
+    if status is None:
+        return isinstance(error, HTTPError | RuntimeError)
+    return status >= 500 or status in (408, 409, 412)  # the latter: another push at the same time
+
+
+def _first_line(error: BaseException) -> str:
+    """The beginning of a message that may be long."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _in_own_words(error: BaseException, target: Target) -> Exception:
+    """What went wrong and what to do about it."""
+    where, status = target.address, _status(error)
+    if isinstance(error, OfflineModeIsEnabled):
+        return ValueError(f"{where}: found HF_HUB_OFFLINE set, expected a connection: unset it to push.")
+    if isinstance(error, LocalTokenNotFoundError) or status == 401:
+        return PermissionError(
+            f"{where}: found no token, or one that is not valid. Expected one with the right to write: log in with "
+            f"`hf auth login`, or set HF_TOKEN. {target.kept}."
+        )
+    if status == 403:
+        return PermissionError(
+            f"{where}: this token may not write there. Expected a repository of yours and a token with the right to "
+            f"write: check both, or name another repository. {target.kept}."
+        )
+    if status == 404:
+        return ValueError(f"{where}: found no such repository or revision ({_first_line(error)}): check its name.")
+    if status == 429:
+        seconds = error.response.headers.get("Retry-After")
+        wait = f"{seconds} s" if seconds else "some minutes"
+        return ValueError(
+            f"{where}: too many requests. Expected fewer: wait {wait}, then give the same command again; what was "
+            f"uploaded is not sent again. {target.kept}."
+        )
+    if isinstance(error, ValueError) or (status is not None and status < 500):
+        return ValueError(f"{where}: the Hub refused it ({' '.join(str(error).split())}). {target.kept}.")
+    return ValueError(
+        f"{where}: the Hub could not be reached, or broke off ({_first_line(error)}). Expected a connection: give the "
+        f"same command again; what was uploaded is not sent again. {target.kept}."
+    )

@@ -1,0 +1,121 @@
+"""What a tracker is shown beside transformers' own curves: the test figures, the pictures and the report of a fold.
+
+Nothing here is imported, and nothing reaches a tracker, unless `--report_to` names it.
+"""
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from accelerate import PartialState
+from matplotlib.image import imread
+from transformers import TrainerCallback, TrainingArguments
+from transformers.integrations import (
+    INTEGRATION_TO_CALLBACK,
+    TensorBoardCallback,
+    get_available_reporting_integrations,
+)
+
+from hf_ser.runs.report import REPORT
+from hf_ser.runs.report_text import format_report
+
+TENSORBOARD = "tensorboard"
+FIGURES = ("uar", "wa", "macro_f1", "ece")
+
+
+def check_trackers(report_to: Sequence[str]) -> None:
+    """Make sure, before the work, that the trackers that are asked for are there.
+
+    Raises:
+        ValueError: one is not installed, or is none.
+    """
+    known, installed = sorted(INTEGRATION_TO_CALLBACK), get_available_reporting_integrations()
+    for name in report_to:
+        if name not in known:
+            raise ValueError(f"--report_to {name}: found no tracker of this name. Expected some of {', '.join(known)}.")
+        if name not in installed:
+            raise ValueError(
+                f"--report_to {name}: found no {name} here. Expected it installed: pip install {name}, or leave it out."
+            )
+
+
+def tensorboard_beside(report_to: Sequence[str], folder: Path) -> tuple[list[str], list[TrainerCallback]]:
+    """The trackers that Trainer is left with, and TensorBoard's callback, which writes into `FOLDER/tensorboard`.
+
+    Trainer's own would write among the checkpoints, which go when a fold is done.
+    """
+    if TENSORBOARD not in report_to:
+        return list(report_to), []
+    others = [name for name in report_to if name != TENSORBOARD]
+    # Other processes write nothing: their callback never makes a writer.
+    writer = _summary_writer(folder) if PartialState().is_main_process else None
+    return others, [TensorBoardCallback(writer)]
+
+
+def track_results(report_to: Sequence[str], folder: Path, arguments: TrainingArguments) -> None:
+    """Show the trackers of a fold its report and pictures; one that fails is told, and the run goes on.
+
+    A tracker that has no place for them is passed over.
+    """
+    if not (folder / REPORT).is_file():  # its test lacks a class
+        return
+    report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    figures = {f"test/{name}": report[name] for name in FIGURES}
+    pictures = sorted(folder.glob("*.png"))
+    for name in report_to:
+        if name not in TRACKERS:
+            continue
+        try:
+            TRACKERS[name](figures, pictures, format_report(report), folder, arguments)
+        except Exception as error:  # whatever a service of others comes upon, the model is trained and must be kept
+            print(f"note: {name} did not take the report of {folder} ({type(error).__name__}: {error})")
+
+
+def _tensorboard(figures, pictures, text, folder, arguments) -> None:
+    writer = _summary_writer(folder)
+    for name, figure in figures.items():
+        writer.add_scalar(name, figure)
+    for picture in pictures:
+        pixels = np.asarray(imread(picture))[..., :3]  # (height, width, colour), 0 to 1
+        writer.add_image(picture.stem, pixels, dataformats="HWC")
+    writer.add_text("report", "\n".join(f"    {line}" for line in text.splitlines()))  # as it is, not as Markdown
+    writer.close()
+
+
+def _wandb(figures, pictures, text, folder, arguments) -> None:
+    import wandb
+
+    images = {picture.stem: wandb.Image(str(picture)) for picture in pictures}
+    wandb.log({**figures, **images, "report": wandb.Html(f"<pre>{html.escape(text)}</pre>")})
+    wandb.finish()  # the next fold is a run of its own
+
+
+def _mlflow(figures, pictures, text, folder, arguments) -> None:
+    import mlflow
+
+    client, run_id = mlflow.MlflowClient(), mlflow.last_active_run().info.run_id  # Trainer has ended it by now
+    for name, figure in figures.items():
+        client.log_metric(run_id, name, figure)
+    for file in [*pictures, folder / REPORT]:
+        client.log_artifact(run_id, str(file))
+
+
+def _trackio(figures, pictures, text, folder, arguments) -> None:
+    import trackio
+
+    # Trainer has finished it by now.
+    trackio.init(project=arguments.project, name=arguments.run_name, space_id=arguments.trackio_space_id, resume="must")
+    pictured = {picture.stem: trackio.Image(str(picture)) for picture in pictures}
+    trackio.log({**figures, **pictured, "report": trackio.Markdown(f"```\n{text}\n```")})
+    trackio.finish()
+
+
+TRACKERS = {TENSORBOARD: _tensorboard, "wandb": _wandb, "mlflow": _mlflow, "trackio": _trackio}
+
+
+def _summary_writer(folder: Path):
+    from torch.utils.tensorboard import SummaryWriter  # only there where TensorBoard is
+
+    return SummaryWriter(str(folder / TENSORBOARD))

@@ -1,0 +1,227 @@
+"""What a recogniser heard, as columns of the data set, and how good it is.
+
+DS/                        the data set, with the recogniser's words in `transcript`
+DS/transcripts.json, .png  how it was done, and the word error rate where the corpus gives the words
+DS/asr/                    whom the recogniser was trained on, where that is recorded
+"""
+
+import json
+import math
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from datasets import Dataset, Features, concatenate_datasets
+from filelock import FileLock
+
+from hf_ser.data.column_digests import DIGESTS, write_digests
+from hf_ser.data.schema import ASR_COLUMNS, REFERENCE, features
+from hf_ser.data.prepare import REPORT, quiet_datasets
+from hf_ser.publish.dataset_card import CARD, write_dataset_report
+from hf_ser.files import atomic_write, beside, replace_folder
+from hf_ser.runs.record import ancestry, hardware, hashed, read_record, write_record
+from hf_ser.transcripts.recogniser import Transcript
+from hf_ser.transcripts.run import Job, Transcribed
+from hf_ser.transcripts.wer import error_rate, format_wer, normalised, plot_wer, wer_report
+
+SUMMARY, PICTURE = "transcripts.json", "transcripts.png"
+ASR_RECORD = "asr"
+OF_THE_OLD_WORDS = (SUMMARY, PICTURE, "audit.json", "state.json", "dataset_info.json", DIGESTS)
+"""Files of a data set's folder that say nothing of the new one."""
+
+
+def with_transcripts(dataset: Dataset, transcripts: Sequence[Transcript | None], source: str) -> Dataset:
+    """The data set with a recogniser's words in `transcript`, the corpus's own kept in `reference_transcript`.
+
+    Args:
+        dataset: A prepared data set, transcribed before or not.
+        transcripts: One a row.
+        source: The recogniser, `<id>@<revision>`.
+    """
+    columns = {
+        "transcript": [one and one.text for one in transcripts],
+        "transcript_source": [one and source for one in transcripts],
+        "reference_transcript": references(dataset),
+        "asr_avg_logprob": [one and one.avg_logprob for one in transcripts],
+        "no_speech_prob": [one and one.no_speech_prob for one in transcripts],
+    }
+    typed = features(tuple(dataset.features["label"].names)) | ASR_COLUMNS
+    order = list(dict.fromkeys([*dataset.column_names, *columns]))
+    kept = dataset.remove_columns([name for name in columns if name in dataset.column_names])
+    added = Dataset.from_dict(columns, features=Features({name: typed[name] for name in columns}))
+    return concatenate_datasets([kept, added], axis=1).select_columns(order)
+
+
+def references(dataset: Dataset) -> list[str | None]:
+    """The corpus's own words of each row."""
+    if "reference_transcript" in dataset.column_names:
+        return dataset["reference_transcript"][:]
+    said = zip(dataset["transcript"][:], dataset["transcript_source"][:], strict=True)
+    return [words if source == REFERENCE else None for words, source in said]
+
+
+def write_transcribed(dataset: Dataset, job: Job, summary: dict, folder: Path, output_dir: Path) -> None:
+    """Write the transcribed data set as a folder that appears only when it is whole.
+
+    Args:
+        dataset: With its transcripts.
+        job: Whose they are; the training record of the recogniser is taken along.
+        summary: As `summarise` gives it.
+        folder: The prepared data set that was transcribed.
+        output_dir: The same folder, which is then replaced, or a new one.
+    """
+    work, lock = beside(output_dir, "transcribing"), beside(output_dir, "lock")
+    with FileLock(lock):
+        shutil.rmtree(work, ignore_errors=True)
+        with quiet_datasets():
+            dataset.save_to_disk(work)
+        write_digests(work)
+        for entry in sorted(folder.iterdir()):
+            if entry.is_dir() and entry.name != ASR_RECORD:
+                shutil.copytree(entry, work / entry.name, symlinks=True)  # a user's own
+            elif entry.is_file() and entry.suffix != ".arrow" and entry.name not in OF_THE_OLD_WORDS:
+                shutil.copy2(entry, work)
+        if record := read_record(job.folder) if job.folder else None:
+            write_record(work / ASR_RECORD, record)
+        with atomic_write(work / SUMMARY) as file:
+            json.dump(summary, file, indent=1)
+        if summary["word_errors"]:
+            plot_wer(summary["word_errors"], work / PICTURE)
+        if output_dir != folder:
+            refuse_existing(output_dir)  # it may have come while the clips were decoded
+        replace_folder(work, output_dir)
+        if (output_dir / CARD).is_file():
+            write_dataset_report(dataset, json.loads((output_dir / REPORT).read_text()), output_dir)
+        lock.unlink(missing_ok=True)
+
+
+def refuse_existing(output_dir: Path) -> None:
+    """Make sure that a new folder is new.
+
+    Raises:
+        FileExistsError: it is there.
+    """
+    if output_dir.exists():
+        raise FileExistsError(f"{output_dir} is there already: name another --output_dir.")
+
+
+def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]) -> dict:
+    """All that is to be said of a transcription, JSON types only.
+
+    Args:
+        dataset: With its transcripts.
+        job, done: How it was transcribed and what came of it.
+        checked: What `check_short_window` found, empty where it was not asked for.
+    """
+    heard = [one for one in done.transcripts if one is not None]
+    rows = compared(dataset, job)
+    met = met_speakers(job)
+    unmet = [row for row in rows if hashed(row["speaker"] or "") not in met]
+    return {
+        "asr": job.source,
+        "options": asdict(job.options),
+        "language": job.language,
+        "rows": len(done.transcripts),
+        "transcribed": len(heard),
+        "without_sound": len(done.transcripts) - len(heard) - len(done.failed),
+        "without_words": sum(not one.text for one in heard),
+        "failed": done.failed,
+        "decoded": done.decoded,
+        "decode_seconds": round(done.seconds, 2),
+        "decoded_audio_seconds": round(done.audio_seconds, 2),
+        "hardware": hardware(),
+        "languages": dict(Counter(one.language or "not told" for one in heard).most_common()),
+        "temperatures": dict(sorted(Counter(f"{one.temperature}" for one in heard).items())),
+        "word_errors": word_errors_of(rows),
+        "clips_of_met_speakers": len(rows) - len(unmet),
+        "word_errors_of_unmet_speakers": word_errors_of(unmet) if len(unmet) < len(rows) else None,
+        "check_short_window": window_effect(dataset, job, checked) if checked else None,
+    }
+
+
+def compared(dataset: Dataset, job: Job) -> list[dict]:
+    """The rows that have both the corpus's words and the recogniser's, as `wer_report` takes them."""
+    columns = {name: dataset[name][:] for name in ("id", "speaker", "sex", "corpus")}
+    columns["label"] = [dataset.features["label"].names[i] for i in dataset["label"][:]]
+    columns["reference"] = dataset["reference_transcript"][:]
+    columns["hypothesis"] = dataset["transcript"][:]
+    columns["language"] = [job.written(corpus) for corpus in columns["corpus"]]
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return [row for row in rows if row["reference"] and row["hypothesis"] is not None]
+
+
+def met_speakers(job: Job) -> set[str]:
+    """Hashes of the speakers that the recogniser was trained on, or its checkpoint chosen, where that is recorded."""
+    splits = ancestry(job.folder) if job.folder else []
+    return {who for split in splits for part in ("train", "validation") for who in split[part]["speakers"]}
+
+
+def word_errors_of(rows: list[dict]) -> dict | None:
+    """The report on the words of some rows; None where there are none, as in a reference of "..." alone."""
+    spoken = normalised([row["reference"] for row in rows], None)
+    return wer_report(rows) if any(spoken) else None
+
+
+def window_effect(dataset: Dataset, job: Job, checked: list[dict]) -> dict:
+    """What short windows change: share of clips with the same words, word error rates and seconds.
+
+    Args:
+        dataset: With its transcripts.
+        job: How it was transcribed.
+        checked: As `check_short_window` gives it.
+    """
+    rows = [one["row"] for one in checked]
+    own = dataset["reference_transcript"][:]
+    true = [own[row] for row in rows]
+    corpora = dataset["corpus"][:]
+    languages = [job.written(corpora[row]) for row in rows]
+    said = {name: [one[name] or "" for one in checked] for name in ("full", "short")}
+    pairs = {"short_against_full": (said["full"], said["short"])}
+    pairs |= {f"{name}_against_reference": (true, texts) for name, texts in said.items()}
+    rates = {name: error_rate(*pair, languages) for name, pair in pairs.items() if any(pair[0])}
+    rates = {name: rate for name, rate in rates.items() if not math.isnan(rate)}  # of texts without words
+    return {
+        "clips": len(checked),
+        "same_words": sum(one["full"] == one["short"] for one in checked) / len(checked),
+        "word_error_rates": rates,
+        "seconds": {name: round(checked[0][f"{name}_seconds"], 2) for name in said},
+    }
+
+
+def format_summary(summary: dict) -> str:
+    """A transcription in a few lines."""
+    decoded, seconds = summary["decoded"], summary["decode_seconds"]
+    cached = summary["transcribed"] - decoded
+    lines = [f"{summary['asr']}: {summary['transcribed']} of {summary['rows']} clips transcribed"]
+    if decoded:
+        rate, heard = decoded / seconds, summary["decoded_audio_seconds"] / seconds
+        lines.append(f"  decoded {decoded} in {seconds:.1f} s: {rate:.2f} clips, {heard:.1f} s of sound a second")
+    lines.append(f"  not decoded anew: {cached} (in the cache, or equal sounds)")
+    lines.append(f"  without words (silence, or nobody speaks): {summary['without_words']}")
+    tried = {t: n for t, n in summary["temperatures"].items() if t not in ("0.0", "None")}
+    if tried:
+        lines.append("  poor at temperature 0, settled at " + ", ".join(f"{t}: {n}" for t, n in tried.items()))
+    lines.append("  languages: " + ", ".join(f"{name} {clips}" for name, clips in summary["languages"].items()))
+    if summary["without_sound"]:
+        lines.append(f"  without sound: {summary['without_sound']}")
+    if failed := summary["failed"]:
+        lines.append(f"  failed: {len(failed)}, all in {SUMMARY}, the first:")
+        lines += [f"    {name}: {why}" for name, why in list(failed.items())[:10]]
+    if effect := summary["check_short_window"]:
+        rates = ", ".join(
+            f"{name.replace('_', ' ')} {100 * rate:.1f} %" for name, rate in effect["word_error_rates"].items()
+        )
+        times = effect["seconds"]
+        lines.append(
+            f"  short windows on {effect['clips']} clips: {100 * effect['same_words']:.1f} % have the same words; word "
+            f"error rates: {rates}; {times['full']} s became {times['short']} s"
+        )
+    if summary["word_errors"]:
+        lines.append(format_wer(summary["word_errors"]))
+    if met := summary["clips_of_met_speakers"]:
+        unmet = summary["word_errors_of_unmet_speakers"]
+        rate = f"on the others its word error rate is {100 * unmet['wer']:.1f} %" if unmet else "there are no others"
+        lines.append(f"NOTE: {met} clips are of speakers that this recogniser was trained on; {rate}.")
+    return "\n".join(lines)

@@ -1,0 +1,202 @@
+"""A model's answers to many clips: read and classified batch by batch, with notes, and as lines of a file."""
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hf_ser.files import atomic_write
+from hf_ser.data.given_clips import GivenClip
+from hf_ser.models import SerPipeline
+from hf_ser.models.audio_notes import NO_SPEECH
+from hf_ser.models.decoding import MIX
+from hf_ser.normal_form import printable, storable
+
+MOST_SECONDS = 600.0
+"""Of a batch, with its padding: clips are batched to save time, and a batch of hours would only take memory."""
+
+OUTPUTS = (".csv", ".jsonl")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of a clip, or why it says nothing.
+
+    Args:
+        clip: The clip.
+        scores: Label and score of each class, most probable first; none where there is an error.
+        notes: What makes the answer doubtful.
+        is_speech: Whether anything in the clip varies as a voice does.
+        unsure: Whether no speech was found, or the best score lies below the model's threshold.
+        error: Why there is no answer.
+    """
+
+    clip: GivenClip
+    scores: list[dict] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    is_speech: bool = True
+    unsure: bool = False
+    error: str | None = None
+
+    def as_row(self, abstains: bool) -> dict:
+        """The answer as JSON has it.
+
+        Args:
+            abstains: Whether there is no label where the model is unsure.
+        """
+        part = {"start": self.clip.start_seconds, "end": self.clip.end_seconds, "channel": self.clip.channel}
+        named = {"file": self.clip.file} | {key: value for key, value in part.items() if value is not None}
+        if self.error is not None:
+            return named | {"error": self.error}
+        return named | answer_row(self.scores, self.clip.text, self.unsure, self.notes, abstains)
+
+
+def answer_row(scores: list[dict], text: str | None, unsure: bool, notes: Sequence[str], abstains: bool) -> dict:
+    """The keys of an answer in JSON; `probabilities` is `scores` by the name that it had first."""
+    by_label = {one["label"]: one["score"] for one in scores}
+    return {
+        "label": None if unsure and abstains else scores[0]["label"],
+        "confidence": scores[0]["score"],
+        "unsure": unsure,
+        "scores": by_label,
+        "probabilities": by_label,
+        "text": text,
+        "notes": list(notes),
+    }
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A model and how it is to answer.
+
+    Args:
+        classify: Its pipeline.
+        batch_size: Clips a forward pass; the answers do not depend on it beyond rounding.
+        channel: Of clips that name none.
+        speaker_statistics: Of the one speaker of all clips, where the model takes them.
+        notes_of: What to note of a clip beside how it was read.
+    """
+
+    classify: SerPipeline
+    batch_size: int = 8
+    channel: str = MIX
+    speaker_statistics: object = None
+    notes_of: Callable[[GivenClip], Sequence[str]] = lambda clip: ()
+
+    def answers(self, clips: Iterable[GivenClip]) -> Iterator[Answer]:
+        """The answers in the order of the clips; what cannot be read or answered is one too, with its error."""
+        waiting, longest = [], 0
+        rate = self.classify.feature_extractor.sampling_rate
+        for clip in clips:
+            one = self._read(clip)
+            samples = 0 if isinstance(one, Answer) else len(one[1])
+            if max(longest, samples) * (len(waiting) + 1) > MOST_SECONDS * rate:
+                yield from self._answered(waiting)
+                waiting, longest = [], 0
+            waiting.append(one)
+            longest = max(longest, samples)
+            if len(waiting) >= self.batch_size or not longest:
+                yield from self._answered(waiting)
+                waiting, longest = [], 0
+        yield from self._answered(waiting)
+
+    def _read(self, clip: GivenClip) -> Answer | tuple[GivenClip, np.ndarray, dict[str, str]]:
+        if clip.error is not None:
+            return Answer(clip, error=clip.error)
+        channel = clip.channel or self.channel
+        try:
+            return clip, *self.classify.read(clip.path, channel, clip.start_seconds, clip.end_seconds)
+        except (ValueError, OSError, MemoryError) as error:
+            return Answer(clip, error=str(error) or f"{clip.file}: {type(error).__name__}")
+
+    def _answered(self, batch: list) -> Iterator[Answer]:
+        heard = [one for one in batch if not isinstance(one, Answer)]
+        answers = iter(self._classified(heard))
+        for one in batch:
+            yield one if isinstance(one, Answer) else next(answers)
+
+    def _classified(self, heard: list[tuple]) -> Iterator[Answer]:
+        if not heard:
+            return
+        clips, samples, notes = zip(*heard, strict=True)
+        try:
+            scores = self.classify.answers(samples, [clip.text for clip in clips], self.speaker_statistics)
+        except (ValueError, RuntimeError, MemoryError) as error:  # such as too little memory for this many
+            if len(heard) > 1:
+                for one in heard:
+                    yield from self._classified([one])
+            else:
+                why = f"{clips[0].file}: the model could not answer ({type(error).__name__}: {error})."
+                yield Answer(clips[0], error=f"{why} Expected a clip that it takes: cut it, or try --device cpu.")
+            return
+        for clip, found, noted in zip(clips, scores, notes, strict=True):
+            is_speech = NO_SPEECH not in noted
+            unsure = self.classify.is_unsure(found[0]["score"], noted)
+            yield Answer(clip, found, (*noted.values(), *self.notes_of(clip)), is_speech, unsure)
+
+
+def json_line(row: dict, encoding: str = "utf-8") -> str:
+    """A JSON object on a line; what an encoding lacks, and what would control a terminal, as `\\u` and four digits."""
+    line = json.dumps(row, ensure_ascii=False)
+    try:
+        line.encode(encoding)
+        is_plain = printable(line) == line
+    except (UnicodeEncodeError, LookupError):
+        is_plain = False
+    return line if is_plain else json.dumps(row).replace("\x7f", "\\u007f")
+
+
+def check_output(path: Path | None, tables: Sequence[Path]) -> None:
+    """Refuse a file for the answers before the work.
+
+    Raises:
+        ValueError: it has another ending than those that are written, is a folder, or a table that is read.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() not in OUTPUTS:
+        raise ValueError(f"--output {path}: found '{path.suffix}'. Expected {' or '.join(OUTPUTS)}: rename it.")
+    if path.is_dir():
+        raise ValueError(f"--output {path}: found a folder. Expected a file: name another.")
+    if any(path.resolve() == table.resolve() for table in tables):
+        raise ValueError(f"--output {path}: found a table that is read. Expected another file: rename it.")
+
+
+@contextmanager
+def answers_file(path: Path | None, labels: Sequence[str], abstains: bool) -> Iterator[Callable[[Answer], None]]:
+    """A function that writes an answer to a file, which takes its name once all are in it; without a path to nothing.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if path is None:
+        yield lambda answer: None
+        return
+    with atomic_write(path) as file:
+        if path.suffix.lower() == ".jsonl":
+            yield lambda answer: file.write(json_line(answer.as_row(abstains)) + "\n")
+            return
+        names = ["file", "start", "end", "channel", "label", "confidence", "unsure"]
+        names += [*(f"score:{label}" for label in labels), "text", "notes", "error"]
+        writer = csv.DictWriter(file, names, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        yield lambda answer: writer.writerow(_cells(answer, abstains))
+
+
+def _cells(answer: Answer, abstains: bool) -> dict:
+    row = answer.as_row(abstains)
+    row |= {f"score:{label}": score for label, score in row.get("scores", {}).items()}
+    row["notes"] = " | ".join(row.get("notes", ()))
+    if answer.error is None:
+        row["unsure"] = str(answer.unsure).lower()
+    return {key: storable(value) if isinstance(value, str) else value for key, value in row.items()}
+
+
+def text_row(file: str, scores: list[dict], text: str | None, unsure: bool) -> str:
+    """An answer as a line of the table for people, most probable first, then the text it was read with."""
+    shown = "  ".join(f"{one['label']} {100 * one['score']:.1f} %" for one in scores)
+    return printable(f"{file}  {'unsure: ' if unsure else ''}{shown}" + (f'  "{text}"' if text else ""))

@@ -1,0 +1,135 @@
+"""Trained models from their files: whole, as they were saved, and with none of the code that lies beside them."""
+
+import hashlib
+import json
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
+
+from hf_ser.models.loading import check_weights
+from hf_ser.runs.record import RECORD, parsed_record
+from hf_ser.revisions import checkpoint_config, readable, split_revision
+
+WEIGHTS = "weights"
+"""Key of a training record: the SHA-256 of each file of weights by its name."""
+
+BYTES_A_WEIGHT = 4
+MUCH_MORE = 4
+"""How many times more weights a configuration may describe than its files have bytes for (of small numbers, say)."""
+SMALL = 100_000_000
+"""Weights below which a model is simply built."""
+
+QUIET = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+"""For a file that may not be there, or not to be had now."""
+
+
+def load_model(auto_class, name: str) -> PreTrainedModel:
+    """`from_pretrained` in float32 of a whole model: nothing in it is random, and none of the folder's code is run.
+
+    Args:
+        auto_class: Such as AutoModelForAudioClassification.
+        name: A folder, or a Hub id with or without `@revision`.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: weights are missing, no numbers, or other ones than training saved.
+    """
+    model, loading = load_with_info(auto_class, name)
+    check_weights(model, loading, name)
+    return model
+
+
+def load_with_info(auto_class, name: str, **kwargs) -> tuple[PreTrainedModel, dict]:
+    """A model in float32 and what was found of its weights, which the caller is to look at; raises as `load_model`."""
+    config = checkpoint_config(name)
+    repository, revision = split_revision(name)
+    check_saved_weights(name)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # its table of fresh weights; what matters of it is checked
+    try:
+        with readable(name):
+            check_size(auto_class, config, name)
+            return auto_class.from_pretrained(
+                repository,
+                revision=revision,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                trust_remote_code=False,
+                **kwargs,
+            )
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def check_size(auto_class, config, name: str) -> None:
+    """Make sure that a model is not far larger than its files, before memory is asked for.
+
+    Raises:
+        ValueError: it is.
+    """
+    with torch.device("meta"):
+        model = auto_class.from_config(deepcopy(config), trust_remote_code=False)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    stored = sum(file.stat().st_size for file in weight_files(name))
+    if stored and size > SMALL and size > MUCH_MORE * stored:
+        raise ValueError(
+            f"{name}: config.json describes a model of {size:,} weights, and its files hold {stored:,} bytes. Expected "
+            f"about {BYTES_A_WEIGHT} bytes a weight: mend config.json, or take both from their publisher anew."
+        )
+
+
+def weight_files(name: str) -> list[Path]:
+    """The safetensors files of a model in a folder or in the Hub's cache; none of one whose weights are pickled."""
+    repository, revision = split_revision(name)
+    whole = cached_file(repository, SAFE_WEIGHTS_NAME, revision=revision, **QUIET)
+    if whole is not None:
+        return [Path(whole)]
+    index = cached_file(repository, SAFE_WEIGHTS_INDEX_NAME, revision=revision, **QUIET)
+    if index is None:
+        return []
+    parts = sorted(set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()))
+    found = [cached_file(repository, part, revision=revision, **QUIET) for part in parts]
+    return [Path(file) for file in found if file is not None]
+
+
+def weights_digests(folder: str | Path) -> dict[str, str]:
+    """SHA-256 of each file of weights in a folder by its name, for its training record."""
+    return {file.name: _digest(file) for file in sorted(Path(folder).glob("*.safetensors"))}
+
+
+def check_saved_weights(name: str) -> None:
+    """Make sure that a model's weights are those that training saved, where its record has their digests.
+
+    Raises:
+        ValueError: they are others.
+    """
+    saved = _saved_digests(name)
+    for file in weight_files(name) if saved else ():
+        if file.name in saved and _digest(file) != saved[file.name]:
+            raise ValueError(
+                f"{file}: these are not the weights that training saved (their SHA-256 is not that in "
+                f"training_record.json). Expected the same: the file is damaged or was changed. Copy it anew or train "
+                f"again; if you changed it yourself, remove `{WEIGHTS}` from that record."
+            )
+
+
+def _saved_digests(name: str) -> dict[str, str]:
+    repository, revision = split_revision(name)
+    file = cached_file(repository, RECORD, revision=revision, **QUIET)
+    if file is None:
+        return {}
+    try:
+        return parsed_record(Path(file)).get(WEIGHTS) or {}
+    except ValueError:
+        if Path(repository).is_dir():
+            raise
+        return {}  # others on the Hub may use this file's name too
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

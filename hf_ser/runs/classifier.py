@@ -1,0 +1,206 @@
+"""A trained model as its users run it: sound and words in, calibrated probabilities out."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from datasets import Dataset
+from scipy.special import softmax
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoFeatureExtractor,
+    AutoModelForAudioClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+from transformers.utils import logging
+
+from hf_ser.runs.checkpoints import load_model
+from hf_ser.inputs.collate import first_of_text, text_inputs
+from hf_ser.models import SerAudioPipeline, SerFusionConfig, SerPipeline
+from hf_ser.models.config_checks import check_tokenizer
+from hf_ser.runs.record import read_record
+from hf_ser.revisions import checkpoint_config, readable, split_revision
+from hf_ser.inputs.speakers import enrolment_note, speaker_statistics
+
+AUDIO, TEXT, FUSION = "audio", "text", "fusion"
+
+
+class Classifier:
+    """A model of any of the three kinds behind one call, with this package's own code: none of the folder's is run.
+
+    Args:
+        name: A model folder, or a Hub id with or without `@revision`.
+        device: As torch names it; None is a GPU where there is one.
+
+    Attributes:
+        kind: `audio`, `text` or `fusion`.
+        labels: Classes in the order of the columns of `probabilities`.
+        temperature: What the logits are divided by, 1.0 where the model was not calibrated.
+        abstain_threshold: Confidence under which the model would rather not answer; None where it has none.
+        model: The model, in evaluation mode.
+        speaker_front_end: What measures a speaker's clips, of a model that was trained with per-speaker normalisation:
+            rows without statistics are then another system than was tested. None of any other model.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: weights or numbers that it answers with are missing or senseless, its files are damaged, or there is
+            no such device.
+    """
+
+    def __init__(self, name: str, device: str | None = None):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        self.name, config = name, checkpoint_config(name)
+        reads = type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+        self.kind = TEXT if reads else FUSION if isinstance(config, SerFusionConfig) else AUDIO
+        device = checked_device(device)
+        if self.kind == TEXT:
+            self.model = load_model(AutoModelForSequenceClassification, name).to(device).eval()
+            self.tokenizer, self.speaker_front_end = _beside(AutoTokenizer, name), None
+            check_tokenizer(self.tokenizer, self.model.config.vocab_size, f"{name}: tokenizer_config.json")
+        else:
+            pipeline_class = SerPipeline if self.kind == FUSION else SerAudioPipeline
+            parts = {"feature_extractor": _beside(AutoFeatureExtractor, name)}
+            if self.kind == FUSION:
+                parts["tokenizer"] = _beside(AutoTokenizer, name)
+            model = load_model(AutoModelForAudioClassification, name)
+            with readable(name):
+                self.pipeline = pipeline_class(model=model, task="audio-classification", device=device, **parts)
+            self.model, self.speaker_front_end = self.pipeline.model, self.pipeline.speaker_front_end
+        config = self.model.config
+        self.labels = [config.id2label[index] for index in range(config.num_labels)]
+        self.temperature = getattr(config, "calibration_temperature", None) or 1.0
+        self.abstain_threshold = getattr(config, "abstain_threshold", None)
+
+    def probabilities(
+        self,
+        clips: Sequence[np.ndarray | None],
+        texts: Sequence[str | None],
+        batch_size: int = 16,
+        speaker_statistics: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Class probabilities of each row; a model of one kind takes no notice of what it cannot use.
+
+        A model that only reads answers each text once, so that equal texts have equal answers.
+
+        Args:
+            clips: Sound of each row; None where a fused model is to do without.
+            texts: Words of each row; None where they are not known.
+            batch_size: Rows a forward pass, of like length; the result does not depend on it beyond rounding.
+            speaker_statistics: Of each row's speaker, as `statistics_of_rows` gives them; None as the pipeline without
+                enrolment.
+
+        Shapes:
+            each clip `(samples,)` float32 at 16 kHz; speaker_statistics `(rows, 2, bands)`; the result
+            `(rows, classes)` float64.
+
+        Raises:
+            ValueError: as the pipeline.
+        """
+        logits = np.empty((len(texts), len(self.labels)))
+        first = first_of_text(texts) if self.kind == TEXT else np.arange(len(texts))
+        asked = np.unique(first)
+        for part in self.batches([clips[row] for row in asked], [texts[row] for row in asked], batch_size):
+            rows = asked[part]
+            known = None if speaker_statistics is None else speaker_statistics[rows]
+            logits[rows] = self.logits([clips[row] for row in rows], [texts[row] for row in rows], known)
+        return softmax(logits[first] / self.temperature, axis=-1)
+
+    def batches(self, clips: Sequence, texts: Sequence, batch_size: int = 16) -> Iterator[np.ndarray]:
+        """Positions of the rows of each forward pass: like length together, the longest first."""
+        if self.kind == TEXT:
+            sizes = [len(text or "") for text in texts]
+        else:
+            sizes = [0 if clip is None else len(clip) for clip in clips]
+        order = np.argsort(sizes, kind="stable")[::-1]
+        for start in range(0, len(order), batch_size):
+            yield order[start : start + batch_size]
+
+    def logits(self, clips: list, texts: list, speaker_statistics: np.ndarray | None = None) -> np.ndarray:
+        """What the model itself says of rows, in one forward pass and in their order, before any temperature.
+
+        Shapes:
+            speaker_statistics `(rows, 2, bands)`; the result `(rows, classes)` float64.
+        """
+        if self.kind == TEXT:
+            batch = text_inputs(self.tokenizer, texts)
+        elif self.kind == AUDIO:
+            batch = self.pipeline.extract(clips, [None] * len(clips))
+        else:
+            batch = self.pipeline.extract(clips, texts)
+        if speaker_statistics is not None:
+            batch["speaker_statistics"] = torch.from_numpy(speaker_statistics)
+        with torch.inference_mode():
+            answer = self.model(**{name: values.to(self.model.device) for name, values in batch.items()})
+        return answer.logits.double().cpu().numpy()
+
+
+def _beside(auto_class, name: str):
+    """The tokenizer or feature extractor that lies beside a model."""
+    repository, revision = split_revision(name)
+    with readable(name):
+        return auto_class.from_pretrained(repository, revision=revision, trust_remote_code=False)
+
+
+def checked_device(name: str | None) -> str:
+    """The device itself; None is a GPU where there is one.
+
+    Raises:
+        ValueError: torch knows no such device, or it is not there.
+    """
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        known = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        why = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r}: {why} Expected one that is here: {', '.join(known)}.") from error
+    return name
+
+
+def statistics_of_rows(
+    classifier: Classifier, dataset: Dataset, rows: Sequence[int]
+) -> tuple[np.ndarray | None, list[str]]:
+    """What a model that is scaled by speaker is given for some rows, as its training gave it for those it tested.
+
+    Args:
+        classifier: Any model.
+        dataset: All rows that the speakers of these may be known by, in the labels of the model.
+        rows: Indices of the rows that are wanted.
+
+    Returns:
+        None and no notice of a model that is not scaled so; else the statistics, and what to know about them.
+
+    Shapes:
+        `(rows, 2, bands)` float32.
+
+    Raises:
+        ValueError: a row without a speaker, or as `speaker_statistics`.
+    """
+    if classifier.speaker_front_end is None:
+        return None, []
+    names = dataset["speaker"][:]
+    speakers = [names[row] for row in rows]
+    if unknown := speakers.count(None):
+        raise ValueError(
+            f"{classifier.name} scales each clip by its speaker's others, and {unknown} of {len(rows)} clips have no "
+            "speaker. Expected a speaker for each: name a data set that has them, or a model of another normalisation."
+        )
+    pool, (clips, seed) = dataset.select(rows_of_speakers(names, rows)), enrolment_settings(classifier)
+    extractor = classifier.pipeline.feature_extractor
+    known = speaker_statistics(pool, classifier.speaker_front_end, extractor, clips, seed)
+    return np.stack([known[speaker] for speaker in speakers]), [enrolment_note(clips)]
+
+
+def enrolment_settings(classifier: Classifier) -> tuple[int, int]:
+    """By how many clips the training of a model knew a speaker, 0 for all, and the seed that drew them."""
+    record = read_record(classifier.name) or {}
+    return record.get("settings", {}).get("enrolment_clips", 0), record.get("seed", 0)
+
+
+def rows_of_speakers(names: Sequence[str | None], rows: Sequence[int]) -> list[int]:
+    """All rows of the speakers of some rows; `names` is the speaker of each."""
+    wanted = {names[row] for row in rows}
+    return [row for row, name in enumerate(names) if name in wanted]

@@ -1,0 +1,314 @@
+"""Two runs on the same utterances: how far they differ, and whether that could be the choice of speakers."""
+
+import json
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hf_ser.runs.intervals import SEED, STATISTICS, UNKNOWN, difference_intervals
+from hf_ser.runs.predictions import check_predictions
+from hf_ser.runs.report import Answers, answers_of, conditions_of, notices_of
+from hf_ser.runs.report_text import counted
+from hf_ser.files import atomic_write
+from hf_ser.runs.scores import ROUNDING, difference, uar_from_confusion
+
+COMPARISON = "comparison.json"
+COMPARISON_VERSION = 1
+
+MOST_EXACT = 4_096
+"""Assignments of the speakers that the permutation test still counts out; beyond, it draws `PERMUTATIONS` of them."""
+
+PERMUTATIONS = 10_000
+EXAMPLES = 5
+LARGEST_P = 0.05
+FEWEST_SPEAKERS = 6
+"""What it takes, beside an interval without 0, to call one run better: no test of 5 speakers can give p <= 0.05."""
+
+LINE = 100
+
+MUST_AGREE = {
+    "protocol": "protocols",
+    "split_fingerprint": "splits, so their models did not learn from the same speakers",
+    "transcript_sources": "sources of transcripts",
+    "leaks": "leaks",
+}
+"""Conditions that make a comparison one of more than two models, and the word for them in its notices."""
+
+
+def compare(rows_a: Sequence[dict], rows_b: Sequence[dict], names: Sequence[str] = ("A", "B")) -> dict:
+    """Compare two runs, of rows as `read_predictions` gives them, over the utterances that both of them tested.
+
+    Returns:
+        Plain dicts, lists, strings and numbers, ready for JSON. Under `a` and `b` stand the two runs everywhere, and
+        differences are b less a: UAR, WA and macro F1 of the runs stand under `a` and `b`, and under `difference` also
+        with their interval over speakers, None where `interval_note` says why. `permutation` is the p value of the
+        UAR's difference if it did not matter which of the two models answered a speaker. `outcomes` counts who was
+        right. All is of the common utterances, `conditions` too. `(A)` and `(B)` tell equal names apart.
+
+    Raises:
+        ValueError: As `check_predictions`; other than two names; different labels; no utterance in common; another
+            reference or speaker for one utterance; a class that no common utterance has.
+    """
+    names = _told_apart(names)
+    check_predictions(rows_a, f"predictions of {names[0]}")
+    check_predictions(rows_b, f"predictions of {names[1]}")
+    a, b, notices = _joined(rows_a, rows_b, names)
+    by_speaker = {"a": a.confusions(a.column("speaker")), "b": b.confusions(a.column("speaker"))}
+    intervals, note = difference_intervals(by_speaker["a"], by_speaker["b"])
+    figures = _figures({run: sum(matrices.values()) for run, matrices in by_speaker.items()}, intervals, a.labels)
+    conditions = {"a": conditions_of(a.rows), "b": conditions_of(b.rows)}
+    permutation = permutation_test(by_speaker["a"], by_speaker["b"])
+    return {
+        "comparison_version": COMPARISON_VERSION,
+        "names": {"a": names[0], "b": names[1]},
+        "n_utterances": len(a.rows),
+        "n_speakers": len(by_speaker["a"].keys() - {UNKNOWN}),
+        "n_only_a": len(rows_a) - len(a.rows),
+        "n_only_b": len(rows_b) - len(a.rows),
+        "conditions": conditions,
+        "verdict": _verdict(figures["difference"], names, len(by_speaker["a"]), permutation["p"]),
+        **figures,
+        "interval_note": note,
+        "permutation": permutation,
+        "per_class": _per_class(a, b),
+        "per_speaker": _per_speaker(by_speaker),
+        **_outcomes(a, b),
+        "notices": [*_run_notices(conditions, names), *_differing(conditions, names), *notices],
+    }
+
+
+def write_comparison(comparison: dict, path: str | Path) -> None:
+    """Write a comparison as indented JSON, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(comparison, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def permutation_test(by_speaker: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict:
+    """Probability of a UAR difference as large if, for every speaker, a coin had told which model is which.
+
+    Whole speakers are swapped, since the clips of one are not independent. With the same utterances in both, the UAR's
+    difference is a sum over speakers, of which a swap turns one sign.
+
+    Shapes:
+        each matrix: (classes, classes)
+
+    Returns:
+        `p`, None where speakers are unknown; `n_permutations`; `exact`, whether those are all there are.
+
+    Source: Good 2005, Permutation, Parametric and Bootstrap Tests of Hypotheses, chapter 3 (paired comparisons).
+    """
+    if UNKNOWN in by_speaker:
+        return {"p": None, "n_permutations": 0, "exact": False}
+    support = sum(by_speaker.values()).sum(axis=1)
+    shares = np.array([(np.diag(other[name] - by_speaker[name]) / support).mean() for name in by_speaker])
+    n_speakers = len(shares)
+    exact = 2**n_speakers <= MOST_EXACT
+    if exact:
+        swapped = np.arange(2**n_speakers)[:, None] >> np.arange(n_speakers) & 1
+    else:
+        swapped = np.random.default_rng(SEED).integers(0, 2, size=(PERMUTATIONS, n_speakers))
+    sums = (1 - 2 * swapped) @ shares  # (permutations,)
+    extreme = int((np.abs(sums) >= abs(shares.sum()) - ROUNDING).sum())
+    # The order that was seen is one of the exact ones; beside drawn ones it counts as one more.
+    p = extreme / len(sums) if exact else (extreme + 1) / (len(sums) + 1)
+    return {"p": p, "n_permutations": len(sums), "exact": exact}
+
+
+def format_comparison(comparison: dict) -> str:
+    """The comparison as plain text for the terminal, in per cent and points."""
+    names, permutation = comparison["names"], comparison["permutation"]
+    p = "no p value" if permutation["p"] is None else f"p = {permutation['p']:.4f}"
+    counts = comparison["outcomes"]
+    lines = [
+        *comparison["notices"],
+        f"A: {names['a']}, B: {names['b']}; {counted(comparison['n_utterances'], 'utterance')} of both, "
+        + counted(comparison["n_speakers"], "speaker"),
+        f"{comparison['verdict']} Paired permutation test over speakers: {p}.",
+        comparison["interval_note"],
+    ]
+    table = [_figure_line(name, comparison) for name in STATISTICS]
+    rights = (
+        f"both right {counts['both_right']}, only A {counts['only_a_right']}, only B {counts['only_b_right']}, "
+        f"both wrong {counts['both_wrong']}"
+    )
+    return "\n".join(
+        [
+            *(part for line in lines for part in textwrap.wrap(line, LINE)),
+            "",
+            *table,
+            "",
+            *_class_table(comparison["per_class"]),
+            "",
+            *textwrap.wrap(rights, LINE),
+            *_example_lines(comparison["examples"]),
+        ]
+    )
+
+
+def _told_apart(names: Sequence[str]) -> Sequence[str]:
+    """Two names; where they are equal, as those of two folders `run` are, each with its letter."""
+    if len(names) != 2:
+        raise ValueError(f"names: found {list(names)}, expected two. Give one name for each run.")
+    return names if names[0] != names[1] else [f"{name} ({run})" for name, run in zip(names, "AB", strict=True)]
+
+
+def _joined(rows_a: Sequence[dict], rows_b: Sequence[dict], names: Sequence[str]) -> tuple[Answers, Answers, list[str]]:
+    """Both runs on their common utterances, in one order of utterances and labels, and what was left out."""
+    labels, others = list(rows_a[0]["probabilities"]), list(rows_b[0]["probabilities"])
+    if set(labels) != set(others):
+        raise ValueError(
+            f"labels: found {labels} in {names[0]} and {others} in {names[1]}, expected the same ones. Compare runs "
+            "of one task; a label map can bring corpora to the same labels before training."
+        )
+    by_id = {row["id"]: row for row in rows_b}
+    pairs = [(row, by_id[row["id"]]) for row in rows_a if row["id"] in by_id]
+    if not pairs:
+        raise ValueError(
+            f"utterances: found none that both runs tested ({names[0]}: {rows_a[0]['id']}, ...; {names[1]}: "
+            f"{rows_b[0]['id']}, ...), expected some. Compare runs on the same corpus and folds."
+        )
+    joined = [_agreed(one, other, names, labels) for one, other in pairs]
+    left = [f"{len(rows) - len(pairs)} of {name}" for rows, name in ((rows_a, names[0]), (rows_b, names[1]))]
+    partial = max(len(rows_a), len(rows_b)) > len(pairs)
+    notice = f"Left out, since only one run tested them: {' and '.join(left)} utterances."
+    return (
+        answers_of([one for one, _ in joined]),
+        answers_of([other for _, other in joined]),
+        [notice] if partial else [],
+    )
+
+
+def _agreed(one: dict, other: dict, names: Sequence[str], labels: list[str]) -> tuple[dict, dict]:
+    """Two rows of one utterance, the labels in the order of the first run; the speaker from either that knows it."""
+    for key in ("reference", "speaker"):
+        found = {one[key], other[key]} - {None}
+        if len(found) > 1:
+            raise ValueError(
+                f"{one['id']}: found the {key} {one[key]!r} in {names[0]} and {other[key]!r} in {names[1]}, expected "
+                "the same. Compare runs on one version of the corpus."
+            )
+    known = {"speaker": one["speaker"] or other["speaker"]}
+    return one | known, other | known | {"probabilities": {label: other["probabilities"][label] for label in labels}}
+
+
+def _figures(confusions: dict[str, np.ndarray], intervals: dict, labels: list[str]) -> dict[str, dict]:
+    uar_from_confusion(confusions["a"], labels)  # its error names an absent class
+    runs = {run: {name: float(one(confusions[run])) for name, one in STATISTICS.items()} for run in "ab"}
+    changes = {name: difference(runs["b"][name], runs["a"][name]) for name in STATISTICS}
+    return {**runs, "difference": changes | {f"{name}_ci95": interval for name, interval in intervals.items()}}
+
+
+def _verdict(differences: dict, names: Sequence[str], n_speakers: int, p: float | None) -> str:
+    change, interval = differences["uar"], differences["uar_ci95"]
+    if change == 0:
+        return f"{names[0]} and {names[1]} have the same UAR on these utterances."
+    better, worse = (names[1], names[0]) if change >= 0 else (names[0], names[1])
+    points = f"{100 * abs(change):.1f} points of UAR"
+    if interval is None:
+        return f"{better} is ahead of {worse} by {points}; without an interval nothing can be said of other speakers."
+    low, high = interval if change >= 0 else (-interval[1], -interval[0])
+    span = f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
+    ahead = f"{better} is ahead of {worse} by {points}"
+    if low <= ROUNDING:
+        return f"{ahead}, but the interval holds 0 ({span}): nothing can be said of which is better."
+    if n_speakers < FEWEST_SPEAKERS:
+        return f"{ahead} ({span}), but {n_speakers} speakers are too few to call it better."
+    if p > LARGEST_P:
+        return f"{ahead} ({span}), but the permutation test does not bear it out (p = {p:.3f})."
+    return f"{better} is better than {worse} by {points} ({span}, p = {p:.3f})."
+
+
+def _per_class(a: Answers, b: Answers) -> dict[str, dict]:
+    recalls = {}
+    for index, label in enumerate(a.labels):
+        own = a.references == index
+        recall = {run: float(answers.correct[own].mean()) for run, answers in (("a", a), ("b", b))}
+        recalls[label] = {"support": int(own.sum()), **recall, "difference": difference(recall["b"], recall["a"])}
+    return recalls
+
+
+def _per_speaker(by_speaker: dict[str, dict[str, np.ndarray]]) -> dict[str, dict]:
+    """UAR of the speakers who have every class, WA of the others."""
+    figures = {}
+    for name, confusion in by_speaker["a"].items():
+        measure = "uar" if confusion.sum(axis=1).all() else "wa"
+        a, b = (float(STATISTICS[measure](by_speaker[run][name])) for run in "ab")
+        figures[name] = {"n": int(confusion.sum()), "measure": measure, "a": a, "b": b, "difference": difference(b, a)}
+    return figures
+
+
+def _outcomes(a: Answers, b: Answers) -> dict:
+    """Who was right, and of the utterances that tell the two apart those that the right one was surest of."""
+    kinds = {
+        "both_right": a.correct & b.correct,
+        "only_a_right": a.correct & ~b.correct,
+        "only_b_right": ~a.correct & b.correct,
+        "both_wrong": ~a.correct & ~b.correct,
+    }
+    examples = {}
+    for kind, surer in (("only_a_right", a), ("only_b_right", b)):
+        chosen = np.flatnonzero(kinds[kind])
+        chosen = chosen[np.argsort(-surer.confidence[chosen], kind="stable")][:EXAMPLES]
+        examples[kind] = [
+            {
+                "id": a.rows[i]["id"],
+                "reference": a.labels[a.references[i]],
+                "a": a.labels[a.predicted[i]],
+                "b": b.labels[b.predicted[i]],
+            }
+            for i in chosen
+        ]
+    return {"outcomes": {kind: int(which.sum()) for kind, which in kinds.items()}, "examples": examples}
+
+
+def _run_notices(conditions: dict[str, dict], names: Sequence[str]) -> list[str]:
+    """What the reports of the two runs warn of."""
+    return [
+        f"{name}: {notice}"
+        for run, name in zip("ab", names, strict=True)
+        for notice in notices_of({**conditions[run], "audit": None})
+    ]
+
+
+def _differing(conditions: dict[str, dict], names: Sequence[str]) -> list[str]:
+    def said(run: str, key: str) -> str:
+        value = conditions[run][key]
+        if key == "split_fingerprint":
+            return value[:12]  # as long as the report's own table shows it
+        return (", ".join(value) or "none") if isinstance(value, list) else value
+
+    return [
+        f"The runs have different {word}: {names[0]} {said('a', key)}, {names[1]} {said('b', key)}."
+        for key, word in MUST_AGREE.items()
+        if conditions["a"][key] != conditions["b"][key]
+    ]
+
+
+def _figure_line(name: str, comparison: dict) -> str:
+    interval = comparison["difference"][f"{name}_ci95"]
+    span = f"95 % interval [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]" if interval else "no interval"
+    return (
+        f"{name:<8}  A {100 * comparison['a'][name]:5.1f} %  B {100 * comparison['b'][name]:5.1f} %  "
+        f"B - A {100 * comparison['difference'][name]:+5.1f}, {span}"
+    )
+
+
+def _class_table(classes: dict[str, dict]) -> list[str]:
+    width = max(len("recall of"), *(len(label) for label in classes))
+    header = f"{'recall of':<{width}}      A      B   B - A  support"
+    return [header] + [
+        f"{label:<{width}}  {100 * row['a']:5.1f}  {100 * row['b']:5.1f}  {100 * row['difference']:+6.1f}  "
+        f"{row['support']:>7}"
+        for label, row in classes.items()
+    ]
+
+
+def _example_lines(examples: dict[str, list[dict]]) -> list[str]:
+    lines = []
+    for kind, rows in examples.items():
+        if rows:
+            ids = ", ".join(f"{row['id']} ({row['reference']})" for row in rows)
+            lines += textwrap.wrap(f"{kind.replace('_', ' ')}: {ids}", LINE, subsequent_indent="  ")
+    return lines

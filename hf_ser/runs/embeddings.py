@@ -1,0 +1,192 @@
+"""What a model makes of each utterance before it names a class, and a map of it: does it group emotions, or people?"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.manifold import TSNE
+from sklearn.metrics import silhouette_score
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+from transformers import PreTrainedModel
+
+from hf_ser.plotting import WARNING, colours, filled, save, wrapped
+from hf_ser.runs.classifier import Classifier
+
+PERPLEXITY = 30.0
+FEWEST_ROWS = 5
+MOST_IN_LEGEND = 24
+MARKERS = "os^vDP*X"
+
+
+def embeddings(
+    classifier: Classifier,
+    clips: Sequence[np.ndarray | None],
+    texts: Sequence[str | None],
+    batch_size: int = 16,
+    speaker_statistics: np.ndarray | None = None,
+) -> np.ndarray:
+    """What the model's last linear layer is given for each row; of late fusion both branches', side by side.
+
+    Args:
+        classifier: A model of any kind.
+        clips: Sound of each row, as `Classifier.probabilities` takes it.
+        texts: Words of each row, likewise.
+        batch_size: Rows a forward pass; the result does not depend on it beyond rounding.
+        speaker_statistics: Of each row's speaker, likewise; `(rows, 2, bands)`.
+
+    Shapes:
+        the result `(rows, size)` float32, in the order of the rows.
+
+    Raises:
+        ValueError: no row, a model without such a layer, or as the pipeline.
+    """
+    if not len(texts):
+        raise ValueError("No rows: expected at least one to embed.")
+    vectors = [None] * len(texts)
+    with _inputs_of(last_layers(classifier.model)) as given:
+        for rows in classifier.batches(clips, texts, batch_size):
+            given.clear()
+            known = None if speaker_statistics is None else speaker_statistics[rows]
+            classifier.logits([clips[row] for row in rows], [texts[row] for row in rows], known)
+            for row, vector in zip(rows, np.concatenate(list(given.values()), axis=1), strict=True):
+                vectors[row] = vector
+    return np.stack(vectors)
+
+
+def last_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
+    """The layers that give the logits, by name: linear, as wide as there are classes, in no encoder.
+
+    A fusion head of a `head_size` as small as the number of classes would be counted with its inner layers.
+
+    Raises:
+        ValueError: there is none.
+    """
+    encoders = [name for name, part in model.named_modules() if name and isinstance(part, PreTrainedModel)]
+    found = {
+        name: part
+        for name, part in model.named_modules()
+        if isinstance(part, nn.Linear)
+        and part.out_features == model.config.num_labels
+        and not any(name.startswith(f"{encoder}.") for encoder in encoders)
+    }
+    if not found:
+        raise ValueError(
+            f"{type(model).__name__}: found no linear layer with {model.config.num_labels} outputs outside of its "
+            "encoders, expected one that gives the logits. Embeddings of such a model cannot be taken."
+        )
+    return found
+
+
+def embedding_map(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Two dimensions in which near rows stay near, by t-SNE; distances between far groups mean nothing.
+
+    Shapes:
+        vectors: `(rows, size)`; the result: `(rows, 2)`.
+
+    Raises:
+        ValueError: fewer than `FEWEST_ROWS` rows.
+
+    Source: van der Maaten & Hinton 2008, Visualizing Data using t-SNE.
+    """
+    _enough(vectors)
+    # At most a third of the rows can be near ones; the default needs more rows than small data has.
+    perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
+    init = "pca" if vectors.shape[1] > 1 else "random"
+    tsne = TSNE(perplexity=perplexity, init=init, random_state=seed)
+    return tsne.fit_transform(StandardScaler().fit_transform(vectors.astype(np.float64)))
+
+
+def silhouette(vectors: np.ndarray, names: Sequence[str | None]) -> float | None:
+    """How much nearer rows of one name are to each other than to the next name's: 1 apart, 0 mixed, below 0 astray.
+
+    Of the standardised vectors, not of a map of them, which exaggerates groups. Rows without a name are left out.
+
+    Returns:
+        None where there are fewer than two names, or no two rows share one.
+
+    Shapes:
+        vectors: `(rows, size)`.
+
+    Source: Rousseeuw 1987, Silhouettes: a graphical aid to the interpretation and validation of cluster analysis.
+    """
+    named = np.array([name is not None for name in names])
+    kept = [name for name in names if name is not None]
+    if not 2 <= len(set(kept)) < len(kept):
+        return None
+    return float(silhouette_score(StandardScaler().fit_transform(vectors[named].astype(np.float64)), kept))
+
+
+def plot_embedding_map(
+    vectors: np.ndarray, labels: Sequence[str], speakers: Sequence[str | None], report: dict, path: str | Path
+) -> None:
+    """Draw the map of a model's embeddings twice as a PNG, coloured by emotion and by speaker.
+
+    Args:
+        vectors: As `embeddings` gives them.
+        labels: Emotion of each row.
+        speakers: Speaker of each row; None where not known.
+        report: `corpus`, `protocol` and `notices`, as `make_report` gives them.
+        path: PNG file to write.
+
+    Shapes:
+        vectors: `(rows, size)`.
+
+    Raises:
+        ValueError: as `embedding_map`, or rows, labels and speakers of different number.
+    """
+    if not len(vectors) == len(labels) == len(speakers):
+        found = f"{len(vectors)} rows, {len(labels)} labels and {len(speakers)} speakers"
+        raise ValueError(f"Found {found}: expected a label and a speaker (or None) for each row.")
+    points = embedding_map(vectors)
+    figure = Figure(figsize=(13.5, 5.6 + 0.3 * len(report["notices"])), layout="constrained")
+    for axes, what, names in zip(figure.subplots(1, 2), ("emotion", "speaker"), (labels, speakers), strict=True):
+        _scatter(axes, points, names)
+        value = silhouette(vectors, names)
+        told = "no silhouette" if value is None else f"silhouette {value:.2f}"
+        axes.set_title(f"by {what}: {told}", fontsize=11)
+    head = f"{report['corpus']}, protocol {report['protocol']}"
+    figure.supxlabel(f"{head}: what the last layer is given for {len(vectors)} utterances, t-SNE", fontsize=10)
+    if report["notices"]:
+        figure.suptitle(filled(report["notices"], 130), color=WARNING, fontsize=9, fontweight="bold")
+    save(figure, path)
+
+
+def _scatter(axes: Axes, points: np.ndarray, names: Sequence[str | None]) -> None:
+    different = sorted({name for name in names if name is not None})
+    named = np.array([name or "" for name in names])
+    axes.scatter(*points[named == ""].T, s=12, color="lightgray")
+    for index, (name, colour) in enumerate(zip(different, colours(len(different)), strict=True)):
+        marker = MARKERS[index // 10 % len(MARKERS)]
+        axes.scatter(*points[named == name].T, s=14, color=colour, marker=marker, label=wrapped(name), alpha=0.8)
+    axes.set(xticks=[], yticks=[])
+    if 0 < len(different) <= MOST_IN_LEGEND:
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), markerscale=1.4)
+
+
+@contextmanager
+def _inputs_of(layers: dict[str, nn.Linear]) -> Iterator[dict[str, np.ndarray]]:
+    """What layers are given while the block runs, by name: the newest of each, `(batch, size)`."""
+    given = {}
+
+    def keep(name: str):
+        def hook(_layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            given[name] = inputs[0].detach().float().cpu().numpy()
+
+        return hook
+
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+            stack.callback(layer.register_forward_pre_hook(keep(name)).remove)
+        yield given
+
+
+def _enough(vectors: np.ndarray) -> None:
+    if len(vectors) < FEWEST_ROWS:
+        raise ValueError(
+            f"Found {len(vectors)} rows, expected {FEWEST_ROWS} or more: fewer make no map. Embed more utterances."
+        )

@@ -1,0 +1,424 @@
+"""The report: every figure of an evaluation, with the conditions it was measured under, from the predictions alone."""
+
+import hashlib
+import json
+import platform
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import compress
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import auc, precision_recall_fscore_support, roc_curve
+
+from hf_ser.data.schema import SEXES
+from hf_ser.runs.intervals import UNKNOWN, gap_interval, speaker_intervals
+from hf_ser.runs.calibration import answered, curve_points, nll, reliability_bins, risk_coverage, tempered
+from hf_ser.runs.predictions import check_predictions
+from hf_ser.files import atomic_write
+from hf_ser.data.protocols import PUBLISHED
+from hf_ser.runs.scores import ROUNDING, expected_calibration_error, score, soft_scores, uar_from_confusion
+
+REPORT = "report.json"
+RUN = "run.json"
+"""Settings and data of a run, in its folder."""
+
+REPORT_VERSION = 3
+MOST_CONFUSIONS, WORST_OF_EACH = 10, 5
+"""How many pairs of classes a report shows, and how many utterances of each to listen to first."""
+
+PACKAGES = ("hf_ser", "torch", "transformers", "datasets", "scikit-learn", "numpy")
+
+NO_VOTES = "No rater votes in this corpus: soft-label figures need those of several raters, and none are invented here."
+VERDICTS = ("clean", "warnings", "leak")
+
+
+def label_map_of(run: str | Path) -> dict | None:
+    """The label map of a run's folder, `{"name": ..., "dropped": {label: rows}}`; None where the folder is no run's."""
+    file = Path(run) / RUN
+    return json.loads(file.read_text(encoding="utf-8"))["data"].get("label_map") if file.is_file() else None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a run said of its test utterances, as arrays.
+
+    Shapes:
+        given, probabilities: (utterances, classes), as the model gave them and scaled to the exact sum of 1;
+        references, predicted, confidence: (utterances,)
+    """
+
+    rows: list[dict]
+    labels: list[str]
+    given: np.ndarray
+    probabilities: np.ndarray
+    references: np.ndarray
+
+    @property
+    def predicted(self) -> np.ndarray:
+        return self.given.argmax(axis=1)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        return self.probabilities.max(axis=1)
+
+    @property
+    def correct(self) -> np.ndarray:
+        return self.predicted == self.references
+
+    def column(self, key: str) -> list[str]:
+        """A column of names, those that are not known as `UNKNOWN`."""
+        return [row[key] or UNKNOWN for row in self.rows]
+
+    def confusions(self, groups: list[str], kept: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """One confusion matrix a group of the utterances, or of the kept ones; `groups` names that of each."""
+        kept = np.ones(len(self.rows), dtype=bool) if kept is None else kept
+        groups = list(compress(groups, kept))
+        return confusion_by_group(groups, self.references[kept], self.predicted[kept], len(self.labels))
+
+
+def answers_of(rows: Sequence[dict]) -> Answers:
+    """Sorted by id, since no figure may depend on the order of batches or folds."""
+    rows = sorted(rows, key=lambda row: row["id"])
+    labels = list(rows[0]["probabilities"])
+    given = np.array([list(row["probabilities"].values()) for row in rows], dtype=np.float64)
+    references = np.array([labels.index(row["reference"]) for row in rows])
+    return Answers(rows, labels, given, given / given.sum(axis=1, keepdims=True), references)
+
+
+def make_report(rows: Sequence[dict], audit: dict | None = None, label_map: dict | None = None) -> dict:
+    """Compute the report of a run; all folds are pooled, and `per_fold` tells them apart.
+
+    Args:
+        rows: Predictions as `read_predictions` gives them, in any order.
+        audit: What the audit of the data and the run came to: `verdict`, one of `VERDICTS`, and the kinds of its
+            findings in the lists `leak` and `warning`. None where it was not run.
+        label_map: As `label_map_of`; None where it is not known.
+
+    Returns:
+        What `report.schema.json` beside this file describes, ready for JSON. A figure that cannot be had is None: UAR
+        of a speaker, sex or fold that lacks one of the task's classes, intervals over unknown speakers.
+
+    Raises:
+        ValueError: As `check_predictions`, a class of the task that no row has as its reference, an unknown verdict,
+            or two temperatures or thresholds within one fold.
+    """
+    check_predictions(rows)
+    _check_audit(audit)
+    answers = answers_of(rows)
+    by_fold = answers.confusions(answers.column("fold"))
+    conditions = conditions_of(answers.rows) | {"label_map": label_map, "audit": audit}
+    headline = _headline(answers)
+    return {
+        "report_version": REPORT_VERSION,
+        **conditions,
+        **headline,
+        "soft_labels": _soft_labels(answers.rows, answers.given),
+        "per_class": _per_class(answers),
+        "confusion_matrix": sum(by_fold.values()).tolist(),
+        "labels": answers.labels,
+        "per_speaker": _per_speaker(answers),
+        **_by_sex(answers),
+        "per_fold": {name: _figures(one) for name, one in by_fold.items()},
+        "calibration": _calibration(answers),
+        "abstention": _abstention(answers),
+        "risk_coverage": risk_coverage(answers.confidence, answers.correct),
+        "confusions": _confusions(answers),
+        "roc": _roc(answers),
+        "chance_uar": 1 / len(answers.labels),
+        "notices": [*notices_of(conditions), *_no_skill(answers, headline["uar"]), *_absent_actors(answers.rows)],
+        "versions": _versions(),
+    }
+
+
+def write_report(report: dict, path: str | Path) -> None:
+    """Write a report as indented JSON, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _check_audit(audit: dict | None) -> None:
+    if audit is not None and audit["verdict"] not in VERDICTS:
+        raise ValueError(f"audit: found the verdict {audit['verdict']!r}, expected one of {', '.join(VERDICTS)}.")
+
+
+def _headline(answers: Answers) -> dict:
+    by_speaker = answers.confusions(answers.column("speaker"))
+    figures = score(answers.given, answers.references, answers.labels)
+    intervals, note = speaker_intervals(by_speaker)
+    return {
+        "n_utterances": len(answers.rows),
+        "n_speakers": len(by_speaker.keys() - {UNKNOWN}),
+        "uar": figures.pop("uar"),
+        **{f"{name}_ci95": interval for name, interval in intervals.items()},
+        "uar_ci95_note": note,
+        **figures,
+    }
+
+
+def confusion_by_group(
+    groups: list[str], references: np.ndarray, predicted: np.ndarray, n_classes: int
+) -> dict[str, np.ndarray]:
+    """One confusion matrix a group, in natural order of their names.
+
+    Shapes:
+        references, predicted: (utterances,); each matrix: (classes, classes)
+    """
+    names = sorted(set(groups), key=_natural)
+    position = {name: index for index, name in enumerate(names)}
+    group = np.array([position[name] for name in groups], dtype=int)
+    cell = (group * n_classes + references) * n_classes + predicted
+    counts = np.bincount(cell, minlength=len(names) * n_classes**2)
+    return dict(zip(names, counts.reshape(-1, n_classes, n_classes), strict=True))
+
+
+def _natural(name: str) -> tuple[list, str]:
+    """Sort key under which fold 10 follows fold 9."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
+
+
+def _figures(confusion: np.ndarray) -> dict:
+    whole = confusion.sum(axis=1).all()
+    return {
+        "n": int(confusion.sum()),
+        "wa": float(np.trace(confusion) / confusion.sum()),
+        "uar": uar_from_confusion(confusion) if whole else None,
+    }
+
+
+def _per_speaker(answers: Answers) -> dict[str, dict]:
+    sexes: dict[str, set] = {}
+    for row, speaker in zip(answers.rows, answers.column("speaker"), strict=True):
+        sexes.setdefault(speaker, set()).add(row["sex"] if speaker != UNKNOWN else None)
+    return {
+        name: {**_figures(confusion), "sex": next(iter(sexes[name])) if len(sexes[name]) == 1 else None}
+        for name, confusion in answers.confusions(answers.column("speaker")).items()
+    }
+
+
+def _by_sex(answers: Answers) -> dict:
+    """`per_sex` and `sex_gap`, from one confusion matrix a speaker of each sex."""
+    sexes = np.array(answers.column("sex"))
+    groups = {sex: answers.confusions(answers.column("speaker"), sexes == sex) for sex in sorted(set(sexes.tolist()))}
+    per_sex = {sex: _sex_figures(group, answers.labels) for sex, group in groups.items()}
+    return {"per_sex": per_sex, "sex_gap": sex_gap(groups)}
+
+
+def _sex_figures(by_speaker: dict[str, np.ndarray], labels: list[str]) -> dict:
+    confusion = sum(by_speaker.values())
+    figures, support = _figures(confusion), confusion.sum(axis=1)
+    recall = {
+        label: float(confusion[index, index] / support[index]) if support[index] else None
+        for index, label in enumerate(labels)
+    }
+    interval, note = None, "No interval: a class of the task is absent."
+    if figures["uar"] is not None:
+        intervals, note = speaker_intervals(by_speaker)
+        interval = intervals["uar"]
+    return {
+        "n": figures["n"],
+        "n_speakers": len(by_speaker.keys() - {UNKNOWN}),
+        "wa": figures["wa"],
+        "uar": figures["uar"],
+        "uar_ci95": interval,
+        "uar_ci95_note": note,
+        "recall": recall,
+    }
+
+
+def sex_gap(by_sex: dict[str, dict[str, np.ndarray]]) -> dict:
+    """UAR of the women less that of the men, with its interval.
+
+    Args:
+        by_sex: One confusion matrix a speaker for each sex: `{"female": {speaker: matrix}, "male": ...}`.
+    """
+    if lacking := [sex for sex in SEXES if sex not in by_sex]:
+        return {"uar": None, "ci95": None, "note": f"No gap: no utterance of a {' or '.join(lacking)} speaker."}
+    pooled = {sex: sum(by_sex[sex].values()) for sex in SEXES}
+    if lacking := [sex for sex, confusion in pooled.items() if not confusion.sum(axis=1).all()]:
+        whose = " and ".join(lacking)
+        return {"uar": None, "ci95": None, "note": f"No gap: a class of the task is absent for {whose} speakers."}
+    interval, note = gap_interval(by_sex["female"], by_sex["male"])
+    gap = uar_from_confusion(pooled["female"]) - uar_from_confusion(pooled["male"])
+    return {"uar": gap, "ci95": interval, "note": note}
+
+
+def _of_fold(answers: Answers, key: str) -> dict[str, float | None]:
+    """What was fitted for each fold."""
+    found: dict[str, set] = {}
+    for row in answers.rows:
+        found.setdefault(row["fold"], set()).add(row[key])
+    for fold, values in found.items():
+        if len(values) > 1:
+            raise ValueError(
+                f"fold {fold!r}: found {len(values)} values of {key}, expected one, since a fold is one model. Report "
+                "the predictions of different models apart."
+            )
+    return {fold: found[fold].pop() for fold in sorted(found, key=_natural)}
+
+
+def _calibration(answers: Answers) -> dict:
+    temperature = _of_fold(answers, "temperature")
+    before = None
+    if any(temperature.values()):
+        back = np.array([[1 / (row["temperature"] or 1)] for row in answers.rows])  # a fold without was not calibrated
+        before = tempered(answers.probabilities, back)
+    return {
+        "temperature": temperature,
+        "ece": expected_calibration_error(answers.confidence, answers.correct),
+        "ece_uncalibrated": None if before is None else expected_calibration_error(before.max(axis=1), answers.correct),
+        "nll": nll(answers.probabilities, answers.references),
+        "nll_uncalibrated": None if before is None else nll(before, answers.references),
+        "bins": reliability_bins(answers.confidence, answers.correct),
+    }
+
+
+def _abstention(answers: Answers) -> dict:
+    """Figures of the utterances that the models would answer."""
+    threshold = _of_fold(answers, "abstain_threshold")
+    if without := [fold for fold, value in threshold.items() if value is None]:
+        note = f"No figures: fold {', '.join(without)} of these predictions has no abstain threshold."
+        return {"threshold": threshold, **dict.fromkeys(("coverage", "n", "wa", "uar")), "note": note}
+    # The confidence as the model gave it, for so the pipeline compares it.
+    kept = answered(answers.given.max(axis=1), np.array([row["abstain_threshold"] for row in answers.rows]))
+    n = int(kept.sum())
+    everyone = ["all"] * len(kept)
+    figures = _figures(answers.confusions(everyone, kept)["all"]) if n else {"n": 0, "wa": None, "uar": None}
+    note = "The answered utterances are those whose confidence reaches the threshold of validation speakers."
+    if figures["uar"] is None:
+        note += " No UAR: a class of the task is not among them."
+    return {"threshold": threshold, "coverage": n / len(kept), **figures, "note": note}
+
+
+def _confusions(answers: Answers) -> list[dict]:
+    """Pairs of classes that are taken for each other, most frequent first."""
+    pairs = list(zip(answers.references.tolist(), answers.predicted.tolist(), strict=True))
+    support = Counter(reference for reference, _ in pairs)
+    wrong = Counter(pair for pair in pairs if pair[0] != pair[1])
+    most = sorted(wrong, key=lambda pair: (-wrong[pair], pair))[:MOST_CONFUSIONS]
+    return [
+        {
+            "reference": answers.labels[pair[0]],
+            "predicted": answers.labels[pair[1]],
+            "n": wrong[pair],
+            "share": wrong[pair] / support[pair[0]],
+            "worst": _worst(answers, [index for index, one in enumerate(pairs) if one == pair]),
+        }
+        for pair in most
+    ]
+
+
+def _worst(answers: Answers, mistakes: list[int]) -> list[dict]:
+    """The mistakes that the model was surest of."""
+    confidence = answers.confidence
+    surest = sorted(mistakes, key=lambda index: -confidence[index])[:WORST_OF_EACH]
+    return [
+        {"id": answers.rows[i]["id"], "fold": answers.rows[i]["fold"], "confidence": float(confidence[i])}
+        for i in surest
+    ]
+
+
+def _roc(answers: Answers) -> dict[str, dict]:
+    """Each class against the rest."""
+    curves = {}
+    for index, label in enumerate(answers.labels):
+        false, true, _ = roc_curve(answers.references == index, answers.probabilities[:, index])
+        shown = curve_points(len(false))
+        curves[label] = {
+            "auc": float(auc(false, true)),
+            "false_positive_rate": false[shown].tolist(),
+            "true_positive_rate": true[shown].tolist(),
+        }
+    return curves
+
+
+def conditions_of(rows: list[dict]) -> dict:
+    """What the figures were measured on: corpus, protocol, splits and their leaks."""
+    prints = {row["fold"]: row["split_fingerprint"] for row in rows}
+    folds = {fold: prints[fold] for fold in sorted(prints, key=_natural)}
+    if len(folds) == 1:
+        fingerprint = next(iter(folds.values()))
+    else:
+        lines = "\n".join(sorted(f"{fold}:{one}" for fold, one in folds.items()))
+        fingerprint = hashlib.sha256(lines.encode()).hexdigest()
+    return {
+        "corpus": "+".join(sorted({corpus for row in rows for corpus in row["corpus"].split("+")})),
+        "protocol": rows[0]["protocol"],
+        "split_fingerprint": fingerprint,
+        "folds": folds,
+        "leaks": sorted({leak for row in rows for leak in row["leaks"]}),
+        "notes": sorted({note for row in rows for note in row.get("notes", [])}),
+        "transcript_sources": sorted({row["transcript_source"] or "none" for row in rows}),
+    }
+
+
+def _soft_labels(rows: list[dict], probabilities: np.ndarray) -> dict:
+    """Figures over the rows with votes; probabilities: (utterances, classes)."""
+    voted = [index for index, row in enumerate(rows) if row["votes"] is not None]
+    if not voted:
+        return {"n": 0, "note": NO_VOTES}
+    votes = np.array([list(rows[index]["votes"].values()) for index in voted], dtype=np.float64)
+    return {"n": len(voted), **soft_scores(probabilities[voted], votes)}
+
+
+def _per_class(answers: Answers) -> dict[str, dict]:
+    labels, classes = answers.labels, range(len(answers.labels))
+    columns = precision_recall_fscore_support(answers.references, answers.predicted, labels=classes, zero_division=0)
+    names = ("precision", "recall", "f1", "support")
+    return {
+        label: dict(zip(names, values, strict=True))
+        for label, *values in zip(labels, *(column.tolist() for column in columns), strict=True)
+    }
+
+
+def notices_of(conditions: dict) -> list[str]:
+    audit, notices = conditions["audit"], []
+    if conditions["leaks"]:
+        notices.append(
+            f"LEAKED RUN: {', '.join(conditions['leaks'])}. The test set was not independent of training: "
+            "compare this figure with no clean one."
+        )
+    # Leaks that were found before training stand in the predictions already.
+    if audit and (later := [kind for kind in audit["leak"] if kind not in conditions["leaks"]]):
+        notices.append(f"THE AUDIT FOUND A LEAK: {', '.join(later)}. Compare this figure with no clean one.")
+    notices += conditions["notes"]
+    if "synthetic" in conditions["corpus"].split("+"):
+        notices.append("Synthetic corpus: this figure proves the machinery and says nothing about speech.")
+    return notices
+
+
+def _no_skill(answers: Answers, uar: float) -> list[str]:
+    """A model that has learned nothing looks tidy: narrow intervals, little calibration error, no leak."""
+    if len(said := set(answers.predicted.tolist())) == 1:
+        return [f"The model gives every utterance one class, {answers.labels[said.pop()]}: it tells nothing apart."]
+    is_chance = uar <= 1 / len(answers.labels) + ROUNDING
+    return ["UAR is not above chance: the model tells nothing apart."] if is_chance else []
+
+
+def _absent_actors(rows: list[dict]) -> list[str]:
+    """A published protocol run on a part of its corpus gives a figure that stands beside no published one."""
+    listed = dict(enumerate(PUBLISHED.get(rows[0]["protocol"], ()), start=1))
+    tested = {(row["fold"], row["speaker"]) for row in rows}
+    lacking = {
+        fold: [actor for actor in actors if (str(fold), f"ravdess/{actor:02d}") not in tested]
+        for fold, actors in listed.items()
+        if any(row["fold"] == str(fold) for row in rows)
+    }
+    said = ", ".join(
+        f"{', '.join(map(str, actors))} in fold {fold}" for fold, actors in sorted(lacking.items()) if actors
+    )
+    note = f"Test actors absent from the data: {said}. Compare this figure with no published one of this protocol."
+    return [note] if said else []
+
+
+def _versions() -> dict[str, str | None]:
+    def installed(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:  # e.g. run from a checkout that is not installed
+            return None
+
+    return {"python": platform.python_version(), **{package: installed(package) for package in PACKAGES}}

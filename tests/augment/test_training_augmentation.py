@@ -1,0 +1,234 @@
+"""What a clip becomes belongs to the seed, its id and the view; what is evaluated stays as it is."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import soundfile as sf
+from datasets import Dataset
+from torch.utils.data import DataLoader
+
+from hf_ser.augment.training import (
+    CHANGES,
+    AugmentArguments,
+    Augmenter,
+    View,
+    parse_augmentation,
+    with_views,
+)
+from hf_ser.augment.copies import prepare_copies, with_honest_copies
+from hf_ser.data.prepare import load_prepared
+from hf_ser.data.protocols import make_folds
+from hf_ser.inputs.targets import with_columns
+
+RATE = 16_000
+EVERY = ",".join(f"{name}:1" for name in CHANGES if name != "noise_folder")
+
+
+@pytest.fixture
+def dataset(prepared):
+    return load_prepared(prepared)
+
+
+def clip(seconds: float = 0.6) -> np.ndarray:
+    return (0.1 * np.random.default_rng(0).standard_normal(int(seconds * RATE))).astype(np.float32)
+
+
+def test_a_specification_is_read_with_defaults_and_in_the_order_of_use():
+    assert [str(one) for one in parse_augmentation("gain@-6-6, telephone,pink:0.4,speed:1@1.1")] == [
+        *("speed:1@1.1-1.1", "pink:0.4@5-20", "gain:0.5@-6-6", "telephone:0.2"),
+    ]
+    (gain,) = parse_augmentation("gain:1@-6--3")
+    assert (gain.low, gain.high) == (-6, -3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "error"),
+    [
+        ("reverb", "found 'reverb', expected one of pitch_shift"),
+        ("pink,", "found '', expected one of"),
+        ("pink:half", "found 'pink:half'"),
+        ("pink:1.5", r"probability of 'pink:1.5' is 1.5, expected above 0"),
+        ("pink:0.5@20-5", "range 20 to 5, expected the lower number first"),
+        ("speed@0.9-9", "range 0.9 to 9, expected .* from 0.5 to 2"),
+        ("pink:0.1.2", "has no number"),
+        ("telephone@3", "telephone has no strength"),
+        ("pink,gain,pink", "found pink twice"),
+    ],
+)
+def test_a_wrong_specification_is_told(spec, error):
+    with pytest.raises(ValueError, match=error):
+        AugmentArguments(spec)
+
+
+def test_noise_folder_and_noise_dir_go_together():
+    for wrong in (("noise_folder", None), ("pink", "noises")):
+        with pytest.raises(ValueError, match="expected both the change noise_folder and the folder"):
+            AugmentArguments(*wrong)
+
+
+def same_sound(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.shape == other.shape and np.allclose(one, other, rtol=0, atol=1e-6)
+
+
+def test_views_belong_to_seed_id_and_view_and_to_nothing_else(dataset):
+    rows = list(range(24))
+    made = Augmenter(EVERY, dataset, rows)
+    again = pickle.loads(pickle.dumps(Augmenter(EVERY, dataset.select(rows[::-1]), rows)))
+    ids, samples = dataset["id"][:2], clip(0.3)
+    first = {(name, view): made(samples, name, view) for name in ids for view in (0, 1)}
+    for name, view in reversed(first):
+        np.testing.assert_allclose(again(samples, name, view), first[name, view], rtol=0, atol=1e-6)
+    others = [*list(first.values())[1:], Augmenter(EVERY, dataset, rows, seed=1)(samples, ids[0], 0)]
+    assert not any(same_sound(one, first[ids[0], 0]) for one in others)
+    np.testing.assert_array_equal(samples, clip(0.3))
+    assert not made.failed
+    assert made.key == again.key != Augmenter(EVERY, dataset, rows[:-1]).key
+    for one in first.values():
+        assert (one.dtype, np.isfinite(one).all(), np.abs(one).max() <= 1) == (np.float32, True, True)
+
+
+def test_one_change_more_leaves_the_draws_of_the_others():
+    made = Augmenter("shift,speed:0.5", None, ())
+    more = Augmenter("shift,speed:0.5,pitch_shift:0.5", None, ())
+    told = [[one for one in more.told(str(i), 0) if "pitch" not in one] for i in range(9)]
+    assert told == [made.told(str(i), 0) for i in range(9)]
+
+
+def test_nothing_is_changed_without_a_view_or_a_specification():
+    samples = clip()
+    assert Augmenter("pink:1", None, ())(samples, "a", None) is samples
+    assert Augmenter(None, None, ())(samples, "a", 3) is samples
+
+
+@pytest.mark.parametrize("kind", ["white", "pink", "noise", "babble"])
+def test_noise_has_the_ratio_asked_for(kind, dataset):
+    samples = 0.1 * clip()
+    noise = Augmenter(f"{kind}:1@7", dataset, range(16))(samples, "a", 0) - samples
+    assert 10 * np.log10(np.square(samples).mean() / np.square(noise).mean()) == pytest.approx(7, abs=0.05)
+
+
+def test_babble_is_of_other_training_speakers(dataset, monkeypatch):
+    speakers, heard = dataset["speaker"][:], set()
+    rows = [row for row, who in enumerate(speakers) if who[-1] in "1234"]
+    augmenter = Augmenter("babble:1", dataset, rows)
+
+    def decoded(cell):
+        heard.add(cell["path"].split("_")[0])
+        return clip()
+
+    monkeypatch.setattr("hf_ser.augment.training.decode_audio", decoded)
+    for view in range(6):
+        augmenter(clip(), dataset["id"][rows[0]], view)
+    assert heard == set("1234") - {speakers[rows[0]][-1]}
+    with pytest.raises(ValueError, match="found sound of 1 training speaker"):
+        Augmenter("babble", dataset, rows[:4])
+
+
+def test_a_noise_folder_is_read_but_for_its_bad_files(tmp_path, caplog):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        Augmenter("noise_folder", load_nothing(), (), tmp_path / "none")
+    (tmp_path / "bad.wav").write_bytes(b"RIFF but no more")
+    with pytest.raises(ValueError, match=r"found 1 sound files, none of which can be read; the first: .*bad.wav"):
+        Augmenter("noise_folder", load_nothing(), (), tmp_path)
+    time = np.arange(3 * 22_050) / 22_050
+    sf.write(tmp_path / "hum.wav", 0.2 * np.sin(2 * np.pi * 50 * time), 22_050)
+    augmenter = Augmenter("noise_folder:1@0", load_nothing(), (), tmp_path)
+    assert "1 files are left out" in augmenter.notices[0]
+    assert "bad.wav" in augmenter.notices[0]
+    samples = 0.1 * clip(1.0)
+    noise = augmenter(samples, "a", 0) - samples
+    assert np.abs(np.fft.rfft(noise)).argmax() == 50
+    (tmp_path / "hum.wav").unlink()
+    for view in (1, 2):
+        assert augmenter(samples, "a", view) is samples
+    assert augmenter.failed == {"noise_folder": 2}
+    assert caplog.text.count("stays without noise_folder") == 1
+
+
+def load_nothing() -> Dataset:
+    return Dataset.from_dict({name: [] for name in ("id", "speaker", "duration_seconds", "pcm_sha256")})
+
+
+class Views:
+    """A collator that gives the id, the view and the changed samples of each row."""
+
+    def __init__(self, augmenter):
+        self.augmenter = augmenter
+
+    def __call__(self, rows):
+        return [(row["id"], row["view"], row["more"], self.augmenter(clip(), row["id"], row["view"])) for row in rows]
+
+
+def test_loader_workers_follow_the_epoch_and_change_nothing(dataset):
+    augmenter = Augmenter("pink:1,speed:1", None, ())
+    part = dataset.select_columns(["id"]).select(range(8))
+    part = with_columns(part, {"more": {name: i for i, name in enumerate(part["id"][:])}})
+    view = View()
+    seen = []
+    for workers in (0, 2):
+        loader = DataLoader(
+            copy.deepcopy(with_views(part, view, cache_views=2)),
+            batch_size=2,
+            num_workers=workers,
+            collate_fn=Views(augmenter),
+            persistent_workers=workers > 0,
+            multiprocessing_context="fork" if workers else None,
+        )
+        for epoch in range(3):
+            view.set(epoch)
+            seen.append([one for batch in loader for one in batch])
+    named = [[one[:3] for one in epoch] for epoch in seen]
+    sounds = [[one[3] for one in epoch] for epoch in seen]
+
+    def is_same(one: int, other: int) -> bool:
+        pairs = zip(sounds[one], sounds[other], strict=True)
+        return named[one] == named[other] and all(same_sound(*pair) for pair in pairs)
+
+    assert all(is_same(epoch, epoch + 3) for epoch in range(3))
+    assert [{view for _, view, _ in epoch} for epoch in named[:3]] == [{0}, {1}, {0}]
+    assert is_same(0, 2)
+    assert not any(same_sound(*pair) for pair in zip(sounds[0], sounds[1], strict=True))
+    assert [more for _, _, more, _ in seen[0]] == list(range(8))
+
+
+def test_copies_are_evaluated_nowhere_or_named_a_leak(prepared, tmp_path):
+    data, report = prepare_copies(prepared, tmp_path / "data", 1, "gain:1")
+    assert (report["noted"]["augmented_copies"], report["n_kept"]) == (1, 96)
+    assert [file.name for file in tmp_path.iterdir()] == ["data"]
+    origins = np.array(data["copy_of"][:], dtype=object)
+    copies = np.array([one is not None for one in origins])
+    assert (len(data), copies.sum()) == (96, 48)
+    assert len(set(data["pcm_sha256"][:])) == 96
+    assert data[1]["id"] == f"{data[0]['id']}#copy1"
+    assert (data[1]["copy_of"], data[1]["label"], data[1]["speaker"]) == tuple(
+        data[0][n] for n in ("id", "label", "speaker")
+    )
+    (fold,) = make_folds(data, "speaker_folds", which="1", n_folds=3, validation_fraction=0.5)
+    honest = with_honest_copies(data, fold)
+    assert not copies[np.concatenate([honest.test, honest.validation])].any()
+    assert len(honest.test) * 2 == len(fold.test)
+    assert (list(honest.train), honest.leaks) == (list(fold.train), ())
+    assert honest.fingerprint != fold.fingerprint
+    (leaked,) = make_folds(data, "random", which="1", n_folds=3, allow_leak=True)
+    named = with_honest_copies(data, leaked)
+    assert "augmented_copy_overlap_train_test" in named.leaks
+    assert list(named.test) == list(leaked.test)
+
+
+def test_copies_and_what_changes_them_are_asked_for_together(script, capsys):
+    with pytest.raises(SystemExit):
+        script("prepare_data", "--corpus", "synthetic", "--output_dir", "never", "--augmented_copies", 3)
+    assert "--augmented_copies N and --augment SPEC go together" in capsys.readouterr().err
+
+
+def test_the_preview_shows_each_view_and_loads_nothing(prepared, tmp_path, script):
+    arguments = ("--dataset", prepared, "--augment", "gain:1", "--clips", 1, "--views", 1, "--output_dir", tmp_path)
+    script("augment_preview", *arguments)
+    page = (tmp_path / "preview.html").read_text()
+    assert page.count('<img src="data:image/png;base64,') == 2
+    assert "http" not in page.replace("http-equiv", "")
+    assert "<audio" not in page
+    assert "only you know whether they may be handed on" in page
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".html", ".png", ".png", ".wav", ".wav"]

@@ -1,0 +1,114 @@
+"""Labels and cells of a table that are not what they seem: joined, reported or refused, with what to do."""
+
+import re
+
+import pytest
+
+from hf_ser.data.corpora.table import list_utterances
+from hf_ser.data.corpora.table_labels import is_one_edit
+from hf_ser.normal_form import normal_name
+
+
+@pytest.fixture
+def listed(tmp_path):
+    def write_and_list(text: str, suffix: str = ".csv", **flags):
+        (tmp_path / f"t{suffix}").write_text(text, encoding="utf-8")
+        return list_utterances(tmp_path / f"t{suffix}", **flags)
+
+    return write_and_list
+
+
+def table(*labels: str, column: str = "label") -> str:
+    rows = [f'{n}.wav,"{label}",s{n}' for n, label in enumerate(labels)]
+    return "\n".join([f"path,{column},speaker", *rows]) + "\n"
+
+
+@pytest.mark.parametrize("way", ["angry!", "angry?", "*angry*", "'angry'", "angry;", "...angry", "angry…", "angry:"])
+def test_punctuation_around_a_label_makes_no_class(listed, way):
+    listing = listed(table("angry", way, "sad"))
+    assert listing.labels == ("angry", "sad")
+    (finding,) = listing.findings
+    assert finding.kind == "joined_labels" and "'angry' (1)" in finding.detail
+
+
+@pytest.mark.parametrize("name", ["arousal+", "arousal-", "?", "a.b", "c#", "happy (weak)"])
+def test_signs_that_tell_names_apart_stay(name):
+    assert normal_name(name) == name
+
+
+def test_a_rare_label_one_letter_from_a_frequent_one_is_named(listed):
+    listing = listed(table(*["sad"] * 30, "sadd", *["angry"] * 30, "agnry", "calm", "odd"))
+    assert [(f.kind, f.item, f.count) for f in listing.findings] == [
+        ("misspelt_label", "label agnry", 1),
+        ("misspelt_label", "label sadd", 1),
+    ]
+    assert "30 have sad, which is one letter away: correct it in the table" in listing.findings[1].detail
+    assert listing.labels == ("agnry", "angry", "calm", "odd", "sad", "sadd")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "edit"),
+    [
+        *[("sad", other, True) for other in ("sadd", "sa", "mad", "asd", "sda", "xsad")],
+        *[("sad", other, False) for other in ("sad", "sadly", "das", "bored", "")],
+    ],
+)
+def test_one_edit(one, other, edit):
+    assert is_one_edit(one, other) is is_one_edit(other, one) is edit
+
+
+@pytest.mark.parametrize("cell", ["angry|sad", "angry; sad", "angry/sad", "angry, sad", "sad and angry", "angry|odd"])
+def test_a_cell_of_several_labels_is_left_out_and_counted(listed, cell):
+    listing = listed(table("angry", "sad", cell, cell))
+    assert listing.labels == ("angry", "sad")
+    (finding,) = listing.findings
+    assert (finding.kind, finding.skipped, finding.count) == ("several_labels", True, 2)
+    assert "holds 2 labels: give each clip one" in finding.detail
+
+
+@pytest.mark.parametrize("cell", ["happy/excited", "shock and awe"])
+def test_a_name_that_is_written_with_a_stroke_stays_a_class(listed, cell):
+    listing = listed(table("angry", "sad", cell))
+    assert cell in listing.labels and not listing.findings
+
+
+def test_swapped_columns_are_named(listed):
+    with pytest.raises(ValueError, match=r"found file names in the column of the label, such as a\.wav.*seem swapped"):
+        listed("label,path\na.wav,sad\nb.wav,angry\n")
+    with pytest.raises(ValueError, match=r"in that of the path file names too.*--columns label=NAME"):
+        listed("path,label\na.wav,a.wav\nb.wav,b.wav\n")
+    assert listed("label,path\na.wav,sad\nb.wav,angry\n", columns={"path": "label", "label": "path"}).labels == (
+        "angry",
+        "sad",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "path,votes:angry,votes:sad\na.wav,many,1\n",
+            "row 1: column votes:angry: found 'many', expected a number",
+        ),
+        ("path,votes:angry,votes:sad\na.wav,-1,1\n", "row 1: column votes:angry: found -1, expected a number of votes"),
+        ('path,votes\na.wav,"{""sad"": ""x""}"\n', "votes are .*for sad: found 'x', expected a number of votes"),
+    ],
+)
+def test_votes_that_are_no_numbers_are_named_by_column_row_and_value(listed, text, said):
+    with pytest.raises(ValueError, match=r"none of its 1 rows can be used \(bad_votes 1\)") as error:
+        listed(text)
+    assert re.search(said, str(error.value))
+    assert str(error.value).count("row 1") == 1
+
+
+def test_words_for_an_age_are_one_finding(listed):
+    rows = "".join(f"{n}.wav,sad,s,{word}\n" for n, word in enumerate(["twenties"] * 3 + ["thirties", "31"]))
+    (finding,) = listed("path,label,speaker,age\n" + rows).findings
+    assert (finding.kind, finding.count, finding.skipped) == ("bad_number", 4, False)
+    assert finding.item.endswith("t.csv, column age")
+    assert finding.detail == "4 cells are read as empty: found 'twenties' (3), 'thirties' (1), expected a number"
+
+
+def test_words_for_a_sex_are_one_finding(listed):
+    (finding,) = listed("path,label,speaker,sex\na,sad,s,x\nb,sad,s,y\n").findings
+    assert (finding.kind, finding.count) == ("unknown_sex", 2)

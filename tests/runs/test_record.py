@@ -1,0 +1,154 @@
+"""An encoder that has met the rows a fused model is judged by is refused."""
+
+import dataclasses
+import json
+
+import pytest
+
+from hf_ser.data.prepare import load_prepared
+from hf_ser.data.protocols import make_folds
+from hf_ser.runs.record import (
+    ancestry,
+    hashed,
+    is_finished,
+    provenance,
+    read_record,
+    seen,
+    split_record,
+    stage_leaks,
+    without_names,
+    write_record,
+)
+
+
+@pytest.fixture(scope="module")
+def data(prepared):
+    return load_prepared(prepared)
+
+
+@pytest.fixture(scope="module")
+def folds(data):
+    return make_folds(data, "speaker_folds", n_folds=3)
+
+
+def encoder_trained_on(folder, data, fold, ancestors=()):
+    write_record(folder, {"split": split_record(data, fold), "ancestors": list(ancestors)})
+    return {"audio": str(folder)}
+
+
+def test_an_encoder_of_the_same_fold_passes(tmp_path, data, folds):
+    assert stage_leaks(data, folds[0], encoder_trained_on(tmp_path, data, folds[0]), allow_leak=False) == []
+
+
+def test_an_encoder_of_another_fold_is_refused_with_the_remedy(tmp_path, data, folds):
+    sources = encoder_trained_on(tmp_path, data, folds[1])
+    with pytest.raises(ValueError, match="this audio model was trained on data that fold 1 uses as test") as error:
+        stage_leaks(data, folds[0], sources, allow_leak=False)
+    for said in (str(tmp_path), "16 utterances", "2 speakers", "{fold}", "--allow_leak"):
+        assert said in str(error.value)
+
+
+def test_the_leak_is_named_where_it_is_allowed(tmp_path, data, folds):
+    sources = encoder_trained_on(tmp_path, data, folds[1])
+    assert "stage_leakage_audio_test" in stage_leaks(data, folds[0], sources, allow_leak=True)
+
+
+def test_a_checkpoint_chosen_on_test_rows_is_refused(tmp_path, data, folds):
+    fold = folds[0]
+    chosen = dataclasses.replace(fold, train=fold.train[:1], validation=fold.test)
+    with pytest.raises(ValueError, match="was chosen on data that fold 1 uses as test"):
+        stage_leaks(data, fold, encoder_trained_on(tmp_path, data, chosen), allow_leak=False)
+
+
+def test_the_same_speaker_or_the_same_sound_is_enough(tmp_path, data, folds):
+    fold, record = folds[0], {"fold": "1", "split_fingerprint": "x", "validation": seen(data, [])}
+    test = seen(data, fold.test)
+    for kind in ("speakers", "pcm"):
+        trained = {**seen(data, []), kind: test[kind][:1]}
+        write_record(tmp_path, {"split": {**record, "train": trained}, "ancestors": []})
+        with pytest.raises(ValueError, match="was trained on data that fold 1 uses as test"):
+            stage_leaks(data, fold, {"audio": str(tmp_path)}, allow_leak=False)
+
+
+def test_what_an_encoder_was_built_from_counts(tmp_path, data, folds):
+    ancestor = split_record(data, folds[1])
+    sources = encoder_trained_on(tmp_path, data, folds[0], ancestors=[ancestor])
+    with pytest.raises(ValueError, match="was trained on data"):
+        stage_leaks(data, folds[0], sources, allow_leak=False)
+
+
+def test_an_encoder_without_a_record_passes(tmp_path, data, folds):
+    assert stage_leaks(data, folds[0], {"text": str(tmp_path), "audio": "crnn"}, allow_leak=False) == []
+
+
+def test_a_name_of_the_hub_that_is_not_in_the_cache_is_not_recorded_offline():
+    for name in ("nobody/nothing", "nobody/nothing@main"):
+        assert read_record(name) is None and ancestry(name) == []
+
+
+def test_a_record_names_nobody(tmp_path, data, folds):
+    encoder_trained_on(tmp_path, data, folds[0])
+    text = (tmp_path / "training_record.json").read_text()
+    assert "table/" not in text
+    assert hashed(data[int(folds[0].train[0])]["speaker"]) in text
+    assert len(read_record(tmp_path)["split"]["train"]["ids"]) == len(folds[0].train)
+
+
+HASHES = {"ids": [], "pcm": [], "speakers": []}
+SPLIT = {"fold": "1", "split_fingerprint": "x", "train": HASHES, "validation": HASHES}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "[" * 100_000,
+        json.dumps({"finished": "yes"}),
+        json.dumps({"finished": True, "split": [], "ancestors": []}),
+        json.dumps({"finished": True, "split": {}, "ancestors": []}),
+        json.dumps({"finished": True, "split": SPLIT | {"train": None}, "ancestors": []}),
+        json.dumps({"finished": True, "split": SPLIT | {"train": HASHES | {"ids": 5}}, "ancestors": []}),
+        json.dumps({"finished": True, "split": SPLIT | {"validation": HASHES | {"pcm": [1]}}, "ancestors": []}),
+        json.dumps({"finished": True, "split": SPLIT, "ancestors": {"a": 1}}),
+        json.dumps({"finished": True, "split": SPLIT, "ancestors": ["x"]}),
+        json.dumps({"finished": True, "split": SPLIT, "ancestors": [], "corpora": [None]}),
+        json.dumps({"finished": True, "split": SPLIT, "ancestors": [], "settings": "audio"}),
+        json.dumps({"finished": True, "split": SPLIT, "ancestors": [], "seed": "1"}),
+        json.dumps({"finished": True, "split": SPLIT, "ancestors": [], "weights": ["abc"]}),
+    ],
+    ids=lambda text: text[:60],
+)
+def test_a_bad_record_is_refused_by_its_file(tmp_path, text):
+    file = tmp_path / "training_record.json"
+    file.write_text(text)
+    for use in (read_record, is_finished, ancestry):
+        with pytest.raises(ValueError, match=rf"{file}: .*[eE]xpected .*remove it if"):
+            use(tmp_path)
+
+
+def test_a_record_without_a_split_tells_nothing_of_the_training_data(tmp_path):
+    (tmp_path / "training_record.json").write_text('{"finished": true}')
+    assert is_finished(tmp_path)
+    with pytest.raises(ValueError, match="found no split, expected what this model was trained on"):
+        ancestry(str(tmp_path))
+
+
+def test_what_is_withheld_is_said_and_equal_recordings_still_count(tmp_path, data, folds, capsys):
+    record = {"split": split_record(data, folds[1]), "ancestors": [split_record(data, folds[2])]}
+    told = without_names(record)
+    text, names = json.dumps(told), [hashed(name) for name in (*data["speaker"][:], *data["id"][:])]
+    assert not [name for name in names if name in text] and told["split"]["train"]["pcm"]
+    write_record(tmp_path, told)
+    with pytest.raises(ValueError, match=r"\(0 utterances, \d+ equal sounds, 0 speakers are shared\)"):
+        stage_leaks(data, folds[0], {"audio": str(tmp_path)}, allow_leak=False)
+    for split in (told["split"], *told["ancestors"]):
+        for part in ("train", "validation"):
+            split[part]["pcm"] = []
+    write_record(tmp_path, told)
+    capsys.readouterr()
+    assert stage_leaks(data, folds[0], {"audio": str(tmp_path)}, allow_leak=False) == []
+    assert f"note: {tmp_path}: whom it was trained on is withheld" in capsys.readouterr().out
+    assert "withheld: beyond equal recordings, this cannot be checked" in provenance({"audio": str(tmp_path)})["audio"]
