@@ -8,14 +8,13 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hf_ser.glyphs import without_boxes
-from hf_ser.runs.report_text import headline_uar
 from hf_ser.files import atomic_write
+from hf_ser.glyphs import without_boxes
 
 WARNING = "tab:red"
 
 
-def title(figure: Figure, axes: Axes, report: dict, width: int, told: str = "") -> None:
+def title(figure: Figure, axes: Axes, report: dict, width: int, figures: str) -> None:
     """Write the corpus, protocol and figures above a picture, and the notices (leaked, synthetic) in red under them.
 
     Notices stand in the picture itself, since pictures travel without their text.
@@ -25,9 +24,9 @@ def title(figure: Figure, axes: Axes, report: dict, width: int, told: str = "") 
         axes: The topmost panel.
         report: As `make_report` gives it.
         width: Characters a line.
-        told: The figures; the headline UAR where it is empty.
+        figures: The line under the corpus.
     """
-    lines = (f"{report['corpus']}, protocol {report['protocol']}", told or f"UAR {headline_uar(report)}")
+    lines = (f"{report['corpus']}, protocol {report['protocol']}", figures)
     figure.suptitle("\n".join(part for line in lines for part in textwrap.wrap(line, width)), fontsize=11)
     if report["notices"]:
         axes.set_title(filled(report["notices"], int(1.1 * width)), color=WARNING, fontsize=9, fontweight="bold")
@@ -38,9 +37,9 @@ def filled(notices: Sequence[str], width: int) -> str:
     return "\n".join(textwrap.fill(notice, width) for notice in notices).replace("$", r"\$")
 
 
-def wrapped(label: str) -> str:
+def wrapped(label: str, width: int = 18) -> str:
     """A long label over several lines, broken at blanks and after underscores; a dollar sign begins no formula."""
-    return textwrap.fill(label.replace("_", "_ "), 18).replace("_ ", "_").replace("$", r"\$")
+    return textwrap.fill(label.replace("_", "_ "), width).replace("_ ", "_").replace("$", r"\$")
 
 
 def colours(n: int) -> list:
@@ -49,8 +48,8 @@ def colours(n: int) -> list:
     return [palette[index % len(palette)] for index in range(n)]
 
 
-def save(figure: Figure, path: str | Path) -> None:
+def save(figure: Figure, path: str | Path, dpi: int = 150) -> None:
     """Write a figure as a PNG, whole or not at all."""
     without_boxes(figure)
     with atomic_write(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=150)
+        figure.savefig(file, format="png", dpi=dpi)

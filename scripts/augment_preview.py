@@ -21,16 +21,17 @@ import torch
 from datasets import Dataset
 from matplotlib.figure import Figure
 
-from hf_ser.data.audio import encode_flac, on_grid
 from hf_ser.augment.training import CHANGES, AugmentArguments, Augmenter
-from hf_ser.inputs.collate import clips
-from hf_ser.data.schema import SAMPLING_RATE
+from hf_ser.checks.stress.run import spread
+from hf_ser.data.audio import encode_flac, on_grid
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.prepare import load_prepared
+from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.files import atomic_write, packaged
+from hf_ser.glyphs import without_boxes
+from hf_ser.inputs.collate import clips
 from hf_ser.markup import page_environment
 from hf_ser.models.libraries import audio_transforms
-from hf_ser.checks.stress.run import spread
 
 PAGE = "preview.html"
 TEMPLATE = "augment_preview.html"
@@ -131,6 +132,7 @@ def drawn(samples: np.ndarray, longest: int, peak: float, loudest: float) -> byt
         axes.xaxis.label.set_size(8)
         axes.yaxis.label.set_size(8)
     buffer = BytesIO()
+    without_boxes(figure)
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
 

@@ -47,8 +47,9 @@ from tqdm import tqdm
 from transformers import TrainerCallback, set_seed
 
 from hf_ser.data.audio import read_clip
-from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.data.prepare import SHARD_ROWS, load_prepared
+from hf_ser.data.schema import SAMPLING_RATE
+from hf_ser.inputs.frozen import CachedCollator, FrozenCache
 from hf_ser.models import POOLINGS
 from hf_ser.models.configuration_ser import HEADS
 from hf_ser.models.encoders import encode_audio
@@ -56,7 +57,6 @@ from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.runs.record import hardware
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments, SerTrainingArguments
 from hf_ser.training.building import build_audio
-from hf_ser.inputs.frozen import CachedCollator, FrozenCache
 from hf_ser.training.pretrained import load_audio_encoder
 from hf_ser.training.trainer import SerTrainer
 from hf_ser.transcripts.loading import load_recogniser

@@ -15,11 +15,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from hf_ser.data.protocols import PROTOCOLS
 from hf_ser.checks.study.plan import COMMON, Study, chosen, overridden, read_study, study_of_recipes
 from hf_ser.checks.study.plots import plot_study
 from hf_ser.checks.study.results import PICTURE, TABLE, format_study, make_study, write_study
 from hf_ser.checks.study.run import runs_of, train
+from hf_ser.data.protocols import PROTOCOLS
 
 SCRIPTS = Path(__file__).parent
 

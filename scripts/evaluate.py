@@ -16,12 +16,16 @@ import argparse
 from pathlib import Path
 
 from hf_ser.checks.audit.findings import read_verdict
-from hf_ser.inputs.collate import clips
+from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.prepare import load_prepared
+from hf_ser.inputs.collate import clips
+from hf_ser.publish.plots import plot_comparison
+from hf_ser.publish.results import write_pictures_and_page, write_results
+from hf_ser.runs.classifier import Classifier, statistics_of_rows
 from hf_ser.runs.comparison import COMPARISON, compare, format_comparison, write_comparison
 from hf_ser.runs.embeddings import embeddings, plot_embedding_map
-from hf_ser.publish.plots import plot_comparison
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
+from hf_ser.runs.record import RECORD, read_record
 from hf_ser.runs.report import (
     REPORT,
     conditions_of,
@@ -31,10 +35,6 @@ from hf_ser.runs.report import (
     write_report,
 )
 from hf_ser.runs.report_text import format_report
-from hf_ser.runs.classifier import Classifier, statistics_of_rows
-from hf_ser.data.labels import NATIVE, apply_label_map
-from hf_ser.runs.record import RECORD, read_record
-from hf_ser.publish.results import write_pictures_and_page, write_results
 from hf_ser.transcripts.words import read_as
 
 

@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from hf_ser.runs.answers import Answer, Answering, answer_row, answers_file, check_output, json_line, text_row
 from hf_ser.data.audio import pcm_sha256, read_clip
-from hf_ser.data.prepare import column_names
 from hf_ser.data.given_clips import Given, GivenClip, given_clips, with_texts
-from hf_ser.runs.classifier import FUSION, TEXT, Classifier
+from hf_ser.data.prepare import column_names
 from hf_ser.models import SerAudioPipeline, SerPipeline
 from hf_ser.models.decoding import CHANNELS, MIX
 from hf_ser.normal_form import printable
+from hf_ser.runs.answers import Answer, Answering, answer_row, answers_file, check_output, json_line, text_row
+from hf_ser.runs.classifier import FUSION, TEXT, Classifier
 from hf_ser.runs.record import read_record
 from hf_ser.transcripts.cache import transcript_key
 from hf_ser.transcripts.loading import default_precision, load_recogniser

@@ -16,15 +16,15 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from hf_ser.augment.training import parse_augmentation
 from hf_ser.augment.copies import prepare_copies
+from hf_ser.augment.training import parse_augmentation
 from hf_ser.data.corpora import CORPORA
-from hf_ser.data.prepare import already_prepared, download_corpora, prepare
-from hf_ser.publish.dataset_card import CARD, write_dataset_report
-from hf_ser.files import temporary_folder
 from hf_ser.data.integrity import format_integrity
 from hf_ser.data.labels import LABEL_MAPS, NATIVE
+from hf_ser.data.prepare import already_prepared, download_corpora, prepare
+from hf_ser.files import temporary_folder
 from hf_ser.models.decoding import CHANNELS
+from hf_ser.publish.dataset_card import CARD, write_dataset_report
 
 
 def main() -> None:

@@ -15,13 +15,13 @@ import sys
 import time
 from pathlib import Path
 
-from hf_ser.data.prepare import load_prepared
-from hf_ser.runs.classifier import AUDIO, Classifier
-from hf_ser.publish.model_card import shown
-from hf_ser.publish.results import write_stress_results
 from hf_ser.checks.stress.conditions import CONDITIONS, GROUPS, HARD, MILD
 from hf_ser.checks.stress.results import FAILED, MAX_DROP, PICTURE, STRESS, format_stress, make_stress
 from hf_ser.checks.stress.run import answered, choose_rows, clean_rows
+from hf_ser.data.prepare import load_prepared
+from hf_ser.publish.model_card import shown
+from hf_ser.publish.results import write_stress_results
+from hf_ser.runs.classifier import AUDIO, Classifier
 
 
 def main() -> None:

@@ -15,10 +15,10 @@ import torch
 from accelerate import PartialState
 
 from hf_ser.data.prepare import load_prepared
+from hf_ser.publish.transcribed import format_summary, refuse_existing, summarise, with_transcripts, write_transcribed
 from hf_ser.transcripts.cache import cache_file
 from hf_ser.transcripts.loading import default_precision, load_recogniser
 from hf_ser.transcripts.recogniser import DecodeOptions
-from hf_ser.publish.transcribed import format_summary, refuse_existing, summarise, with_transcripts, write_transcribed
 from hf_ser.transcripts.run import Job, check_short_window, transcribe_dataset
 
 

@@ -144,9 +144,9 @@ def script(monkeypatch, remembered):
 
     import jinja2
 
-    import hf_ser.checks.audit.data
+    from hf_ser.checks.audit import data
 
-    for module, pure in ((hf_ser.checks.audit.data, "probe_trivia"), (hf_ser.checks.audit.data, "probe_text"), (jinja2, "Template")):
+    for module, pure in ((data, "probe_trivia"), (data, "probe_text"), (jinja2, "Template")):
         monkeypatch.setattr(module, pure, remembered(getattr(module, pure)))
 
     def call(name: str, *arguments) -> None:

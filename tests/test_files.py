@@ -11,9 +11,9 @@ import corpora_trees.tess
 import pytest
 
 from hf_ser import files
-from hf_ser.data import corpora
 from hf_ser.augment.training import usable_noises
-from hf_ser.files import files_under
+from hf_ser.data import corpora
+from hf_ser.data.folders import files_under
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from packaging.utils import canonicalize_name
 
 from hf_ser import cli, versions
 from hf_ser.files import packaged
-from hf_ser.publish.hub import SPACE_LIBRARIES
 from hf_ser.models import libraries
+from hf_ser.publish.hub import SPACE_LIBRARIES
 from hf_ser.recipes import find_recipe
 
 ROOT = Path(__file__).parents[1]

@@ -12,13 +12,13 @@ import pytest
 from evaluation.test_page import make_rows
 from example_fold import predictions, trained
 
+from hf_ser.checks.study.results import format_study
+from hf_ser.markup import code_span, escaped, filled_markdown, for_terminal
 from hf_ser.publish.dataset_card import make_card
+from hf_ser.publish.model_card import write_model_card
 from hf_ser.publish.page import write_page
 from hf_ser.runs.report import make_report
 from hf_ser.runs.report_text import format_report
-from hf_ser.markup import code_span, escaped, filled_markdown, for_terminal
-from hf_ser.publish.model_card import write_model_card
-from hf_ser.checks.study.results import format_study
 
 EVIL = {
     "script": "<script>alert(1)</script>",

@@ -17,10 +17,10 @@ import pytest
 import soundfile as sf
 from models.tiny import LABELS, save_trained
 
-from hf_ser.runs.answers import Answering, json_line
 from hf_ser.data.given_clips import GivenClip, given_clips
-from hf_ser.runs.classifier import Classifier
 from hf_ser.normal_form import is_text
+from hf_ser.runs.answers import Answering, json_line
+from hf_ser.runs.classifier import Classifier
 
 RATE = 16_000
 

@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from hf_ser.data.protocols import read_split
 from hf_ser.checks.study.plan import read_study
+from hf_ser.data.protocols import read_split
 from hf_ser.yaml_text import load_yaml, once_each, read_mapping
 
 

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, Features, Value
 
-from hf_ser.data.audio import encode_flac, leading_zeros_seconds, on_grid, pcm_sha256, rms_dbfs
 from hf_ser.augment.training import Augmenter, parse_augmentation
+from hf_ser.data.audio import encode_flac, leading_zeros_seconds, on_grid, pcm_sha256, rms_dbfs
 from hf_ser.data.column_digests import write_digests
-from hf_ser.data.schema import SAMPLING_RATE, SPLITS, Finding
-from hf_ser.data.prepare import REPORT, load_prepared
-from hf_ser.files import atomic_write, beside
 from hf_ser.data.fingerprint import fingerprint
 from hf_ser.data.integrity import integrity_report
-from hf_ser.models.decoding import decode_audio
+from hf_ser.data.prepare import REPORT, load_prepared
 from hf_ser.data.protocols import Fold
 from hf_ser.data.protocols import fingerprint as split_fingerprint
+from hf_ser.data.schema import SAMPLING_RATE, SPLITS, Finding
+from hf_ser.files import atomic_write, beside
+from hf_ser.models.decoding import decode_audio
 
 COPIES_LEAK = "augmented_copy_overlap"
 """Begins the name of the leak of copies of one clip that stand in two parts."""

@@ -23,8 +23,8 @@ from scipy.fft import next_fast_len
 from scipy.signal import oaconvolve
 
 from hf_ser.augment import changes as sounds
+from hf_ser.data.folders import files_under
 from hf_ser.data.schema import SAMPLING_RATE
-from hf_ser.files import files_under
 from hf_ser.models.decoding import decode_audio, read_audio
 
 logger = logging.getLogger(__name__)

@@ -20,12 +20,11 @@ from tqdm import tqdm
 
 from hf_ser.data.audio import encode_flac, leading_zeros_seconds, pcm_sha256, read_clip, rms_dbfs
 from hf_ser.data.column_digests import open_checked, write_digests
-from hf_ser.data.schema import TOLD, Finding, Listing, Utterance, features
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.corpora.table_folders import AUDIO_SUFFIXES
 from hf_ser.data.download import fetch
-from hf_ser.files import atomic_write, cache_folder, files_under, mend_folder
 from hf_ser.data.fingerprint import fingerprint
+from hf_ser.data.folders import files_under
 from hf_ser.data.integrity import (
     clip_findings,
     duplicate_findings,
@@ -44,6 +43,8 @@ from hf_ser.data.labels import (
     read_label_map,
     relabelled,
 )
+from hf_ser.data.schema import TOLD, Finding, Listing, Utterance, features
+from hf_ser.files import atomic_write, cache_folder, mend_folder
 from hf_ser.models.decoding import CHANNELS, MIX
 from hf_ser.normal_form import is_text, normal_form, normal_text, printable, storable
 

@@ -18,7 +18,6 @@ import numpy as np
 from datasets import Dataset
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from hf_ser.data.schema import REFERENCE, SPLITS, known_split_words, split_words
 from hf_ser.data.fold_search import (
     Assignment,
     classes_in_the_way,
@@ -28,8 +27,9 @@ from hf_ser.data.fold_search import (
     named_classes,
     speakers_needed,
 )
-from hf_ser.normal_form import is_unknown, normal_form, printable
+from hf_ser.data.schema import REFERENCE, SPLITS, known_split_words, split_words
 from hf_ser.data.separated import Separated, read_separated
+from hf_ser.normal_form import is_unknown, normal_form, printable
 from hf_ser.yaml_text import once_each
 
 FINAL = "final"

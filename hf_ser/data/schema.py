@@ -35,6 +35,9 @@ EVALUATION_WORDS = ("eval", "evaluation", "evl", "evaluate")
 """Words of either the validation or the test part, which only the other words of the split tell."""
 DIALOGUE_KINDS = ("impro", "script")
 
+UNKNOWN = "unknown"
+"""How a speaker, a sex or another group that the corpus does not name is written in tables and pictures."""
+
 NUMBERS = ("age", "valence", "activation", "dominance")
 TOLD = (
     *("speaker", "sex", "age", "race", "ethnicity"),

@@ -25,10 +25,10 @@ from accelerate.utils import extract_model_from_parallel
 from peft import PeftModel
 from torch import nn
 
-from hf_ser.inputs.collate import labels
 from hf_ser.files import cache_folder
-from hf_ser.models.modeling_ser import fixed
+from hf_ser.inputs.collate import labels
 from hf_ser.inputs.output_store import OutputStore
+from hf_ser.models.modeling_ser import fixed
 
 CACHED = "2"
 """Version of what is stored. Raise it when the frozen parts come to put out something else, or statistics are fitted

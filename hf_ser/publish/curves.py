@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from hf_ser.runs.calibration import made_worse
 from hf_ser.plotting import colours, save, title, wrapped
+from hf_ser.runs.calibration import made_worse
 
 ANSWERS = "tab:blue"
 
@@ -36,7 +36,7 @@ def plot_reliability(report: dict, path: str | Path) -> None:
     lower.bar_label(counts, fontsize=7, padding=1)
     lower.set(xlabel="confidence: probability of the predicted class", ylabel="utterances")
     lower.margins(y=0.2)
-    title(figure, upper, report, width=62, told=ece_text(calibration))
+    title(figure, upper, report, width=62, figures=ece_text(calibration))
     save(figure, path)
 
 
@@ -74,7 +74,7 @@ def plot_risk_coverage(report: dict, path: str | Path) -> None:
     axes.set(xlim=(0, 1.02), ylim=(0, min(1.3 * highest, 1.05)))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9, loc="best")
-    title(figure, axes, report, width=62, told=f"area under the curve (AURC) {curve['aurc']:.3f}")
+    title(figure, axes, report, width=62, figures=f"area under the curve (AURC) {curve['aurc']:.3f}")
     save(figure, path)
 
 
@@ -102,7 +102,7 @@ def plot_roc(report: dict, path: str | Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5), title="class (AUC)")
     mean = np.mean([curve["auc"] for curve in curves.values()])
-    title(figure, axes, report, width=62, told=f"ROC of each class against the rest, mean AUC {mean:.3f}")
+    title(figure, axes, report, width=62, figures=f"ROC of each class against the rest, mean AUC {mean:.3f}")
     save(figure, path)
 
 

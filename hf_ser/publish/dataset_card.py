@@ -10,11 +10,12 @@ from datasets import Dataset
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from hf_ser.data.corpora import CORPORA
-from hf_ser.publish.dataset_plots import UNKNOWN, write_pictures
+from hf_ser.data.protocols import sessions_part_speakers
+from hf_ser.data.schema import UNKNOWN
 from hf_ser.files import atomic_write, packaged
 from hf_ser.markup import code_span, escaped
 from hf_ser.normal_form import printable
-from hf_ser.data.protocols import sessions_part_speakers
+from hf_ser.publish.dataset_plots import write_pictures
 
 CARD = "README.md"
 

@@ -11,16 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hf_ser.data.schema import SAMPLING_RATE, SEXES
-from hf_ser.files import atomic_write
+from hf_ser.data.schema import SAMPLING_RATE, SEXES, UNKNOWN
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.libraries import audio_transforms
+from hf_ser.plotting import WARNING, save, wrapped
 
-UNKNOWN = "unknown"
-"""Sex or speaker that the corpus does not tell."""
+NARROW = 14
+"""Letters a line of labels beside an axis."""
 
 SEX_COLOURS = {"female": "tab:orange", "male": "tab:blue", UNKNOWN: "tab:gray"}
-WARNING = "tab:red"
 
 MAX_EXAMPLES, MAX_SPEAKERS = 12, 40
 MEL_TICKS_HZ = (500, 1000, 2000, 4000, 8000)
@@ -47,8 +46,7 @@ def write_pictures(dataset: Dataset, table: pd.DataFrame, folder: Path, notice: 
         if notice:
             lines = textwrap.fill(notice, int(11 * figure.get_figwidth()))
             figure.suptitle(lines, color=WARNING, fontsize=10)
-        with atomic_write(folder / name, "wb") as file:
-            figure.savefig(file, format="png", dpi=130)
+        save(figure, folder / name, dpi=130)
     return [folder / name for name in figures]
 
 
@@ -78,7 +76,7 @@ def draw_class_counts(table: pd.DataFrame) -> Figure:
     for axes in panels[len(corpora) :]:
         axes.set_axis_off()
     first = figure.axes[0]
-    first.set_yticks(range(len(labels)), [wrapped(label) for label in labels])
+    first.set_yticks(range(len(labels)), [wrapped(label, NARROW) for label in labels])
     first.set_ylim(len(labels) - 0.5, -0.5)  # the first class on top
     handles, names = first.get_legend_handles_labels()
     names = [f"speaker's sex {UNKNOWN}" if name == UNKNOWN else name for name in names]
@@ -93,7 +91,7 @@ def draw_durations(table: pd.DataFrame) -> Figure:
     lengths = [sounding["duration_seconds"][sounding["label"] == label].to_numpy() for label in labels]
     figure = Figure(figsize=(8, 0.42 * len(labels) + 1.5), layout="constrained")
     axes = figure.subplots()
-    names = [f"{wrapped(label)} ({len(length)})" for label, length in zip(labels, lengths, strict=True)]
+    names = [f"{wrapped(label, NARROW)} ({len(length)})" for label, length in zip(labels, lengths, strict=True)]
     axes.boxplot(
         lengths,
         orientation="horizontal",
@@ -151,7 +149,7 @@ def draw_examples(dataset: Dataset, rows: list[int]) -> Figure:
         top, left = 2 * (place // across), place % across
         wave, mel = figure.add_subplot(grid[top, left]), figure.add_subplot(grid[top + 1, left])
         told = f"{shortened(row['id'], 32)}, {row['level_dbfs']:.1f} dBFS"
-        wave.set_title(wrapped(names[row["label"]]), fontsize=11, fontweight="bold", pad=16)
+        wave.set_title(wrapped(names[row["label"]], NARROW), fontsize=11, fontweight="bold", pad=16)
         wave.text(0.5, 1.03, told, transform=wave.transAxes, ha="center", va="bottom", fontsize=8)
         _draw_wave(wave, clip)
         _draw_log_mel(mel, clip)
@@ -176,11 +174,6 @@ def draw_speaker_by_class(table: pd.DataFrame) -> Figure:
     if UNKNOWN in counts.index:
         lines.append(("speaker not known", counts.loc[UNKNOWN].to_numpy()))
     return _heat_map(labels, lines, len(single), f"rows of each of {len(known)} speakers in each class")
-
-
-def wrapped(label: str) -> str:
-    """A long label over several lines, broken at blanks and after underscores."""
-    return _without_math(textwrap.fill(label.replace("_", "_ "), 14).replace("_ ", "_"))
 
 
 def shortened(name: str, length: int) -> str:
@@ -223,7 +216,7 @@ def _heat_map(labels: list[str], lines: list[tuple[str, np.ndarray]], coloured: 
     """Counts with their sum at the right; only the first lines, one speaker each, are coloured."""
     names = [name for name, _ in lines]
     counts = np.stack([line for _, line in lines])
-    longest = max(len(line) for label in labels for line in wrapped(label).split("\n"))
+    longest = max(len(line) for label in labels for line in wrapped(label, NARROW).split("\n"))
     width = max(0.55, 0.09 * longest) * (len(labels) + 1) + 0.085 * max(map(len, names)) + 0.6
     figure = Figure(figsize=(max(5, width), 0.24 * len(names) + 1.5), layout="constrained")
     axes = figure.subplots()

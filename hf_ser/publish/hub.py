@@ -13,9 +13,8 @@ from jinja2 import StrictUndefined, Template
 
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.prepare import load_prepared
-from hf_ser.publish.dataset_card import CARD
 from hf_ser.files import cache_folder, packaged, temporary_folder
-from hf_ser.runs.record import RECORD, parsed_record
+from hf_ser.publish.dataset_card import CARD
 from hf_ser.publish.privacy import (
     DATASET_FILES,
     MODEL_FILES,
@@ -27,6 +26,7 @@ from hf_ser.publish.privacy import (
     model_card_of,
     model_files,
 )
+from hf_ser.runs.record import RECORD, parsed_record
 from hf_ser.versions import installed
 
 SPACE_FILES = ("app.py", "README.md", "requirements.txt")

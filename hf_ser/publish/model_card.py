@@ -8,19 +8,19 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from markupsafe import Markup
 
 from hf_ser.checks.audit.findings import AuditFinding, verdict
+from hf_ser.checks.stress.results import STRESS
 from hf_ser.data.corpora import CORPORA
+from hf_ser.data.protocols import FINAL
+from hf_ser.files import atomic_write, packaged
+from hf_ser.inputs.speakers import enrolment_note
+from hf_ser.markup import filled_markdown
 from hf_ser.publish.dataset_card import CARD, hub_licence
+from hf_ser.revisions import HUB_NAME
 from hf_ser.runs.calibration import made_worse
+from hf_ser.runs.classifier import AUDIO, FUSION, TEXT
+from hf_ser.runs.record import RECORD, read_record
 from hf_ser.runs.report import REPORT, REPORT_VERSION
 from hf_ser.runs.report_text import audit_text
-from hf_ser.files import atomic_write, packaged
-from hf_ser.runs.classifier import AUDIO, FUSION, TEXT
-from hf_ser.markup import filled_markdown
-from hf_ser.data.protocols import FINAL
-from hf_ser.runs.record import RECORD, read_record
-from hf_ser.revisions import HUB_NAME
-from hf_ser.inputs.speakers import enrolment_note
-from hf_ser.checks.stress.results import STRESS
 
 USAGE = {
     AUDIO: """\

@@ -10,10 +10,10 @@ from datasets import Dataset
 from jinja2 import Template
 
 from hf_ser.data.corpora import CORPORA
-from hf_ser.publish.curves import ece_text
-from hf_ser.runs.report_text import headline_uar
 from hf_ser.files import atomic_write, packaged
 from hf_ser.markup import page_environment
+from hf_ser.publish.curves import ece_text
+from hf_ser.runs.report_text import headline_uar
 
 PAGE = "report.html"
 """Of the run, and of the template that it is made from."""

@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hf_ser.publish.dataset_plots import SEX_COLOURS, UNKNOWN, shortened
-from hf_ser.publish.curves import plot_reliability, plot_risk_coverage, plot_roc
+from hf_ser.data.schema import UNKNOWN
 from hf_ser.plotting import WARNING, filled, save, title, wrapped
-from hf_ser.runs.report_text import counted
+from hf_ser.publish.curves import plot_reliability, plot_risk_coverage, plot_roc
+from hf_ser.publish.dataset_plots import SEX_COLOURS, shortened
+from hf_ser.runs.report_text import counted, headline_uar
 from hf_ser.runs.scores import DIGITS
 
 TRAINING, VALIDATION = "tab:blue", "tab:orange"
@@ -65,7 +66,7 @@ def plot_confusion_matrix(report: dict, path: str | Path) -> None:
     axes.set_xticks(range(len(labels)), labels, rotation=40 if turned else 0, ha="right" if turned else "center")
     axes.set_yticks(range(len(labels)), labels)
     axes.set(xlabel="predicted (cells: utterances, per cent of the reference class)", ylabel="reference")
-    title(figure, axes, report, width=int(12 * side))
+    title(figure, axes, report, width=int(12 * side), figures=f"UAR {headline_uar(report)}")
     save(figure, path)
 
 
@@ -130,7 +131,7 @@ def plot_groups(report: dict, path: str | Path) -> None:
     axes.set(ylabel="UAR", ylim=(-0.02, 1.02), xlim=(-1, places[-1] + 1))
     axes.grid(alpha=0.3, axis="y")
     _group_legend(axes, report)
-    title(figure, axes, report, width=int(9 * wide))
+    title(figure, axes, report, width=int(9 * wide), figures=f"UAR {headline_uar(report)}")
     save(figure, path)
 
 

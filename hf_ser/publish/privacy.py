@@ -14,18 +14,18 @@ from datasets import Dataset, Value
 from huggingface_hub import DatasetCard
 
 import hf_ser.models
-from hf_ser.data.corpora import CORPORA
-from hf_ser.data.prepare import REPORT as INTEGRITY
-from hf_ser.data.prepare import quiet_datasets
-from hf_ser.publish.dataset_card import CARD, write_dataset_report
-from hf_ser.runs.intervals import UNKNOWN
-from hf_ser.runs.predictions import PREDICTIONS
-from hf_ser.runs.report import REPORT
-from hf_ser.data.integrity import OUTSIDE
-from hf_ser.publish.model_card import TASKS, origins, shown, write_model_card
-from hf_ser.runs.record import RECORD, parsed_record, without_names
 from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import PICTURE, STRESS
+from hf_ser.data.corpora import CORPORA
+from hf_ser.data.integrity import OUTSIDE
+from hf_ser.data.prepare import REPORT as INTEGRITY
+from hf_ser.data.prepare import quiet_datasets
+from hf_ser.data.schema import UNKNOWN
+from hf_ser.publish.dataset_card import CARD, write_dataset_report
+from hf_ser.publish.model_card import TASKS, origins, shown, write_model_card
+from hf_ser.runs.predictions import PREDICTIONS
+from hf_ser.runs.record import RECORD, parsed_record, without_names
+from hf_ser.runs.report import REPORT
 
 ISLAND = tuple(
     file.name for file in sorted(Path(hf_ser.models.__file__).parent.glob("*.py")) if file.stem != "__init__"

@@ -8,16 +8,16 @@ from datasets import Dataset
 
 from hf_ser.checks.audit.findings import AUDIT, AuditFinding, verdict, write_audit
 from hf_ser.checks.audit.run import audit_run
+from hf_ser.checks.stress.plots import plot_stress
+from hf_ser.checks.stress.results import PICTURE, STRESS, write_stress
+from hf_ser.files import atomic_write
+from hf_ser.publish.model_card import write_model_card
 from hf_ser.publish.page import playable, write_page
 from hf_ser.publish.plots import plot_confusion_matrix, plot_learning_curves, plot_reliability, write_pictures
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions, write_predictions
+from hf_ser.runs.record import RECORD, is_finished, read_record
 from hf_ser.runs.report import REPORT, label_map_of, make_report, write_report
 from hf_ser.runs.report_text import format_report
-from hf_ser.files import atomic_write
-from hf_ser.publish.model_card import write_model_card
-from hf_ser.runs.record import RECORD, is_finished, read_record
-from hf_ser.checks.stress.plots import plot_stress
-from hf_ser.checks.stress.results import PICTURE, STRESS, write_stress
 
 CURVES = "learning_curves.png"
 

@@ -17,17 +17,17 @@ from datasets import Dataset, Features, concatenate_datasets
 from filelock import FileLock
 
 from hf_ser.data.column_digests import DIGESTS, write_digests
-from hf_ser.data.schema import ASR_COLUMNS, REFERENCE, features
 from hf_ser.data.prepare import REPORT, quiet_datasets
-from hf_ser.publish.dataset_card import CARD, write_dataset_report
+from hf_ser.data.schema import ASR_COLUMNS, features
 from hf_ser.files import atomic_write, beside, replace_folder
-from hf_ser.runs.record import ancestry, hardware, hashed, read_record, write_record
+from hf_ser.publish.dataset_card import CARD, write_dataset_report
+from hf_ser.runs.record import ASR_RECORD, ancestry, hardware, hashed, read_record, write_record
 from hf_ser.transcripts.recogniser import Transcript
 from hf_ser.transcripts.run import Job, Transcribed
 from hf_ser.transcripts.wer import error_rate, format_wer, normalised, plot_wer, wer_report
+from hf_ser.transcripts.words import references
 
 SUMMARY, PICTURE = "transcripts.json", "transcripts.png"
-ASR_RECORD = "asr"
 OF_THE_OLD_WORDS = (SUMMARY, PICTURE, "audit.json", "state.json", "dataset_info.json", DIGESTS)
 """Files of a data set's folder that say nothing of the new one."""
 
@@ -52,14 +52,6 @@ def with_transcripts(dataset: Dataset, transcripts: Sequence[Transcript | None],
     kept = dataset.remove_columns([name for name in columns if name in dataset.column_names])
     added = Dataset.from_dict(columns, features=Features({name: typed[name] for name in columns}))
     return concatenate_datasets([kept, added], axis=1).select_columns(order)
-
-
-def references(dataset: Dataset) -> list[str | None]:
-    """The corpus's own words of each row."""
-    if "reference_transcript" in dataset.column_names:
-        return dataset["reference_transcript"][:]
-    said = zip(dataset["transcript"][:], dataset["transcript_source"][:], strict=True)
-    return [words if source == REFERENCE else None for words, source in said]
 
 
 def write_transcribed(dataset: Dataset, job: Job, summary: dict, folder: Path, output_dir: Path) -> None:

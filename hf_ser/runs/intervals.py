@@ -16,14 +16,12 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
+from hf_ser.data.schema import UNKNOWN
 from hf_ser.runs.scores import ROUNDING, uar_from_confusion
 
 RESAMPLES = 5_000
 SEED = 0
 CONFIDENCE = 0.95
-
-UNKNOWN = "unknown"
-"""The name under which utterances without a speaker stand together."""
 
 COVERAGE = {2: 51, 3: 74, 4: 86, 5: 91}
 """Times in 100 that the interval of so few speakers held the true UAR in simulations, where 95 are promised.

@@ -17,6 +17,8 @@ from hf_ser.data.protocols import Fold
 from hf_ser.revisions import HUB_NAME, split_revision
 
 RECORD = "training_record.json"
+ASR_RECORD = "asr"
+"""Folder of a transcribed data set that holds the record of its recogniser's training."""
 REMEDY = (
     "train it with the same --protocol, --split_seed and --fold (several folds: name it with {fold}, such as "
     "runs/audio/fold_{fold})"

@@ -15,7 +15,8 @@ import numpy as np
 from sklearn.metrics import auc, precision_recall_fscore_support, roc_curve
 
 from hf_ser.data.schema import SEXES
-from hf_ser.runs.intervals import UNKNOWN, gap_interval, speaker_intervals
+from hf_ser.data.schema import UNKNOWN
+from hf_ser.runs.intervals import gap_interval, speaker_intervals
 from hf_ser.runs.calibration import answered, curve_points, nll, reliability_bins, risk_coverage, tempered
 from hf_ser.runs.predictions import check_predictions
 from hf_ser.files import atomic_write

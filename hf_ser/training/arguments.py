@@ -11,12 +11,13 @@ from transformers import TrainingArguments
 from hf_ser.augment.training import option
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.labels import LABEL_MAPS, NATIVE
+from hf_ser.data.protocols import PROTOCOLS
+from hf_ser.inputs.targets import TARGETS
 from hf_ser.models import FUSIONS, POOLINGS, PRESETS, TEXT_PRESETS
 from hf_ser.models.configuration_ser import HEADS
 from hf_ser.models.front_end import NORMALISATIONS
-from hf_ser.data.protocols import PROTOCOLS
+from hf_ser.publish.trackers import check_trackers
 from hf_ser.runs.scores import HIGHER_IS_BETTER
-from hf_ser.inputs.targets import TARGETS
 from hf_ser.training.limits import (
     check_checkpoints,
     check_length,
@@ -30,7 +31,6 @@ from hf_ser.training.limits import (
 )
 from hf_ser.training.parsing import settings
 from hf_ser.training.schedule import Stage, parse_stages
-from hf_ser.publish.trackers import check_trackers
 from hf_ser.transcripts.words import BANK_LEAK, BANK_ROWS, NOISE_ROWS, TRANSCRIPT_SOURCES
 
 MODALITIES = ("none", "audio", "text", "both")

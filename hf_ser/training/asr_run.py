@@ -29,9 +29,9 @@ from transformers.utils import logging
 from hf_ser.checks.audit.findings import LEAK
 from hf_ser.checks.audit.not_copies import read_not_copies
 from hf_ser.data.corpora import CORPORA
+from hf_ser.data.protocols import Fold, Rows
 from hf_ser.files import atomic_write
 from hf_ser.models.saving import share_weights
-from hf_ser.data.protocols import Fold, Rows
 from hf_ser.runs.record import (
     ancestry,
     hardware,
@@ -57,10 +57,10 @@ from hf_ser.training.run import audited, claimed, not_done
 from hf_ser.training.trainer import count_parameters
 from hf_ser.transcripts.cache import cache_file
 from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, DecodeOptions
-from hf_ser.publish.transcribed import references
 from hf_ser.transcripts.run import Job, transcribe_dataset
 from hf_ser.transcripts.transformers_whisper import load
 from hf_ser.transcripts.wer import normalised
+from hf_ser.transcripts.words import references
 
 GREEDY = DecodeOptions(temperatures=(0.0,))
 

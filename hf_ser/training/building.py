@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
+from hf_ser.data.protocols import fold_folder
 from hf_ser.inputs.collate import AudioCollator, FusionCollator, TextCollator
 from hf_ser.models import (
     PRESETS,
@@ -21,7 +22,6 @@ from hf_ser.models import (
 from hf_ser.models.encoders import ignore_padding
 from hf_ser.models.networks import FITTED
 from hf_ser.models.saving import check_is_loadable
-from hf_ser.data.protocols import fold_folder
 from hf_ser.revisions import checkpoint_config
 from hf_ser.training.adaptation import adapted
 from hf_ser.training.pretrained import (

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.trainer_utils import TrainOutput
 
-from hf_ser.runs.calibration import fit_temperature
 from hf_ser.models.networks import FITTED
+from hf_ser.runs.calibration import fit_temperature
 from hf_ser.runs.scores import DIGITS
 from hf_ser.training.building import Candidate
 from hf_ser.training.parsing import settings

@@ -17,29 +17,38 @@ from transformers import PreTrainedConfig, TrainerCallback, set_seed
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import get_last_checkpoint
 
+from hf_ser.augment.training import AugmentArguments
 from hf_ser.checks.audit.data import CLEARED
 from hf_ser.checks.audit.findings import LEAK, AuditFinding
 from hf_ser.checks.audit.not_copies import read_not_copies
-from hf_ser.augment.training import AugmentArguments
-from hf_ser.runs.checkpoints import WEIGHTS, weights_digests
+from hf_ser.data.protocols import Fold
 from hf_ser.data.schema import REFERENCE
-from hf_ser.runs.calibration import abstain_threshold, fit_temperature
-from hf_ser.runs.predictions import PREDICTIONS, write_predictions
+from hf_ser.inputs.frozen import CachedCollator, FrozenCache
 from hf_ser.models import copy_island, share_weights
 from hf_ser.models.networks import FITTED
-from hf_ser.data.protocols import Fold
-from hf_ser.runs.record import RECORD, ancestry, hardware, made_here, provenance, split_record, stage_leaks, write_record
 from hf_ser.publish.results import write_fold_report
+from hf_ser.publish.trackers import tensorboard_beside, track_results
 from hf_ser.revisions import split_revision
+from hf_ser.runs.calibration import abstain_threshold, fit_temperature
+from hf_ser.runs.checkpoints import WEIGHTS, weights_digests
+from hf_ser.runs.predictions import PREDICTIONS, write_predictions
+from hf_ser.runs.record import (
+    ASR_RECORD,
+    RECORD,
+    ancestry,
+    hardware,
+    made_here,
+    provenance,
+    split_record,
+    stage_leaks,
+    write_record,
+)
 from hf_ser.training.arguments import AudioArguments
 from hf_ser.training.building import Candidate
 from hf_ser.training.fits import FittedTrainer
 from hf_ser.training.fold_data import FoldData, fold_data
-from hf_ser.inputs.frozen import CachedCollator, FrozenCache
 from hf_ser.training.search import search
-from hf_ser.publish.trackers import tensorboard_beside, track_results
 from hf_ser.training.trainer import SerTrainer, choose_threads, count_parameters
-from hf_ser.publish.transcribed import ASR_RECORD
 from hf_ser.transcripts.words import Words, fold_words
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from hf_ser.plotting import WARNING, save
 from hf_ser.files import atomic_write
+from hf_ser.plotting import WARNING, save
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
 MEMORY = 0.9

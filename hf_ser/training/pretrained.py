@@ -20,7 +20,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from hf_ser.runs.checkpoints import load_with_info
 from hf_ser.models import (
     PRESETS,
     TEXT_PRESETS,
@@ -36,6 +35,7 @@ from hf_ser.models.loading import fresh_weights, not_finite
 from hf_ser.models.processing_ser import MIN_SECONDS
 from hf_ser.models.spectrogram import load_alexnet, vision_config, with_backbone
 from hf_ser.revisions import checkpoint_config, split_revision
+from hf_ser.runs.checkpoints import load_with_info
 from hf_ser.training.adaptation import AST, WHISPER
 
 

@@ -23,27 +23,27 @@ from filelock import FileLock, Timeout
 from huggingface_hub import HfApi
 from transformers.utils import logging
 
+from hf_ser.augment.copies import with_honest_copies
+from hf_ser.augment.training import AugmentArguments
 from hf_ser.checks.audit.data import CLEARED, audit_data
 from hf_ser.checks.audit.findings import LEAK, NOTE, AuditFinding, format_audit
 from hf_ser.checks.audit.not_copies import read_not_copies
-from hf_ser.augment.training import AugmentArguments
-from hf_ser.augment.copies import with_honest_copies
-from hf_ser.data.schema import REFERENCE
+from hf_ser.data.labels import apply_label_map, labels_not_found, not_found_notice
 from hf_ser.data.prepare import load_or_prepare, load_prepared
-from hf_ser.runs.report import RUN
+from hf_ser.data.protocols import FINAL, Fold, describe, fold_folder, make_folds
+from hf_ser.data.schema import REFERENCE
 from hf_ser.files import atomic_write, remove_leftovers
 from hf_ser.publish.hub import check_push, push_model, pushed_privately
-from hf_ser.data.labels import apply_label_map, labels_not_found, not_found_notice
-from hf_ser.data.protocols import FINAL, Fold, describe, fold_folder, make_folds
-from hf_ser.runs.record import is_finished, read_record
 from hf_ser.publish.results import write_results
-from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
+from hf_ser.runs.record import is_finished, read_record
+from hf_ser.runs.report import RUN
 from hf_ser.training.arguments import AudioArguments, TextArguments
 from hf_ser.training.building import Candidate, check_sources
 from hf_ser.training.fold_run import Asked, Job, train_fold, trial_arguments
 from hf_ser.training.learning_rate_finder import find_learning_rate
 from hf_ser.training.parsing import settings
 from hf_ser.training.search import STORAGE
+from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
 from hf_ser.transcripts.words import ASR, MIXED, read_as
 
 ALL_FOLDS = "all"

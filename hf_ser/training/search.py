@@ -24,8 +24,8 @@ from matplotlib.figure import Figure
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from hf_ser.plotting import WARNING, save
 from hf_ser.files import atomic_write
+from hf_ser.plotting import WARNING, save
 from hf_ser.training.parsing import NOT_OF_THE_RESULT
 from hf_ser.yaml_text import read_mapping
 

@@ -14,9 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hf_ser.data.schema import SEXES
-from hf_ser.publish.dataset_plots import UNKNOWN, wrapped
-from hf_ser.files import atomic_write
+from hf_ser.data.schema import SEXES, UNKNOWN
+from hf_ser.plotting import save, wrapped
 
 RESAMPLES = 2_000
 SEED = 0
@@ -205,8 +204,7 @@ def plot_wer(report: dict, path: str | Path) -> None:
     figure.suptitle(textwrap.fill(f"WER {_headline(report)}", LINE), fontsize=11)
     _draw_histogram(left, report)
     _draw_labels(right, report)
-    with atomic_write(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=150)
+    save(figure, path)
 
 
 def _words_only(text: str) -> str:
@@ -334,7 +332,7 @@ def _draw_labels(axes: Axes, report: dict) -> None:
     axes.axvline(100 * report["wer"], color="black", linewidth=1, zorder=3)
     if report["wer_ci95"]:
         axes.axvspan(*(100 * end for end in report["wer_ci95"]), color="lightgray", linewidth=0, zorder=1)
-    ticks = [f"{wrapped(name)} ({one['n_words']})" for name, one in report["by_label"].items()]
+    ticks = [f"{wrapped(name, 14)} ({one['n_words']})" for name, one in report["by_label"].items()]
     axes.set_yticks(range(len(names)), ticks, fontsize=9)
     axes.set_ylim(len(names) - 0.5, -0.5)  # the first label on top
     axes.set_xlim(0, max(1.2 * max(rates), 1))

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import jiwer
 from datasets import Dataset, Value
 
-from hf_ser.data.schema import REFERENCE, SPLITS
 from hf_ser.data.protocols import Fold
-from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
+from hf_ser.data.schema import REFERENCE, SPLITS
 from hf_ser.transcripts.noise import Confusions, corrupted, learn_confusions, vocabulary_confusions
-from hf_ser.publish.transcribed import references
+from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
 
 ASR, MIXED = "asr", "mixed"
 TRANSCRIPT_SOURCES = (REFERENCE, ASR, MIXED)
@@ -26,6 +25,14 @@ BANK_ROWS = ("train", "all")
 
 BANK, BANK_LEAK = "bank", "sentence_bank_on_evaluation"
 """What `transcript_source` says of a row that was given a sentence, and the leak that this is on evaluation rows."""
+
+
+def references(dataset: Dataset) -> list[str | None]:
+    """The corpus's own words of each row."""
+    if "reference_transcript" in dataset.column_names:
+        return dataset["reference_transcript"][:]
+    said = zip(dataset["transcript"][:], dataset["transcript_source"][:], strict=True)
+    return [words if source == REFERENCE else None for words, source in said]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import soundfile as sf
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
+from hf_ser.augment.copies import prepare_copies, with_honest_copies
 from hf_ser.augment.training import (
     CHANGES,
     AugmentArguments,
@@ -17,7 +18,6 @@ from hf_ser.augment.training import (
     parse_augmentation,
     with_views,
 )
-from hf_ser.augment.copies import prepare_copies, with_honest_copies
 from hf_ser.data.prepare import load_prepared
 from hf_ser.data.protocols import make_folds
 from hf_ser.inputs.targets import with_columns

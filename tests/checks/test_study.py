@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from example_fold import RECORD, SPLIT
 
-from hf_ser.runs.predictions import write_predictions
-from hf_ser.runs.report import make_report, write_report
 from hf_ser.checks.study.plan import Study, System, read_study, study_of_recipes
 from hf_ser.checks.study.plots import plot_study
 from hf_ser.checks.study.results import Measured, format_study, holm, make_study
 from hf_ser.checks.study.run import runs_of, train
+from hf_ser.runs.predictions import write_predictions
+from hf_ser.runs.report import make_report, write_report
 
 LABELS = ("angry", "sad")
 SPEAKERS = 8

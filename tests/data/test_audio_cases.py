@@ -12,9 +12,9 @@ import torch
 from models.tiny import assert_same_scores, fused, heard
 
 from hf_ser.data.audio import encode_flac, pcm_sha256, read_clip
-from hf_ser.data.schema import Utterance
-from hf_ser.data.prepare import prepare, read_row
 from hf_ser.data.integrity import clip_findings
+from hf_ser.data.prepare import prepare, read_row
+from hf_ser.data.schema import Utterance
 from hf_ser.models import SerAudioPipeline, SerPipeline, decoding
 from hf_ser.models.decoding import BLOCK_VALUES, audio_problem, decode_audio, read_audio
 

@@ -6,9 +6,9 @@ import pytest
 from corpora_trees import crema_d, emodb, iemocap, meld, savee, tess
 from corpora_trees.sound import write_clip
 
-from hf_ser.data.schema import SEXES, Listing, features
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.prepare import prepare
+from hf_ser.data.schema import SEXES, Listing, features
 
 
 def ravdess_tree(folder: Path) -> Path:

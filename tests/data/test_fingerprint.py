@@ -8,9 +8,9 @@ import soundfile as sf
 from calls import dialled, hiss, hum, music, telephone, tones, voice
 
 from hf_ser.data import fingerprint as module
-from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.data.corpora.synthetic import list_utterances, utterance
 from hf_ser.data.fingerprint import fingerprint, similar_pairs
+from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
 
 CLIPS = 24

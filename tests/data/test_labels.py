@@ -3,7 +3,6 @@
 import pytest
 from datasets import Dataset, Features
 
-from hf_ser.data.schema import features
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.labels import (
     EMOTIONS,
@@ -16,6 +15,7 @@ from hf_ser.data.labels import (
     not_found_notice,
     read_label_map,
 )
+from hf_ser.data.schema import features
 
 LABELS = ("neutral", "happy", "excited", "sad", "angry", "frustrated")
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from hf_ser.data.prepare import prepare
 from hf_ser.data.integrity import OUTSIDE, outside_findings
+from hf_ser.data.prepare import prepare
 from hf_ser.models.decoding import read_audio
 from hf_ser.publish.privacy import check_outside_files
 

@@ -19,10 +19,10 @@ from datasets import Dataset, Features, Value
 
 import hf_ser.data.prepare
 from hf_ser.data.audio import pcm_sha256, read_clip, rms_dbfs
-from hf_ser.data.schema import SAMPLING_RATE, Listing, Utterance, features
 from hf_ser.data.corpora import CORPORA
-from hf_ser.data.prepare import list_corpora, load_or_prepare, load_prepared, prepare, read_row
 from hf_ser.data.integrity import speaker_findings
+from hf_ser.data.prepare import list_corpora, load_or_prepare, load_prepared, prepare, read_row
+from hf_ser.data.schema import SAMPLING_RATE, Listing, Utterance, features
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("angry", "sad")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hf_ser.data import protocols
-from hf_ser.data.schema import split_words
 from hf_ser.data.protocols import PROTOCOLS, Fold, Rows, checked, describe, fingerprint, make_folds
+from hf_ser.data.schema import split_words
 
 FOR_ALL_CORPORA = ("speaker_folds", "leave_one_speaker_out")
 SPEAKER_INDEPENDENT = (*FOR_ALL_CORPORA, "emobox", "luna_jimenez")

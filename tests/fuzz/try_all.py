@@ -19,8 +19,8 @@ from models.tiny import AUDIO, LABELS, awaken, save_trained
 from transformers import AutoModelForAudioClassification
 
 import hf_ser
-from hf_ser.data.schema import Utterance
 from hf_ser.data.prepare import list_corpora, read_row
+from hf_ser.data.schema import Utterance
 from hf_ser.runs.classifier import Classifier
 from hf_ser.training.building import label_maps
 

@@ -10,22 +10,22 @@ import torch
 from example_fold import trained
 from models.tiny import LABELS, assert_same_scores, awaken, save_trained
 
+from hf_ser.checks.stress.conditions import Others
+from hf_ser.checks.stress.run import CLEAN, Key, answered, choose_rows
+from hf_ser.data.prepare import load_prepared
 from hf_ser.inputs.collate import AudioCollator
 from hf_ser.inputs.collate import clips as sounds_of
-from hf_ser.data.prepare import load_prepared
-from hf_ser.runs.embeddings import embeddings
-from hf_ser.runs.classifier import Classifier, statistics_of_rows
-from hf_ser.publish.model_card import write_model_card
+from hf_ser.inputs.speakers import enrolment_note, enrolment_rows, speaker_statistics
 from hf_ser.models import (
     SerAudioConfig,
     SerAudioForAudioClassification,
     SpectrogramConfig,
     WaveformFeatureExtractor,
 )
+from hf_ser.publish.model_card import write_model_card
+from hf_ser.runs.classifier import Classifier, statistics_of_rows
+from hf_ser.runs.embeddings import embeddings
 from hf_ser.runs.record import seen, write_record
-from hf_ser.inputs.speakers import enrolment_note, enrolment_rows, speaker_statistics
-from hf_ser.checks.stress.conditions import Others
-from hf_ser.checks.stress.run import CLEAN, Key, answered, choose_rows
 from hf_ser.training.building import label_maps
 
 SEED = 3

@@ -6,9 +6,9 @@ import torch
 from models.tiny import assert_same_answers
 
 from hf_ser.data.prepare import load_prepared
+from hf_ser.inputs.speakers import clips_digest, enrolment_note, enrolment_rows, speaker_statistics
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.front_end import SpectrogramFrontEnd, WaveformFeatureExtractor
-from hf_ser.inputs.speakers import clips_digest, enrolment_note, enrolment_rows, speaker_statistics
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 import torch
 from datasets import Dataset, Features
 
-from hf_ser.inputs.collate import labels
-from hf_ser.data.schema import features
 from hf_ser.data.labels import apply_label_map
+from hf_ser.data.schema import features
+from hf_ser.inputs.collate import labels
 from hf_ser.inputs.targets import with_target
 
 NAMES = ("angry", "happy", "sad")

@@ -7,10 +7,10 @@ import pytest
 from models.tiny import AUDIO, LABELS, TEXT, awaken, save_trained, tokenizer
 from transformers import AutoConfig, AutoModelForAudioClassification, AutoModelForSequenceClassification
 
-from hf_ser.runs.classifier import Classifier
 from hf_ser.models import SerAudioConfig, SerFusionConfig, SpectrogramConfig, TextRnnConfig
 from hf_ser.models.config_checks import check_config
 from hf_ser.revisions import checkpoint_config
+from hf_ser.runs.classifier import Classifier
 from hf_ser.training.building import label_maps
 
 BAD = [

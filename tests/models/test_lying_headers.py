@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from hf_ser.data.audio import read_clip
 from hf_ser.augment.training import Augmenter, readable_seconds
-from hf_ser.data.schema import Utterance
-from hf_ser.data.prepare import _typed, read_row
+from hf_ser.data.audio import read_clip
 from hf_ser.data.integrity import clip_findings
+from hf_ser.data.prepare import _typed, read_row
+from hf_ser.data.schema import Utterance
 from hf_ser.models.lying_headers import _mp3_frames, header_patch
 
 RATE, SECONDS = 16_000, 3

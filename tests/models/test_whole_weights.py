@@ -14,9 +14,9 @@ from transformers import (
     pipeline,
 )
 
+from hf_ser.models import SerAudioForAudioClassification, SpectrogramModel
 from hf_ser.runs.checkpoints import weights_digests
 from hf_ser.runs.classifier import Classifier
-from hf_ser.models import SerAudioForAudioClassification, SpectrogramModel
 from hf_ser.training.arguments import AudioArguments
 from hf_ser.training.building import label_maps
 from hf_ser.training.pretrained import load_audio_encoder

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
-from publish.stand_in import OWNER_TOKEN, Hub
 from huggingface_hub import HfApi, constants
 from models.tiny import fused
+from publish.stand_in import OWNER_TOKEN, Hub
 
 import hf_ser.publish.hub
 import hf_ser.publish.privacy

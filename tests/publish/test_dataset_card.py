@@ -9,9 +9,11 @@ from huggingface_hub import DatasetCard
 from matplotlib.image import imread
 
 import hf_ser.files
-from hf_ser.publish import dataset_card
 from hf_ser.data.audio import encode_flac, on_grid
+from hf_ser.data.integrity import integrity_report
+from hf_ser.data.protocols import PROTOCOLS
 from hf_ser.data.schema import ASR_COLUMNS, features
+from hf_ser.publish import dataset_card
 from hf_ser.publish.dataset_card import (
     COLUMNS,
     escaped,
@@ -31,8 +33,6 @@ from hf_ser.publish.dataset_plots import (
     draw_speaker_by_class,
     shortened,
 )
-from hf_ser.data.integrity import integrity_report
-from hf_ser.data.protocols import PROTOCOLS
 
 LABELS = ("angry", "happy", "sad")
 SOUND = {"bytes": encode_flac(on_grid(np.sin(np.arange(4800) / 20) / 2)), "path": "clip.wav"}

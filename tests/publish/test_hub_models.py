@@ -7,11 +7,11 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 import torch
-from publish.stand_in import READER_TOKEN
 from huggingface_hub import HfApi, constants
 from models.tiny import clips
 from packaging.requirements import Requirement
 from packaging.version import Version
+from publish.stand_in import READER_TOKEN
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
 

@@ -9,23 +9,23 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from publish.stand_in import OWNER_TOKEN
 from huggingface_hub import constants
 from jsonschema import validate
 from models.tiny import AUDIO, awaken
+from publish.stand_in import OWNER_TOKEN
 from transformers import AutoModel
 
 import hf_ser.runs.report
 from hf_ser.checks.audit.findings import AuditFinding
-from hf_ser.runs.checkpoints import weights_digests
-from hf_ser.data.prepare import load_prepared
-from hf_ser.runs.predictions import read_predictions
-from hf_ser.publish.hub import push_dataset, push_model, pushed_privately
-from hf_ser.data.protocols import make_folds
-from hf_ser.runs.record import ancestry, hashed, is_withheld, provenance, read_record, stage_leaks
 from hf_ser.checks.stress.conditions import CONDITIONS
 from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import Outcome, make_stress, write_stress
+from hf_ser.data.prepare import load_prepared
+from hf_ser.data.protocols import make_folds
+from hf_ser.publish.hub import push_dataset, push_model, pushed_privately
+from hf_ser.runs.checkpoints import weights_digests
+from hf_ser.runs.predictions import read_predictions
+from hf_ser.runs.record import ancestry, hashed, is_withheld, provenance, read_record, stage_leaks
 
 REPO = "user/emotion"
 ROOT = Path(__file__).parents[2]

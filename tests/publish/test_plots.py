@@ -7,7 +7,6 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from hf_ser.runs.comparison import compare
 from hf_ser.plotting import WARNING
 from hf_ser.publish.plots import (
     PICTURES,
@@ -16,6 +15,7 @@ from hf_ser.publish.plots import (
     plot_learning_curves,
     write_pictures,
 )
+from hf_ser.runs.comparison import compare
 from hf_ser.runs.report import make_report as report_of
 
 

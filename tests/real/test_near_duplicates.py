@@ -1,7 +1,7 @@
 """Near-identical clips of the real RAVDESS: how many siblings are found, and how many strangers are taken for one.
 
-`pytest -s` prints the table that the docstring of hf_ser.data.fingerprint sums up. The constants there were chosen on actors
-1 to 10; the siblings here are of actors 11 to 20. Strangers are all pairs of the 1,200 clips, both halves apart.
+`pytest -s` prints the table that the docstring of hf_ser.data.fingerprint sums up. The constants there were chosen on
+actors 1 to 10; the siblings here are of actors 11 to 20. Strangers are all pairs of the 1,200 clips, both halves apart.
 """
 
 import time
@@ -16,8 +16,8 @@ from scipy.signal import fftconvolve
 from shared_data import SHARED
 from torchaudio import functional as audio
 
-from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.data.fingerprint import fingerprint, similar_pairs
+from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
 
 RAVDESS = SHARED / "data" / "ravdess"

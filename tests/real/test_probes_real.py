@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from shared_data import SHARED
 
-from hf_ser.data.audio import read_clip, rms_dbfs
 from hf_ser.checks.audit.probes import probe_text, probe_trivia
-from hf_ser.data.schema import SAMPLING_RATE
+from hf_ser.data.audio import read_clip, rms_dbfs
 from hf_ser.data.corpora.ravdess import list_utterances
+from hf_ser.data.schema import SAMPLING_RATE
 
 RAVDESS, MELD = SHARED / "data" / "ravdess", SHARED / "data" / "meld"
 

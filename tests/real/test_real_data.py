@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from shared_data import SHARED
 
-from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.data.corpora.ravdess import list_utterances
 from hf_ser.data.prepare import prepare
+from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
 
 FLAC, ORIGINALS = SHARED / "data" / "ravdess", SHARED / "data" / "ravdess_48k"

@@ -12,9 +12,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
 from hf_ser.augment.training import AugmentArguments
-from hf_ser.runs.calibration import fit_temperature
 from hf_ser.models import SerAudioConfig, SerAudioForAudioClassification, SpectrogramConfig
 from hf_ser.models.networks import FITTED
+from hf_ser.runs.calibration import fit_temperature
 from hf_ser.training.arguments import (
     AdaptArguments,
     AudioArguments,

@@ -14,8 +14,10 @@ import torch
 from models.tiny import assert_same_answers
 from transformers import ASTConfig, ASTFeatureExtractor, Wav2Vec2Config, Wav2Vec2FeatureExtractor, set_seed
 
-from hf_ser.inputs.collate import AudioCollator, FusionCollator
 from hf_ser.data.prepare import load_prepared
+from hf_ser.data.protocols import Fold
+from hf_ser.inputs.collate import AudioCollator, FusionCollator
+from hf_ser.inputs.frozen import CachedCollator, FrozenCache
 from hf_ser.models import (
     SerAudioConfig,
     SerAudioForAudioClassification,
@@ -27,11 +29,9 @@ from hf_ser.models import (
     WaveformFeatureExtractor,
 )
 from hf_ser.models.front_end import SpectrogramFrontEnd
-from hf_ser.data.protocols import Fold
 from hf_ser.training.arguments import AdaptArguments, SerTrainingArguments
 from hf_ser.training.building import Candidate, label_maps, train_tokenizer
 from hf_ser.training.fold_data import fold_data
-from hf_ser.inputs.frozen import CachedCollator, FrozenCache
 from hf_ser.training.trainer import SerTrainer
 
 LABELS = ("angry", "happy")

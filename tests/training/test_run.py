@@ -17,15 +17,15 @@ from permissions import assert_as_any_new_file
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForAudioClassification, pipeline
 
-from hf_ser.inputs.collate import clips
 from hf_ser.data.prepare import load_prepared
-from hf_ser.runs.calibration import fit_temperature
-from hf_ser.runs.predictions import read_predictions
-from hf_ser.runs.classifier import Classifier
-from hf_ser.models import TextRnnConfig
 from hf_ser.data.protocols import make_folds
-from hf_ser.runs.record import is_finished, read_record
+from hf_ser.inputs.collate import clips
+from hf_ser.models import TextRnnConfig
 from hf_ser.publish.results import write_results
+from hf_ser.runs.calibration import fit_temperature
+from hf_ser.runs.classifier import Classifier
+from hf_ser.runs.predictions import read_predictions
+from hf_ser.runs.record import is_finished, read_record
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments, SerTrainingArguments
 from hf_ser.training.building import build_audio
 from hf_ser.training.trainer import SerTrainer, choose_threads

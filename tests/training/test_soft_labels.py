@@ -9,8 +9,9 @@ from peft import LoraConfig, get_peft_model
 from scipy.special import softmax
 from transformers import AutoModelForSequenceClassification
 
-from hf_ser.inputs.collate import AudioCollator, FusionCollator, TextCollator
 from hf_ser.data.schema import features
+from hf_ser.inputs.collate import AudioCollator, FusionCollator, TextCollator
+from hf_ser.inputs.targets import with_target
 from hf_ser.models import (
     FUSIONS,
     SerAudioConfig,
@@ -19,7 +20,6 @@ from hf_ser.models import (
     TextRnnForSequenceClassification,
 )
 from hf_ser.runs.scores import soft_scores
-from hf_ser.inputs.targets import with_target
 from hf_ser.training.arguments import SerTrainingArguments
 from hf_ser.training.building import Candidate, label_maps, train_tokenizer
 from hf_ser.training.trainer import SerTrainer

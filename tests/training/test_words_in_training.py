@@ -11,11 +11,11 @@ from transformers import AutoTokenizer
 
 from hf_ser.checks.audit.findings import read_verdict
 from hf_ser.data.prepare import REPORT, load_prepared
-from hf_ser.runs.predictions import read_predictions
-from hf_ser.models import TextRnnForSequenceClassification
 from hf_ser.data.protocols import make_folds
-from hf_ser.runs.record import RECORD, read_record, split_record, write_record
 from hf_ser.inputs.targets import SetColumns
+from hf_ser.models import TextRnnForSequenceClassification
+from hf_ser.runs.predictions import read_predictions
+from hf_ser.runs.record import RECORD, read_record, split_record, write_record
 from hf_ser.training import fold_run, run
 from hf_ser.training.arguments import DataArguments
 from hf_ser.transcripts.words import fold_words, read_as

@@ -15,16 +15,11 @@ from datasets import Dataset
 from transcripts.fake import FakeRecogniser
 
 from hf_ser.checks.audit.data import recogniser_findings
-from hf_ser.data.schema import REFERENCE
 from hf_ser.data.prepare import load_prepared
-from hf_ser.files import replace_folder
 from hf_ser.data.protocols import make_folds
-from hf_ser.runs.record import read_record, split_record, write_record
-from hf_ser.transcripts import run
-from hf_ser.transcripts.cache import TranscriptCache
-from hf_ser.transcripts.recogniser import DecodeOptions, Transcript
+from hf_ser.data.schema import REFERENCE
+from hf_ser.files import replace_folder
 from hf_ser.publish.transcribed import (
-    ASR_RECORD,
     SUMMARY,
     compared,
     format_summary,
@@ -33,6 +28,10 @@ from hf_ser.publish.transcribed import (
     word_errors_of,
     write_transcribed,
 )
+from hf_ser.runs.record import ASR_RECORD, read_record, split_record, write_record
+from hf_ser.transcripts import run
+from hf_ser.transcripts.cache import TranscriptCache
+from hf_ser.transcripts.recogniser import DecodeOptions, Transcript
 from hf_ser.transcripts.run import Job, check_short_window, transcribe_dataset
 
 

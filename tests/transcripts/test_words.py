@@ -8,8 +8,8 @@ import pytest
 from datasets import Dataset, Value, load_from_disk
 
 from hf_ser.data.protocols import Fold
-from hf_ser.transcripts.sentence_bank import read_bank
 from hf_ser.training.arguments import DataArguments
+from hf_ser.transcripts.sentence_bank import read_bank
 from hf_ser.transcripts.words import fold_words, read_as
 
 ASR = "whisper@abc"

@@ -12,13 +12,13 @@ from sklearn.metrics import confusion_matrix
 from hf_ser.checks.audit.data import audit_data
 from hf_ser.checks.audit.findings import LEAK, WARNING, AuditFinding, finding
 from hf_ser.checks.audit.not_copies import NotCopies
-from hf_ser.data.schema import SPLITS
-from hf_ser.runs.predictions import PREDICTIONS, read_predictions
-from hf_ser.runs.report import REPORT, make_report
 from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.protocols import CHOSEN_ON_TEST, FINAL, Fold
 from hf_ser.data.protocols import fingerprint as split_fingerprint
+from hf_ser.data.schema import SPLITS
+from hf_ser.runs.predictions import PREDICTIONS, read_predictions
 from hf_ser.runs.record import CANNOT_BE_CHECKED, RECORD, hashed, is_finished, is_withheld, read_record
+from hf_ser.runs.report import REPORT, make_report
 from hf_ser.runs.scores import ROUNDING, uar_from_confusion
 from hf_ser.transcripts.words import read_as
 

@@ -16,9 +16,9 @@ import soundfile as sf
 from datasets import Dataset
 
 from hf_ser.augment import changes as sounds
+from hf_ser.augment.changes import MP3, OPUS, VORBIS, lacking_codec
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
-from hf_ser.augment.changes import MP3, OPUS, VORBIS, lacking_codec
 from hf_ser.transcripts.noise import Confusions, corrupted, vocabulary_confusions
 
 MILD, HARD, EXTREME = "mild", "hard", "extreme"

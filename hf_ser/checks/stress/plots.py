@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hf_ser.plotting import WARNING, filled, save
 from hf_ser.checks.stress.results import FAILED, NOT_JUDGED, PASSED, subject
+from hf_ser.plotting import WARNING, filled, save
 
 COLOURS = {PASSED: "tab:blue", FAILED: "tab:red", NOT_JUDGED: "tab:gray"}
 WIDTH = 100

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from hf_ser.runs.intervals import UNKNOWN, difference_intervals, holds_zero
+from hf_ser.checks.stress.conditions import HARD, MILD, Condition
+from hf_ser.data.schema import UNKNOWN
+from hf_ser.files import atomic_write
+from hf_ser.runs.intervals import difference_intervals, holds_zero
 from hf_ser.runs.report import make_report
 from hf_ser.runs.report_text import counted
-from hf_ser.files import atomic_write
 from hf_ser.runs.scores import ROUNDING, difference, uar_from_confusion
-from hf_ser.checks.stress.conditions import HARD, MILD, Condition
 
 STRESS = "stress.json"
 PICTURE = "stress.png"

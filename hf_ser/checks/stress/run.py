@@ -19,18 +19,18 @@ import torch
 from datasets import Dataset
 from tqdm import tqdm
 
-from hf_ser.inputs.collate import clips
-from hf_ser.data.schema import SAMPLING_RATE
-from hf_ser.data.prepare import load_prepared
-from hf_ser.runs.predictions import PREDICTIONS, read_predictions
-from hf_ser.files import atomic_write
-from hf_ser.runs.classifier import AUDIO, TEXT, Classifier, enrolment_settings, rows_of_speakers, statistics_of_rows
-from hf_ser.data.labels import NATIVE, apply_label_map
-from hf_ser.data.protocols import FINAL, fingerprint
-from hf_ser.runs.record import CANNOT_BE_CHECKED, hashed, is_withheld, read_record
-from hf_ser.inputs.speakers import clips_digest
 from hf_ser.checks.stress.conditions import CODEC, MILD, VOICES, WORDS, Condition, Others, Sample, apply, lacking
 from hf_ser.checks.stress.results import Outcome
+from hf_ser.data.labels import NATIVE, apply_label_map
+from hf_ser.data.prepare import load_prepared
+from hf_ser.data.protocols import FINAL, fingerprint
+from hf_ser.data.schema import SAMPLING_RATE
+from hf_ser.files import atomic_write
+from hf_ser.inputs.collate import clips
+from hf_ser.inputs.speakers import clips_digest
+from hf_ser.runs.classifier import AUDIO, TEXT, Classifier, enrolment_settings, rows_of_speakers, statistics_of_rows
+from hf_ser.runs.predictions import PREDICTIONS, read_predictions
+from hf_ser.runs.record import CANNOT_BE_CHECKED, hashed, is_withheld, read_record
 from hf_ser.transcripts.words import draw, read_as
 
 CONDITIONS_VERSION = 2

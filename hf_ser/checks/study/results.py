@@ -15,17 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_ser.runs.intervals import STATISTICS, UNKNOWN, difference_intervals, holds_zero, speaker_intervals
-from hf_ser.runs.comparison import FEWEST_SPEAKERS, LARGEST_P, permutation_test
-from hf_ser.runs.predictions import PREDICTIONS, read_predictions
-from hf_ser.runs.report import answers_of, conditions_of
-from hf_ser.runs.report_text import counted
-from hf_ser.files import atomic_write
-from hf_ser.markup import escaped
-from hf_ser.runs.record import RECORD, is_finished, read_record
-from hf_ser.runs.scores import DIGITS, difference
 from hf_ser.checks.study.plan import Study
 from hf_ser.checks.study.run import Run
+from hf_ser.data.schema import UNKNOWN
+from hf_ser.files import atomic_write
+from hf_ser.markup import escaped
+from hf_ser.runs.comparison import FEWEST_SPEAKERS, LARGEST_P, permutation_test
+from hf_ser.runs.intervals import STATISTICS, difference_intervals, holds_zero, speaker_intervals
+from hf_ser.runs.predictions import PREDICTIONS, read_predictions
+from hf_ser.runs.record import RECORD, is_finished, read_record
+from hf_ser.runs.report import answers_of, conditions_of
+from hf_ser.runs.report_text import counted
+from hf_ser.runs.scores import DIGITS, difference
 
 STUDY, TABLE, PICTURE = "study.json", "study.md", "study.png"
 STUDY_VERSION = 1

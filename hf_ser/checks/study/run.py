@@ -17,9 +17,9 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from hf_ser.runs.report import REPORT
-from hf_ser.files import atomic_write
 from hf_ser.checks.study.plan import Study, System
+from hf_ser.files import atomic_write
+from hf_ser.runs.report import REPORT
 
 at_once = partial(print, flush=True)
 """Progress is to be seen in a file too, as it happens."""

@@ -3,8 +3,8 @@ SOURCE and LANGUAGE.
 
 MAY_BE_SHARED says whether the licence lets everybody hand on the clips as they are prepared here (mono, 16 kHz, the
 licence named); None where only the user knows. LANGUAGE is an ISO 639 code, or None where it is not one language. A
-corpus that its publisher hands out to all has DOWNLOADS (see `hf_ser.data.download.fetch`) and PAGE, where a person gets it
-by hand.
+corpus that its publisher hands out to all has DOWNLOADS (see `hf_ser.data.download.fetch`) and PAGE, where a person
+gets it by hand.
 """
 
 from hf_ser.data.corpora import crema_d, emodb, iemocap, meld, ravdess, savee, synthetic, table, tess

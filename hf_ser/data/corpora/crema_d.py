@@ -9,10 +9,10 @@ import re
 from itertools import zip_longest
 from pathlib import Path
 
-from hf_ser.data.schema import REFERENCE, Finding, Listing, Utterance
 from hf_ser.data.corpora.named_files import NO_SOUND_BYTES, named_files
 from hf_ser.data.download import Download, git_lfs
-from hf_ser.files import files_under
+from hf_ser.data.folders import files_under
+from hf_ser.data.schema import REFERENCE, Finding, Listing, Utterance
 from hf_ser.data.separated import read_separated
 
 LICENCE = "ODbL 1.0, contents DbCL 1.0"

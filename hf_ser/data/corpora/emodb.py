@@ -7,9 +7,9 @@ sentence is spoken in all emotions.
 import re
 from pathlib import Path
 
-from hf_ser.data.schema import REFERENCE, Listing, Utterance
 from hf_ser.data.corpora.named_files import named_files
 from hf_ser.data.download import Download
+from hf_ser.data.schema import REFERENCE, Listing, Utterance
 
 LICENCE = "free to use and to be cited; CC0 1.0 as republished in audb"
 MAY_BE_SHARED = True

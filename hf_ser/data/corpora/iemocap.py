@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from hf_ser.data.folders import files_under
 from hf_ser.data.schema import REFERENCE, Finding, Listing, Utterance
-from hf_ser.files import files_under, read_old_text
+from hf_ser.files import read_old_text
 
 LICENCE = "IEMOCAP release licence: for research, not to be passed on"
 MAY_BE_SHARED = False

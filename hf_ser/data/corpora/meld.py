@@ -13,9 +13,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from hf_ser.data.folders import files_under
 from hf_ser.data.schema import REFERENCE, Finding, Listing, Utterance
-from hf_ser.files import files_under, read_old_text
 from hf_ser.data.separated import read_separated
+from hf_ser.files import read_old_text
 
 LICENCE = "GPL-3.0 for the annotation; sound and picture belong to the makers of the series"
 MAY_BE_SHARED = False

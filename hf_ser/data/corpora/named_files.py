@@ -3,8 +3,8 @@
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
+from hf_ser.data.folders import files_under
 from hf_ser.data.schema import Finding
-from hf_ser.files import files_under
 
 SUFFIXES = (".wav", ".flac")
 NO_SOUND_BYTES = 200

@@ -6,9 +6,9 @@ The text carries nothing here: both sentences are spoken in all emotions.
 import re
 from pathlib import Path
 
-from hf_ser.data.schema import REFERENCE, Finding, Listing, Utterance
 from hf_ser.data.corpora.named_files import audio_files
 from hf_ser.data.download import Download
+from hf_ser.data.schema import REFERENCE, Finding, Listing, Utterance
 
 LICENCE = "CC BY-NC-SA 4.0"
 MAY_BE_SHARED = True

@@ -8,8 +8,8 @@ sound, so that clips have neither transcript nor sentence here; words found by A
 import re
 from pathlib import Path
 
-from hf_ser.data.schema import Listing, Utterance
 from hf_ser.data.corpora.named_files import named_files
+from hf_ser.data.schema import Listing, Utterance
 
 LICENCE = "research only, on registration with the authors (University of Surrey)"
 MAY_BE_SHARED = False

@@ -17,19 +17,6 @@ from pathlib import Path
 
 import soundfile as sf
 
-from hf_ser.data.schema import (
-    DIALOGUE_KINDS,
-    NUMBERS,
-    REFERENCE,
-    SEXES,
-    SPLITS,
-    TOLD,
-    Finding,
-    Listing,
-    Utterance,
-    known_split_words,
-    split_words,
-)
 from hf_ser.data.corpora.table_cells import (
     WRITTEN_BY_PROGRAMS,
     channel_of,
@@ -53,6 +40,19 @@ from hf_ser.data.corpora.table_labels import (
 )
 from hf_ser.data.corpora.table_paths import is_absolute, local_path, relative_to
 from hf_ser.data.corpora.table_rows import Cell, read_rows
+from hf_ser.data.schema import (
+    DIALOGUE_KINDS,
+    NUMBERS,
+    REFERENCE,
+    SEXES,
+    SPLITS,
+    TOLD,
+    Finding,
+    Listing,
+    Utterance,
+    known_split_words,
+    split_words,
+)
 from hf_ser.models.source_kinds import check_regular_file
 from hf_ser.normal_form import is_missing_label, is_unknown, normal_name, normal_text, printable, storable
 

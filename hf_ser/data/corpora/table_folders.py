@@ -5,10 +5,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from hf_ser.data.schema import Finding, split_words
 from hf_ser.data.corpora.table_columns import Naming, Rows
-from hf_ser.files import files_under
+from hf_ser.data.folders import files_under
 from hf_ser.data.labels import EMOTIONS
+from hf_ser.data.schema import Finding, split_words
 from hf_ser.normal_form import look_alike, normal_name, printable, storable
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")

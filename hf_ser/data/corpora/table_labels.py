@@ -5,8 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from hf_ser.data.schema import Finding, Utterance
 from hf_ser.data.corpora.table_folders import SEX_WORDS, WAY_OUT
+from hf_ser.data.schema import Finding, Utterance
 from hf_ser.normal_form import look_alike, normal_form, printable
 
 NO_MAJORITY = frozenset(("xxx", "noagreement", "nomajority", "nomajorityvote"))

@@ -11,12 +11,12 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, Value, load_
 from datasets.config import DOWNLOADED_DATASETS_PATH
 from huggingface_hub.constants import HF_HUB_CACHE
 
-from hf_ser.data.schema import Finding, split_words
 from hf_ser.data.corpora.table_columns import Naming, Rows
 from hf_ser.data.corpora.table_folders import audio_below, rows_of_label_folders
-from hf_ser.files import files_under
-from hf_ser.normal_form import is_text, normal_form, normal_name, printable
+from hf_ser.data.folders import files_under
+from hf_ser.data.schema import Finding, split_words
 from hf_ser.data.separated import read_separated
+from hf_ser.normal_form import is_text, normal_form, normal_name, printable
 from hf_ser.yaml_text import once_each
 
 HUB_NAME = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([^:]+))?(?::(.+))?")

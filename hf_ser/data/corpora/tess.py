@@ -8,9 +8,9 @@ import re
 from functools import partial
 from pathlib import Path
 
-from hf_ser.data.schema import REFERENCE, Finding, Listing, Utterance
 from hf_ser.data.corpora.named_files import named_files
 from hf_ser.data.download import dataverse
+from hf_ser.data.schema import REFERENCE, Finding, Listing, Utterance
 
 LICENCE = "CC BY-NC-ND 4.0; some copies say CC BY-NC 4.0: see where yours is from"
 MAY_BE_SHARED = False

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.data.corpora import synthetic
 from hf_ser.data.prepare import prepare
+from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
 
 

@@ -12,12 +12,12 @@ from corpora_trees import iemocap
 from hf_ser.checks.audit.data import audit_data, sound_findings, text_findings
 from hf_ser.checks.audit.findings import LEAK, NOTE, WARNING
 from hf_ser.checks.audit.run import audit_run
-from hf_ser.data.prepare import load_prepared, prepare
-from hf_ser.runs.predictions import read_predictions, write_predictions
-from hf_ser.runs.report import make_report, write_report
 from hf_ser.data.labels import apply_label_map
+from hf_ser.data.prepare import load_prepared, prepare
 from hf_ser.data.protocols import Fold, Rows, make_folds
+from hf_ser.runs.predictions import read_predictions, write_predictions
 from hf_ser.runs.record import RECORD, hashed, read_record, write_record
+from hf_ser.runs.report import make_report, write_report
 from hf_ser.runs.scores import score, uar_from_confusion
 
 QUICK = ("--num_train_epochs", "1", "--n_folds", "3", "--disable_tqdm", "true", "--early_stopping_patience", "0")

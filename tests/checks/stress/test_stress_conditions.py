@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scipy.signal import welch
 
-from hf_ser.data.prepare import load_prepared
 from hf_ser.augment.changes import encoded, lacking_codec, with_codec
 from hf_ser.checks.stress.conditions import (
     CONDITIONS,
@@ -19,6 +18,7 @@ from hf_ser.checks.stress.conditions import (
     apply,
     lacking,
 )
+from hf_ser.data.prepare import load_prepared
 from hf_ser.transcripts.noise import vocabulary_confusions
 
 RATE = 16_000

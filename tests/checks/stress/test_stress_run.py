@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from models.tiny import LABELS, save_trained
 
-from hf_ser.data.prepare import load_prepared
-from hf_ser.runs.predictions import PREDICTIONS, write_predictions
-from hf_ser.runs.classifier import Classifier
-from hf_ser.runs.record import seen, write_record
 from hf_ser.checks.stress.conditions import CONDITIONS, Condition
 from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import HOW_TO_READ, Outcome, format_stress, gap_verdict, make_stress, shared_note
 from hf_ser.checks.stress.run import MET, UNRECORDED, answered, choose_rows, clean_rows
+from hf_ser.data.prepare import load_prepared
+from hf_ser.runs.classifier import Classifier
+from hf_ser.runs.predictions import PREDICTIONS, write_predictions
+from hf_ser.runs.record import seen, write_record
 
 SOME = [one for one in CONDITIONS if one.name in ("white_10db", "babble_0db", "speed_1.1", "gain_minus_30db")]
 

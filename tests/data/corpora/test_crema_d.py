@@ -8,10 +8,10 @@ import pytest
 from corpora_trees import crema_d as tree
 from shared_data import SHARED
 
-from hf_ser.data.schema import REFERENCE
 from hf_ser.data.corpora import crema_d
 from hf_ser.data.corpora.crema_d import list_utterances, read_actors, read_votes
 from hf_ser.data.labels import EMOTIONS
+from hf_ser.data.schema import REFERENCE
 
 REAL = SHARED / "data" / "crema_d"
 LETTERS = {"A": "angry", "D": "disgust", "F": "fearful", "H": "happy", "N": "neutral", "S": "sad"}

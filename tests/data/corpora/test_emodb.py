@@ -5,10 +5,10 @@ import re
 import pytest
 from corpora_trees import emodb as tree
 
-from hf_ser.data.schema import REFERENCE
 from hf_ser.data.corpora import emodb
 from hf_ser.data.corpora.emodb import list_utterances
 from hf_ser.data.labels import EMOTIONS
+from hf_ser.data.schema import REFERENCE
 
 
 def touch(root, *names):

@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 from corpora_trees import iemocap as tree
 
-from hf_ser.data.schema import REFERENCE
 from hf_ser.data.corpora.iemocap import LABELS, list_utterances
 from hf_ser.data.labels import read_label_map
+from hf_ser.data.schema import REFERENCE
 
 FIRST = "IEMOCAP_full_release/Session1"
 RATINGS = f"{FIRST}/dialog/EmoEvaluation/Ses01F_impro01.txt"

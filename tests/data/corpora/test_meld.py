@@ -7,8 +7,8 @@ import pytest
 from corpora_trees import meld as tree
 from shared_data import SHARED
 
-from hf_ser.data.schema import REFERENCE
 from hf_ser.data.corpora.meld import LABELS, list_utterances
+from hf_ser.data.schema import REFERENCE
 
 REAL = SHARED / "data" / "meld"
 

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from hf_ser.data.schema import REFERENCE
 from hf_ser.data.corpora import ravdess
 from hf_ser.data.corpora.ravdess import list_utterances
+from hf_ser.data.schema import REFERENCE
 
 NESTED = "Audio_Speech_Actors_01-24"
 

@@ -18,8 +18,8 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hf_ser.data.schema import REFERENCE, SAMPLING_RATE, SEXES
 from hf_ser.data.corpora import synthetic
+from hf_ser.data.schema import REFERENCE, SAMPLING_RATE, SEXES
 
 AROUSED = np.array([True, True, False, False])  # of angry, happy, neutral, sad
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hf_ser.data.schema import TOLD, Listing, Utterance
 from hf_ser.data.corpora.table import list_utterances
+from hf_ser.data.schema import TOLD, Listing, Utterance
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 

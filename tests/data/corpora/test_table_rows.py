@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 
-from hf_ser.data.schema import features
 from hf_ser.data.corpora import table_rows
 from hf_ser.data.corpora.table import list_utterances
+from hf_ser.data.schema import features
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,10 @@ import pytest
 from corpora_trees import tess as tree
 
 from hf_ser.data.audio import read_clip
-from hf_ser.data.schema import REFERENCE
 from hf_ser.data.corpora import tess
 from hf_ser.data.corpora.tess import list_utterances
 from hf_ser.data.labels import EMOTIONS
+from hf_ser.data.schema import REFERENCE
 
 
 def touch(root, *names):

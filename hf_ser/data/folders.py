@@ -1,0 +1,54 @@
+"""Lists the files of a folder, each once, through links as well."""
+
+import os
+from pathlib import Path
+
+from hf_ser.data.schema import Finding
+
+
+def files_under(root: str | Path) -> tuple[list[Path], list[Finding]]:
+    """All files below a folder, and what could not be entered.
+
+    A link to a folder is entered like a folder, each folder once, under the name that is no link where it has one: a
+    link that leads back to where it lies, or to a folder that was entered, is a finding and not followed.
+
+    Args:
+        root: The folder; where it is none there are no files.
+
+    Returns:
+        Files sorted by path, and findings (`linked_again`, `broken_link`, `unreadable_folder`).
+    """
+    root = Path(root)
+    files, findings, seen = [], [], {os.path.realpath(root): root}
+    folders, links = ([root] if root.is_dir() else []), []
+    while folders or links:
+        folder = folders.pop(0) if folders else links.pop(0)
+        real = os.path.realpath(folder)
+        if folder != root:
+            if real in seen or _leads_back(folder, real):
+                first = seen.get(real)
+                detail = f"a link to {first}, which is read there" if first else "a link to a folder that it lies in"
+                findings.append(Finding("linked_again", str(folder), f"{detail}: not entered again"))
+                continue
+            seen[real] = folder
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            detail = f"{error.strerror or error}: what is in it is missing here"
+            findings.append(Finding("unreadable_folder", str(folder), detail, skipped=True))
+            continue
+        for entry in entries:
+            path = folder / entry.name
+            if os.path.isdir(path):
+                (links if entry.is_symlink() else folders).append(path)
+            elif os.path.isfile(path):
+                files.append(path)
+            elif entry.is_symlink():
+                findings.append(Finding("broken_link", str(path), "a link to nothing", skipped=True))
+    return sorted(files), findings
+
+
+def _leads_back(link: Path, real: str) -> bool:
+    """Whether a folder is one of those that it was reached through."""
+    passed = [os.path.realpath(parent) for parent in link.absolute().parents]
+    return real in passed or Path(passed[0]).is_relative_to(real)
