@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_ser.files import atomic_write
 from hf_ser.data.given_clips import GivenClip
+from hf_ser.files import atomic_write
 from hf_ser.models import SerPipeline
 from hf_ser.models.audio_notes import NO_SPEECH
 from hf_ser.models.decoding import MIX

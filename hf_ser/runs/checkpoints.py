@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
 
 from hf_ser.models.loading import check_weights
-from hf_ser.runs.record import RECORD, parsed_record
 from hf_ser.revisions import checkpoint_config, readable, split_revision
+from hf_ser.runs.record import RECORD, parsed_record
 
 WEIGHTS = "weights"
 """Key of a training record: the SHA-256 of each file of weights by its name."""

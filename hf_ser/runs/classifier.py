@@ -15,13 +15,13 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from hf_ser.runs.checkpoints import load_model
 from hf_ser.inputs.collate import first_of_text, text_inputs
+from hf_ser.inputs.speakers import enrolment_note, speaker_statistics
 from hf_ser.models import SerAudioPipeline, SerFusionConfig, SerPipeline
 from hf_ser.models.config_checks import check_tokenizer
-from hf_ser.runs.record import read_record
 from hf_ser.revisions import checkpoint_config, readable, split_revision
-from hf_ser.inputs.speakers import enrolment_note, speaker_statistics
+from hf_ser.runs.checkpoints import load_model
+from hf_ser.runs.record import read_record
 
 AUDIO, TEXT, FUSION = "audio", "text", "fusion"
 

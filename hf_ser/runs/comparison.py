@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from hf_ser.data.schema import UNKNOWN
+from hf_ser.files import atomic_write
 from hf_ser.runs.intervals import SEED, STATISTICS, difference_intervals
 from hf_ser.runs.predictions import check_predictions
 from hf_ser.runs.report import Answers, answers_of, conditions_of, notices_of
 from hf_ser.runs.report_text import counted
-from hf_ser.files import atomic_write
 from hf_ser.runs.scores import ROUNDING, difference, uar_from_confusion
 
 COMPARISON = "comparison.json"

@@ -11,9 +11,9 @@ from datasets import Dataset
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
 
+from hf_ser.data.protocols import Fold
 from hf_ser.files import atomic_write
 from hf_ser.models import PRESETS, TEXT_PRESETS
-from hf_ser.data.protocols import Fold
 from hf_ser.revisions import HUB_NAME, split_revision
 
 RECORD = "training_record.json"

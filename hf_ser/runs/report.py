@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import auc, precision_recall_fscore_support, roc_curve
 
-from hf_ser.data.schema import SEXES
-from hf_ser.data.schema import UNKNOWN
-from hf_ser.runs.intervals import gap_interval, speaker_intervals
-from hf_ser.runs.calibration import answered, curve_points, nll, reliability_bins, risk_coverage, tempered
-from hf_ser.runs.predictions import check_predictions
-from hf_ser.files import atomic_write
 from hf_ser.data.protocols import PUBLISHED
+from hf_ser.data.schema import SEXES, UNKNOWN
+from hf_ser.files import atomic_write
+from hf_ser.runs.calibration import answered, curve_points, nll, reliability_bins, risk_coverage, tempered
+from hf_ser.runs.intervals import gap_interval, speaker_intervals
+from hf_ser.runs.predictions import check_predictions
 from hf_ser.runs.scores import ROUNDING, expected_calibration_error, score, soft_scores, uar_from_confusion
 
 REPORT = "report.json"

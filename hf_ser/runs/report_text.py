@@ -2,8 +2,8 @@
 
 import textwrap
 
-from hf_ser.runs.calibration import made_worse
 from hf_ser.normal_form import printable
+from hf_ser.runs.calibration import made_worse
 
 LINE = 100
 """Characters a line of the terminal table."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from hf_ser.publish.curves import ece_text
 from hf_ser.runs.calibration import (
     HIGHEST_TEMPERATURE,
     LOWEST_TEMPERATURE,
@@ -16,7 +17,6 @@ from hf_ser.runs.calibration import (
     risk_coverage,
     tempered,
 )
-from hf_ser.publish.curves import ece_text
 from hf_ser.runs.scores import score
 
 LABELS = ["neutral", "happy", "sad", "angry"]

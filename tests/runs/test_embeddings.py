@@ -8,9 +8,9 @@ from models.tiny import AUDIO, LABELS, TEXTS, awaken, clips, fused, save_trained
 from torch import nn
 from transformers import AutoModelForAudioClassification
 
-from hf_ser.runs.embeddings import embedding_map, embeddings, last_layers, plot_embedding_map, silhouette
-from hf_ser.runs.classifier import Classifier
 from hf_ser.models.configuration_ser import pipeline_entry
+from hf_ser.runs.classifier import Classifier
+from hf_ser.runs.embeddings import embedding_map, embeddings, last_layers, plot_embedding_map, silhouette
 from hf_ser.training.building import label_maps
 
 WORDS = ("hello", "what a day", "there you hello what a day", TEXTS[0], TEXTS[2])

@@ -7,8 +7,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from hf_ser.runs.predictions import FIELDS, check_predictions, read_predictions, write_predictions
 from hf_ser.files import atomic_write
+from hf_ser.runs.predictions import FIELDS, check_predictions, read_predictions, write_predictions
 
 
 def row(name: str, **changes) -> dict:
