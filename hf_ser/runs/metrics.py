@@ -12,8 +12,8 @@ from hf_ser.runs.scores import score
 class SerMetric(evaluate.Metric):
     """The figures of `score` behind the `evaluate` interface: `compute`, `add_batch` and `evaluate.combine`.
 
-    Build it directly; `evaluate.load("hf_ser/runs/metrics.py", labels=...)` gives the same. It collects in memory unless
-    `num_process` is above 1, so that runs side by side never meet in one cache file.
+    Build it directly; `evaluate.load("hf_ser/runs/metrics.py", labels=...)` gives the same. It collects in memory
+    unless `num_process` is above 1, so that runs side by side never meet in one cache file.
 
     Args:
         labels: All class names of the task in the order of their indices.
