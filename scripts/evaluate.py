@@ -16,7 +16,6 @@ import argparse
 from pathlib import Path
 
 from hf_ser.checks.audit.findings import read_verdict
-from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.prepare import load_prepared
 from hf_ser.inputs.collate import clips
 from hf_ser.publish.plots import plot_comparison
@@ -24,8 +23,9 @@ from hf_ser.publish.results import write_pictures_and_page, write_results
 from hf_ser.runs.classifier import Classifier, statistics_of_rows
 from hf_ser.runs.comparison import COMPARISON, compare, format_comparison, write_comparison
 from hf_ser.runs.embeddings import embeddings, plot_embedding_map
+from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
-from hf_ser.runs.record import RECORD, read_record
+from hf_ser.runs.record import RECORD, as_trained, read_record
 from hf_ser.runs.report import (
     REPORT,
     conditions_of,
@@ -35,7 +35,6 @@ from hf_ser.runs.report import (
     write_report,
 )
 from hf_ser.runs.report_text import format_report
-from hf_ser.transcripts.words import read_as
 
 
 def main() -> None:
@@ -64,7 +63,7 @@ def report(source: Path, arguments: argparse.Namespace) -> str:
         check_dataset(dataset, predictions_of(source), arguments.dataset)
     if arguments.embedding_map:
         write_embedding_maps(source, dataset)
-    if source.is_dir() and not arguments.output_dir and list(source.glob(f"*/{RECORD}")):
+    if source.is_dir() and not arguments.output_dir and RunFolder(source).folds:
         return write_results(source, dataset, embed_audio)
     file = predictions_of(source)
     run_folder = file.parent.parent if (file.parent / RECORD).is_file() else file.parent
@@ -105,8 +104,8 @@ def predictions_of(source: Path) -> Path:
 
 def write_embedding_maps(source: Path, dataset) -> None:
     """`embedding_map.png` in the folder of each fold of a run, or of the one fold that is named."""
-    folders = [source] if (source / RECORD).is_file() else [file.parent for file in sorted(source.glob(f"*/{RECORD}"))]
-    folders = [folder for folder in folders if (folder / PREDICTIONS).is_file()]
+    folds = [FoldFolder(source)] if (source / RECORD).is_file() else RunFolder(source).folds.values()
+    folders = [fold.path for fold in folds if fold.is_tested]
     if not folders:
         raise ValueError(
             f"{source}: found no tested fold, expected a run's folder with fold_1/{PREDICTIONS} or the like, for its "
@@ -114,9 +113,7 @@ def write_embedding_maps(source: Path, dataset) -> None:
         )
     for folder in folders:
         rows = {row["id"]: row for row in read_predictions(folder / PREDICTIONS)}
-        settings = read_record(folder)["settings"]
-        every = read_as(dataset, settings.get("transcript_source"))
-        every, _ = apply_label_map(every, settings.get("label_map", NATIVE))
+        every = as_trained(dataset, read_record(folder)["settings"])
         tested = [position for position, name in enumerate(every["id"][:]) if name in rows]
         data = every.select(tested)
         if len(data) != len(rows):

@@ -5,33 +5,12 @@ accelerate launch scripts/train_audio.py --audio_model facebook/wav2vec2-base --
 
 from hf_ser.cli import run
 
-from hf_ser.augment.training import AugmentArguments
-from hf_ser.training.arguments import (
-    AdaptArguments,
-    AudioArguments,
-    DataArguments,
-    HeadArguments,
-    SerTrainingArguments,
-    refuse_words,
-)
-from hf_ser.training.building import build_audio, from_fold
-from hf_ser.training.fits import refuse_descent
-from hf_ser.training.parsing import parse_arguments
-from hf_ser.training.run import open_data, train_folds
+from hf_ser.training.tasks import parse_task, run_task
 
 
 def main() -> None:
-    """Data, model, training, report."""
-    classes = (DataArguments, AudioArguments, HeadArguments, AugmentArguments, AdaptArguments, SerTrainingArguments)
-    data, audio, head, augment, adapt, training = parse_arguments(classes, output_dir="runs/audio")
-    refuse_words(data)
-    refuse_descent(audio, head, augment, adapt, training)
-    dataset, folds, label_map = open_data(data, audio)
-
-    def build(labels, _texts, _speakers, fold):
-        return build_audio(labels, from_fold(audio, fold.name), head, adapt)
-
-    train_folds("audio", build, dataset, folds, label_map, data, training, audio, head, augment, adapt)
+    """Settings, data, training, report."""
+    run_task("audio", parse_task("audio"))
 
 
 if __name__ == "__main__":

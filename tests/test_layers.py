@@ -8,9 +8,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hf_ser"
 ROOMS = (
-    *("versions", "files", "normal_form", "markup", "yaml_text", "glyphs", "plotting", "recipes", "cli"),
+    *("versions", "files", "normal_form", "markup", "stable", "yaml_text", "glyphs", "plotting", "recipes", "cli"),
     *("models", "revisions"),
-    *("data", "transcripts", "augment", "inputs", "runs", "checks", "publish", "training"),
+    *("data", "transcripts", "augment", "inputs", "runs", "checks", "publish", "training", "api"),
 )
 """In the order of the data's way; hf_ser/README.md says what each is for."""
 

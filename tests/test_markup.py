@@ -9,11 +9,12 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from evaluation.test_page import make_rows
 from example_fold import predictions, trained
+from publish.test_page import make_rows
 
 from hf_ser.checks.study.results import format_study
-from hf_ser.markup import code_span, escaped, filled_markdown, for_terminal
+from hf_ser.markup import code_span, escaped, filled_markdown
+from hf_ser.normal_form import for_terminal
 from hf_ser.publish.dataset_card import make_card
 from hf_ser.publish.model_card import write_model_card
 from hf_ser.publish.page import write_page

@@ -22,6 +22,7 @@ from datasets import Dataset
 from scipy.fft import next_fast_len
 from scipy.signal import oaconvolve
 
+from hf_ser import stable
 from hf_ser.augment import changes as sounds
 from hf_ser.data.folders import files_under
 from hf_ser.data.schema import SAMPLING_RATE
@@ -370,8 +371,7 @@ class Augmenter:
     def _draws(self, id: str, view: int) -> Iterator[tuple[Drawn, float | None, np.random.Generator]]:
         """The changes that a view of a clip gets, each with its strength and its generator."""
         for one in self.drawn:
-            digest = hashlib.sha256(f"{one.name}/{self.seed}/{view}/{id}".encode()).digest()
-            generator = np.random.default_rng(int.from_bytes(digest[:16], "big"))
+            generator = stable.generator(one.name, self.seed, view, id)
             if generator.random() < one.probability:
                 yield one, None if one.low is None else float(generator.uniform(one.low, one.high)), generator
 

@@ -274,13 +274,27 @@ def load_prepared(folder: str | Path) -> Dataset:
             f"note: {folder} has no digests of its columns (an earlier version or another program wrote it): whether a "
             "label or a transcript has changed since cannot be checked."
         )
-    if lacking := sorted(set(features(("", " "))) - set(dataset.column_names)):
-        raise ValueError(
-            f"{folder}: found a data set without the columns {', '.join(lacking)}, written by an earlier version. "
-            "Expected one of this version: run scripts/prepare_data.py again with another --output_dir."
-        )
+    check_columns(dataset, folder)
     check_holds_audio(dataset, folder)
     return dataset
+
+
+def check_columns(dataset: Dataset, where: str | Path) -> None:
+    """Make sure that a data set has the columns of a prepared one.
+
+    Args:
+        dataset: Any data set.
+        where: What the message calls it.
+
+    Raises:
+        ValueError: some are missing.
+    """
+    if lacking := sorted(set(features(("", " "))) - set(dataset.column_names)):
+        raise ValueError(
+            f"{where}: found a data set without the columns {', '.join(lacking)}, of an earlier version or not "
+            "prepared by hf_ser. Expected a prepared one: run scripts/prepare_data.py with another --output_dir, or "
+            "use hf_ser.load_dataset."
+        )
 
 
 def _not_prepared(folder: Path) -> FileNotFoundError:

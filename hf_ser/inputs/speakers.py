@@ -3,7 +3,6 @@
 No label is read. The clips of a test speaker are, so a result says how many: `enrolment_note`.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 
@@ -17,6 +16,7 @@ from transformers import FeatureExtractionMixin
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.front_end import Moments, SpectrogramFrontEnd
 from hf_ser.models.processing_ser import extract_audio
+from hf_ser.stable import generator, text_digest
 
 BATCH_CLIPS = 16
 FEW_CLIPS = 4
@@ -119,7 +119,7 @@ def clips_digest(dataset: Dataset, rows: Sequence[int]) -> str:
     """
     plain = dataset.with_format(None).select_columns(["speaker", "id", "pcm_sha256"]).select(rows)
     clips = sorted(zip(plain["id"][:], plain["speaker"][:], plain["pcm_sha256"][:], strict=True))
-    return hashlib.sha256(json.dumps(clips).encode()).hexdigest()
+    return text_digest(json.dumps(clips))
 
 
 def enrolment_note(enrolment_clips: int) -> str:
@@ -136,8 +136,7 @@ def enrolment_note(enrolment_clips: int) -> str:
 
 
 def _drawn(rows: list[int], number: int, key: str) -> list[int]:
-    generator = np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "big"))
-    return [rows[place] for place in sorted(generator.permutation(len(rows))[:number])]
+    return [rows[place] for place in sorted(generator(key).permutation(len(rows))[:number])]
 
 
 def sound_batches(

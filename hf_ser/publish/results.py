@@ -14,8 +14,9 @@ from hf_ser.files import atomic_write
 from hf_ser.publish.model_card import write_model_card
 from hf_ser.publish.page import playable, write_page
 from hf_ser.publish.plots import plot_confusion_matrix, plot_learning_curves, plot_reliability, write_pictures
+from hf_ser.runs.folder import RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions, write_predictions
-from hf_ser.runs.record import RECORD, is_finished, read_record
+from hf_ser.runs.record import RECORD, is_finished
 from hf_ser.runs.report import REPORT, label_map_of, make_report, write_report
 from hf_ser.runs.report_text import format_report
 
@@ -34,10 +35,10 @@ def write_results(output_dir: str | Path, dataset: Dataset | None = None, embed_
         ValueError: the page is asked for sounds that their licence does not let it hold.
     """
     output_dir = Path(output_dir)
-    folds = [file.parent for file in sorted(output_dir.glob(f"*/{RECORD}")) if is_finished(file.parent)]
-    histories = {folder.name.removeprefix("fold_"): read_record(folder)["history"] for folder in folds}
+    run = RunFolder(output_dir)
+    folds, tested = [[fold.path for fold in some.values()] for some in (run.folds, run.tested)]
+    histories = {name: fold.record["history"] for name, fold in run.folds.items()}
     lines = [f"model of {folder.name}: {folder}" for folder in folds]
-    tested = [folder for folder in folds if (folder / PREDICTIONS).is_file()]
     if not tested:
         plot_learning_curves(histories, output_dir / CURVES)
         write_cards(folds)

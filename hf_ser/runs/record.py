@@ -11,10 +11,12 @@ from datasets import Dataset
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
 
+from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.protocols import Fold
 from hf_ser.files import atomic_write
 from hf_ser.models import PRESETS, TEXT_PRESETS
 from hf_ser.revisions import HUB_NAME, split_revision
+from hf_ser.transcripts.words import read_as
 
 RECORD = "training_record.json"
 ASR_RECORD = "asr"
@@ -218,6 +220,17 @@ def is_finished(folder: str | Path) -> bool:
     """Whether a fold's folder holds a model that was trained to its end."""
     file = Path(folder) / RECORD
     return file.is_file() and bool(parsed_record(file).get("finished"))
+
+
+def as_trained(dataset: Dataset, settings: dict) -> Dataset:
+    """Read a data set as a run did: with its transcripts, and in its label space.
+
+    Args:
+        dataset: The run's data set.
+        settings: Those of its record.
+    """
+    dataset = read_as(dataset, settings.get("transcript_source"))
+    return apply_label_map(dataset, settings.get("label_map", NATIVE))[0]
 
 
 def stage_leaks(dataset: Dataset, fold: Fold, sources: dict[str, str], allow_leak: bool) -> list[str]:

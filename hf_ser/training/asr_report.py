@@ -7,11 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hf_ser.files import atomic_write
-from hf_ser.runs.record import (
-    RECORD,
-    is_finished,
-    read_record,
-)
+from hf_ser.runs.folder import RunFolder
 from hf_ser.transcripts.wer import plot_wer, wer_report
 
 TRANSCRIPTS, WER, REPORT = "transcripts.jsonl", "wer.json", "report.json"
@@ -29,8 +25,7 @@ def word_error_rates(lines: list[dict]) -> dict[str, dict]:
 
 def write_results(output_dir: Path) -> str:
     """Gather the folds that are done, write the report, and return it as a table."""
-    folders = [file.parent for file in sorted(output_dir.glob(f"*/{RECORD}"))]
-    records = {folder: read_record(folder) for folder in folders if is_finished(folder)}
+    records = {fold.path: fold.record for fold in RunFolder(output_dir).folds.values()}
     models = [f"model of {folder.name}: {folder}" for folder in records]
     tested = [folder for folder in records if (folder / TRANSCRIPTS).is_file()]
     if not tested:

@@ -8,7 +8,6 @@ The folds are those of the emotion models under the same settings, so that the r
 the emotion model of fold 1: neither has met its test speakers.
 """
 
-import hashlib
 import json
 import shutil
 import time
@@ -39,6 +38,7 @@ from hf_ser.runs.record import (
     stage_leaks,
     write_record,
 )
+from hf_ser.stable import rows_digest
 from hf_ser.training.arguments import OF_THE_WORDS
 from hf_ser.training.asr import (
     LEARNING_RATE,
@@ -191,8 +191,7 @@ def refuse_of_emotions(data) -> None:
 def words_digest(dataset: Dataset, words: Sequence[str | None]) -> str:
     """Hash of who says what in which clip, whatever the order of the rows."""
     columns = [dataset[name][:] for name in ("id", "label", "speaker", "sex", "pcm_sha256")]
-    rows = sorted(repr(row) for row in zip(*columns, words, strict=True))
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+    return rows_digest(zip(*columns, words, strict=True))[:16]
 
 
 def train_fold(dataset: Dataset, fold: Fold, folder: Path, words, audit, data, asr, training, told: dict) -> None:

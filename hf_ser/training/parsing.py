@@ -3,14 +3,15 @@
 import argparse
 import json
 import sys
+import textwrap
 import typing
 from collections.abc import Iterable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, TrainingArguments
 
 from hf_ser.recipes import find_recipe
 from hf_ser.yaml_text import read_mapping
@@ -43,6 +44,9 @@ def parse_arguments(
         argv = [str(default_recipe)]
     parser = SettingsParser(classes, allow_abbrev=False)
     parser.set_defaults(output_dir=output_dir)
+    if asked := [one for one in argv if one in HELP]:
+        print(parser.format_help() if asked[0] == ALL_HELP else parser.short_help())
+        raise SystemExit
     recipe = argv.pop(0) if argv and not argv[0].startswith("-") else None
     if recipe is not None:
         parser.set_defaults(**read_recipe(recipe, parser))
@@ -58,18 +62,50 @@ def parse_arguments(
     return arguments
 
 
+ALL_HELP = "--help-all"
+HELP = ("-h", "--help", ALL_HELP)
+HELP_COLUMNS = 150
+
+OFTEN_USED = (
+    *("output_dir", "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size"),
+    *("gradient_accumulation_steps", "label_smoothing_factor", "seed", "bf16", "use_cpu"),
+    *("report_to", "push_to_hub", "hub_model_id", "hub_private_repo"),
+)
+"""Settings of transformers' TrainingArguments that the short help shows."""
+
+
 class SettingsParser(HfArgumentParser):
     """HfArgumentParser whose errors are exceptions, without pages of usage.
 
     Attributes:
+        classes: Dataclasses of the settings.
         known: The field of each setting, by its name.
         types: The type of each.
     """
 
     def __init__(self, classes: tuple[type, ...], **kwargs):
         super().__init__(classes, **kwargs)
+        self.classes = classes
         self.known = {f.name: f for one in classes for f in fields(one) if f.init}
         self.types = {name: hint for one in classes for name, hint in typing.get_type_hints(one).items()}
+
+    def short_help(self) -> str:
+        """Our own settings by group, with their defaults, and the most used of transformers'."""
+        lines = [f"usage: {self.prog} [RECIPE.yaml] [--NAME VALUE ...]", ""]
+        theirs = {f.name for f in fields(TrainingArguments)}
+        for group in self.classes:
+            shown = [f for f in fields(group) if f.init and (f.name not in theirs or f.name in OFTEN_USED)]
+            lines += [f"{(group.__doc__ or group.__name__).splitlines()[0]}", *map(self._help_line, shown), ""]
+        return "\n".join([*lines, f"{ALL_HELP} shows all settings of transformers' TrainingArguments too."])
+
+    def _help_line(self, setting: Field) -> str:
+        choices, default = setting.metadata.get("choices"), self.get_default(setting.name)
+        about = " ".join(str(setting.metadata.get("help", "")).split())
+        about = f"{'|'.join(map(str, choices))}: {about}" if choices else about
+        left = f"  --{setting.name:28} "
+        width = HELP_COLUMNS - len(left)
+        known = "" if default in (None, "", []) else f" [{as_word(getattr(default, 'value', default))}]"
+        return left + textwrap.shorten(about, width - len(known), placeholder="...") + known
 
     def error(self, message: str) -> typing.NoReturn:
         """Raise argparse.ArgumentError."""

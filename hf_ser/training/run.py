@@ -9,7 +9,6 @@ A fold whose training record stands is done and is not trained again; a fold tha
 checkpoint.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ from hf_ser.checks.audit.data import CLEARED, audit_data
 from hf_ser.checks.audit.findings import LEAK, NOTE, AuditFinding, format_audit
 from hf_ser.checks.audit.not_copies import read_not_copies
 from hf_ser.data.labels import apply_label_map, labels_not_found, not_found_notice
-from hf_ser.data.prepare import load_or_prepare, load_prepared
+from hf_ser.data.prepare import check_columns, load_or_prepare, load_prepared
 from hf_ser.data.protocols import FINAL, Fold, describe, fold_folder, make_folds
 from hf_ser.data.schema import REFERENCE
 from hf_ser.files import atomic_write, remove_leftovers
@@ -37,6 +36,7 @@ from hf_ser.publish.hub import check_push, push_model, pushed_privately
 from hf_ser.publish.results import write_results
 from hf_ser.runs.record import is_finished, read_record
 from hf_ser.runs.report import RUN
+from hf_ser.stable import rows_digest
 from hf_ser.training.arguments import AudioArguments, TextArguments
 from hf_ser.training.building import Candidate, check_sources
 from hf_ser.training.fold_run import Asked, Job, train_fold, trial_arguments
@@ -47,16 +47,20 @@ from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
 from hf_ser.transcripts.words import ASR, MIXED, read_as
 
 ALL_FOLDS = "all"
+HASHED_COLUMNS = ("id", "label", "votes", "speaker", "sex", "transcript", "pcm_sha256")
+"""By which one data set is distinguished from another."""
+
 LOCK = ".training.lock"
 """Held by the process that trains into a folder."""
 
 
-def open_data(data, *models) -> tuple[Dataset, list[Fold], dict]:
+def open_data(data, *models, dataset: Dataset | None = None) -> tuple[Dataset, list[Fold], dict]:
     """The data set, the folds and the label space that DataArguments ask for.
 
     Args:
         data: DataArguments.
         models: AudioArguments, TextArguments or AsrArguments, whose pretrained models must be found.
+        dataset: A prepared data set that is open already, in place of the one that `data` names.
 
     Returns:
         Also `{"name": of the label map, "dropped": rows that it drops, by label}`, with the labels that it reads and no
@@ -67,7 +71,9 @@ def open_data(data, *models) -> tuple[Dataset, list[Fold], dict]:
             `make_folds`.
     """
     check_sources(models, [data.fold] if data.fold != ALL_FOLDS else [])
-    if data.dataset:
+    if dataset is not None:
+        check_columns(dataset, "dataset")
+    elif data.dataset:
         dataset = load_prepared(data.dataset)
     else:
         names = ("columns", "speaker_pattern", "label_pattern", "audio_dir")
@@ -353,9 +359,7 @@ def claimed(output_dir: Path, run: dict) -> Iterator[None]:
 
 def data_digest(dataset: Dataset) -> dict:
     """What tells one prepared data set from another: its labels and a hash of its rows, whatever their order."""
-    told = ("id", "label", "votes", "speaker", "sex", "transcript", "pcm_sha256")
-    told += tuple(name for name in ("reference_transcript", "asr_transcript") if name in dataset.column_names)
-    columns = dataset.select_columns(list(told))[:]
-    rows = sorted(repr(row) for row in zip(*(columns[name] for name in told), strict=True))
-    digest = hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+    optional = [name for name in ("reference_transcript", "asr_transcript") if name in dataset.column_names]
+    columns = dataset.select_columns([*HASHED_COLUMNS, *optional])[:]
+    digest = rows_digest(zip(*columns.values(), strict=True))[:16]
     return {"rows": dataset.num_rows, "labels": dataset.features["label"].names, "digest": digest}

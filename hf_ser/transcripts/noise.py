@@ -1,6 +1,5 @@
 """Transcripts made worse at a word error rate, to train and test models for what a recogniser mishears."""
 
-import hashlib
 import unicodedata
 from bisect import bisect_right
 from collections import Counter, defaultdict
@@ -12,6 +11,7 @@ from itertools import accumulate, pairwise
 import jiwer
 import numpy as np
 
+from hf_ser.stable import generator
 from hf_ser.transcripts.wer import APOSTROPHES, misheard
 
 SUBSTITUTIONS, DELETIONS, INSERTIONS = 0.60, 0.25, 0.15
@@ -156,7 +156,7 @@ def corrupted(
     if len(texts) != len(ids):
         raise ValueError(f"Found {len(texts)} texts and {len(ids)} ids, expected one id for each text.")
     return [
-        _corrupt(text, wer, confusions, _generator(seed, name)) if text and wer else text
+        _corrupt(text, wer, confusions, generator(f"{seed} {name}")) if text and wer else text
         for text, name in zip(texts, ids, strict=True)
     ]
 
@@ -209,8 +209,3 @@ def _core(token: str) -> str:
 
 def _plain(core: str) -> str:
     return core.lower().translate(APOSTROPHES)
-
-
-def _generator(seed: int, name: str) -> np.random.Generator:
-    """Random numbers of one text: the same in every process, unlike Python's own hash."""
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:16], "big"))

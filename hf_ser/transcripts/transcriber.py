@@ -3,7 +3,6 @@
 requests > samples, read ahead > windows > batches of one length > features > answers, by temperature > transcripts
 """
 
-import hashlib
 import os
 import zlib
 from collections import defaultdict, deque
@@ -19,6 +18,7 @@ from torch import Tensor
 from hf_ser.data.audio import rms_dbfs
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import SILENT_DBFS
+from hf_ser.stable import seed
 from hf_ser.transcripts.greedy import decode
 from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, DecodeOptions, Hypothesis, Recogniser, Transcript
 
@@ -253,8 +253,7 @@ class _Decoding:
 
 def _seed(window: _Window, temperature: float) -> int:
     """Of all that is drawn for a window at a temperature; 63 bits."""
-    named = f"{window.clip.request.key}\n{window.index}\n{float(temperature)}"
-    return int.from_bytes(hashlib.sha256(named.encode()).digest()[:8], "big") >> 1
+    return seed(f"{window.clip.request.key}\n{window.index}\n{float(temperature)}")
 
 
 def _is_poor(text: str, hypothesis: Hypothesis, options: DecodeOptions) -> bool:

@@ -5,7 +5,6 @@ the corpus's in `reference_transcript`. What is asked for beyond that is decided
 id: a row is read in the same words whatever rows there are beside it, in whatever order, by however many processes.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from datasets import Dataset, Value
 
 from hf_ser.data.protocols import Fold
 from hf_ser.data.schema import REFERENCE, SPLITS
+from hf_ser.stable import share
 from hf_ser.transcripts.noise import Confusions, corrupted, learn_confusions, vocabulary_confusions
 from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
 
@@ -162,17 +162,6 @@ def fold_words(dataset: Dataset, fold: Fold, data, seed: int) -> Words:
     )
 
 
-def draw(what: str, seed: int, name: str) -> float:
-    """A number from 0 to below 1 that depends on nothing but these.
-
-    Args:
-        what: What is drawn; draws of different names do not depend on each other.
-        seed: Of the run.
-        name: Id of the row.
-    """
-    return int.from_bytes(hashlib.sha256(f"{what}/{seed}/{name}".encode()).digest()[:6], "big") / 2**48
-
-
 def _none(words: Sequence[str | None]) -> bool:
     return all(one is None for one in words)
 
@@ -182,7 +171,7 @@ def _by_coin(told: Told, names: Sequence[str], rows: Sequence[int], seed: int) -
     chosen = {}
     for row in rows:
         pairs = [(told.reference[row], REFERENCE), (told.heard[row], told.recogniser[row])]
-        if draw("source", seed, names[row]) >= 0.5:
+        if share("source", seed, names[row]) >= 0.5:
             pairs.reverse()
         chosen[row] = next(((text, source) for text, source in pairs if text is not None), (None, None))
     return chosen
@@ -225,9 +214,9 @@ def _with_sentences(words: dict[int, tuple], dataset: Dataset, names, parts, dat
     bank = sentence_bank(data.sentence_bank, labels)
     richer = {}
     for row in [row for part in SPLITS if data.sentence_bank_rows in ("all", part) for row in parts[part]]:
-        if draw("bank", seed, names[row]) < data.sentence_bank_share:
+        if share("bank", seed, names[row]) < data.sentence_bank_share:
             sentences, (text, source) = bank[labels[given[row]]], words[row]
-            sentence = sentences[int(draw("sentence", seed, names[row]) * len(sentences))]
+            sentence = sentences[int(share("sentence", seed, names[row]) * len(sentences))]
             richer[row] = (f"{text} {sentence}" if text else sentence, _joined(source, BANK))
     added = {part: sum(row in richer for row in rows) for part, rows in parts.items()}
     return richer, {"bank": data.sentence_bank, "digest": bank_digest(bank), "rows": added}

@@ -12,15 +12,14 @@ from sklearn.metrics import confusion_matrix
 from hf_ser.checks.audit.data import audit_data
 from hf_ser.checks.audit.findings import LEAK, WARNING, AuditFinding, finding
 from hf_ser.checks.audit.not_copies import NotCopies
-from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.protocols import CHOSEN_ON_TEST, FINAL, Fold
 from hf_ser.data.protocols import fingerprint as split_fingerprint
 from hf_ser.data.schema import SPLITS
+from hf_ser.runs.folder import RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
-from hf_ser.runs.record import CANNOT_BE_CHECKED, RECORD, hashed, is_finished, is_withheld, read_record
+from hf_ser.runs.record import CANNOT_BE_CHECKED, RECORD, as_trained, hashed, is_withheld, read_record
 from hf_ser.runs.report import REPORT, make_report
 from hf_ser.runs.scores import ROUNDING, uar_from_confusion
-from hf_ser.transcripts.words import read_as
 
 STAGE_REMEDY = "train the encoder on the same fold: --audio_model 'runs/audio/fold_{fold}'"
 
@@ -41,7 +40,7 @@ def audit_run(
         FileNotFoundError: the folder holds no finished fold.
     """
     folder = Path(folder)
-    done = [file.parent for file in sorted(folder.glob(f"*/{RECORD}")) if is_finished(file.parent)]
+    done = [fold.path for fold in RunFolder(folder).folds.values()] if folder.is_dir() else []
     if not done:
         raise FileNotFoundError(
             f"{folder}: found no finished fold, expected the --output_dir of a training script with fold_1/{RECORD} or "
@@ -50,9 +49,7 @@ def audit_run(
     found, folds, reads = [], [], False
     told = read_predictions(folder / PREDICTIONS) if (folder / PREDICTIONS).is_file() else []
     if dataset is not None and not (told and dataset.features["label"].names == list(told[0]["probabilities"])):
-        settings = read_record(done[0])["settings"]
-        dataset = read_as(dataset, settings.get("transcript_source"))
-        dataset, _ = apply_label_map(dataset, settings.get("label_map", NATIVE))
+        dataset = as_trained(dataset, read_record(done[0])["settings"])
     for fold_dir in done:
         record = read_record(fold_dir)
         rows = [row for row in told if row["fold"] == record["split"]["fold"]]

@@ -6,7 +6,6 @@ the condition's name, the seed and the row's id, so that what happens to a row d
 on their order. A new condition is one row of `CONDITIONS`.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial, wraps
@@ -15,6 +14,7 @@ import numpy as np
 import soundfile as sf
 from datasets import Dataset
 
+from hf_ser import stable
 from hf_ser.augment import changes as sounds
 from hf_ser.augment.changes import MP3, OPUS, VORBIS, lacking_codec
 from hf_ser.data.schema import SAMPLING_RATE
@@ -79,8 +79,7 @@ class Others:
     def digest(self) -> str:
         """Hash of all that a draw can depend on."""
         columns = (self.ids, self.speakers, self.labels, self.texts, self.dataset["pcm_sha256"][:])
-        rows = sorted(map(repr, zip(*columns, strict=True)))
-        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+        return stable.rows_digest(zip(*columns, strict=True))
 
     def voices(self, name: str, generator: np.random.Generator) -> list[np.ndarray]:
         """Clips of other speakers than a row's, of as many as there are.
@@ -142,8 +141,7 @@ def apply(condition: Condition, sample: Sample, seed: int, others: Others) -> Sa
     """
     if sample.samples is None and condition.needs in (SOUND, VOICES, CODEC):
         raise ValueError("the row has no sound")
-    digest = hashlib.sha256(f"{condition.name}/{seed}/{sample.id}".encode()).digest()
-    generator = np.random.default_rng(int.from_bytes(digest[:16], "big"))
+    generator = stable.generator(condition.name, seed, sample.id)
     try:
         changed = condition.change(sample, generator, others)
     except sf.LibsndfileError as error:

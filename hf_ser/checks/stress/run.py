@@ -31,7 +31,8 @@ from hf_ser.inputs.speakers import clips_digest
 from hf_ser.runs.classifier import AUDIO, TEXT, Classifier, enrolment_settings, rows_of_speakers, statistics_of_rows
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
 from hf_ser.runs.record import CANNOT_BE_CHECKED, hashed, is_withheld, read_record
-from hf_ser.transcripts.words import draw, read_as
+from hf_ser.stable import rows_digest, share
+from hf_ser.transcripts.words import read_as
 
 CONDITIONS_VERSION = 2
 """Of what the conditions do: raise it where a function of `conditions.py` changes, and nothing kept is used again."""
@@ -226,7 +227,7 @@ def spread(dataset: Dataset, rows: list[int], most: int | None, seed: int) -> li
         return rows
     names, labels, taken = dataset["id"][:], dataset["label"][:], {}
     turns = []
-    for row in sorted(rows, key=lambda row: draw("stress", seed, names[row])):
+    for row in sorted(rows, key=lambda row: share("stress", seed, names[row])):
         taken[labels[row]] = taken.get(labels[row], 0) + 1
         turns.append((taken[labels[row]], row))
     return sorted(row for _, row in sorted(turns)[:most])
@@ -338,9 +339,9 @@ class Key:
 
     def __init__(self, classifier: Classifier, chosen: Chosen, others: Others, seed: int):
         part = chosen.dataset.select_columns(["id", "pcm_sha256", "transcript"]).select(chosen.rows)
-        rows = sorted(map(repr, zip(*(part[name][:] for name in part.column_names), strict=True)))
+        rows = zip(*(part[name][:] for name in part.column_names), strict=True)
         self.others = others
-        self.shared = [CONDITIONS_VERSION, seed, model_digest(classifier), _sha256("\n".join(rows).encode())]
+        self.shared = [CONDITIONS_VERSION, seed, model_digest(classifier), rows_digest(rows)]
         if chosen.speaker_statistics is not None:
             known_by = rows_of_speakers(chosen.dataset["speaker"][:], chosen.rows)
             self.shared += [*enrolment_settings(classifier), clips_digest(chosen.dataset, known_by)]

@@ -21,9 +21,9 @@ from hf_ser.data.schema import UNKNOWN
 from hf_ser.files import atomic_write
 from hf_ser.markup import escaped
 from hf_ser.runs.comparison import FEWEST_SPEAKERS, LARGEST_P, permutation_test
+from hf_ser.runs.folder import RunFolder
 from hf_ser.runs.intervals import STATISTICS, difference_intervals, holds_zero, speaker_intervals
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
-from hf_ser.runs.record import RECORD, is_finished, read_record
 from hf_ser.runs.report import answers_of, conditions_of
 from hf_ser.runs.report_text import counted
 from hf_ser.runs.scores import DIGITS, difference
@@ -257,7 +257,7 @@ def _notices(study: Study, fair: Sequence[Measured], compared: Mapping[str, dict
 
 def _records(folder: Path) -> list[dict]:
     """The training records of a run's folds."""
-    return [read_record(file.parent) for file in sorted(folder.glob(f"*/{RECORD}")) if is_finished(file.parent)]
+    return [fold.record for fold in RunFolder(folder).folds.values()] if folder.is_dir() else []
 
 
 def _cost(by_seed: Sequence[Sequence[dict]]) -> dict:

@@ -1,0 +1,106 @@
+"""A run's folder and those of its folds, as training leaves them: what is in them is read when it is asked for."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+
+from hf_ser.runs.classifier import Classifier
+from hf_ser.runs.predictions import PREDICTIONS, read_predictions
+from hf_ser.runs.record import RECORD, is_finished, parsed_record
+from hf_ser.runs.report import REPORT, RUN
+
+
+class FoldFolder:
+    """The folder of one finished fold: a model that can be loaded and pushed, and what was measured with it.
+
+    Args:
+        path: The folder, such as `runs/NAME/fold_1`.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"FoldFolder({str(self.path)!r})"
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @cached_property
+    def record(self) -> dict:
+        """What the model was trained on, and how: `training_record.json`.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        return parsed_record(self.path / RECORD)
+
+    @property
+    def name(self) -> str:
+        """The fold: a number from 1, or `final`."""
+        return self.record["split"]["fold"]
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether there are predictions: a model that was trained on all speakers has none."""
+        return (self.path / PREDICTIONS).is_file()
+
+    @cached_property
+    def predictions(self) -> list[dict]:
+        """A dictionary for each test utterance; empty where there was none."""
+        return read_predictions(self.path / PREDICTIONS) if self.is_tested else []
+
+    @property
+    def report(self) -> dict | None:
+        """The fold's own report; None where it was not tested."""
+        return _json(self.path / REPORT)
+
+    def model(self, device: str | None = None) -> Classifier:
+        """The trained model, ready to answer; see `Classifier`."""
+        return Classifier(str(self.path), device)
+
+
+class RunFolder:
+    """The folder that a training script or `hf_ser.train` writes.
+
+    Args:
+        path: Its `--output_dir`.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise FileNotFoundError(f"{path}: no such folder. Expected the --output_dir of a training script.")
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r}, folds={list(self.folds)})"
+
+    @property
+    def folds(self) -> dict[str, FoldFolder]:
+        """The finished folds by name, in the order of their folders."""
+        finished = [
+            FoldFolder(file.parent) for file in sorted(self.path.glob(f"*/{RECORD}")) if is_finished(file.parent)
+        ]
+        return {fold.name: fold for fold in finished}
+
+    @property
+    def tested(self) -> dict[str, FoldFolder]:
+        """Those of `folds` that have predictions."""
+        return {name: fold for name, fold in self.folds.items() if fold.is_tested}
+
+    @property
+    def settings(self) -> dict:
+        """What differs from the defaults, of the settings that decide the result."""
+        return (_json(self.path / RUN) or {}).get("settings", {})
+
+    @property
+    def report(self) -> dict | None:
+        """The figures of all tested folds together, such as `report["uar"]`; None where none was tested."""
+        return _json(self.path / REPORT)
+
+
+def _json(file: Path) -> dict | None:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None

@@ -1,0 +1,83 @@
+"""The steps of the scripts as functions of `import hf_ser`."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import hf_ser
+from hf_ser.runs.folder import RunFolder
+
+TINY = {"model": "audio", "audio_model": "spectrogram_cnn", "max_steps": 2, "num_train_epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def run(prepared, tmp_path_factory):
+    return hf_ser.train(prepared, output_dir=tmp_path_factory.mktemp("runs") / "a", **TINY)
+
+
+def test_importing_the_package_loads_no_large_library():
+    code = "import sys, hf_ser; print(sorted({'torch', 'transformers', 'datasets', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in hf_ser.__all__:
+        assert getattr(hf_ser, name).__doc__, name
+    with pytest.raises(AttributeError, match=r"nonsense.*expected one of .*load_dataset"):
+        hf_ser.nonsense  # noqa: B018
+
+
+def test_a_corpus_a_table_and_a_prepared_folder_are_loaded(table, prepared):
+    assert len(hf_ser.load_dataset(table)) == len(hf_ser.load_dataset(prepared)) == 48
+    with pytest.raises(ValueError, match=r"ravdes: no corpus of this name. Expected one of .*ravdess"):
+        hf_ser.load_dataset("ravdes", "somewhere")
+
+
+def test_a_run_is_an_object(run):
+    assert run.report["uar"] == pytest.approx(run.folds["1"].report["uar"])
+    assert run.settings["audio_model"] == "spectrogram_cnn"
+    fold = run.folds["1"]
+    assert fold.name == "1" and fold.is_tested and len(fold.predictions) == run.report["n_utterances"]
+    assert fold.record["settings"] == {key: value for key, value in run.settings.items() if key != "model"} | {
+        "model": "audio"
+    }
+    assert fold.model().kind == "audio"
+    assert repr(run) == f"RunFolder('{run.path}', folds=['1'])"
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no such folder. Expected the --output_dir"):
+        RunFolder("nowhere")
+
+
+def test_training_from_python_is_training_by_the_script(run, prepared, script, capsys):
+    flags = [f"--{name}={value}" for name, value in TINY.items() if name != "model"]
+    script("train_audio", "--dataset", prepared, *flags, "--output_dir", run.path)
+    assert "fold 1 is done" in capsys.readouterr().out
+
+
+def test_a_data_set_in_memory_is_trained_on(run, prepared, tmp_path):
+    data = hf_ser.load_dataset(prepared)
+    again = hf_ser.train(data, output_dir=tmp_path / "b", **TINY)
+    one, other = ([row["probabilities"] for row in each.folds["1"].predictions] for each in (run, again))
+    np.testing.assert_allclose([list(row.values()) for row in one], [list(row.values()) for row in other], atol=1e-5)
+    with pytest.raises(ValueError, match=r"without the columns .*pcm_sha256"):
+        hf_ser.train(data.remove_columns("pcm_sha256"), output_dir=tmp_path / "c", **TINY)
+
+
+def test_wrong_settings_are_refused_as_flags_are(prepared):
+    with pytest.raises(ValueError, match=r"model is 'video', expected one of audio, text, fusion"):
+        hf_ser.train(prepared, model="video")
+    with pytest.raises(ValueError, match=r"Unknown arguments --audio_modle.*did you mean --audio_model"):
+        hf_ser.train(prepared, audio_modle="crnn")
+
+
+def test_a_run_is_evaluated_audited_compared_and_embedded(run, table):
+    assert hf_ser.evaluate(run) == json.loads((run.path / "report.json").read_text())
+    assert {finding.severity for finding in hf_ser.audit(run)} <= {"note", "warning", "leak"}
+    assert hf_ser.audit(hf_ser.load_dataset(table), n_folds=3)
+    assert hf_ser.compare(run, run)["difference"]["uar"] == 0
+    files = sorted(table.parent.glob("*.wav"))[:3]
+    vectors = hf_ser.embeddings(run.folds["1"], files)
+    assert vectors.shape[0] == 3 and np.isfinite(vectors).all()
