@@ -217,7 +217,7 @@ def _check_kind(where: str, key: str, value, default) -> None:
         fits = _is_number(value) and (not whole or value == int(value))
         expected = "a whole number" if whole else "a number"
     elif isinstance(default, str):
-        fits, expected = isinstance(value, str) or (_is_mixed(key) and isinstance(value, int)), "a word"
+        fits, expected = isinstance(value, str) or (_is_mixed(key) and isinstance(value, int | list | tuple)), "a word"
     elif isinstance(default, list | tuple):
         fits, expected = isinstance(value, list | tuple) and all(map(_is_number, value)), "a list of numbers"
     else:

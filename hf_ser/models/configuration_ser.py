@@ -26,7 +26,9 @@ OWN_CONFIGS = {config.model_type: config for config in (SpectrogramConfig, TextR
 LAST, MIX = "last", "mix"
 """Which hidden layer of an encoder is read: the last, a learned mixture of all, or one by its number (0: before the
 first)."""
-HEADS = ("mlp", "linear")
+SOLVED_HEADS = ("ridge", "logistic")
+"""Linear heads on standardised means, which are solved for at once; their encoder is frozen."""
+HEADS = ("mlp", "linear", *SOLVED_HEADS)
 
 
 def pipeline_entry(impl: str) -> dict:
@@ -45,9 +47,9 @@ class SerAudioConfig(PreTrainedConfig):
 
     Args:
         audio_config: Configuration of the audio encoder (any that AutoModel knows, or ours).
-        audio_layers: Layer that is read: `last`, `mix` or a number.
+        audio_layers: Layers that are read: `last`, `mix`, a number, or several numbers, which are put side by side.
         pooling: Key of POOLINGS, over the positions.
-        head: `mlp` or `linear`.
+        head: `mlp`, `linear`, or one of SOLVED_HEADS.
         head_size: Width of the head.
         dropout: Of the head.
         dropout_samples: Dropout masks over which the logits are averaged in training.
@@ -60,7 +62,7 @@ class SerAudioConfig(PreTrainedConfig):
     sub_configs = {"audio_config": AutoConfig}  # noqa: RUF012  (transformers reads it so)
 
     audio_config: dict | PreTrainedConfig | None = None
-    audio_layers: str | int = LAST
+    audio_layers: str | int | list[int] = LAST
     pooling: str = "attentive"
     head: str = "mlp"
     head_size: int = 128
@@ -75,6 +77,8 @@ class SerAudioConfig(PreTrainedConfig):
         self.audio_layers = checked_layers("audio_layers", self.audio_layers, self.audio_config)
         self.check("pooling", POOLINGS)
         self.check("head", HEADS)
+        if self.head in SOLVED_HEADS and self.pooling != "mean":
+            raise ValueError(f"pooling is {self.pooling}: expected mean with head {self.head}.")
         super().__post_init__(**kwargs)
 
     def check(self, name: str, known) -> None:
@@ -114,6 +118,8 @@ class SerFusionConfig(SerAudioConfig):
         self.custom_pipelines = self.custom_pipelines or pipeline_entry("SerPipeline")
         self.text_layers = checked_layers("text_layers", self.text_layers, self.text_config)
         self.check("fusion", FUSIONS)
+        if self.head in SOLVED_HEADS:
+            raise ValueError(f"head is {self.head}, which is for audio alone: expected mlp or linear in fusion.")
         super().__post_init__(**kwargs)
 
 
@@ -124,8 +130,8 @@ def number_of_layers(config: PreTrainedConfig) -> int:
     return getattr(config, "encoder_layers", None) or getattr(config, "num_hidden_layers", 0)
 
 
-def checked_layers(name: str, layers: str | int, config: PreTrainedConfig) -> str | int:
-    """`last`, `mix`, or the number of a layer that the encoder has.
+def checked_layers(name: str, layers: str | int | list, config: PreTrainedConfig) -> str | int | list[int]:
+    """`last`, `mix`, the number of a layer that the encoder has, or a list of several.
 
     Raises:
         ValueError: anything else.
@@ -137,9 +143,12 @@ def checked_layers(name: str, layers: str | int, config: PreTrainedConfig) -> st
         raise ValueError(f"{name} is {layers}: {config.model_type} shows its last layer alone. Expected {LAST}.")
     if layers == MIX:
         return layers
-    if not (str(layers).isdigit() and int(layers) <= known):
-        raise ValueError(f"{name} is {layers}: expected {LAST}, {MIX}, or a number from 0 to {known}.")
-    return int(layers)
+    numbers = layers if isinstance(layers, list | tuple) else str(layers).split(",")
+    if not numbers or not all(str(one).strip().isdigit() and int(one) <= known for one in numbers):
+        expected = f"{LAST}, {MIX}, or numbers from 0 to {known}, such as 2 or 2,3"
+        raise ValueError(f"{name} is {layers}: expected {expected}.")
+    numbers = [int(one) for one in numbers]
+    return numbers if isinstance(layers, list | tuple) or len(numbers) > 1 else numbers[0]
 
 
 def _sub_config(name: str, given: dict | PreTrainedConfig | None, default: type[PreTrainedConfig]) -> PreTrainedConfig:

@@ -31,20 +31,21 @@ def encode_audio(
     config: PreTrainedConfig,
     values: torch.Tensor,
     mask: torch.Tensor,
-    layers: str | int = "last",
+    layers: str | int | list[int] = "last",
     speaker_statistics: torch.Tensor | None = None,
 ):
     """Run an audio encoder.
 
     Args:
-        layers: `last`, `mix` for all of them, or a number.
+        layers: `last`, `mix` for all of them, a number, or several, which are put side by side.
         speaker_statistics: Of each row's speaker, for a front end that is normalised by them.
 
     Shapes:
         values: `(batch, samples)` waveform, or features as the encoder's extractor makes them;
         mask: `(batch, samples)` or `(batch, feature frames)`, 1 where there is sound;
         speaker_statistics: `(batch, 2, bands)`;
-        returns hidden `(batch, frames, size)`, with `mix` `(batch, frames, layers, size)`, and its mask
+        returns hidden `(batch, frames, size)`, with `mix` `(batch, frames, layers, size)`, with several numbers
+        `(batch, frames, layers * size)`, and its mask
         `(batch, frames)` bool.
     """
     if config.model_type == SpectrogramConfig.model_type:
@@ -57,12 +58,15 @@ def encode_audio(
     return hidden, output_mask(config, mask.bool(), hidden.shape[1])
 
 
-def read_layers(output, layers: str | int) -> torch.Tensor:
+def read_layers(output, layers: str | int | list[int]) -> torch.Tensor:
     """The hidden layers that are asked for; the number of the last is the encoder's whole answer.
 
     Shapes:
-        `(batch, positions, size)`, of `mix` `(batch, positions, layers, size)`.
+        `(batch, positions, size)`, of `mix` `(batch, positions, layers, size)`, of several `(batch, positions,
+        layers * size)`.
     """
+    if isinstance(layers, list):
+        return torch.cat([read_layers(output, one) for one in layers], dim=-1)
     if layers == "last" or layers == len(output.hidden_states or ()) - 1:
         return output.last_hidden_state
     if layers == "mix":

@@ -23,6 +23,12 @@ class Sequences:
     present: torch.Tensor
 
 
+def vector_size(config) -> int:
+    """Width of an audio encoder's positions as the head reads them."""
+    several = len(config.audio_layers) if isinstance(config.audio_layers, list) else 1
+    return several * config.audio_config.hidden_size
+
+
 class MeanPooling(nn.Module):
     """Mean over the positions that the mask holds."""
 
@@ -122,11 +128,41 @@ class Classifier(nn.Module):
     forward = classify
 
 
-class AudioHead(Classifier):
-    """The head of a model that only hears: its positions pooled, then classified."""
+class Standardisation(nn.Module):
+    """Fixed statistics of the training vectors, by which vectors are standardised, and cut at 4 deviations.
 
-    def __init__(self, config):
-        size = config.audio_config.hidden_size
+    Layers of pretrained encoders hold dimensions of very different scales: without it a head follows the largest.
+    """
+
+    clip_at = 4.0
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("deviation", torch.ones(size))
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Shapes: `(batch, size)`, and so is the result."""
+        return ((vectors - self.mean) / self.deviation).clamp(-self.clip_at, self.clip_at)
+
+
+class SolvedHead(nn.Module):
+    """The mean over the positions, standardised, under one linear layer that is solved for at once."""
+
+    def __init__(self, config, size: int):
+        super().__init__()
+        self.pooling, self.standardisation = MeanPooling(size), Standardisation(size)
+        self.classifier = nn.Linear(size, config.num_labels)
+
+    def forward(self, audio: Sequences) -> torch.Tensor:
+        """Shapes: out `(batch, classes)`."""
+        return self.classifier(self.standardisation(self.pooling(audio.hidden, audio.mask)))
+
+
+class AudioHead(Classifier):
+    """The head of an audio-only model: its positions pooled, then classified."""
+
+    def __init__(self, config, size: int):
         super().__init__(config, config.head_size if config.head == "mlp" else size)
         self.align = nn.Identity()
         if config.head == "mlp":
@@ -169,7 +205,7 @@ class FusionHead(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.audio = Branch(config, config.audio_config.hidden_size)
+        self.audio = Branch(config, vector_size(config))
         self.text = Branch(config, config.text_config.hidden_size)
 
 

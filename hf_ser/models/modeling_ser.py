@@ -12,9 +12,26 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from .configuration_ser import LAST, MIX, SerAudioConfig, SerFusionConfig, number_of_layers
+from .configuration_ser import (
+    LAST,
+    MIX,
+    SOLVED_HEADS,
+    SerAudioConfig,
+    SerFusionConfig,
+    number_of_layers,
+)
 from .encoders import build_encoder, encode_audio, ignore_padding, read_layers
-from .fusion import FUSIONS, AudioHead, Branch, LayerMixing, Sequences, WeightedFusion
+from .fusion import (
+    FUSIONS,
+    AudioHead,
+    Branch,
+    LayerMixing,
+    MeanPooling,
+    Sequences,
+    SolvedHead,
+    WeightedFusion,
+    vector_size,
+)
 from .loading import CheckedWeights
 from .saving import SharedWeights, copy_island
 from .spectrogram import SpectrogramConfig
@@ -72,6 +89,8 @@ class SerPreTrainedModel(CheckedWeights, SharedWeights, PreTrainedModel):
         if batch.get("input_values") is not None:
             if fixed(self.audio_encoder):
                 audio = self.hear(batch["input_values"], batch.get("audio_mask"), batch.get("speaker_statistics"))
+                if self.config.head in SOLVED_HEADS:  # nothing behind it is trained: its mean is all that is needed
+                    audio = _mean(audio)
                 batch |= _as_inputs("audio", audio)
             elif self.config.audio_config.model_type == SpectrogramConfig.model_type:
                 batch |= _as_inputs("audio", self._features(**batch))
@@ -155,6 +174,12 @@ def _closed_up(hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, 
     return hidden[rows, order], mask.gather(1, order)
 
 
+def _mean(audio: Sequences) -> Sequences:
+    """The mean over the positions of each row, as its only position."""
+    mean = MeanPooling(audio.hidden.shape[-1])(audio.hidden, audio.mask)
+    return Sequences(mean[:, None], audio.present[:, None], audio.present)
+
+
 OF_THE_SOUND = ("input_values", "speaker_statistics")
 """Inputs that the outputs of an audio encoder take the place of."""
 
@@ -171,7 +196,8 @@ class SerAudioForAudioClassification(SerPreTrainedModel):
 
     def __init__(self, config: SerAudioConfig):
         super().__init__(config)
-        self.audio_head = AudioHead(config)
+        head = SolvedHead if config.head in SOLVED_HEADS else AudioHead
+        self.audio_head = head(config, vector_size(config))
         self.post_init()
 
     def forward(
@@ -289,7 +315,7 @@ class SerFusionForAudioClassification(SerPreTrainedModel):
         text = self.text_sequences(input_ids, text_mask, text_hidden)
         if audio is None and text is None:
             raise ValueError("Neither input_values nor input_ids were given: expected sound, words or both.")
-        audio = audio or self._absent(text, self.config.audio_config.hidden_size)
+        audio = audio or self._absent(text, vector_size(self.config))
         text = text or self._absent(audio, self.config.text_config.hidden_size)
         if lacks_rows(audio.present | text.present):
             raise ValueError("A row of the batch has neither sound nor words: leave that row out.")

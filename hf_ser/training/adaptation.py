@@ -6,6 +6,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
+from hf_ser.models.configuration_ser import SerAudioConfig
 from hf_ser.models.modeling_ser import fixed
 from hf_ser.runs.record import made_here
 
@@ -160,6 +161,20 @@ def layers_of(encoder: nn.Module) -> list[nn.Module]:
         if isinstance(found, nn.ModuleList):
             return list(found)
     return [module for module in encoder.modules() if isinstance(module, nn.RNNBase)]
+
+
+def drop_layers(encoder: nn.Module, config: SerAudioConfig) -> None:
+    """Take away the layers of a frozen Whisper encoder that are not read, in place.
+
+    One above the highest that is read stays: behind the last of all comes a norm, which a layer in between has not.
+    """
+    audio_config, read = config.audio_config, config.audio_layers
+    numbers = read if isinstance(read, list) else [read]
+    if audio_config.model_type != "whisper" or not all(isinstance(one, int) for one in numbers):
+        return
+    kept = min(max(numbers) + 1, audio_config.encoder_layers)
+    encoder.layers = encoder.layers[:kept]
+    audio_config.encoder_layers = audio_config.num_hidden_layers = kept
 
 
 def check_layers(encoders: dict[str, nn.Module], layer_decay: float) -> None:

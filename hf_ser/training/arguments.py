@@ -38,7 +38,8 @@ LATE = ("mean", "weighted")
 """Those of FUSIONS whose branches have a loss of their own."""
 LOSSES = ("cross_entropy", "focal")
 LAYERS_HELP = (
-    "layers of the encoder that are read: last, mix (all, with learned weights), or a number, from 0 (its input)"
+    "layers of the encoder that are read: last, mix (all, with learned weights), or numbers, from 0 (its input),"
+    " such as 3 or 2,3,4 (side by side)"
 )
 
 
@@ -156,7 +157,12 @@ class HeadArguments:
     """Whether a linear head has a width too."""
 
     pooling: str = option("attentive", "how the positions of a modality become one vector", POOLINGS)
-    head: str = option("mlp", "layers of the head: one hidden layer, or a single linear one", HEADS)
+    head: str = option(
+        "mlp",
+        "one hidden layer, a single linear one; or, on a frozen encoder, a ridge or logistic regression on the mean "
+        "over the frames, solved for at once",
+        HEADS,
+    )
     head_size: int = option(128, "width of the hidden layer of the head; in fusion also of each modality")
     head_dropout: float = option(0.2, "dropout of the head")
     dropout_samples: int = option(1, "dropout masks that the last layer is trained under at once, and averaged over")
@@ -164,7 +170,7 @@ class HeadArguments:
     def __post_init__(self):
         check_choices(self)
         check_numbers(self)
-        if self.head == "linear" and not self.size_is_free:
+        if self.head != "mlp" and not self.size_is_free:
             refuse_idle(self, "head_size", "head", "mlp")
         if self.dropout_samples > 1 and not self.head_dropout:
             raise ValueError(
@@ -404,8 +410,8 @@ def check_layers(arguments, name: str) -> None:
         ValueError: it is something else.
     """
     value = str(getattr(arguments, name))
-    if value not in ("last", "mix") and not value.isdecimal():
-        raise ValueError(f"--{name} is {value}: expected last, mix, or the number of a layer such as 8.")
+    if value not in ("last", "mix") and not all(one.strip().isdecimal() for one in value.split(",")):
+        raise ValueError(f"--{name} is {value}: expected last, mix, or numbers of layers such as 8 or 2,3,4.")
 
 
 def refuse_together(arguments, one: str, other: str, why: str) -> None:

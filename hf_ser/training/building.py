@@ -19,11 +19,12 @@ from hf_ser.models import (
     TextRnnConfig,
     TextRnnForSequenceClassification,
 )
+from hf_ser.models.configuration_ser import SOLVED_HEADS
 from hf_ser.models.encoders import ignore_padding
 from hf_ser.models.networks import FITTED
 from hf_ser.models.saving import check_is_loadable
 from hf_ser.revisions import checkpoint_config
-from hf_ser.training.adaptation import adapted
+from hf_ser.training.adaptation import adapted, drop_layers
 from hf_ser.training.pretrained import (
     classifier_encoder,
     load_audio_encoder,
@@ -97,6 +98,8 @@ def build_audio(labels, audio, head, adapt) -> Candidate:
     """A model that only hears; arguments as AudioArguments, HeadArguments and AdaptArguments."""
     if audio.audio_model in FITTED:
         head = replace(head, head="linear", pooling="mean")
+    if head.head in SOLVED_HEADS:
+        head, adapt = replace(head, pooling="mean"), replace(adapt, freeze="audio")
     encoder, feature_extractor = load_audio_encoder(audio)
     if (network := network_of(encoder)) in FITTED and network != audio.audio_model:
         raise ValueError(
@@ -106,6 +109,8 @@ def build_audio(labels, audio, head, adapt) -> Candidate:
     config = SerAudioConfig(
         audio_config=encoder.config, audio_layers=audio.audio_layers, **head_settings(head), **label_maps(labels)
     )
+    if adapt.freeze == "audio":
+        drop_layers(encoder, config)
     model = SerAudioForAudioClassification(config)
     model.audio_encoder = ignore_padding(encoder)
     encoders, sources = {"audio": model.audio_encoder}, {"audio": audio.audio_model}

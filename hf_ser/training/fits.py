@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from datasets import Dataset
 from scipy.special import log_softmax
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
@@ -18,6 +19,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.trainer_utils import TrainOutput
 
+from hf_ser.models.configuration_ser import SOLVED_HEADS
+from hf_ser.models.fusion import Standardisation, vector_size
 from hf_ser.models.networks import FITTED
 from hf_ser.runs.calibration import fit_temperature
 from hf_ser.runs.scores import DIGITS
@@ -32,6 +35,12 @@ NEVER_SEEN = -30.0
 """Bias of a class without a training row."""
 SHARPNESS = 10.0
 """What the answers of a ridge, near 0 and 1, are multiplied by to be logits, before a temperature is fitted to them."""
+
+
+TRAINED_ON_BOTH = (
+    "the head is solved for on training and validation speakers together; its penalty and its calibration come from "
+    "these speakers, each left out in turn"
+)
 
 
 class Coefficients(NamedTuple):
@@ -116,8 +125,8 @@ class RidgeFit:
         return Coefficients(classes, weight, ridge.dual_coef_.sum(0))
 
 
-FITS = {"functionals": LogisticFit, "random_kernels": RidgeFit}
-"""How the head is fitted, by the network under it.
+FITS = {"functionals": LogisticFit, "random_kernels": RidgeFit, "logistic": LogisticFit, "ridge": RidgeFit}
+"""How the head is solved for, by the network under it or by its own name.
 
 UAR on validation speakers of RAVDESS, mean of EmoBox's six folds, vectors not scaled by speaker: a ridge on the
 functionals alone gives 58.5 %, an RBF-SVM 54.8 %, a kernel ridge of RBF kernels 58.5 % at best; a penalty on what
@@ -138,6 +147,15 @@ FITTED_HEAD = {"head": "linear", "pooling": "mean"}
 """What its head is in any case, and may be said."""
 
 
+def is_solved(audio, head) -> bool:
+    """Whether a model's head is solved for at once: by its network, or because it is asked for.
+
+    Args:
+        audio, head: AudioArguments and HeadArguments.
+    """
+    return audio.audio_model in FITTED or head.head in SOLVED_HEADS
+
+
 def refuse_descent(audio, head, augment, adapt, training) -> None:
     """Make sure that nothing is asked of the descent of a model that is fitted.
 
@@ -148,16 +166,21 @@ def refuse_descent(audio, head, augment, adapt, training) -> None:
     Raises:
         ValueError: something is.
     """
-    if audio.audio_model not in FITTED:
+    if not is_solved(audio, head):
         return
     asked = settings(training) | ({"find_learning_rate": True} if training.find_learning_rate else {})
     given = {name: asked[name] for name in OF_DESCENT if name in asked} | settings(augment, adapt)
-    given |= {name: value for name, value in settings(head).items() if FITTED_HEAD.get(name) != value}
+    if head.head in SOLVED_HEADS and adapt.freeze == "audio":
+        del given["freeze"]  # it is in any case
+    own = FITTED_HEAD if audio.audio_model in FITTED else {"head": head.head, "pooling": "mean"}
+    given |= {name: value for name, value in settings(head).items() if own.get(name) != value}
     if given:
         name, value = next(iter(given.items()))
-        rare = audio.audio_model == "random_kernels" and name in ("class_weights", "balanced_sampling")
+        ridge = audio.audio_model == "random_kernels" or head.head == "ridge"
+        rare = ridge and name in ("class_weights", "balanced_sampling")
+        solved = f"--audio_model {audio.audio_model}" if audio.audio_model in FITTED else f"--head {head.head}"
         raise ValueError(
-            f"--{name} is {getattr(value, 'value', value)}, --audio_model {audio.audio_model}: found a setting that a "
+            f"--{name} is {getattr(value, 'value', value)}, {solved}: found a setting that a "
             "fit has no use for: its linear head is solved for at once, on the clips as they are"
             f"{', by a ridge in which all classes weigh alike' * rare}. Expected none: leave it out, or name a network "
             "that is trained in epochs: --audio_model functionals_mlp or crnn."
@@ -165,55 +188,77 @@ def refuse_descent(audio, head, augment, adapt, training) -> None:
 
 
 class FittedTrainer(SerTrainer):
-    """SerTrainer for the networks of FITTED under a linear head: fits the head instead of descending.
+    """SerTrainer for a linear head on one vector a clip: solves for the head instead of descending.
+
+    The strength of its penalty is chosen on speakers who were left out in turn. The head is then solved for on training
+    and validation speakers together: nothing is left for the latter to choose.
 
     Args:
-        candidate: A `SerAudioForAudioClassification` of such an encoder, without an adapter.
+        candidate: A `SerAudioForAudioClassification` of one of FITTED, or with one of SOLVED_HEADS; no adapter.
         labels: Emotion names in class order.
         kwargs: As SerTrainer's.
 
+    Attributes:
+        notes: What whoever reads the figures must know.
+        left_out: Logits and labels of all these speakers' rows, each answered by a head that was not solved for on its
+            speaker; None before training, and where there is only one speaker.
+
     Raises:
-        ValueError: the head is not one linear layer on the functionals.
+        ValueError: the head is not one linear layer on the vectors.
     """
 
     def __init__(self, candidate: Candidate, labels: list[str], **kwargs):
         super().__init__(candidate, labels, **kwargs)
-        self.temperature: float | None = None
-        self.encoder = candidate.encoders["audio"]
-        self.classifier = linear_head(candidate.model, self.encoder.network.size)
+        self.notes = [TRAINED_ON_BOTH]
+        self.left_out: tuple[np.ndarray, np.ndarray] | None = None
+        self.encoder, config = candidate.encoders["audio"], getattr(candidate.model, "config", None)
+        own = getattr(config, "head", None) in SOLVED_HEADS
+        self.method = FITS[config.head if own else self.encoder.config.network]
+        self.classifier = linear_head(candidate.model, vector_size(config) if own else self.encoder.network.size)
 
     def train(self, resume_from_checkpoint=None, **kwargs) -> TrainOutput:
-        """Fit the head on the training rows and score it on the validation rows; there is nothing to resume."""
+        """Solve for the head; there is nothing to resume."""
         self.model.to(self.args.device).eval()
-        vectors, targets = self.training_vectors()
+        parts = [self.train_dataset, self.eval_dataset]
+        vectors, targets = (np.concatenate(both) for both in zip(*map(self.vectors_of, parts), strict=True))
+        speakers = np.concatenate([speakers_of(part) for part in parts])
         mean, scale = vectors.mean(0), vectors.std(0)
         scale[scale < LEAST_SCALE] = 1.0
-        is_folded = not hasattr(self.encoder.network, "standardise")  # else the network does it, and cuts off
+        is_folded = self.statistics is None  # else the model standardises, and cuts off
         vectors = (vectors - mean) / scale if is_folded else self.standardised(vectors, mean, scale)
         counted = targets.any(1)  # a row of no weight, of raters who agree on nothing, has no answer to score by
-        method = FITS[self.encoder.config.network](vectors[counted], targets[counted])
-        fitted, told, self.temperature = fitted_head(method, np.array(self.training_speakers())[counted].tolist())
+        method = self.method(vectors[counted], targets[counted])
+        fitted, found, answers = fitted_head(method, speakers[counted].tolist())
+        if answers is not None:
+            self.left_out = answers, targets[counted].argmax(1)
         loss = mean_loss(fitted, vectors, targets)
         copy_coefficients(self.classifier, fitted.unstandardised(mean, scale) if is_folded else fitted)
         self.state.epoch = 1.0
-        self.log({"loss": loss, **told})
-        metrics = self.evaluate()
-        self.state.best_metric = metrics["eval_uar"]
-        return TrainOutput(0, loss, metrics)
+        uar = found["inner_uar"]
+        self.log({"loss": loss, **found} | ({} if uar is None else {"eval_uar": uar}))
+        self.state.best_metric = uar
+        return TrainOutput(0, loss, {})
+
+    @property
+    def statistics(self) -> nn.Module | None:
+        """The module of the model that standardises vectors; None where the coefficients have to."""
+        if hasattr(self.model.audio_head, "standardisation"):
+            return self.model.audio_head.standardisation
+        return getattr(self.encoder.network, "standardise", None)
 
     @torch.no_grad()
-    def training_vectors(self) -> tuple[np.ndarray, np.ndarray]:
+    def vectors_of(self, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """What the frozen part gives, `(rows, size)` in the order of the rows, the same in every process; targets
         `(rows, classes)`.
         """
         loader = DataLoader(
-            self.train_dataset,
+            rows,
             batch_size=self.args.per_device_eval_batch_size,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
         )
         vectors, targets = [], []
-        for batch in tqdm(loader, desc="functionals", unit=" batches", disable=self.args.disable_tqdm):
+        for batch in tqdm(loader, desc="vectors", unit=" batches", disable=self.args.disable_tqdm):
             inputs = dict(self._prepare_inputs(batch))
             labels = inputs.pop("labels")
             if not labels.is_floating_point():
@@ -224,20 +269,26 @@ class FittedTrainer(SerTrainer):
 
     @torch.no_grad()
     def standardised(self, vectors: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """Give the network its statistics, and the vectors as it then hands them on.
+        """Give the model its statistics, and the vectors as it then hands them on.
 
         Shapes: vectors `(rows, size)`, mean and scale `(size,)`.
         """
+        module = self.statistics
+        if isinstance(module, Standardisation):
+            module.mean.copy_(torch.from_numpy(mean))
+            module.deviation.copy_(torch.from_numpy(scale))
+            return module(torch.from_numpy(vectors).to(module.mean)).double().cpu().numpy()
+        module.running_mean.copy_(torch.from_numpy(mean))
+        module.running_var.copy_(torch.from_numpy(scale**2))
         network = self.encoder.network
-        norm = network.standardise
-        norm.running_mean.copy_(torch.from_numpy(mean))
-        norm.running_var.copy_(torch.from_numpy(scale**2))
-        return network.vectors(torch.from_numpy(vectors).to(norm.running_mean)).double().cpu().numpy()
+        return network.vectors(torch.from_numpy(vectors).to(module.running_mean)).double().cpu().numpy()
 
-    def training_speakers(self) -> list[str]:
-        """Speaker of each training row; a row without one counts as a speaker by itself."""
-        speakers = self.train_dataset.with_format(None)["speaker"][:]
-        return [f"row {row}" if speaker is None else f"speaker {speaker}" for row, speaker in enumerate(speakers)]
+
+def speakers_of(rows: Dataset) -> list[str]:
+    """Speaker of each row; a row without one counts as a speaker by itself."""
+    named = rows.with_format(None)
+    pairs = zip(named["id"][:], named["speaker"][:], strict=True)
+    return [f"row {name}" if speaker is None else f"speaker {speaker}" for name, speaker in pairs]
 
 
 def linear_head(model: nn.Module, size: int) -> nn.Linear:
@@ -257,24 +308,24 @@ def linear_head(model: nn.Module, size: int) -> nn.Linear:
 
 def fitted_head(
     method: LogisticFit | RidgeFit, speakers: list[str]
-) -> tuple[Coefficients, dict[str, float | None], float | None]:
+) -> tuple[Coefficients, dict[str, float | None], np.ndarray | None]:
     """The head of all rows, with the strength, and of a ridge the sharpness, that suit speakers who were left out.
 
     Returns:
-        The coefficients; what was chosen, by name; and the temperature that suits the same left-out speakers, None
-        where there was only one. Of a ridge it is 1: its sharpness is that temperature.
+        The coefficients; what was chosen, by name; and the logits of left-out speakers, None where there was only one.
+
+    Shapes:
+        the logits: `(rows, classes)`.
     """
     strength, inner_uar, answers = chosen_strength(method, speakers)
-    fitted, told = method.fit(np.arange(len(speakers)), strength), {method.strength_name: strength}
-    temperature = None
-    if answers is not None:
-        truth = method.targets.argmax(1)
-        temperature = fit_temperature((1.0 if method.gives_logits else SHARPNESS) * answers, truth)
+    fitted, found = method.fit(np.arange(len(speakers)), strength), {method.strength_name: strength}
     if not method.gives_logits:
-        factor = SHARPNESS / (temperature or 1.0)
-        fitted, told = fitted.sharpened(factor), told | {"sharpness": factor}
-        temperature = None if temperature is None else 1.0
-    return fitted, told | {"inner_uar": inner_uar}, temperature
+        factor = SHARPNESS
+        if answers is not None:
+            factor /= fit_temperature(SHARPNESS * answers, method.targets.argmax(1))
+            answers = factor * answers
+        fitted, found = fitted.sharpened(factor), found | {"sharpness": factor}
+    return fitted, found | {"inner_uar": inner_uar}, answers
 
 
 def chosen_strength(

@@ -25,7 +25,7 @@ from hf_ser.data.protocols import Fold
 from hf_ser.data.schema import REFERENCE
 from hf_ser.inputs.frozen import CachedCollator, FrozenCache
 from hf_ser.models import copy_island, share_weights
-from hf_ser.models.networks import FITTED
+from hf_ser.models.configuration_ser import SOLVED_HEADS
 from hf_ser.publish.results import write_fold_report
 from hf_ser.publish.trackers import tensorboard_beside, track_results
 from hf_ser.revisions import split_revision
@@ -45,7 +45,7 @@ from hf_ser.runs.record import (
 )
 from hf_ser.training.arguments import AudioArguments
 from hf_ser.training.building import Candidate
-from hf_ser.training.fits import FittedTrainer
+from hf_ser.training.fits import FittedTrainer, is_solved
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.search import search
 from hf_ser.training.trainer import SerTrainer, choose_threads, count_parameters
@@ -107,7 +107,7 @@ class Job:
         if frozen is not None:
             self.candidate = replace(self.candidate, collator=CachedCollator(self.candidate.collator, frozen))
         alone = list(self.candidate.encoders) == ["audio"]
-        fits = alone and self.asked.audio.audio_model in FITTED
+        fits = alone and is_solved(self.asked.audio, self.candidate.model.config)
         return (FittedTrainer if fits else SerTrainer)(
             self.candidate,
             self.labels,
@@ -123,6 +123,7 @@ class Job:
         """Where the outputs of what is never trained are kept."""
         config, training = self.candidate.model.config, self.asked.training
         told = {name: getattr(config, name, None) for name in ("audio_layers", "text_layers")}
+        told["mean"] = getattr(config, "head", None) in SOLVED_HEADS
         told["precision"] = "bf16" if training.bf16 else "fp16" if training.fp16 else "float32"
         if augmented := self.rows.view is not None:
             told["augment"] = self.candidate.collator.augmenter.key
@@ -210,7 +211,7 @@ def train_fold(asked: Asked, fold: Fold, folder: Path, audit: list[AuditFinding]
     save_model(trainer, candidate, folder)
     if not trainer.is_world_process_zero():
         return
-    notes = rows.notes + [one.detail for one in audit if one.kind == CLEARED]
+    notes = rows.notes + getattr(trainer, "notes", []) + [one.detail for one in audit if one.kind == CLEARED]
     if len(fold.test):
         predicted = prediction_rows(dataset, fold, words, logits, candidate.model.config, data.protocol, leaks)
         write_predictions(folder / PREDICTIONS, [row | {"notes": notes} for row in predicted])
@@ -308,13 +309,15 @@ def save_model(trainer: SerTrainer, candidate: Candidate, folder: Path) -> None:
 def calibrate(trainer: SerTrainer, config: PreTrainedConfig, validation: Dataset) -> None:
     """Put into a model's configuration how sure it may be, by its validation speakers: never by those of the test.
 
-    A head that was solved for has its temperature from training speakers who were left out in turn: they are several
-    times as many as the validation speakers, whose temperature made the error larger on RAVDESS's test speakers.
+    Of a head that was solved for, by all its speakers, each left out in turn: the validation speakers alone are fewer,
+    and the temperature that suited them made the error larger on RAVDESS's test speakers.
     """
-    logits = trainer.logits(validation, "calibration")
-    fitted = getattr(trainer, "temperature", None)
-    labels = np.array(validation.with_format(None)["label"][:])
-    config.calibration_temperature = fit_temperature(logits, labels) if fitted is None else fitted
+    if (left_out := getattr(trainer, "left_out", None)) is not None:
+        logits, labels = left_out
+    else:
+        logits = trainer.logits(validation, "calibration")
+        labels = np.array(validation.with_format(None)["label"][:])
+    config.calibration_temperature = fit_temperature(logits, labels)
     config.abstain_threshold = abstain_threshold(softmax(logits / config.calibration_temperature, axis=-1))
 
 

@@ -7,13 +7,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from models.tiny import AUDIO, awaken
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
 from hf_ser.augment.training import AugmentArguments
-from hf_ser.models import SerAudioConfig, SerAudioForAudioClassification, SpectrogramConfig
+from hf_ser.models import SerAudioConfig, SerAudioForAudioClassification, SerFusionConfig, SpectrogramConfig
+from hf_ser.models.configuration_ser import SOLVED_HEADS
+from hf_ser.models.fusion import vector_size
 from hf_ser.models.networks import FITTED
+from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.runs.calibration import fit_temperature
 from hf_ser.training.arguments import (
     AdaptArguments,
@@ -24,7 +28,7 @@ from hf_ser.training.arguments import (
     SerTrainingArguments,
     TextArguments,
 )
-from hf_ser.training.building import build_audio, build_fusion
+from hf_ser.training.building import build_audio, build_fusion, label_maps
 from hf_ser.training.fits import (
     FITS,
     FittedTrainer,
@@ -56,7 +60,7 @@ class Rows(list):
     """Rows of a data set, as far as the trainer asks for them."""
 
     def with_format(self, _):
-        return {"speaker": [row["speaker"] for row in self]}
+        return {name: [row[name] for row in self] for name in ("id", "speaker")}
 
 
 def rows() -> Rows:
@@ -65,7 +69,7 @@ def rows() -> Rows:
     for index in range(36):
         clip, label = draw.standard_normal(16_000), index % CLASSES
         clip[:: 1 + label] *= 0.1
-        made.append({"clip": torch.from_numpy(clip).float(), "labels": label, "speaker": f"s{index // 9}"})
+        made.append({"id": index, "clip": torch.from_numpy(clip).float(), "labels": label, "speaker": f"s{index // 9}"})
     return made
 
 
@@ -75,18 +79,21 @@ def collate(batch: list[dict]) -> dict[str, torch.Tensor]:
     return made | {"labels": torch.tensor([row["labels"] for row in batch])}
 
 
-def trainer_of(model: SerAudioForAudioClassification, data: Rows, validation_uar: float = 0.8) -> FittedTrainer:
-    """With what its `train` touches of Trainer, and without the rest."""
+def trainer_of(model: SerAudioForAudioClassification, data: Rows) -> FittedTrainer:
+    """With what its `train` touches of Trainer, and without the rest; the last 9 rows are for validation."""
     trainer = FittedTrainer.__new__(FittedTrainer)
-    trainer.model, trainer.encoder = model, model.audio_encoder
-    trainer.classifier, trainer._prepare_inputs = linear_head(model, model.audio_encoder.network.size), dict
+    trainer.model, trainer.encoder, trainer.left_out = model, model.audio_encoder, None
+    network = getattr(model.audio_encoder, "network", None)
+    trainer.method = FITS[(network and model.audio_encoder.config.network) or model.config.head]
+    trainer.classifier = linear_head(model, network.size if network else vector_size(model.config))
+    trainer._prepare_inputs = dict
     trainer.args = SimpleNamespace(
         device="cpu", per_device_eval_batch_size=8, dataloader_num_workers=0, disable_tqdm=True
     )
-    trainer.train_dataset, trainer.data_collator = data, collate
+    trainer.train_dataset, trainer.eval_dataset = Rows(data[:-9]), Rows(data[-9:])
+    trainer.all_rows, trainer.data_collator = data, collate
     trainer.state = SimpleNamespace(log_history=[], best_metric=None, epoch=None)
     trainer.log = lambda entry: trainer.state.log_history.append(entry)
-    trainer.evaluate = lambda: {"eval_uar": validation_uar}
     return trainer
 
 
@@ -94,7 +101,7 @@ def saved_and_answering(trainer: FittedTrainer, folder) -> tuple[np.ndarray, tor
     """Logits of the training rows by the model that was saved and loaded, and their classes."""
     trainer.model.save_pretrained(folder)
     again = SerAudioForAudioClassification.from_pretrained(folder)
-    batch = collate(trainer.train_dataset)
+    batch = collate(trainer.all_rows)
     labels = batch.pop("labels")
     return again(**batch).logits.detach().double().numpy(), labels
 
@@ -105,10 +112,10 @@ def test_the_saved_model_answers_as_the_regression(normalisation, monkeypatch, t
     trainer = trainer_of(hears("functionals", normalisation), rows())
     trainer.train()
     logits, labels = saved_and_answering(trainer, tmp_path)
-    vectors, targets = trainer.training_vectors()
+    vectors, targets = trainer.vectors_of(trainer.all_rows)
     assert targets.argmax(1).tolist() == labels.tolist()
     entry = trainer.state.log_history[0]
-    assert entry["regularisation_c"] in (0.003, 0.03) and trainer.state.best_metric == 0.8
+    assert entry["regularisation_c"] in (0.003, 0.03) and trainer.state.best_metric == entry["inner_uar"] > 0.9
     scaled = (vectors - vectors.mean(0)) / np.where(vectors.std(0) < 1e-6, 1.0, vectors.std(0))
     theirs = LogisticRegression(C=entry["regularisation_c"], max_iter=1000).fit(scaled, labels)
     np.testing.assert_allclose(softmax(logits, 1), theirs.predict_proba(scaled), atol=1e-4)
@@ -120,7 +127,7 @@ def test_the_saved_model_answers_as_the_ridge(tmp_path):
     trainer.train()
     logits, labels = saved_and_answering(trainer, tmp_path)
     entry = trainer.state.log_history[0]
-    vectors, targets = trainer.training_vectors()
+    vectors, targets = trainer.vectors_of(trainer.all_rows)
     size = vectors.shape[1]
     blocks = np.repeat([(size - 8000) / 0.3, 8000 / 0.7], [size - 8000, 8000])
     scaled = ((vectors - vectors.mean(0)) / np.sqrt(vectors.var(0) + 1e-5)).clip(-4, 4) * np.sqrt(size / blocks)
@@ -185,6 +192,41 @@ def test_two_classes_and_a_class_without_rows_fit_the_layer(method):
     assert (answers.argmax(1) == truth).mean() > 0.9 and (answers[:, 1] == -30).all()
 
 
+@pytest.mark.parametrize("head", SOLVED_HEADS)
+@pytest.mark.parametrize("layers", [[1, 2], 1])
+def test_a_head_is_solved_for_on_the_layers_of_a_frozen_encoder(head, layers, tmp_path):
+    config, _ = AUDIO["whisper"]()
+    config = SerAudioConfig(
+        audio_config=config,
+        audio_layers=layers,
+        head=head,
+        pooling="mean",
+        **label_maps([str(i) for i in range(CLASSES)]),
+    )
+    torch.manual_seed(0)
+    model = awaken(SerAudioForAudioClassification(config)).requires_grad_(False)
+    trainer = trainer_of(model, rows())
+    trainer.data_collator = mel_batch
+    trainer.train()
+    model.save_pretrained(tmp_path)
+    again = SerAudioForAudioClassification.from_pretrained(tmp_path)
+    batch = mel_batch(trainer.all_rows)
+    labels = batch.pop("labels")
+    logits = again(**batch).logits
+    assert (logits.argmax(1) == labels).float().mean() > 0.8
+    vectors, _ = trainer.vectors_of(trainer.all_rows)
+    assert vectors.shape == (36, 32 * (len(layers) if isinstance(layers, list) else 1))
+    torch.testing.assert_close(again.audio_head.standardisation.mean.double(), torch.from_numpy(vectors.mean(0)))
+    torch.testing.assert_close(again(**again.frozen_part(**batch)).logits, logits, atol=1e-5, rtol=0)
+
+
+def mel_batch(batch: list[dict]) -> dict[str, torch.Tensor]:
+    """Whisper's features of rows."""
+    extractor = AUDIO["whisper"]()[1]
+    made = audio_inputs(extractor, [row["clip"].numpy() for row in batch])
+    return made | {"labels": torch.tensor([row["labels"] for row in batch])}
+
+
 def test_a_head_that_coefficients_do_not_fit_is_refused():
     model = hears("functionals")
     with pytest.raises(ValueError, match=r"expected one linear layer of the 5 functionals: build the model with head"):
@@ -197,7 +239,10 @@ def test_a_head_that_coefficients_do_not_fit_is_refused():
 def test_a_fitted_network_needs_no_other_flag_and_only_what_standardises_is_fused(name):
     audio, adapt = AudioArguments(audio_model=name), AdaptArguments()
     model = build_audio(["a", "b"], audio, HeadArguments(), adapt).model
-    assert linear_head(model, model.audio_encoder.network.size).out_features == 2 and set(FITS) == set(FITTED)
+    assert linear_head(model, model.audio_encoder.network.size).out_features == 2 and set(FITS) == {
+        *FITTED,
+        *SOLVED_HEADS,
+    }
     told = (["a", "b"], ["one two"] * 3, audio, TextArguments(text_model="gru"), FusionArguments(), adapt)
     if name == "functionals":
         with pytest.raises(ValueError, match="Expected with words a network that standardises: functionals_mlp or"):
@@ -235,6 +280,29 @@ def test_a_fit_refuses_what_it_would_not_use(given, said):
     refuse_descent(replace(asked[0], audio_model="crnn"), *asked[1:])
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--head ridge --learning_rate 0.01", "--learning_rate is 0.01, --head ridge: found a setting that a fit"),
+        ("--head logistic --lora audio", "--lora is audio, --head logistic"),
+        ("--head ridge --pooling attentive_statistics", "--pooling is attentive_statistics, --head ridge"),
+    ],
+)
+def test_a_solved_head_refuses_what_it_would_not_use(given, said):
+    asked = parse_arguments(ASKED, [*given.split(), "--audio_model", "openai/whisper-base"])
+    with pytest.raises(ValueError, match=said):
+        refuse_descent(*asked)
+
+
+def test_a_solved_head_wants_a_pretrained_encoder_and_no_fusion():
+    with pytest.raises(ValueError, match=r"--freeze audio.*random weights|random weights"):
+        build_audio(["a", "b"], AudioArguments(audio_model="crnn"), HeadArguments(head="ridge"), AdaptArguments())
+    with pytest.raises(ValueError, match="head is ridge, which is for audio alone: expected mlp or linear in fusion"):
+        SerFusionConfig(head="ridge", pooling="mean")
+    with pytest.raises(ValueError, match="pooling is attentive: expected mean with head ridge"):
+        SerAudioConfig(head="ridge")
+
+
 def test_a_fit_takes_its_recipes_flags_and_what_says_where_it_is_computed(tmp_path):
     where = "--early_stopping_patience 0 --per_device_train_batch_size 4 --seed 2 --threads 1 --cache_frozen true"
     where += f" --disable_tqdm true --use_cpu true --output_dir {tmp_path}"
@@ -259,7 +327,8 @@ def test_the_temperature_comes_from_speakers_who_were_left_out(fit):
     truth = generator.integers(0, 3, 240)
     of_speaker = generator.normal(0, 2, (12, 40))[np.arange(240) % 12]
     vectors = np.eye(3, 40)[truth] * 3 + of_speaker + generator.normal(0, 2, (240, 40))
-    fitted, _, temperature = fitted_head(fit(vectors, np.eye(3)[truth]), speakers)
+    fitted, _, left_out = fitted_head(fit(vectors, np.eye(3)[truth]), speakers)
+    temperature = fit_temperature(left_out, truth)
     new_truth = generator.integers(0, 3, 3000)
     of_speaker = generator.normal(0, 2, (300, 40))[np.arange(3000) % 300]
     new = np.eye(3, 40)[new_truth] * 3 + of_speaker + generator.normal(0, 2, (3000, 40))
