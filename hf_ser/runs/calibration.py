@@ -26,6 +26,9 @@ LEAST = 1e-12
 SMALLEST = np.finfo(np.float64).tiny
 """What a probability of 0 counts as where another temperature is taken: a higher floor would tell other logits."""
 
+SHOWN = 0.001
+"""The last digit that reports show of a calibration error: a smaller difference is none."""
+
 THRESHOLD_MARGIN = 1e-6
 """By how much the abstain threshold is below the confidence it is taken from: equal answers differ by some 3e-8 with
 their batch, and the pipeline computes its scores in float32. Neither may decide which of them are given."""
@@ -71,7 +74,7 @@ def made_worse(calibration: dict) -> bool:
         calibration: Of a report.
     """
     before = calibration["ece_uncalibrated"]
-    return before is not None and calibration["ece"] > before + ROUNDING
+    return before is not None and calibration["ece"] > before + SHOWN / 2
 
 
 def abstain_threshold(probabilities: np.ndarray, coverage: float = TARGET_COVERAGE) -> float:
