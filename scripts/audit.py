@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--split_file", help="of --protocol fixed")
     parser.add_argument("--not_copies", help="CSV of pairs of ids that a person has found to be no copies")
     parser.add_argument("--label_map", default=NATIVE, help=f"{NATIVE}, {', '.join(LABEL_MAPS)}, or a YAML file")
-    parser.add_argument("--sound_only", action="store_true", help="the model will not read: words are no leak to it")
+    parser.add_argument("--sound_only", action="store_true", help="for an audio-only model, to which text is no leak")
     parser.add_argument("--output", type=Path, help="JSON to write; default: audit.json of the run or data set")
     arguments = parser.parse_args()
     if not (arguments.dataset or arguments.run):

@@ -1,4 +1,4 @@
-"""Hear and see what an augmentation does to clips of a data set, before anything is trained with it.
+"""Show and play what an augmentation does to clips of a data set, before anything is trained with it.
 
 python scripts/augment_preview.py --dataset DS --augment pink:0.5@5-20,speed --output_dir preview
 python scripts/augment_preview.py --dataset DS --augment noise_folder --noise_dir NOISES --clips 8 --output_dir preview
@@ -48,7 +48,7 @@ def main() -> None:
     )
     parser.add_argument("--dataset", required=True, help="folder written by prepare_data.py or transcribe.py")
     parser.add_argument("--augment", required=True, help="such as pink:0.5@5-20,speed: name:probability@low-high")
-    parser.add_argument("--noise_dir", help="folder with the sound files of the change noise_folder")
+    parser.add_argument("--noise_dir", help="folder with the audio files of the change noise_folder")
     parser.add_argument("--clips", type=int, default=4, help="clips shown, of all classes alike; default: %(default)s")
     parser.add_argument("--views", type=int, default=3, help="views of each; default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the clips and of all draws")
@@ -60,7 +60,7 @@ def main() -> None:
     for name in ("clips", "views"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} {getattr(arguments, name)}: expected 1 or more")
-    AugmentArguments(arguments.augment, arguments.noise_dir)  # a wrong one is told before the data is read
+    AugmentArguments(arguments.augment, arguments.noise_dir)  # a wrong one is refused before the data is read
 
     dataset = load_prepared(arguments.dataset)
     heard = [row for row, seconds in enumerate(dataset["duration_seconds"][:]) if seconds]

@@ -1,4 +1,4 @@
-"""Train several systems with several seeds under one protocol, and say which of them the test speakers tell apart.
+"""Train several systems with several seeds under one protocol, and test which of them differ.
 
     python scripts/compare.py scripts/recipes/studies/seeds_ravdess.yaml --data_dir DIR
     python scripts/compare.py STUDY.yaml --dataset DS --seeds 1,2,3 --fold all --only crnn,alexnet
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("sources", nargs="+", metavar="study", help="a study, or two recipes or more")
     parser.add_argument("--dataset", help="folder written by prepare_data.py")
     parser.add_argument("--corpus", help="corpus to read instead, from --data_dir")
-    parser.add_argument("--data_dir", help="where the corpus lies")
+    parser.add_argument("--data_dir", help="folder of the corpus")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="of the systems that name none of their own")
     parser.add_argument("--fold", help="number of a fold, or all")
     parser.add_argument("--seeds", help="such as 1,2,3")

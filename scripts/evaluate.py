@@ -1,7 +1,7 @@
 """Make the report of a run anew from its predictions, or compare two runs on the same utterances.
 
     python scripts/evaluate.py runs/ravdess                               # report, pictures, page and cards
-    python scripts/evaluate.py runs/ravdess --dataset DS --embedding_map  # sounds in the page, a map of the embeddings
+    python scripts/evaluate.py runs/ravdess --dataset DS --embedding_map  # audio in the page, a map of the embeddings
     python scripts/evaluate.py runs/a runs/b                              # is B better than A?
 
 A run is its folder or a predictions.jsonl; from the latter report, pictures and page are made beside it.
@@ -41,12 +41,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="one run to report on, or two to compare")
     parser.add_argument("--output_dir", type=Path, help="where to write (default: beside the predictions; of two, B's)")
-    parser.add_argument("--dataset", type=Path, help="data set of the run, for sounds in the page")
-    parser.add_argument("--embed_audio", action="store_true", help="put sounds of your own table into the page too")
+    parser.add_argument("--dataset", type=Path, help="data set of the run, for audio in the page")
+    parser.add_argument("--embed_audio", action="store_true", help="put audio of your own table into the page too")
     parser.add_argument("--embedding_map", action="store_true", help="map what each model makes of its test clips")
     arguments = parser.parse_args()
     if (arguments.embed_audio or arguments.embedding_map) and not arguments.dataset:
-        parser.error("--embed_audio and --embedding_map need the sounds: name the data set with --dataset")
+        parser.error("--embed_audio and --embedding_map need the audio: name the data set with --dataset")
     if len(arguments.runs) == 2:
         print(comparison(*arguments.runs, arguments.output_dir))
     elif len(arguments.runs) == 1:

@@ -31,7 +31,7 @@ def main() -> None:
     """Corpus, data set, integrity report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True, help=f"one, or several with commas: {', '.join(CORPORA)}")
-    parser.add_argument("--data_dir", help="where it lies, one for each corpus with commas; of a table: its file")
+    parser.add_argument("--data_dir", help="its folder, one for each corpus with commas; of a table: its file")
     parser.add_argument("--output_dir", required=True, help="folder to write; a killed run is taken up where it was")
     parser.add_argument("--label_map", default=NATIVE, help=f"{NATIVE}, {', '.join(LABEL_MAPS)}, or a YAML file")
     parser.add_argument("--columns", help="names of a table's columns where they are not ours: path=file,label=emotion")
@@ -45,13 +45,13 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="write pictures and a data-set card into --output_dir")
     parser.add_argument("--augmented_copies", type=int, default=0, help="changed copies of each clip, to show a leak")
     parser.add_argument("--augment", help="what changes the copies, such as white:1@15-25,shift:1")
-    parser.add_argument("--noise_dir", help="folder with the sound files of the change noise_folder")
+    parser.add_argument("--noise_dir", help="folder with the audio files of the change noise_folder")
     parser.add_argument("--seed", type=int, default=0, help="of the copies")
     arguments = parser.parse_args()
     if bool(arguments.augment) != (arguments.augmented_copies > 0):
         parser.error("--augmented_copies N and --augment SPEC go together: give both, or neither")
     if arguments.augment:
-        parse_augmentation(arguments.augment)  # a wrong one is told before the work, not after it
+        parse_augmentation(arguments.augment)  # a wrong one is refused before the work, not after it
 
     if arguments.download:
         download_corpora(arguments.corpus, arguments.data_dir)

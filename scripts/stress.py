@@ -1,4 +1,4 @@
-"""How a trained model holds up where the recording is not as in the corpus: noise, codecs, rooms, cuts, wrong words.
+"""Measure how a trained model holds up under noise, codecs, rooms, cuts and wrong transcripts.
 
 python scripts/stress.py runs/quickstart/fold_1 --dataset DS
 python scripts/stress.py user/name@revision --dataset DS --groups noise,codec --max_clips 200 --output_dir O

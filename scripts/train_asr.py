@@ -1,4 +1,4 @@
-"""Fine-tune Whisper on the corpus's own words; word error rate before and after, on speakers that it has not met.
+"""Fine-tune Whisper on a corpus's transcripts; word error rate before and after, on speakers it was not trained on.
 
 accelerate launch scripts/train_asr.py --dataset DS --asr_model openai/whisper-small --fold all --output_dir runs/asr
 accelerate launch scripts/train_asr.py --dataset DS --asr_model FOLDER --lora true --language de

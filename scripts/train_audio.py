@@ -1,4 +1,4 @@
-"""Train a model that only hears: a pretrained encoder with a head, or a network of ours from scratch.
+"""Train an audio-only model: a pretrained encoder with a head, or a network of ours from scratch.
 
 accelerate launch scripts/train_audio.py --audio_model facebook/wav2vec2-base --corpus ravdess --data_dir DIR
 """

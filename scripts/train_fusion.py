@@ -1,4 +1,4 @@
-"""Fine-tune a fused model of sound and words.
+"""Train a model of audio and text.
 
 accelerate launch scripts/train_fusion.py                       # the embedded default, no data or network
 accelerate launch scripts/train_fusion.py RECIPE.yaml [--flags] # a recipe, flags override it

@@ -1,4 +1,4 @@
-"""Fine-tune a model that only reads: any AutoModelForSequenceClassification, or our GRU.
+"""Train a text-only model: any AutoModelForSequenceClassification, or our GRU.
 
 accelerate launch scripts/train_text.py --text_model distilbert-base-uncased --corpus table --data_dir CLIPS.csv
 """

@@ -1,4 +1,4 @@
-"""Transcribe a prepared data set with Whisper: its words become the `transcript` column, the corpus's own are kept.
+"""Transcribe a prepared data set with Whisper; the corpus's own transcripts are kept beside.
 
 python scripts/transcribe.py --dataset DS --asr openai-whisper:base
 python scripts/transcribe.py --dataset DS --asr transformers:openai/whisper-small --short_window --output_dir DS_small
@@ -23,7 +23,7 @@ from hf_ser.transcripts.run import Job, check_short_window, transcribe_dataset
 
 
 def main() -> None:
-    """Data set, recogniser, words, how good they are, data set."""
+    """Data set, recogniser, transcripts, their error rates, data set."""
     arguments = parse_arguments()
     folder = arguments.dataset.resolve()  # of a link, the folder itself is what gets the columns
     output_dir = (arguments.output_dir or folder).resolve()
@@ -69,11 +69,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--output_dir", type=Path, help="folder to write; default: --dataset itself gets the columns")
     add("--language", help="code, or detect; default: the corpus's where known, else detected")
-    add("--prompt", help="words taken to have gone before, such as names")
+    add("--prompt", help="text that is taken to come before, such as names")
     add(
         "--short_window",
         action="store_true",
-        help="encode the clip's length, not 30 s: faster, other words now and then",
+        help="encode the clip's length, not 30 s: faster, other transcripts now and then",
     )
     add("--check_short_window", type=int, default=0, metavar="N", help="measure what that changes, on N clips")
     add(
@@ -88,7 +88,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--logprob_threshold", type=float, default=DecodeOptions.logprob_threshold)
     add("--compression_ratio_threshold", type=float, default=DecodeOptions.compression_ratio_threshold)
     add("--precision", choices=("float32", "float16", "bfloat16"), help="default: float16 on a GPU, else float32")
-    add("--batch_size", type=int, default=32, help="windows decoded together; no effect on the words beyond rounding")
+    add("--batch_size", type=int, default=32, help="windows decoded together; no effect beyond rounding")
     add("--cache", type=Path, default=cache_file(), help="file of the cache, which serves all data sets and models")
     arguments = parser.parse_args()
     if arguments.check_short_window < 0 or arguments.batch_size < 1:
@@ -97,7 +97,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def options(arguments: argparse.Namespace) -> DecodeOptions:
-    """What of the command line decides the words."""
+    """The arguments that decide the transcripts."""
     return DecodeOptions(
         prompt=arguments.prompt,
         short_window=arguments.short_window,

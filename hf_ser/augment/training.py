@@ -296,7 +296,7 @@ class AugmentArguments:
         f"changes of training clips, as name or name:probability@low-high with commas: {', '.join(CHANGES)}; look at "
         "them with scripts/augment_preview.py",
     )
-    noise_dir: str | None = option(None, "folder with the sound files of the change noise_folder")
+    noise_dir: str | None = option(None, "folder with the audio files of the change noise_folder")
 
     def __post_init__(self):
         asked = {one.name for one in parse_augmentation(self.augment)} if self.augment else set()

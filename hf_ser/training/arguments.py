@@ -1,4 +1,4 @@
-"""What a run may be told, with its defaults, and what of it does not go together."""
+"""The settings of a run with their defaults, and the checks of those that do not go together."""
 
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
@@ -50,7 +50,7 @@ class DataArguments:
     corpus: str = option(
         "synthetic", f"corpus to read, or several as a,b (prepared once, into the cache): {', '.join(CORPORA)}"
     )
-    data_dir: str | None = option(None, "where the corpus lies, or A,B for several: a folder, or the file of a table")
+    data_dir: str | None = option(None, "the corpus, or A,B for several: a folder, or the file of a table")
     columns: str | None = option(None, "names of a table's columns where they are not ours: path=file,label=emotion")
     speaker_pattern: str | None = option(None, "of a table: regular expression whose groups are the speaker in a path")
     label_pattern: str | None = option(None, "of a table: regular expression whose group is the label in a path")
@@ -72,14 +72,14 @@ class DataArguments:
     )
     transcript_source: str | None = option(
         None,
-        "whose words are read: the corpus's own (reference), a recogniser's (asr), or either in training and the "
+        "whose transcripts are used: the corpus's own (reference), a recogniser's (asr), or either in training and the "
         "recogniser's in evaluation (mixed); default: the transcript column, which scripts/transcribe.py overwrites",
         TRANSCRIPT_SOURCES,
     )
-    transcript_noise: float = option(0.0, "word error rate to corrupt the words to, such as 0.2")
-    transcript_noise_rows: str = option("all", "rows whose words are corrupted", NOISE_ROWS)
+    transcript_noise: float = option(0.0, "word error rate to corrupt the transcripts to, such as 0.2")
+    transcript_noise_rows: str = option("all", "rows whose transcripts are corrupted", NOISE_ROWS)
     sentence_bank: str | None = option(
-        None, "add sentences of a row's label to its words: 'default' (ours), a YAML file, or both as default,FILE"
+        None, "add sentences of a row's label to its transcript: 'default' (ours), a YAML file, or default,FILE"
     )
     sentence_bank_share: float = option(0.5, "share of the rows that are given a sentence")
     sentence_bank_rows: str = option(
@@ -99,7 +99,7 @@ class DataArguments:
 
 @dataclass
 class AudioArguments:
-    """The encoder of the sound."""
+    """The audio encoder."""
 
     audio_model: str = option(
         "random_kernels",
@@ -136,7 +136,7 @@ class AudioArguments:
 
 @dataclass
 class TextArguments:
-    """The encoder of the words."""
+    """The text encoder."""
 
     text_model: str = option(
         "gru",
@@ -151,7 +151,7 @@ class TextArguments:
 
 @dataclass
 class HeadArguments:
-    """What stands on an encoder."""
+    """The head of an audio-only model."""
 
     size_is_free = False
     """Whether a linear head has a width too."""
@@ -186,7 +186,7 @@ class FusionArguments(HeadArguments):
     size_is_free = True  # each modality is brought to it before the head
 
     fusion: str = option("gated", "early: concat, gated, cross_attention; late: mean, weighted", FUSIONS)
-    modality_dropout: float = option(0.2, "share of training rows that lose their words or, as often, their sound")
+    modality_dropout: float = option(0.2, "share of training rows that lose their text or, as often, their audio")
     branch_loss_weight: float = option(0.3, "weight of each branch's own loss in late fusion")
 
     def __post_init__(self):
@@ -233,7 +233,7 @@ class ObjectiveArguments:
     balanced_sampling: bool = option(False, "draw training rows so that all classes come equally often")
     mixup: float = option(
         0.0,
-        "alpha of mixup: train on mixtures of two clips (0.2 is usual), of their sound or, with --cache_frozen, of "
+        "alpha of mixup: train on mixtures of two clips (0.2 is usual), of their audio or, with --cache_frozen, of "
         "what is kept of them; 0: off",
     )
     r_drop: float = option(0.0, "weight of how far two dropouts' answers for a row lie apart (1 is usual); 0: off")
