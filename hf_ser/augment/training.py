@@ -435,12 +435,13 @@ class View:
         # the fingerprints of `datasets`.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
 
-    def set(self, epoch: int) -> None:
-        """To be called before the loader of an epoch begins."""
-        self._epoch[0] = int(epoch)
+    def set(self, epoch: int | None) -> None:
+        """To be called before the loader of an epoch begins; None is the clip itself."""
+        self._epoch[0] = -1 if epoch is None else int(epoch)
 
-    def get(self) -> int:
-        return int(self._epoch[0])
+    def get(self) -> int | None:
+        epoch = int(self._epoch[0])
+        return None if epoch < 0 else epoch
 
     def __deepcopy__(self, memo) -> "View":
         return self  # `datasets` copies a data set with all it holds, and every copy must see the epoch
@@ -470,5 +471,5 @@ class SetView:
         """Args: columns of some rows."""
         rows = rows if self.inner is None else self.inner(rows)
         epoch = self.view.get()
-        wanted = epoch % self.cache_views if self.cache_views else epoch
+        wanted = epoch % self.cache_views if self.cache_views and epoch is not None else epoch
         return {**rows, "view": [wanted] * len(next(iter(rows.values())))}

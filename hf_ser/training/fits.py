@@ -4,11 +4,13 @@ Its coefficients become the head. What the encoder gives is read from the cache 
 that further folds need not compute it again.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from datasets import Dataset
+from scipy.linalg import solve
 from scipy.special import log_softmax
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
@@ -19,6 +21,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.trainer_utils import TrainOutput
 
+from hf_ser.augment.training import with_views
 from hf_ser.models.configuration_ser import SOLVED_HEADS
 from hf_ser.models.fusion import Standardisation, vector_size
 from hf_ser.models.networks import FITTED
@@ -80,8 +83,8 @@ class LogisticFit:
     strength_name = "regularisation_c"
     gives_logits = True
 
-    def __init__(self, vectors: np.ndarray, targets: np.ndarray):
-        self.vectors, self.targets = vectors, targets
+    def __init__(self, vectors: np.ndarray, targets: np.ndarray, copies: int = 1):
+        self.vectors, self.targets = vectors, targets / copies
 
     def fit(self, rows: np.ndarray, strength: float) -> Coefficients:
         """Of some of the rows, by their indices."""
@@ -95,10 +98,14 @@ class LogisticFit:
 
 
 class RidgeFit:
-    """Ridge regression on the targets in which every class weighs alike, solved between the rows.
+    """Ridge regression on the targets in which every class weighs alike.
 
-    They are fewer than the features; of many more, their products take room: 0.8 GB for 10,000 rows. What a row's
-    targets sum to is its weight: it says how much the row counts, not what its answer shall be.
+    Solved between the rows where these are fewer than the features, else between the features, so that memory grows
+    with the smaller of the two. What a row's targets sum to is its weight: it says how much the row counts, not what
+    its answer shall be.
+
+    Args:
+        copies: How many rows each clip has; all of them together weigh as much as one would.
 
     Shapes: as LogisticFit's.
     """
@@ -108,21 +115,29 @@ class RidgeFit:
     strength_name = "ridge_lambda"
     gives_logits = False
 
-    def __init__(self, vectors: np.ndarray, targets: np.ndarray):
-        self.vectors, self.row_weights = vectors, targets.sum(1)
+    def __init__(self, vectors: np.ndarray, targets: np.ndarray, copies: int = 1):
+        self.vectors, self.row_weights, self.copies = vectors, targets.sum(1), copies
         self.targets = targets / np.where(self.row_weights > 0, self.row_weights, 1.0)[:, None]
-        self.products = vectors @ vectors.T / vectors.shape[1] + 1  # the 1 stands for a feature of 1, the bias
+        self.products = None
+        if len(vectors) <= vectors.shape[1]:  # the 1 stands for a feature of 1, the bias
+            self.products = vectors @ vectors.T / vectors.shape[1] + 1
 
     def fit(self, rows: np.ndarray, strength: float) -> Coefficients:
         """Of some of the rows, by their indices."""
         of_classes = self.row_weights[rows] @ self.targets[rows]
         classes = np.flatnonzero(of_classes)
         targets = self.targets[np.ix_(rows, classes)]
-        weights = self.row_weights[rows] * (targets @ (len(rows) / len(classes) / of_classes[classes]))
+        weights = self.row_weights[rows] * (targets @ (len(rows) / len(classes) / of_classes[classes])) / self.copies
+        centred = targets - 1 / len(classes)
+        size = self.vectors.shape[1]
+        if self.products is None:
+            features = np.column_stack([self.vectors[rows] / size**0.5, np.ones(len(rows))])
+            squares = (features.T * weights) @ features + strength * np.eye(size + 1)
+            solved = solve(squares, (features.T * weights) @ centred, assume_a="pos")
+            return Coefficients(classes, solved[:-1].T / size**0.5, solved[-1])
         ridge = KernelRidge(alpha=strength, kernel="precomputed")
-        ridge.fit(self.products[np.ix_(rows, rows)], targets - 1 / len(classes), sample_weight=weights)
-        weight = ridge.dual_coef_.T @ self.vectors[rows] / self.vectors.shape[1]
-        return Coefficients(classes, weight, ridge.dual_coef_.sum(0))
+        ridge.fit(self.products[np.ix_(rows, rows)], centred, sample_weight=weights)
+        return Coefficients(classes, ridge.dual_coef_.T @ self.vectors[rows] / size, ridge.dual_coef_.sum(0))
 
 
 FITS = {"functionals": LogisticFit, "random_kernels": RidgeFit, "logistic": LogisticFit, "ridge": RidgeFit}
@@ -139,7 +154,7 @@ OF_DESCENT = (
     *("num_train_epochs", "max_steps", "warmup_steps", "lr_scheduler_type", "lr_scheduler_kwargs", "optim"),
     *("optim_args", "weight_decay", "max_grad_norm", "adam_beta1", "adam_beta2", "adam_epsilon"),
     *("loss", "focal_gamma", "class_weights", "balanced_sampling", "mixup", "r_drop", "label_smoothing_factor"),
-    *("ema_decay", "swa_start", "cache_views", "load_best_model_at_end", "metric_for_best_model"),
+    *("ema_decay", "swa_start", "load_best_model_at_end", "metric_for_best_model"),
     *("gradient_accumulation_steps", "gradient_checkpointing", "torch_compile"),
 )
 """Settings of the training that a fit has no use for, but for those that a study may give to all its systems."""
@@ -168,8 +183,13 @@ def refuse_descent(audio, head, augment, adapt, training) -> None:
     """
     if not is_solved(audio, head):
         return
+    if augment.augment and not training.cache_views:
+        raise ValueError(
+            f"--augment is {augment.augment}: found no --cache_views, and a head that is solved for has no epochs in "
+            "which to meet changed clips. Expected --cache_views 2 or the like: so many changed copies of each clip."
+        )
     asked = settings(training) | ({"find_learning_rate": True} if training.find_learning_rate else {})
-    given = {name: asked[name] for name in OF_DESCENT if name in asked} | settings(augment, adapt)
+    given = {name: asked[name] for name in OF_DESCENT if name in asked} | settings(adapt)
     if head.head in SOLVED_HEADS and adapt.freeze == "audio":
         del given["freeze"]  # it is in any case
     own = FITTED_HEAD if audio.audio_model in FITTED else {"head": head.head, "pooling": "mean"}
@@ -209,7 +229,7 @@ class FittedTrainer(SerTrainer):
 
     def __init__(self, candidate: Candidate, labels: list[str], **kwargs):
         super().__init__(candidate, labels, **kwargs)
-        self.notes = [TRAINED_ON_BOTH]
+        self.notes, self.view = [TRAINED_ON_BOTH], kwargs.get("view")
         self.left_out: tuple[np.ndarray, np.ndarray] | None = None
         self.encoder, config = candidate.encoders["audio"], getattr(candidate.model, "config", None)
         own = getattr(config, "head", None) in SOLVED_HEADS
@@ -220,24 +240,37 @@ class FittedTrainer(SerTrainer):
         """Solve for the head; there is nothing to resume."""
         self.model.to(self.args.device).eval()
         parts = [self.train_dataset, self.eval_dataset]
-        vectors, targets = (np.concatenate(both) for both in zip(*map(self.vectors_of, parts), strict=True))
         speakers = np.concatenate([speakers_of(part) for part in parts])
-        mean, scale = vectors.mean(0), vectors.std(0)
+        vectors, targets = (np.concatenate(both) for both in zip(*self.views_of(parts), strict=True))
+        copies = len(vectors) // len(speakers)
+        originals = np.arange(len(vectors)) < len(speakers)
+        speakers = np.tile(speakers, copies)
+        mean, scale = vectors[originals].mean(0), vectors[originals].std(0)
         scale[scale < LEAST_SCALE] = 1.0
         is_folded = self.statistics is None  # else the model standardises, and cuts off
         vectors = (vectors - mean) / scale if is_folded else self.standardised(vectors, mean, scale)
         counted = targets.any(1)  # a row of no weight, of raters who agree on nothing, has no answer to score by
-        method = self.method(vectors[counted], targets[counted])
-        fitted, found, answers = fitted_head(method, speakers[counted].tolist())
+        method = self.method(vectors[counted], targets[counted], copies)
+        scored = originals[counted]
+        fitted, found, answers = fitted_head(method, speakers[counted].tolist(), scored)
         if answers is not None:
-            self.left_out = answers, targets[counted].argmax(1)
-        loss = mean_loss(fitted, vectors, targets)
+            self.left_out = answers[scored], targets[counted][scored].argmax(1)
+        loss = mean_loss(fitted, vectors[originals], targets[originals])
         copy_coefficients(self.classifier, fitted.unstandardised(mean, scale) if is_folded else fitted)
         self.state.epoch = 1.0
         uar = found["inner_uar"]
         self.log({"loss": loss, **found} | ({} if uar is None else {"eval_uar": uar}))
         self.state.best_metric = uar
         return TrainOutput(0, loss, {})
+
+    def views_of(self, parts: list[Dataset]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """`vectors_of` each part, then of each changed view of it: so many as `--cache_views`, if clips are changed."""
+        if self.view is not None:
+            parts = [parts[0], *(with_views(part, self.view, self.args.cache_views) for part in parts[1:])]
+        for view in (None, *range(0 if self.view is None else self.args.cache_views)):
+            if self.view is not None:
+                self.view.set(view)
+            yield from map(self.vectors_of, parts)
 
     @property
     def statistics(self) -> nn.Module | None:
@@ -307,9 +340,14 @@ def linear_head(model: nn.Module, size: int) -> nn.Linear:
 
 
 def fitted_head(
-    method: LogisticFit | RidgeFit, speakers: list[str]
+    method: LogisticFit | RidgeFit, speakers: list[str], scored: np.ndarray | None = None
 ) -> tuple[Coefficients, dict[str, float | None], np.ndarray | None]:
     """The head of all rows, with the strength, and of a ridge the sharpness, that suit speakers who were left out.
+
+    Args:
+        method: With its rows.
+        speakers: Who speaks in each.
+        scored: Which rows count in these choices: all by default.
 
     Returns:
         The coefficients; what was chosen, by name; and the logits of left-out speakers, None where there was only one.
@@ -317,19 +355,20 @@ def fitted_head(
     Shapes:
         the logits: `(rows, classes)`.
     """
-    strength, inner_uar, answers = chosen_strength(method, speakers)
+    scored = np.ones(len(speakers), bool) if scored is None else scored
+    strength, inner_uar, answers = chosen_strength(method, speakers, scored)
     fitted, found = method.fit(np.arange(len(speakers)), strength), {method.strength_name: strength}
     if not method.gives_logits:
         factor = SHARPNESS
         if answers is not None:
-            factor /= fit_temperature(SHARPNESS * answers, method.targets.argmax(1))
+            factor /= fit_temperature(SHARPNESS * answers[scored], method.targets[scored].argmax(1))
             answers = factor * answers
         fitted, found = fitted.sharpened(factor), found | {"sharpness": factor}
     return fitted, found | {"inner_uar": inner_uar}, answers
 
 
 def chosen_strength(
-    method: LogisticFit | RidgeFit, speakers: list[str]
+    method: LogisticFit | RidgeFit, speakers: list[str], scored: np.ndarray | slice = slice(None)
 ) -> tuple[float, float | None, np.ndarray | None]:
     """The strength that does best on training speakers who were left out, its UAR over their rows, and its answers.
 
@@ -348,7 +387,9 @@ def chosen_strength(
         for inner, left_out in splits:
             answer[left_out] = method.fit(inner, strength).answers(method.vectors[left_out], answer.shape[1])
     uar = {
-        strength: recall_score(truth, answer.argmax(1), labels=np.unique(truth), average="macro", zero_division=0)
+        strength: recall_score(
+            truth[scored], answer[scored].argmax(1), labels=np.unique(truth[scored]), average="macro", zero_division=0
+        )
         for strength, answer in answers.items()
     }
     best = max(uar, key=lambda strength: round(uar[strength], DIGITS))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from models.tiny import AUDIO, awaken
+from safetensors.torch import load_file
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
@@ -19,6 +20,7 @@ from hf_ser.models.fusion import vector_size
 from hf_ser.models.networks import FITTED
 from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.runs.calibration import fit_temperature
+from hf_ser.runs.folder import RunFolder
 from hf_ser.training.arguments import (
     AdaptArguments,
     AudioArguments,
@@ -31,6 +33,7 @@ from hf_ser.training.arguments import (
 from hf_ser.training.building import build_audio, build_fusion, label_maps
 from hf_ser.training.fits import (
     FITS,
+    TRAINED_ON_BOTH,
     FittedTrainer,
     LogisticFit,
     RidgeFit,
@@ -90,6 +93,7 @@ def trainer_of(model: SerAudioForAudioClassification, data: Rows) -> FittedTrain
     trainer.args = SimpleNamespace(
         device="cpu", per_device_eval_batch_size=8, dataloader_num_workers=0, disable_tqdm=True
     )
+    trainer.view = None
     trainer.train_dataset, trainer.eval_dataset = Rows(data[:-9]), Rows(data[-9:])
     trainer.all_rows, trainer.data_collator = data, collate
     trainer.state = SimpleNamespace(log_history=[], best_metric=None, epoch=None)
@@ -227,6 +231,41 @@ def mel_batch(batch: list[dict]) -> dict[str, torch.Tensor]:
     return made | {"labels": torch.tensor([row["labels"] for row in batch])}
 
 
+def test_a_ridge_is_the_same_between_rows_and_between_features():
+    draw = np.random.default_rng(0)
+    vectors, targets = draw.normal(size=(40, 30)), np.eye(3)[np.arange(40) % 3]
+    few, many = RidgeFit(vectors[:20], targets[:20]), RidgeFit(vectors, targets)
+    assert few.products is not None and many.products is None
+    one, other = few.fit(np.arange(20), 0.6), many.fit(np.arange(20), 0.6)
+    np.testing.assert_allclose(one.weight, other.weight, atol=1e-9)
+    np.testing.assert_allclose(one.bias, other.bias, atol=1e-9)
+
+
+def test_changed_copies_are_learned_from_and_not_scored(prepared, script, tmp_path):
+    flags = ("--dataset", prepared, "--audio_model", "random_kernels", "--disable_tqdm", "true", "--n_folds", "3")
+    views = ("--augment", "white:1@0-5", "--cache_views", "2")
+    for name, more in (("plain", ()), ("copies", views), ("again", (*views, "--per_device_eval_batch_size", "5"))):
+        script("train_audio", *flags, "--cache_frozen", "true", *more, "--output_dir", tmp_path / name)
+    folds = {name: RunFolder(tmp_path / name).folds["1"] for name in ("plain", "copies", "again")}
+    weights = {name: load_file(fold.path / "model.safetensors") for name, fold in folds.items()}
+    statistics = [key for key in weights["plain"] if key.endswith("running_mean")]
+    assert statistics and all(torch.equal(weights["plain"][key], weights["copies"][key]) for key in statistics)
+    head = "audio_head.classifier.weight"
+    assert not torch.allclose(weights["plain"][head], weights["copies"][head], rtol=0.1)
+    assert torch.allclose(weights["again"][head], weights["copies"][head], atol=1e-5)
+    # Each clip is scored once: what is left out is as many answers as there are clips.
+    assert folds["copies"].record["notes"] == [TRAINED_ON_BOTH]
+
+
+@pytest.mark.parametrize("method", [LogisticFit, RidgeFit])
+def test_copies_of_each_clip_weigh_as_much_as_the_clip_alone(method):
+    draw = np.random.default_rng(0)
+    vectors, targets = draw.normal(size=(30, 8)), np.eye(3)[np.arange(30) % 3]
+    one = method(vectors, targets).fit(np.arange(30), 0.3)
+    other = method(np.tile(vectors, (3, 1)), np.tile(targets, (3, 1)), copies=3).fit(np.arange(90), 0.3)
+    np.testing.assert_allclose(one.weight, other.weight, atol=1e-3)
+
+
 def test_a_head_that_coefficients_do_not_fit_is_refused():
     model = hears("functionals")
     with pytest.raises(ValueError, match=r"expected one linear layer of the 5 functionals: build the model with head"):
@@ -268,7 +307,7 @@ def test_a_fitted_network_needs_no_other_flag_and_only_what_standardises_is_fuse
         ("--lr_scheduler_type cosine", "--lr_scheduler_type is cosine"),
         ("--pooling attentive_statistics", "--pooling is attentive_statistics"),
         ("--head linear --head_dropout 0", "--head_dropout is 0.0"),
-        ("--augment white", "--augment is white"),
+        ("--augment white", "--augment is white: found no --cache_views, and a head that is solved for has no epochs"),
         ("--freeze audio", "--freeze is audio"),
         ("--lora audio --lora_rank 4", "--lora is audio"),
     ],
