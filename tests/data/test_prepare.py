@@ -551,7 +551,7 @@ def test_a_data_set_of_an_earlier_version_is_refused(tmp_path):
     dataset, _ = prepare("table", clips(tmp_path, 2), tmp_path / "data")
     dataset.remove_columns("fingerprint").save_to_disk(tmp_path / "old")
     (tmp_path / "old/integrity.json").write_text("{}")
-    with pytest.raises(ValueError, match="without the columns fingerprint, written by an earlier version"):
+    with pytest.raises(ValueError, match="without the columns fingerprint, of an earlier version"):
         load_prepared(tmp_path / "old")
 
 

@@ -11,7 +11,7 @@ a finding: words for an unknown speaker, spellings of one label, words of a publ
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -109,7 +109,8 @@ def list_utterances(
         "label": _pattern("--label_pattern", label_pattern, at_most=1),
     }
     source = read_rows(data_dir, Naming(columns or {}, needs_label=label_pattern is None), audio_dir)
-    return _Reading(source, patterns, moved=audio_dir is not None).listing()
+    left_out = [ours for ours, theirs in (columns or {}).items() if not theirs]
+    return _Reading(source, patterns, moved=audio_dir is not None, left_out=left_out).listing()
 
 
 def _pattern(flag: str, text: str | None, at_most: int | None = None) -> re.Pattern | None:
@@ -136,11 +137,13 @@ class _Reading:
         source: The rows.
         patterns: Of the speaker and of the label, searched for in paths.
         moved: Whether absolute paths are looked for below the folder.
+        left_out: Our columns that the user wants not to be read.
     """
 
     source: Rows
     patterns: dict[str, re.Pattern | None]
     moved: bool
+    left_out: Sequence[str] = ()
     uses: Counter = field(default_factory=Counter)
     commas: Counter = field(default_factory=Counter)
     unknown: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
@@ -170,6 +173,7 @@ class _Reading:
         self.refuse_swapped()
         self.refuse_other_machine(utterances)
         refuse_milliseconds(where, utterances)
+        findings += self.findings_of_ends(utterances)
         utterances, joined = joined_labels(utterances, self.written["label"])
         refuse_other_labels(where, utterances)
         utterances, several = without_several(utterances)
@@ -406,6 +410,30 @@ class _Reading:
             detail = f"'{pattern.pattern}' finds no speaker in {len(unknown)} paths, the first that of {unknown[0]}"
             return [Finding("speaker_not_in_path", where, detail)]
         return []
+
+    def findings_of_ends(self, utterances: list[Utterance]) -> list[Finding]:
+        """Name the clips that go on to the end of their file, over clips of it that begin later.
+
+        Raises:
+            ValueError: the table has starts and no ends at all, and the user has not left them out.
+        """
+        last = defaultdict(float)
+        for one in utterances:
+            last[repr(one.audio), one.channel] = max(last[repr(one.audio), one.channel], one.start_seconds or 0.0)
+        over = [
+            one
+            for one in utterances
+            if one.end_seconds is None and (one.start_seconds or 0.0) < last[repr(one.audio), one.channel]
+        ]
+        if not over:
+            return []
+        found = f"{len(over)} clips go on to the end of their file, over others of it that begin later"
+        if "end" not in self.left_out and all(one.end_seconds is None for one in utterances):
+            raise ValueError(
+                f"{self.source.where}: {found}, the first: {over[0].id}. Expected a column `end` or `duration` too: "
+                "add it, or name it as --columns end=NAME (nothing after the equals sign if this is meant)."
+            )
+        return [Finding("runs_over_others", self.source.where, f"{found}: fill their end in", count=len(over))]
 
     def refuse_other_machine(self, utterances: list[Utterance]) -> None:
         """Make sure that the table was not written for another machine altogether.

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hf_ser.data.corpora.table_columns import VOTES
+from hf_ser.data.corpora.table_names import MILLISECONDS
 from hf_ser.models.decoding import CHANNELS
 from hf_ser.normal_form import is_unknown, normal_form, normal_name, printable
 from hf_ser.yaml_text import once_each
@@ -19,6 +20,7 @@ CHANNEL_WORDS |= {name: name for name in CHANNELS}
 """What a column `channel` may say."""
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+NUMBER = re.compile(r"[+-]?[\d.,]+(?:[eE][+-]?\d+)?")
 TIME = re.compile(
     r"(?:(?P<days>\d+) days?,? ?)?(?:\+?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(?:[.,]\d+)?))?"
 )
@@ -89,10 +91,27 @@ def part_of_file(row: dict, commas: Counter) -> tuple[float | None, float | None
     Raises:
         ValueError: they are none, or not in this order.
     """
-    start, end = (seconds(row.get(column), column, commas) for column in ("start", "end"))
+    start, end, duration = (_seconds_of(row, column, commas) for column in ("start", "end", "duration"))
+    if duration is not None and duration <= 0:
+        raise ValueError(f"found a duration of {duration:g} seconds, expected one above 0")
+    if end is None and duration is not None:
+        end = (start or 0.0) + duration
     if (start or 0.0) < 0 or (end is not None and end <= (start or 0.0)):
         raise ValueError(f"found seconds {start} to {end}, expected a start from 0 on and an end after it")
     return start, end
+
+
+def _seconds_of(row: dict, column: str, commas: Counter) -> float | None:
+    """A time of a row in seconds, from its column in seconds or in milliseconds."""
+    found = seconds(row.get(column), column, commas)
+    name = column + MILLISECONDS
+    if found is not None or row.get(name) is None:
+        return found
+    found = seconds(row[name], name, commas)
+    has_unit = isinstance(row[name], np.timedelta64 | datetime.timedelta) or not NUMBER.fullmatch(
+        plain(row[name]) or ""
+    )
+    return found if found is None or has_unit else found / 1000
 
 
 def channel_of(row: dict) -> str | None:

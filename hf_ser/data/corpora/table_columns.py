@@ -5,14 +5,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hf_ser.data.corpora.table_names import END, MILLISECONDS, START, TIMES, by_other_names, doubtful_columns
 from hf_ser.data.schema import TOLD, Finding
 from hf_ser.normal_form import normal_form, printable
 
-KNOWN = ("path", "label", "votes", "id", *TOLD, "channel", "start", "end")
-"""Columns that are read; beside them `votes:<label>`, one for each label."""
+KNOWN = ("path", "label", "votes", "id", *TOLD, "channel", *TIMES)
+"""Columns that are read; beside them `votes:<label>`, one for each label. `end` goes before `duration`, and times in
+seconds before those in milliseconds."""
 
 ALSO = {"start_seconds": "start", "end_seconds": "end"}
 VOTES = "votes:"
+ONLY_IN_PLACE = [one for one in TIMES if one not in ("start", "end")]
+"""Read where there is no `start` or `end`: a duration alone is that of the whole file."""
+
+MAX_NAMED = 20
+"""Columns that a finding names."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Naming:
         taken = set(names.values())
         for theirs in (name for name in dict.fromkeys(found) if name not in taken):
             ours = _our_name(theirs)
-            if not is_known(ours) or ours in given:
+            if not is_known(ours) or ours in given or ours in ONLY_IN_PLACE:
                 continue
             if ours in names:
                 raise ValueError(
@@ -80,8 +87,59 @@ class Naming:
             there = [spelled[name] for name in others if name in spelled and spelled[name] not in names.values()]
             if ours not in names and ours not in given and there:
                 names[ours] = there[0]
+        names |= by_other_names(found, names, self.left_out)
         self._check(where, found, names)
+        self._check_has_ends(where, found, names)
         return names
+
+    @property
+    def left_out(self) -> list[str]:
+        """Our columns that the user gave an empty name."""
+        return [ALSO.get(ours, ours) for ours, theirs in self.asked.items() if not theirs]
+
+    def findings(self, where: str, found: list[str], names: Mapping[str, str]) -> list[Finding]:
+        """Say which columns were read by another name, and which were not read.
+
+        Args:
+            where, found: As of `named`.
+            names: What it gave.
+        """
+        findings, asked = [], [ALSO.get(ours, ours) for ours in self.asked]
+        other = {
+            ours: theirs
+            for ours, theirs in names.items()
+            if ours not in asked and _our_name(theirs) != ours and self.usual.get(ours) != theirs
+        }
+        if other:
+            said = ", ".join(f"{printable(theirs)} as `{ours}`" for ours, theirs in other.items())
+            findings.append(Finding("read_as", where, f"columns by another name: read {said}", count=len(other)))
+        unread = list(dict.fromkeys(name for name in found if name not in names.values()))
+        for theirs, what, ours in doubtful_columns(unread, names, self.left_out):
+            detail = (
+                f"the name seems to be that of {what}, and it is not read: say {_example(ours, theirs)} if it is, or "
+                f"--columns {ours}= (nothing after the equals sign) if it is not"
+            )
+            findings.append(Finding("doubtful_column", f"{where}, column {printable(theirs)}", detail))
+        if unread:
+            said = ", ".join(printable(name) for name in unread[:MAX_NAMED])
+            more = f" and {len(unread) - MAX_NAMED} others" if len(unread) > MAX_NAMED else ""
+            findings.append(Finding("unread_columns", where, f"not read: {said}{more}", count=len(unread)))
+        return findings
+
+    def _check_has_ends(self, where: str, found: list[str], names: Mapping[str, str]) -> None:
+        """Make sure that no clip runs to the end of its file where a column that is not read may end it."""
+        if not any(one in names for one in START) or any(one in names or one in self.left_out for one in END):
+            return
+        unread = [name for name in found if name not in names.values()]
+        for theirs, what, ours in doubtful_columns(unread, [*names, *START], self.left_out):
+            if what == "a time":
+                start = next(names[one] for one in START if one in names)
+                raise ValueError(
+                    f"{where}: found the starts of clips in the column {printable(start)}, no ends, and a column "
+                    f"{printable(theirs)} that is not read. Expected `end` or `duration`: say "
+                    f"{_example(ours, theirs)}, or --columns end= (nothing after the equals sign) if every clip goes "
+                    "on to the end of its file."
+                )
 
     def _check(self, where: str, found: list[str], names: dict[str, str]) -> None:
         counts = Counter(found)
@@ -130,3 +188,9 @@ def _our_name(theirs: str) -> str:
     name = normal_form(theirs)
     ours = ALSO.get(name.lower(), name.lower())
     return VOTES + name[len(VOTES) :].strip() if ours.startswith(VOTES) else ours  # a label keeps its capitals
+
+
+def _example(ours: str, theirs: str) -> str:
+    """What to write to have a column read."""
+    said = f"--columns {ours}={printable(theirs)}"
+    return f"{said} ({ours}{MILLISECONDS}= in milliseconds)" if ours in TIMES else said

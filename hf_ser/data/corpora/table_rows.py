@@ -181,6 +181,7 @@ def _rows_of_file(file: Path, naming: Naming) -> Rows:
             "export it again, or copy it anew."
         ) from error
     names = naming.named(str(file), found)
+    findings = [*findings, *naming.findings(str(file), found, names)]
     # A column may stand for several of ours.
     rows = [
         {ours: row.get(theirs) for ours, theirs in names.items()} | {"place": f"{file.name}, row {number}"}
@@ -254,18 +255,23 @@ def _rows_of_datasets(
             "files and give their folder."
         ) from error
     splits = loaded if isinstance(loaded, DatasetDict) else {None: loaded}
-    rows = []
+    rows, named = [], []
     for split, dataset in splits.items():
         # Without its format, which may give tensors, or hide columns.
-        rows += _rows_of_dataset(where, dataset.with_format(None), naming, split, folders)
+        read, found = _rows_of_dataset(where, dataset.with_format(None), naming, split, folders)
+        rows, named = rows + read, named + [one for one in found if one not in named]
     rows = [row | {"place": f"{Path(where).name}, row {number}"} for number, row in enumerate(rows, start=1)]
-    rows, findings = _of_text(rows, [])
+    rows, findings = _of_text(rows, named)
     folder = Path(where) if Path(where).is_dir() else Path()
     return Rows(where, folder, rows, findings, free_splits=isinstance(loaded, DatasetDict))
 
 
-def _rows_of_dataset(where: str, dataset: Dataset, naming: Naming, split: str | None, folders) -> list[dict]:
-    names = replace(naming, usual={"path": "audio"}).named(where, dataset.column_names)
+def _rows_of_dataset(
+    where: str, dataset: Dataset, naming: Naming, split: str | None, folders
+) -> tuple[list[dict], list[Finding]]:
+    naming = replace(naming, usual={"path": "audio"})
+    names = naming.named(where, dataset.column_names)
+    findings = naming.findings(where, dataset.column_names, names)
     values = {ours: _values(dataset, ours, theirs, split, folders) for ours, theirs in names.items()}
     classes = dataset.features[names["label"]] if "label" in names else None
     if isinstance(classes, ClassLabel) and isinstance(dataset.features.get(names.get("votes")), List):
@@ -273,7 +279,7 @@ def _rows_of_dataset(where: str, dataset: Dataset, naming: Naming, split: str | 
         values["votes"] = [None if row is None else dict(zip(classes.names, row, strict=True)) for row in shares]
     if split is not None:
         values["split"] = [split] * len(dataset)
-    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)], findings
 
 
 def _values(dataset: Dataset, ours: str, column: str, split: str | None, folders: tuple[Path, ...]) -> list:
