@@ -33,6 +33,7 @@ from hf_ser.data.corpora.table_labels import (
     doubtful_findings,
     is_no_majority,
     joined_labels,
+    joined_votes,
     misspelt_findings,
     refuse_other_labels,
     shown,
@@ -54,7 +55,7 @@ from hf_ser.data.schema import (
     split_words,
 )
 from hf_ser.models.source_kinds import check_regular_file
-from hf_ser.normal_form import is_missing_label, is_unknown, normal_name, normal_text, printable, storable
+from hf_ser.normal_form import is_missing_label, is_unknown, look_alike, normal_name, normal_text, printable, storable
 
 LICENCE = "the user's own"
 MAY_BE_SHARED = None
@@ -149,6 +150,7 @@ class _Reading:
     unknown: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
     written: dict[str, dict[str, Counter]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Counter)))
     odd: dict[tuple[str, str, str], list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    joined_in_rows: Counter = field(default_factory=Counter)
     splits: dict[str, str | None] = field(default_factory=dict)
     text_column: str = "transcript"
 
@@ -189,7 +191,8 @@ class _Reading:
             votes = votes_of(row, self.commas)
         except ValueError as error:
             return None, [Finding("bad_votes", place, str(error), skipped=True)]
-        label = self.label(row, name) or majority(votes)
+        votes = self.joined(votes)
+        label = self.label(row, name) or self.elected(votes)
         if problem := self.lacking(name, label):
             return None, [Finding("incomplete_row", place, problem, skipped=True)]
         if is_no_majority(label):
@@ -236,6 +239,24 @@ class _Reading:
         label = normal_name(plain(raw) or "") or None
         if label:
             self.written["label"][label][raw] += 1
+        return label
+
+    def joined(self, votes: dict[str, float] | None) -> dict[str, float] | None:
+        """The votes of a row with the spellings of each label added up: before a majority is looked for."""
+        if votes is None or len(joined := joined_votes(votes)) == len(votes):
+            return votes
+        alike = Counter(map(look_alike, votes))
+        self.joined_in_rows[tuple(sorted(name for name in votes if alike[look_alike(name)] > 1))] += 1
+        return joined
+
+    def elected(self, votes: dict[str, float] | None) -> str | None:
+        """The label that most raters gave, None where there is none or it says that it is missing."""
+        label = majority(votes)
+        if label and is_missing_label(label):
+            self.unknown["votes"][printable(label)] += 1
+            return None
+        if label:
+            self.written["label"][label][label] += 1
         return label
 
     def known(self, row: dict, name: str) -> tuple[dict, list[tuple[str, str, str, str]]]:
@@ -394,6 +415,9 @@ class _Reading:
                 said = ", ".join(f"{shown(way)} ({count})" for way, count in sorted(ways.items()))
                 detail = f"spellings that are read as one: {said}"
                 findings.append(Finding(f"joined_{column}s", f"{column} {name}", detail))
+        for names, rows in sorted(self.joined_in_rows.items()):
+            detail = f"votes for {', '.join(map(shown, names))} in one row are added up where they are spellings of one"
+            findings.append(Finding("joined_votes", where, detail, count=rows))
         if self.commas:
             said = ", ".join(f"{count} of {column}" for column, count in sorted(self.commas.items()))
             findings.append(Finding("decimal_comma", where, f"numbers with a comma, read as decimals: {said}"))

@@ -59,6 +59,14 @@ def _respelled(utterance: Utterance, chosen: Mapping[str, str]) -> Utterance:
     return replace(utterance, label=label, votes=votes)
 
 
+def joined_votes(votes: Mapping[str, float]) -> dict[str, float]:
+    """Votes whose spellings of one label are added up, under the spelling that has most of them."""
+    spellings = defaultdict(dict)
+    for name, count in votes.items():
+        spellings[look_alike(name)][name] = count
+    return {max(sorted(ways), key=ways.get): sum(ways.values()) for ways in spellings.values()}
+
+
 def shown(text: str) -> str:
     """A spelling for a message, with codes for the characters that look like others."""
     return f"'{printable(text)}'" if normal_form(text) == text else ascii(text)

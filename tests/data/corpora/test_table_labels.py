@@ -1,5 +1,6 @@
 """Labels and cells of a table that are not what they seem: joined, reported or refused, with what to do."""
 
+import json
 import re
 
 import pytest
@@ -112,3 +113,27 @@ def test_words_for_an_age_are_one_finding(listed):
 def test_words_for_a_sex_are_one_finding(listed):
     (finding,) = listed("path,label,speaker,sex\na,sad,s,x\nb,sad,s,y\n").findings
     assert (finding.kind, finding.count) == ("unknown_sex", 2)
+
+
+@pytest.mark.parametrize(
+    ("votes", "label"),
+    [
+        ({"Sad": 2, "sad": 3, "happy": 4}, "sad"),
+        ({"Sad": 3, "sad": 2, "happy": 4}, "Sad"),
+        ({"no emotion": 2, "no_emotion": 2, "angry": 3}, "no emotion"),
+        ({"1": 2, "1.0": 2, "2": 3}, "1"),
+        ({"Sad": 2, "sad": 2, "happy": 4}, None),
+        ({"nan": 5, "happy": 4}, None),
+    ],
+)
+@pytest.mark.parametrize("spread", [False, True])
+def test_the_majority_is_taken_after_spellings_of_votes_are_joined(tmp_path, votes, label, spread):
+    more = {f"votes:{name}": count for name, count in votes.items()} if spread else {"votes": votes}
+    rows = [{"path": "a.wav", **more}, {"path": "b.wav", "label": "other"}]
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    listing = list_utterances(tmp_path / "t.jsonl")
+    assert [one.label for one in listing.utterances if one.id == "table/a.wav"] == ([label] if label else [])
+    joined = [one.count for one in listing.findings if one.kind == "joined_votes"]
+    assert joined == ([1] if len(votes) == 3 else [])
+    if label:
+        assert sum(listing.utterances[0].votes.values()) in (3.0, 4.0, 5.0)
