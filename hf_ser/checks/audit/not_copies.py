@@ -81,8 +81,9 @@ def read_not_copies(file: str | Path | None, ids: Iterable[str] | None = None) -
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise ValueError(
-            f"{file}: {len(unknown)} ids are not in the data set: {', '.join(map(printable, unknown[:5]))}{more}. Expected ids as "
-            "the audit names them (a = b in its evidence): correct them, or take the lines out."
+            f"{file}: {len(unknown)} ids are not in the data set: "
+            f"{', '.join(map(printable, unknown[:5]))}{more}. Expected ids as the audit names them "
+            "(a = b in its evidence): correct them, or take the lines out."
         )
     return NotCopies(file.name, hashlib.sha256(file.read_bytes()).hexdigest(), frozenset(pairs))
 

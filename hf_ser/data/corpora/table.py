@@ -27,7 +27,7 @@ from hf_ser.data.corpora.table_cells import (
     plain,
     votes_of,
 )
-from hf_ser.data.corpora.table_columns import Naming, Rows
+from hf_ser.data.corpora.table_columns import NAMES, Naming, Rows, meanings
 from hf_ser.data.corpora.table_folders import AUDIO_SUFFIXES
 from hf_ser.data.corpora.table_labels import (
     doubtful_findings,
@@ -35,6 +35,7 @@ from hf_ser.data.corpora.table_labels import (
     joined_labels,
     joined_votes,
     misspelt_findings,
+    refuse_doubtful_gaps,
     refuse_other_labels,
     shown,
     without_several,
@@ -68,9 +69,6 @@ WORDS = {
 }
 """The words of a column, and other words for them; their beginnings are understood too."""
 
-NAMES = ("speaker", "session", "dialogue", "script", "scene", "sentence", "race", "ethnicity")
-"""Columns of names, in which words for "not known" count as empty."""
-
 FREE_TEXT = re.compile(r"\S+\s+\S+\s+\S+|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{4}")
 """Three words, or four signs of a script without blanks: no id of a sentence, but what is said."""
 
@@ -92,7 +90,7 @@ def list_utterances(
             metadata.csv with `file_name` in it or in the folder of each split; a folder of `datasets.save_to_disk`; or
             the Hub id of a data set, as `user/name`, `user/name@revision` or `user/name:config`.
         columns: Names of the columns where they are not ours: `{"path": "file", "votes:angry": "ang"}`; an empty name
-            leaves a column out.
+            leaves a column out. `label:CELL` and `speaker:CELL` say what a cell means: `{"label:NA": "negative"}`.
         speaker_pattern: Regular expression whose groups, joined by `_`, are the speaker, searched for in the path of a
             clip relative to `data_dir`, where no column tells the speaker.
         label_pattern: Regular expression whose one group is the label, searched for in the same path, where no column
@@ -110,8 +108,8 @@ def list_utterances(
         "label": _pattern("--label_pattern", label_pattern, at_most=1),
     }
     source = read_rows(data_dir, Naming(columns or {}, needs_label=label_pattern is None), audio_dir)
-    left_out = [ours for ours, theirs in (columns or {}).items() if not theirs]
-    return _Reading(source, patterns, moved=audio_dir is not None, left_out=left_out).listing()
+    left_out, cells = [ours for ours, theirs in (columns or {}).items() if not theirs], meanings(columns or {})
+    return _Reading(source, patterns, audio_dir is not None, left_out, cells).listing()
 
 
 def _pattern(flag: str, text: str | None, at_most: int | None = None) -> re.Pattern | None:
@@ -139,12 +137,14 @@ class _Reading:
         patterns: Of the speaker and of the label, searched for in paths.
         moved: Whether absolute paths are looked for below the folder.
         left_out: Our columns that the user wants not to be read.
+        cells: What a cell of a column means, as the user says; None for nothing.
     """
 
     source: Rows
     patterns: dict[str, re.Pattern | None]
     moved: bool
     left_out: Sequence[str] = ()
+    cells: dict[tuple[str, str], str | None] = field(default_factory=dict)
     uses: Counter = field(default_factory=Counter)
     commas: Counter = field(default_factory=Counter)
     unknown: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
@@ -170,6 +170,7 @@ class _Reading:
             findings += found
             if utterance is not None:
                 utterances.append(utterance)
+        refuse_doubtful_gaps(where, self.unknown.get("label", {}), Counter(one.label for one in utterances))
         if not utterances:
             raise self.no_clip(findings)
         self.refuse_swapped()
@@ -232,6 +233,8 @@ class _Reading:
     def label(self, row: dict, name: str | None) -> str | None:
         """The label of a row, by its column or by the pattern; None where it has none."""
         raw = _raw(row.get("label"))
+        if raw and ("label", plain(raw)) in self.cells:
+            return self.cells["label", plain(raw)]
         if raw and is_missing_label(raw):
             self.unknown["label"][printable(raw)] += 1
             return None
@@ -292,6 +295,8 @@ class _Reading:
         raw = _raw(value)
         if raw is None:
             return None
+        if (column, plain(raw)) in self.cells:
+            return self.cells[column, plain(raw)]
         if is_unknown(raw):
             self.unknown[column][printable(raw)] += 1
             return None
@@ -408,6 +413,9 @@ class _Reading:
         for column, words in sorted(self.unknown.items()):
             said = ", ".join(f"'{word}' ({count})" for word, count in words.most_common(10))
             detail = f"{words.total()} cells say that it is not known, and are read as empty: {said}"
+            if column in ("label", "speaker"):
+                word = next(iter(words))
+                detail += f"; if one is a name, say so: --columns {column}:{word}={word}"
             findings.append(Finding(f"unknown_{column}_word", f"{where}, column {column}", detail))
         for column, spellings in sorted(self.written.items()):
             several = {name: ways for name, ways in spellings.items() if len(ways) > 1 and column != "label"}

@@ -15,6 +15,8 @@ seconds before those in milliseconds."""
 
 ALSO = {"start_seconds": "start", "end_seconds": "end"}
 VOTES = "votes:"
+NAMES = ("speaker", "session", "dialogue", "script", "scene", "sentence", "race", "ethnicity")
+"""Columns of names, in which words for "not known" count as empty."""
 ONLY_IN_PLACE = [one for one in TIMES if one not in ("start", "end")]
 """Read where there is no `start` or `end`: a duration alone is that of the whole file."""
 
@@ -95,7 +97,7 @@ class Naming:
     @property
     def left_out(self) -> list[str]:
         """Our columns that the user gave an empty name."""
-        return [ALSO.get(ours, ours) for ours, theirs in self.asked.items() if not theirs]
+        return [ALSO.get(ours, ours) for ours, theirs in self.asked.items() if not theirs and not is_of_cells(ours)]
 
     def findings(self, where: str, found: list[str], names: Mapping[str, str]) -> list[Finding]:
         """Say which columns were read by another name, and which were not read.
@@ -165,10 +167,13 @@ class Naming:
         names = {}
         for ours, theirs in self.asked.items():
             ours = ALSO.get(ours, ours)
+            if is_of_cells(ours):
+                continue
             if not is_known(ours):
                 raise ValueError(
                     f"--columns: found '{ours}={theirs}'. Expected before the = one of {', '.join(KNOWN)}, or "
-                    "votes:LABEL for the column of the votes for one label: name one of these."
+                    "votes:LABEL for the column of the votes for one label: name one of these (what a cell means is "
+                    "said by label:CELL=NAME)."
                 )
             names[ours] = (spelled.get(theirs) or spelled.get(normal_form(theirs).lower())) if theirs else None
             if theirs and names[ours] is None:
@@ -182,6 +187,18 @@ class Naming:
 def is_known(ours: str) -> bool:
     """Whether a column of this name is read."""
     return ours in KNOWN or (ours.startswith(VOTES) and ours != VOTES)
+
+
+def is_of_cells(asked: str) -> bool:
+    """Whether the left side of an entry of `--columns` names cells and no column: `label:NA`, `speaker:Nan`."""
+    column, colon, cell = asked.partition(":")
+    return bool(colon and cell) and column in ("label", *NAMES)
+
+
+def meanings(columns: Mapping[str, str]) -> dict[tuple[str, str], str | None]:
+    """What the user says that cells mean: `label:NA=NA` keeps one, `label:+=positive` names it, `label:-=` drops it."""
+    said = {tuple(asked.split(":", 1)): name for asked, name in columns.items() if is_of_cells(asked)}
+    return {(column, normal_form(cell)): name or None for (column, cell), name in said.items()}
 
 
 def _our_name(theirs: str) -> str:

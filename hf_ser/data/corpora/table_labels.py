@@ -83,6 +83,42 @@ def doubtful_findings(utterances: Sequence[Utterance]) -> list[Finding]:
     ]
 
 
+MAY_BE_CLASS = re.compile(r"NA|None|Null|NULL|Nan|nil|\W+")
+"""Of the labels that are read as missing, those that may be classes: negative affect, none, signs such as + and -."""
+
+SURELY_MISSING = re.compile(r"[?.\s_]+")
+
+GAP_CLIPS, GAP_SHARE, GAP_CLASSES = 3, 0.1, 20
+"""From how many clips, what share of all, and up to how many classes a label that is read as missing is doubted."""
+
+
+def refuse_doubtful_gaps(where: str, missing: Mapping[str, int], labels: Mapping[str, int]) -> None:
+    """Make sure that no class is lost because its name is what others write into an empty cell.
+
+    Args:
+        where: What messages call the table.
+        missing: Labels that are read as missing, and how many clips have each.
+        labels: The same of the labels that are read.
+
+    Raises:
+        ValueError: one may be a class: it is frequent, and there are few others.
+    """
+    total = sum(missing.values()) + sum(labels.values())
+    may_be = [word for word in missing if MAY_BE_CLASS.fullmatch(word) and not SURELY_MISSING.fullmatch(word)]
+    many = [word for word in may_be if missing[word] >= max(GAP_CLIPS, GAP_SHARE * total)]
+    if not many or len(labels) + len(may_be) > GAP_CLASSES:
+        return
+    said = ", ".join(f"'{word}' ({missing[word]} of {total} clips)" for word in many)
+    others = ", ".join(f"{printable(label)} ({count})" for label, count in sorted(labels.items())[:6]) or "none"
+    keep = ",".join(f"label:{word}=NAME" for word in many)
+    drop = ",".join(f"label:{word}=" for word in many)
+    raise ValueError(
+        f"{where}: found the label {said}, which programs write where there is none, beside {others}. Expected to know "
+        f"whether it is a class: keep it with --columns {keep} (NAME is what the class is to be called), or leave its "
+        f"clips out with --columns {drop} (nothing after the equals sign)."
+    )
+
+
 SEVERAL = re.compile(r"[|;,/+&]| and | or ")
 """What parts the labels of a cell that holds several."""
 

@@ -7,6 +7,7 @@ import pytest
 
 from hf_ser.data.corpora.table import list_utterances
 from hf_ser.data.corpora.table_labels import is_one_edit
+from hf_ser.data.prepare import column_names
 from hf_ser.normal_form import normal_name
 
 
@@ -137,3 +138,43 @@ def test_the_majority_is_taken_after_spellings_of_votes_are_joined(tmp_path, vot
     assert joined == ([1] if len(votes) == 3 else [])
     if label:
         assert sum(listing.utterances[0].votes.values()) in (3.0, 4.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        (["+", "-", "0"] * 4, "'+' (4 of 12 clips), '-' (4 of 12 clips)"),
+        (["PA", "NA"] * 5, "'NA' (5 of 10 clips)"),
+        ([":-)", ":-(", "ok"] * 3, "':-)' (3 of 9 clips), ':-(' (3 of 9 clips)"),
+        (["None", "Low", "High"] * 3, "'None' (3 of 9 clips)"),
+        (["+", "-"] * 3, "beside none"),
+    ],
+)
+def test_a_class_that_is_called_as_an_empty_cell_is_not_lost(listed, labels, named):
+    with pytest.raises(ValueError, match=rf"{re.escape(named)}.*keep it with --columns label:.*=NAME"):
+        listed(table(*labels))
+
+
+def test_the_user_says_what_a_cell_means(listed):
+    labels = ["PA", "NA"] * 5
+    assert listed(table(*labels), columns=column_names("label:NA=negative")).labels == ("PA", "negative")
+    listing = listed(table(*labels), columns=column_names("label:NA="))
+    assert listing.labels == ("PA",) and len(listing.utterances) == 5
+    assert listed(table(*["+", "-"] * 3), columns=column_names("label:+=+,label:-=-")).labels == ("+", "-")
+    text = "path,label,speaker\na,sad,Nan\nb,sad,Ben\nc,sad,Nan\n"
+    assert [one.speaker for one in listed(text).utterances] == [None, "table/Ben", None]
+    (detail,) = [one.detail for one in listed(text).findings if one.kind == "unknown_speaker_word"]
+    assert detail.endswith("if one is a name, say so: --columns speaker:Nan=Nan")
+    kept = listed(text, columns=column_names("speaker:Nan=Nan"))
+    assert [one.speaker for one in kept.utterances] == ["table/Nan", "table/Ben", "table/Nan"]
+    with pytest.raises(ValueError, match=r"found 'path:x=y'.*label:CELL=NAME"):
+        listed(text, columns=column_names("path:x=y"))
+
+
+def test_few_or_plainly_missing_labels_are_no_classes(listed):
+    assert listed(table(*["sad", "happy"] * 20, "NA", "-")).labels == ("happy", "sad")
+    assert listed(table(*["sad", "happy", "nan", "?", "N/A"] * 4)).labels == ("happy", "sad")
+
+
+def test_numbers_with_a_plus_are_the_same_class(listed):
+    assert listed(table("+1", "1", "-1", "0", "+1")).labels == ("-1", "0", "1")
