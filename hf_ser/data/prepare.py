@@ -5,12 +5,13 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 from datasets import Dataset, Features, Value, load_from_disk
@@ -504,9 +505,10 @@ def _assemble(corpus: str, listing: Listing, shards: list[Path], label_map: str,
     rows = rows[~rows["id"].isin([finding.item for finding in duplicates])]
     if rows.empty:
         raise _nothing_usable(corpus, listing, duplicates)
+    lost, classes, index = _without_lost(classes, index, listing, set(rows["label"]), [*read, *duplicates])
     _join(filled, set(rows["id"]), lambda part: relabelled(part, classes, index), whole)
     formats = format_findings(rows["id"].tolist(), rows["source_format"].tolist())
-    findings = [*listing.findings, *read, *duplicates, *formats]
+    findings = [*listing.findings, *read, *duplicates, *formats, *lost]
     findings += speaker_findings(corpus, rows["speaker"].tolist(), rows["label"].tolist())
     have = [listing.labels[i] for i in sorted(set(given.tolist()))]
     if lacking := labels_not_found(label_map, have):
@@ -516,6 +518,46 @@ def _assemble(corpus: str, listing: Listing, shards: list[Path], label_map: str,
     passed_over = sum(finding.count for finding in listing.findings if finding.skipped)
     report["n_found"] = len(listing.utterances) + passed_over
     return report | {"label_map": label_map, "dropped_by_label_map": dict(sorted(dropped.items()))}
+
+
+def _without_lost(
+    classes: Sequence[str], index: np.ndarray, listing: Listing, kept: set[str], findings: list[Finding]
+) -> tuple[list[Finding], tuple[str, ...], np.ndarray]:
+    """Take out the classes none of whose clips is left: nothing could be learned of them, and no split has them.
+
+    Classes that a corpus is known to have and lists no clip of stay, and so do all where fewer than two are left.
+
+    Args:
+        classes, index: As `mapped_classes` gives them.
+        listing: What the corpus holds.
+        kept: Classes that clips have.
+        findings: Why clips were left out.
+
+    Returns:
+        A finding for each class that is taken out, and the classes and the index without them.
+    """
+    listed = {one.label for one in listing.utterances}
+    gone = {
+        name
+        for number, name in enumerate(classes)
+        if name not in kept and listed & {listing.labels[i] for i in np.flatnonzero(index == number)}
+    }
+    if len(kept) < 2 or not gone:
+        return [], tuple(classes), index
+    left = tuple(name for name in classes if name not in gone)
+    new = np.array([left.index(classes[i]) if i >= 0 and classes[i] in left else -1 for i in index])
+    of_label = {one.id: one.label for one in listing.utterances} | {str(u.audio): u.label for u in listing.utterances}
+    said = []
+    for number, name in enumerate(classes):
+        if name not in gone:
+            continue
+        labels = {listing.labels[i] for i in np.flatnonzero(index == number)}
+        count = sum(one.label in labels for one in listing.utterances)
+        why = Counter(one.kind for one in findings if one.skipped and of_label.get(one.item) in labels)
+        reasons = f" ({', '.join(f'{kind} {n}' for kind, n in sorted(why.items()))})" if why else ""
+        detail = f"none of its {count} clips can be used{reasons}: it is no class of this data set"
+        said.append(Finding("lost_class", f"label {name}", detail))
+    return said, left, new
 
 
 def _light_rows(shard: Path) -> pd.DataFrame:

@@ -37,6 +37,7 @@ from hf_ser.data.corpora.table_labels import (
     misspelt_findings,
     refuse_doubtful_gaps,
     refuse_other_labels,
+    refuse_ratings,
     shown,
     without_several,
 )
@@ -179,6 +180,7 @@ class _Reading:
         findings += self.findings_of_ends(utterances)
         utterances, joined = joined_labels(utterances, self.written["label"])
         refuse_other_labels(where, utterances)
+        refuse_ratings(where, utterances)
         utterances, several = without_several(utterances)
         findings += [*joined, *several, *self.odd_findings(), *self.counted_findings()]
         findings += [*doubtful_findings(utterances), *misspelt_findings(utterances)]

@@ -147,6 +147,31 @@ def without_several(utterances: Sequence[Utterance]) -> tuple[list[Utterance], l
     return [utterance for utterance in utterances if utterance.label not in several], findings
 
 
+NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
+MOST_FRACTIONS, MOST_NUMBERS = 12, 30
+"""Classes that may be numbers: so many of which some have a fraction, and so many whole ones."""
+
+
+def refuse_ratings(where: str, utterances: Sequence[Utterance]) -> None:
+    """Make sure that the labels are no ratings on a scale.
+
+    Raises:
+        ValueError: they are numbers, and too many to be the codes of classes.
+    """
+    labels = sorted({utterance.label for utterance in utterances})
+    if not all(NUMBER.fullmatch(label) for label in labels):
+        return
+    most = MOST_FRACTIONS if any(re.search("[.,]", label) for label in labels) else MOST_NUMBERS
+    few_clips = 3 * len(labels) > len(utterances)
+    if len(labels) > most or (len(labels) > MOST_FRACTIONS and few_clips):
+        raise ValueError(
+            f"{where}: found {len(labels)} different numbers in the column of the label, such as "
+            f"{', '.join(labels[:4])}: these look like ratings. Expected emotions, or the numbers of a few classes: "
+            "bin them into classes in the table, or name another column with --columns label=NAME (valence, activation "
+            "and dominance have columns of their own)."
+        )
+
+
 LEAST_LETTERS, RARE_SHARE = 3, 0.05
 """Letters of a label from which on one edit is a likely slip; share of the other label's clips that is few."""
 

@@ -188,12 +188,30 @@ def _rows_of_file(file: Path, naming: Naming) -> Rows:
         for number, row in enumerate(rows, start=1)
         if row is not None
     ]
+    rows, repeated = _without_headers(rows, names)
+    findings = [*findings, *repeated]
     if any(isinstance(row["path"], dict) for row in rows):
         raise ValueError(
             f"{file}: found sounds in the column of paths. Expected paths: save it as a data set, with "
             "datasets.load_dataset('parquet', data_files=FILE).save_to_disk(DIR), and give DIR as --data_dir."
         )
     return Rows(str(file), file.parent, *_of_text(rows, findings))
+
+
+def _without_headers(rows: list[dict], names: dict[str, str]) -> tuple[list[dict], list[Finding]]:
+    """Leave out the rows that repeat the names of the columns, as tables have them that were joined end to end."""
+    kept, findings = [], []
+    for row in rows:
+        cells = [row[ours] for ours in names]
+        same = [
+            isinstance(cell, str) and normal_form(cell) == names[ours] for ours, cell in zip(names, cells, strict=True)
+        ]
+        if len(names) > 1 and all(same):
+            detail = "repeats the names of the columns, as where two tables were joined end to end"
+            findings.append(Finding("repeated_header", row["place"], detail, skipped=True))
+        else:
+            kept.append(row)
+    return kept, findings
 
 
 def _of_text(rows: list[dict], findings: list[Finding]) -> tuple[list[dict], list[Finding]]:

@@ -178,3 +178,28 @@ def test_few_or_plainly_missing_labels_are_no_classes(listed):
 
 def test_numbers_with_a_plus_are_the_same_class(listed):
     assert listed(table("+1", "1", "-1", "0", "+1")).labels == ("-1", "0", "1")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [f"{number / 7:.2f}" for number in range(48)],
+        [str(number) for number in range(48)],
+        [f"{number / 10}" for number in range(10, 25)] * 9,
+    ],
+)
+def test_ratings_are_no_labels(listed, labels):
+    with pytest.raises(ValueError, match=r"found \d+ different numbers.*look like ratings.*bin them into classes"):
+        listed(table(*labels))
+
+
+@pytest.mark.parametrize("labels", [range(8), [0.5, 1, 1.5, 2], list(range(20)) * 5])
+def test_numbers_of_a_few_classes_are_labels(listed, labels):
+    assert len(listed(table(*map(str, labels))).labels) == len(set(labels))
+
+
+@pytest.mark.parametrize("header", ["path,label,speaker", "File Name,Emotion,Speaker"])
+def test_a_header_in_the_middle_is_named_and_no_label(listed, header):
+    listing = listed(f"{header}\na.wav,sad,s\n{header}\nb.wav,happy,t\n")
+    assert listing.labels == ("happy", "sad")
+    assert [(one.kind, one.item) for one in listing.findings if one.skipped] == [("repeated_header", "t.csv, row 2")]
