@@ -27,7 +27,7 @@ from hf_ser.data.corpora.table_cells import (
     plain,
     votes_of,
 )
-from hf_ser.data.corpora.table_columns import NAMES, Naming, Rows, meanings
+from hf_ser.data.corpora.table_columns import NAMES, SEPARATOR, Naming, Rows, meanings
 from hf_ser.data.corpora.table_folders import AUDIO_SUFFIXES
 from hf_ser.data.corpora.table_labels import (
     doubtful_findings,
@@ -284,10 +284,10 @@ class _Reading:
             odd.append(("unknown_split", "split", given, " or ".join(SPLITS)))
         for column in NUMBERS:
             try:
-                known[column] = number(row.get(column), column, self.commas)
-            except ValueError:
+                known[column] = number(row.get(column), column, self.commas, row.get(SEPARATOR))
+            except ValueError as error:
                 known[column] = None
-                odd.append(("bad_number", column, plain(row.get(column)), "a number"))
+                odd.append(("bad_number", column, plain(row.get(column)), str(error).partition("expected ")[2]))
         known["transcript"] = self.transcript(row.get("transcript"))
         known["transcript_source"] = (known["transcript_source"] or REFERENCE) if known["transcript"] else None
         return known, odd

@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from hf_ser.data.corpora.table_columns import VOTES
+from hf_ser.data.corpora.table_columns import SEPARATOR, VOTES
 from hf_ser.data.corpora.table_names import MILLISECONDS
 from hf_ser.models.decoding import CHANNELS
 from hf_ser.normal_form import is_unknown, normal_form, normal_name, printable
@@ -21,6 +21,9 @@ CHANNEL_WORDS |= {name: name for name in CHANNELS}
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 NUMBER = re.compile(r"[+-]?[\d.,]+(?:[eE][+-]?\d+)?")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
+"""May be a thousand or one with three decimals."""
+
 TIME = re.compile(
     r"(?:(?P<days>\d+) days?,? ?)?(?:\+?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(?:[.,]\d+)?))?"
 )
@@ -45,8 +48,14 @@ def plain(value) -> str | None:
     return normal_form(str(value)) or None
 
 
-def number(value, column: str, commas: Counter) -> float | None:
+def number(value, column: str, commas: Counter, separator: str | None = None) -> float | None:
     """A cell as a number, None where it is empty or says that it is not known.
+
+    Args:
+        value: The cell.
+        column: For the count.
+        commas: Counts the numbers with a decimal comma.
+        separator: What parts the cells of the table; behind a semicolon a comma is a decimal one.
 
     Raises:
         ValueError: it is none.
@@ -54,6 +63,12 @@ def number(value, column: str, commas: Counter) -> float | None:
     text = plain(value)
     if text is None or (is_unknown(text) and text != "-1" and text.casefold() != "nan"):
         return None
+    if separator != ";" and THOUSANDS.fullmatch(text):
+        plainly = text.replace(",", "")
+        raise ValueError(
+            f"found '{printable(text)}', expected a number without thousands: write {plainly}, or "
+            f"{float(text.replace(',', '.', 1).replace(',', '')):g} if the comma is a decimal one"
+        )
     if DECIMAL_COMMA.fullmatch(text):
         commas[column] += 1
         text = text.replace(",", ".")
@@ -66,7 +81,7 @@ def number(value, column: str, commas: Counter) -> float | None:
     return found
 
 
-def seconds(value, column: str, commas: Counter) -> float | None:
+def seconds(value, column: str, commas: Counter, separator: str | None = None) -> float | None:
     """A cell of a time as seconds: a number, a duration such as `0 days 00:00:01.5` or `1:02.5`, or None.
 
     Raises:
@@ -82,7 +97,7 @@ def seconds(value, column: str, commas: Counter) -> float | None:
         return sum(factor * float((time[name] or "0").replace(",", ".")) for name, factor in factors.items())
     if unit := WITH_UNIT.fullmatch(text.lower()):
         return float(unit[1].replace(",", ".")) * UNITS[unit[2]]
-    return number(value, column, commas)
+    return number(value, column, commas, separator)
 
 
 def part_of_file(row: dict, commas: Counter) -> tuple[float | None, float | None]:
@@ -103,11 +118,11 @@ def part_of_file(row: dict, commas: Counter) -> tuple[float | None, float | None
 
 def _seconds_of(row: dict, column: str, commas: Counter) -> float | None:
     """A time of a row in seconds, from its column in seconds or in milliseconds."""
-    found = seconds(row.get(column), column, commas)
+    found = seconds(row.get(column), column, commas, row.get(SEPARATOR))
     name = column + MILLISECONDS
     if found is not None or row.get(name) is None:
         return found
-    found = seconds(row[name], name, commas)
+    found = seconds(row[name], name, commas, row.get(SEPARATOR))
     has_unit = isinstance(row[name], np.timedelta64 | datetime.timedelta) or not NUMBER.fullmatch(
         plain(row[name]) or ""
     )
@@ -143,7 +158,10 @@ def votes_of(row: dict, commas: Counter) -> dict[str, float] | None:
     value = row.get("votes")
     if value is None or value == "":
         spread = {name: cell for name, cell in row.items() if name.startswith(VOTES)}
-        counts = [(name.removeprefix(VOTES), _count(cell, f"column {name}", commas)) for name, cell in spread.items()]
+        mark = row.get(SEPARATOR)
+        counts = [
+            (name.removeprefix(VOTES), _count(cell, f"column {name}", commas, mark)) for name, cell in spread.items()
+        ]
     else:
         counts = _counts_of_object(value, commas)
     votes: dict[str, float] = {}
@@ -153,14 +171,14 @@ def votes_of(row: dict, commas: Counter) -> dict[str, float] | None:
     return votes if sum(votes.values()) > 0 else None
 
 
-def _count(cell, where: str, commas: Counter) -> float | None:
+def _count(cell, where: str, commas: Counter, separator: str | None = None) -> float | None:
     """A number of votes, None where the cell is empty.
 
     Raises:
         ValueError: it is none.
     """
     try:
-        count = number(cell, "votes", commas)
+        count = number(cell, "votes", commas, separator)
     except ValueError as error:
         raise ValueError(f"{where}: {error} of votes from 0 on") from error
     if count is not None and count < 0:

@@ -15,6 +15,9 @@ seconds before those in milliseconds."""
 
 ALSO = {"start_seconds": "start", "end_seconds": "end"}
 VOTES = "votes:"
+SEPARATOR = "separator of its table"
+"""Key of a row beside the names of its columns: what parts the cells, in a table of separated text."""
+
 NAMES = ("speaker", "session", "dialogue", "script", "scene", "sentence", "race", "ethnicity")
 """Columns of names, in which words for "not known" count as empty."""
 ONLY_IN_PLACE = [one for one in TIMES if one not in ("start", "end")]

@@ -11,7 +11,7 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, Value, load_
 from datasets.config import DOWNLOADED_DATASETS_PATH
 from huggingface_hub.constants import HF_HUB_CACHE
 
-from hf_ser.data.corpora.table_columns import Naming, Rows
+from hf_ser.data.corpora.table_columns import SEPARATOR, Naming, Rows
 from hf_ser.data.corpora.table_folders import audio_below, rows_of_label_folders
 from hf_ser.data.folders import files_under
 from hf_ser.data.schema import Finding, split_words
@@ -119,7 +119,7 @@ def _read_separated(file: Path) -> tuple[list[str], list[dict], list[Finding]]:
         if len(row.cells) < width:
             short.append(row.line)
         cells = [cell.strip(" ") or None for cell in row.cells] + [None] * (width - len(row.cells))
-        rows.append(dict(zip(table.header, cells, strict=True)))
+        rows.append(dict(zip(table.header, cells, strict=True)) | {SEPARATOR: table.separator})
     findings = list(table.findings)
     if short:
         detail = f"{len(short)} rows have fewer cells than the header; the last columns are empty there"
@@ -184,7 +184,8 @@ def _rows_of_file(file: Path, naming: Naming) -> Rows:
     findings = [*findings, *naming.findings(str(file), found, names)]
     # A column may stand for several of ours.
     rows = [
-        {ours: row.get(theirs) for ours, theirs in names.items()} | {"place": f"{file.name}, row {number}"}
+        {ours: row.get(theirs) for ours, theirs in names.items()}
+        | {"place": f"{file.name}, row {number}", SEPARATOR: row.get(SEPARATOR)}
         for number, row in enumerate(rows, start=1)
         if row is not None
     ]
