@@ -47,7 +47,7 @@ from hf_ser.data.labels import (
 from hf_ser.data.schema import TOLD, Finding, Listing, Utterance, features
 from hf_ser.files import atomic_write, cache_folder, mend_folder
 from hf_ser.models.decoding import CHANNELS, MIX
-from hf_ser.normal_form import is_text, normal_form, normal_text, printable, storable
+from hf_ser.normal_form import normal_form, normal_text, printable, storable
 
 PREPARATION = "3"
 """Version of what preparing does to a clip. Raise it when that changes: cached data sets are then made anew."""
@@ -392,8 +392,6 @@ def read_row(utterance: Utterance, labels: tuple[str, ...]) -> tuple[dict | None
     item = storable(str(utterance.audio)) if whole_file else utterance.id
     try:
         source = utterance.audio() if callable(utterance.audio) else utterance.audio
-        named = not isinstance(source, str | Path) or is_text(str(source))  # soundfile opens no other names
-        source = source if named else Path(source).read_bytes()
         clip = read_clip(source, utterance.start_seconds, utterance.end_seconds, utterance.channel or MIX)
     except (OSError, ValueError, MemoryError) as error:
         detail = str(error).removeprefix(f"{item}: ").replace(f": {item!r}", "")
