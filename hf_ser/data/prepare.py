@@ -23,6 +23,7 @@ from hf_ser.data.audio import encode_flac, leading_zeros_seconds, pcm_sha256, re
 from hf_ser.data.column_digests import open_checked, write_digests
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.corpora.table_folders import AUDIO_SUFFIXES
+from hf_ser.data.corpora.table_paths import by_other_capitals
 from hf_ser.data.download import fetch
 from hf_ser.data.fingerprint import fingerprint
 from hf_ser.data.folders import files_under
@@ -309,6 +310,12 @@ def _not_prepared(folder: Path) -> FileNotFoundError:
             "where it was)."
         )
     what = "a file"
+    if (folder / "state.json").is_file():
+        return FileNotFoundError(
+            f"{folder}: found a data set without {REPORT}, as save_to_disk writes one after select or filter. "
+            f"{wanted}, with its {REPORT}: prepare this one with --corpus table --data_dir {folder}, here or in "
+            "scripts/prepare_data.py with an --output_dir of its own."
+        )
     if folder.is_dir():
         sounds = any(file.suffix.lower() in AUDIO_SUFFIXES for file in files_under(folder)[0])
         what = "recordings" if sounds else "other files"
@@ -395,6 +402,9 @@ def read_row(utterance: Utterance, labels: tuple[str, ...]) -> tuple[dict | None
         clip = read_clip(source, utterance.start_seconds, utterance.end_seconds, utterance.channel or MIX)
     except (OSError, ValueError, MemoryError) as error:
         detail = str(error).removeprefix(f"{item}: ").replace(f": {item!r}", "")
+        path = Path(utterance.audio) if isinstance(utterance.audio, str | Path) else None
+        if path is not None and not os.path.lexists(path) and (other := by_other_capitals(path)):
+            detail += f"; there is {printable(other)}, which differs in capitals: write the name as the file has it"
         return None, [Finding("unreadable", storable(item), detail, skipped=True)]
     findings = clip_findings(item, clip)
     asked = (utterance.end_seconds or 0) - (utterance.start_seconds or 0)

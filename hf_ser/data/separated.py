@@ -186,6 +186,11 @@ def decoded(file: Path) -> str:
         ValueError: it is none of these.
     """
     raw = file.read_bytes()
+    if raw.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise ValueError(
+            "this is an Excel file or an archive under the name of a table: open it in its program and save it as "
+            "'CSV UTF-8'"
+        )
     mark, encoding = next(((mark, name) for mark, name in MARKS if raw.startswith(mark)), (b"", "utf-8"))
     try:
         text = raw[len(mark) :].decode(encoding)

@@ -56,7 +56,7 @@ from hf_ser.data.schema import (
     known_split_words,
     split_words,
 )
-from hf_ser.models.source_kinds import check_regular_file
+from hf_ser.models.source_kinds import WEB_ADDRESS, check_regular_file
 from hf_ser.normal_form import is_missing_label, is_unknown, look_alike, normal_name, normal_text, printable, storable
 
 LICENCE = "the user's own"
@@ -69,6 +69,9 @@ WORDS = {
     "dialogue_kind": (DIALOGUE_KINDS, {"improvised": "impro", "scripted": "script"}),
 }
 """The words of a column, and other words for them; their beginnings are understood too."""
+
+FOLD = re.compile(r"(?:cv|fold|part|set|split|group)?[ _-]*\d+", re.IGNORECASE)
+"""How the folds of a cross-validation are numbered."""
 
 FREE_TEXT = re.compile(r"\S+\s+\S+\s+\S+|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{4}")
 """Three words, or four signs of a script without blanks: no id of a sentence, but what is said."""
@@ -198,6 +201,9 @@ class _Reading:
         label = self.label(row, name) or self.elected(votes)
         if problem := self.lacking(name, label):
             return None, [Finding("incomplete_row", place, problem, skipped=True)]
+        if WEB_ADDRESS.match(name):
+            detail = f"{printable(name)[:200]} is a web address, expected a file: download it and name the file"
+            return None, [Finding("web_address", place, detail, skipped=True)]
         if is_no_majority(label):
             detail = f"the label {printable(label)} says that the raters agreed on none"
             return None, [Finding("no_majority", place, detail, skipped=True)]
@@ -273,7 +279,8 @@ class _Reading:
         for column in NAMES:
             known[column] = self.name(column, row.get(column))
         known["speaker"] = known["speaker"] or self.name("speaker", self.in_path("speaker", name))
-        known["speaker"] = f"table/{known['speaker']}" if known["speaker"] else None
+        # A data set that was prepared from a table has the prefix already.
+        known["speaker"] = f"table/{known['speaker'].removeprefix('table/')}" if known["speaker"] else None
         for column, (words, others) in WORDS.items():
             given = known[column]
             known[column] = _word(given, words, others) if given else None
@@ -342,10 +349,16 @@ class _Reading:
         unknown = sorted(word for word, part in self.splits.items() if part is None)
         if unknown and not self.source.free_splits:
             said = ", ".join(f"'{printable(word)}' ({counts[word]} rows)" for word in unknown)
+            folds = ""
+            if all(FOLD.fullmatch(word) for word in unknown):
+                folds = (
+                    " These look like folds: for one of them write train, validation and test in the column, or in a "
+                    "file for --protocol fixed --split_file; else the folds are made anew, by speaker."
+                )
             raise ValueError(
                 f"{self.source.where}: found in the column of the split {said}. Expected one of {known_split_words()}, "
                 "a number or word after it such as Test1 or dev-clean, or an empty cell: rename them, or leave the "
-                "column out with --columns split= (nothing after the equals sign)."
+                f"column out with --columns split= (nothing after the equals sign).{folds}"
             )
         others = {word: part for word, part in self.splits.items() if part and word.casefold() != part}
         if not others:
@@ -376,6 +389,7 @@ class _Reading:
         kinds = Counter(one.kind for one in skipped)
         kind = kinds.most_common(1)[0][0] if kinds else "incomplete_row"
         first = next((f". The first that is left out: {f.item}: {f.detail}" for f in skipped if f.kind == kind), "")
+        first = first.rstrip(".")
         if kind == "incomplete_row":
             return ValueError(
                 f"{where}: none of its {len(rows)} rows has a path and a label. Expected both in each: fill these "

@@ -24,6 +24,7 @@ NUMBER = re.compile(r"[+-]?[\d.,]+(?:[eE][+-]?\d+)?")
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
 """May be a thousand or one with three decimals."""
 
+FRAMES = re.compile(r"\d+:\d+:\d+[:;]\d+")
 TIME = re.compile(
     r"(?:(?P<days>\d+) days?,? ?)?(?:\+?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(?:[.,]\d+)?))?"
 )
@@ -43,6 +44,8 @@ def plain(value) -> str | None:
         return None
     if isinstance(value, float) and math.isnan(value):
         return None
+    if isinstance(value, bool | np.bool_):
+        return str(value).lower()  # as JSON writes it
     if isinstance(value, float) and value.is_integer():  # what a column of whole numbers with gaps becomes
         value = int(value)
     return normal_form(str(value)) or None
@@ -90,6 +93,11 @@ def seconds(value, column: str, commas: Counter, separator: str | None = None) -
     if isinstance(value, np.timedelta64 | datetime.timedelta) and not pd.isna(value):
         return pd.Timedelta(value).total_seconds()
     text = plain(value)
+    if text and FRAMES.fullmatch(text):
+        raise ValueError(
+            f"found '{printable(text)}', a timecode with frames, expected seconds or h:min:s: write its frames as a "
+            "fraction of a second"
+        )
     if text is None or text.casefold() in ("nat", "nan", "none", "end"):
         return None
     if (time := TIME.fullmatch(text)) and any(time.groups()):
@@ -180,7 +188,8 @@ def _count(cell, where: str, commas: Counter, separator: str | None = None) -> f
     try:
         count = number(cell, "votes", commas, separator)
     except ValueError as error:
-        raise ValueError(f"{where}: {error} of votes from 0 on") from error
+        percent = " (without the percent sign)" if "%" in str(cell) else ""
+        raise ValueError(f"{where}: {error} of votes from 0 on{percent}") from error
     if count is not None and count < 0:
         raise ValueError(f"{where}: found {count:g}, expected a number of votes from 0 on")
     return count

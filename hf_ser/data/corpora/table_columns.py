@@ -1,5 +1,6 @@
 """The columns of a user's own table: which are read, and by which names."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -162,7 +163,7 @@ class Naming:
                 wanted, example = "`path`, and where known `transcript`, `start`, `end`", "path=FILE"
             raise ValueError(
                 f"{where}: found columns {', '.join(map(printable, found))}. Expected {wanted}: rename the columns, or "
-                f"name them as --columns {example}."
+                f"name them as --columns {example}.{_other_separator(found)}"
             )
 
     def _asked(self, where: str, found: list[str]) -> dict[str, str | None]:
@@ -208,6 +209,19 @@ def _our_name(theirs: str) -> str:
     name = normal_form(theirs)
     ours = ALSO.get(name.lower(), name.lower())
     return VOTES + name[len(VOTES) :].strip() if ours.startswith(VOTES) else ours  # a label keeps its capitals
+
+
+def _other_separator(found: list[str]) -> str:
+    """What to do where a header is one cell for its reader."""
+    marks = Counter(re.findall(r"[|;:^~,\t]", found[0])) if len(found) == 1 else Counter()
+    if not marks:
+        return ""
+    ((mark, _),) = marks.most_common(1)
+    name = "a tab" if mark == "\t" else f"'{mark}'"
+    return (
+        f" Its cells look parted by {name}: commas, semicolons and tabs are read, and any other sign behind a first "
+        f"line `sep={mark}`."
+    )
 
 
 def _example(ours: str, theirs: str) -> str:

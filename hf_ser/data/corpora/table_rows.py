@@ -15,7 +15,7 @@ from hf_ser.data.corpora.table_columns import SEPARATOR, Naming, Rows
 from hf_ser.data.corpora.table_folders import audio_below, rows_of_label_folders
 from hf_ser.data.folders import files_under
 from hf_ser.data.schema import Finding, split_words
-from hf_ser.data.separated import read_separated
+from hf_ser.data.separated import Row, Separated, read_separated
 from hf_ser.normal_form import is_text, normal_form, normal_name, printable
 from hf_ser.yaml_text import once_each
 
@@ -115,7 +115,8 @@ def _read_separated(file: Path) -> tuple[list[str], list[dict], list[Finding]]:
     width, rows, short = len(table.header), [], []
     for row in table.rows:
         if len(row.cells) > width:
-            raise ValueError(f"line {row.line}: Expected {width} cells as in the header, found {len(row.cells)}")
+            why = _why_more_cells(row, table)
+            raise ValueError(f"line {row.line}: Expected {width} cells as in the header, found {len(row.cells)}: {why}")
         if len(row.cells) < width:
             short.append(row.line)
         cells = [cell.strip(" ") or None for cell in row.cells] + [None] * (width - len(row.cells))
@@ -125,6 +126,19 @@ def _read_separated(file: Path) -> tuple[list[str], list[dict], list[Finding]]:
         detail = f"{len(short)} rows have fewer cells than the header; the last columns are empty there"
         findings.append(Finding("short_row", f"{file.name}, line {short[0]}", detail, count=len(short)))
     return table.header, rows, findings
+
+
+def _why_more_cells(row: Row, table: Separated) -> str:
+    """The likely cause of a row that is longer than the header."""
+    width = len(table.header)
+    if table.header[0].startswith("#"):
+        return "the first line seems to be a comment: remove it"
+    if row.cells[0].lstrip().startswith("#"):
+        return "the line seems to be a comment: remove it"
+    if all(len(one.cells) == width + 1 for one in table.rows):
+        return "every row has one cell more, as R's write.table does for row names: write it with row.names=FALSE"
+    mark = "tab" if table.separator == "\t" else table.separator
+    return f"a text with '{mark}' in it has to stand in quotes"
 
 
 def _read_jsonl(file: Path) -> tuple[list[str], list[dict | None], list[Finding]]:
@@ -162,14 +176,30 @@ READERS = {".csv": _read_separated, ".tsv": _read_separated, ".jsonl": _read_jso
 """Readers of a file: names of its columns, its rows by these, and findings."""
 
 
+CONVERT = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "Save it from its program as 'CSV UTF-8'."),
+    **dict.fromkeys((".sav", ".por"), "With pandas and pyreadstat: pandas.read_spss(FILE).to_csv('clips.csv')."),
+    ".dta": "With pandas: pandas.read_stata(FILE).to_csv('clips.csv').",
+    **dict.fromkeys((".rds", ".rda", ".rdata"), "In R: write.csv(DATA, 'clips.csv', row.names=FALSE)."),
+    **dict.fromkeys((".zip", ".gz", ".7z", ".rar", ".tar"), "Unpack it, and name the table or the folder in it."),
+    ".json": "With pandas: pandas.read_json(FILE).to_json('clips.jsonl', orient='records', lines=True).",
+    ".txt": "Rename it to .tsv if tabs part its cells, or to .csv.",
+}
+"""How tables of other kinds become one that is read."""
+
+
 def _rows_of_file(file: Path, naming: Naming) -> Rows:
     if not file.is_file():
+        home = " A shell puts your own folder for ~ only where it is not in quotes." if str(file)[:1] == "~" else ""
         raise FileNotFoundError(
             f"{file}: no such table. Expected a {', '.join(READERS)} file, a folder, or the Hub id of a data set as "
-            "user/name: name it in --data_dir."
+            f"user/name: name it in --data_dir.{home}"
         )
     if file.suffix.lower() not in READERS:
-        raise ValueError(f"{file}: a table is one of {', '.join(READERS)}, found '{file.suffix}': convert it.")
+        raise ValueError(
+            f"{file}: a table is one of {', '.join(READERS)}, found '{file.suffix}': convert it."
+            + (f" {CONVERT[file.suffix.lower()]}" if file.suffix.lower() in CONVERT else "")
+        )
     try:
         found, rows, findings = READERS[file.suffix.lower()](file)
     except PermissionError:
@@ -266,6 +296,10 @@ def _rows_of_datasets(
     """Rows of a data set; `folders` are where the files may lie that its cells name."""
     try:
         loaded = load()
+    except IndexError as error:  # of datasets, where no file has a row
+        raise ValueError(
+            f"{where}: found a data set without a row. Expected one a clip: save it again with its rows."
+        ) from error
     except Exception as error:  # of the Hub, of the network, of the data set's own files
         raise ValueError(
             f"{where}: not readable as a data set, nor a file or folder here "
