@@ -1,9 +1,10 @@
 """A user's own corpus: a table with a row for each clip, a folder for each label, or a data set of `datasets`.
 
 A table has the columns `path` (relative to the table's folder, or absolute) and `label` or votes: `votes`, an object of
-counts by label (in a CSV, JSON), or `votes:<label>`, a column of counts for each label. `start` and `end` are the
-seconds of a clip that is part of a file, `channel` (left, right or mix) its channel. All others are optional: `id`, and
-what `hf_ser.data.schema.TOLD` names.
+counts by label (in a CSV, JSON), or `votes:<label>`, a column of counts for each label. `start` and `end` or `duration`
+are the seconds of a clip that is part of a file (`start_ms`, `end_ms`, `duration_ms`: milliseconds), `channel` (left,
+right or mix) its channel. All others are optional: `id`, and what `hf_ser.data.schema.TOLD` names. Other names of these
+columns are in `hf_ser.data.corpora.table_names`; columns that are not read are named in a finding.
 
 Every text is read in its normal form (`hf_ser.normal_form`). What was read as something else than it says is counted in
 a finding: words for an unknown speaker, spellings of one label, words of a published split.
