@@ -15,11 +15,17 @@ from markupsafe import Markup
 
 from hf_ser.normal_form import normal_form, printable
 
+LINKED = re.compile(r"\b[a-z][a-z0-9+.-]*:/|\bwww\.|\b(?:mailto|xmpp):\S|(?<!\w)@\w|@(?=[\w-]+\.\w)\w", re.IGNORECASE)
+"""What the Hub links without any markup: addresses, and names behind an at sign. A backslash would not do."""
+NO_LINK = "&#8203;"
+"""A blank of no width, which parts it."""
+
 
 def escaped(text: object) -> str:
     """A text of a user within a line of Markdown: neither HTML, nor a link, nor the end of a cell or of the line."""
     text = printable(normal_form(str(text)))
     text = re.sub(r"([\\`*\[\]|~#!]|(?<!\w)_|_(?!\w))", r"\\\1", html.escape(text, quote=False))
+    text = LINKED.sub(lambda found: found[0][:-1] + NO_LINK + found[0][-1], text)
     return re.sub(r"^([-+]|\d+[.)])(?=\s|$)", r"\\\1", text)
 
 

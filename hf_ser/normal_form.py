@@ -37,12 +37,21 @@ UNKNOWN_WORDS = frozenset(
     (
         *("unknown", "unk", "unkn", "unkown", "unknow", "not known", "unidentified", "unspecified", "undefined"),
         *("nan", "na", "n/a", "n.a", "#n/a", "#na", "nat", "none", "null", "nil", "n.n", "missing", "no value"),
-        *("not available", "not applicable", "not given", "no speaker", "unknown speaker", "speaker unknown", "-1"),
+        *("not available", "not applicable", "not given", "not specified", "not stated", "not set", "not identified"),
+        *("not provided", "not determined", "no name", "no id", "tbd", "tba", "t.b.d", "t.b.a", "to be determined"),
+        *("anonymous", "anon", "anonym", "anonymus", "anonyme", "anonimo", "nobody", "no one", "noone", "somebody"),
+        *("someone", "undetermined", "undisclosed", "withheld", "not disclosed", "no speaker", "-1"),
         *("unbekannt", "k.a", "keine angabe", "inconnu", "desconocido", "desconhecido", "sconosciuto", "onbekend"),
         *("\u043d\u0435\u0438\u0437\u0432\u0435\u0441\u0442\u043d\u043e", "\u672a\u77e5", "\u4e0d\u660e"),
     )
 )
 """What people write for somebody or something that they do not know, as `is_unknown` looks them up."""
+
+PERSON = r"(?:speaker|spkr|spk|talker|person|actor|participant|subject|voice|caller|client|customer|user|id|name|sex)"
+NUMBERED_UNKNOWN = re.compile(
+    rf"(?:{PERSON} )?(unknown|unk|unidentified|unspecified|anonymous|anon|undefined)(?: {PERSON})?(?: ?#?\d+)?"
+)
+"""`spk_unknown`, `unknown_1`: the number tells two recordings apart, and not whether two people speak in them."""
 
 MISSING_LABELS = frozenset(("nan", "NaN", "NAN", "Nan", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "<na>", "NaT"))
 MISSING_LABELS |= {"None", "NULL", "Null", "null", "nil"}
@@ -81,8 +90,8 @@ def normal_text(text: str) -> str:
 def look_alike(text: str) -> str:
     """A key that two names share where a person would take them for one.
 
-    They may differ in capitals, blanks, hyphens and underscores, punctuation around them, leading zeros, `.0`, and
-    letters of other alphabets of the same shape.
+    They may differ in capitals, blanks, hyphens and underscores, punctuation around them, leading zeros, `.0`, the plus
+    of a number, and letters of other alphabets of the same shape.
     """
     text = normal_name(text).casefold().translate(DASHES | QUOTES)
     text = normal_name(text).translate(TWINS)
@@ -90,6 +99,7 @@ def look_alike(text: str) -> str:
     text = re.sub(r"(?<=\d)_+(?=\d)", "-", text)  # 1_11 and 11_1 stay two names
     text = text.replace("_", "") if re.search(r"\w", text.replace("_", "")) else text
     text = re.sub(r"(?<=\d)\.0+$", "", text)
+    text = re.sub(r"^\+(?=\d)", "", text)
     return re.sub(r"(?<![\d.])0+(?=\d)", "", text)
 
 
@@ -98,7 +108,11 @@ def is_unknown(text: str) -> bool:
     """Whether a cell says that nothing is known: empty, punctuation alone, or one of `UNKNOWN_WORDS`."""
     text = normal_name(text).casefold().translate(DASHES)
     text = " ".join(re.sub(r"^[<(\[{\"']+|[>)\]}\"']+$", "", text).replace("_", " ").split())
-    return not re.search(r"[^\s!-/:-@\[-`{-~]", text) or text.strip(" .?!") in UNKNOWN_WORDS
+    if not re.search(r"[^\s!-/:-@\[-`{-~]", text):
+        return True
+    text = text.strip(" .?!")
+    words = re.sub(r"(?<=\w)-(?=\w)", " ", text)
+    return text in UNKNOWN_WORDS or words in UNKNOWN_WORDS or bool(NUMBERED_UNKNOWN.fullmatch(words))
 
 
 def is_missing_label(text: str) -> bool:

@@ -34,7 +34,11 @@ def main() -> None:
     parser.add_argument("--data_dir", help="its folder, one for each corpus with commas; of a table: its file")
     parser.add_argument("--output_dir", required=True, help="folder to write; a killed run is taken up where it was")
     parser.add_argument("--label_map", default=NATIVE, help=f"{NATIVE}, {', '.join(LABEL_MAPS)}, or a YAML file")
-    parser.add_argument("--columns", help="names of a table's columns where they are not ours: path=file,label=emotion")
+    parser.add_argument(
+        "--columns",
+        help="names of a table's columns where they are not ours: path=file,label=emotion; label:NA=negative says what "
+        "a cell means, speaker:Nan=Nan that it is a name",
+    )
     parser.add_argument(
         "--speaker_pattern", help="of a table: regular expression whose groups are the speaker in a path"
     )

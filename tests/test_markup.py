@@ -2,6 +2,7 @@
 
 from hf_ser.cli import run
 
+import html
 import io
 import json
 import re
@@ -115,3 +116,16 @@ def test_what_a_script_prints_controls_no_terminal(monkeypatch):
 
 def test_cards_of_data_sets_use_the_same_function():
     assert make_card.__globals__["escaped"] is escaped
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("see https://evil.example/x", "HTTP://evil.example", "www.evil.example", "ask @somebody now", "ftp://x.y"),
+        *("a@b.example", "mailto:a", "(https://evil.example)", "x@@user"),
+    ],
+)
+def test_bare_addresses_and_names_become_no_links(text):
+    plain = html.unescape(re.sub(r"\\(.)", r"\1", escaped(text)))
+    assert not re.search(r"(https?|ftp)://|www\.|(?<!\w)@\w|\w@\w+\.|mailto:\w", plain, re.IGNORECASE)
+    assert plain.replace("\u200b", "") == text

@@ -44,6 +44,7 @@ def test_dots_around_a_name_are_none_of_it():
     [
         *(("spk-3", "spk_3"), ("spk 3", "SPK3"), ("spk-03", "spk3"), ("anna", "anna."), ("1", "1.0"), ("007", "7")),
         *(("anna\u2011maria", "anna-maria"), ("\u0430nna", "anna"), ("o’neil", "o'neil"), ("table/S01", "table/s1")),
+        *(("+1", "1"), ("+2.0", "2")),
     ],
 )
 def test_names_that_a_person_would_take_for_one(one, other):
@@ -52,7 +53,17 @@ def test_names_that_a_person_would_take_for_one(one, other):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("1_11", "11_1"), ("-1", "1"), ("1.1", "1.10"), ("anna", "anne"), ("a-", "a+"), ("10", "1"), ("1.5", "15")],
+    [
+        ("1_11", "11_1"),
+        ("-1", "1"),
+        ("1.1", "1.10"),
+        ("anna", "anne"),
+        ("a-", "a+"),
+        ("10", "1"),
+        ("1.5", "15"),
+        ("+", "-"),
+        ("arousal+", "arousal"),
+    ],
 )
 def test_names_that_differ(one, other):
     assert look_alike(one) != look_alike(other)
@@ -63,13 +74,32 @@ def test_names_that_differ(one, other):
     [
         *("Unknown", "UNK", "nan", "NaN", "N/A", "n.a.", "-", "--", "?", "???", "none", "None", "NULL", "<unk>", "NA"),
         *("[unknown]", "unknown_speaker", " unknown. ", "\u2014", "#N/A", "unbekannt", "un\u200bknown", "", "_", "-1"),
+        *("anonymous", "Not specified", "not-specified", "TBD", "spk_unknown", "unknown_1", "Unknown 3", "UNK-02"),
+        *("Speaker Unknown", "unknown speaker 4", "anon12", "<anonymous>", "t.b.d.", "Anonymous-3"),
     ],
 )
 def test_words_for_somebody_who_is_not_known(word):
     assert is_unknown(word)
 
 
-@pytest.mark.parametrize("word", ["Una", "Nan Goldin", "0", "1", "unknown 3", "Nona", "N", "李", "spk?1"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "Una",
+        "Nan Goldin",
+        "0",
+        "1",
+        "unknown soldier",
+        "anonymous anna",
+        "id 3",
+        "speaker 1",
+        "tbd2x",
+        "Nona",
+        "N",
+        "李",
+        "spk?1",
+    ],
+)
 def test_names_that_are_no_such_words(word):
     assert not is_unknown(word)
 

@@ -24,8 +24,13 @@ MISSING = 10**15
 SCALE = 1000
 """Deviations from balance are counted in thousandths of what a part should have."""
 
-MOST_FOLDS, SECONDS = 20, 60
-"""Numbers of folds that are tried for an error message, and the longest that a proof may take."""
+MOST_FOLDS, SECONDS, SECONDS_OF_MESSAGE = 20, 60, 5
+"""Numbers of folds that are tried for an error message, and the longest that a proof may take: one that decides whether
+a training begins, and one of the many that only an error message asks for."""
+
+
+INFEASIBLE = 2
+"""Status of `milp` that says that no assignment exists; any other without one says that none was found."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,9 @@ def find_folds(
 
     Shapes:
         has: `(speakers, classes)`; clips: `(speakers, strata)`. In an order that does not depend on that of the rows.
+
+    Raises:
+        TimeoutError: none was found in SECONDS, and none was proved not to exist.
     """
     if (has.sum(axis=0) < speakers_needed(n_folds)).any():
         return None
@@ -83,13 +91,21 @@ def find_validation(has: np.ndarray, clips: np.ndarray, parts: int, seed: int, n
         return None
     found = _balanced(has, clips, np.array([1, parts - 1]), 0, (seed, number + 1))
     if found is None:
-        found = _by_programme(has, 2, with_validation=False)
+        try:
+            found = _by_programme(has, 2, with_validation=False)
+        except TimeoutError:
+            return None
     return None if found is None else found == 0
 
 
 def folds_exist(has: np.ndarray, n_folds: int) -> bool:
-    """Whether speakers can be assigned to so many folds with every class in every part."""
-    return find_folds(has, has.astype(np.int64), n_folds, 2, 0) is not None
+    """Whether speakers can be assigned to so many folds with every class in every part, as far as can be told soon."""
+    if (has.sum(axis=0) < speakers_needed(n_folds)).any():
+        return False
+    try:
+        return _by_programme(has, n_folds, seconds=SECONDS_OF_MESSAGE) is not None
+    except TimeoutError:
+        return False
 
 
 def speakers_needed(n_folds: int) -> int:
@@ -241,16 +257,20 @@ def _changed(cost: _Cost, parts, one: int, free, free_parts) -> bool:
     return True
 
 
-def _by_programme(has: np.ndarray, n_parts: int, with_validation: bool = True):
+def _by_programme(has: np.ndarray, n_parts: int, with_validation: bool = True, seconds: float | None = None):
     """An assignment by integer programming, or None where there is none.
 
     Args:
         has: Whether a speaker has a class, `(speakers, classes)`.
         n_parts: Number of folds or, without validation, of parts.
         with_validation: Whether the speakers outside of a part are divided into training and validation too.
+        seconds: The longest that it may take, by default SECONDS.
 
     Returns:
         `Assignment`; without validation the part of each speaker.
+
+    Raises:
+        TimeoutError: the time was over before one was found or proved not to exist.
     """
     kinds, kind, sizes = np.unique(has, axis=0, return_inverse=True, return_counts=True)
     n_kinds, n = len(kinds), len(kinds) * n_parts
@@ -276,9 +296,11 @@ def _by_programme(has: np.ndarray, n_parts: int, with_validation: bool = True):
         integrality=np.ones(len(counts)),
         bounds=Bounds(0, counts),
         constraints=constraints,
-        options={"time_limit": SECONDS},
+        options={"time_limit": SECONDS if seconds is None else seconds},
     )
     if solved.x is None:
+        if solved.status != INFEASIBLE:
+            raise TimeoutError(solved.message)
         return None
     taken = np.rint(solved.x).astype(int).reshape(-1, n_parts, n_kinds)
     return _of_counts(taken, kind.ravel(), n_parts)

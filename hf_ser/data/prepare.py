@@ -5,12 +5,13 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 from datasets import Dataset, Features, Value, load_from_disk
@@ -22,6 +23,7 @@ from hf_ser.data.audio import encode_flac, leading_zeros_seconds, pcm_sha256, re
 from hf_ser.data.column_digests import open_checked, write_digests
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.corpora.table_folders import AUDIO_SUFFIXES
+from hf_ser.data.corpora.table_paths import by_other_capitals
 from hf_ser.data.download import fetch
 from hf_ser.data.fingerprint import fingerprint
 from hf_ser.data.folders import files_under
@@ -46,7 +48,7 @@ from hf_ser.data.labels import (
 from hf_ser.data.schema import TOLD, Finding, Listing, Utterance, features
 from hf_ser.files import atomic_write, cache_folder, mend_folder
 from hf_ser.models.decoding import CHANNELS, MIX
-from hf_ser.normal_form import is_text, normal_form, normal_text, printable, storable
+from hf_ser.normal_form import normal_form, normal_text, printable, storable
 
 PREPARATION = "3"
 """Version of what preparing does to a clip. Raise it when that changes: cached data sets are then made anew."""
@@ -308,6 +310,12 @@ def _not_prepared(folder: Path) -> FileNotFoundError:
             "where it was)."
         )
     what = "a file"
+    if (folder / "state.json").is_file():
+        return FileNotFoundError(
+            f"{folder}: found a data set without {REPORT}, as save_to_disk writes one after select or filter. "
+            f"{wanted}, with its {REPORT}: prepare this one with --corpus table --data_dir {folder}, here or in "
+            "scripts/prepare_data.py with an --output_dir of its own."
+        )
     if folder.is_dir():
         sounds = any(file.suffix.lower() in AUDIO_SUFFIXES for file in files_under(folder)[0])
         what = "recordings" if sounds else "other files"
@@ -391,11 +399,12 @@ def read_row(utterance: Utterance, labels: tuple[str, ...]) -> tuple[dict | None
     item = storable(str(utterance.audio)) if whole_file else utterance.id
     try:
         source = utterance.audio() if callable(utterance.audio) else utterance.audio
-        named = not isinstance(source, str | Path) or is_text(str(source))  # soundfile opens no other names
-        source = source if named else Path(source).read_bytes()
         clip = read_clip(source, utterance.start_seconds, utterance.end_seconds, utterance.channel or MIX)
     except (OSError, ValueError, MemoryError) as error:
         detail = str(error).removeprefix(f"{item}: ").replace(f": {item!r}", "")
+        path = Path(utterance.audio) if isinstance(utterance.audio, str | Path) else None
+        if path is not None and not os.path.lexists(path) and (other := by_other_capitals(path)):
+            detail += f"; there is {printable(other)}, which differs in capitals: write the name as the file has it"
         return None, [Finding("unreadable", storable(item), detail, skipped=True)]
     findings = clip_findings(item, clip)
     asked = (utterance.end_seconds or 0) - (utterance.start_seconds or 0)
@@ -504,9 +513,10 @@ def _assemble(corpus: str, listing: Listing, shards: list[Path], label_map: str,
     rows = rows[~rows["id"].isin([finding.item for finding in duplicates])]
     if rows.empty:
         raise _nothing_usable(corpus, listing, duplicates)
+    lost, classes, index = _without_lost(classes, index, listing, set(rows["label"]), [*read, *duplicates])
     _join(filled, set(rows["id"]), lambda part: relabelled(part, classes, index), whole)
     formats = format_findings(rows["id"].tolist(), rows["source_format"].tolist())
-    findings = [*listing.findings, *read, *duplicates, *formats]
+    findings = [*listing.findings, *read, *duplicates, *formats, *lost]
     findings += speaker_findings(corpus, rows["speaker"].tolist(), rows["label"].tolist())
     have = [listing.labels[i] for i in sorted(set(given.tolist()))]
     if lacking := labels_not_found(label_map, have):
@@ -516,6 +526,46 @@ def _assemble(corpus: str, listing: Listing, shards: list[Path], label_map: str,
     passed_over = sum(finding.count for finding in listing.findings if finding.skipped)
     report["n_found"] = len(listing.utterances) + passed_over
     return report | {"label_map": label_map, "dropped_by_label_map": dict(sorted(dropped.items()))}
+
+
+def _without_lost(
+    classes: Sequence[str], index: np.ndarray, listing: Listing, kept: set[str], findings: list[Finding]
+) -> tuple[list[Finding], tuple[str, ...], np.ndarray]:
+    """Take out the classes none of whose clips is left: nothing could be learned of them, and no split has them.
+
+    Classes that a corpus is known to have and lists no clip of stay, and so do all where fewer than two are left.
+
+    Args:
+        classes, index: As `mapped_classes` gives them.
+        listing: What the corpus holds.
+        kept: Classes that clips have.
+        findings: Why clips were left out.
+
+    Returns:
+        A finding for each class that is taken out, and the classes and the index without them.
+    """
+    listed = {one.label for one in listing.utterances}
+    gone = {
+        name
+        for number, name in enumerate(classes)
+        if name not in kept and listed & {listing.labels[i] for i in np.flatnonzero(index == number)}
+    }
+    if len(kept) < 2 or not gone:
+        return [], tuple(classes), index
+    left = tuple(name for name in classes if name not in gone)
+    new = np.array([left.index(classes[i]) if i >= 0 and classes[i] in left else -1 for i in index])
+    of_label = {one.id: one.label for one in listing.utterances} | {str(u.audio): u.label for u in listing.utterances}
+    said = []
+    for number, name in enumerate(classes):
+        if name not in gone:
+            continue
+        labels = {listing.labels[i] for i in np.flatnonzero(index == number)}
+        count = sum(one.label in labels for one in listing.utterances)
+        why = Counter(one.kind for one in findings if one.skipped and of_label.get(one.item) in labels)
+        reasons = f" ({', '.join(f'{kind} {n}' for kind, n in sorted(why.items()))})" if why else ""
+        detail = f"none of its {count} clips can be used{reasons}: it is no class of this data set"
+        said.append(Finding("lost_class", f"label {name}", detail))
+    return said, left, new
 
 
 def _light_rows(shard: Path) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from datasets import Dataset
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from hf_ser.data.fold_search import (
+    SECONDS,
     Assignment,
     classes_in_the_way,
     find_folds,
@@ -629,7 +630,14 @@ def _searched_speaker_folds(rows: Rows, usual: list[Fold], parts: int, seed: int
             test[np.isin(names, rows.speaker[at[fold.test]])] = number
             validation[number] = np.isin(names, rows.speaker[at[fold.validation]])
     found = find_folds(has, clips, n_folds, parts, seed, Assignment(test, validation)) if (test >= 0).any() else None
-    found = found or find_folds(has, clips, n_folds, parts, seed)
+    try:
+        found = found or find_folds(has, clips, n_folds, parts, seed)
+    except TimeoutError as error:
+        raise ValueError(
+            f"speaker_folds with n_folds {n_folds}: found no assignment of the {len(has)} speakers with every class in "
+            f"the training, validation and test part of every fold in {SECONDS} s; there may be one. Expected one: use "
+            "a smaller --n_folds, another --split_seed, or a --label_map FILE that joins or leaves out rare classes."
+        ) from error
     if found is None:
         _refuse_folds(np.unique(rows.label).tolist(), has, n_folds)
     plans = []

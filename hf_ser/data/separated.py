@@ -42,21 +42,26 @@ class Separated:
         rows: All rows; the header's is not among them. A row may have fewer or more cells than the header.
         separator: What parts the cells.
         findings: What a person should know of how it was read.
+        header_line: Number of the header's line.
     """
 
     header: list[str]
     rows: list[Row]
     separator: str
     findings: list[Finding] = field(default_factory=list)
+    header_line: int = 1
 
 
-def read_separated(file: str | Path, decode: Callable[[Path], str] | None = None) -> Separated:
+def read_separated(
+    file: str | Path, decode: Callable[[Path], str] | None = None, separators: str = SEPARATORS
+) -> Separated:
     """Read a file.
 
     Args:
         file: The file; its separator is the one of comma, semicolon and tab that its header has most of, or the one of
             a first line such as `sep=;`.
         decode: Gives the text of the file, by default `decoded`.
+        separators: Those that are looked for.
 
     Raises:
         ValueError: the text cannot be decoded or is empty, or a line cannot be told from the ones around it.
@@ -67,7 +72,7 @@ def read_separated(file: str | Path, decode: Callable[[Path], str] | None = None
     first = next((number for number, line in enumerate(lines) if line.strip() and not (said and number == 0)), None)
     if first is None:
         raise ValueError("No columns to parse from file")
-    separator = said[1] if said else max(SEPARATORS, key=lines[first].count)
+    separator = said[1] if said else max(separators, key=lines[first].count)
     reading = _Reading(file, lines, separator)
     header, following = reading.record(first, None)
     reading.width = len(header)
@@ -86,7 +91,7 @@ def read_separated(file: str | Path, decode: Callable[[Path], str] | None = None
     if reading.lone_quotes:
         detail = f"{len(reading.lone_quotes)} cells begin with a quote that is not closed, and are read as they are"
         findings.append(Finding("lone_quote", f"{file.name}, line {reading.lone_quotes[0]}", detail))
-    return Separated([normal_form(name) for name in header], rows, separator, findings)
+    return Separated([normal_form(name) for name in header], rows, separator, findings, first + 1)
 
 
 class _Reading:
@@ -181,6 +186,11 @@ def decoded(file: Path) -> str:
         ValueError: it is none of these.
     """
     raw = file.read_bytes()
+    if raw.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise ValueError(
+            "this is an Excel file or an archive under the name of a table: open it in its program and save it as "
+            "'CSV UTF-8'"
+        )
     mark, encoding = next(((mark, name) for mark, name in MARKS if raw.startswith(mark)), (b"", "utf-8"))
     try:
         text = raw[len(mark) :].decode(encoding)

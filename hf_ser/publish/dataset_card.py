@@ -9,7 +9,7 @@ import pandas as pd
 from datasets import Dataset
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from hf_ser.data.corpora import CORPORA
+from hf_ser.data.corpora import corpus_of
 from hf_ser.data.protocols import sessions_part_speakers
 from hf_ser.data.schema import UNKNOWN
 from hf_ser.files import atomic_write, packaged
@@ -126,11 +126,11 @@ def make_card(table: pd.DataFrame, integrity: dict, folder_name: str) -> Dataset
         FileNotFoundError: the template is not there.
     """
     corpora = sorted(set(table["corpus"]))
-    licences = [hub_licence(CORPORA[name].LICENCE) for name in corpora]
+    licences = [hub_licence(corpus_of(name).LICENCE) for name in corpora]
     data = DatasetCardData(
         pretty_name=f"{' + '.join(corpora)}, speech emotion",
         license=_one_or_many(licences),
-        language=sorted({CORPORA[name].LANGUAGE for name in corpora} - {None}) or None,
+        language=sorted({corpus_of(name).LANGUAGE for name in corpora} - {None}) or None,
         task_categories=["audio-classification"],
         tags=["speech-emotion-recognition", "emotion-recognition", "speech", "hf_ser", *corpora],
         size_categories=size_category(len(table)),
@@ -138,7 +138,7 @@ def make_card(table: pd.DataFrame, integrity: dict, folder_name: str) -> Dataset
     card = DatasetCard.from_template(
         data,
         template_path=str(packaged("cards/dataset_card.md")),
-        corpora={name: CORPORA[name] for name in corpora},
+        corpora={name: corpus_of(name) for name in corpora},
         synthetic_notice=synthetic_notice(table),
         integrity=integrity,
         folder_name=folder_name,

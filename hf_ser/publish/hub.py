@@ -11,7 +11,7 @@ from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError, OfflineMo
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from jinja2 import StrictUndefined, Template
 
-from hf_ser.data.corpora import CORPORA
+from hf_ser.data.corpora import corpus_of
 from hf_ser.data.prepare import load_prepared
 from hf_ser.files import cache_folder, packaged, temporary_folder
 from hf_ser.publish.dataset_card import CARD
@@ -26,7 +26,7 @@ from hf_ser.publish.privacy import (
     model_card_of,
     model_files,
 )
-from hf_ser.runs.record import RECORD, parsed_record
+from hf_ser.runs.record import RECORD, corpora_of_stages, parsed_record
 from hf_ser.versions import installed
 
 SPACE_FILES = ("app.py", "README.md", "requirements.txt")
@@ -94,7 +94,7 @@ def push_model(
     """
     folder = Path(folder)
     files = model_files(folder)  # refuses before anything is written
-    private = pushed_privately(parsed_record(folder / RECORD)["corpora"], private)
+    private = pushed_privately(corpora_of_stages(parsed_record(folder / RECORD)), private)
     target = Target(checked_name(repo_id), "model", private, revision, api or HfApi(), f"The model is safe in {folder}")
     if space and not hears(folder):
         raise ValueError(f"{folder}: --space found a model of words alone, expected one that hears: leave --space out.")
@@ -183,13 +183,14 @@ def pushed_privately(corpora: Iterable[str], private: bool | None) -> bool:
     What people of an own table said may be private, and a model keeps something of what it was trained on.
 
     Args:
-        corpora: Keys of CORPORA that it was trained on.
+        corpora: Keys of CORPORA that it and its encoders were trained on; another name counts as own recordings.
         private: What the user says; None is nothing.
     """
-    own = sorted(name for name in set(corpora) if CORPORA[name].MAY_BE_SHARED is None)
+    own = sorted(name for name in set(corpora) if corpus_of(name).MAY_BE_SHARED is None)
     if private is None and own:
         print(
             f"This model was trained on recordings of your own ({', '.join(own)}), so it is pushed as a private one. "
+            "What the encoders that it began with were trained on counts too, as yours where it is not known. "
             "If everybody may have it: push_to_hub.py --public, or in training --hub_private_repo false."
         )
     return bool(own) if private is None else private

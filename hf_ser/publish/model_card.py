@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from hf_ser.checks.audit.findings import AuditFinding, verdict
 from hf_ser.checks.stress.results import STRESS
-from hf_ser.data.corpora import CORPORA
+from hf_ser.data.corpora import corpus_of
 from hf_ser.data.protocols import FINAL
 from hf_ser.files import atomic_write, packaged
 from hf_ser.inputs.speakers import enrolment_note
@@ -108,7 +108,7 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         "title": name,
         "kind": {AUDIO: "the sound", TEXT: "the words", FUSION: "the sound and the words"}[kind],
         "notices": notices,
-        "corpora": {corpus: CORPORA[corpus] for corpus in record["corpora"]},
+        "corpora": {corpus: corpus_of(corpus) for corpus in record["corpora"]},
         "record": record,
         "report": report,
         "why_others": why_others,
@@ -205,10 +205,10 @@ def _audit(report: dict | None, record: dict) -> str:
 
 def _metadata(name: str, kind: str, record: dict, report: dict | None, why_others: str) -> ModelCardData:
     """What the Hub reads."""
-    licences = {hub_licence(CORPORA[corpus].LICENCE) for corpus in record["corpora"]}
+    licences = {hub_licence(corpus_of(corpus).LICENCE) for corpus in record["corpora"]}
     return ModelCardData(
         license=licences.pop() if len(licences) == 1 else "other",
-        language=sorted({CORPORA[corpus].LANGUAGE for corpus in record["corpora"]} - {None}) or None,
+        language=sorted({corpus_of(corpus).LANGUAGE for corpus in record["corpora"]} - {None}) or None,
         library_name="transformers",
         pipeline_tag=TASKS[kind],
         base_model=record.get("base_models") or None,

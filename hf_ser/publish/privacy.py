@@ -16,7 +16,7 @@ from huggingface_hub import DatasetCard
 import hf_ser.models
 from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import PICTURE, STRESS
-from hf_ser.data.corpora import CORPORA
+from hf_ser.data.corpora import CORPORA, corpus_of
 from hf_ser.data.integrity import OUTSIDE
 from hf_ser.data.prepare import REPORT as INTEGRITY
 from hf_ser.data.prepare import quiet_datasets
@@ -24,7 +24,7 @@ from hf_ser.data.schema import UNKNOWN
 from hf_ser.publish.dataset_card import CARD, write_dataset_report
 from hf_ser.publish.model_card import TASKS, origins, shown, write_model_card
 from hf_ser.runs.predictions import PREDICTIONS
-from hf_ser.runs.record import RECORD, parsed_record, without_names
+from hf_ser.runs.record import RECORD, corpora_of_stages, parsed_record, that_may_leave, without_names
 from hf_ser.runs.report import REPORT
 
 ISLAND = tuple(
@@ -72,7 +72,9 @@ def model_files(folder: Path) -> dict[str, Path | bytes]:
     held = {name: _read(files[name]) for name in WITHOUT_PATHS if name in files}
     told = {name: WITHOUT_PATHS[name](content) for name, content in held.items()}
     stressed = told[STRESS]["corpus"].split("+") if STRESS in told else []  # perhaps of another data set
-    if not all(CORPORA[name].MAY_BE_SHARED for name in (*record["corpora"], *stressed)):
+    # What the encoders were trained on too: the record has hashes of it.
+    of_stages = corpora_of_stages(record | {"sources": {}})
+    if not all(corpus_of(name).MAY_BE_SHARED for name in (*of_stages, *stressed)):
         told |= {name: WITHOUT_PEOPLE[name](told[name]) for name in WITHOUT_PEOPLE if name in told}
         files = {name: file for name, file in files.items() if name not in NAMES_PEOPLE}
     if PICTURE in files and told.get(STRESS) != held.get(STRESS):
@@ -91,7 +93,10 @@ def config_without_paths(config):
 def record_without_paths(record: dict) -> dict:
     """A training record that tells nothing of the disk it was made on."""
     sources, words = record.get("sources", {}), record.get("words", {})
-    told = {"settings": _plain(record["settings"]), "sources": _plain(sources), "encoders": origins(record)}
+    record = that_may_leave(record)
+    # Whoever wrote a list of cleared pairs may have named its file after people.
+    settings = {key: value for key, value in record["settings"].items() if key != "not_copies"}
+    told = {"settings": _plain(settings), "sources": _plain(sources), "encoders": origins(record)}
     if bank := words.get("sentence_bank"):
         told["words"] = words | {"sentence_bank": _plain(bank)}
     return record | told
@@ -210,6 +215,11 @@ def _finished_record(folder: Path) -> dict:
             f"{folder}: found a recogniser of train_asr.py. Expected a classifier of train_audio.py, train_text.py or "
             "train_fusion.py: push a recogniser with `hf upload`."
         )
+    if not record.get("corpora"):
+        raise ValueError(
+            f"{folder}: found a {RECORD} that does not say which corpora the model was trained on. Expected their "
+            "names in `corpora`, which decide what may leave: copy the record anew, or train the model again."
+        )
     return record
 
 
@@ -230,20 +240,20 @@ def check_licence(corpora: set[str], licence: str | None) -> None:
         ValueError: a licence forbids it, a user's own table comes without one, or one is given for nothing.
     """
     for name in sorted(corpora):
-        if CORPORA[name].MAY_BE_SHARED is False:
+        if corpus_of(name).MAY_BE_SHARED is False:
             raise ValueError(
                 f"Corpus '{name}' may not be handed on, in a private repository neither: its licence is "
-                f'"{CORPORA[name].LICENCE}". Expected corpora that may be shared: push the model instead, and let '
-                f"others get the corpus from {CORPORA[name].SOURCE}."
+                f'"{corpus_of(name).LICENCE}". Expected corpora that may be shared: push the model instead, and let '
+                f"others get the corpus from {corpus_of(name).SOURCE}."
             )
-    own = sorted(name for name in corpora if CORPORA[name].MAY_BE_SHARED is None)
+    own = sorted(name for name in corpora if corpus_of(name).MAY_BE_SHARED is None)
     if own and not licence:
         raise ValueError(
             f"Corpus '{own[0]}' is your own, and only you know its licence. Expected one, as the Hub names it: if you "
             "may share these recordings, say --licence cc-by-4.0, or whatever it is."
         )
     if licence and not own:
-        given = ", ".join(f"{name} is under {CORPORA[name].LICENCE}" for name in sorted(corpora))
+        given = ", ".join(f"{name} is under {corpus_of(name).LICENCE}" for name in sorted(corpora))
         raise ValueError(f"--licence {licence}: {given}. Expected it with your own table alone: leave it out.")
 
 

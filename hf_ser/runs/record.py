@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -60,17 +61,92 @@ recording cannot be guessed; its hash tells nothing to those who have not got it
 CANNOT_BE_CHECKED = "whom it was trained on is withheld: beyond equal recordings, this cannot be checked"
 
 
+MAY_LEAVE = frozenset(
+    (
+        *("finished", "protocol", "leaks", "audit", "settings", "notes", "weights", "not_copies", "search", "corpora"),
+        *("train_seconds", "prepare_seconds", "encoders", "sources", "base_models", "seed", "parameters"),
+        *("parameters_trained", "transcript_sources", "words", "hardware", "precision", "best_validation_uar"),
+        "history",
+    )
+)
+"""Keys of a record that leave with a model, beside its split and its ancestors. A new key stays until it is here."""
+
+SPLIT_MAY_LEAVE = ("fold", "split_fingerprint", "corpora")
+"""The same of a split, beside its parts; of a part, what `SEEN` names."""
+
+
+def that_may_leave(record: dict) -> dict:
+    """A training record as it may be handed on: what is known to be harmless, and of cleared pairs their number."""
+    kept = {key: value for key, value in record.items() if key in MAY_LEAVE}
+    if cleared := record.get("not_copies"):
+        kept["not_copies"] = {"count": _count_of(cleared), "sha256": cleared.get("sha256", "")}
+    if record.get("split"):
+        kept["split"] = _split_that_may_leave(record["split"])
+    if "ancestors" in record:
+        kept["ancestors"] = [_split_that_may_leave(split) for split in record["ancestors"] or []]
+    return kept
+
+
+def _count_of(cleared: dict) -> int:
+    return len(cleared["pairs"]) if "pairs" in cleared else cleared.get("count", 0)
+
+
+def _split_that_may_leave(split: dict) -> dict:
+    parts = {
+        part: {key: split[part][key] for key in (*SEEN, WITHHELD) if key in split[part]}
+        for part in ("train", "validation")
+    }
+    return {key: split[key] for key in SPLIT_MAY_LEAVE if key in split} | parts
+
+
 def without_names(record: dict) -> dict:
-    """A training record whose split and ancestors hold no hash of a speaker or an id, and say so."""
-    told = {"split": _unnamed(record["split"])} if record.get("split") else {}
-    if record.get("ancestors"):
-        told["ancestors"] = [_unnamed(split) for split in record["ancestors"]]
-    return record | told
+    """A training record that may leave, whose split and ancestors hold no hash of a speaker or an id, and say so."""
+    kept = that_may_leave(record)
+    told = {"split": _unnamed(kept["split"])} if kept.get("split") else {}
+    if kept.get("ancestors"):
+        told["ancestors"] = [_unnamed(split) for split in kept["ancestors"]]
+    return kept | told
 
 
 def _unnamed(split: dict) -> dict:
     nothing = {key: [] for key in NAMES} | {WITHHELD: list(NAMES)}
     return split | {part: split[part] | nothing for part in ("train", "validation")}
+
+
+UNRECORDED = "not recorded"
+"""In place of a corpus: of an encoder that does not say what it was trained on."""
+NOT_RECORDED = "its training data is not recorded"
+
+
+def corpora_of_stages(record: dict) -> set[str]:
+    """The corpora that a model and the encoders it began with were trained on, `UNRECORDED` for one that is not known.
+
+    An encoder of the Hub that has no record is a public one; of a folder on this disk nothing is known.
+    """
+    found = set(record.get("corpora") or [UNRECORDED])
+    for split in record.get("ancestors") or ():
+        found.update(split.get("corpora") or [UNRECORDED])
+    of_hub = set(record.get("base_models") or ())
+    encoders = record.get("encoders") or {}
+    for modality, source in (record.get("sources") or {}).items():
+        is_public = made_here(source) or split_revision(source)[0] in of_hub
+        if not is_public and NOT_RECORDED in str(encoders.get(modality, "")):
+            found.add(UNRECORDED)
+    return found
+
+
+def corpora_of_sources(sources: Iterable[str]) -> set[str]:
+    """The same of encoders before they are trained further."""
+    found = set()
+    for source in sources:
+        if made_here(source):
+            continue
+        splits = ancestry(source)
+        if not splits and Path(source).exists():
+            found.add(UNRECORDED)
+        for split in splits:
+            found.update(split.get("corpora") or [UNRECORDED])
+    return found
 
 
 def is_withheld(splits: list[dict]) -> bool:
@@ -83,6 +159,7 @@ def split_record(dataset: Dataset, fold: Fold) -> dict:
     return {
         "fold": fold.name,
         "split_fingerprint": fold.fingerprint,
+        "corpora": sorted(set(dataset.select_columns("corpus").select([*fold.train, *fold.validation])["corpus"][:])),
         "train": seen(dataset, fold.train),
         "validation": seen(dataset, fold.validation),
     }
@@ -299,7 +376,7 @@ def _origin(source: str) -> str:
     if made_here(source):
         return "trained here from scratch"
     if not (splits := ancestry(source)):
-        return f"{source} (its training data is not recorded)"
+        return f"{source} ({NOT_RECORDED})"
     return f"{source} ({CANNOT_BE_CHECKED if is_withheld(splits) else 'training data recorded'})"
 
 

@@ -180,11 +180,16 @@ def check_sources(models: Sequence, folds: Sequence[str]) -> None:
     Raises:
         FileNotFoundError, ValueError: one is not, see `checkpoint_config`.
     """
+    for source in named_sources(models, folds):
+        checkpoint_config(source)
+
+
+def named_sources(models: Sequence, folds: Sequence[str]) -> list[str]:
+    """The pretrained models that are named, each once; arguments as of `check_sources`."""
     named = [getattr(one, key) for one in models for key in MODEL_NAMES if hasattr(one, key)]
     pretrained = [one for one in named if one not in PRESETS and one not in TEXT_PRESETS]
     sources = [of_fold(one, fold) for one in pretrained for fold in folds if "{fold}" in one]
-    for source in dict.fromkeys([*sources, *(one for one in pretrained if "{fold}" not in one)]):
-        checkpoint_config(source)
+    return list(dict.fromkeys([*sources, *(one for one in pretrained if "{fold}" not in one)]))
 
 
 def from_fold(arguments, name: str):

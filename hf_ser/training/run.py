@@ -11,7 +11,7 @@ checkpoint.
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,11 +34,11 @@ from hf_ser.data.schema import REFERENCE
 from hf_ser.files import atomic_write, remove_leftovers
 from hf_ser.publish.hub import check_push, push_model, pushed_privately
 from hf_ser.publish.results import write_results
-from hf_ser.runs.record import is_finished, read_record
+from hf_ser.runs.record import corpora_of_sources, is_finished, read_record
 from hf_ser.runs.report import RUN
 from hf_ser.stable import rows_digest
 from hf_ser.training.arguments import AudioArguments, TextArguments
-from hf_ser.training.building import Candidate, check_sources
+from hf_ser.training.building import Candidate, check_sources, named_sources
 from hf_ser.training.fold_run import Asked, Job, train_fold, trial_arguments
 from hf_ser.training.learning_rate_finder import find_learning_rate
 from hf_ser.training.parsing import settings
@@ -140,7 +140,7 @@ def train_folds(
     if model == "fusion":
         check_transcripts(dataset, folds)
     if training.push_to_hub:
-        may_push(folds, training, dataset)
+        may_push(folds, training, dataset, others)
     output_dir = Path(training.output_dir)
     changed = {"model": model, **settings(data, training, *others)}
     described = {**data_digest(dataset), "label_map": label_map}
@@ -217,8 +217,8 @@ def _require_same_split(fold: Fold, folder: Path) -> None:
         )
 
 
-def may_push(folds: list[Fold], training, dataset: Dataset) -> None:
-    """Make sure, before the work, that its result can be pushed.
+def may_push(folds: list[Fold], training, dataset: Dataset, models: Sequence = ()) -> None:
+    """Make sure, before the work, that its result can be pushed; `models` are the arguments that name encoders.
 
     Raises:
         ValueError, PermissionError: no name on the Hub, several models for one name, or as `check_push`.
@@ -230,7 +230,8 @@ def may_push(folds: list[Fold], training, dataset: Dataset) -> None:
             "--fold final), or train first and push afterwards with scripts/push_to_hub.py."
         )
     if PartialState().is_main_process:
-        private = pushed_privately(dataset["corpus"][:], training.hub_private_repo)
+        encoders = named_sources(models, [fold.name for fold in folds])
+        private = pushed_privately({*dataset["corpus"][:], *corpora_of_sources(encoders)}, training.hub_private_repo)
         check_push(training.hub_model_id, private, HfApi(token=training.hub_token))
 
 

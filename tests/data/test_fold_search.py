@@ -1,12 +1,13 @@
 """The search for folds: what it finds holds, what it denies does not exist, and nothing but the seed decides it."""
 
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from hf_ser.data import fold_search
-from hf_ser.data.fold_search import classes_in_the_way, find_folds, find_validation, most_folds
+from hf_ser.data.fold_search import classes_in_the_way, find_folds, find_validation, folds_exist, most_folds
 
 
 def holds(has, found, n_folds) -> bool:
@@ -79,3 +80,20 @@ def test_parts_are_balanced_by_what_they_are_told():
     found = find_folds(has, clips, 5, 4, 0)
     assert all(clips[found.test == number].sum(axis=0).tolist() == [20, 20, 20] for number in range(5))
     assert all(clips[each].sum(axis=0).tolist() == [20, 20, 20] for each in found.validation)
+
+
+def test_a_search_that_ends_too_soon_denies_nothing(monkeypatch):
+    has = np.eye(3, dtype=bool)[np.arange(12) % 3]
+    ended = SimpleNamespace(x=None, status=1, message="time limit reached")
+    monkeypatch.setattr(fold_search, "milp", lambda *arguments, **options: ended)
+    monkeypatch.setattr(fold_search, "_balanced", lambda *arguments: None)
+    with pytest.raises(TimeoutError, match="time limit reached"):
+        find_folds(has, has.astype(int), 3, 3, 0)
+    assert find_validation(has, has.astype(int), 3, 0, 1) is None
+    assert not folds_exist(has, 3)
+
+
+def test_whether_folds_exist_is_not_searched_by_moving_speakers(monkeypatch):
+    monkeypatch.setattr(fold_search, "_balanced", None)  # would be called
+    has = np.eye(3, dtype=bool)[np.arange(1000) % 3]
+    assert folds_exist(has, 5) and not folds_exist(has[:8], 5)

@@ -551,7 +551,7 @@ def test_a_data_set_of_an_earlier_version_is_refused(tmp_path):
     dataset, _ = prepare("table", clips(tmp_path, 2), tmp_path / "data")
     dataset.remove_columns("fingerprint").save_to_disk(tmp_path / "old")
     (tmp_path / "old/integrity.json").write_text("{}")
-    with pytest.raises(ValueError, match="without the columns fingerprint, written by an earlier version"):
+    with pytest.raises(ValueError, match="without the columns fingerprint, of an earlier version"):
         load_prepared(tmp_path / "old")
 
 
@@ -606,3 +606,30 @@ def test_how_many_clips_have_no_speaker_is_counted():
     assert finding.detail.startswith("2 of 4 clips have no speaker (calm 1, sad 1): training refuses them")
     assert speaker_findings("table", [None, None], ["sad", "calm"]) == []  # which the corpus reports itself
     assert speaker_findings("table", ["a"], ["sad"]) == []
+
+
+def test_a_class_without_a_usable_clip_is_no_class(tmp_path):
+    for i in range(4):
+        write(tmp_path / f"{i}.wav", sound(i))
+    (tmp_path / "4.wav").write_bytes(b"no audio")
+    rows = [(f"{i}.wav", label, f"s{i}") for i, label in enumerate(("sad", "happy", "sad", "happy", "bored"))]
+    table = write_table(tmp_path, [*rows, ("5.wav", "calm", "s5")])
+    dataset, report = prepare("table", table, tmp_path / "data")
+    assert dataset.features["label"].names == ["happy", "sad"] and set(report["labels"]) == {"happy", "sad"}
+    lost = {one["item"]: one["detail"] for one in report["findings"] if one["kind"] == "lost_class"}
+    assert set(lost) == {"label bored", "label calm"}
+    assert lost["label calm"] == "none of its 1 clips can be used (unreadable 1): it is no class of this data set"
+    assert [dataset.features["label"].names[i] for i in dataset["label"][:]] == ["sad", "happy", "sad", "happy"]
+
+
+def test_a_class_of_conflicting_copies_alone_is_no_class_and_its_votes_go(tmp_path):
+    for i in range(3):
+        write(tmp_path / f"{i}.wav", sound(i))
+    write(tmp_path / "3.wav", sound(9))
+    write(tmp_path / "4.wav", sound(9))
+    labels = ("sad", "happy", "sad", "calm", "happy")
+    rows = [{"path": f"{i}.wav", "label": one, "votes": {"calm": 1, one: 3}} for i, one in enumerate(labels)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    dataset, report = prepare("table", tmp_path / "t.jsonl", tmp_path / "data")
+    assert dataset.features["label"].names == ["happy", "sad"] and report["noted"]["lost_class"] == 1
+    assert dataset["votes"][:] == [[0, 1], [1, 0], [0, 1]]

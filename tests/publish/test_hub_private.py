@@ -25,7 +25,17 @@ from hf_ser.data.protocols import make_folds
 from hf_ser.publish.hub import push_dataset, push_model, pushed_privately
 from hf_ser.runs.checkpoints import weights_digests
 from hf_ser.runs.predictions import read_predictions
-from hf_ser.runs.record import ancestry, hashed, is_withheld, provenance, read_record, stage_leaks
+from hf_ser.runs.record import (
+    ancestry,
+    corpora_of_sources,
+    hashed,
+    is_withheld,
+    provenance,
+    read_record,
+    split_record,
+    stage_leaks,
+    write_record,
+)
 
 REPO = "user/emotion"
 ROOT = Path(__file__).parents[2]
@@ -299,3 +309,54 @@ def test_only_a_hub_that_has_no_record_says_so(hub, api, empty_cache, monkeypatc
         patch.setattr(constants, "HF_HUB_OFFLINE", True)
         calls = hub.calls.total()
         assert read_record("user/nothing") is None and hub.calls.total() == calls
+
+
+def stage(*corpora):
+    part = {"ids": [hashed("anna")], "pcm": [], "speakers": [hashed("anna")]}
+    split = {"fold": "1", "split_fingerprint": "f", "train": part, "validation": part}
+    return split | ({"corpora": list(corpora)} if corpora else {})
+
+
+@pytest.mark.parametrize(
+    ("more", "private"),
+    [
+        ({"ancestors": [stage("ravdess"), stage("table", "emodb")]}, True),
+        ({"ancestors": [stage("ravdess")]}, False),
+        ({"ancestors": [stage()]}, True),  # of an earlier version
+        ({"corpora": ["my_plug_in"]}, True),
+        ({"sources": {"audio": "enc"}, "encoders": {"audio": "enc (its training data is not recorded)"}}, True),
+        (
+            {
+                "sources": {"audio": "user/enc@abc"},
+                "encoders": {"audio": "user/enc@abc (its training data is not recorded)"},
+                "base_models": ["user/enc"],
+            },
+            False,
+        ),
+    ],
+)
+def test_what_the_encoders_were_trained_on_counts(hub, online, api, model_of, capsys, more, private):
+    folder = model_of("ravdess")
+    record = json.loads((folder / "training_record.json").read_text()) | more
+    (folder / "training_record.json").write_text(json.dumps(record))
+    push_model(folder, "user/stages", api=api)
+    assert hub.repositories["models", "user/stages"].private is private
+    assert ("recordings of your own" in capsys.readouterr().out) is private
+    if private and "ancestors" in more:
+        assert hashed("anna") not in hub.files("models", "user/stages")["training_record.json"].decode()
+
+
+def test_a_record_without_its_corpora_is_refused(api, model_of):
+    with pytest.raises(ValueError, match="does not say which corpora the model was trained on"):
+        push_model(model_of(), "user/nothing", api=api)
+
+
+def test_stages_tell_the_corpora_of_their_clips(prepared, tmp_path):
+    data = load_prepared(prepared)
+    split = split_record(data, make_folds(data, "speaker_folds", n_folds=3)[0])
+    assert split["corpora"] == ["table"]
+    (tmp_path / "fold_1").mkdir()
+    write_record(tmp_path / "fold_1", {"split": split, "ancestors": [stage()]})
+    assert corpora_of_sources([str(tmp_path / "fold_1"), "gru"]) == {"table", "not recorded"}
+    (tmp_path / "enc").mkdir()
+    assert corpora_of_sources([str(tmp_path / "enc")]) == {"not recorded"}

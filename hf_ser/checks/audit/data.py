@@ -152,19 +152,20 @@ def cleared_findings(cleared: NotCopies, passed: list[tuple], identical: list[tu
     """What a list of cleared pairs did: which reported pairs it cleared, and which of its pairs cleared nothing."""
     if not cleared.pairs:
         return []
-    source = f"{cleared.file}, SHA-256 {cleared.sha256[:16]}"
+    # By its hash: the file's name would leave with reports and records, and may name people.
+    source = f"list with the SHA-256 {cleared.sha256[:16]}"
     detail = (
         f"{len(passed)} pairs of clips that resemble copies of one recording were cleared by a person, by name "
-        f"(--not_copies {source})"
+        f"(--not_copies, {source})"
     )
     found = [finding(CLEARED, NOTE, detail, "", _named(passed, ids))] if passed else []
     same = {frozenset((ids[i], ids[j])) for i, j, _ in identical} & cleared.pairs
     if same:
-        detail = f"{len(same)} pairs of {source} are the same sound, sample for sample: they stay reported"
+        detail = f"{len(same)} pairs of the {source} are the same sound, sample for sample: they stay reported"
         found.append(finding("not_copies_identical", WARNING, detail, "take them out of the list", _listed(same)))
     unreported = cleared.pairs - same - {frozenset((ids[i], ids[j])) for i, j, _ in passed}
     if unreported:
-        detail = f"{len(unreported)} pairs of {source} were not reported as copies: the list has no effect on them"
+        detail = f"{len(unreported)} pairs of the {source} were not reported as copies: the list has no effect on them"
         found.append(finding("not_copies_unreported", NOTE, detail, "", _listed(unreported)))
     return found
 

@@ -1,12 +1,13 @@
 """Pairs of clips that a person has listened to and cleared: they are not copies of one recording."""
 
-import csv
 import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hf_ser.data.separated import Separated, read_separated
+from hf_ser.normal_form import normal_form, printable
 from hf_ser.runs.record import hashed
 
 HEADER = re.compile(r"(id|clip|utterance|file|path|first|one|a)([ _-]?(id|1|a|one))?", re.IGNORECASE)
@@ -34,8 +35,8 @@ class NotCopies:
 
     @classmethod
     def of_record(cls, record: dict | None, ids: Iterable[str]) -> "NotCopies":
-        """The pairs of a training record, as far as a data set has their clips."""
-        if not record:
+        """The pairs of a training record, as far as a data set has their clips; one that was pushed names none."""
+        if not record or "pairs" not in record:
             return cls()
         names = {hashed(one): one for one in ids}
         pairs = frozenset(frozenset(names[one] for one in pair) for pair in record["pairs"] if set(pair) <= set(names))
@@ -59,19 +60,20 @@ def read_not_copies(file: str | Path | None, ids: Iterable[str] | None = None) -
         raise FileNotFoundError(
             f"{file}: no such file. Expected a CSV with two columns of utterance ids (--not_copies), one pair a line."
         )
-    held = file.read_bytes()
-    try:
-        text = held.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not UTF-8 ({error}). Expected a CSV in UTF-8: save it as that.") from error
-    rows = [(n, [cell.strip() for cell in row]) for n, row in _numbered(text)]
-    if rows and _is_header(rows[0][1], ids):
+    table = _table(file)
+    rows = [(table.header_line, table.header), *((row.line, row.cells) for row in table.rows)]
+    rows = [(number, [normal_form(cell) for cell in cells]) for number, cells in rows]
+    names = {normal_form(one): one for one in ids or ()}
+    rows = [(number, [names.get(cell, cell) for cell in cells]) for number, cells in rows]
+    if _is_header(rows[0][1], ids):
         rows = rows[1:]
     pairs = set()
     for number, row in rows:
+        if not any(row):
+            continue
         if len(row) != 2 or not all(row) or row[0] == row[1]:
             raise ValueError(
-                f"{file}, line {number}: found {', '.join(row)!r}, expected the ids of two clips, such as "
+                f"{file}, line {number}: found {printable(', '.join(row))!r}, expected the ids of two clips, such as "
                 "'table/a.wav,table/b.wav': mend the line."
             )
         pairs.add(frozenset(row))
@@ -79,10 +81,11 @@ def read_not_copies(file: str | Path | None, ids: Iterable[str] | None = None) -
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise ValueError(
-            f"{file}: {len(unknown)} ids are not in the data set: {', '.join(unknown[:5])}{more}. Expected ids as the "
-            "audit names them (a = b in its evidence): correct them, or take the lines out."
+            f"{file}: {len(unknown)} ids are not in the data set: "
+            f"{', '.join(map(printable, unknown[:5]))}{more}. Expected ids as the audit names them "
+            "(a = b in its evidence): correct them, or take the lines out."
         )
-    return NotCopies(file.name, hashlib.sha256(held).hexdigest(), frozenset(pairs))
+    return NotCopies(file.name, hashlib.sha256(file.read_bytes()).hexdigest(), frozenset(pairs))
 
 
 def _is_header(cells: list[str], ids: set[str] | None) -> bool:
@@ -91,10 +94,13 @@ def _is_header(cells: list[str], ids: set[str] | None) -> bool:
     return all("/" in one for one in ids or ()) or bool(HEADER.fullmatch(cells[0]))
 
 
-def _numbered(text: str) -> list[tuple[int, list[str]]]:
-    """Cells of each line that is not blank, with its number."""
-    lines = text.splitlines()
-    first = next((line for line in lines if line.strip()), "")
-    delimiter = next((mark for mark in ("\t", ";") if mark in first), ",")
-    reader = csv.reader(lines, delimiter=delimiter)
-    return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+def _table(file: Path) -> Separated:
+    """The lines of a list; of several separators the one that gives two cells, for ids may have commas in them."""
+    try:
+        tables = [read_separated(file, separators=mark) for mark in "\t;,"]
+    except ValueError as error:
+        raise ValueError(
+            f"{file}: not UTF-8, or no table ({error}). Expected a CSV with two columns of utterance ids: save it "
+            "as one."
+        ) from error
+    return next((one for one in tables if len(one.header) == 2), tables[-1])

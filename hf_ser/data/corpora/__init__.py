@@ -7,6 +7,8 @@ corpus that its publisher hands out to all has DOWNLOADS (see `hf_ser.data.downl
 gets it by hand.
 """
 
+from types import ModuleType
+
 from hf_ser.data.corpora import crema_d, emodb, iemocap, meld, ravdess, savee, synthetic, table, tess
 
 CORPORA = {
@@ -20,3 +22,8 @@ CORPORA = {
     "table": table,
     "synthetic": synthetic,
 }
+
+
+def corpus_of(name: str) -> ModuleType:
+    """The module of a corpus; of a name that is not known, that of a user's own recordings, whose terms it has."""
+    return CORPORA.get(name, table)

@@ -1,9 +1,10 @@
 """A user's own corpus: a table with a row for each clip, a folder for each label, or a data set of `datasets`.
 
 A table has the columns `path` (relative to the table's folder, or absolute) and `label` or votes: `votes`, an object of
-counts by label (in a CSV, JSON), or `votes:<label>`, a column of counts for each label. `start` and `end` are the
-seconds of a clip that is part of a file, `channel` (left, right or mix) its channel. All others are optional: `id`, and
-what `hf_ser.data.schema.TOLD` names.
+counts by label (in a CSV, JSON), or `votes:<label>`, a column of counts for each label. `start` and `end` or `duration`
+are the seconds of a clip that is part of a file (`start_ms`, `end_ms`, `duration_ms`: milliseconds), `channel` (left,
+right or mix) its channel. All others are optional: `id`, and what `hf_ser.data.schema.TOLD` names. Other names of these
+columns are in `hf_ser.data.corpora.table_names`; columns that are not read are named in a finding.
 
 Every text is read in its normal form (`hf_ser.normal_form`). What was read as something else than it says is counted in
 a finding: words for an unknown speaker, spellings of one label, words of a published split.
@@ -11,7 +12,7 @@ a finding: words for an unknown speaker, spellings of one label, words of a publ
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,14 +28,17 @@ from hf_ser.data.corpora.table_cells import (
     plain,
     votes_of,
 )
-from hf_ser.data.corpora.table_columns import Naming, Rows
+from hf_ser.data.corpora.table_columns import NAMES, SEPARATOR, Naming, Rows, meanings
 from hf_ser.data.corpora.table_folders import AUDIO_SUFFIXES
 from hf_ser.data.corpora.table_labels import (
     doubtful_findings,
     is_no_majority,
     joined_labels,
+    joined_votes,
     misspelt_findings,
+    refuse_doubtful_gaps,
     refuse_other_labels,
+    refuse_ratings,
     shown,
     without_several,
 )
@@ -53,8 +57,8 @@ from hf_ser.data.schema import (
     known_split_words,
     split_words,
 )
-from hf_ser.models.source_kinds import check_regular_file
-from hf_ser.normal_form import is_missing_label, is_unknown, normal_name, normal_text, printable, storable
+from hf_ser.models.source_kinds import WEB_ADDRESS, check_regular_file
+from hf_ser.normal_form import is_missing_label, is_unknown, look_alike, normal_name, normal_text, printable, storable
 
 LICENCE = "the user's own"
 MAY_BE_SHARED = None
@@ -67,8 +71,8 @@ WORDS = {
 }
 """The words of a column, and other words for them; their beginnings are understood too."""
 
-NAMES = ("speaker", "session", "dialogue", "script", "scene", "sentence", "race", "ethnicity")
-"""Columns of names, in which words for "not known" count as empty."""
+FOLD = re.compile(r"(?:cv|fold|part|set|split|group)?[ _-]*\d+", re.IGNORECASE)
+"""How the folds of a cross-validation are numbered."""
 
 FREE_TEXT = re.compile(r"\S+\s+\S+\s+\S+|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{4}")
 """Three words, or four signs of a script without blanks: no id of a sentence, but what is said."""
@@ -91,7 +95,7 @@ def list_utterances(
             metadata.csv with `file_name` in it or in the folder of each split; a folder of `datasets.save_to_disk`; or
             the Hub id of a data set, as `user/name`, `user/name@revision` or `user/name:config`.
         columns: Names of the columns where they are not ours: `{"path": "file", "votes:angry": "ang"}`; an empty name
-            leaves a column out.
+            leaves a column out. `label:CELL` and `speaker:CELL` say what a cell means: `{"label:NA": "negative"}`.
         speaker_pattern: Regular expression whose groups, joined by `_`, are the speaker, searched for in the path of a
             clip relative to `data_dir`, where no column tells the speaker.
         label_pattern: Regular expression whose one group is the label, searched for in the same path, where no column
@@ -109,7 +113,8 @@ def list_utterances(
         "label": _pattern("--label_pattern", label_pattern, at_most=1),
     }
     source = read_rows(data_dir, Naming(columns or {}, needs_label=label_pattern is None), audio_dir)
-    return _Reading(source, patterns, moved=audio_dir is not None).listing()
+    left_out, cells = [ours for ours, theirs in (columns or {}).items() if not theirs], meanings(columns or {})
+    return _Reading(source, patterns, audio_dir is not None, left_out, cells).listing()
 
 
 def _pattern(flag: str, text: str | None, at_most: int | None = None) -> re.Pattern | None:
@@ -136,16 +141,21 @@ class _Reading:
         source: The rows.
         patterns: Of the speaker and of the label, searched for in paths.
         moved: Whether absolute paths are looked for below the folder.
+        left_out: Our columns that the user wants not to be read.
+        cells: What a cell of a column means, as the user says; None for nothing.
     """
 
     source: Rows
     patterns: dict[str, re.Pattern | None]
     moved: bool
+    left_out: Sequence[str] = ()
+    cells: dict[tuple[str, str], str | None] = field(default_factory=dict)
     uses: Counter = field(default_factory=Counter)
     commas: Counter = field(default_factory=Counter)
     unknown: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
     written: dict[str, dict[str, Counter]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Counter)))
     odd: dict[tuple[str, str, str], list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    joined_in_rows: Counter = field(default_factory=Counter)
     splits: dict[str, str | None] = field(default_factory=dict)
     text_column: str = "transcript"
 
@@ -165,13 +175,16 @@ class _Reading:
             findings += found
             if utterance is not None:
                 utterances.append(utterance)
+        refuse_doubtful_gaps(where, self.unknown.get("label", {}), Counter(one.label for one in utterances))
         if not utterances:
             raise self.no_clip(findings)
         self.refuse_swapped()
         self.refuse_other_machine(utterances)
         refuse_milliseconds(where, utterances)
+        findings += self.findings_of_ends(utterances)
         utterances, joined = joined_labels(utterances, self.written["label"])
         refuse_other_labels(where, utterances)
+        refuse_ratings(where, utterances)
         utterances, several = without_several(utterances)
         findings += [*joined, *several, *self.odd_findings(), *self.counted_findings()]
         findings += [*doubtful_findings(utterances), *misspelt_findings(utterances)]
@@ -185,9 +198,13 @@ class _Reading:
             votes = votes_of(row, self.commas)
         except ValueError as error:
             return None, [Finding("bad_votes", place, str(error), skipped=True)]
-        label = self.label(row, name) or majority(votes)
+        votes = self.joined(votes)
+        label = self.label(row, name) or self.elected(votes)
         if problem := self.lacking(name, label):
             return None, [Finding("incomplete_row", place, problem, skipped=True)]
+        if WEB_ADDRESS.match(name):
+            detail = f"{printable(name)[:200]} is a web address, expected a file: download it and name the file"
+            return None, [Finding("web_address", place, detail, skipped=True)]
         if is_no_majority(label):
             detail = f"the label {printable(label)} says that the raters agreed on none"
             return None, [Finding("no_majority", place, detail, skipped=True)]
@@ -225,6 +242,8 @@ class _Reading:
     def label(self, row: dict, name: str | None) -> str | None:
         """The label of a row, by its column or by the pattern; None where it has none."""
         raw = _raw(row.get("label"))
+        if raw and ("label", plain(raw)) in self.cells:
+            return self.cells["label", plain(raw)]
         if raw and is_missing_label(raw):
             self.unknown["label"][printable(raw)] += 1
             return None
@@ -232,6 +251,24 @@ class _Reading:
         label = normal_name(plain(raw) or "") or None
         if label:
             self.written["label"][label][raw] += 1
+        return label
+
+    def joined(self, votes: dict[str, float] | None) -> dict[str, float] | None:
+        """The votes of a row with the spellings of each label added up: before a majority is looked for."""
+        if votes is None or len(joined := joined_votes(votes)) == len(votes):
+            return votes
+        alike = Counter(map(look_alike, votes))
+        self.joined_in_rows[tuple(sorted(name for name in votes if alike[look_alike(name)] > 1))] += 1
+        return joined
+
+    def elected(self, votes: dict[str, float] | None) -> str | None:
+        """The label that most raters gave, None where there is none or it says that it is missing."""
+        label = majority(votes)
+        if label and is_missing_label(label):
+            self.unknown["votes"][printable(label)] += 1
+            return None
+        if label:
+            self.written["label"][label][label] += 1
         return label
 
     def known(self, row: dict, name: str) -> tuple[dict, list[tuple[str, str, str, str]]]:
@@ -243,7 +280,8 @@ class _Reading:
         for column in NAMES:
             known[column] = self.name(column, row.get(column))
         known["speaker"] = known["speaker"] or self.name("speaker", self.in_path("speaker", name))
-        known["speaker"] = f"table/{known['speaker']}" if known["speaker"] else None
+        # A data set that was prepared from a table has the prefix already.
+        known["speaker"] = f"table/{known['speaker'].removeprefix('table/')}" if known["speaker"] else None
         for column, (words, others) in WORDS.items():
             given = known[column]
             known[column] = _word(given, words, others) if given else None
@@ -254,10 +292,10 @@ class _Reading:
             odd.append(("unknown_split", "split", given, " or ".join(SPLITS)))
         for column in NUMBERS:
             try:
-                known[column] = number(row.get(column), column, self.commas)
-            except ValueError:
+                known[column] = number(row.get(column), column, self.commas, row.get(SEPARATOR))
+            except ValueError as error:
                 known[column] = None
-                odd.append(("bad_number", column, plain(row.get(column)), "a number"))
+                odd.append(("bad_number", column, plain(row.get(column)), str(error).partition("expected ")[2]))
         known["transcript"] = self.transcript(row.get("transcript"))
         known["transcript_source"] = (known["transcript_source"] or REFERENCE) if known["transcript"] else None
         return known, odd
@@ -267,6 +305,8 @@ class _Reading:
         raw = _raw(value)
         if raw is None:
             return None
+        if (column, plain(raw)) in self.cells:
+            return self.cells[column, plain(raw)]
         if is_unknown(raw):
             self.unknown[column][printable(raw)] += 1
             return None
@@ -310,10 +350,16 @@ class _Reading:
         unknown = sorted(word for word, part in self.splits.items() if part is None)
         if unknown and not self.source.free_splits:
             said = ", ".join(f"'{printable(word)}' ({counts[word]} rows)" for word in unknown)
+            folds = ""
+            if all(FOLD.fullmatch(word) for word in unknown):
+                folds = (
+                    " These look like folds: for one of them write train, validation and test in the column, or in a "
+                    "file for --protocol fixed --split_file; else the folds are made anew, by speaker."
+                )
             raise ValueError(
                 f"{self.source.where}: found in the column of the split {said}. Expected one of {known_split_words()}, "
                 "a number or word after it such as Test1 or dev-clean, or an empty cell: rename them, or leave the "
-                "column out with --columns split= (nothing after the equals sign)."
+                f"column out with --columns split= (nothing after the equals sign).{folds}"
             )
         others = {word: part for word, part in self.splits.items() if part and word.casefold() != part}
         if not others:
@@ -344,6 +390,7 @@ class _Reading:
         kinds = Counter(one.kind for one in skipped)
         kind = kinds.most_common(1)[0][0] if kinds else "incomplete_row"
         first = next((f". The first that is left out: {f.item}: {f.detail}" for f in skipped if f.kind == kind), "")
+        first = first.rstrip(".")
         if kind == "incomplete_row":
             return ValueError(
                 f"{where}: none of its {len(rows)} rows has a path and a label. Expected both in each: fill these "
@@ -383,6 +430,9 @@ class _Reading:
         for column, words in sorted(self.unknown.items()):
             said = ", ".join(f"'{word}' ({count})" for word, count in words.most_common(10))
             detail = f"{words.total()} cells say that it is not known, and are read as empty: {said}"
+            if column in ("label", "speaker"):
+                word = next(iter(words))
+                detail += f"; if one is a name, say so: --columns {column}:{word}={word}"
             findings.append(Finding(f"unknown_{column}_word", f"{where}, column {column}", detail))
         for column, spellings in sorted(self.written.items()):
             several = {name: ways for name, ways in spellings.items() if len(ways) > 1 and column != "label"}
@@ -390,6 +440,9 @@ class _Reading:
                 said = ", ".join(f"{shown(way)} ({count})" for way, count in sorted(ways.items()))
                 detail = f"spellings that are read as one: {said}"
                 findings.append(Finding(f"joined_{column}s", f"{column} {name}", detail))
+        for names, rows in sorted(self.joined_in_rows.items()):
+            detail = f"votes for {', '.join(map(shown, names))} in one row are added up where they are spellings of one"
+            findings.append(Finding("joined_votes", where, detail, count=rows))
         if self.commas:
             said = ", ".join(f"{count} of {column}" for column, count in sorted(self.commas.items()))
             findings.append(Finding("decimal_comma", where, f"numbers with a comma, read as decimals: {said}"))
@@ -406,6 +459,30 @@ class _Reading:
             detail = f"'{pattern.pattern}' finds no speaker in {len(unknown)} paths, the first that of {unknown[0]}"
             return [Finding("speaker_not_in_path", where, detail)]
         return []
+
+    def findings_of_ends(self, utterances: list[Utterance]) -> list[Finding]:
+        """Name the clips that go on to the end of their file, over clips of it that begin later.
+
+        Raises:
+            ValueError: the table has starts and no ends at all, and the user has not left them out.
+        """
+        last = defaultdict(float)
+        for one in utterances:
+            last[repr(one.audio), one.channel] = max(last[repr(one.audio), one.channel], one.start_seconds or 0.0)
+        over = [
+            one
+            for one in utterances
+            if one.end_seconds is None and (one.start_seconds or 0.0) < last[repr(one.audio), one.channel]
+        ]
+        if not over:
+            return []
+        found = f"{len(over)} clips go on to the end of their file, over others of it that begin later"
+        if "end" not in self.left_out and all(one.end_seconds is None for one in utterances):
+            raise ValueError(
+                f"{self.source.where}: {found}, the first: {over[0].id}. Expected a column `end` or `duration` too: "
+                "add it, or name it as --columns end=NAME (nothing after the equals sign if this is meant)."
+            )
+        return [Finding("runs_over_others", self.source.where, f"{found}: fill their end in", count=len(over))]
 
     def refuse_other_machine(self, utterances: list[Utterance]) -> None:
         """Make sure that the table was not written for another machine altogether.

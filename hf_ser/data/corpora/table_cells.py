@@ -9,7 +9,8 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from hf_ser.data.corpora.table_columns import VOTES
+from hf_ser.data.corpora.table_columns import SEPARATOR, VOTES
+from hf_ser.data.corpora.table_names import MILLISECONDS
 from hf_ser.models.decoding import CHANNELS
 from hf_ser.normal_form import is_unknown, normal_form, normal_name, printable
 from hf_ser.yaml_text import once_each
@@ -19,6 +20,11 @@ CHANNEL_WORDS |= {name: name for name in CHANNELS}
 """What a column `channel` may say."""
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+NUMBER = re.compile(r"[+-]?[\d.,]+(?:[eE][+-]?\d+)?")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
+"""May be a thousand or one with three decimals."""
+
+FRAMES = re.compile(r"\d+:\d+:\d+[:;]\d+")
 TIME = re.compile(
     r"(?:(?P<days>\d+) days?,? ?)?(?:\+?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(?:[.,]\d+)?))?"
 )
@@ -38,13 +44,21 @@ def plain(value) -> str | None:
         return None
     if isinstance(value, float) and math.isnan(value):
         return None
+    if isinstance(value, bool | np.bool_):
+        return str(value).lower()  # as JSON writes it
     if isinstance(value, float) and value.is_integer():  # what a column of whole numbers with gaps becomes
         value = int(value)
     return normal_form(str(value)) or None
 
 
-def number(value, column: str, commas: Counter) -> float | None:
+def number(value, column: str, commas: Counter, separator: str | None = None) -> float | None:
     """A cell as a number, None where it is empty or says that it is not known.
+
+    Args:
+        value: The cell.
+        column: For the count.
+        commas: Counts the numbers with a decimal comma.
+        separator: What parts the cells of the table; behind a semicolon a comma is a decimal one.
 
     Raises:
         ValueError: it is none.
@@ -52,6 +66,12 @@ def number(value, column: str, commas: Counter) -> float | None:
     text = plain(value)
     if text is None or (is_unknown(text) and text != "-1" and text.casefold() != "nan"):
         return None
+    if separator != ";" and THOUSANDS.fullmatch(text):
+        plainly = text.replace(",", "")
+        raise ValueError(
+            f"found '{printable(text)}', expected a number without thousands: write {plainly}, or "
+            f"{float(text.replace(',', '.', 1).replace(',', '')):g} if the comma is a decimal one"
+        )
     if DECIMAL_COMMA.fullmatch(text):
         commas[column] += 1
         text = text.replace(",", ".")
@@ -64,7 +84,7 @@ def number(value, column: str, commas: Counter) -> float | None:
     return found
 
 
-def seconds(value, column: str, commas: Counter) -> float | None:
+def seconds(value, column: str, commas: Counter, separator: str | None = None) -> float | None:
     """A cell of a time as seconds: a number, a duration such as `0 days 00:00:01.5` or `1:02.5`, or None.
 
     Raises:
@@ -73,6 +93,11 @@ def seconds(value, column: str, commas: Counter) -> float | None:
     if isinstance(value, np.timedelta64 | datetime.timedelta) and not pd.isna(value):
         return pd.Timedelta(value).total_seconds()
     text = plain(value)
+    if text and FRAMES.fullmatch(text):
+        raise ValueError(
+            f"found '{printable(text)}', a timecode with frames, expected seconds or h:min:s: write its frames as a "
+            "fraction of a second"
+        )
     if text is None or text.casefold() in ("nat", "nan", "none", "end"):
         return None
     if (time := TIME.fullmatch(text)) and any(time.groups()):
@@ -80,7 +105,7 @@ def seconds(value, column: str, commas: Counter) -> float | None:
         return sum(factor * float((time[name] or "0").replace(",", ".")) for name, factor in factors.items())
     if unit := WITH_UNIT.fullmatch(text.lower()):
         return float(unit[1].replace(",", ".")) * UNITS[unit[2]]
-    return number(value, column, commas)
+    return number(value, column, commas, separator)
 
 
 def part_of_file(row: dict, commas: Counter) -> tuple[float | None, float | None]:
@@ -89,10 +114,27 @@ def part_of_file(row: dict, commas: Counter) -> tuple[float | None, float | None
     Raises:
         ValueError: they are none, or not in this order.
     """
-    start, end = (seconds(row.get(column), column, commas) for column in ("start", "end"))
+    start, end, duration = (_seconds_of(row, column, commas) for column in ("start", "end", "duration"))
+    if duration is not None and duration <= 0:
+        raise ValueError(f"found a duration of {duration:g} seconds, expected one above 0")
+    if end is None and duration is not None:
+        end = (start or 0.0) + duration
     if (start or 0.0) < 0 or (end is not None and end <= (start or 0.0)):
         raise ValueError(f"found seconds {start} to {end}, expected a start from 0 on and an end after it")
     return start, end
+
+
+def _seconds_of(row: dict, column: str, commas: Counter) -> float | None:
+    """A time of a row in seconds, from its column in seconds or in milliseconds."""
+    found = seconds(row.get(column), column, commas, row.get(SEPARATOR))
+    name = column + MILLISECONDS
+    if found is not None or row.get(name) is None:
+        return found
+    found = seconds(row[name], name, commas, row.get(SEPARATOR))
+    has_unit = isinstance(row[name], np.timedelta64 | datetime.timedelta) or not NUMBER.fullmatch(
+        plain(row[name]) or ""
+    )
+    return found if found is None or has_unit else found / 1000
 
 
 def channel_of(row: dict) -> str | None:
@@ -124,7 +166,10 @@ def votes_of(row: dict, commas: Counter) -> dict[str, float] | None:
     value = row.get("votes")
     if value is None or value == "":
         spread = {name: cell for name, cell in row.items() if name.startswith(VOTES)}
-        counts = [(name.removeprefix(VOTES), _count(cell, f"column {name}", commas)) for name, cell in spread.items()]
+        mark = row.get(SEPARATOR)
+        counts = [
+            (name.removeprefix(VOTES), _count(cell, f"column {name}", commas, mark)) for name, cell in spread.items()
+        ]
     else:
         counts = _counts_of_object(value, commas)
     votes: dict[str, float] = {}
@@ -134,16 +179,17 @@ def votes_of(row: dict, commas: Counter) -> dict[str, float] | None:
     return votes if sum(votes.values()) > 0 else None
 
 
-def _count(cell, where: str, commas: Counter) -> float | None:
+def _count(cell, where: str, commas: Counter, separator: str | None = None) -> float | None:
     """A number of votes, None where the cell is empty.
 
     Raises:
         ValueError: it is none.
     """
     try:
-        count = number(cell, "votes", commas)
+        count = number(cell, "votes", commas, separator)
     except ValueError as error:
-        raise ValueError(f"{where}: {error} of votes from 0 on") from error
+        percent = " (without the percent sign)" if "%" in str(cell) else ""
+        raise ValueError(f"{where}: {error} of votes from 0 on{percent}") from error
     if count is not None and count < 0:
         raise ValueError(f"{where}: found {count:g}, expected a number of votes from 0 on")
     return count

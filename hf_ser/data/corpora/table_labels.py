@@ -59,6 +59,14 @@ def _respelled(utterance: Utterance, chosen: Mapping[str, str]) -> Utterance:
     return replace(utterance, label=label, votes=votes)
 
 
+def joined_votes(votes: Mapping[str, float]) -> dict[str, float]:
+    """Votes whose spellings of one label are added up, under the spelling that has most of them."""
+    spellings = defaultdict(dict)
+    for name, count in votes.items():
+        spellings[look_alike(name)][name] = count
+    return {max(sorted(ways), key=ways.get): sum(ways.values()) for ways in spellings.values()}
+
+
 def shown(text: str) -> str:
     """A spelling for a message, with codes for the characters that look like others."""
     return f"'{printable(text)}'" if normal_form(text) == text else ascii(text)
@@ -73,6 +81,42 @@ def doubtful_findings(utterances: Sequence[Utterance]) -> list[Finding]:
         for label, count in sorted(counts.items())
         if look_alike(label) in DOUBTFUL
     ]
+
+
+MAY_BE_CLASS = re.compile(r"NA|None|Null|NULL|Nan|nil|\W+")
+"""Of the labels that are read as missing, those that may be classes: negative affect, none, signs such as + and -."""
+
+SURELY_MISSING = re.compile(r"[?.\s_]+")
+
+GAP_CLIPS, GAP_SHARE, GAP_CLASSES = 3, 0.1, 20
+"""From how many clips, what share of all, and up to how many classes a label that is read as missing is doubted."""
+
+
+def refuse_doubtful_gaps(where: str, missing: Mapping[str, int], labels: Mapping[str, int]) -> None:
+    """Make sure that no class is lost because its name is what others write into an empty cell.
+
+    Args:
+        where: What messages call the table.
+        missing: Labels that are read as missing, and how many clips have each.
+        labels: The same of the labels that are read.
+
+    Raises:
+        ValueError: one may be a class: it is frequent, and there are few others.
+    """
+    total = sum(missing.values()) + sum(labels.values())
+    may_be = [word for word in missing if MAY_BE_CLASS.fullmatch(word) and not SURELY_MISSING.fullmatch(word)]
+    many = [word for word in may_be if missing[word] >= max(GAP_CLIPS, GAP_SHARE * total)]
+    if not many or len(labels) + len(may_be) > GAP_CLASSES:
+        return
+    said = ", ".join(f"'{word}' ({missing[word]} of {total} clips)" for word in many)
+    others = ", ".join(f"{printable(label)} ({count})" for label, count in sorted(labels.items())[:6]) or "none"
+    keep = ",".join(f"label:{word}=NAME" for word in many)
+    drop = ",".join(f"label:{word}=" for word in many)
+    raise ValueError(
+        f"{where}: found the label {said}, which programs write where there is none, beside {others}. Expected to know "
+        f"whether it is a class: keep it with --columns {keep} (NAME is what the class is to be called), or leave its "
+        f"clips out with --columns {drop} (nothing after the equals sign)."
+    )
 
 
 SEVERAL = re.compile(r"[|;,/+&]| and | or ")
@@ -101,6 +145,31 @@ def without_several(utterances: Sequence[Utterance]) -> tuple[list[Utterance], l
             detail = f"{count} clips have this label, which may be several; it is kept as one class"
             findings.append(Finding("doubtful_label", f"label {printable(label)}", detail, count=count))
     return [utterance for utterance in utterances if utterance.label not in several], findings
+
+
+NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
+MOST_FRACTIONS, MOST_NUMBERS = 12, 30
+"""Classes that may be numbers: so many of which some have a fraction, and so many whole ones."""
+
+
+def refuse_ratings(where: str, utterances: Sequence[Utterance]) -> None:
+    """Make sure that the labels are no ratings on a scale.
+
+    Raises:
+        ValueError: they are numbers, and too many to be the codes of classes.
+    """
+    labels = sorted({utterance.label for utterance in utterances})
+    if not all(NUMBER.fullmatch(label) for label in labels):
+        return
+    most = MOST_FRACTIONS if any(re.search("[.,]", label) for label in labels) else MOST_NUMBERS
+    few_clips = 3 * len(labels) > len(utterances)
+    if len(labels) > most or (len(labels) > MOST_FRACTIONS and few_clips):
+        raise ValueError(
+            f"{where}: found {len(labels)} different numbers in the column of the label, such as "
+            f"{', '.join(labels[:4])}: these look like ratings. Expected emotions, or the numbers of a few classes: "
+            "bin them into classes in the table, or name another column with --columns label=NAME (valence, activation "
+            "and dominance have columns of their own)."
+        )
 
 
 LEAST_LETTERS, RARE_SHARE = 3, 0.05

@@ -21,6 +21,8 @@ def local_path(folder: Path, path: str, moved: bool = False) -> Path:
     given = os.path.join(folder, path)
     if os.path.isfile(given):
         return Path(given)
+    if path.startswith("~") and os.path.isfile(home := os.path.expanduser(path)):
+        return Path(home)
     local = PureWindowsPath(path).as_posix() if "\\" in path else path
     if found := _existing(str(folder), local):
         return Path(found)
@@ -30,6 +32,13 @@ def local_path(folder: Path, path: str, moved: bool = False) -> Path:
         if found := next((file for file in below if file), None):
             return Path(found)
     return folder / local
+
+
+def by_other_capitals(path: Path) -> str | None:
+    """The name of the one file beside a path that is not there whose name differs from its own in capitals alone."""
+    wanted = normal_form(path.name).casefold()
+    found = [name for name in _names(str(path.parent)).values() if normal_form(name).casefold() == wanted]
+    return found[0] if len(found) == 1 and found[0] != path.name else None
 
 
 def is_absolute(path: str) -> bool:

@@ -11,11 +11,11 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, Value, load_
 from datasets.config import DOWNLOADED_DATASETS_PATH
 from huggingface_hub.constants import HF_HUB_CACHE
 
-from hf_ser.data.corpora.table_columns import Naming, Rows
+from hf_ser.data.corpora.table_columns import SEPARATOR, Naming, Rows
 from hf_ser.data.corpora.table_folders import audio_below, rows_of_label_folders
 from hf_ser.data.folders import files_under
 from hf_ser.data.schema import Finding, split_words
-from hf_ser.data.separated import read_separated
+from hf_ser.data.separated import Row, Separated, read_separated
 from hf_ser.normal_form import is_text, normal_form, normal_name, printable
 from hf_ser.yaml_text import once_each
 
@@ -115,16 +115,30 @@ def _read_separated(file: Path) -> tuple[list[str], list[dict], list[Finding]]:
     width, rows, short = len(table.header), [], []
     for row in table.rows:
         if len(row.cells) > width:
-            raise ValueError(f"line {row.line}: Expected {width} cells as in the header, found {len(row.cells)}")
+            why = _why_more_cells(row, table)
+            raise ValueError(f"line {row.line}: Expected {width} cells as in the header, found {len(row.cells)}: {why}")
         if len(row.cells) < width:
             short.append(row.line)
         cells = [cell.strip(" ") or None for cell in row.cells] + [None] * (width - len(row.cells))
-        rows.append(dict(zip(table.header, cells, strict=True)))
+        rows.append(dict(zip(table.header, cells, strict=True)) | {SEPARATOR: table.separator})
     findings = list(table.findings)
     if short:
         detail = f"{len(short)} rows have fewer cells than the header; the last columns are empty there"
         findings.append(Finding("short_row", f"{file.name}, line {short[0]}", detail, count=len(short)))
     return table.header, rows, findings
+
+
+def _why_more_cells(row: Row, table: Separated) -> str:
+    """The likely cause of a row that is longer than the header."""
+    width = len(table.header)
+    if table.header[0].startswith("#"):
+        return "the first line seems to be a comment: remove it"
+    if row.cells[0].lstrip().startswith("#"):
+        return "the line seems to be a comment: remove it"
+    if all(len(one.cells) == width + 1 for one in table.rows):
+        return "every row has one cell more, as R's write.table does for row names: write it with row.names=FALSE"
+    mark = "tab" if table.separator == "\t" else table.separator
+    return f"a text with '{mark}' in it has to stand in quotes"
 
 
 def _read_jsonl(file: Path) -> tuple[list[str], list[dict | None], list[Finding]]:
@@ -162,14 +176,30 @@ READERS = {".csv": _read_separated, ".tsv": _read_separated, ".jsonl": _read_jso
 """Readers of a file: names of its columns, its rows by these, and findings."""
 
 
+CONVERT = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "Save it from its program as 'CSV UTF-8'."),
+    **dict.fromkeys((".sav", ".por"), "With pandas and pyreadstat: pandas.read_spss(FILE).to_csv('clips.csv')."),
+    ".dta": "With pandas: pandas.read_stata(FILE).to_csv('clips.csv').",
+    **dict.fromkeys((".rds", ".rda", ".rdata"), "In R: write.csv(DATA, 'clips.csv', row.names=FALSE)."),
+    **dict.fromkeys((".zip", ".gz", ".7z", ".rar", ".tar"), "Unpack it, and name the table or the folder in it."),
+    ".json": "With pandas: pandas.read_json(FILE).to_json('clips.jsonl', orient='records', lines=True).",
+    ".txt": "Rename it to .tsv if tabs part its cells, or to .csv.",
+}
+"""How tables of other kinds become one that is read."""
+
+
 def _rows_of_file(file: Path, naming: Naming) -> Rows:
     if not file.is_file():
+        home = " A shell puts your own folder for ~ only where it is not in quotes." if str(file)[:1] == "~" else ""
         raise FileNotFoundError(
             f"{file}: no such table. Expected a {', '.join(READERS)} file, a folder, or the Hub id of a data set as "
-            "user/name: name it in --data_dir."
+            f"user/name: name it in --data_dir.{home}"
         )
     if file.suffix.lower() not in READERS:
-        raise ValueError(f"{file}: a table is one of {', '.join(READERS)}, found '{file.suffix}': convert it.")
+        raise ValueError(
+            f"{file}: a table is one of {', '.join(READERS)}, found '{file.suffix}': convert it."
+            + (f" {CONVERT[file.suffix.lower()]}" if file.suffix.lower() in CONVERT else "")
+        )
     try:
         found, rows, findings = READERS[file.suffix.lower()](file)
     except PermissionError:
@@ -181,18 +211,38 @@ def _rows_of_file(file: Path, naming: Naming) -> Rows:
             "export it again, or copy it anew."
         ) from error
     names = naming.named(str(file), found)
+    findings = [*findings, *naming.findings(str(file), found, names)]
     # A column may stand for several of ours.
     rows = [
-        {ours: row.get(theirs) for ours, theirs in names.items()} | {"place": f"{file.name}, row {number}"}
+        {ours: row.get(theirs) for ours, theirs in names.items()}
+        | {"place": f"{file.name}, row {number}", SEPARATOR: row.get(SEPARATOR)}
         for number, row in enumerate(rows, start=1)
         if row is not None
     ]
+    rows, repeated = _without_headers(rows, names)
+    findings = [*findings, *repeated]
     if any(isinstance(row["path"], dict) for row in rows):
         raise ValueError(
             f"{file}: found sounds in the column of paths. Expected paths: save it as a data set, with "
             "datasets.load_dataset('parquet', data_files=FILE).save_to_disk(DIR), and give DIR as --data_dir."
         )
     return Rows(str(file), file.parent, *_of_text(rows, findings))
+
+
+def _without_headers(rows: list[dict], names: dict[str, str]) -> tuple[list[dict], list[Finding]]:
+    """Leave out the rows that repeat the names of the columns, as tables have them that were joined end to end."""
+    kept, findings = [], []
+    for row in rows:
+        cells = [row[ours] for ours in names]
+        same = [
+            isinstance(cell, str) and normal_form(cell) == names[ours] for ours, cell in zip(names, cells, strict=True)
+        ]
+        if len(names) > 1 and all(same):
+            detail = "repeats the names of the columns, as where two tables were joined end to end"
+            findings.append(Finding("repeated_header", row["place"], detail, skipped=True))
+        else:
+            kept.append(row)
+    return kept, findings
 
 
 def _of_text(rows: list[dict], findings: list[Finding]) -> tuple[list[dict], list[Finding]]:
@@ -246,6 +296,10 @@ def _rows_of_datasets(
     """Rows of a data set; `folders` are where the files may lie that its cells name."""
     try:
         loaded = load()
+    except IndexError as error:  # of datasets, where no file has a row
+        raise ValueError(
+            f"{where}: found a data set without a row. Expected one a clip: save it again with its rows."
+        ) from error
     except Exception as error:  # of the Hub, of the network, of the data set's own files
         raise ValueError(
             f"{where}: not readable as a data set, nor a file or folder here "
@@ -254,18 +308,23 @@ def _rows_of_datasets(
             "files and give their folder."
         ) from error
     splits = loaded if isinstance(loaded, DatasetDict) else {None: loaded}
-    rows = []
+    rows, named = [], []
     for split, dataset in splits.items():
         # Without its format, which may give tensors, or hide columns.
-        rows += _rows_of_dataset(where, dataset.with_format(None), naming, split, folders)
+        read, found = _rows_of_dataset(where, dataset.with_format(None), naming, split, folders)
+        rows, named = rows + read, named + [one for one in found if one not in named]
     rows = [row | {"place": f"{Path(where).name}, row {number}"} for number, row in enumerate(rows, start=1)]
-    rows, findings = _of_text(rows, [])
+    rows, findings = _of_text(rows, named)
     folder = Path(where) if Path(where).is_dir() else Path()
     return Rows(where, folder, rows, findings, free_splits=isinstance(loaded, DatasetDict))
 
 
-def _rows_of_dataset(where: str, dataset: Dataset, naming: Naming, split: str | None, folders) -> list[dict]:
-    names = replace(naming, usual={"path": "audio"}).named(where, dataset.column_names)
+def _rows_of_dataset(
+    where: str, dataset: Dataset, naming: Naming, split: str | None, folders
+) -> tuple[list[dict], list[Finding]]:
+    naming = replace(naming, usual={"path": "audio"})
+    names = naming.named(where, dataset.column_names)
+    findings = naming.findings(where, dataset.column_names, names)
     values = {ours: _values(dataset, ours, theirs, split, folders) for ours, theirs in names.items()}
     classes = dataset.features[names["label"]] if "label" in names else None
     if isinstance(classes, ClassLabel) and isinstance(dataset.features.get(names.get("votes")), List):
@@ -273,7 +332,7 @@ def _rows_of_dataset(where: str, dataset: Dataset, naming: Naming, split: str | 
         values["votes"] = [None if row is None else dict(zip(classes.names, row, strict=True)) for row in shares]
     if split is not None:
         values["split"] = [split] * len(dataset)
-    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)], findings
 
 
 def _values(dataset: Dataset, ours: str, column: str, split: str | None, folders: tuple[Path, ...]) -> list:

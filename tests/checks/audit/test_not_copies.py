@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import unicodedata
 
 import pytest
 from checks.audit.copies import recoded
@@ -11,7 +12,7 @@ from hf_ser.checks.audit.findings import LEAK, NOTE, WARNING
 from hf_ser.checks.audit.not_copies import NotCopies, read_not_copies
 from hf_ser.data.prepare import load_prepared
 from hf_ser.data.protocols import make_folds
-from hf_ser.runs.record import RECORD
+from hf_ser.runs.record import RECORD, that_may_leave, without_names
 
 QUICK = ("--num_train_epochs", "1", "--n_folds", "2", "--disable_tqdm", "true", "--early_stopping_patience", "0")
 
@@ -136,3 +137,37 @@ def test_lists_that_are_wrong(tmp_path, text, error):
         read_not_copies(file, IDS)
     with pytest.raises(FileNotFoundError, match=r"gone\.csv: no such file"):
         read_not_copies(tmp_path / "gone.csv", IDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [("nfd", "utf-8"), ("nfc", "utf-16"), ("nfd", "utf-8-sig"), ("quotes", "utf-8"), ("commas", "utf-8")],
+)
+def test_lists_are_read_as_tables_are(tmp_path, name, encoding):
+    ids = {"quotes": ['table/"yes".wav', "table/b.wav"], "commas": ["table/oh, no.wav", "table/b.wav"]}
+    ids = ids.get(name, ["table/Müller é.wav", "table/b.wav"])
+    form = "NFD" if name == "nfd" else "NFC"
+    text = unicodedata.normalize(form, f"{ids[0]}\t{ids[1]}\r\n" + "table/c, d.wav\ttable/b.wav\r\n")
+    file = tmp_path / "pairs.txt"
+    file.write_bytes(text.encode(encoding))
+    read = read_not_copies(file, [*ids, "table/c, d.wav"])
+    assert read.pairs == {frozenset(ids), frozenset(("table/c, d.wav", "table/b.wav"))}
+
+
+def test_lone_quotes_join_no_lines(tmp_path):
+    ids = ['table/"a.wav', 'table/"b.wav', "table/c.wav"]
+    file = listed(tmp_path / "pairs.csv", f"{ids[0]},{ids[2]}", f"{ids[1]},{ids[2]}")
+    assert len(read_not_copies(file, ids).pairs) == 2
+
+
+def test_what_leaves_of_cleared_pairs_is_their_number_and_the_files_hash(tmp_path):
+    file = listed(tmp_path / "anna and ben.csv", "table/a.wav,table/b.wav")
+    cleared = read_not_copies(file, IDS)
+    part = {"ids": ["1"], "pcm": ["2"], "speakers": ["3"], "names": ["anna"]}
+    split = {"fold": "1", "split_fingerprint": "f", "corpora": ["table"], "train": part, "validation": part}
+    record = {"finished": True, "not_copies": cleared.record(), "split": split | {"who": "anna"}, "mine": "anna"}
+    for leaving in (that_may_leave(record), without_names(record), that_may_leave(that_may_leave(record))):
+        assert leaving["not_copies"] == {"count": 1, "sha256": cleared.sha256}
+        assert "anna" not in json.dumps(leaving) and leaving["split"]["corpora"] == ["table"]
+        assert NotCopies.of_record(leaving["not_copies"], IDS) == NotCopies()
+    assert not NotCopies.of_record(record["not_copies"], IDS).pairs ^ {PAIR}

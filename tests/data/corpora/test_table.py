@@ -222,8 +222,8 @@ EXPECTED_VOTES = r'Expected an object of counts by label such as \{"angry": 2, "
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
-        ("a.csv", "file,label\na.wav,sad\n", f"a.csv: found columns file, label. {EXPECTED_COLUMNS}"),
-        ("a.csv", "path,emotion\na.wav,sad\n", f"a.csv: found columns path, emotion. {EXPECTED_COLUMNS}"),
+        ("a.csv", "item,label\na.wav,sad\n", f"a.csv: found columns item, label. {EXPECTED_COLUMNS}"),
+        ("a.csv", "path,code\na.wav,sad\n", f"a.csv: found columns path, code. {EXPECTED_COLUMNS}"),
         ("a.csv", "path|label\na.wav|sad\n", rf"a.csv: found columns path\|label. {EXPECTED_COLUMNS}"),
         ("a.csv", "path,label\na.wav,sad,\n", "a.csv: not readable as .csv"),
         ("a.csv", "path,label,Label\na.wav,sad,1\n", "found columns label and Label. Expected one column for `label`"),

@@ -330,3 +330,16 @@ def test_a_list_or_an_object_is_no_label_and_no_speaker(tmp_path):
         "label is no text: list, expected a text, ['angry']",
         "speaker is no text: dict, expected a text, {'n': 's1'}",
     ]
+
+
+@pytest.mark.parametrize("cell", ["1,000", "12,500", "1,234,567"])
+@pytest.mark.parametrize("column", ["start", "end", "age", "end_ms"])
+def test_a_number_that_may_have_thousands_is_refused(listed, column, cell):
+    listing = listed(f'path,label,speaker,{column}\na,sad,s,"{cell}"\nb,sad,s,"0,500"\n')
+    said = next(one.detail for one in listing.findings if one.kind in ("bad_segment", "bad_number"))
+    assert f"found '{cell}', expected a number without thousands: write {cell.replace(',', '')}, or" in said
+
+
+def test_behind_a_semicolon_a_comma_is_a_decimal_one(listed):
+    (one,) = listed("path;label;speaker;start;end;age\na;sad;s;1,000;12,500;34,500\n").utterances
+    assert (one.start_seconds, one.end_seconds, one.age) == (1.0, 12.5, 34.5)

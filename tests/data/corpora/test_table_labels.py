@@ -1,11 +1,13 @@
 """Labels and cells of a table that are not what they seem: joined, reported or refused, with what to do."""
 
+import json
 import re
 
 import pytest
 
 from hf_ser.data.corpora.table import list_utterances
 from hf_ser.data.corpora.table_labels import is_one_edit
+from hf_ser.data.prepare import column_names
 from hf_ser.normal_form import normal_name
 
 
@@ -112,3 +114,92 @@ def test_words_for_an_age_are_one_finding(listed):
 def test_words_for_a_sex_are_one_finding(listed):
     (finding,) = listed("path,label,speaker,sex\na,sad,s,x\nb,sad,s,y\n").findings
     assert (finding.kind, finding.count) == ("unknown_sex", 2)
+
+
+@pytest.mark.parametrize(
+    ("votes", "label"),
+    [
+        ({"Sad": 2, "sad": 3, "happy": 4}, "sad"),
+        ({"Sad": 3, "sad": 2, "happy": 4}, "Sad"),
+        ({"no emotion": 2, "no_emotion": 2, "angry": 3}, "no emotion"),
+        ({"1": 2, "1.0": 2, "2": 3}, "1"),
+        ({"Sad": 2, "sad": 2, "happy": 4}, None),
+        ({"nan": 5, "happy": 4}, None),
+    ],
+)
+@pytest.mark.parametrize("spread", [False, True])
+def test_the_majority_is_taken_after_spellings_of_votes_are_joined(tmp_path, votes, label, spread):
+    more = {f"votes:{name}": count for name, count in votes.items()} if spread else {"votes": votes}
+    rows = [{"path": "a.wav", **more}, {"path": "b.wav", "label": "other"}]
+    (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    listing = list_utterances(tmp_path / "t.jsonl")
+    assert [one.label for one in listing.utterances if one.id == "table/a.wav"] == ([label] if label else [])
+    joined = [one.count for one in listing.findings if one.kind == "joined_votes"]
+    assert joined == ([1] if len(votes) == 3 else [])
+    if label:
+        assert sum(listing.utterances[0].votes.values()) in (3.0, 4.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        (["+", "-", "0"] * 4, "'+' (4 of 12 clips), '-' (4 of 12 clips)"),
+        (["PA", "NA"] * 5, "'NA' (5 of 10 clips)"),
+        ([":-)", ":-(", "ok"] * 3, "':-)' (3 of 9 clips), ':-(' (3 of 9 clips)"),
+        (["None", "Low", "High"] * 3, "'None' (3 of 9 clips)"),
+        (["+", "-"] * 3, "beside none"),
+    ],
+)
+def test_a_class_that_is_called_as_an_empty_cell_is_not_lost(listed, labels, named):
+    with pytest.raises(ValueError, match=rf"{re.escape(named)}.*keep it with --columns label:.*=NAME"):
+        listed(table(*labels))
+
+
+def test_the_user_says_what_a_cell_means(listed):
+    labels = ["PA", "NA"] * 5
+    assert listed(table(*labels), columns=column_names("label:NA=negative")).labels == ("PA", "negative")
+    listing = listed(table(*labels), columns=column_names("label:NA="))
+    assert listing.labels == ("PA",) and len(listing.utterances) == 5
+    assert listed(table(*["+", "-"] * 3), columns=column_names("label:+=+,label:-=-")).labels == ("+", "-")
+    text = "path,label,speaker\na,sad,Nan\nb,sad,Ben\nc,sad,Nan\n"
+    assert [one.speaker for one in listed(text).utterances] == [None, "table/Ben", None]
+    (detail,) = [one.detail for one in listed(text).findings if one.kind == "unknown_speaker_word"]
+    assert detail.endswith("if one is a name, say so: --columns speaker:Nan=Nan")
+    kept = listed(text, columns=column_names("speaker:Nan=Nan"))
+    assert [one.speaker for one in kept.utterances] == ["table/Nan", "table/Ben", "table/Nan"]
+    with pytest.raises(ValueError, match=r"found 'path:x=y'.*label:CELL=NAME"):
+        listed(text, columns=column_names("path:x=y"))
+
+
+def test_few_or_plainly_missing_labels_are_no_classes(listed):
+    assert listed(table(*["sad", "happy"] * 20, "NA", "-")).labels == ("happy", "sad")
+    assert listed(table(*["sad", "happy", "nan", "?", "N/A"] * 4)).labels == ("happy", "sad")
+
+
+def test_numbers_with_a_plus_are_the_same_class(listed):
+    assert listed(table("+1", "1", "-1", "0", "+1")).labels == ("-1", "0", "1")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [f"{number / 7:.2f}" for number in range(48)],
+        [str(number) for number in range(48)],
+        [f"{number / 10}" for number in range(10, 25)] * 9,
+    ],
+)
+def test_ratings_are_no_labels(listed, labels):
+    with pytest.raises(ValueError, match=r"found \d+ different numbers.*look like ratings.*bin them into classes"):
+        listed(table(*labels))
+
+
+@pytest.mark.parametrize("labels", [range(8), [0.5, 1, 1.5, 2], list(range(20)) * 5])
+def test_numbers_of_a_few_classes_are_labels(listed, labels):
+    assert len(listed(table(*map(str, labels))).labels) == len(set(labels))
+
+
+@pytest.mark.parametrize("header", ["path,label,speaker", "File Name,Emotion,Speaker"])
+def test_a_header_in_the_middle_is_named_and_no_label(listed, header):
+    listing = listed(f"{header}\na.wav,sad,s\n{header}\nb.wav,happy,t\n")
+    assert listing.labels == ("happy", "sad")
+    assert [(one.kind, one.item) for one in listing.findings if one.skipped] == [("repeated_header", "t.csv, row 2")]
