@@ -71,7 +71,7 @@ def source_notes(samples: np.ndarray, audio) -> dict[str, str]:
         notes["wrong_header"] = f"{audio.header_note}; {len(samples) / SAMPLING_RATE:.2f} s were read"
     if audio.channel is not None:
         detail = f"the mean of the channels is next to silence, as of one inverted microphone: channel {audio.channel}"
-        notes["cancelling_channels"] = f"{detail} alone is kept"
+        notes["cancelling_channels"] = f"{detail} alone is kept where it is"
     if audio.scale != 1.0:
         notes["scaled"] = f"float samples reach {audio.peak:g}, not 1: divided by {audio.scale:g}"
     elif audio.peak > 1.0:
