@@ -116,6 +116,7 @@ def without_mpg123_messages() -> Iterator[None]:
             yield
             return
         with tempfile.TemporaryFile() as caught:
+            _saved.append(saved)
             os.dup2(caught.fileno(), 2)
             try:
                 yield
@@ -123,8 +124,29 @@ def without_mpg123_messages() -> Iterator[None]:
                 try:
                     sys.stderr.flush()
                 finally:
-                    os.dup2(saved, 2)
-                    os.close(saved)
+                    if saved in _saved:  # not in a child, where it is done
+                        os.dup2(saved, 2)
+                        _saved.remove(saved)
+                        os.close(saved)
                 caught.seek(0)
                 if kept := b"".join(line for line in caught if not MPG123.match(line)):
                     os.write(2, kept)
+
+
+_saved: list[int] = []
+"""Where the standard error leads to while it is caught, the outermost first."""
+
+
+def _after_fork_in_child() -> None:
+    """Let a child go on whose parent was reading an MP3 in another thread, which does not exist in the child."""
+    global _one_at_a_time
+    _one_at_a_time = threading.RLock()
+    if _saved:
+        os.dup2(_saved[0], 2)
+        for saved in _saved:
+            os.close(saved)
+        _saved.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -292,6 +292,7 @@ class SerPipeline(Pipeline):
     ) -> list[list[dict]]:
         """Logits `(batch, classes)` to labels with scores, calibrated where validation speakers gave a temperature."""
         names, logits = self.model.config.id2label, model_outputs["logits"].float()
+        check_finite(logits, self.model.name_or_path)
         temperature = getattr(self.model.config, "calibration_temperature", None) or 1.0
         if function_to_apply == "softmax":
             scores = (logits / temperature).softmax(-1)
@@ -333,6 +334,24 @@ class SerAudioPipeline(SerPipeline):
                 for name, values in model_inputs.items()
             }
         return super()._forward(model_inputs)
+
+
+def check_finite(logits: torch.Tensor, name: str) -> None:
+    """Make sure that a model's answers are numbers.
+
+    Args:
+        logits: What it answers, of any shape.
+        name: Of the model.
+
+    Raises:
+        ValueError: one of them is NaN or infinite.
+    """
+    if wrong := int((~torch.isfinite(logits)).sum()):
+        raise ValueError(
+            f"{name or 'this model'}: {wrong} of {logits.numel()} logits are NaN or infinite. Expected numbers: its "
+            "weights are damaged or its training has failed (or float16 is too small for them, then load it as "
+            "float32): take the model's files anew, or train it again."
+        )
 
 
 def checked_function(name) -> dict[str, str]:
