@@ -79,6 +79,34 @@ def source_notes(samples: np.ndarray, audio) -> dict[str, str]:
     return notes
 
 
+def mixed(channels_equal: bool, asked: str, kept: int | None) -> str:
+    """What was made of several channels.
+
+    Args:
+        channels_equal: Whether all hold the same.
+        asked: `mix`, `left` or `right`.
+        kept: The channel that was kept where all together cancel, counted from 1; None where they do not.
+    """
+    if channels_equal:
+        return "all equal"
+    if asked != MIX:
+        return f"different, {asked} kept"
+    return "different, averaged" if kept is None else f"different, channel {kept} kept"
+
+
+def part_note(start_seconds: float | None, end_seconds: float | None, there: float) -> str | None:
+    """What to tell of a part that ends beyond its file; None where it does not.
+
+    Args:
+        start_seconds, end_seconds: What was asked for; None is the beginning or the end of the file.
+        there: Seconds of it that the file has.
+    """
+    asked = (end_seconds or 0.0) - (start_seconds or 0.0)
+    if asked - there <= 0.01:
+        return None
+    return f"{asked:.2f} s were asked for, the file ends after {there:.2f} s of them"
+
+
 def as_text(kind: str, detail: str) -> str:
     """A note of `source_notes` in words."""
     return f"{kind.replace('_', ' ')}, {detail}"

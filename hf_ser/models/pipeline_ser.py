@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import Pipeline
 
-from .audio_notes import NO_SPEECH, as_text, no_speech, problem_message, source_notes
+from .audio_notes import NO_SPEECH, as_text, mixed, no_speech, part_note, problem_message, source_notes
 from .config_checks import check_extractor, check_tokenizer
 from .decoding import MIX, audio_problem, read_audio
 from .encoders import ignore_padding
@@ -238,7 +238,8 @@ class SerPipeline(Pipeline):
     ) -> tuple[np.ndarray, dict[str, str]]:
         """One input as the model gets it, and what a person should know of it: notes by their kind.
 
-        Kinds are those of `source_notes`; `cut`, where the model takes only the beginning; and `no_speech`.
+        Kinds are those of `source_notes`; `cut_short`, where the part ends beyond the file; `channels`, where more than
+        two are averaged; `cut`, where the model takes only the beginning; and `no_speech`.
 
         Args:
             item: What `__call__` takes as one clip.
@@ -258,6 +259,11 @@ class SerPipeline(Pipeline):
         if problem := audio_problem(audio.samples, rate):
             raise ValueError(problem_message(_named(item), *problem, channel))
         notes = {kind: as_text(kind, detail) for kind, detail in source_notes(audio.samples, audio).items()}
+        there = audio.source_seconds if audio.source_seconds is not None else len(audio.samples) / rate
+        if short := part_note(start_seconds, end_seconds, there):
+            notes["cut_short"] = short
+        if audio.channels > 2 and channel == MIX and not audio.channels_equal:
+            notes["channels"] = f"{audio.channels} channels, {mixed(False, channel, audio.channel)}"
         if cut := self.cut_note(audio.samples, audio.source_seconds, audio.complete):
             notes["cut"] = cut
         longest = longest_seconds(self.feature_extractor)

@@ -168,7 +168,7 @@ def test_the_first_seconds_of_a_file_have_the_channels_of_the_whole(rate, invert
     whole = read_clip(tmp_path / "x.wav")
     assert (whole.channel == 1) == bool(inverted)
     for second in range(12):  # none is lost
-        assert np.abs(whole.samples[second * RATE : (second + 1) * RATE]).mean() > 0.05
+        assert np.abs(whole.samples[second * RATE : (second + 1) * RATE]).mean() > 0.03
     for seconds in (1.0, 7.5, 8.0, 9.1):
         for source in (
             tmp_path / "x.wav",
@@ -433,5 +433,4 @@ def test_a_file_a_part_and_predict_hear_the_same(tmp_path):
     assert notes[0].startswith("scaled, float samples reach") and notes[1].startswith(
         "only the first 1 s count, of 3.0"
     )
-    assert '"notes": ["only' in predict.line("x", [{"label": "a", "score": 1.0}], None, False, notes[1:])
     assert read_audio(tmp_path / "x.wav").scale == 2**15
