@@ -18,6 +18,8 @@ REMEDIES = {
 
 NO_SPEECH = "no_speech"
 
+FLOATS = ("FLOAT", "DOUBLE", "FLOAT16", "FLOAT32", "FLOAT64")
+
 FRAME, HOP, SMOOTHED_FRAMES, FRAMES_AT_ONCE = 512, 256, 4, 512
 BAND_EDGES_HZ = (
     *(100, 200, 300, 400, 510, 630, 770, 920, 1080, 1270, 1480),
@@ -51,6 +53,23 @@ def problem_message(named: str, kind: str, detail: str, channel: str = MIX) -> s
         f"{named}: {kind.replace('_', ' ')}; expected speech, found {PROBLEMS[kind]} ({detail}). Expected a voice of "
         f"0.1 s or more: {remedy}."
     )
+
+
+def scale_hint(kind: str, subtype: str, peak: float) -> str:
+    """What to add to a silence that may be a voice in another scale; nothing where it is none.
+
+    Args:
+        kind: As `audio_problem` returns it.
+        subtype, peak: Of the source, as `Audio` has them.
+    """
+    if kind != "silent":
+        return ""
+    if subtype == "int32":
+        return "; int32 has its full scale at 2147483648: if these are 16-bit samples, give array.astype('int16')"
+    if peak > 0 and subtype.upper() in FLOATS:
+        unit = "if they have another unit, such as pascal, divide them by their full scale"
+        return f"; float samples reach {peak:.2g}, where full scale is 1: {unit}"
+    return ""
 
 
 def source_notes(samples: np.ndarray, audio) -> dict[str, str]:

@@ -138,7 +138,8 @@ class Answering:
         for clip, found, noted in zip(clips, scores, notes, strict=True):
             is_speech = NO_SPEECH not in noted
             unsure = self.classify.is_unsure(found[0]["score"], noted)
-            yield Answer(clip, found, (*noted.values(), *self.notes_of(clip)), is_speech, unsure)
+            notes_of_text = self.classify.text_notes(clip.text).values()
+            yield Answer(clip, found, (*noted.values(), *notes_of_text, *self.notes_of(clip)), is_speech, unsure)
 
 
 def json_line(row: dict, encoding: str = "utf-8") -> str:
