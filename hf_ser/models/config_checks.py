@@ -8,8 +8,6 @@ from dataclasses import MISSING, fields
 
 from transformers import PreTrainedConfig
 
-from .decoding import HIGHEST_RATE, LOWEST_RATE
-
 LARGEST_NESTING = 16
 MOST_VALUES = 400_000
 MOST_LABELS = 30_000
@@ -41,6 +39,8 @@ SECONDS = {
     "max_seconds": 10_800.0,
 }
 LEAST_SECONDS = 0.1
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
+"""Hz of audio, of files as well."""
 EXTRACTOR = {
     **dict.fromkeys(("sampling_rate", "feature_size", "num_mel_bins", "n_fft", "hop_length", "chunk_length"), 1),
     **dict.fromkeys(("max_length", "n_samples", "nb_max_frames"), 1),

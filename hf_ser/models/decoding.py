@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
+from .config_checks import HIGHEST_RATE, LOWEST_RATE
 from .libraries import soxr
 from .opening import opened_source
 from .source_kinds import ArraySource, content_hint, foreign_format, is_cut_off, plain_source
@@ -43,7 +44,6 @@ MIX, LEFT, RIGHT = "mix", "left", "right"
 CHANNELS = (MIX, LEFT, RIGHT)
 """What is made of several channels: their mean, or one of them (the first, the second)."""
 
-LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 MOST_CHANNELS = 64
 LONGEST_SECONDS = 3 * 3600
 """More at a time is no clip: an hour at 16 kHz takes 230 MB."""
