@@ -148,7 +148,10 @@ FULL = re.compile(
 
 
 def full_disk(error: BaseException) -> str | None:
-    """What to say where a disk is full, in an error or in what it was raised from; None of any other error."""
+    """What to say where a disk is full, in an error or in what it was raised from; None of any other error.
+
+    An error that was raised while another was handled is one of its own: that disk may be full no longer.
+    """
     seen, one = [], error
     while one is not None and one not in seen:
         seen.append(one)
@@ -160,7 +163,7 @@ def full_disk(error: BaseException) -> str | None:
                 "is made anew. Make room, or give another --output_dir, and then the same command again: it goes on "
                 "from what is there. Caches are in $HF_SER_CACHE (default: ~/.cache/hf_ser) and $HF_HOME."
             )
-        one = one.__cause__ or one.__context__
+        one = one.__cause__
     return None
 
 

@@ -116,14 +116,17 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
         temporary.unlink(missing_ok=True)
 
 
-LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}")
-"""Name of what `atomic_write` and `temporary_folder` have not finished: a process that is killed leaves it behind."""
+LEFTOVER = re.compile(r"\.(?P<name>.+)\.hf_ser_[0-9a-f]{32}")
+"""Name, which no other program gives, of what `atomic_write` and `temporary_folder` have not finished.
+
+A process that is killed leaves it behind.
+"""
 
 
 def _new_temporary(path: Path, mode: str, encoding: dict) -> tuple[Path, IO]:
     """A new file beside another, open for writing and locked for as long as it is open."""
     while True:
-        temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+        temporary = path.with_name(f".{path.name}.hf_ser_{uuid4().hex}")
         handle = open(temporary, mode, **encoding)  # noqa: SIM115  (closed by who asked for it)
         if _lock(handle) is not False and temporary.exists():
             return temporary, handle
@@ -150,7 +153,7 @@ def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
     """Make a hidden folder that goes at the end; what a killed process left of the same name goes at the start."""
     parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(parent, name)
-    folder = parent / f".{name}.{uuid4().hex}"
+    folder = parent / f".{name}.hf_ser_{uuid4().hex}"
     with open(_alive(folder), "wb") as handle:
         _lock(handle)
         folder.mkdir()

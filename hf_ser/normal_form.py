@@ -146,23 +146,33 @@ def printable(text: object, keep_lines: bool = False) -> str:
     if PLAIN.fullmatch(text):
         return text
     return "".join(
-        one
-        if (_is_shown(one) and unicodedata.category(one) not in ("Zl", "Zp")) or one in JOINERS
+        one.encode("unicode_escape", "backslashreplace").decode()
+        if _is_hidden(one) and not (one == "\n" and keep_lines)
         else one
-        if one == "\n" and keep_lines
-        else one.encode("unicode_escape", "backslashreplace").decode()
         for one in text
     )
+
+
+def _is_hidden(character: str) -> bool:
+    """Whether a character is none that a terminal shows, and what it may do instead: end a line, turn or hide text."""
+    shown = _is_shown(character) and unicodedata.category(character) not in ("Zl", "Zp")
+    return not shown and character not in JOINERS
 
 
 def _is_shown(character: str) -> bool:
     return unicodedata.category(character) not in ("Cc", "Cf", "Cs") and character not in NOT_SHOWN
 
 
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""What controls a terminal, but for the end of a line and the tabulator."""
+PLAIN_LINES = re.compile(r"[\n\t -~]*")
 
 
 def for_terminal(text: str) -> str:
-    """A text without what would control a terminal, which is shown as `\\u001b` (in JSON it means the same)."""
-    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    """A text of lines in which what `printable` replaces is shown as `\\u001b` (in JSON it means the same)."""
+    if PLAIN_LINES.fullmatch(text):
+        return text
+    return "".join(_as_json(one) if _is_hidden(one) and one not in "\n\t" else one for one in text)
+
+
+def _as_json(character: str) -> str:
+    pairs = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{pairs[start : start + 4]}" for start in range(0, len(pairs), 4))

@@ -27,7 +27,7 @@ from hf_ser.data.prepare import column_names
 from hf_ser.models import SerAudioPipeline, SerPipeline
 from hf_ser.models.decoding import CHANNELS, MIX
 from hf_ser.normal_form import printable
-from hf_ser.runs.answers import Answer, Answering, answer_row, answers_file, check_output, json_line, text_row
+from hf_ser.runs.answers import Answer, Answering, answers_file, check_output, json_line, text_row
 from hf_ser.runs.classifier import FUSION, TEXT, Classifier
 from hf_ser.runs.record import read_record
 from hf_ser.transcripts.cache import transcript_key
@@ -45,6 +45,8 @@ NO_TEXT = "no text is given, and this model was trained on audio and text: it an
 def main() -> None:
     """Model, clips, table or JSON lines; files that cannot be read are named, and the exit status is then 1."""
     parser = command_line()
+    if dashed := [one for one in sys.argv[1:] if one.startswith("-") and Path(one).is_file()]:
+        parser.error(f"{dashed[0]} is a file here, and taken for an option: give it as ./{dashed[0]}")
     arguments = parser.parse_args()
     given = given_clips(arguments.files, arguments.columns, arguments.audio_dir)
     if arguments.text and len(arguments.text) != len(given.clips):
@@ -138,11 +140,6 @@ def load_classifier(model: str, device: str | None) -> Classifier:
             'train_fusion.py; for texts use pipeline("text-classification", model=...).'
         )
     return classifier
-
-
-def load(model: str, device: str | None) -> SerPipeline:
-    """The pipeline of a model that takes audio."""
-    return load_classifier(model, device).pipeline
 
 
 def is_synthetic(model: str) -> bool:
@@ -251,11 +248,6 @@ def say(lines: Iterable[str]) -> None:
     """Print lines on the standard error, beside a progress bar."""
     for line in lines:
         tqdm.write(printable(line), file=sys.stderr)
-
-
-def line(file: str, answer: list[dict], text: str | None, unsure: bool, notes: Sequence[str] = ()) -> str:
-    """One file's answer as a JSON line; no label where the model abstains."""
-    return json_line({"file": file} | answer_row(answer, text, unsure, notes, abstains=True))
 
 
 if __name__ == "__main__":

@@ -89,6 +89,23 @@ def test_another_failed_write_is_no_full_disk():
     assert cli.full_disk(ValueError("28 clips")) is None
 
 
+def after_a_full_disk(error):
+    def main():
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            raise error  # noqa: B904
+
+    return main
+
+
+def test_an_error_after_a_full_disk_is_told_in_its_own_words(capsys):
+    error = ModuleNotFoundError("No module named 'optuna'", name="optuna")
+    assert "found no package optuna" in said_by(after_a_full_disk(error), capsys)
+    with pytest.raises(KeyError):
+        cli.run(after_a_full_disk(KeyError("a fault")))
+
+
 def test_extras_are_known_by_their_packages(monkeypatch):
     lines = ["torch>=2", 'optuna>=4; extra == "search"', 'optuna>=4; extra == "test"']
     monkeypatch.setattr("hf_ser.versions.requires", lambda package: lines)

@@ -127,6 +127,17 @@ def test_what_a_killed_process_left_goes_at_the_next_start_and_what_a_live_one_h
     assert (tmp_path / "report.json").read_text() == "whole again"
 
 
+def test_hidden_files_of_others_stay(tmp_path):
+    for name in (f".report.json.{'0a' * 16}", f".cache.{'f' * 32}", f".x.hf_ser_{'g' * 32}", f"x.hf_ser_{'0' * 32}"):
+        (tmp_path / name).write_text("somebody's")
+    (tmp_path / f".work.{'1' * 32}").mkdir()
+    kept = sorted(tmp_path.iterdir())
+    with files.temporary_folder(tmp_path, "work"), files.atomic_write(tmp_path / "report.json") as file:
+        file.write("x")
+    assert files.remove_leftovers(tmp_path) == []
+    assert sorted(tmp_path.iterdir()) == sorted([*kept, tmp_path / "report.json"])
+
+
 def test_a_full_disk_leaves_the_file_that_was_there(tmp_path, monkeypatch):
     (tmp_path / "a.json").write_text("good")
 

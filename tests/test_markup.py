@@ -15,7 +15,7 @@ from publish.test_page import make_rows
 
 from hf_ser.checks.study.results import format_study
 from hf_ser.markup import code_span, escaped, filled_markdown
-from hf_ser.normal_form import for_terminal
+from hf_ser.normal_form import for_terminal, printable
 from hf_ser.publish.dataset_card import make_card
 from hf_ser.publish.model_card import write_model_card
 from hf_ser.publish.page import write_page
@@ -112,6 +112,19 @@ def test_what_a_script_prints_controls_no_terminal(monkeypatch):
     assert printed.startswith("a\\u001b[2J\tb\nc\\u000d\\u009b31m") and sys.stdout is stream
     assert json.loads(printed.splitlines()[1].split(" ", 1)[1]) == {"text": "x\u0085é"}
     assert for_terminal("plain é 生气\n") == "plain é 生气\n"
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    ["\u202e", "\u2028", "\u2029", "\u2066", "\u200b", "\ufeff", "\u00ad", "\x7f", "\x85", "\U000e0041", "\ud83d"],
+)
+def test_what_turns_hides_or_ends_a_line_is_shown_alike_everywhere(hidden):
+    for around in ("{}", "a{}b", "é{} \n"):
+        text = around.format(hidden)
+        shown = for_terminal(text)
+        assert hidden not in shown and hidden not in printable(text) and json.loads(json.dumps(hidden)) == hidden
+        assert json.loads(f'"{for_terminal(hidden)}"') == hidden
+    assert for_terminal("می\u200cخواهم") == printable("می\u200cخواهم") == "می\u200cخواهم"
 
 
 def test_cards_of_data_sets_use_the_same_function():

@@ -75,6 +75,61 @@ def test_wild_cards_that_the_shell_left_are_filled_in(folder):
     assert names(given_clips([str(folder / "odd[1].wav")])) == ["odd[1].wav"]
 
 
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="needs links")
+def test_wild_cards_end_where_links_lead_round_and_give_each_file_once(folder):
+    for name in ("x", "y", "z"):
+        (folder / "deep" / name).symlink_to(folder, target_is_directory=True)
+        (folder / name).symlink_to(folder / "deep", target_is_directory=True)
+    (folder / "gone.wav").symlink_to(folder / "nowhere.wav")
+    for card, wanted in {
+        "**/*.wav": ["b.wav"],
+        "**/**/*.flac": ["c.flac"],
+        "**/*.[wW][aA][vV]": ["a.WAV", "b.wav"],
+        "**": ["a.WAV", "b.wav", "c.flac"],
+        "deep/**/c.*": ["c.flac"],
+        "**/deep/*.flac": ["c.flac"],
+        "**/.*.wav": [".hidden.wav"],
+    }.items():
+        given = given_clips([str(folder / card)])
+        assert [Path(one.file).name for one in given.clips if one.error is None] == wanted, card
+    assert any("not entered again" in note for note in given_clips([str(folder / "**/*.wav")]).notes)
+    (clip,) = given_clips([str(folder / "deep" / "**" / "*.mp3")]).clips
+    assert "no file has such a name" in clip.error
+
+
+def test_a_table_in_milliseconds_is_refused_and_a_part_beyond_its_file_told(audio_model, folder):
+    (folder / "ms.csv").write_text("path,start,end\nb.wav,0,1400\na.WAV,100,1200\n")
+    (clip,) = given_clips([str(folder / "ms.csv")]).clips
+    assert "ms.csv: found segments far beyond" in clip.error and "divide them by 1000" in clip.error
+    (folder / "long.csv").write_text("path,start,end\nb.wav,0.5,9\na.WAV,0.5,1.5\n")
+    given = given_clips([str(folder / "long.csv")])
+    classify = Classifier(str(audio_model), "cpu").pipeline
+    far, whole = Answering(classify).answers(given.clips)
+    assert "8.50 s were asked for, the file ends after 1.00 s of them" in far.notes and not whole.notes
+
+
+@pytest.mark.parametrize("channels", [2, 4, 6])
+def test_more_than_two_channels_that_are_averaged_are_told(audio_model, folder, channels):
+    draw = np.random.default_rng(0)
+    both = calls.voice(2, 1.5)[:, None] * draw.uniform(0.2, 0.9, channels) + 0.001 * draw.normal(
+        size=(24_000, channels)
+    )
+    sf.write(folder / "many.wav", both, RATE)
+    classify = Classifier(str(audio_model), "cpu").pipeline
+    for channel, told in (("mix", channels > 2), ("left", False)):
+        (answer,) = Answering(classify, channel=channel).answers([GivenClip("m", str(folder / "many.wav"))])
+        assert (f"{channels} channels, different, averaged" in answer.notes) == told
+
+
+def test_a_file_whose_name_begins_with_a_dash_is_told_how_to_be_given(audio_model, folder, script, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    sf.write("-b.wav", calls.voice(1, 1.0), RATE)
+    with pytest.raises(SystemExit):
+        script("predict", audio_model, "-b.wav")
+    assert "-b.wav is a file here, and taken for an option: give it as ./-b.wav" in capsys.readouterr().err
+    script("predict", audio_model, "./-b.wav")
+
+
 TABLE = {
     "Path": ["b.wav", "deep/c.flac", "deep\\c.flac", None, "b.wav"],
     "text": ["hello you", None, "n/a", "lost", "what a day"],

@@ -4,13 +4,18 @@ import glob
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from itertools import groupby
 from pathlib import Path
 
+from hf_ser.data.corpora.table import refuse_milliseconds
 from hf_ser.data.corpora.table_cells import channel_of, part_name, part_of_file, plain
 from hf_ser.data.corpora.table_columns import Naming, Rows
 from hf_ser.data.corpora.table_folders import AUDIO_SUFFIXES, audio_below
 from hf_ser.data.corpora.table_paths import local_path
 from hf_ser.data.corpora.table_rows import READERS, read_rows
+from hf_ser.data.folders import files_under
+from hf_ser.data.schema import Finding, Utterance
 from hf_ser.models.source_kinds import WEB_ADDRESS
 from hf_ser.normal_form import is_unknown, normal_text
 
@@ -90,13 +95,37 @@ def _add(given: Given, item: str, naming: Naming, audio_dir) -> None:
     elif path.suffix.lower() in READERS:
         _add_table(given, item, naming, audio_dir)
     elif glob.has_magic(item) and not path.exists():
-        found = sorted(glob.glob(item, recursive=True))
+        found = _below(given, item) if "**" in path.parts else sorted(glob.glob(item))
         if not found:
             given.fail(item, f"{item}: no file has such a name. Expected one or more: check the folder and the ending.")
         for match in found:
             _add(given, match, naming, audio_dir)
     else:
         given.clips.append(GivenClip(item, item))
+
+
+def _below(given: Given, item: str) -> list[str]:
+    """The files that a wild card with `**` means, each folder entered once: links may lead round in circles."""
+    parts = Path(item).parts
+    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    root, pattern = Path(*parts[:fixed]), [part for part, _ in groupby(parts[fixed:])]
+    files, findings = files_under(root)
+    _tell(given, findings)
+    found = [file for file in files if _fits(file.relative_to(root).parts, pattern)]
+    if pattern[-1] == "**":  # as the folder itself
+        found = [file for file in found if file.suffix.lower() in AUDIO_SUFFIXES]
+    return [str(file) for file in found]
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the parts of a path fit a wild card's: `**` is any number of folders; what is hidden is named so."""
+    if not pattern or (not parts and pattern[0] != "**"):
+        return not pattern and not parts
+    is_hidden = bool(parts) and parts[0].startswith(".")
+    if pattern[0] == "**":
+        return _fits(parts, pattern[1:]) or (bool(parts) and not is_hidden and _fits(parts[1:], pattern))
+    shown = not is_hidden or pattern[0].startswith(".")
+    return shown and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
 def _add_folder(given: Given, item: str) -> None:
@@ -107,17 +136,23 @@ def _add_folder(given: Given, item: str) -> None:
     for finding in findings:
         if finding.kind == "not_audio":
             passed_over[finding.detail.rpartition("with ")[2]] += finding.count
-        elif finding.kind == "unreadable_folder":
-            given.fail(finding.item, f"{finding.item}: {finding.detail}")
-        elif finding.kind != "broken_link":
-            given.notes.append(f"{finding.item}: {finding.detail}")
-        elif Path(finding.item).suffix.lower() in AUDIO_SUFFIXES:
-            given.fail(finding.item, f"{finding.item}: {finding.detail}. Expected an audio file: copy it anew.")
+    _tell(given, findings)
     if passed_over:
         said = ", ".join(f"{count} with {suffix}" for suffix, count in sorted(passed_over.items()))
         given.notes.append(f"{folder}: left out are {said}; read are {', '.join(AUDIO_SUFFIXES)}")
     if not files:
         given.fail(item, f"{item}: found no audio files. Expected some that end in {', '.join(AUDIO_SUFFIXES)}.")
+
+
+def _tell(given: Given, findings: Iterable[Finding]) -> None:
+    """What of a folder could not be read, and what a person should know of it."""
+    for finding in findings:
+        if finding.kind == "unreadable_folder":
+            given.fail(finding.item, f"{finding.item}: {finding.detail}")
+        elif finding.kind == "linked_again":
+            given.notes.append(f"{finding.item}: {finding.detail}")
+        elif finding.kind == "broken_link" and Path(finding.item).suffix.lower() in AUDIO_SUFFIXES:
+            given.fail(finding.item, f"{finding.item}: {finding.detail}. Expected an audio file: copy it anew.")
 
 
 def _add_table(given: Given, item: str, naming: Naming, audio_dir) -> None:
@@ -136,7 +171,13 @@ def _add_table(given: Given, item: str, naming: Naming, audio_dir) -> None:
         else:
             given.notes.append(f"{finding.item}: {finding.detail}")
     commas = Counter()
-    given.clips += [_clip_of_row(rows, row, commas, audio_dir is not None) for row in rows.rows]
+    clips = [_clip_of_row(rows, row, commas, audio_dir is not None) for row in rows.rows]
+    try:
+        refuse_milliseconds(item, [_segment(clip) for clip in clips if clip.error is None])
+    except ValueError as error:
+        given.fail(item, str(error))
+        return
+    given.clips += clips
     if commas:
         said = ", ".join(f"{count} of {column}" for column, count in sorted(commas.items()))
         given.notes.append(f"{item}: numbers with a comma, read as decimals: {said}")
@@ -158,6 +199,11 @@ def _clip_of_row(rows: Rows, row: dict, commas: Counter, moved: bool) -> GivenCl
     text = plain(row.get("transcript"))
     text = None if text is None or is_unknown(text) else normal_text(str(row["transcript"]))
     return GivenClip(path, path, text, start, end, channel)
+
+
+def _segment(clip: GivenClip) -> Utterance:
+    """The part of a file, as it is looked at in preparing."""
+    return Utterance(clip.name, Path(clip.path), "", "table", end_seconds=clip.end_seconds)
 
 
 def with_texts(clips: Sequence[GivenClip], texts: Sequence[str | None]) -> list[GivenClip]:

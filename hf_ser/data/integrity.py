@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hf_ser.data.audio import Clip
 from hf_ser.data.schema import Finding
-from hf_ser.models.audio_notes import source_notes
-from hf_ser.models.decoding import MIX, audio_problem
+from hf_ser.models.audio_notes import mixed, scale_hint, source_notes
+from hf_ser.models.decoding import audio_problem
 from hf_ser.normal_form import printable
 
 MAX_SECONDS = 30.0
@@ -55,21 +55,16 @@ def outside_findings(corpus: str, files: Iterable[str | Path], folders: Sequence
 def clip_findings(item: str, clip: Clip) -> list[Finding]:
     """What a person should know of one decoded clip; findings with `skipped` keep it out of the data set."""
     if problem := audio_problem(clip.samples):
-        return [Finding(problem[0], item, problem[1], skipped=True)]
+        kind, detail = problem
+        return [Finding(kind, item, detail + scale_hint(kind, clip.source_subtype, clip.peak), skipped=True)]
     found = source_notes(clip.samples, clip)
     if (seconds := clip.duration_seconds) > MAX_SECONDS:
         found["long"] = f"{seconds:.1f} s; models hear the first --max_seconds of it"
     if clip.source_channels > 1:
-        found["stereo"] = f"{clip.source_channels} channels, {_mixed(clip)}"
+        found["stereo"] = (
+            f"{clip.source_channels} channels, {mixed(clip.channels_equal, clip.asked_channel, clip.channel)}"
+        )
     return [Finding(kind, item, found[kind]) for kind in NOTED if kind in found]
-
-
-def _mixed(clip: Clip) -> str:
-    if clip.channels_equal:
-        return "all equal"
-    if clip.asked_channel != MIX:
-        return f"different, {clip.asked_channel} kept"
-    return "different, averaged" if clip.channel is None else f"different, channel {clip.channel} kept"
 
 
 def duplicate_findings(rows: Iterable[dict]) -> list[Finding]:

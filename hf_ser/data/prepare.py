@@ -47,6 +47,7 @@ from hf_ser.data.labels import (
 )
 from hf_ser.data.schema import TOLD, Finding, Listing, Utterance, features
 from hf_ser.files import atomic_write, cache_folder, mend_folder
+from hf_ser.models.audio_notes import part_note
 from hf_ser.models.decoding import CHANNELS, MIX
 from hf_ser.normal_form import normal_form, normal_text, printable, storable
 
@@ -407,9 +408,7 @@ def read_row(utterance: Utterance, labels: tuple[str, ...]) -> tuple[dict | None
             detail += f"; there is {printable(other)}, which differs in capitals: write the name as the file has it"
         return None, [Finding("unreadable", storable(item), detail, skipped=True)]
     findings = clip_findings(item, clip)
-    asked = (utterance.end_seconds or 0) - (utterance.start_seconds or 0)
-    if asked - clip.duration_seconds > 0.01:
-        detail = f"{asked:.2f} s were asked for, the file ends after {clip.duration_seconds:.2f} s of them"
+    if detail := part_note(utterance.start_seconds, utterance.end_seconds, clip.duration_seconds):
         findings.append(Finding("cut_short", item, detail))
     if any(finding.skipped for finding in findings):
         return None, findings

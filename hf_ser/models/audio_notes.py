@@ -18,6 +18,8 @@ REMEDIES = {
 
 NO_SPEECH = "no_speech"
 
+FLOATS = ("FLOAT", "DOUBLE", "FLOAT16", "FLOAT32", "FLOAT64")
+
 FRAME, HOP, SMOOTHED_FRAMES, FRAMES_AT_ONCE = 512, 256, 4, 512
 BAND_EDGES_HZ = (
     *(100, 200, 300, 400, 510, 630, 770, 920, 1080, 1270, 1480),
@@ -53,6 +55,23 @@ def problem_message(named: str, kind: str, detail: str, channel: str = MIX) -> s
     )
 
 
+def scale_hint(kind: str, subtype: str, peak: float) -> str:
+    """What to add to a silence that may be a voice in another scale; nothing where it is none.
+
+    Args:
+        kind: As `audio_problem` returns it.
+        subtype, peak: Of the source, as `Audio` has them.
+    """
+    if kind != "silent":
+        return ""
+    if subtype == "int32":
+        return "; int32 has its full scale at 2147483648: if these are 16-bit samples, give array.astype('int16')"
+    if peak > 0 and subtype.upper() in FLOATS:
+        unit = "if they have another unit, such as pascal, divide them by their full scale"
+        return f"; float samples reach {peak:.2g}, where full scale is 1: {unit}"
+    return ""
+
+
 def source_notes(samples: np.ndarray, audio) -> dict[str, str]:
     """Notes on how a clip was stored, as kind and detail.
 
@@ -71,12 +90,40 @@ def source_notes(samples: np.ndarray, audio) -> dict[str, str]:
         notes["wrong_header"] = f"{audio.header_note}; {len(samples) / SAMPLING_RATE:.2f} s were read"
     if audio.channel is not None:
         detail = f"the mean of the channels is next to silence, as of one inverted microphone: channel {audio.channel}"
-        notes["cancelling_channels"] = f"{detail} alone is kept"
+        notes["cancelling_channels"] = f"{detail} alone is kept where it is"
     if audio.scale != 1.0:
         notes["scaled"] = f"float samples reach {audio.peak:g}, not 1: divided by {audio.scale:g}"
     elif audio.peak > 1.0:
         notes["over_full_scale"] = f"float samples reach {audio.peak:.3f}: held at full scale"
     return notes
+
+
+def mixed(channels_equal: bool, asked: str, kept: int | None) -> str:
+    """What was made of several channels.
+
+    Args:
+        channels_equal: Whether all hold the same.
+        asked: `mix`, `left` or `right`.
+        kept: The channel that was kept where all together cancel, counted from 1; None where they do not.
+    """
+    if channels_equal:
+        return "all equal"
+    if asked != MIX:
+        return f"different, {asked} kept"
+    return "different, averaged" if kept is None else f"different, channel {kept} kept"
+
+
+def part_note(start_seconds: float | None, end_seconds: float | None, there: float) -> str | None:
+    """What to tell of a part that ends beyond its file; None where it does not.
+
+    Args:
+        start_seconds, end_seconds: What was asked for; None is the beginning or the end of the file.
+        there: Seconds of it that the file has.
+    """
+    asked = (end_seconds or 0.0) - (start_seconds or 0.0)
+    if asked - there <= 0.01:
+        return None
+    return f"{asked:.2f} s were asked for, the file ends after {there:.2f} s of them"
 
 
 def as_text(kind: str, detail: str) -> str:

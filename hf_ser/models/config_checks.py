@@ -39,7 +39,8 @@ SECONDS = {
     "max_seconds": 10_800.0,
 }
 LEAST_SECONDS = 0.1
-LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
+"""Hz of audio, of files as well."""
 EXTRACTOR = {
     **dict.fromkeys(("sampling_rate", "feature_size", "num_mel_bins", "n_fft", "hop_length", "chunk_length"), 1),
     **dict.fromkeys(("max_length", "n_samples", "nb_max_frames"), 1),

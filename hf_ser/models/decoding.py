@@ -7,13 +7,14 @@ not the size, rate or channel count of the file, nor the length that its header 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
 
+from .config_checks import HIGHEST_RATE, LOWEST_RATE
 from .libraries import soxr
 from .opening import opened_source
 from .source_kinds import ArraySource, content_hint, foreign_format, is_cut_off, plain_source
@@ -43,7 +44,6 @@ MIX, LEFT, RIGHT = "mix", "left", "right"
 CHANNELS = (MIX, LEFT, RIGHT)
 """What is made of several channels: their mean, or one of them (the first, the second)."""
 
-LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 MOST_CHANNELS = 64
 LONGEST_SECONDS = 3 * 3600
 """More at a time is no clip: an hour at 16 kHz takes 230 MB."""
@@ -55,6 +55,9 @@ UNKNOWN_FRAMES = 2**47
 CANCELLED = 0.01
 """Share of the channels' power under which their mean is no use: a microphone wired the wrong way round cancels the
 other. Channels that have nothing in common leave 1 / channels."""
+
+STRETCH_SECONDS, STRETCH_VALUES = 1.0, 2**20
+"""Of what length it is decided whether channels cancel; less where there are many, which would take memory."""
 
 SLIGHTLY_OVER, LEAST_OF_16_BITS, SHORTS = 2.0, 64.0, 2.0**15
 
@@ -80,7 +83,7 @@ class Audio:
         channels_equal: Whether all channels hold the same.
         peak: Largest absolute value of a source of floats, as it is stored; 0 for integers.
         scale: What the samples were divided by.
-        channel: The channel that was kept since all of them together cancel, counted from 1; else None.
+        channel: The channel that was kept where all of them together cancel, counted from 1; None where they do not.
         cut_short: Whether the source ends before it says.
         complete: Whether all was read, not only the first `max_seconds`.
         header_note: What the header of the source says wrongly; None where nothing was found.
@@ -136,7 +139,8 @@ def read_audio(
         sampling_rate: Hz of the result.
         start_seconds, end_seconds: The part; None is the beginning or the end of the source. Of a part that ends
             beyond the source, what is there is read.
-        channel: `mix` is the mean of all channels (where they cancel, the loudest of them), else `left` or `right`.
+        channel: `mix` is the mean of all channels (in seconds in which they cancel, a loud one of them), else `left`
+            or `right`.
         max_seconds: Read only the beginning.
 
     Raises:
@@ -149,11 +153,7 @@ def read_audio(
     source, named = plain_source(source)
     wanted = _Wanted(sampling_rate, start_seconds, end_seconds, max_seconds, named)
     with readable(named):
-        audio, loudest = _read(source, wanted, (LEFT, RIGHT).index(channel) if channel != MIX else None)
-        if loudest is not None:
-            # Anti-phase is rare: a second reading costs less than keeping every channel of every file.
-            audio = replace(_read(source, wanted, loudest)[0], channel=loudest + 1)
-    return audio
+        return _read(source, wanted, (LEFT, RIGHT).index(channel) if channel != MIX else None)
 
 
 @dataclass(frozen=True)
@@ -210,21 +210,23 @@ def not_readable(named: str, why: object, hint: str = "") -> str:
     )
 
 
-def _read(source, wanted: _Wanted, channel: int | None) -> tuple[Audio, int | None]:
-    """Read once; also the loudest channel, counted from 0, where the mean of all was asked for and they cancel."""
+def _read(source, wanted: _Wanted, channel: int | None) -> Audio:
     with _opened(source, wanted.named) as stream:
         _check_form(stream, wanted.named, channel)
         first, last = wanted.frames_of(stream.samplerate, stream.length)
-        buffer, measured = _Buffer(stream.samplerate, wanted), _Measured(stream)
-        for block in stream.blocks(first, last):
-            measured.add(block)
-            buffer.add(_one_channel(block, channel))
+        buffer, measured, mixer = _Buffer(stream.samplerate, wanted), _Measured(stream), _Mixer(stream, channel)
+        most = np.inf if wanted.max_seconds is None else int(np.ceil(wanted.max_seconds * stream.samplerate))
+        kept = None
+        for block in mixer.stretches(stream.blocks(first, last)):
+            mixer.decide(block)
+            if measured.frames < most:  # the resampler may want some more
+                kept = mixer.kept if mixer.cancels else kept
+                measured.add(block[: int(min(len(block), most - measured.frames))])
+            buffer.add(mixer.one_channel(block))
             if buffer.full:
                 break
         if first and not measured.frames:
             raise ValueError(wanted.not_there("less, whatever its header says"))
-        if channel is None and (loudest := measured.loudest_of_cancelled()) is not None:
-            return None, loudest
         peak = measured.peak
         partly = first or last < stream.length or buffer.full
         if stream.floats and partly and (stream.subtype in ("FLOAT", "DOUBLE") or peak > SLIGHTLY_OVER):
@@ -244,8 +246,9 @@ def _read(source, wanted: _Wanted, channel: int | None) -> tuple[Audio, int | No
             scale=scale,
             cut_short=not buffer.full and _ends_early(source, wanted, stream, measured.frames, last - first),
             complete=not buffer.full or measured.frames == last - first,
+            channel=kept,
             header_note=getattr(stream, "header_note", None),
-        ), None
+        )
 
 
 def _ends_early(source, wanted: _Wanted, stream, frames: int, promised: float) -> bool:
@@ -329,13 +332,69 @@ def _check_form(stream, named: str, channel: int | None) -> None:
         )
 
 
-def _one_channel(block: np.ndarray, channel: int | None) -> np.ndarray:
-    if channel is not None or block.shape[1] == 1:
-        return block[:, channel or 0]
+class _Mixer:
+    """Makes one channel of several: their mean, and in stretches in which they cancel one of them.
+
+    It is decided in stretches of one length, each by itself and what was before: so the beginning of a file is the same
+    whether all of it is read, as in preparing, or only the first seconds, as a model takes them.
+
+    Args:
+        stream: What is read.
+        channel: The one that is wanted, counted from 0; None is the mean.
+
+    Attributes:
+        kept: The channel in place of the mean where they cancel, counted from 1; None where they do not.
+    """
+
+    def __init__(self, stream, channel: int | None):
+        self.channel, self.kept, self.cancels = channel, None, False
+        self.is_mixed = channel is None and stream.channels > 1
+        self.frames = max(1, min(round(STRETCH_SECONDS * stream.samplerate), STRETCH_VALUES // stream.channels))
+
+    def stretches(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """The same frames in blocks of one length where channels are mixed. Shapes: `(frames, channels)`."""
+        if not self.is_mixed:
+            yield from blocks
+            return
+        waiting, count = [], 0
+        for block in blocks:
+            while count + len(block) >= self.frames:
+                head, block = np.split(block, [self.frames - count])
+                yield np.concatenate([*waiting, head])
+                waiting, count = [], 0
+            waiting.append(block)
+            count += len(block)
+        if count:
+            yield np.concatenate(waiting)
+
+    def decide(self, block: np.ndarray) -> None:
+        """Find out whether the channels of a stretch cancel."""
+        self.cancels = False
+        if not self.is_mixed or not len(block) or _are_equal(block):
+            return
+        powers = np.array([np.dot(column, column) for column in block.T], dtype=np.float64)
+        mean, mixed = powers.mean(), _mean_of_channels(block)
+        is_silent = not mean / len(block) > 10 ** (SILENT_DBFS / 10)
+        self.cancels = not is_silent and float(np.dot(mixed, mixed)) < CANCELLED * mean
+        if self.cancels and (self.kept is None or powers[self.kept - 1] < powers.max() / 2):
+            self.kept = int(powers.argmax()) + 1
+
+    def one_channel(self, block: np.ndarray) -> np.ndarray:
+        """One channel of a stretch, `(frames,)`."""
+        if block.shape[1] == 1 or self.channel is not None:
+            return block[:, self.channel or 0]
+        return block[:, self.kept - 1] if self.cancels else _mean_of_channels(block)
+
+
+def _mean_of_channels(block: np.ndarray) -> np.ndarray:
     total = block[:, 0].copy()
     for other in block.T[1:]:  # many times faster than the mean over a short axis
         total += other
     return total / np.float32(block.shape[1])
+
+
+def _are_equal(block: np.ndarray) -> bool:
+    return all(np.array_equal(block[:, 0], other) for other in block.T[1:])
 
 
 class _Measured:
@@ -343,7 +402,6 @@ class _Measured:
 
     def __init__(self, stream):
         self.floats, self.frames, self.peak, self.equal = stream.floats, 0, 0.0, True
-        self.powers, self.mixed = np.zeros(stream.channels), 0.0
 
     def add(self, block: np.ndarray) -> None:
         self.frames += len(block)
@@ -353,20 +411,7 @@ class _Measured:
                 known = block[np.isfinite(block)]
                 highest, lowest = known.max(initial=0.0), known.min(initial=0.0)
             self.peak = max(self.peak, float(highest), -float(lowest))
-        if block.shape[1] == 1:
-            return
-        if all(np.array_equal(block[:, 0], other) for other in block.T[1:]):
-            power = float(np.dot(block[:, 0], block[:, 0]))
-            self.powers, self.mixed = self.powers + power, self.mixed + power
-            return
-        self.equal = False
-        mean = _one_channel(block, None)
-        self.powers += [float(np.dot(column, column)) for column in block.T]
-        self.mixed += float(np.dot(mean, mean))
-
-    def loudest_of_cancelled(self) -> int | None:
-        mean = self.powers.mean()
-        return int(self.powers.argmax()) if mean > 0 and self.mixed < CANCELLED * mean else None
+        self.equal = self.equal and _are_equal(block)
 
 
 class _Buffer:

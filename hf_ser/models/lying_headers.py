@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 Reader = Callable[[int, int], bytes]
@@ -21,8 +22,27 @@ KBITS = {
 """Bit rates of MPEG-1 layer III, and of its lower sampling rates (MPEG-2 and 2.5)."""
 MPEG_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
 FRAMES_FLAG = 1
-RESYNC_BYTES = 65_536
+RESYNC_BYTES, BUFFER_BYTES = 2**16, 2**18
+MOST_FRAMES, PLACES, FRAMES_AT_A_PLACE = 4096, 16, 64
+"""Frames of an MP3 that are counted one by one, one to two minutes; of a longer one, some at several places."""
+PROMISED_SHARE = 0.8
+"""Of the frames that a long MP3 of changing bit rate is likely to have: fewer in its header are counted."""
 FLAC_TAIL = 2**16
+
+UNKNOWN_SIZE = b"\xff" * 4
+CHUNKS = frozenset(
+    (
+        *(b"LIST", b"list", b"INFO", b"adtl", b"id3 ", b"ID3 ", b"fact", b"cue ", b"smpl", b"inst", b"plst", b"PEAK"),
+        *(b"bext", b"iXML", b"aXML", b"axml", b"chna", b"cart", b"DISP", b"JUNK", b"junk", b"PAD ", b"FLLR", b"_PMX"),
+        *(b"umid", b"levl", b"mext", b"link", b"acid", b"afsp", b"bwav", b"regn", b"minf", b"elm1", b"SAUR", b"LGWV"),
+        *(b"NAME", b"AUTH", b"(c) ", b"ANNO", b"MARK", b"INST", b"MIDI", b"AESD", b"APPL", b"COMT", b"COMM", b"FVER"),
+        *(b"SAXL", b"CHAN", b"basc", b"trns", b"cate", b"strc", b"note", b"labl", b"ltxt", b"data", b"SSND", b"fmt "),
+    )
+)
+"""Names of chunks of WAV and AIFF: one of these begins a chunk, however it goes on."""
+TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICS", b"<?xml", b"<?xpa", b"<x:xmp", b"<BWF")
+"""How what programs append to any file begins: tags of MP3 players, and XML."""
+LEAST_OF_AUDIO, MOST_PADDING = 8, 2**16
 
 
 Patch = tuple[int, int, bytes]
@@ -74,23 +94,30 @@ def _looked_at(read: Reader, size: int) -> tuple[Patch | None, str | None]:
 def _looked_at_kind(read: Reader, size: int, head: bytes) -> tuple:
     if head[:4] in (b"RIFF", b"RF64", b"BW64", b"FORM"):
         return _chunks_of_wav(read, size, head)
+    if head[:4] == b"riff":
+        return _chunks_of_w64(read, size), None
     if head[:4] == b"fLaC":
         return _total_of_flac(read, size)
     if head[:4] == b"OggS":
         return None, _pages_of_ogg(read)
     if head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):
-        return _frames_of_mp3(read(0, size))
+        return _frames_of_mp3(read, size)
     return None, None
 
 
 def _chunks_of_wav(read: Reader, size: int, head: bytes) -> tuple:
-    """A chunk of samples that ends where no other chunk begins goes on to the end of the file."""
+    """Samples that go on where their chunk ends go on to the end of the file, where its headers leave room for that.
+
+    What lies behind the end that both sizes give (that of the samples and that of all chunks) is no audio: tags and
+    padding, mostly.
+    """
     order, wanted = (">", b"SSND") if head[:4] == b"FORM" else ("<", b"data")
-    start, long_size_at, long_size = 12, None, None
+    whole, start, long_size_at, long_size = struct.unpack(f"{order}I", head[4:8])[0] + 8, 12, None, None
     while len(chunk := read(start, 8)) == 8:
         name, length = chunk[:4], struct.unpack(f"{order}I", chunk[4:])[0]
         if name == b"ds64" and len(numbers := read(start + 8, 16)) == 16:
-            long_size_at, long_size = start + 16, struct.unpack("<Q", numbers[8:])[0]
+            long_size_at, (long_whole, long_size) = start + 16, struct.unpack("<QQ", numbers)
+            whole = long_whole + 8 if head[4:8] == UNKNOWN_SIZE else whole
         if name == wanted:
             break
         start += 8 + length + length % 2
@@ -99,18 +126,51 @@ def _chunks_of_wav(read: Reader, size: int, head: bytes) -> tuple:
     at, form = start + 4, f"{order}I"
     if length == 0xFFFFFFFF and long_size is not None and head[:2] != b"RI":
         at, form, length = long_size_at, "<Q", long_size
-    end = start + 8 + length + length % 2
-    rest = size - end
-    if rest < 8 or _is_chunk(read(end, 8), order, rest):
+    begin, is_known = start + 8, chunk[4:] != UNKNOWN_SIZE or form == "<Q"
+    ends = (begin + length, begin + length + length % 2) if is_known else (begin, begin)
+    if size - ends[1] < 1 or any(_is_no_audio(read, end, size, order, is_known and length) for end in ends):
         return None, None
-    there = min(size - start - 8, 0xFFFFFFFE if form[1] == "I" else size)
-    note = f"its header says {length} bytes of samples and {there} are there, which were read"
+    if is_known and length and whole in ends:
+        return None, f"behind the end of its samples {size - ends[1]} bytes follow, which were not read"
+    there = (whole if ends[1] < whole <= size else _without_tag(read, size)) - begin
+    there = min(there, 0xFFFFFFFE if form[1] == "I" else size)
+    if (is_known and there <= length) or (not is_known and there == size - begin):
+        return None, None
+    note = f"its header says {length} bytes of samples and {there} are there, which were read" if is_known else None
     return (at, at + struct.calcsize(form), struct.pack(form, there)), note
 
 
-def _is_chunk(chunk: bytes, order: str, rest: int) -> bool:
-    length = struct.unpack(f"{order}I", chunk[4:])[0]
-    return (all(32 <= byte < 127 for byte in chunk[:4]) and length <= rest - 8) or not any(chunk)
+def _is_no_audio(read: Reader, end: int, size: int, order: str, has_samples: int) -> bool:
+    """Whether a chunk, also one that is cut off, a tag or padding follows on the samples."""
+    rest, chunk = size - end, read(end, 8)
+    name = chunk[:4]
+    if name in CHUNKS or chunk.lstrip().startswith(TAGS) or (has_samples and rest < LEAST_OF_AUDIO):
+        return True
+    if has_samples and rest <= MOST_PADDING and len(set(read(end, rest))) == 1:
+        return True
+    length = struct.unpack(f"{order}I", chunk[4:])[0] if len(chunk) == 8 else size
+    return all(32 <= byte < 127 for byte in name) and length <= rest - 8
+
+
+def _without_tag(read: Reader, size: int) -> int:
+    """Where a file ends without the tag of an MP3 player, ID3v1, which has 128 bytes."""
+    return size - 128 if size >= 128 and read(size - 128, 3) == b"TAG" else size
+
+
+def _chunks_of_w64(read: Reader, size: int) -> Patch | None:
+    """Leave out what follows on the samples of a W64, which libsndfile would read as more of them."""
+    whole, start = struct.unpack("<Q", read(16, 8))[0], 40
+    while start < size and len(chunk := read(start, 24)) == 24:
+        length = struct.unpack("<Q", chunk[16:])[0]
+        end = start + (length + 7) // 8 * 8
+        if length < 24:
+            return None
+        if chunk[:4] == b"data":
+            stop = start + length
+            others = (_is_no_audio(read, at, size, "<", length) for at in (stop, end) if at < size)
+            return (stop, size, b"") if stop < size and (stop <= whole <= end or any(others)) else None
+        start = end
+    return None
 
 
 def _total_of_flac(read: Reader, size: int) -> tuple:
@@ -205,52 +265,93 @@ def _ogg_pages(read: Reader) -> Iterator[tuple[bool, bool, int, int, int]]:
         start += 27 + page[26] + content
 
 
-def _frames_of_mp3(content: bytes) -> tuple:
-    """Give an MP3 of changing bit rate the number of its frames, where its first frame says none or too few."""
-    found = list(_mp3_frames(content))
+def _frames_of_mp3(read: Reader, size: int) -> tuple:
+    """Give an MP3 of changing bit rate the number of its frames, where its first frame says none or too few.
+
+    Of a long file only some places are looked at, as long as nothing there speaks against its header.
+    """
+    read = _buffered(read)
+    frames = _mp3_frames(read, size)
+    found = list(islice(frames, MOST_FRAMES))
     if len(found) < 2:
         return None, None
     start, length, _, tag = found[0]
-    marks = {name: content.find(name, start, start + length) for name in (b"Xing", b"Info", b"VBRI")}
+    first = read(start, length)
+    marks = {name: first.find(name) for name in (b"Xing", b"Info", b"VBRI")}
     mark = next((at for at in marks.values() if at > 0), None)
-    frames = len(found) - (mark is not None)
-    if mark is not None and marks[b"VBRI"] != mark and content[mark + 7] & FRAMES_FLAG:
-        promised = int.from_bytes(content[mark + 8 : mark + 12], "big")
-        if promised + 1 >= frames:
+    promised = None
+    if mark is not None and marks[b"VBRI"] != mark and first[mark + 7] & FRAMES_FLAG:
+        promised = int.from_bytes(first[mark + 8 : mark + 12], "big")
+    if len(found) == MOST_FRAMES:
+        samples = [found[1:], *(_some_mp3_frames(read, size, part) for part in range(1, PLACES))]
+        if _is_as_promised(samples, size - start, promised, mark is not None):
             return None, None
-        note = f"its header says {promised} frames and there are {frames}, which were read"
-        return (mark + 8, mark + 12, struct.pack(">I", frames)), note
-    if mark is None and len({kbits for _, _, kbits, _ in found}) == 1:
+    count = len(found) - (mark is not None) + (sum(1 for _ in frames) if len(found) == MOST_FRAMES else 0)
+    if promised is not None:
+        if promised + 1 >= count:
+            return None, None
+        note = f"its header says {promised} frames and there are {count}, which were read"
+        return (start + mark + 8, start + mark + 12, struct.pack(">I", count)), note
+    if mark is None and len(found) < MOST_FRAMES and len({kbits for _, _, kbits, _ in found}) == 1:
         return None, None  # of one bit rate: the size tells the length
-    new = content[start : start + 4] + bytes(tag - 4) + b"Xing" + struct.pack(">II", FRAMES_FLAG, frames)
+    new = first[:4] + bytes(tag - 4) + b"Xing" + struct.pack(">II", FRAMES_FLAG, count)
     if len(new) > length:
         return None, "its bit rate changes and no header counts its frames: some of it may be missing here"
     return (start, start + (length if mark is not None else 0), new.ljust(length, b"\0")), None
 
 
-def _mp3_frames(content: bytes) -> Iterator[tuple[int, int, int, int]]:
+def _some_mp3_frames(read: Reader, size: int, part: int) -> list[tuple]:
+    """Some frames from one of `PLACES` on that lie evenly in a file."""
+    return list(islice(_mp3_frames(read, size, part * size // PLACES), FRAMES_AT_A_PLACE))
+
+
+def _is_as_promised(samples: list[list[tuple]], size: int, promised: int | None, has_mark: bool) -> bool:
+    """Whether frames at several places of a long MP3 bear out its header, or the constant bit rate that needs none."""
+    if promised is None:
+        return not has_mark and len({kbits for part in samples for _, _, kbits, _ in part}) == 1
+    means = [sum(length for _, length, _, _ in part) / len(part) for part in samples if part]
+    return promised >= PROMISED_SHARE * size / (sum(means) / len(means))
+
+
+def _buffered(read: Reader) -> Reader:
+    """Read in blocks what is asked for in small pieces, one after another."""
+    begins, block = 0, b""
+
+    def buffered(start: int, count: int) -> bytes:
+        nonlocal begins, block
+        if start < begins or start + count > begins + len(block):
+            begins, block = start, read(start, max(count, BUFFER_BYTES))
+        return block[start - begins : start - begins + count]
+
+    return buffered
+
+
+def _mp3_frames(read: Reader, size: int, at: int = 0) -> Iterator[tuple[int, int, int, int]]:
     """Start, length, kbit/s and the place of a tag in it of each frame of layer III; others are passed over."""
-    at = 0
-    while content[at : at + 3] == b"ID3":
-        at += 10 + sum(
-            (byte & 127) << shift for byte, shift in zip(content[at + 6 : at + 10], (21, 14, 7, 0), strict=False)
-        )
-    while at + 4 <= len(content):
-        frame = _mp3_frame(content, at)
+    while not at and (head := read(at, 10))[:3] == b"ID3":
+        at += 10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
+    while at + 4 <= size:
+        frame = _mp3_frame(read(at, 4))
         if frame is None:
-            stop = min(len(content), at + RESYNC_BYTES)
-            at = content.find(b"\xff", at + 1, stop)
-            while at >= 0 and not ((one := _mp3_frame(content, at)) and _mp3_frame(content, at + one[0])):
-                at = content.find(b"\xff", at + 1, stop)
-            if at < 0:
+            if (at := _next_mp3_frame(read, at + 1)) is None:
                 return
             continue
         yield at, *frame
         at += frame[0]
 
 
-def _mp3_frame(content: bytes, at: int) -> tuple[int, int, int] | None:
-    head = content[at : at + 4]
+def _next_mp3_frame(read: Reader, start: int) -> int | None:
+    """Where two frames follow on each other next; None where none do within `RESYNC_BYTES`."""
+    part, at = read(start, RESYNC_BYTES), -1
+    while (at := part.find(b"\xff", at + 1)) >= 0:
+        one = _mp3_frame(read(start + at, 4))
+        if one and _mp3_frame(read(start + at + one[0], 4)):
+            return start + at
+    return None
+
+
+def _mp3_frame(head: bytes) -> tuple[int, int, int] | None:
+    """Length, kbit/s and the place of a tag in it, by its first four bytes; None where no frame begins so."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:  # layer III alone
         return None
     version, rate, bits = head[1] >> 3 & 3, head[2] >> 2 & 3, head[2] >> 4

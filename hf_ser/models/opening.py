@@ -22,16 +22,17 @@ _one_at_a_time = threading.RLock()
 
 
 class PatchedFile(RawIOBase):
-    """A file that can be sought in, with some bytes read as others of the same number.
+    """A file that can be sought in, with some bytes read as others, also as more or fewer.
 
     Args:
         file: The binary file, which stays the caller's to close.
-        start: Where these bytes begin.
-        new: The bytes that are read instead.
+        start, end: Where these bytes begin and end.
+        new: What is read instead.
     """
 
-    def __init__(self, file, start: int, new: bytes):
-        self.file, self.start, self.new = file, start, new
+    def __init__(self, file, start: int = 0, end: int = 0, new: bytes = b""):
+        self.file, self.start, self.end, self.new, self.at = file, start, end, new, 0
+        self.size = file.seek(0, 2) - (end - start) + len(new)
 
     def readable(self) -> bool:
         return True
@@ -40,22 +41,34 @@ class PatchedFile(RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        try:
-            return self.file.seek(offset, whence)
-        except (OSError, ValueError, OverflowError):  # a damaged header may send libsndfile before the beginning
-            return self.file.tell()
+        new = offset + (0, self.at, self.size)[whence]
+        if 0 <= new < 2**63:  # a damaged header may send libsndfile before the beginning
+            self.at = new
+        return self.at
 
     def tell(self) -> int:
-        return self.file.tell()
+        return self.at
 
     def readinto(self, buffer) -> int:
-        start = self.file.tell()
-        content = bytearray(self.file.read(len(buffer)))
-        for index, byte in enumerate(self.new, self.start - start):
-            if 0 <= index < len(content):
-                content[index] = byte
-        buffer[: len(content)] = content
-        return len(content)
+        done = 0
+        while done < len(buffer):  # libsndfile takes fewer bytes than it wants for the end of the file
+            content = self._next(len(buffer) - done)
+            if not content:
+                break
+            buffer[done : done + len(content)] = content
+            done, self.at = done + len(content), self.at + len(content)
+        return done
+
+    def _next(self, count: int) -> bytes:
+        if self.at < self.start:
+            return self._of_file(self.at, min(count, self.start - self.at))
+        if (place := self.at - self.start) < len(self.new):
+            return self.new[place : place + count]
+        return self._of_file(self.at - len(self.new) + self.end - self.start, count)
+
+    def _of_file(self, start: int, count: int) -> bytes:
+        self.file.seek(start)
+        return self.file.read(count)
 
 
 @contextmanager
@@ -75,12 +88,9 @@ def opened_source(source) -> Iterator[tuple]:
             if patch is None:
                 # By its path, soundfile is faster than through a file object of Python; it opens names in UTF-8 alone.
                 by_path = isinstance(source, str | Path) and _is_utf8(str(source))
-                yield source if by_path else PatchedFile(file, 0, b""), note
-            elif patch[1] - patch[0] == len(patch[2]):
-                yield PatchedFile(file, patch[0], patch[2]), note
-            else:  # an MP3 that is given a frame more
-                content = file.read()
-                yield BytesIO(content[: patch[0]] + patch[2] + content[patch[1] :]), note
+                yield source if by_path else PatchedFile(file), note
+            else:
+                yield PatchedFile(file, *patch), note
 
 
 def _is_utf8(name: str) -> bool:
@@ -106,6 +116,7 @@ def without_mpg123_messages() -> Iterator[None]:
             yield
             return
         with tempfile.TemporaryFile() as caught:
+            _saved.append(saved)
             os.dup2(caught.fileno(), 2)
             try:
                 yield
@@ -113,8 +124,29 @@ def without_mpg123_messages() -> Iterator[None]:
                 try:
                     sys.stderr.flush()
                 finally:
-                    os.dup2(saved, 2)
-                    os.close(saved)
+                    if saved in _saved:  # not in a child, where it is done
+                        os.dup2(saved, 2)
+                        _saved.remove(saved)
+                        os.close(saved)
                 caught.seek(0)
                 if kept := b"".join(line for line in caught if not MPG123.match(line)):
                     os.write(2, kept)
+
+
+_saved: list[int] = []
+"""Where the standard error leads to while it is caught, the outermost first."""
+
+
+def _after_fork_in_child() -> None:
+    """Let a child go on whose parent was reading an MP3 in another thread, which does not exist in the child."""
+    global _one_at_a_time
+    _one_at_a_time = threading.RLock()
+    if _saved:
+        os.dup2(_saved[0], 2)
+        for saved in _saved:
+            os.close(saved)
+        _saved.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -3,13 +3,14 @@
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import Pipeline
 
-from .audio_notes import NO_SPEECH, as_text, no_speech, problem_message, source_notes
+from .audio_notes import NO_SPEECH, as_text, mixed, no_speech, part_note, problem_message, scale_hint, source_notes
 from .config_checks import check_extractor, check_tokenizer
 from .decoding import MIX, audio_problem, read_audio
 from .encoders import ignore_padding
@@ -18,6 +19,7 @@ from .processing_ser import (
     SerProcessor,
     audio_inputs,
     classifier_inputs,
+    has_known_word,
     is_one_clip,
     longest_seconds,
     one_text,
@@ -77,9 +79,9 @@ class SerPipeline(Pipeline):
         Args:
             inputs: A path, bytes, a binary file object, a one-dimensional array at the model's rate, a dictionary
                 (`array` or `raw` with `sampling_rate`; `bytes`; `path`; or a row with one of those as `audio`;
-                optionally `text`), `(rate, array)`, or a decoder of torchcodec; or several of those as a list, a data
-                set or one of its columns, which are read batch by batch, or an iterator. A row of a prepared data set
-                brings its `transcript` as the text.
+                optionally `start` and `end` in seconds, `channel`, and `text` or `transcript`), `(rate, array)`, or a
+                decoder of torchcodec; or several of those as a list, a data set or one of its columns, which are read
+                batch by batch, or an iterator. A row of a prepared data set brings its `transcript` as the text.
             text: The text of the clip; of several clips a list of them (None where unknown).
             top_k: Keep only so many labels; all by default.
             batch_size: Clips per forward pass; the result does not depend on it beyond rounding.
@@ -110,12 +112,21 @@ class SerPipeline(Pipeline):
                 "inputs is None: expected audio, such as a path or an array, or a list of several. For a text alone "
                 "give a fused model [None] and text=[TEXT]."
             )
+        if isinstance(inputs, set | frozenset):
+            raise ValueError(
+                "inputs is a set, which has no order. Expected a list: give list(inputs), with texts alike."
+            )
+        single = is_one_clip(inputs) or _is_row(inputs)
+        if not (single or isinstance(inputs, Iterable) or hasattr(inputs, "__len__")):
+            raise ValueError(
+                f"inputs is {inputs!r} ({type(inputs).__name__}): expected audio, such as a path or an array, or a "
+                "list of several."
+            )
         statistics = speaker_statistics if enrolment is None else self.speaker_statistics(enrolment)
         defaults = self._postprocess_params
-        options = {"top_k": top_k or defaults.get("top_k")}
+        options = {"top_k": checked_count("top_k", defaults.get("top_k") if top_k is None else top_k)}
         options |= checked_function(function_to_apply or defaults.get("function_to_apply"))
-        single = is_one_clip(inputs) or _is_row(inputs)
-        size = batch_size or self._batch_size or 1
+        size = checked_count("batch_size", self._batch_size if batch_size is None else batch_size) or 1
         answers = self._answers(_paired(inputs, text, single), size, statistics, channel, options)
         if single:
             return next(answers)
@@ -125,17 +136,19 @@ class SerPipeline(Pipeline):
         while batch := list(islice(pairs, size)):
             items = [item for item, _ in batch]
             texts = self._texts(items, [text for _, text in batch])
-            clips, notes = zip(*(self._decoded(item, channel) for item in items), strict=True)
-            answers = self.answers(clips, texts, statistics, **options)
-            for answer, noted in zip(answers, notes, strict=True):
-                confidence = answer[0]["score"] if options["function_to_apply"] == "softmax" else None
-                yield Scores(answer, tuple(noted.values()), self.is_unsure(confidence, noted))
+            read = zip(items, texts, strict=True)
+            clips, notes = zip(*(self._decoded(item, channel, text) for item, text in read), strict=True)
+            outputs = self._outputs(clips, texts, statistics)
+            confidences = self.calibrated(outputs["logits"].float()).amax(-1)
+            answers = self.postprocess(outputs, **options)
+            for answer, confidence, noted in zip(answers, confidences, notes, strict=True):
+                yield Scores(answer, tuple(noted.values()), self.is_unsure(float(confidence), noted))
 
     def is_unsure(self, confidence: float | None, notes: Mapping[str, str]) -> bool:
         """Whether an answer is not to be relied on: no speech was found, or it lies below the model's own threshold.
 
         Args:
-            confidence: The best calibrated score; None where scores are something else.
+            confidence: The best calibrated score, whatever scores were asked for; None where it is not known.
             notes: Of the clip, as `read` gives them.
         """
         threshold = getattr(self.model.config, "abstain_threshold", None)
@@ -151,13 +164,25 @@ class SerPipeline(Pipeline):
             statistics: Of the one speaker of all clips, as `speaker_statistics` gives them.
             options: `top_k` and `function_to_apply`, as `__call__` takes them.
         """
+        return self.postprocess(self._outputs(clips, texts, statistics), **options)
+
+    def _outputs(self, clips: Sequence[np.ndarray | None], texts: Sequence, statistics):
         inputs = self.extract(list(clips), list(texts))
         if statistics is not None:
             inputs["speaker_statistics"] = statistics.expand(len(clips), -1, -1)
-        return self.postprocess(self.forward(inputs), **options)
+        return self.forward(inputs)
+
+    def calibrated(self, logits: torch.Tensor) -> torch.Tensor:
+        """Probabilities, as validation speakers have calibrated them; shapes `(batch, classes)`."""
+        return (logits / self.temperature).softmax(-1)
+
+    @property
+    def temperature(self) -> float:
+        """What the logits are divided by; 1 where the model was not calibrated."""
+        return getattr(self.model.config, "calibration_temperature", None) or 1.0
 
     def _sanitize_parameters(self, top_k: int | None = None, function_to_apply: str | None = None):
-        return {}, {}, {"top_k": top_k, **checked_function(function_to_apply)}
+        return {}, {}, {"top_k": checked_count("top_k", top_k), **checked_function(function_to_apply)}
 
     def preprocess(self, items: list, texts: list, channel: str = MIX) -> dict:
         """Decode and extract a batch of clips with their texts."""
@@ -175,16 +200,27 @@ class SerPipeline(Pipeline):
             raise ValueError("A clip is None and has no text: expected audio, a text, or both. Leave it out.")
         return known
 
-    def _decoded(self, item, channel: str) -> tuple[np.ndarray | None, dict[str, str]]:
+    def _decoded(self, item, channel: str, text: str | None = None) -> tuple[np.ndarray | None, dict[str, str]]:
         """A clip and its notes, of which it warns; None for an item without audio."""
-        if item is None:
-            return None, {}
-        samples, notes = self.read(item, channel)
+        samples, notes = (None, {}) if item is None else self.read(item, channel)
+        notes = notes | self.text_notes(text)
         for note in notes.values():
             # A name may hold what would control a terminal.
             text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in f"{_named(item)}: {note}")
             warnings.warn(text, stacklevel=2)
         return samples, notes
+
+    def text_notes(self, text: str | None) -> dict[str, str]:
+        """What a person should know of a text that the model is given, by its kind."""
+        words = (one_text(text) or "").strip()
+        if not words:
+            return {}
+        notes, ids = {}, self.tokenizer(words, verbose=False)["input_ids"]
+        if len(ids) > (longest := self.tokenizer.model_max_length):
+            notes["text_cut"] = f"text truncated: the first {longest} of its {len(ids)} tokens count"
+        if not has_known_word(self.tokenizer, ids):
+            notes["unknown_words"] = "the model knows no word of the text, which counts as missing"
+        return notes
 
     def extract(self, clips: list[np.ndarray | None], texts: list) -> dict:
         """Extract a batch of clips that are decoded, as a prepared data set has them."""
@@ -238,7 +274,8 @@ class SerPipeline(Pipeline):
     ) -> tuple[np.ndarray, dict[str, str]]:
         """One input as the model gets it, and what a person should know of it: notes by their kind.
 
-        Kinds are those of `source_notes`; `cut`, where the model takes only the beginning; and `no_speech`.
+        Kinds are those of `source_notes`; `cut_short`, where the part ends beyond the file; `channels`, where more than
+        two are averaged; `cut`, where the model takes only the beginning; and `no_speech`.
 
         Args:
             item: What `__call__` takes as one clip.
@@ -253,11 +290,20 @@ class SerPipeline(Pipeline):
         """
         rate = self.feature_extractor.sampling_rate
         sound = item["audio"] if _is_row(item) else item
+        start_seconds, end_seconds, channel = _part_of(item, start_seconds, end_seconds, channel)
         # As in transformers, a bare array is taken at the model's own rate.
         audio = read_audio(with_rate(sound, rate), rate, start_seconds, end_seconds, channel, self.seconds_to_read)
         if problem := audio_problem(audio.samples, rate):
-            raise ValueError(problem_message(_named(item), *problem, channel))
+            kind, detail = problem
+            detail += scale_hint(kind, audio.subtype, audio.peak)
+            raise ValueError(problem_message(_named(item), kind, detail, channel))
         notes = {kind: as_text(kind, detail) for kind, detail in source_notes(audio.samples, audio).items()}
+        there = audio.source_seconds if audio.source_seconds is not None else len(audio.samples) / rate
+        if short := part_note(start_seconds, end_seconds, there):
+            notes["cut_short"] = short
+        if audio.channels > (1 if _has_rows(sound) else 2) and channel == MIX and not audio.channels_equal:
+            notes["channels"] = f"{audio.channels} channels, {mixed(False, channel, audio.channel)}"
+            notes["channels"] += "; two clips are given as a list" * _has_rows(sound)
         if cut := self.cut_note(audio.samples, audio.source_seconds, audio.complete):
             notes["cut"] = cut
         longest = longest_seconds(self.feature_extractor)
@@ -292,11 +338,11 @@ class SerPipeline(Pipeline):
     ) -> list[list[dict]]:
         """Logits `(batch, classes)` to labels with scores, calibrated where validation speakers gave a temperature."""
         names, logits = self.model.config.id2label, model_outputs["logits"].float()
-        temperature = getattr(self.model.config, "calibration_temperature", None) or 1.0
+        check_finite(logits, self.model.name_or_path)
         if function_to_apply == "softmax":
-            scores = (logits / temperature).softmax(-1)
+            scores = self.calibrated(logits)
         else:
-            scores = logits if function_to_apply == "none" else (logits / temperature).sigmoid()
+            scores = logits if function_to_apply == "none" else (logits / self.temperature).sigmoid()
         return [
             [{"label": names[int(i)], "score": float(row[i])} for i in row.argsort(descending=True)[:top_k]]
             for row in scores
@@ -313,6 +359,10 @@ class SerAudioPipeline(SerPipeline):
         self.is_ours = self.model.config.model_type == "ser_audio"
         if not self.is_ours:
             ignore_padding(self.model)
+
+    def text_notes(self, text: str | None) -> dict[str, str]:
+        """None: the model takes no text."""
+        return {}
 
     def _texts(self, items: list, texts: list) -> list[None]:
         """Refuse texts, for the model cannot use them."""
@@ -335,6 +385,24 @@ class SerAudioPipeline(SerPipeline):
         return super()._forward(model_inputs)
 
 
+def check_finite(logits: torch.Tensor, name: str) -> None:
+    """Make sure that a model's answers are numbers.
+
+    Args:
+        logits: What it answers, of any shape.
+        name: Of the model.
+
+    Raises:
+        ValueError: one of them is NaN or infinite.
+    """
+    if wrong := int((~torch.isfinite(logits)).sum()):
+        raise ValueError(
+            f"{name or 'this model'}: {wrong} of {logits.numel()} logits are NaN or infinite. Expected numbers: its "
+            "weights are damaged or its training has failed (or float16 is too small for them, then load it as "
+            "float32): take the model's files anew, or train it again."
+        )
+
+
 def checked_function(name) -> dict[str, str]:
     """`function_to_apply` as transformers' own pipeline takes it, a text or an enumeration.
 
@@ -347,6 +415,60 @@ def checked_function(name) -> dict[str, str]:
     return {"function_to_apply": name}
 
 
+def checked_count(name: str, value) -> int | None:
+    """A number of things; None stays None.
+
+    Raises:
+        ValueError: no whole number, or one below 1.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} is {value!r}: expected a whole number from 1 on, or None for the default.")
+    return int(value)
+
+
+KEYS = ("path", "bytes", "array", "raw", "sampling_rate", "start", "end", "channel", "text", "transcript")
+"""Of a dictionary that is one clip."""
+
+
+def _part_of(item, start: float | None, end: float | None, channel: str) -> tuple[float | None, float | None, str]:
+    """Start, end and channel that a dictionary brings along; what is given for it otherwise holds where it brings none.
+
+    Raises:
+        ValueError: a key that is not known, or a time that is no number.
+    """
+    if not isinstance(item, Mapping):
+        return start, end, channel
+    if _is_row(item):
+        if not isinstance(item["audio"], str | Path):  # such as of a data set, whose clips are cut already
+            return start, end, channel
+    elif unknown := [key for key in item if key not in KEYS]:
+        raise ValueError(
+            f"{_named(item)} has the keys {', '.join(map(repr, unknown))}, which are not known. Expected some of "
+            f"{', '.join(KEYS)}: rename them, or leave them out."
+        )
+    times = []
+    for key, given in (("start", start), ("end", end)):
+        value = item.get(key)
+        if value is None or value != value:  # NaN, as pandas writes what is missing
+            times.append(given)
+        elif isinstance(value, Real) and not isinstance(value, bool):
+            times.append(float(value))
+        else:
+            raise ValueError(f"{_named(item)}: {key} is {value!r}. Expected seconds: give a number, or leave it out.")
+    return *times, item.get("channel") or channel
+
+
+def _has_rows(sound) -> bool:
+    """Whether a clip was given as an array of rows of samples, which may be channels or clips."""
+    if isinstance(sound, Mapping):
+        sound = sound.get("array", sound.get("raw"))
+    array = next((one for one in sound if hasattr(one, "shape")), None) if isinstance(sound, tuple) else sound
+    shape = getattr(array, "shape", ())
+    return len(shape) == 2 and 1 < shape[0] < shape[1]
+
+
 def _is_row(item) -> bool:
     """Whether it is a row of a data set, whose clip is one of its columns."""
     return isinstance(item, Mapping) and "audio" in item
@@ -355,6 +477,8 @@ def _is_row(item) -> bool:
 def _named(item) -> str:
     """What messages call a clip."""
     sound = item["audio"] if _is_row(item) else item
+    if isinstance(sound, Mapping) and isinstance(sound.get("path"), str | Path) and not sound.get("bytes"):
+        sound = sound["path"]
     return str(sound) if isinstance(sound, str | Path) else f"a clip given as {type(sound).__name__}"
 
 
@@ -362,7 +486,7 @@ def _text_of(item) -> str | None:
     """The text that a dictionary brings along."""
     if not isinstance(item, Mapping):
         return None
-    return one_text(item.get("text") if item.get("text") is not None or not _is_row(item) else item.get("transcript"))
+    return one_text(item.get("text") if item.get("text") is not None else item.get("transcript"))
 
 
 def _each(inputs) -> Iterable:

@@ -70,11 +70,29 @@ def one_text(text) -> str | None:
     Raises:
         ValueError: it is no text.
     """
+    if isinstance(text, str):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"text is {text[:100]!r}, with half of a surrogate pair at {error.start}: expected Unicode. Read it as "
+                "UTF-8 from where it comes, or leave these characters out."
+            ) from error
     if text is None or isinstance(text, str):
         return text
     if str(text) in ("nan", "<NA>", "NaT"):
         return None
     raise ValueError(f"text is {text!r} ({type(text).__name__}): expected a text, or None where it is not known.")
+
+
+def has_known_word(tokenizer, ids: list[int]) -> bool:
+    """Whether a text has any token but the one for unknown words; special tokens of other vocabularies count as some.
+
+    Args:
+        tokenizer: What made the tokens.
+        ids: The tokens of the text.
+    """
+    return any(token != tokenizer.unk_token_id for token in ids)
 
 
 def audio_inputs(feature_extractor: FeatureExtractionMixin, clips: list[np.ndarray | None]) -> dict[str, torch.Tensor]:
@@ -184,6 +202,11 @@ class SerProcessor(ProcessorMixin):
             batch |= audio_inputs(self.feature_extractor, audio)
         if text is not None:
             batch |= self._text_inputs(text)
+            for row, ids in enumerate(batch["input_ids"]):
+                # Without its audio the row would have nothing.
+                if audio is not None and audio[row] is not None:
+                    known = has_known_word(self.tokenizer, ids[batch["text_mask"][row].bool()].tolist())
+                    batch["text_mask"][row] *= known
         return BatchFeature(batch)
 
     def _text_inputs(self, text: list) -> dict[str, torch.Tensor]:

@@ -3,15 +3,15 @@
 import os
 import re
 from collections.abc import Iterator
-from io import BytesIO
+from io import BytesIO, TextIOBase
 from numbers import Real
 from pathlib import Path
 
 import numpy as np
 import torch
 
-MOST_CHANNELS_OF_AN_ARRAY = 8
-"""More rows than this are clips, not channels."""
+MOST_CHANNELS_OF_AN_ARRAY, MOST_ROWS_OF_ONE_CLIP = 8, 2
+"""More columns, or rows, than this are clips, not channels: a batch is `(clips, samples)`."""
 
 WEB_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|https?:/")
 """Of http, and of storage such as s3; pathlib makes one slash of two."""
@@ -93,6 +93,11 @@ def plain_source(source) -> tuple:
         )
     if isinstance(source, bytearray | memoryview):
         source = bytes(source)
+    if isinstance(source, TextIOBase):
+        raise ValueError(
+            f"{getattr(source, 'name', type(source).__name__)}: a file that was opened as text. Expected a binary one: "
+            "open it with mode 'rb', or give its path."
+        )
     if hasattr(source, "read"):
         return _sought(source), f"{type(source).__name__} given"
     if not isinstance(source, str | Path | bytes):
@@ -172,7 +177,7 @@ def array_source(array, rate) -> ArraySource:
     Raises:
         ValueError: of other axes, of more rows than channels, of no known scale, or the rate is no number above 0.
     """
-    array = np.asarray(array.detach().cpu() if isinstance(array, torch.Tensor) else array)
+    array = _as_array(array)
     if array.dtype in (np.int64, np.uint64):
         raise ValueError(
             "Audio is given as 64-bit integers, which no recording is: whether they are 16-bit samples is not known. "
@@ -182,21 +187,50 @@ def array_source(array, rate) -> ArraySource:
         raise ValueError(f"Audio is given as {array.dtype}. Expected floats from -1 to 1, or integers: convert it.")
     if array.ndim not in (1, 2):
         raise ValueError(f"Audio has shape {array.shape}: expected (samples,) or (samples, channels).")
+    given = rate
     try:
         rate = float(rate)
     except (TypeError, ValueError):
         rate = float("nan")
-    if not rate > 0:
-        raise ValueError(f"The sampling rate is {rate:g}: expected samples a second, such as 16000.")
+    if not rate > 0 or isinstance(given, list | tuple):
+        several = "; give several clips as a list of dictionaries" if isinstance(given, list | tuple) else ""
+        raise ValueError(f"The sampling rate is {given!r}: expected samples a second, such as 16000{several}.")
     if array.ndim == 1:
         return ArraySource(array[:, None], rate)
     # soundfile gives (samples, channels), torch code (channels, samples): no clip has more channels than samples.
     if array.shape[0] < array.shape[1]:
-        check_channels(array.shape, array.shape[0])
+        check_channels(array.shape, array.shape[0], most=MOST_ROWS_OF_ONE_CLIP)
         array = array.T
     else:
         check_channels(array.shape, array.shape[1])
     return ArraySource(array, rate)
+
+
+def _as_array(array) -> np.ndarray:
+    """Samples of any library as an array.
+
+    Raises:
+        ValueError: samples of a masked array are missing, or it holds texts or clips.
+    """
+    if isinstance(array, torch.Tensor):
+        array = array.detach().cpu()
+        return np.asarray(array.float() if array.dtype == torch.bfloat16 else array)  # numpy has no bfloat16
+    if isinstance(array, np.ma.MaskedArray) and (missing := np.ma.count_masked(array)):
+        raise ValueError(
+            f"Audio is a masked array in which {missing} samples are missing. Expected all of them: fill them, as "
+            "array.filled(0), or leave the clip out."
+        )
+    try:
+        array = np.asarray(array)
+    except ValueError as error:  # a list of lists of several lengths
+        raise ValueError(f"Audio is no array ({error}). Expected one clip: give several clips as a list.") from error
+    if array.dtype.kind in "OUS":
+        first = type(array.flat[0]).__name__ if array.size else array.dtype
+        raise ValueError(
+            f"Audio is given as an array or a list of {first}, shape {array.shape}. Expected the samples of one clip: "
+            "give several paths or clips as one flat list, as array.ravel().tolist()."
+        )
+    return array
 
 
 def check_channels(shape: tuple[int, ...], channels: int, most: int = MOST_CHANNELS_OF_AN_ARRAY) -> None:
@@ -208,7 +242,7 @@ def check_channels(shape: tuple[int, ...], channels: int, most: int = MOST_CHANN
     if channels > most:
         raise ValueError(
             f"Audio has shape {shape}: {channels} clips in one array, or channels, is not known. Expected one clip, "
-            "(samples,) or (samples, channels): give several clips as a list, list(array)."
+            "(samples,) or (samples, channels): give several clips as a list, list(array), and channels as array.T."
         )
 
 

@@ -131,23 +131,30 @@ class Answering:
                     yield from self._classified([one])
             else:
                 why = f"{clips[0].file}: the model could not answer ({type(error).__name__}: {error})."
-                yield Answer(clips[0], error=f"{why} Expected a clip that it takes: cut it, or try --device cpu.")
+                if not isinstance(error, ValueError):
+                    why += " Expected a clip that it takes: cut it, or try --device cpu."
+                yield Answer(clips[0], error=why)
             return
         for clip, found, noted in zip(clips, scores, notes, strict=True):
             is_speech = NO_SPEECH not in noted
             unsure = self.classify.is_unsure(found[0]["score"], noted)
-            yield Answer(clip, found, (*noted.values(), *self.notes_of(clip)), is_speech, unsure)
+            notes_of_text = self.classify.text_notes(clip.text).values()
+            yield Answer(clip, found, (*noted.values(), *notes_of_text, *self.notes_of(clip)), is_speech, unsure)
 
 
 def json_line(row: dict, encoding: str = "utf-8") -> str:
-    """A JSON object on a line; what an encoding lacks, and what would control a terminal, as `\\u` and four digits."""
-    line = json.dumps(row, ensure_ascii=False)
+    """A JSON object on a line; what an encoding lacks, and what would control a terminal, as `\\u` and four digits.
+
+    Raises:
+        ValueError: a number in it is NaN or infinite, which JSON has not.
+    """
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False)
     try:
         line.encode(encoding)
         is_plain = printable(line) == line
     except (UnicodeEncodeError, LookupError):
         is_plain = False
-    return line if is_plain else json.dumps(row).replace("\x7f", "\\u007f")
+    return line if is_plain else json.dumps(row, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def check_output(path: Path | None, tables: Sequence[Path]) -> None:

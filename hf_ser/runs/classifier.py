@@ -19,6 +19,7 @@ from hf_ser.inputs.collate import first_of_text, text_inputs
 from hf_ser.inputs.speakers import enrolment_note, speaker_statistics
 from hf_ser.models import SerAudioPipeline, SerFusionConfig, SerPipeline
 from hf_ser.models.config_checks import check_tokenizer
+from hf_ser.models.pipeline_ser import check_finite
 from hf_ser.revisions import checkpoint_config, readable, split_revision
 from hf_ser.runs.checkpoints import load_model
 from hf_ser.runs.record import read_record
@@ -122,6 +123,9 @@ class Classifier:
 
         Shapes:
             speaker_statistics `(rows, 2, bands)`; the result `(rows, classes)` float64.
+
+        Raises:
+            ValueError: they are no numbers.
         """
         if self.kind == TEXT:
             batch = text_inputs(self.tokenizer, texts)
@@ -133,7 +137,9 @@ class Classifier:
             batch["speaker_statistics"] = torch.from_numpy(speaker_statistics)
         with torch.inference_mode():
             answer = self.model(**{name: values.to(self.model.device) for name, values in batch.items()})
-        return answer.logits.double().cpu().numpy()
+        logits = answer.logits.double().cpu()
+        check_finite(logits, self.name)
+        return logits.numpy()
 
 
 def _beside(auto_class, name: str):

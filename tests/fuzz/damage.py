@@ -72,8 +72,25 @@ VALUES = (
 )
 
 
-def audio_files(seed: int, damaged_copies: int) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of short recordings in every format, each whole at first and then damaged."""
+BEHIND = (
+    b"TAG" + bytes(125),
+    b"ID3\x04\0\0\0\0\x03\x00" + b"TIT2" * 96,
+    b"APETAGEX\xd0\x07\0\0" + b"\x40\0\0\0" + b"Artist" * 30,
+    b"<?xml version='1.0'?>" + b"<a/>" * 50,
+    b"\xff" * 4096,
+    bytes(4096),
+    b"LIST\xff\xff\x00\x00INFO",
+    b"bext\x00\x00",
+)
+"""What programs, and copies that failed, leave behind the end of a recording."""
+
+
+def audio_files(seed: int, damaged_copies: int) -> Iterator[tuple[str, bytes, bytes | None]]:
+    """Names and contents of short recordings in every format, each whole at first and then damaged.
+
+    Yields:
+        The third is the whole recording where the damage lies behind its end: all of it is to be read, and no more.
+    """
     generator = np.random.default_rng(seed)
     time = np.arange(12_000) / 24_000
     voice = 0.4 * np.sin(2 * np.pi * 180 * time) * (1 + np.sin(2 * np.pi * 5 * time)) / 2
@@ -81,9 +98,11 @@ def audio_files(seed: int, damaged_copies: int) -> Iterator[tuple[str, bytes]]:
     for name, (kind, subtype) in FORMATS.items():
         whole = io.BytesIO()
         sf.write(whole, stereo, 24_000, format=kind, subtype=subtype)
-        yield f"whole_{name}", whole.getvalue()
+        yield f"whole_{name}", whole.getvalue(), whole.getvalue()
+        for number, behind in enumerate((*BEHIND, generator.bytes(1000), generator.bytes(4097))):
+            yield f"behind_{number}_{name}", whole.getvalue() + behind, whole.getvalue()
         for number in range(damaged_copies):
-            yield f"{number}_{name}", damaged(whole.getvalue(), generator)
+            yield f"{number}_{name}", damaged(whole.getvalue(), generator), None
 
 
 def damaged(content: bytes, generator: np.random.Generator) -> bytes:

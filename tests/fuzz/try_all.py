@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from models.tiny import AUDIO, LABELS, awaken, save_trained
 from transformers import AutoModelForAudioClassification
 
 import hf_ser
+from hf_ser.data.audio import read_clip
 from hf_ser.data.prepare import list_corpora, read_row
 from hf_ser.data.schema import Utterance
 from hf_ser.runs.classifier import Classifier
@@ -65,6 +67,16 @@ def prepared(utterances: list[Utterance], labels: tuple[str, ...]) -> str:
     return "skipped" if any(row is None for row, _ in rows) else "read"
 
 
+def prepared_whole(utterance: Utterance, whole: bytes | None) -> str:
+    """Read a clip as a preparation does; where it is known, all of the recording and no more is to be read."""
+    result = prepared([utterance], ("angry",))
+    if whole is None or result == "refused":
+        return result
+    there = len(sf.read(BytesIO(whole))[0]) / sf.info(BytesIO(whole)).samplerate
+    read = read_clip(utterance.audio).duration_seconds
+    return result if abs(read - there) < 1e-3 else f"{read} s were read, of {there}"
+
+
 def read_table(file: Path) -> str:
     """List a table and read its clips."""
     listing = list_corpora("table", file)
@@ -84,11 +96,11 @@ def audio(folder: Path, seed: int):
     """Damaged recordings, read by a preparation and by a pipeline."""
     save_trained("audio", folder / "model")
     classifier = Classifier(str(folder / "model"), "cpu")
-    for name, content in damage.audio_files(seed, damaged_copies=20):
+    for name, content, whole in damage.audio_files(seed, damaged_copies=20):
         path = folder / name
         path.write_bytes(content)
         utterance = Utterance(id="table/1", audio=path, label="angry", corpus="table")
-        yield f"prepare {name}", lambda utterance=utterance: prepared([utterance], ("angry",)), name
+        yield f"prepare {name}", lambda utterance=utterance, whole=whole: prepared_whole(utterance, whole), name
         yield f"pipeline {name}", lambda path=path: asked(classifier, str(path)), name
         path.unlink()
 

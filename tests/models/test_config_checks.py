@@ -238,3 +238,9 @@ def test_no_code_of_a_folder_is_run_and_nobody_is_asked(folders, tmp_path, monke
     with pytest.raises(ValueError, match=r"model_type is 'alien'.*no code of a model's folder is run here"):
         Classifier(str(alien))
     assert not asked and not mark.exists()
+
+
+def test_files_and_configurations_have_the_same_highest_rate():
+    from hf_ser.models import config_checks, decoding
+
+    assert decoding.HIGHEST_RATE is config_checks.HIGHEST_RATE

@@ -13,7 +13,9 @@ from hf_ser.data.audio import read_clip
 from hf_ser.data.integrity import clip_findings
 from hf_ser.data.prepare import _typed, read_row
 from hf_ser.data.schema import Utterance
+from hf_ser.models import lying_headers
 from hf_ser.models.lying_headers import _mp3_frames, header_patch
+from hf_ser.models.opening import PatchedFile
 
 RATE, SECONDS = 16_000, 3
 TIME = np.arange(SECONDS * RATE) / RATE
@@ -25,6 +27,10 @@ def encoded(container: str, subtype: str, samples=NOISE, rate: int = RATE) -> by
     file = BytesIO()
     sf.write(file, samples, rate, format=container, subtype=subtype)
     return bytearray(file.getvalue())
+
+
+def reader(content: bytes):
+    return lambda start, count: bytes(content[start : start + count])
 
 
 def put(content: bytearray, at: int, form: str, *values) -> bytes:
@@ -99,6 +105,76 @@ def test_other_chunks_behind_the_samples_are_no_samples():
         assert len(read_clip(content + behind).samples) == SECONDS * RATE
 
 
+ID3V1 = b"TAG" + b"a title".ljust(125, b"\0")
+ID3V2 = b"ID3\x04\0\0\0\0\x17\x38" + bytes(range(256)) * 11
+BEHIND = {
+    "ID3v1": ID3V1,
+    "ID3v2": ID3V2,
+    "APE": b"APETAGEX" + struct.pack("<IIII8x", 2000, 64, 1, 0xA0000000) + b"x" * 500 + ID3V1,
+    "XML": b'<?xml version="1.0"?><BWFXML>' + b" " * 3001,
+    "XMP": b"\r\n<?xpacket begin=''?>" + b"y" * 900,
+    "0xFF": b"\xff" * 4096,
+    "random": np.random.default_rng(3).bytes(5000),
+    "cut chunk": b"LIST\xff\xff\0\0INFOISFT",
+    "cut other chunk": b"bext\x5a\x02\0\0made by",
+    "cut name": b"LIS",
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND.values(), ids=BEHIND)
+@pytest.mark.parametrize(
+    ("container", "subtype", "samples"),
+    [
+        *(("WAV", "PCM_16", NOISE), ("WAV", "PCM_U8", NOISE[:-1]), ("WAV", "FLOAT", NOISE), ("WAV", "ULAW", NOISE)),
+        *(("AIFF", "PCM_16", NOISE), ("AIFF", "PCM_S8", NOISE[:-1]), ("RF64", "PCM_24", NOISE[:-1])),
+        *(("W64", "PCM_16", NOISE), ("W64", "PCM_U8", NOISE[:-3]), ("CAF", "PCM_16", NOISE), ("AU", "PCM_16", NOISE)),
+        *(("FLAC", "PCM_16", NOISE), ("OGG", "VORBIS", NOISE), ("MP3", "MPEG_LAYER_III", NOISE)),
+    ],
+)
+def test_metadata_behind_the_samples_is_no_audio(container, subtype, samples, behind):
+    content = bytes(encoded(container, subtype, samples))
+    wanted = read_clip(content).samples
+    found = read_clip(content + behind)
+    np.testing.assert_array_equal(found.samples, wanted)
+    assert "not read" in (found.header_note or "not read")
+    whole = put(content, 4, "<I" if container == "WAV" else ">I", len(content) + len(behind) - 8)
+    if container in ("WAV", "AIFF") and behind is not BEHIND["random"]:  # as if they belonged to it
+        np.testing.assert_array_equal(read_clip(whole + behind).samples, wanted)
+
+
+@pytest.mark.parametrize("behind", [b"LIST\x0a\0\0\0INFOabcdef", b"id3 \xff\0\0\0ID3", b"iXML\x08\0\0\0<BWFXML>"])
+@pytest.mark.parametrize("grows", [0, 1])
+def test_an_odd_number_of_bytes_without_its_pad_byte_ends_there(behind, grows):
+    content = bytes(encoded("WAV", "PCM_U8", NOISE[:-1]))
+    content = content[: content.find(b"data") + 8 + len(NOISE) - 1]
+    wanted = read_clip(content).samples
+    given = put(content + behind, 4, "<I", len(content) - 8 + grows * len(behind))
+    np.testing.assert_array_equal(read_clip(given).samples, wanted)
+
+
+@pytest.mark.parametrize("tag", [b"", ID3V1])
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+def test_a_stream_ends_before_a_tag_and_may_begin_with_silence(size, tag):
+    samples = NOISE * (TIME > 0.1)
+    content = encoded("WAV", "PCM_16", samples)
+    at = content.find(b"data") + 4
+    found = read_clip(put(put(content, at, "<I", size), 4, "<I", size) + tag)
+    np.testing.assert_array_equal(found.samples, read_clip(bytes(content)).samples)
+
+
+@pytest.mark.parametrize("tag", [ID3V1, ID3V2, BEHIND["APE"]])
+def test_an_empty_recording_with_a_tag_is_empty(tag):
+    content = encoded("WAV", "PCM_16", NOISE[:0])
+    assert len(read_clip(bytes(content) + tag).samples) == 0
+
+
+def test_bytes_of_no_known_kind_behind_the_samples_are_told():
+    content = bytes(encoded("WAV", "PCM_16"))
+    assert read(content + BEHIND["random"]) == (SECONDS, ["wrong_header"])
+    assert "5000 bytes follow, which were not read" in read_clip(content + BEHIND["random"]).header_note
+    assert read(content + ID3V1) == (SECONDS, [])
+
+
 @pytest.mark.parametrize("total", [1, 1000, 4096, 40_000])
 @pytest.mark.parametrize(("subtype", "rate"), [("PCM_16", 16_000), ("PCM_24", 48_000), ("PCM_S8", 12_345)])
 def test_a_flac_reads_on(total, subtype, rate):
@@ -131,7 +207,7 @@ def test_an_mp3_of_changing_bit_rate_without_a_count_is_read_whole(seed):
     loud = np.random.default_rng(seed).normal(0, 0.1, SECONDS * RATE) * (TIME > 1.5)  # the first frames are small
     content = encoded("MP3", "MPEG_LAYER_III", loud)
     at = max(content.find(b"Xing"), content.find(b"Info"))
-    start, second = (frame[0] for frame in list(_mp3_frames(bytes(content)))[:2])
+    start, second = (frame[0] for frame in list(_mp3_frames(reader(content), len(content)))[:2])
     for damaged in (
         put(content, at, "4s", b"\0\0\0\0"),
         put(content, at + 4, ">I", 0),
@@ -139,6 +215,54 @@ def test_an_mp3_of_changing_bit_rate_without_a_count_is_read_whole(seed):
         bytes(content[second:]),
     ):
         assert read_clip(damaged).duration_seconds == pytest.approx(SECONDS, abs=0.15)
+
+
+@pytest.fixture(scope="module")
+def long_mp3() -> bytes:
+    """A minute of changing bit rate, about 1,700 frames."""
+    loud = np.random.default_rng(0).normal(0, 0.1, 60 * RATE) * np.tile([1, 0.01], 120).repeat(4000)
+    return bytes(encoded("MP3", "MPEG_LAYER_III", loud.astype(np.float32)))
+
+
+@pytest.fixture
+def short_limits(monkeypatch):
+    """What is long begins with 300 frames."""
+    for name, value in {"MOST_FRAMES": 300, "FRAMES_AT_A_PLACE": 8, "BUFFER_BYTES": 2048, "RESYNC_BYTES": 2048}.items():
+        monkeypatch.setattr(lying_headers, name, value)
+
+
+def test_a_long_mp3_is_not_read_whole_for_its_header(long_mp3, short_limits):
+    seen = []
+
+    class File(BytesIO):
+        def read(self, count: int = -1) -> bytes:
+            seen.append(count)
+            return super().read(count)
+
+    assert len(list(_mp3_frames(reader(long_mp3), len(long_mp3)))) > 5 * lying_headers.MOST_FRAMES
+    assert header_patch(File(long_mp3)) == (None, None)
+    assert -1 not in seen and sum(seen) < 0.7 * len(long_mp3)
+
+
+@pytest.mark.parametrize("frames", [0, 3, 300, 1000])
+def test_a_long_mp3_with_a_wrong_count_is_read_whole(frames, long_mp3, short_limits):
+    at = max(long_mp3.find(b"Xing"), long_mp3.find(b"Info"))
+    patch, note = header_patch(put(bytearray(long_mp3), at + 8, ">I", frames))
+    counted = len(list(_mp3_frames(reader(long_mp3), len(long_mp3)))) - 1
+    assert patch == (at + 8, at + 12, struct.pack(">I", counted)) and f"there are {counted}" in note
+
+
+def test_a_long_mp3_without_a_count_gets_one(long_mp3, short_limits):
+    at = max(long_mp3.find(b"Xing"), long_mp3.find(b"Info"))
+    without = put(bytearray(long_mp3), at, "4s", b"\0\0\0\0")
+    (start, end, new), _ = header_patch(without)
+    assert start == end and len(new) > 100  # a frame is put in
+    file = PatchedFile(BytesIO(without), start, end, new)
+    wanted = without[:start] + new + without[end:]
+    for place in (0, start - 1, start, start + 7, start + len(new), len(wanted) - 5):
+        file.seek(max(0, place))
+        assert file.read(1000) == wanted[max(0, place) :][:1000]
+    assert file.seek(0, 2) == len(wanted)
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])

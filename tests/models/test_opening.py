@@ -2,6 +2,7 @@
 
 import os
 import struct
+import subprocess
 import sys
 from io import BytesIO
 
@@ -93,6 +94,41 @@ def test_a_cut_off_mp3_prints_nothing(tmp_path, capfd):
     content = (tmp_path / "x.mp3").read_bytes()
     assert len(read_audio(content[: len(content) // 3]).samples) > RATE
     assert capfd.readouterr().err == ""
+
+
+FORK = """
+import os, sys, threading
+from hf_ser.models.decoding import read_audio
+from hf_ser.models.opening import without_mpg123_messages
+
+inside, done = threading.Event(), threading.Event()
+
+def other():
+    with without_mpg123_messages():
+        inside.set()
+        done.wait()
+
+thread = threading.Thread(target=other)
+thread.start()
+inside.wait()
+if (child := os.fork()) == 0:
+    print(len(read_audio(sys.argv[1]).samples), flush=True)
+    os.write(2, b"from the child\\n")
+    os._exit(0)
+os.waitpid(child, 0)
+done.set()
+thread.join()
+os.write(2, b"from the parent\\n")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_is_forked_while_an_mp3_is_read_reads_another(tmp_path):
+    sf.write(tmp_path / "x.mp3", noise(), RATE, format="MP3")
+    command = [sys.executable, "-c", FORK, str(tmp_path / "x.mp3")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert int(ended.stdout) > 0.9 * RATE
+    assert ended.stderr == "from the child\nfrom the parent\n"
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are UTF-8 or UTF-16 there")

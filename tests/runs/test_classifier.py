@@ -6,6 +6,7 @@ import torch
 from models.tiny import LABELS, TEXTS, clips, save_trained, tokenizer
 from transformers import AutoModelForSequenceClassification
 
+from hf_ser.runs.answers import json_line
 from hf_ser.runs.classifier import Classifier, checked_device
 
 
@@ -81,3 +82,27 @@ def test_a_device_that_is_not_here_is_named(name):
     with pytest.raises(ValueError, match=rf"device '{name}': .* Expected one that is here: cpu"):
         checked_device(name)
     assert checked_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("wrong", [1e45, float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", ["audio", "fusion", "text"])
+def test_answers_that_are_no_numbers_are_refused(kind, wrong, tmp_path):
+    classifier = Classifier(str(save_trained(kind, tmp_path)), "cpu")
+    with torch.no_grad():
+        for weights in classifier.model.parameters():
+            weights.mul_(wrong)
+    sounds, texts = clips(1.0, 0.4), ["hello you", "what a day"]
+    refusal = rf"{tmp_path}: \d+ of \d+ logits are NaN or infinite\. Expected numbers: .* train it again"
+    with pytest.raises(ValueError, match=refusal):
+        classifier.probabilities(sounds, texts)
+    if kind == "text":
+        return
+    for function in ("softmax", "sigmoid", "none"):
+        with pytest.raises(ValueError, match=refusal):
+            classifier.pipeline(sounds, text=texts if kind == "fusion" else None, function_to_apply=function)
+
+
+def test_a_json_line_is_json(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        json_line({"file": "a.wav", "scores": {"sad": float("nan")}})
+    assert json_line({"score": 0.5}) == '{"score": 0.5}'
