@@ -67,7 +67,7 @@ def test_what_comes_back_is_what_was_prepared(hub, api, data_of, fresh, capsys):
     names = rows.features["label"].names
     sounds = {row["id"]: hashlib.sha256(row["audio"]["bytes"]).hexdigest() for row in rows}
     assert found["sounds"] == sounds and found["columns"] == rows.column_names and found["labels"] == names
-    told = {row["id"]: [names[row["label"]], f"table/{row['speaker']}", sounds[row["id"]]] for row in rows}
+    told = {row["id"]: [names[row["label"]], row["speaker"], sounds[row["id"]]] for row in rows}
     assert found["table"] == told  # what prepare_data.py --corpus table reads
     assert found["licence"] == ["cc-by-nc-sa-4.0", "other"] and found["task"] == ["audio-classification"]
     assert 'load_dataset("user/voices"' in found["text"] and "load_prepared" not in found["text"]
