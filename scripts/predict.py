@@ -59,7 +59,7 @@ def main() -> None:
     if arguments.abstain:
         check_has_threshold(classify, arguments.model)
     say(f"note: {note}" for note in given.notes)
-    clips = texts_of(given, arguments)
+    clips = texts_of(given, arguments, isinstance(classify, SerAudioPipeline))
     about_model = [SYNTHETIC] if is_synthetic(arguments.model) else []
     lacks_text = partial(lacking_text, classifier.kind == FUSION)
     say(f"note: {note}" for note in about_model)
@@ -155,13 +155,16 @@ def lacking_text(is_fused: bool, clip: GivenClip) -> list[str]:
     return [NO_TEXT] if is_fused and clip.error is None and not (clip.text or "").strip() else []
 
 
-def texts_of(given: Given, arguments: argparse.Namespace) -> list[GivenClip]:
+def texts_of(given: Given, arguments: argparse.Namespace, is_audio_only: bool) -> list[GivenClip]:
     """The clips with the texts of the command line, of the recogniser or of their tables."""
     if arguments.text:
         return with_texts(given.clips, arguments.text)
     if arguments.asr:
         said = transcribed(given.clips, arguments.asr, arguments.language, arguments.device, arguments.channel)
         return with_texts(given.clips, said)
+    if is_audio_only and any(clip.text for clip in given.clips):
+        say(["note: an audio-only model: the transcripts of the table are not used"])
+        return with_texts(given.clips, [None] * len(given.clips))
     return given.clips
 
 

@@ -63,6 +63,7 @@ PICTURES = {
 """Pictures that may lie beside the card, and what is said where they cannot be seen."""
 
 OF_ALL = "This model was tested on nobody: it was trained on all speakers but those that chose its checkpoint."
+OF_ALL_SOLVED = "This model was tested on nobody: it was trained on all speakers."
 OF_OTHERS = "The speakers that this model was tested on lack a class, so that there is no UAR for it alone."
 
 PRECISIONS = {"no": "float32", "fp16": "float16 mixed", "bf16": "bfloat16 mixed"}
@@ -161,7 +162,8 @@ def _report(folder: Path, record: dict) -> tuple[dict | None, str]:
     fold = record["split"]["fold"]
     if report and list(report["folds"]) == [fold] and (folder / REPORT).is_file():
         return report, ""
-    return report, OF_ALL if fold == FINAL else OF_OTHERS
+    of_all = OF_ALL_SOLVED if record.get("solved") else OF_ALL
+    return report, of_all if fold == FINAL else OF_OTHERS
 
 
 def origins(record: dict) -> dict[str, str]:

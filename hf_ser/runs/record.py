@@ -66,7 +66,7 @@ MAY_LEAVE = frozenset(
         *("finished", "protocol", "leaks", "audit", "settings", "notes", "weights", "not_copies", "search", "corpora"),
         *("train_seconds", "prepare_seconds", "encoders", "sources", "base_models", "seed", "parameters"),
         *("parameters_trained", "transcript_sources", "words", "hardware", "precision", "best_validation_uar"),
-        "history",
+        *("history", "solved"),
     )
 )
 """Keys of a record that leave with a model, beside its split and its ancestors. A new key stays until it is here."""

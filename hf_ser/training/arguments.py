@@ -412,6 +412,9 @@ def check_layers(arguments, name: str) -> None:
     value = str(getattr(arguments, name))
     if value not in ("last", "mix") and not all(one.strip().isdecimal() for one in value.split(",")):
         raise ValueError(f"--{name} is {value}: expected last, mix, or numbers of layers such as 8 or 2,3,4.")
+    numbers = [one.strip() for one in value.split(",")]
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"--{name} is {value}: found a layer twice, expected each once.")
 
 
 def refuse_together(arguments, one: str, other: str, why: str) -> None:

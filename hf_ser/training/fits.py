@@ -22,6 +22,7 @@ from tqdm import tqdm
 from transformers.trainer_utils import TrainOutput
 
 from hf_ser.augment.training import with_views
+from hf_ser.models import PRESETS
 from hf_ser.models.configuration_ser import SOLVED_HEADS
 from hf_ser.models.fusion import Standardisation, vector_size
 from hf_ser.models.networks import FITTED
@@ -38,12 +39,6 @@ NEVER_SEEN = -30.0
 """Bias of a class without a training row."""
 SHARPNESS = 10.0
 """What the answers of a ridge, near 0 and 1, are multiplied by to be logits, before a temperature is fitted to them."""
-
-
-TRAINED_ON_BOTH = (
-    "the head is solved for on training and validation speakers together; its penalty and its calibration come from "
-    "these speakers, each left out in turn"
-)
 
 
 class Coefficients(NamedTuple):
@@ -183,6 +178,12 @@ def refuse_descent(audio, head, augment, adapt, training) -> None:
     """
     if not is_solved(audio, head):
         return
+    if head.head in SOLVED_HEADS and audio.audio_model in PRESETS and audio.audio_model not in FITTED:
+        raise ValueError(
+            f"--head {head.head}, --audio_model {audio.audio_model}: found a network of random weights, which such a "
+            "head leaves as it is. Expected a pretrained encoder, such as openai/whisper-base, or random_kernels, which "
+            "has a ridge in any case."
+        )
     if augment.augment and not training.cache_views:
         raise ValueError(
             f"--augment is {augment.augment}: found no --cache_views, and a head that is solved for has no epochs in "
@@ -219,7 +220,6 @@ class FittedTrainer(SerTrainer):
         kwargs: As SerTrainer's.
 
     Attributes:
-        notes: What whoever reads the figures must know.
         left_out: Logits and labels of all these speakers' rows, each answered by a head that was not solved for on its
             speaker; None before training, and where there is only one speaker.
 
@@ -229,7 +229,7 @@ class FittedTrainer(SerTrainer):
 
     def __init__(self, candidate: Candidate, labels: list[str], **kwargs):
         super().__init__(candidate, labels, **kwargs)
-        self.notes, self.view = [TRAINED_ON_BOTH], kwargs.get("view")
+        self.view = kwargs.get("view")
         self.left_out: tuple[np.ndarray, np.ndarray] | None = None
         self.encoder, config = candidate.encoders["audio"], getattr(candidate.model, "config", None)
         own = getattr(config, "head", None) in SOLVED_HEADS

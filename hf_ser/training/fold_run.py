@@ -211,7 +211,7 @@ def train_fold(asked: Asked, fold: Fold, folder: Path, audit: list[AuditFinding]
     save_model(trainer, candidate, folder)
     if not trainer.is_world_process_zero():
         return
-    notes = rows.notes + getattr(trainer, "notes", []) + [one.detail for one in audit if one.kind == CLEARED]
+    notes = rows.notes + [one.detail for one in audit if one.kind == CLEARED]
     if len(fold.test):
         predicted = prediction_rows(dataset, fold, words, logits, candidate.model.config, data.protocol, leaks)
         write_predictions(folder / PREDICTIONS, [row | {"notes": notes} for row in predicted])
@@ -254,6 +254,7 @@ def training_details(
         "hardware": hardware(),
         "precision": trainer.accelerator.mixed_precision,
         "best_validation_uar": saved_uar(trainer),
+        "solved": isinstance(trainer, FittedTrainer),
         "history": trainer.state.log_history,
     }
 

@@ -166,6 +166,7 @@ def test_settings_hold_what_decides_the_result():
         ("--find_learning_rate --search 3", "the first trains nothing, the second searches the rate"),
         ("--stages head:2@1e-3 --find_learning_rate", "each stage has its own learning rate"),
         ("--dora", "--dora true: found --lora none"),
+        ("--audio_layers 2,2", "--audio_layers is 2,2: found a layer twice, expected each once"),
         ("--audio_layers top", "--audio_layers is top: expected last, mix, or numbers of layers"),
         ("--enrolment_clips 3 --audio_model crnn", "found clips to know a speaker by, and nothing that uses them"),
         ("--focal_gamma 1", "--focal_gamma is 1.0, --loss is cross_entropy: found a setting that nothing would use"),

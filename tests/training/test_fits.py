@@ -33,7 +33,6 @@ from hf_ser.training.arguments import (
 from hf_ser.training.building import build_audio, build_fusion, label_maps
 from hf_ser.training.fits import (
     FITS,
-    TRAINED_ON_BOTH,
     FittedTrainer,
     LogisticFit,
     RidgeFit,
@@ -253,8 +252,9 @@ def test_changed_copies_are_learned_from_and_not_scored(prepared, script, tmp_pa
     head = "audio_head.classifier.weight"
     assert not torch.allclose(weights["plain"][head], weights["copies"][head], rtol=0.1)
     assert torch.allclose(weights["again"][head], weights["copies"][head], atol=1e-5)
-    # Each clip is scored once: what is left out is as many answers as there are clips.
-    assert folds["copies"].record["notes"] == [TRAINED_ON_BOTH]
+    card = (folds["copies"].path / "README.md").read_text()
+    assert folds["copies"].record["solved"] and "the training and the validation part" in card
+    assert "each left out in turn" in card and "checkpoint" not in card.partition("## Under stress")[0]
 
 
 @pytest.mark.parametrize("method", [LogisticFit, RidgeFit])
@@ -324,11 +324,12 @@ def test_a_fit_refuses_what_it_would_not_use(given, said):
     [
         ("--head ridge --learning_rate 0.01", "--learning_rate is 0.01, --head ridge: found a setting that a fit"),
         ("--head logistic --lora audio", "--lora is audio, --head logistic"),
+        ("--head ridge --audio_model crnn", "found a network of random weights, which such a head leaves as it is"),
         ("--head ridge --pooling attentive_statistics", "--pooling is attentive_statistics, --head ridge"),
     ],
 )
 def test_a_solved_head_refuses_what_it_would_not_use(given, said):
-    asked = parse_arguments(ASKED, [*given.split(), "--audio_model", "openai/whisper-base"])
+    asked = parse_arguments(ASKED, ["--audio_model", "openai/whisper-base", *given.split()])
     with pytest.raises(ValueError, match=said):
         refuse_descent(*asked)
 
