@@ -181,8 +181,8 @@ def refuse_descent(audio, head, augment, adapt, training) -> None:
     if head.head in SOLVED_HEADS and audio.audio_model in PRESETS and audio.audio_model not in FITTED:
         raise ValueError(
             f"--head {head.head}, --audio_model {audio.audio_model}: found a network of random weights, which such a "
-            "head leaves as it is. Expected a pretrained encoder, such as openai/whisper-base, or random_kernels, which "
-            "has a ridge in any case."
+            "head leaves as it is. Expected a pretrained encoder, such as openai/whisper-base, or random_kernels, "
+            "which has a ridge in any case."
         )
     if augment.augment and not training.cache_views:
         raise ValueError(
