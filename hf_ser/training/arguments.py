@@ -159,8 +159,7 @@ class HeadArguments:
     pooling: str = option("attentive", "how the positions of a modality become one vector", POOLINGS)
     head: str = option(
         "mlp",
-        "one hidden layer, a single linear one; or, on a frozen encoder, a ridge or logistic regression on the mean "
-        "over the frames, solved for at once",
+        "one hidden layer, or a linear one; on a frozen encoder also ridge or logistic: solved for at once",
         HEADS,
     )
     head_size: int = option(128, "width of the hidden layer of the head; in fusion also of each modality")

@@ -101,7 +101,7 @@ class SettingsParser(HfArgumentParser):
     def _help_line(self, setting: Field) -> str:
         choices, default = setting.metadata.get("choices"), self.get_default(setting.name)
         about = " ".join(str(setting.metadata.get("help", "")).split())
-        about = f"{'|'.join(map(str, choices))}: {about}" if choices else about
+        about = f"{about}: {', '.join(map(str, choices))}" if choices else about
         left = f"  --{setting.name:28} "
         width = HELP_COLUMNS - len(left)
         known = "" if default in (None, "", []) else f" [{as_word(getattr(default, 'value', default))}]"

@@ -262,3 +262,15 @@ def test_a_training_by_steps_or_by_a_part_of_an_epoch_is_none_of_these():
     assert training.max_steps == 3
     (training,) = parse_arguments((SerTrainingArguments,), ["--num_train_epochs", "0.1"])
     assert training.num_train_epochs == 0.1
+
+
+def test_help_shows_our_settings_by_group_and_all_on_request(capsys):
+    for flag in ("--help", "--help-all"):
+        with pytest.raises(SystemExit):
+            parse_arguments((DataArguments, AudioArguments, SerTrainingArguments), [flag])
+    short, whole = capsys.readouterr().out.split("usage: ")[1:]
+    assert len(short.splitlines()) < 120 < len(whole.splitlines())
+    assert "Which data, and who is trained and tested on." in short and "--help-all shows all" in short
+    assert (
+        "--protocol" in short and "speaker_folds" in short and "--adam_beta2" not in short and "--adam_beta2" in whole
+    )
