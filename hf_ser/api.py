@@ -1,7 +1,7 @@
 """What `import hf_ser` offers: the steps of the scripts as functions."""
 
-import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from hf_ser.runs.comparison import compare as compare_predictions
 from hf_ser.runs.embeddings import embeddings as embed_clips
 from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
+from hf_ser.training.parsing import as_flag
 from hf_ser.training.tasks import TASKS, parse_task, run_task
 
 Audio = str | Path | np.ndarray
@@ -93,7 +94,9 @@ def train(
         settings["dataset"], dataset = str(dataset), None
     if output_dir is not None:
         settings["output_dir"] = str(output_dir)
-    argv = [*([str(recipe)] if recipe is not None else []), *_flags(settings)]
+    # As a command line has them, so that both pass the same checks.
+    flags = [word for name, value in settings.items() if value is not None for word in as_flag(name, value)]
+    argv = flags if recipe is None else [str(recipe), *flags]
     return run_task(model, parse_task(model, argv), dataset)
 
 
@@ -167,7 +170,7 @@ def load_model(model: Classifier | FoldFolder | str | Path, device: str | None =
     `load_model("user/name@v1").pipeline("call.wav", text="where is my parcel")` answers as
     `pipeline("audio-classification")` does.
     """
-    return model if isinstance(model, Classifier) else Classifier(str(getattr(model, "path", model)), device)
+    return model if isinstance(model, Classifier) else Classifier(os.fspath(model), device)
 
 
 def push_to_hub(model: FoldFolder | str | Path, name: str, private: bool | None = None, **options) -> str:
@@ -184,14 +187,3 @@ def push_to_hub(model: FoldFolder | str | Path, name: str, private: bool | None 
 
 def _run(run: RunFolder | str | Path) -> RunFolder:
     return run if isinstance(run, RunFolder) else RunFolder(run)
-
-
-def _flags(settings: Mapping[str, object]) -> list[str]:
-    """Settings as a command line has them, so that both pass the same checks."""
-    flags = []
-    for name, value in settings.items():
-        if value is None:
-            continue
-        values = value if isinstance(value, list | tuple) else [json.dumps(value) if isinstance(value, dict) else value]
-        flags += [f"--{name}={values[0]}"] if len(values) == 1 else [f"--{name}", *map(str, values)]
-    return flags

@@ -6,32 +6,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_ser.augment.training import AugmentArguments
 from hf_ser.checks.study.plan import read_study, script_of
-from hf_ser.training.arguments import (
-    AdaptArguments,
-    AudioArguments,
-    DataArguments,
-    FusionArguments,
-    HeadArguments,
-    SerTrainingArguments,
-    TextArguments,
-)
 from hf_ser.training.parsing import parse_arguments
+from hf_ser.training.tasks import TASKS
 
 RECIPES = Path(__file__).parents[1] / "scripts" / "recipes"
 SEEDS, STUDIES = sorted(RECIPES.glob("seeds/*.yaml")), sorted(RECIPES.glob("studies/*.yaml"))
-CLASSES = {
-    "train_audio.py": (AudioArguments, HeadArguments, AugmentArguments),
-    "train_text.py": (TextArguments,),
-    "train_fusion.py": (AudioArguments, TextArguments, FusionArguments, AugmentArguments),
-}
 TELLS_THE_SCRIPT = ("audio_model", "text_model")
 """May stand in a recipe though it is the default: scripts/compare.py goes by it."""
 
 
 def parsed(script: str, words: list[str]):
-    return parse_arguments((DataArguments, *CLASSES[script], AdaptArguments, SerTrainingArguments), words)
+    return parse_arguments(TASKS[script.removeprefix("train_").removesuffix(".py")].classes, words)
 
 
 @pytest.mark.parametrize("file", SEEDS, ids=lambda file: file.stem)

@@ -35,9 +35,9 @@ def write_results(output_dir: str | Path, dataset: Dataset | None = None, embed_
         ValueError: the page is asked for sounds that their licence does not let it hold.
     """
     output_dir = Path(output_dir)
-    run = RunFolder(output_dir)
-    folds, tested = [[fold.path for fold in some.values()] for some in (run.folds, run.tested)]
-    histories = {name: fold.record["history"] for name, fold in run.folds.items()}
+    found = RunFolder(output_dir).folds
+    folds, tested = [fold.path for fold in found.values()], [fold.path for fold in found.values() if fold.is_tested]
+    histories = {name: fold.record["history"] for name, fold in found.items()}
     lines = [f"model of {folder.name}: {folder}" for folder in folds]
     if not tested:
         plot_learning_curves(histories, output_dir / CURVES)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
-from hf_ser.runs.record import RECORD, is_finished, parsed_record
+from hf_ser.runs.record import RECORD, parsed_record
 from hf_ser.runs.report import REPORT, RUN
 
 
@@ -81,15 +81,8 @@ class RunFolder:
     @property
     def folds(self) -> dict[str, FoldFolder]:
         """The finished folds by name, in the order of their folders."""
-        finished = [
-            FoldFolder(file.parent) for file in sorted(self.path.glob(f"*/{RECORD}")) if is_finished(file.parent)
-        ]
-        return {fold.name: fold for fold in finished}
-
-    @property
-    def tested(self) -> dict[str, FoldFolder]:
-        """Those of `folds` that have predictions."""
-        return {name: fold for name, fold in self.folds.items() if fold.is_tested}
+        folds = [FoldFolder(file.parent) for file in sorted(self.path.glob(f"*/{RECORD}"))]
+        return {fold.name: fold for fold in folds if fold.record.get("finished")}
 
     @property
     def settings(self) -> dict:

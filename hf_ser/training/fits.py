@@ -265,11 +265,13 @@ class FittedTrainer(SerTrainer):
 
     def views_of(self, parts: list[Dataset]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """`vectors_of` each part, then of each changed view of it: so many as `--cache_views`, if clips are changed."""
-        if self.view is not None:
-            parts = [parts[0], *(with_views(part, self.view, self.args.cache_views) for part in parts[1:])]
-        for view in (None, *range(0 if self.view is None else self.args.cache_views)):
-            if self.view is not None:
-                self.view.set(view)
+        if self.view is None:
+            yield from map(self.vectors_of, parts)
+            return
+        train, validation = parts
+        parts = [train, with_views(validation, self.view, self.args.cache_views)]
+        for view in (None, *range(self.args.cache_views)):
+            self.view.set(view)
             yield from map(self.vectors_of, parts)
 
     @property

@@ -120,11 +120,8 @@ class SettingsParser(HfArgumentParser):
             return any(typing.get_origin(kind) is list for kind in kinds)
         if isinstance(value, bool) and bool not in kinds:
             return False
-        words = [as_word(one) for one in value] if isinstance(value, list) else [as_word(value)]
         try:
-            # One word, for a value may begin with a dash; several as they are given behind a flag.
-            flag = [f"--{name}={words[0]}"] if len(words) == 1 else [f"--{name}", *words]
-            return not self.parse_known_args(flag)[1]
+            return not self.parse_known_args(as_flag(name, value))[1]
         except argparse.ArgumentError:
             return False
 
@@ -153,6 +150,13 @@ def as_word(value) -> str:
     if isinstance(value, dict):
         return json.dumps(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def as_flag(name: str, value) -> list[str]:
+    """A setting as the command line has it; of a list each value is a word behind the flag."""
+    words = [as_word(one) for one in value] if isinstance(value, list | tuple) else [as_word(value)]
+    # One word, for a value may begin with a dash.
+    return [f"--{name}={words[0]}"] if len(words) == 1 else [f"--{name}", *words]
 
 
 FORMER = {
