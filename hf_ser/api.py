@@ -79,7 +79,7 @@ def train(
     Args:
         dataset: What `load_dataset` gives, or the folder of a prepared data set.
         recipe: A YAML file, or the name of a recipe of this package, such as `seeds/crnn`.
-        model: `audio`, `text` or `fusion` (audio and text).
+        model: `audio`, `text`, `fusion` (audio and text), or `asr` (a Whisper that is fine-tuned for transcripts).
         output_dir: The run's folder; by default `runs/` and the kind of model.
         settings: Flags of `train_audio.py` and its siblings by name: `protocol="emobox"`, `fold="all"`,
             `audio_model="openai/whisper-base"`, `num_train_epochs=10`; they override the recipe.

@@ -7,18 +7,12 @@ python scripts/transcribe.py --dataset DS --asr runs/asr/fold_1 --output_dir DS_
 
 from hf_ser.cli import run
 
-from hf_ser.training.arguments import DataArguments
-from hf_ser.training.asr import AsrArguments, AsrTrainingArguments
-from hf_ser.training.asr_run import train_folds
-from hf_ser.training.parsing import parse_arguments
-from hf_ser.training.run import open_data
+from hf_ser.training.tasks import parse_task, run_task
 
 
 def main() -> None:
-    """Data, model, training, report."""
-    data, asr, training = parse_arguments((DataArguments, AsrArguments, AsrTrainingArguments), output_dir="runs/asr")
-    dataset, folds, label_map = open_data(data, asr)
-    train_folds(dataset, folds, label_map, data, asr, training)
+    """Settings, data, training, report."""
+    run_task("asr", parse_task("asr"))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from torch import nn
 from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
-    GenerationConfig,
     ProgressCallback,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
@@ -23,10 +22,9 @@ from transformers.utils.logging import log_levels
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.modeling_ser import fixed
-from hf_ser.models.saving import share_weights
 from hf_ser.training.adaptation import LORA_TARGETS, WHISPER
 from hf_ser.training.arguments import BasicTrainingArguments, option
-from hf_ser.training.building import of_fold
+from hf_ser.training.building import Candidate, of_fold
 from hf_ser.training.limits import check_numbers
 from hf_ser.training.trainer import OneLineProgress
 from hf_ser.transcripts.transcriber import WITHOUT_BLANKS
@@ -57,6 +55,8 @@ class AsrTrainingArguments(BasicTrainingArguments, Seq2SeqTrainingArguments):
     """BasicTrainingArguments and Seq2SeqTrainingArguments: the checkpoint is chosen by word error rate."""
 
     metrics: ClassVar = {"wer": False, "loss": False}
+    search: ClassVar = 0
+    find_learning_rate: ClassVar = False
 
     output_dir: str = option("runs/asr", "folder of the results")
     num_train_epochs: float = option(10.0, "epochs, fewer when the validation word error rate stops falling")
@@ -84,33 +84,12 @@ class AsrTrainingArguments(BasicTrainingArguments, Seq2SeqTrainingArguments):
 
 
 @dataclass
-class AsrCandidate:
-    """A Whisper ready to train.
-
-    Args:
-        model: The model; a PeftModel where LoRA is used.
-        processor: Its feature extractor and tokenizer, which is told the language.
-        language: Code of what it is told to hear.
-        encoder: The part of it that hears.
-        generation: How it decodes. Kept apart, for Seq2SeqTrainer writes every default into the model's own.
-        source: Where it came from.
-    """
-
-    model: nn.Module
-    processor: WhisperProcessor
-    language: str
-    encoder: nn.Module
-    generation: GenerationConfig
-    source: str
-
-
-@dataclass
 class AsrCollator:
     """Rows to batches: decoding and extraction happen here, in the loader's workers; no spectrogram is stored.
 
     Args:
         processor: Of the model, told the language.
-        words: What is said, by id.
+        words: What is said in each clip, by id.
         positions: Of the encoder, 50 for a second: its window.
     """
 
@@ -140,14 +119,18 @@ def label_tokens(tokenizer, words: str) -> list[int]:
 
 
 class AsrTrainer(Seq2SeqTrainer):
-    """transformers' Seq2SeqTrainer over an `AsrCandidate`."""
+    """transformers' Seq2SeqTrainer over a `Candidate` of `build_asr`, in a language.
 
-    def __init__(self, candidate: AsrCandidate, words: dict[str, str], **kwargs):
-        self.encoder = candidate.encoder
+    Attributes:
+        generation: How the model decodes. A copy: Seq2SeqTrainer writes every default into the model's own.
+    """
+
+    def __init__(self, candidate: Candidate, language: str, **kwargs):
+        self.encoder, self.generation = candidate.encoders["audio"], deepcopy(candidate.model.generation_config)
         super().__init__(
             model=candidate.model,
-            data_collator=AsrCollator(candidate.processor, words, candidate.model.config.max_source_positions),
-            compute_metrics=wer_over(candidate.processor.tokenizer, candidate.language),
+            data_collator=candidate.collator,
+            compute_metrics=wer_over(candidate.processor.tokenizer, language),
             **kwargs,
         )
         # Whisper takes the mean over the tokens of a batch itself; Trainer sees the `**kwargs` of its forward and takes
@@ -157,15 +140,9 @@ class AsrTrainer(Seq2SeqTrainer):
             raise ValueError("--lora under FSDP is not tested here: use multi_gpu.yaml, or leave out --lora.")
         self.remove_callback(ProgressCallback)
         if not self.args.disable_tqdm:
-            self.add_callback(WerProgress)
+            self.add_callback(OneLineProgress)
         if patience := self.args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(patience))
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As Trainer's, readable for others."""
-        super().save_model(output_dir, _internal_call)
-        if self.args.should_save:
-            share_weights(output_dir or self.args.output_dir)
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         """As Trainer's; a frozen encoder is a fixed function, without dropout."""
@@ -177,20 +154,6 @@ class AsrTrainer(Seq2SeqTrainer):
         """As Trainer's; Seq2SeqTrainer's would count twice the clips that fill the last step of several processes."""
         self.gather_function = self.accelerator.gather_for_metrics
         return super().evaluation_loop(*args, **kwargs)
-
-
-class WerProgress(OneLineProgress):
-    """OneLineProgress with the word error rate in place of the UAR."""
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        """Write the epoch's figures above the bar."""
-        if "eval_wer" not in logs:
-            super().on_log(args, state, control, logs, **kwargs)
-        elif state.is_world_process_zero and self.training_bar is not None:
-            self.training_bar.write(
-                f"epoch {logs['epoch']:5.1f}  validation WER {100 * logs['eval_wer']:5.1f} %  "
-                f"loss {logs['eval_loss']:.3f}  ({logs['eval_samples_per_second']:.1f} clips/s)"
-            )
 
 
 def wer_over(tokenizer, language: str) -> Callable[[EvalPrediction], dict[str, float]]:
@@ -208,21 +171,25 @@ def wer_over(tokenizer, language: str) -> Callable[[EvalPrediction], dict[str, f
     return compute
 
 
-def build_asr(asr: AsrArguments, name: str, language: str) -> AsrCandidate:
-    """The Whisper of a fold, told the language, with what is not to be trained frozen."""
-    source = of_fold(asr.asr_model, name)
+def build_asr(asr: AsrArguments, fold: str, language: str, words: dict[str, str | None]) -> Candidate:
+    """The Whisper of a fold, set to a language, with what is not to be trained frozen; `words` as of `AsrCollator`.
+
+    Raises:
+        ValueError: the model does not know the language.
+    """
+    source = of_fold(asr.asr_model, fold)
     model, processor = load_whole(source)
-    told = model.generation_config
-    languages = getattr(told, "lang_to_id", None) or {}
-    if languages and getattr(told, "is_multilingual", True):
+    generation = model.generation_config
+    languages = getattr(generation, "lang_to_id", None) or {}
+    if languages and getattr(generation, "is_multilingual", True):
         if f"<|{language}|>" not in languages:
             known = " ".join(sorted(token.strip("<|>") for token in languages))
             raise ValueError(f"--language {language}: {source} does not know it. Expected one of {known}.")
-        told.language, told.task = language, "transcribe"
+        generation.language, generation.task = language, "transcribe"
         processor.tokenizer.set_prefix_tokens(language=language, task="transcribe", predict_timestamps=False)
     elif language != "en":
         raise ValueError(f"--language {language}: {source} knows English alone. Expected en, or another Whisper.")
-    told.forced_decoder_ids = None
+    generation.forced_decoder_ids = None
     encoder = model.get_encoder()
     if asr.freeze_encoder:
         encoder.requires_grad_(False)
@@ -230,4 +197,5 @@ def build_asr(asr: AsrArguments, name: str, language: str) -> AsrCandidate:
         parts = "decoder" if asr.freeze_encoder else "encoder|decoder"
         targets = rf"model\.({parts})\..*\.({LORA_TARGETS[WHISPER]})"
         model = get_peft_model(model, LoraConfig(r=asr.lora_rank, lora_alpha=asr.lora_alpha, target_modules=targets))
-    return AsrCandidate(model, processor, language, encoder, deepcopy(told), source)
+    collator = AsrCollator(processor, words, model.config.max_source_positions)
+    return Candidate(model, processor, collator, {"audio": encoder}, {"asr": source})

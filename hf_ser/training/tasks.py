@@ -1,90 +1,16 @@
-"""The kinds of model that are trained: which settings each has, how these are checked, and what builds the model."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+"""The kinds of model that are trained, by name: how their settings are read, and the run that follows."""
 
 from datasets import Dataset
 
-from hf_ser.augment.training import AugmentArguments
-from hf_ser.data.protocols import Fold
 from hf_ser.files import packaged
 from hf_ser.recipes import RECIPES
 from hf_ser.runs.folder import RunFolder
-from hf_ser.training.arguments import (
-    AdaptArguments,
-    AudioArguments,
-    DataArguments,
-    FusionArguments,
-    HeadArguments,
-    SerTrainingArguments,
-    TextArguments,
-    refuse_text_layers,
-    refuse_words,
-)
-from hf_ser.training.building import Candidate, build_audio, build_fusion, build_text, from_fold
-from hf_ser.training.fits import refuse_descent
+from hf_ser.training.asr_task import AsrTask
+from hf_ser.training.emotion_task import AudioTask, FusionTask, TextTask
 from hf_ser.training.parsing import parse_arguments
-from hf_ser.training.run import open_data, train_folds
+from hf_ser.training.run import Settings, open_data, train_folds
 
-Settings = dict[type, object]
-"""The settings of a run by their dataclass."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A kind of model.
-
-    Args:
-        name: `audio`, `text` or `fusion`.
-        classes: Dataclasses of its settings, in the order of `--help`.
-        build: Makes an untrained model from the settings, the class names, the texts and speakers of the training rows,
-            and the fold.
-        check: Raises ValueError for settings that this kind has no use for.
-        default_recipe: Recipe that is used where nothing at all is given.
-    """
-
-    name: str
-    classes: tuple[type, ...]
-    build: Callable[[Settings, list[str], list[str | None], list[str | None], Fold], Candidate]
-    check: Callable[[Settings], None]
-    default_recipe: str | None = None
-
-
-def _audio(given: Settings, labels, _texts, _speakers, fold: Fold) -> Candidate:
-    return build_audio(labels, from_fold(given[AudioArguments], fold.name), given[HeadArguments], given[AdaptArguments])
-
-
-def _text(given: Settings, labels, texts, speakers, fold: Fold) -> Candidate:
-    return build_text(labels, texts, from_fold(given[TextArguments], fold.name), given[AdaptArguments], speakers)
-
-
-def _fusion(given: Settings, labels, texts, speakers, fold: Fold) -> Candidate:
-    encoders = [from_fold(given[one], fold.name) for one in (AudioArguments, TextArguments)]
-    return build_fusion(labels, texts, *encoders, given[FusionArguments], given[AdaptArguments], speakers)
-
-
-def _check_audio(given: Settings) -> None:
-    refuse_words(given[DataArguments])
-    of_descent = (AudioArguments, HeadArguments, AugmentArguments, AdaptArguments, SerTrainingArguments)
-    refuse_descent(*(given[one] for one in of_descent))
-
-
-def _check_text(given: Settings) -> None:
-    refuse_text_layers(given[TextArguments])
-
-
-_OF_AUDIO = (DataArguments, AudioArguments, HeadArguments, AugmentArguments, AdaptArguments, SerTrainingArguments)
-_OF_TEXT = (DataArguments, TextArguments, AdaptArguments, SerTrainingArguments)
-_OF_BOTH = (
-    *(DataArguments, AudioArguments, TextArguments, FusionArguments, AugmentArguments, AdaptArguments),
-    SerTrainingArguments,
-)
-TASKS = {
-    "audio": Task("audio", _OF_AUDIO, _audio, _check_audio),
-    "text": Task("text", _OF_TEXT, _text, _check_text),
-    "fusion": Task("fusion", _OF_BOTH, _fusion, lambda _: None, "quickstart.yaml"),
-}
+TASKS = {task.name: task for task in (AudioTask, TextTask, FusionTask, AsrTask)}
 
 
 def parse_task(name: str, argv: list[str] | None = None) -> Settings:
@@ -110,10 +36,6 @@ def run_task(name: str, given: Settings, dataset: Dataset | None = None) -> RunF
     Raises:
         ValueError, FileNotFoundError: settings, data or folds that cannot be used; a leak.
     """
-    task, data, training = TASKS[name], given[DataArguments], given[SerTrainingArguments]
-    task.check(given)
-    models = [given[one] for one in (AudioArguments, TextArguments) if one in given]
-    dataset, folds, label_map = open_data(data, *models, dataset=dataset)
-    others = [value for kind, value in given.items() if kind not in (DataArguments, SerTrainingArguments)]
-    train_folds(name, partial(task.build, given), dataset, folds, label_map, data, training, *others)
-    return RunFolder(training.output_dir)
+    task = TASKS[name](given)
+    train_folds(task, *open_data(task.data, *given.values(), dataset=dataset))
+    return RunFolder(task.training.output_dir)

@@ -238,10 +238,11 @@ class OneLineProgress(ProgressCallback):
         """Write the epoch's figures above the bar."""
         if not state.is_world_process_zero or self.training_bar is None:
             return
-        if "eval_uar" in logs:
+        main = next(iter(args.metrics))  # uar, or wer of a recogniser
+        if f"eval_{main}" in logs:
             self.training_bar.write(
-                f"epoch {logs['epoch']:5.1f}  validation UAR {100 * logs['eval_uar']:5.1f} %  "
-                f"loss {logs['eval_loss']:.3f}  ({logs['eval_samples_per_second']:.0f} clips/s)"
+                f"epoch {logs['epoch']:5.1f}  validation {main.upper()} {100 * logs[f'eval_{main}']:5.1f} %  "
+                f"loss {logs['eval_loss']:.3f}  ({logs['eval_samples_per_second']:.1f} clips/s)"
             )
         elif "loss" in logs:
             self.training_bar.write(f"epoch {logs['epoch']:5.1f}  training loss {float(logs['loss']):.3f}")

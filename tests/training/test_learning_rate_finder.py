@@ -37,8 +37,9 @@ def test_no_trial_is_left_that_would_pass_for_a_run(tmp_path, monkeypatch):
     claim(tmp_path, {"settings": {"learning_rate": 1e-3}})
     claim(tmp_path, {"settings": {"learning_rate": 1e-2}})
     monkeypatch.setattr("hf_ser.training.run.find_learning_rate", lambda trainer, folder: 1e-2)
-    asked = SimpleNamespace(training=small_trainer(tmp_path / "other").args)
-    suggest_learning_rate(SimpleNamespace(asked=asked, trainer=lambda arguments: None), tmp_path)
+    training = small_trainer(tmp_path).args
+    fold = SimpleNamespace(trainer=lambda arguments: None)
+    suggest_learning_rate(SimpleNamespace(training=training, fold_class=lambda *_: fold), None)
     assert not (tmp_path / "trials").exists()
     (tmp_path / "fold_2").mkdir()  # refused before its first step
     claim(tmp_path, {"settings": {"learning_rate": 1e-2}})

@@ -26,7 +26,8 @@ from hf_ser.models import SerAudioConfig, SerAudioForAudioClassification, Spectr
 from hf_ser.training.adaptation import adapted
 from hf_ser.training.arguments import AdaptArguments, SerTrainingArguments
 from hf_ser.training.building import Candidate, label_maps
-from hf_ser.training.fold_run import Clock, last_whole_checkpoint, saved_uar, seconds_of
+from hf_ser.training.emotion_task import saved_uar
+from hf_ser.training.fold_run import Clock, last_whole_checkpoint, seconds_of
 from hf_ser.training.trainer import SerTrainer
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}

@@ -16,7 +16,7 @@ from hf_ser.inputs.targets import SetColumns
 from hf_ser.models import TextRnnForSequenceClassification
 from hf_ser.runs.predictions import read_predictions
 from hf_ser.runs.record import RECORD, read_record, split_record, write_record
-from hf_ser.training import fold_run, run
+from hf_ser.training import emotion_task, run
 from hf_ser.training.arguments import DataArguments
 from hf_ser.transcripts.words import fold_words, read_as
 
@@ -76,7 +76,7 @@ def given(monkeypatch):
         config.calibration_temperature, config.abstain_threshold = 1.0, 0.5
 
     monkeypatch.setattr(run, "audit_data", audited)
-    monkeypatch.setattr(fold_run, "calibrate", uncalibrated)
+    monkeypatch.setattr(emotion_task, "calibrate", uncalibrated)
     monkeypatch.setattr(TextRnnForSequenceClassification, "forward", watched)
     monkeypatch.setattr(SetColumns, "__call__", counted)
     return seen
@@ -179,10 +179,9 @@ def test_a_recogniser_that_was_trained_on_the_test_speakers_is_refused(transcrib
     script("train_text", *flags, "--allow_leak")
     report = json.loads((tmp_path / "o" / "report.json").read_text())
     assert "stage_leakage_transcripts_test" in report["leaks"]
-    assert (
-        fold_run.recogniser_record(DataArguments(dataset=str(folder), transcript_source="reference"), reads=True) == {}
-    )
-    assert fold_run.recogniser_record(DataArguments(dataset=str(folder)), reads=False) == {}
+    data = DataArguments(dataset=str(folder), transcript_source="reference")
+    assert emotion_task.recogniser_record(data, reads=True) == {}
+    assert emotion_task.recogniser_record(DataArguments(dataset=str(folder)), reads=False) == {}
     assert (folder / "asr" / RECORD).is_file()
 
 

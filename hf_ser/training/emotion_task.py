@@ -1,0 +1,334 @@
+"""The emotion tasks: models of audio, of text or of both, each predicting the label of an utterance.
+
+In a run's folder beside what every task writes:
+
+    O/fold_K/ or O/final/     predictions.jsonl, and code that loads the model elsewhere
+    O/predictions.jsonl       all folds that are finished
+    O/report.json, *.png      made from the predictions alone
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from accelerate import PartialState
+from datasets import Dataset
+from scipy.special import softmax
+from transformers import PreTrainedConfig, TrainerCallback, set_seed
+
+from hf_ser.augment.training import AugmentArguments
+from hf_ser.checks.audit.data import CLEARED
+from hf_ser.checks.audit.findings import AuditFinding
+from hf_ser.data.protocols import Fold
+from hf_ser.data.schema import REFERENCE
+from hf_ser.inputs.frozen import CachedCollator, FrozenCache
+from hf_ser.models import copy_island
+from hf_ser.models.configuration_ser import SOLVED_HEADS
+from hf_ser.publish.results import write_fold_report, write_results
+from hf_ser.publish.trackers import track_results
+from hf_ser.revisions import split_revision
+from hf_ser.runs.calibration import abstain_threshold, fit_temperature
+from hf_ser.runs.predictions import PREDICTIONS, write_predictions
+from hf_ser.runs.record import ASR_RECORD, RECORD, made_here, provenance
+from hf_ser.stable import rows_digest
+from hf_ser.training.arguments import (
+    AdaptArguments,
+    AudioArguments,
+    DataArguments,
+    FusionArguments,
+    HeadArguments,
+    SerTrainingArguments,
+    TextArguments,
+    refuse_text_layers,
+    refuse_words,
+)
+from hf_ser.training.building import build_audio, build_fusion, build_text, from_fold
+from hf_ser.training.fits import FittedTrainer, is_solved, refuse_descent
+from hf_ser.training.fold_data import FoldData, fold_data
+from hf_ser.training.fold_run import FoldTask, save_model
+from hf_ser.training.run import Settings, Task
+from hf_ser.training.trainer import SerTrainer, choose_threads
+from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
+from hf_ser.transcripts.words import ASR, MIXED, Words, fold_words
+
+HASHED_COLUMNS = ("id", "label", "votes", "speaker", "sex", "transcript", "pcm_sha256")
+"""What distinguishes one data set from another."""
+
+
+class EmotionFold(FoldTask):
+    """An emotion task on one fold: its transcripts, and as many untrained models as are wanted.
+
+    Attributes:
+        words: The transcripts of its rows.
+        rows: Its rows for the model that was built last.
+    """
+
+    def __init__(self, task, fold: Fold):
+        self.task, self.fold = task, fold
+        self.labels = task.dataset.features["label"].names
+        self.words = fold_words(task.dataset, fold, task.data, task.training.seed)
+        self.prepare()
+        recogniser = recogniser_record(task.data, "text" in self.candidate.sources)
+        self.sources, self.leaks = self.candidate.sources | recogniser, self.words.leaks
+
+    def prepare(self) -> None:
+        """Build the model and the rows, with every check that refuses them."""
+        task, training = self.task, self.task.training
+        set_seed(training.seed)
+        rows = task.dataset.select_columns(["id", "speaker"]).select(self.fold.train)
+        texts = [self.words.text[name] for name in rows["id"][:]]
+        self.candidate = build(task.settings, self.fold.name, self.labels, texts, rows["speaker"][:])
+        choose_threads(self.candidate.model, training)  # the statistics of the audio are computed too
+        audio, augment = (task.settings.get(kind) for kind in (AudioArguments, AugmentArguments))
+        arguments = (task.data, training, audio, augment)
+        self.rows: FoldData = fold_data(task.dataset, self.fold, self.words, self.candidate, *arguments)
+        self.is_fresh = True
+
+    def trainer(self, arguments, callbacks: Sequence[TrainerCallback] = ()) -> SerTrainer:
+        if not self.is_fresh:
+            self.prepare()
+        self.is_fresh = False
+        frozen = self.frozen_cache() if arguments.cache_frozen else None
+        if frozen is not None:
+            self.candidate = replace(self.candidate, collator=CachedCollator(self.candidate.collator, frozen))
+        audio_only = list(self.candidate.encoders) == ["audio"]
+        fits = audio_only and is_solved(self.task.settings[AudioArguments], self.candidate.model.config)
+        return (FittedTrainer if fits else SerTrainer)(
+            self.candidate,
+            self.labels,
+            args=arguments,
+            train_dataset=self.rows.train,
+            eval_dataset=self.rows.validation,
+            callbacks=list(callbacks),
+            frozen=frozen,
+            view=self.rows.view,
+        )
+
+    def frozen_cache(self) -> FrozenCache:
+        """Where the outputs of what is never trained are cached."""
+        config, training = self.candidate.model.config, self.task.training
+        key = {name: getattr(config, name, None) for name in ("audio_layers", "text_layers")}
+        key["mean"] = getattr(config, "head", None) in SOLVED_HEADS
+        key["precision"] = "bf16" if training.bf16 else "fp16" if training.fp16 else "float32"
+        if augmented := self.rows.view is not None:
+            key["augment"] = self.candidate.collator.augmenter.key
+        return FrozenCache(self.candidate, key, augmented, training.cache_views, self.rows.fitted)
+
+    def finish(self, trainer: SerTrainer, folder: Path, leaks: list[str], audit: list[AuditFinding]) -> dict:
+        """As FoldTask's; the model is calibrated on the validation rows first."""
+        config, fold = self.candidate.model.config, self.fold
+        if trainer.frozen is not None:
+            PartialState().print(trainer.frozen.summary())
+        calibrate(trainer, config, self.rows.validation)
+        logits = trainer.logits(self.rows.test) if len(fold.test) else None
+        save_model(trainer, self.candidate, folder)
+        if not trainer.is_world_process_zero():
+            return {}
+        copy_island(folder)
+        notes = self.rows.notes + [one.detail for one in audit if one.kind == CLEARED]
+        if logits is not None:
+            protocol, trackers = self.task.data.protocol, self.task.training.report_to
+            rows = prediction_rows(self.task.dataset, fold, self.words, logits, config, protocol, leaks)
+            write_predictions(folder / PREDICTIONS, [row | {"notes": notes} for row in rows])
+            if trackers:
+                write_fold_report(folder, audit)
+                track_results(trackers, folder, trainer.args)
+        sources = self.candidate.sources
+        return {
+            "notes": notes,
+            "encoders": provenance(sources),
+            "base_models": sorted({split_revision(one)[0] for one in sources.values() if on_the_hub(one)}),
+            "transcript_sources": sorted({source or "none" for source in self.words.source.values()}),
+            "words": self.words.details,
+            "best_validation_uar": saved_uar(trainer),
+            "solved": isinstance(trainer, FittedTrainer),
+        }
+
+
+class EmotionTask(Task):
+    """What the models of audio, of text and of both share."""
+
+    fold_class = EmotionFold
+
+    def open(self, dataset: Dataset, folds: list[Fold]) -> dict:
+        """As Task's; what distinguishes data are the labels, and a hash of the rows whatever their order."""
+        self.dataset, self.notices = dataset, notices(dataset, self.data, *self.settings.values())
+        optional = [name for name in ("reference_transcript", "asr_transcript") if name in dataset.column_names]
+        columns, labels = dataset.select_columns([*HASHED_COLUMNS, *optional])[:], dataset.features["label"].names
+        digest = rows_digest(zip(*columns.values(), strict=True))[:16]
+        described = {"rows": dataset.num_rows, "labels": labels, "digest": digest}
+        if self.data.sentence_bank:
+            # A file of one name may say something else another day.
+            described["sentence_bank"] = bank_digest(sentence_bank(self.data.sentence_bank, labels))
+        return described
+
+    def write_results(self) -> str:
+        return write_results(self.training.output_dir, self.dataset)
+
+
+class AudioTask(EmotionTask):
+    """An audio-only model."""
+
+    name = "audio"
+    classes = (DataArguments, AudioArguments, HeadArguments, AugmentArguments, AdaptArguments, SerTrainingArguments)
+    reads_text = False
+
+    def __init__(self, given):
+        super().__init__(given)
+        refuse_words(self.data)
+        refuse_descent(*(given[one] for one in self.classes[1:]))
+
+    def open(self, dataset: Dataset, folds: list[Fold]) -> dict:
+        """As EmotionTask's; every clip needs audio."""
+        if missing := dataset["duration_seconds"][:].count(None):
+            raise ValueError(
+                f"{missing} of {len(dataset)} clips have no sound, and this model only hears. Expected a sound for "
+                "each: bring the audio files and prepare the data again, or use train_text.py or train_fusion.py."
+            )
+        return super().open(dataset, folds)
+
+
+class TextTask(EmotionTask):
+    """A text-only model."""
+
+    name = "text"
+    classes = (DataArguments, TextArguments, AdaptArguments, SerTrainingArguments)
+
+    def __init__(self, given):
+        super().__init__(given)
+        refuse_text_layers(given[TextArguments])
+
+
+class FusionTask(EmotionTask):
+    """A model of audio and text."""
+
+    name = "fusion"
+    classes = (
+        *(DataArguments, AudioArguments, TextArguments, FusionArguments, AugmentArguments, AdaptArguments),
+        SerTrainingArguments,
+    )
+    default_recipe = "quickstart.yaml"
+
+    def open(self, dataset: Dataset, folds: list[Fold]) -> dict:
+        """As EmotionTask's; some training rows of each fold need a transcript."""
+        has_text = [bool(text and text.strip()) for text in dataset["transcript"][:]]
+        for fold in folds:
+            if not any(has_text[row] for row in fold.train):
+                raise ValueError(
+                    f"Fold {fold.name}: none of its {len(fold.train)} training clips has a transcript, and this model "
+                    "is of audio and text. Expected transcripts: train on the audio alone with train_audio.py; or "
+                    "prepare the data, let scripts/transcribe.py --dataset DS write transcripts, and train on what it "
+                    "writes."
+                )
+        return super().open(dataset, folds)
+
+
+def build(given: Settings, fold: str, labels: list[str], texts: list[str | None], speakers: list[str | None]):
+    """The untrained `Candidate` that settings ask for.
+
+    Args:
+        given: Settings of one of the tasks.
+        fold: Name of the fold, whose encoders are found.
+        labels: Emotion names in class order.
+        texts, speakers: Transcripts and speakers of the training rows, None where there is none.
+    """
+    encoders = [from_fold(given[one], fold) for one in (AudioArguments, TextArguments) if one in given]
+    adapt = given[AdaptArguments]
+    if TextArguments not in given:
+        return build_audio(labels, *encoders, given[HeadArguments], adapt)
+    if AudioArguments not in given:
+        return build_text(labels, texts, *encoders, adapt, speakers)
+    return build_fusion(labels, texts, *encoders, given[FusionArguments], adapt, speakers)
+
+
+NO_TRANSCRIPT = {
+    None: "",
+    REFERENCE: " by the corpus",
+    ASR: " by a recogniser, or an empty one",
+    MIXED: " by a recogniser, or an empty one; in training the corpus's own is read for one that is missing",
+}
+"""Whose transcript is missing, by `--transcript_source`."""
+
+
+def notices(dataset: Dataset, data, *arguments) -> list[str]:
+    """What of the data the models cannot learn from."""
+    found = []
+    if data.target != "label" and (unrated := dataset["votes"][:].count(None)):
+        found.append(f"{unrated} of {len(dataset)} clips have no raters' votes: their label is the target")
+    for one in arguments:
+        if isinstance(one, AudioArguments):
+            seconds = dataset["duration_seconds"][:]
+            if long := sum(length is not None and length > one.max_seconds for length in seconds):
+                found.append(f"{long} of {len(dataset)} clips are longer than --max_seconds {one.max_seconds:g}: cut")
+            if missing := seconds.count(None):
+                found.append(f"{missing} of {len(dataset)} clips have no sound")
+        if isinstance(one, TextArguments) and (empty := sum(not text for text in dataset["transcript"][:])):
+            found.append(f"{empty} of {len(dataset)} clips have no transcript{NO_TRANSCRIPT[data.transcript_source]}")
+    return found
+
+
+def recogniser_record(data, reads: bool) -> dict[str, str]:
+    """Where the data set says whom the recogniser of its words was trained on, if a model reads these."""
+    # The noise on the corpus's own words is learned from what the recogniser made of them.
+    of_recogniser = data.transcript_source != REFERENCE or data.transcript_noise
+    if not (reads and data.dataset and of_recogniser):
+        return {}
+    folder = Path(data.dataset) / ASR_RECORD
+    return {"transcripts": str(folder)} if (folder / RECORD).is_file() else {}
+
+
+def saved_uar(trainer: SerTrainer) -> float | None:
+    """Validation UAR of the weights that are saved: the best, or the last where the last weights are kept."""
+    state, evaluated = trainer.state, [one for one in trainer.state.log_history if "eval_uar" in one]
+    if trainer.args.load_best_model_at_end and trainer.args.metric_for_best_model.removeprefix("eval_") == "uar":
+        return state.best_metric
+    if trainer.args.load_best_model_at_end:  # chosen by another metric
+        evaluated = [one for one in evaluated if one["step"] == state.best_global_step]
+    return next((one["eval_uar"] for one in reversed(evaluated)), None)
+
+
+def on_the_hub(source: str) -> bool:
+    """Whether an encoder was loaded from the Hub, and not from a folder or made here."""
+    return not made_here(source) and not Path(source).exists()
+
+
+def calibrate(trainer: SerTrainer, config: PreTrainedConfig, validation: Dataset) -> None:
+    """Put into a model's configuration how sure it may be, by its validation speakers: never by those of the test.
+
+    Of a head that was solved for, by all its speakers, each left out in turn: the validation speakers alone are fewer,
+    and the temperature that suited them made the error larger on RAVDESS's test speakers.
+    """
+    if (left_out := getattr(trainer, "left_out", None)) is not None:
+        logits, labels = left_out
+    else:
+        logits = trainer.logits(validation, "calibration")
+        labels = np.array(validation.with_format(None)["label"][:])
+    config.calibration_temperature = fit_temperature(logits, labels)
+    config.abstain_threshold = abstain_threshold(softmax(logits / config.calibration_temperature, axis=-1))
+
+
+def prediction_rows(
+    dataset: Dataset, fold: Fold, words: Words, logits: np.ndarray, config, protocol: str, leaks: list[str]
+) -> list[dict]:
+    """The test rows of a fold as `predictions.jsonl` holds them; logits: `(rows, classes)`."""
+    labels = dataset.features["label"].names
+    probabilities = softmax(logits / config.calibration_temperature, axis=-1)
+    told = ("id", "corpus", "speaker", "sex")
+    columns = dataset.select_columns([*told, "label", "votes"]).select(fold.test).to_list()
+    return [
+        {
+            **{name: row[name] for name in told},
+            "protocol": protocol,
+            "fold": fold.name,
+            "split_fingerprint": fold.fingerprint,
+            "leaks": leaks,
+            "transcript_source": words.source[row["id"]],
+            "reference": labels[row["label"]],
+            "votes": None if row["votes"] is None else dict(zip(labels, row["votes"], strict=True)),
+            "temperature": config.calibration_temperature,
+            "abstain_threshold": config.abstain_threshold,
+            "probabilities": dict(zip(labels, answer.tolist(), strict=True)),
+        }
+        for row, answer in zip(columns, probabilities, strict=True)
+    ]
