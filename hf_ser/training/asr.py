@@ -1,4 +1,4 @@
-"""A Whisper to be fine-tuned: its arguments, how it is built, what it is taught and how that is judged."""
+"""A Whisper to be fine-tuned: its settings, how it is built, its batches, its trainer and its metric."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -88,13 +88,13 @@ class AsrCollator:
     """Rows to batches: decoding and extraction happen here, in the loader's workers; no spectrogram is stored.
 
     Args:
-        processor: Of the model, told the language.
-        words: What is said in each clip, by id.
-        positions: Of the encoder, 50 for a second: its window.
+        processor: The model's, set to the language.
+        texts: Reference transcripts by id.
+        positions: Positions of the encoder, 50 for a second of its window.
     """
 
     processor: WhisperProcessor
-    words: dict[str, str]
+    texts: dict[str, str | None]
     positions: int
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
@@ -103,19 +103,19 @@ class AsrCollator:
         clips = [decode_audio(row["audio"]) for row in rows]
         window = self.positions * SAMPLING_RATE // POSITIONS_A_SECOND
         features = extractor(clips, sampling_rate=SAMPLING_RATE, max_length=window, return_tensors="pt")
-        said = [torch.tensor(label_tokens(self.processor.tokenizer, self.words[row["id"]])) for row in rows]
-        labels = nn.utils.rnn.pad_sequence(said, batch_first=True, padding_value=-100)
+        tokens = [torch.tensor(label_tokens(self.processor.tokenizer, self.texts[row["id"]])) for row in rows]
+        labels = nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=-100)
         return {"input_features": features["input_features"], "labels": labels}
 
 
-def label_tokens(tokenizer, words: str) -> list[int]:
-    """Tokens of a text as the model is to write them: language, task, no time stamps, the words, the end.
+def label_tokens(tokenizer, text: str) -> list[int]:
+    """Tokens of a text as the model has to write them: language, task, no time stamps, the text, the end.
 
-    The start token is not among them: the model puts it there itself as it shifts its labels.
+    The start token is not among them: the model adds it when it shifts its labels.
     """
-    # Whisper's own answers begin with a blank wherever words are parted by blanks.
+    # Whisper's own transcripts begin with a space in languages that separate words by spaces.
     blank = "" if tokenizer.language in WITHOUT_BLANKS else " "
-    return tokenizer(blank + words.strip()).input_ids[1:]
+    return tokenizer(blank + text.strip()).input_ids[1:]
 
 
 class AsrTrainer(Seq2SeqTrainer):
@@ -157,22 +157,22 @@ class AsrTrainer(Seq2SeqTrainer):
 
 
 def wer_over(tokenizer, language: str) -> Callable[[EvalPrediction], dict[str, float]]:
-    """`compute_metrics` that reads tokens and their labels as words."""
+    """`compute_metrics` with the word error rate of tokens against their labels."""
 
     def texts(tokens: np.ndarray) -> list[str]:
         tokens = np.where(tokens < 0, tokenizer.eos_token_id, tokens)
         return tokenizer.batch_decode(tokens, skip_special_tokens=True)
 
     def compute(evaluated: EvalPrediction) -> dict[str, float]:
-        said, true = texts(evaluated.predictions), texts(evaluated.label_ids)
+        written, true = texts(evaluated.predictions), texts(evaluated.label_ids)
         # Rounded, so that no rounding error of a sum chooses between two equal checkpoints.
-        return {"wer": round(error_rate(true, said, [language] * len(true)), 10)}
+        return {"wer": round(error_rate(true, written, [language] * len(true)), 10)}
 
     return compute
 
 
-def build_asr(asr: AsrArguments, fold: str, language: str, words: dict[str, str | None]) -> Candidate:
-    """The Whisper of a fold, set to a language, with what is not to be trained frozen; `words` as of `AsrCollator`.
+def build_asr(asr: AsrArguments, fold: str, language: str, texts: dict[str, str | None]) -> Candidate:
+    """The Whisper of a fold, set to a language, with what is not trained frozen; `texts` as of `AsrCollator`.
 
     Raises:
         ValueError: the model does not know the language.
@@ -197,5 +197,5 @@ def build_asr(asr: AsrArguments, fold: str, language: str, words: dict[str, str 
         parts = "decoder" if asr.freeze_encoder else "encoder|decoder"
         targets = rf"model\.({parts})\..*\.({LORA_TARGETS[WHISPER]})"
         model = get_peft_model(model, LoraConfig(r=asr.lora_rank, lora_alpha=asr.lora_alpha, target_modules=targets))
-    collator = AsrCollator(processor, words, model.config.max_source_positions)
+    collator = AsrCollator(processor, texts, model.config.max_source_positions)
     return Candidate(model, processor, collator, {"audio": encoder}, {"asr": source})

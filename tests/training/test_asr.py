@@ -239,16 +239,16 @@ def test_rows_without_words_or_too_long_are_left_out_and_counted(dataset_of):
     rows, notices = asr_task.usable_rows(data, asr_task.references(data), "en")
     assert rows == {0, 1}
     assert notices == [
-        "3 of 6 clips have no sound or no words of the corpus: left out",
+        "3 of 6 clips have no audio or no reference transcript: left out",
         "1 of 6 clips are longer than 30 s: left out",
     ]
     fold = Fold("1", np.array([0, 4]), np.array([2]), np.array([1]), "f")
-    with pytest.raises(ValueError, match="Fold 1: none of its validation clips has a sound and words"):
-        asr_task.within(fold, rows)
-    kept = asr_task.within(fold, rows | {2})
+    with pytest.raises(ValueError, match="Fold 1: none of its validation clips has audio and a reference transcript"):
+        asr_task.with_rows(fold, rows)
+    kept = asr_task.with_rows(fold, rows | {2})
     assert (kept.train.tolist(), kept.test.tolist(), kept.fingerprint) == ([0], [1], "f")
     assert asr_task.known_texts(data, kept) == 1, "the same words but for capitals and punctuation"
-    with pytest.raises(ValueError, match="None of 6 clips has both a sound and the corpus's own words"):
+    with pytest.raises(ValueError, match="None of 6 clips has both audio and a reference transcript"):
         asr_task.usable_rows(data, [None] * 6, "en")
 
 
@@ -275,6 +275,6 @@ def test_a_text_is_taught_as_whisper_writes_it(candidate, language, text, answer
 def test_what_a_model_has_no_positions_for_is_not_taught(candidate):
     words = ["short", "long " * 500, "short", "long " * 500]
     fold = Fold("1", np.array([0, 1]), np.array([2]), np.array([3]), "f")
-    kept, notices = asr_task.sayable(fold, candidate, words)
+    kept, notices = asr_task.without_long_texts(fold, candidate, words)
     assert (kept.train.tolist(), kept.validation.tolist(), kept.test.tolist()) == ([0], [2], [3])
-    assert notices == ["fold 1: 1 clips have words of more than 448 tokens: left out of training"]
+    assert notices == ["fold 1: 1 clips have transcripts of over 448 tokens: left out of training"]
