@@ -63,7 +63,7 @@ class AsrFold(FoldTask):
         parts = {"train_dataset": train, "eval_dataset": validation}
         return AsrTrainer(self.candidate, self.task.language, args=arguments, callbacks=list(callbacks), **parts)
 
-    def finish(self, trainer: AsrTrainer, folder: Path, leaks: list[str], audit: list[AuditFinding]) -> dict:
+    def finish(self, trainer: AsrTrainer, folder: Path, leaks: list[str], findings: list[AuditFinding]) -> dict:
         """As FoldTask's; test rows are transcribed by the model as it was, and by the saved one."""
         save_model(trainer, self.candidate, folder)
         if trainer.is_world_process_zero():

@@ -115,7 +115,7 @@ class EmotionFold(FoldTask):
             key["augment"] = self.candidate.collator.augmenter.key
         return FrozenCache(self.candidate, key, augmented, training.cache_views, self.rows.fitted)
 
-    def finish(self, trainer: SerTrainer, folder: Path, leaks: list[str], audit: list[AuditFinding]) -> dict:
+    def finish(self, trainer: SerTrainer, folder: Path, leaks: list[str], findings: list[AuditFinding]) -> dict:
         """As FoldTask's; the model is calibrated on the validation rows first."""
         config, fold = self.candidate.model.config, self.fold
         if trainer.frozen is not None:
@@ -126,13 +126,13 @@ class EmotionFold(FoldTask):
         if not trainer.is_world_process_zero():
             return {}
         copy_island(folder)
-        notes = self.rows.notes + [one.detail for one in audit if one.kind == CLEARED]
+        notes = self.rows.notes + [one.detail for one in findings if one.kind == CLEARED]
         if logits is not None:
             protocol, trackers = self.task.data.protocol, self.task.training.report_to
             rows = prediction_rows(self.task.dataset, fold, self.words, logits, config, protocol, leaks)
             write_predictions(folder / PREDICTIONS, [row | {"notes": notes} for row in rows])
             if trackers:
-                write_fold_report(folder, audit)
+                write_fold_report(folder, findings)
                 track_results(trackers, folder, trainer.args)
         sources = self.candidate.sources
         return {

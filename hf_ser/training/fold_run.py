@@ -51,7 +51,7 @@ class FoldTask(ABC):
         """A trainer of an untrained model."""
 
     @abstractmethod
-    def finish(self, trainer: Trainer, folder: Path, leaks: list[str], audit: list[AuditFinding]) -> dict:
+    def finish(self, trainer: Trainer, folder: Path, leaks: list[str], findings: list[AuditFinding]) -> dict:
         """Save the trained model, and write what it predicts for the test rows; called by all processes.
 
         Returns:
@@ -59,34 +59,34 @@ class FoldTask(ABC):
         """
 
 
-def train_fold(task, fold: Fold, folder: Path, audit: list[AuditFinding]) -> None:
+def train_fold(task, fold: Fold, folder: Path, findings: list[AuditFinding]) -> None:
     """Train a `Task` on one fold, save its model, predict its test rows and write its record, in this order."""
     started, data, training = time.time(), task.data, task.training
-    job = task.fold_class(task, fold)
-    dataset, fold, prepare_seconds = task.dataset, job.fold, time.time() - started
-    audit = [one for one in audit if one.fold in (None, fold.name)]
-    found = {one.kind for one in audit if one.severity == LEAK}
-    leaks = sorted({*fold.leaks, *found, *job.leaks, *stage_leaks(dataset, fold, job.sources, data.allow_leak)})
+    fold_task = task.fold_class(task, fold)
+    dataset, fold, sources, prepare_seconds = task.dataset, fold_task.fold, fold_task.sources, time.time() - started
+    findings = [one for one in findings if one.fold in (None, fold.name)]
+    found = {one.kind for one in findings if one.severity == LEAK}
+    leaks = sorted({*fold.leaks, *found, *fold_task.leaks, *stage_leaks(dataset, fold, sources, data.allow_leak)})
     record = {
         "finished": False,
         "split": split_record(dataset, fold),
-        "ancestors": [record for source in job.sources.values() for record in ancestry(source)],
+        "ancestors": [record for source in sources.values() for record in ancestry(source)],
     }
     if PartialState().is_main_process:
-        # Before training, so that a checkpoint of a run that is killed says whom it was trained on.
+        # Before training, so that the checkpoint of a killed run says whom it was trained on.
         write_record(folder, record)
     arguments = fold_arguments(training, folder)
     if training.search:
-        best = search(job.trainer, arguments, folder, training.search)
+        best = search(fold_task.trainer, arguments, folder, training.search)
         record |= {"search": best}
         for name, value in best.items():
             setattr(arguments, name, value)
     arguments.report_to, callbacks = tensorboard_beside(training.report_to, folder)
-    trainer = job.trainer(arguments, [*callbacks, Clock()])
-    parameters, trained = count_parameters(job.candidate.model)  # before LoRA is merged
+    trainer = fold_task.trainer(arguments, [*callbacks, Clock()])
+    parameters, trained = count_parameters(fold_task.candidate.model)  # before LoRA is merged
     checkpoints = Path(arguments.output_dir)
-    seconds = seconds_of(trainer, last_whole_checkpoint(checkpoints))
-    record |= job.finish(trainer, folder, leaks, audit)
+    seconds = seconds_of(trainer, last_complete_checkpoint(checkpoints))
+    record |= fold_task.finish(trainer, folder, leaks, findings)
     if not trainer.is_world_process_zero():
         return
     if data.not_copies:
@@ -96,9 +96,9 @@ def train_fold(task, fold: Fold, folder: Path, audit: list[AuditFinding]) -> Non
         "protocol": data.protocol,
         "settings": task.changed,
         "leaks": leaks,
-        "audit": [asdict(one) for one in audit],
+        "audit": [asdict(one) for one in findings],
         "corpora": sorted(set(dataset["corpus"][:])),
-        "sources": job.candidate.sources,
+        "sources": fold_task.candidate.sources,
         "seed": trainer.args.seed,
         "parameters": parameters,
         "parameters_trained": trained,
@@ -114,28 +114,28 @@ def train_fold(task, fold: Fold, folder: Path, audit: list[AuditFinding]) -> Non
 
 
 class Clock(TrainerCallback, ExportableState):
-    """Keeps in each checkpoint for how long the run has been trained, so that a resumed one counts on.
+    """Keeps the seconds of training in each checkpoint, so that a resumed run adds its own.
 
     Attributes:
-        earlier: Seconds up to the checkpoint that this run was resumed from.
+        earlier: Seconds before the checkpoint that this run was resumed from.
     """
 
     def __init__(self):
         self.earlier, self.started = 0.0, time.time()
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """Begin to count what comes after `earlier`."""
+        """Start counting the seconds after `earlier`."""
         self.started = time.time()
-        # Trainer expects the state of every such callback in a checkpoint; one of an earlier version has none.
+        # Trainer expects this callback's state in the checkpoint; checkpoints of earlier versions have none.
         state.stateful_callbacks.setdefault("Clock", self.state())
 
     def state(self) -> dict:
-        """What Trainer writes into a checkpoint, and makes another of when it goes on from there."""
+        """What Trainer writes into a checkpoint, and restores this callback from."""
         return {"args": {}, "attributes": {"earlier": self.earlier + time.time() - self.started}}
 
 
 def seconds_of(trainer: Trainer, checkpoint: str | None) -> float:
-    """Train, from a checkpoint on if there is one; the seconds, with those up to the checkpoint."""
+    """Train, from a checkpoint on if there is one, and return the seconds, including those before the checkpoint."""
     started = time.time()
     trainer.train(resume_from_checkpoint=checkpoint)
     clocks = [one for one in trainer.callback_handler.callbacks if isinstance(one, Clock)]
@@ -143,14 +143,14 @@ def seconds_of(trainer: Trainer, checkpoint: str | None) -> float:
 
 
 def trial_arguments(training, folder: Path):
-    """The arguments of a training that leaves no checkpoint and is told to no tracker."""
+    """Arguments of a training that leaves no checkpoint and reports to no tracker."""
     arguments = copy(training)
     arguments.output_dir, arguments.push_to_hub, arguments.report_to = str(folder / "trials"), False, []
     return arguments
 
 
 def fold_arguments(training, folder: Path):
-    """The arguments of a fold's training."""
+    """Arguments of a fold's training."""
     arguments = copy(training)
     arguments.output_dir = str(folder / "checkpoints")
     arguments.push_to_hub = False  # Trainer would push checkpoints, under a card that says nothing of the split
@@ -158,10 +158,10 @@ def fold_arguments(training, folder: Path):
     return arguments
 
 
-def last_whole_checkpoint(folder: Path) -> str | None:
-    """The last checkpoint that was written to its end, None where there is none.
+def last_complete_checkpoint(folder: Path) -> str | None:
+    """The last complete checkpoint, None where there is none; incomplete ones are removed.
 
-    Trainer writes `trainer_state.json` last: a folder without it was being written when the run was killed.
+    Trainer writes `trainer_state.json` last: a folder without it was incomplete when the run was killed.
     """
     for checkpoint in folder.glob("checkpoint-*"):
         try:
@@ -184,5 +184,5 @@ def save_model(trainer: Trainer, candidate: Candidate, folder: Path) -> None:
     if trainer.is_world_process_zero():
         share_weights(folder)
         candidate.processor.save_pretrained(folder)
-        # Trainer's pickle of its arguments: the record says the same as text.
+        # Trainer's pickle of its arguments, which the record has as text.
         (folder / "training_args.bin").unlink(missing_ok=True)

@@ -47,20 +47,20 @@ Settings = dict[type, object]
 
 ALL_FOLDS = "all"
 LOCK = ".training.lock"
-"""Held by the process that trains into a folder."""
+"""Locked by the process that trains into a folder."""
 
 
 def open_data(data, *models, dataset: Dataset | None = None) -> tuple[Dataset, list[Fold], dict]:
-    """The data set, the folds and the label space that DataArguments ask for.
+    """Open the data set of DataArguments, map its labels, and make the folds.
 
     Args:
         data: DataArguments.
         models: Settings, of which those that name pretrained models are checked: the models must be found.
-        dataset: A prepared data set that is open already, in place of the one that `data` names.
+        dataset: A prepared data set, instead of the one that `data` names.
 
     Returns:
-        Also `{"name": of the label map, "dropped": rows that it drops, by label}`, with the labels that it reads and no
-        row has as `not_found`, where there are some.
+        The data set, the folds, and of the label map its `name`, the number of rows it drops by label (`dropped`) and,
+        where there are any, labels that it maps and no row has (`not_found`).
 
     Raises:
         ValueError, FileNotFoundError: see `check_sources`, `load_prepared`, `load_or_prepare`, `read_as` and
@@ -75,18 +75,18 @@ def open_data(data, *models, dataset: Dataset | None = None) -> tuple[Dataset, l
         names = ("columns", "speaker_pattern", "label_pattern", "audio_dir")
         dataset = load_or_prepare(data.corpus, data.data_dir, **{name: getattr(data, name) for name in names})
     read_not_copies(data.not_copies, dataset["id"][:] if data.not_copies else None)  # refuses before the work
-    # Before any row is dropped: to change a column of a selection, `datasets` would copy all of its sound.
+    # Before any row is dropped: to change a column of a selection, `datasets` would copy all of its audio.
     dataset = read_as(dataset, data.transcript_source)
     names = dataset.features["label"].names
-    given = [names[i] for i in set(dataset["label"][:])]
+    present = [names[i] for i in set(dataset["label"][:])]
     dataset, dropped = apply_label_map(dataset, data.label_map)
     label_map = {"name": data.label_map, "dropped": dropped}
-    if lacking := labels_not_found(data.label_map, given):
-        PartialState().print(f"note: {not_found_notice(data.label_map, lacking, given)}")
-        label_map["not_found"] = lacking
+    if not_found := labels_not_found(data.label_map, present):
+        PartialState().print(f"note: {not_found_notice(data.label_map, not_found, present)}")
+        label_map["not_found"] = not_found
     if dropped:
-        told = ", ".join(f"{name} {count}" for name, count in dropped.items())
-        PartialState().print(f"label map {data.label_map} drops {sum(dropped.values())} clips: {told}")
+        counts = ", ".join(f"{name} {count}" for name, count in dropped.items())
+        PartialState().print(f"label map {data.label_map} drops {sum(dropped.values())} clips: {counts}")
     folds = make_folds(
         dataset,
         data.protocol,
@@ -171,17 +171,17 @@ def train_folds(task: Task, dataset: Dataset, folds: list[Fold], label_map: dict
     data, training, output_dir = task.data, task.training, Path(task.training.output_dir)
     described = task.open(dataset, folds) | {"label_map": label_map}
     if training.push_to_hub:
-        may_push(folds, training, dataset, list(task.settings.values()))
-    with claimed(output_dir, {"settings": task.changed, "data": described}):
+        check_can_push(folds, training, dataset, list(task.settings.values()))
+    with locked_run_folder(output_dir, {"settings": task.changed, "data": described}):
         for notice in task.notices:
             PartialState().print(f"note: {notice}")
-        to_train = [(task.usable(fold), folder) for fold, folder in not_done(dataset, folds, output_dir)]
-        audit = audited(dataset, [fold for fold, _ in to_train], task.reads_text, data.allow_leak, data.not_copies)
+        to_train = [(task.usable(fold), folder) for fold, folder in unfinished(dataset, folds, output_dir)]
+        findings = audit(dataset, [fold for fold, _ in to_train], task.reads_text, data.allow_leak, data.not_copies)
         if training.find_learning_rate:
             suggest_learning_rate(task, folds[0])
             return
         for fold, folder in to_train:
-            train_fold(task, fold, folder, audit)
+            train_fold(task, fold, folder, findings)
         PartialState().wait_for_everyone()
         if PartialState().is_main_process:
             print(task.write_results())
@@ -201,8 +201,8 @@ def suggest_learning_rate(task: Task, fold: Fold) -> None:
     PartialState().print(f"suggested learning rate: {rate:.1e} (nothing was trained); see {output_dir}")
 
 
-def not_done(dataset: Dataset, folds: list[Fold], output_dir: Path) -> list[tuple[Fold, Path]]:
-    """The folds that are still to be trained, each with its folder; all of them are described."""
+def unfinished(dataset: Dataset, folds: list[Fold], output_dir: Path) -> list[tuple[Fold, Path]]:
+    """The folds that are not finished, each with its folder; prints who is in each fold."""
     to_train = []
     for fold in folds:
         folder = output_dir / fold_folder(fold.name)
@@ -224,8 +224,8 @@ def _require_same_split(fold: Fold, folder: Path) -> None:
         )
 
 
-def may_push(folds: list[Fold], training, dataset: Dataset, models: Sequence) -> None:
-    """Make sure, before the work, that its result can be pushed; `models` are the arguments that name encoders.
+def check_can_push(folds: list[Fold], training, dataset: Dataset, models: Sequence) -> None:
+    """Make sure, before training, that the model can be pushed; `models` are the settings that name encoders.
 
     Raises:
         ValueError, PermissionError: no name on the Hub, several models for one name, or as `check_push`.
@@ -243,27 +243,27 @@ def may_push(folds: list[Fold], training, dataset: Dataset, models: Sequence) ->
 
 
 def push(folder: Path, training) -> None:
-    """Push a fold's model to where `may_push` has looked."""
+    """Push a fold's model to the repository of `check_can_push`."""
     private, api = training.hub_private_repo, HfApi(token=training.hub_token)
     push_model(folder, training.hub_model_id, private, revision=training.hub_revision, api=api)
 
 
-def audited(
-    dataset: Dataset, folds: list[Fold], reads: bool, allow_leak: bool, not_copies: str | None = None
+def audit(
+    dataset: Dataset, folds: list[Fold], reads_text: bool, allow_leak: bool, not_copies: str | None = None
 ) -> list[AuditFinding]:
-    """What the audit finds in the data and in the folds that are about to be trained.
+    """Audit the data and the folds that are about to be trained, and print the findings.
 
     Raises:
         ValueError: a leak, and `allow_leak` is not given.
     """
     if not folds:
         return []
-    # By one process for all: comparing the sounds of a large corpus takes minutes and a gigabyte.
+    # By one process for all: comparing the recordings of a large corpus takes minutes and a gigabyte.
     cleared = read_not_copies(not_copies)
-    holder = [audit_data(dataset, folds, reads, cleared) if PartialState().is_main_process else None]
+    holder = [audit_data(dataset, folds, reads_text, cleared) if PartialState().is_main_process else None]
     (findings,) = broadcast_object_list(holder)
-    told = (CLEARED, "not_copies_unreported")
-    PartialState().print(format_audit([one for one in findings if one.severity != NOTE or one.kind in told]))
+    shown_notes = (CLEARED, "not_copies_unreported")
+    PartialState().print(format_audit([one for one in findings if one.severity != NOTE or one.kind in shown_notes]))
     leaks = {one.kind: one for one in findings if one.severity == LEAK}
     if leaks and not allow_leak:
         first = next(iter(leaks.values()))
@@ -274,8 +274,8 @@ def audited(
     return findings
 
 
-def claim(output_dir: Path, run: dict) -> None:
-    """Mark a folder as this run's.
+def record_run(output_dir: Path, run: dict) -> None:
+    """Write the settings and the data of a run into its folder, or make sure that they are the ones it has.
 
     Raises:
         ValueError: it holds a run with other settings or data.
@@ -290,9 +290,9 @@ def claim(output_dir: Path, run: dict) -> None:
         with atomic_write(file) as handle:
             json.dump(run, handle, indent=1)
         return
-    held = json.loads(file.read_text(encoding="utf-8"))
-    if held != run:
-        old, new = held["settings"], run["settings"]
+    recorded = json.loads(file.read_text(encoding="utf-8"))
+    if recorded != run:
+        old, new = recorded["settings"], run["settings"]
         differing = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
         found = "; ".join(f"{key} was {old.get(key, 'default')}, is {new.get(key, 'default')}" for key in differing)
         raise ValueError(
@@ -302,14 +302,14 @@ def claim(output_dir: Path, run: dict) -> None:
 
 
 @contextmanager
-def claimed(output_dir: Path, run: dict) -> Iterator[None]:
-    """Mark a folder as this run's and keep it: of two that train into it, each would remove the other's checkpoints.
+def locked_run_folder(output_dir: Path, run: dict) -> Iterator[None]:
+    """Lock a folder for this run: of two that train into it, each would remove the other's checkpoints.
 
-    A process that is killed lets go of it.
+    The lock of a process that is killed is released.
 
     Args:
         output_dir: The folder.
-        run: What the run is told by: its settings and its data.
+        run: Settings and data of the run, by which it is recognised.
 
     Raises:
         FileExistsError: it is a file.
@@ -332,7 +332,7 @@ def claimed(output_dir: Path, run: dict) -> Iterator[None]:
             for folder in (output_dir, *output_dir.glob("*/")):
                 remove_leftovers(folder)
         with PartialState().main_process_first():
-            claim(output_dir, run)
+            record_run(output_dir, run)
         yield
     finally:
         if lock is not None:

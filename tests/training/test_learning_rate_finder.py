@@ -9,7 +9,7 @@ import torch
 from training.small import small_candidate, small_trainer
 
 from hf_ser.training.learning_rate_finder import find_learning_rate, smooth, steepest
-from hf_ser.training.run import claim, claimed, suggest_learning_rate
+from hf_ser.training.run import suggest_learning_rate
 
 
 def test_the_steepest_fall_before_the_lowest_loss_is_suggested():
@@ -34,37 +34,10 @@ def test_noise_of_the_first_batches_is_no_fall(seed):
 
 def test_no_trial_is_left_that_would_pass_for_a_run(tmp_path, monkeypatch):
     (tmp_path / "trials").mkdir()
-    claim(tmp_path, {"settings": {"learning_rate": 1e-3}})
-    claim(tmp_path, {"settings": {"learning_rate": 1e-2}})
     monkeypatch.setattr("hf_ser.training.run.find_learning_rate", lambda trainer, folder: 1e-2)
-    training = small_trainer(tmp_path).args
-    fold = SimpleNamespace(trainer=lambda arguments: None)
+    training, fold = small_trainer(tmp_path).args, SimpleNamespace(trainer=lambda arguments: None)
     suggest_learning_rate(SimpleNamespace(training=training, fold_class=lambda *_: fold), None)
     assert not (tmp_path / "trials").exists()
-    (tmp_path / "fold_2").mkdir()  # refused before its first step
-    claim(tmp_path, {"settings": {"learning_rate": 1e-2}})
-    for fold in ("final", "fold_1"):
-        checkpoint = tmp_path / fold / "checkpoints" / "checkpoint-1"
-        checkpoint.mkdir(parents=True)
-        with pytest.raises(ValueError, match=r"holds another run \(learning_rate was 0.01, is 0.1\)"):
-            claim(tmp_path, {"settings": {"learning_rate": 0.1}})
-        checkpoint.rmdir()
-    (tmp_path / "fold_2" / "search.db").touch()  # whose trials would count as the other run's
-    with pytest.raises(ValueError, match="holds another run"):
-        claim(tmp_path, {"settings": {"learning_rate": 0.1}})
-
-
-def test_one_process_trains_into_a_folder(tmp_path):
-    mine, other = {"settings": {"learning_rate": 1e-2}}, {"settings": {"learning_rate": 0.1}}
-    with claimed(tmp_path / "o", mine):
-        with pytest.raises(ValueError, match="another process that trains into this folder"):
-            claimed(tmp_path / "o", other).__enter__()
-        assert json.loads((tmp_path / "o" / "run.json").read_text()) == mine, "the other was refused before it wrote"
-    with claimed(tmp_path / "o", other):
-        pass
-    (tmp_path / "file").touch()
-    with pytest.raises(FileExistsError, match="file is a file, expected a folder to write"):
-        claimed(tmp_path / "file", mine).__enter__()
 
 
 def test_smoothing_begins_at_the_first_loss():

@@ -27,7 +27,7 @@ from hf_ser.training.adaptation import adapted
 from hf_ser.training.arguments import AdaptArguments, SerTrainingArguments
 from hf_ser.training.building import Candidate, label_maps
 from hf_ser.training.emotion_task import saved_uar
-from hf_ser.training.fold_run import Clock, last_whole_checkpoint, seconds_of
+from hf_ser.training.fold_run import Clock, last_complete_checkpoint, seconds_of
 from hf_ser.training.trainer import SerTrainer
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
@@ -112,7 +112,7 @@ def train(folder, data, encoder: str, adapt: AdaptArguments, kill: Kill | None =
     trainer = SerTrainer(
         trained, labels, cache, args=arguments, train_dataset=rows, eval_dataset=held_out, callbacks=callbacks
     )
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
     model = trained.model.merge_and_unload() if isinstance(trained.model, PeftModel) else trained.model
     return model.state_dict(), trainer.logits(held_out), trainer.state
 
