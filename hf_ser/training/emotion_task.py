@@ -50,39 +50,39 @@ from hf_ser.training.fold_run import FoldTask, save_model
 from hf_ser.training.run import Settings, Task
 from hf_ser.training.trainer import SerTrainer, choose_threads
 from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
-from hf_ser.transcripts.words import ASR, MIXED, Words, fold_words
+from hf_ser.transcripts.words import ASR, MIXED, fold_words
 
 HASHED_COLUMNS = ("id", "label", "votes", "speaker", "sex", "transcript", "pcm_sha256")
 """What distinguishes one data set from another."""
 
 
 class EmotionFold(FoldTask):
-    """An emotion task on one fold: its transcripts, and as many untrained models as are wanted.
+    """An emotion task on one fold; it builds an untrained model for each trainer.
 
     Attributes:
-        words: The transcripts of its rows.
+        transcripts: The transcripts of its rows.
         rows: Its rows for the model that was built last.
     """
 
     def __init__(self, task, fold: Fold):
         self.task, self.fold = task, fold
         self.labels = task.dataset.features["label"].names
-        self.words = fold_words(task.dataset, fold, task.data, task.training.seed)
+        self.transcripts = fold_words(task.dataset, fold, task.data, task.training.seed)
         self.prepare()
-        recogniser = recogniser_record(task.data, "text" in self.candidate.sources)
-        self.sources, self.leaks = self.candidate.sources | recogniser, self.words.leaks
+        recogniser = recogniser_source(task.data, "text" in self.candidate.sources)
+        self.sources, self.leaks = self.candidate.sources | recogniser, self.transcripts.leaks
 
     def prepare(self) -> None:
-        """Build the model and the rows, with every check that refuses them."""
+        """Build the model and the rows, with all their checks."""
         task, training = self.task, self.task.training
         set_seed(training.seed)
         rows = task.dataset.select_columns(["id", "speaker"]).select(self.fold.train)
-        texts = [self.words.text[name] for name in rows["id"][:]]
+        texts = [self.transcripts.text[name] for name in rows["id"][:]]
         self.candidate = build(task.settings, self.fold.name, self.labels, texts, rows["speaker"][:])
-        choose_threads(self.candidate.model, training)  # the statistics of the audio are computed too
+        choose_threads(self.candidate.model, training)  # before statistics of the audio are computed
         audio, augment = (task.settings.get(kind) for kind in (AudioArguments, AugmentArguments))
         arguments = (task.data, training, audio, augment)
-        self.rows: FoldData = fold_data(task.dataset, self.fold, self.words, self.candidate, *arguments)
+        self.rows: FoldData = fold_data(task.dataset, self.fold, self.transcripts, self.candidate, *arguments)
         self.is_fresh = True
 
     def trainer(self, arguments, callbacks: Sequence[TrainerCallback] = ()) -> SerTrainer:
@@ -93,8 +93,8 @@ class EmotionFold(FoldTask):
         if frozen is not None:
             self.candidate = replace(self.candidate, collator=CachedCollator(self.candidate.collator, frozen))
         audio_only = list(self.candidate.encoders) == ["audio"]
-        fits = audio_only and is_solved(self.task.settings[AudioArguments], self.candidate.model.config)
-        return (FittedTrainer if fits else SerTrainer)(
+        solved = audio_only and is_solved(self.task.settings[AudioArguments], self.candidate.model.config)
+        return (FittedTrainer if solved else SerTrainer)(
             self.candidate,
             self.labels,
             args=arguments,
@@ -106,7 +106,7 @@ class EmotionFold(FoldTask):
         )
 
     def frozen_cache(self) -> FrozenCache:
-        """Where the outputs of what is never trained are cached."""
+        """The cache of what frozen encoders and front ends compute."""
         config, training = self.candidate.model.config, self.task.training
         key = {name: getattr(config, name, None) for name in ("audio_layers", "text_layers")}
         key["mean"] = getattr(config, "head", None) in SOLVED_HEADS
@@ -117,21 +117,18 @@ class EmotionFold(FoldTask):
 
     def finish(self, trainer: SerTrainer, folder: Path, leaks: list[str], findings: list[AuditFinding]) -> dict:
         """As FoldTask's; the model is calibrated on the validation rows first."""
-        config, fold = self.candidate.model.config, self.fold
         if trainer.frozen is not None:
             PartialState().print(trainer.frozen.summary())
-        calibrate(trainer, config, self.rows.validation)
-        logits = trainer.logits(self.rows.test) if len(fold.test) else None
+        calibrate(trainer, self.candidate.model.config, self.rows.validation)
+        logits = trainer.logits(self.rows.test) if len(self.fold.test) else None
         save_model(trainer, self.candidate, folder)
         if not trainer.is_world_process_zero():
             return {}
         copy_island(folder)
         notes = self.rows.notes + [one.detail for one in findings if one.kind == CLEARED]
         if logits is not None:
-            protocol, trackers = self.task.data.protocol, self.task.training.report_to
-            rows = prediction_rows(self.task.dataset, fold, self.words, logits, config, protocol, leaks)
-            write_predictions(folder / PREDICTIONS, [row | {"notes": notes} for row in rows])
-            if trackers:
+            write_predictions(folder / PREDICTIONS, self.prediction_rows(logits, leaks, notes))
+            if trackers := self.task.training.report_to:
                 write_fold_report(folder, findings)
                 track_results(trackers, folder, trainer.args)
         sources = self.candidate.sources
@@ -139,11 +136,32 @@ class EmotionFold(FoldTask):
             "notes": notes,
             "encoders": provenance(sources),
             "base_models": sorted({split_revision(one)[0] for one in sources.values() if on_the_hub(one)}),
-            "transcript_sources": sorted({source or "none" for source in self.words.source.values()}),
-            "words": self.words.details,
+            "transcript_sources": sorted({source or "none" for source in self.transcripts.source.values()}),
+            "words": self.transcripts.details,
             "best_validation_uar": saved_uar(trainer),
             "solved": isinstance(trainer, FittedTrainer),
         }
+
+    def prediction_rows(self, logits: np.ndarray, leaks: list[str], notes: list[str]) -> list[dict]:
+        """The test rows as `predictions.jsonl` has them; logits: `(rows, classes)`."""
+        config, fold, labels = self.candidate.model.config, self.fold, self.labels
+        probabilities = softmax(logits / config.calibration_temperature, axis=-1)
+        same = {"protocol": self.task.data.protocol, "fold": fold.name, "split_fingerprint": fold.fingerprint}
+        same |= {"leaks": leaks, "temperature": config.calibration_temperature}
+        same |= {"abstain_threshold": config.abstain_threshold, "notes": notes}
+        names = ("id", "corpus", "speaker", "sex")
+        columns = self.task.dataset.select_columns([*names, "label", "votes"]).select(fold.test).to_list()
+        return [
+            {
+                **{name: row[name] for name in names},
+                **same,
+                "transcript_source": self.transcripts.source[row["id"]],
+                "reference": labels[row["label"]],
+                "votes": None if row["votes"] is None else dict(zip(labels, row["votes"], strict=True)),
+                "probabilities": dict(zip(labels, of_row.tolist(), strict=True)),
+            }
+            for row, of_row in zip(columns, probabilities, strict=True)
+        ]
 
 
 class EmotionTask(Task):
@@ -159,7 +177,7 @@ class EmotionTask(Task):
         digest = rows_digest(zip(*columns.values(), strict=True))[:16]
         described = {"rows": dataset.num_rows, "labels": labels, "digest": digest}
         if self.data.sentence_bank:
-            # A file of one name may say something else another day.
+            # The content of the file may have changed.
             described["sentence_bank"] = bank_digest(sentence_bank(self.data.sentence_bank, labels))
         return described
 
@@ -183,8 +201,8 @@ class AudioTask(EmotionTask):
         """As EmotionTask's; every clip needs audio."""
         if missing := dataset["duration_seconds"][:].count(None):
             raise ValueError(
-                f"{missing} of {len(dataset)} clips have no sound, and this model only hears. Expected a sound for "
-                "each: bring the audio files and prepare the data again, or use train_text.py or train_fusion.py."
+                f"{missing} of {len(dataset)} clips have no audio, and this model is audio-only. Expected audio for "
+                "each: add the audio files and prepare the data again, or use train_text.py or train_fusion.py."
             )
         return super().open(dataset, folds)
 
@@ -228,8 +246,8 @@ def build(given: Settings, fold: str, labels: list[str], texts: list[str | None]
     """The untrained `Candidate` that settings ask for.
 
     Args:
-        given: Settings of one of the tasks.
-        fold: Name of the fold, whose encoders are found.
+        given: Settings of an emotion task.
+        fold: Name of the fold, which `{fold}` in names of encoders stands for.
         labels: Emotion names in class order.
         texts, speakers: Transcripts and speakers of the training rows, None where there is none.
     """
@@ -246,13 +264,13 @@ NO_TRANSCRIPT = {
     None: "",
     REFERENCE: " by the corpus",
     ASR: " by a recogniser, or an empty one",
-    MIXED: " by a recogniser, or an empty one; in training the corpus's own is read for one that is missing",
+    MIXED: " by a recogniser, or an empty one; in training the corpus's own is used for one that is missing",
 }
 """Whose transcript is missing, by `--transcript_source`."""
 
 
 def notices(dataset: Dataset, data, *arguments) -> list[str]:
-    """What of the data the models cannot learn from."""
+    """What the models cannot learn from in the data."""
     found = []
     if data.target != "label" and (unrated := dataset["votes"][:].count(None)):
         found.append(f"{unrated} of {len(dataset)} clips have no raters' votes: their label is the target")
@@ -262,24 +280,24 @@ def notices(dataset: Dataset, data, *arguments) -> list[str]:
             if long := sum(length is not None and length > one.max_seconds for length in seconds):
                 found.append(f"{long} of {len(dataset)} clips are longer than --max_seconds {one.max_seconds:g}: cut")
             if missing := seconds.count(None):
-                found.append(f"{missing} of {len(dataset)} clips have no sound")
+                found.append(f"{missing} of {len(dataset)} clips have no audio")
         if isinstance(one, TextArguments) and (empty := sum(not text for text in dataset["transcript"][:])):
             found.append(f"{empty} of {len(dataset)} clips have no transcript{NO_TRANSCRIPT[data.transcript_source]}")
     return found
 
 
-def recogniser_record(data, reads: bool) -> dict[str, str]:
-    """Where the data set says whom the recogniser of its words was trained on, if a model reads these."""
-    # The noise on the corpus's own words is learned from what the recogniser made of them.
+def recogniser_source(data, reads_text: bool) -> dict[str, str]:
+    """The folder with the training record of the recogniser whose transcripts are used."""
+    # Noise is learned from the recogniser's errors.
     of_recogniser = data.transcript_source != REFERENCE or data.transcript_noise
-    if not (reads and data.dataset and of_recogniser):
+    if not (reads_text and data.dataset and of_recogniser):
         return {}
     folder = Path(data.dataset) / ASR_RECORD
     return {"transcripts": str(folder)} if (folder / RECORD).is_file() else {}
 
 
 def saved_uar(trainer: SerTrainer) -> float | None:
-    """Validation UAR of the weights that are saved: the best, or the last where the last weights are kept."""
+    """Validation UAR of the saved weights: the best, or the last where the last weights are kept."""
     state, evaluated = trainer.state, [one for one in trainer.state.log_history if "eval_uar" in one]
     if trainer.args.load_best_model_at_end and trainer.args.metric_for_best_model.removeprefix("eval_") == "uar":
         return state.best_metric
@@ -294,10 +312,10 @@ def on_the_hub(source: str) -> bool:
 
 
 def calibrate(trainer: SerTrainer, config: PreTrainedConfig, validation: Dataset) -> None:
-    """Put into a model's configuration how sure it may be, by its validation speakers: never by those of the test.
+    """Set temperature and abstention threshold in a model's configuration by its validation speakers, never the test's.
 
-    Of a head that was solved for, by all its speakers, each left out in turn: the validation speakers alone are fewer,
-    and the temperature that suited them made the error larger on RAVDESS's test speakers.
+    For a solved head by all its speakers, each left out in turn: the validation speakers alone are fewer, and their
+    temperature made the calibration error larger on RAVDESS's test speakers.
     """
     if (left_out := getattr(trainer, "left_out", None)) is not None:
         logits, labels = left_out
@@ -306,29 +324,3 @@ def calibrate(trainer: SerTrainer, config: PreTrainedConfig, validation: Dataset
         labels = np.array(validation.with_format(None)["label"][:])
     config.calibration_temperature = fit_temperature(logits, labels)
     config.abstain_threshold = abstain_threshold(softmax(logits / config.calibration_temperature, axis=-1))
-
-
-def prediction_rows(
-    dataset: Dataset, fold: Fold, words: Words, logits: np.ndarray, config, protocol: str, leaks: list[str]
-) -> list[dict]:
-    """The test rows of a fold as `predictions.jsonl` holds them; logits: `(rows, classes)`."""
-    labels = dataset.features["label"].names
-    probabilities = softmax(logits / config.calibration_temperature, axis=-1)
-    told = ("id", "corpus", "speaker", "sex")
-    columns = dataset.select_columns([*told, "label", "votes"]).select(fold.test).to_list()
-    return [
-        {
-            **{name: row[name] for name in told},
-            "protocol": protocol,
-            "fold": fold.name,
-            "split_fingerprint": fold.fingerprint,
-            "leaks": leaks,
-            "transcript_source": words.source[row["id"]],
-            "reference": labels[row["label"]],
-            "votes": None if row["votes"] is None else dict(zip(labels, row["votes"], strict=True)),
-            "temperature": config.calibration_temperature,
-            "abstain_threshold": config.abstain_threshold,
-            "probabilities": dict(zip(labels, answer.tolist(), strict=True)),
-        }
-        for row, answer in zip(columns, probabilities, strict=True)
-    ]

@@ -38,7 +38,7 @@ def test_words_without_sound(rated, script, tmp_path):
     script("train_fusion", "--dataset", rated, "--output_dir", tmp_path / "fused", *QUICK)
     report = json.loads((tmp_path / "fused/report.json").read_text())
     assert report["n_utterances"] == 16
-    with pytest.raises(ValueError, match="24 of 48 clips have no sound, and this model only hears"):
+    with pytest.raises(ValueError, match="24 of 48 clips have no audio, and this model is audio-only"):
         script("train_audio", "--dataset", rated, "--output_dir", tmp_path / "audio", *QUICK)
 
 

@@ -180,8 +180,8 @@ def test_a_recogniser_that_was_trained_on_the_test_speakers_is_refused(transcrib
     report = json.loads((tmp_path / "o" / "report.json").read_text())
     assert "stage_leakage_transcripts_test" in report["leaks"]
     data = DataArguments(dataset=str(folder), transcript_source="reference")
-    assert emotion_task.recogniser_record(data, reads=True) == {}
-    assert emotion_task.recogniser_record(DataArguments(dataset=str(folder)), reads=False) == {}
+    assert emotion_task.recogniser_source(data, reads_text=True) == {}
+    assert emotion_task.recogniser_source(DataArguments(dataset=str(folder)), reads_text=False) == {}
     assert (folder / "asr" / RECORD).is_file()
 
 
