@@ -23,8 +23,7 @@ from hf_ser.checks.audit.findings import AuditFinding
 from hf_ser.data.protocols import Fold
 from hf_ser.data.schema import REFERENCE
 from hf_ser.inputs.frozen import CachedCollator, FrozenCache
-from hf_ser.models import copy_island
-from hf_ser.models.configuration_ser import SOLVED_HEADS
+from hf_ser.models import SOLVED_HEADS, copy_code
 from hf_ser.publish.results import write_fold_report, write_results
 from hf_ser.publish.trackers import track_results
 from hf_ser.revisions import split_revision
@@ -35,15 +34,15 @@ from hf_ser.stable import rows_digest
 from hf_ser.training.arguments import (
     AdaptArguments,
     AudioArguments,
+    CommonHeadArguments,
     DataArguments,
     FusionArguments,
     HeadArguments,
     SerTrainingArguments,
     TextArguments,
-    refuse_text_layers,
     refuse_words,
 )
-from hf_ser.training.building import build_audio, build_fusion, build_text, from_fold
+from hf_ser.training.building import build_model, from_fold
 from hf_ser.training.fits import FittedTrainer, is_solved, refuse_descent
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.fold_run import FoldTask, save_model
@@ -78,7 +77,10 @@ class EmotionFold(FoldTask):
         set_seed(training.seed)
         rows = task.dataset.select_columns(["id", "speaker"]).select(self.fold.train)
         texts = [self.transcripts.text[name] for name in rows["id"][:]]
-        self.candidate = build(task.settings, self.fold.name, self.labels, texts, rows["speaker"][:])
+        parts = {"audio": task.settings.get(AudioArguments), "text": task.settings.get(TextArguments)}
+        parts |= {name: from_fold(part, self.fold.name) for name, part in parts.items() if part is not None}
+        parts |= {"texts": texts, "speakers": rows["speaker"][:]}
+        self.candidate = build_model(self.labels, task.head, task.settings[AdaptArguments], **parts)
         choose_threads(self.candidate.model, training)  # before statistics of the audio are computed
         audio, augment = (task.settings.get(kind) for kind in (AudioArguments, AugmentArguments))
         arguments = (task.data, training, audio, augment)
@@ -92,9 +94,7 @@ class EmotionFold(FoldTask):
         frozen = self.frozen_cache() if arguments.cache_frozen else None
         if frozen is not None:
             self.candidate = replace(self.candidate, collator=CachedCollator(self.candidate.collator, frozen))
-        audio_only = list(self.candidate.encoders) == ["audio"]
-        solved = audio_only and is_solved(self.task.settings[AudioArguments], self.candidate.model.config)
-        return (FittedTrainer if solved else SerTrainer)(
+        return (FittedTrainer if is_solved(self.candidate.model.config) else SerTrainer)(
             self.candidate,
             self.labels,
             args=arguments,
@@ -108,8 +108,8 @@ class EmotionFold(FoldTask):
     def frozen_cache(self) -> FrozenCache:
         """The cache of what frozen encoders and front ends compute."""
         config, training = self.candidate.model.config, self.task.training
-        key = {name: getattr(config, name, None) for name in ("audio_layers", "text_layers")}
-        key["mean"] = getattr(config, "head", None) in SOLVED_HEADS
+        key = {name: getattr(config, name) for name in ("audio_layers", "text_layers")}
+        key["mean"] = config.head in SOLVED_HEADS
         key["precision"] = "bf16" if training.bf16 else "fp16" if training.fp16 else "float32"
         if augmented := self.rows.view is not None:
             key["augment"] = self.candidate.collator.augmenter.key
@@ -124,7 +124,7 @@ class EmotionFold(FoldTask):
         save_model(trainer, self.candidate, folder)
         if not trainer.is_world_process_zero():
             return {}
-        copy_island(folder)
+        copy_code(folder)
         notes = self.rows.notes + [one.detail for one in findings if one.kind == CLEARED]
         if logits is not None:
             write_predictions(folder / PREDICTIONS, self.prediction_rows(logits, leaks, notes))
@@ -169,8 +169,24 @@ class EmotionTask(Task):
 
     fold_class = EmotionFold
 
+    def __init__(self, given: Settings):
+        super().__init__(given)
+        if not self.reads_text:
+            refuse_words(self.data)
+        models = [given[one] for one in (AudioArguments, TextArguments) if one in given]
+        refuse_descent(models, self.head, given.get(AugmentArguments), given[AdaptArguments], self.training)
+
+    @property
+    def head(self) -> CommonHeadArguments:
+        """The settings of the head."""
+        return self.settings.get(HeadArguments) or self.settings[FusionArguments]
+
     def open(self, dataset: Dataset, folds: list[Fold]) -> dict:
         """As Task's; what distinguishes data are the labels, and a hash of the rows whatever their order."""
+        if not self.reads_text:
+            check_audio(dataset)
+        elif AudioArguments in self.settings:
+            check_transcripts(dataset, folds)
         self.dataset, self.notices = dataset, notices(dataset, self.data, *self.settings.values())
         optional = [name for name in ("reference_transcript", "asr_transcript") if name in dataset.column_names]
         columns, labels = dataset.select_columns([*HASHED_COLUMNS, *optional])[:], dataset.features["label"].names
@@ -192,30 +208,12 @@ class AudioTask(EmotionTask):
     classes = (DataArguments, AudioArguments, HeadArguments, AugmentArguments, AdaptArguments, SerTrainingArguments)
     reads_text = False
 
-    def __init__(self, given):
-        super().__init__(given)
-        refuse_words(self.data)
-        refuse_descent(*(given[one] for one in self.classes[1:]))
-
-    def open(self, dataset: Dataset, folds: list[Fold]) -> dict:
-        """As EmotionTask's; every clip needs audio."""
-        if missing := dataset["duration_seconds"][:].count(None):
-            raise ValueError(
-                f"{missing} of {len(dataset)} clips have no audio, and this model is audio-only. Expected audio for "
-                "each: add the audio files and prepare the data again, or use train_text.py or train_fusion.py."
-            )
-        return super().open(dataset, folds)
-
 
 class TextTask(EmotionTask):
     """A text-only model."""
 
     name = "text"
-    classes = (DataArguments, TextArguments, AdaptArguments, SerTrainingArguments)
-
-    def __init__(self, given):
-        super().__init__(given)
-        refuse_text_layers(given[TextArguments])
+    classes = (DataArguments, TextArguments, HeadArguments, AdaptArguments, SerTrainingArguments)
 
 
 class FusionTask(EmotionTask):
@@ -228,36 +226,34 @@ class FusionTask(EmotionTask):
     )
     default_recipe = "quickstart.yaml"
 
-    def open(self, dataset: Dataset, folds: list[Fold]) -> dict:
-        """As EmotionTask's; some training rows of each fold need a transcript."""
-        has_text = [bool(text and text.strip()) for text in dataset["transcript"][:]]
-        for fold in folds:
-            if not any(has_text[row] for row in fold.train):
-                raise ValueError(
-                    f"Fold {fold.name}: none of its {len(fold.train)} training clips has a transcript, and this model "
-                    "is of audio and text. Expected transcripts: train on the audio alone with train_audio.py; or "
-                    "prepare the data, let scripts/transcribe.py --dataset DS write transcripts, and train on what it "
-                    "writes."
-                )
-        return super().open(dataset, folds)
 
+def check_audio(dataset: Dataset) -> None:
+    """Make sure that every clip has audio.
 
-def build(given: Settings, fold: str, labels: list[str], texts: list[str | None], speakers: list[str | None]):
-    """The untrained `Candidate` that settings ask for.
-
-    Args:
-        given: Settings of an emotion task.
-        fold: Name of the fold, which `{fold}` in names of encoders stands for.
-        labels: Emotion names in class order.
-        texts, speakers: Transcripts and speakers of the training rows, None where there is none.
+    Raises:
+        ValueError: one has none.
     """
-    encoders = [from_fold(given[one], fold) for one in (AudioArguments, TextArguments) if one in given]
-    adapt = given[AdaptArguments]
-    if TextArguments not in given:
-        return build_audio(labels, *encoders, given[HeadArguments], adapt)
-    if AudioArguments not in given:
-        return build_text(labels, texts, *encoders, adapt, speakers)
-    return build_fusion(labels, texts, *encoders, given[FusionArguments], adapt, speakers)
+    if missing := dataset["duration_seconds"][:].count(None):
+        raise ValueError(
+            f"{missing} of {len(dataset)} clips have no audio, and this model is audio-only. Expected audio for each: "
+            "add the audio files and prepare the data again, or use train_text.py or train_fusion.py."
+        )
+
+
+def check_transcripts(dataset: Dataset, folds: list[Fold]) -> None:
+    """Make sure that some training rows of each fold have a transcript.
+
+    Raises:
+        ValueError: none of a fold has.
+    """
+    has_text = [bool(text and text.strip()) for text in dataset["transcript"][:]]
+    for fold in folds:
+        if not any(has_text[row] for row in fold.train):
+            raise ValueError(
+                f"Fold {fold.name}: none of its {len(fold.train)} training clips has a transcript, and this model is "
+                "of audio and text. Expected transcripts: train on the audio alone with train_audio.py; or prepare the "
+                "data, let scripts/transcribe.py --dataset DS write transcripts, and train on what it writes."
+            )
 
 
 NO_TRANSCRIPT = {
