@@ -284,7 +284,7 @@ def _read_item(item: str, spec: str) -> Drawn:
 
 def option(default, help: str, choices=None):
     """A dataclass field with a help text, as HfArgumentParser reads it."""
-    return field(default=default, metadata={"help": help, **({"choices": list(choices)} if choices else {})})
+    return field(default=default, metadata={"help": help, **({"choices": choices} if choices else {})})
 
 
 @dataclass

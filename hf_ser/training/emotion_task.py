@@ -22,7 +22,7 @@ from hf_ser.checks.audit.data import CLEARED
 from hf_ser.checks.audit.findings import AuditFinding
 from hf_ser.data.protocols import Fold
 from hf_ser.data.schema import REFERENCE
-from hf_ser.inputs.frozen import CachedCollator, FrozenCache
+from hf_ser.inputs.frozen import CachedCollator, FrozenCache, unwrapped
 from hf_ser.models import SOLVED_HEADS, copy_code
 from hf_ser.publish.results import write_fold_report, write_results
 from hf_ser.publish.trackers import track_results
@@ -124,7 +124,7 @@ class EmotionFold(FoldTask):
         save_model(trainer, self.candidate, folder)
         if not trainer.is_world_process_zero():
             return {}
-        copy_code(folder)
+        copy_code(folder, unwrapped(self.candidate.model))
         notes = self.rows.notes + [one.detail for one in findings if one.kind == CLEARED]
         if logits is not None:
             write_predictions(folder / PREDICTIONS, self.prediction_rows(logits, leaks, notes))

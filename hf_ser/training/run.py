@@ -33,6 +33,7 @@ from hf_ser.data.prepare import check_columns, load_or_prepare, load_prepared
 from hf_ser.data.protocols import FINAL, Fold, describe, fold_folder, make_folds
 from hf_ser.files import atomic_write, remove_leftovers
 from hf_ser.publish.hub import check_push, push_model, pushed_privately
+from hf_ser.registry import plugin_digests
 from hf_ser.runs.record import corpora_of_sources, is_finished, read_record
 from hf_ser.runs.report import RUN
 from hf_ser.training.building import check_sources, named_sources
@@ -170,6 +171,8 @@ def train_folds(task: Task, dataset: Dataset, folds: list[Fold], label_map: dict
     logging.disable_progress_bar()  # one bar for each file that is read or saved; the bars of training stay
     data, training, output_dir = task.data, task.training, Path(task.training.output_dir)
     described = task.open(dataset, folds) | {"label_map": label_map}
+    if plugins := plugin_digests():
+        described["plugins"] = plugins
     if training.push_to_hub:
         check_can_push(folds, training, dataset, list(task.settings.values()))
     with locked_run_folder(output_dir, {"settings": task.changed, "data": described}):
