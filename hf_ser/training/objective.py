@@ -13,7 +13,7 @@ MASKS = ("attention_mask", "audio_mask")
 
 
 class Objective:
-    """The loss over the answers of a model.
+    """The loss over the logits of a model.
 
     Args:
         args: ObjectiveArguments with transformers' `label_smoothing_factor`.
@@ -90,7 +90,7 @@ def class_weights(labels: Sequence[int], n_classes: int) -> torch.Tensor:
 def mixed(inputs: dict, alpha: float, n_classes: int) -> dict:
     """A batch in which each clip is mixed with another one, and its label likewise.
 
-    Waveforms, features or frozen hidden states are mixed as they stand, padding as what it is; a position is sound
+    Waveforms, features or cached hidden states are mixed as they are, padding included; a position is valid
     where one of the two is. Drawn by torch's generator on the CPU, which checkpoints keep.
 
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization, eq. 1; one share a batch, as in their code.
