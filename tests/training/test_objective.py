@@ -113,5 +113,5 @@ def test_training_alone_is_mixed_and_evaluation_is_of_the_plain_rows(tmp_path):
 def test_mixup_of_words_is_refused(tmp_path):
     candidate = small_candidate()
     candidate.encoders["text"] = candidate.encoders["audio"]
-    with pytest.raises(ValueError, match="words cannot be mixed"):
+    with pytest.raises(ValueError, match="texts cannot be mixed"):
         small_trainer(tmp_path, candidate, mixup=0.2)
