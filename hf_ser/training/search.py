@@ -237,11 +237,11 @@ class TrialDriver(Trainer):
 
 
 class TrialReporter(TrainerCallback):
-    """Tells Optuna the validation UAR of every epoch, and ends the training where it says so, in all processes."""
+    """Reports the validation UAR of every epoch to Optuna, and ends a training that Optuna prunes, in all processes."""
 
     def __init__(self, trial, compute_objective: Callable[[dict], float]):
         self.trial, self.compute_objective = trial, compute_objective
-        self.best, self.behind, self.told = None, False, set()
+        self.best, self.behind, self.reported = None, False, set()
 
     def note(self, figure: float) -> None:
         """Remember the best figure; one that is not finite counts for nothing."""
@@ -252,9 +252,9 @@ class TrialReporter(TrainerCallback):
         """Report an epoch."""
         self.note(self.compute_objective(metrics))
         epoch = round(state.epoch or 0)
-        if epoch not in self.told and hasattr(self.trial, "study"):
+        if epoch not in self.reported and hasattr(self.trial, "study"):
             self.trial.report(self.best, epoch)
-        self.told.add(epoch)
+        self.reported.add(epoch)
         (behind,) = broadcast_object_list([self.trial.should_prune()])
         if behind:
             self.behind = control.should_training_stop = True
@@ -317,7 +317,7 @@ def _optuna():
 
 
 def _quiet(training: TrainingArguments, folder: Path) -> TrainingArguments:
-    """The run's arguments for trials: nothing is saved or told to trackers, since nothing of a trial is kept."""
+    """The run's arguments for trials: nothing is saved or reported to trackers, since no trial is kept."""
     if training.eval_strategy == IntervalStrategy.NO:
         raise ValueError("--search: found --eval_strategy no, expected epoch: trials are judged as they train.")
     quiet = copy(training)
@@ -335,17 +335,17 @@ def _opened(optuna, folder: Path, space: dict, training: TrainingArguments):
     """
     folder.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(direction="maximize", **_place(folder))
-    told = {name: one.told() for name, one in space.items()}
-    held = study.user_attrs.get("space", told)
-    if held != told:
+    searched = {name: one.told() for name, one in space.items()}
+    recorded = study.user_attrs.get("space", searched)
+    if recorded != searched:
         raise ValueError(
-            f"{folder / STORAGE}: found a search of {held}, expected {told}. Give the same --search_space and "
+            f"{folder / STORAGE}: found a search of {recorded}, expected {searched}. Give the same --search_space and "
             "settings, or remove this file to search anew."
         )
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # it was killed
     if not study.trials:
-        study.set_user_attr("space", told)
+        study.set_user_attr("space", searched)
         own = {name: getattr(training, name) for name in space}
         if all(one.holds(own[name]) for name, one in space.items()):
             study.enqueue_trial(own)
