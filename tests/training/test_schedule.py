@@ -123,7 +123,7 @@ def test_what_is_frozen_for_good_no_stage_trains(tmp_path):
     trainer.train()
     assert torch.equal(candidate.model.encoder.embeddings.weight, before)
     candidate.model.encoder.requires_grad_(False)
-    with pytest.raises(ValueError, match="--stages audio: found nothing in it that is trained"):
+    with pytest.raises(ValueError, match="--stages audio: found only frozen weights"):
         small_trainer(tmp_path, candidate, stages="audio:1@0.01")
     with pytest.raises(ValueError, match="--stages text: this model has no text encoder, it has audio"):
         small_trainer(tmp_path, stages="text:1@0.01")
