@@ -50,13 +50,13 @@ class WeightAveraging(TrainerCallback):
         self.count += 1
 
     def on_train_end(self, args, state, control, **kwargs):
-        """Leave the average in the model, but where the best checkpoint, which is one, has been loaded."""
+        """Put the average into the model, unless the best checkpoint, which is an average, has been loaded."""
         if not (args.load_best_model_at_end and state.best_model_checkpoint):
             self._put(self.average)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within it the model is the average, if there is one yet."""
+        """Replace the weights by their average inside the context, if there is one yet."""
         raw = {name: tensor.detach().clone() for name, tensor in self.averaged.items()} if self.count else {}
         self._put(self.average)
         try:
