@@ -33,7 +33,7 @@ class SerTrainer(Trainer):
         candidate: The model, its collator and its encoders.
         labels: Emotion names in class order.
         frozen: A `FrozenCache`: what frozen encoders make of clips, kept; or None.
-        view: A `View`, which is told the epoch that clips are changed for; or None.
+        view: A `View`, whose epoch is set as training goes on; or None.
         kwargs: As Trainer's; `args` are SerTrainingArguments.
 
     Raises:
@@ -56,7 +56,7 @@ class SerTrainer(Trainer):
         )
         self.model_accepts_loss_kwargs = False  # our models take the mean over the batch themselves
         untested = {"--lora": isinstance(candidate.model, PeftModel), "--cache_frozen": frozen is not None}
-        for flag in (flag for flag, asked in untested.items() if asked and self.is_fsdp_enabled):
+        for flag in (flag for flag, is_used in untested.items() if is_used and self.is_fsdp_enabled):
             raise ValueError(
                 f"{flag}: found FSDP, under which it was never tested. Expected whole weights in every process: use "
                 f"multi_gpu.yaml, or leave out {flag}."
@@ -117,16 +117,16 @@ class SerTrainer(Trainer):
             if f"{modality}_hidden" not in inputs and is_frozen(encoder):
                 encoder.eval()
         if self.objective.is_plain:
-            answer = super().compute_loss(model, inputs, return_outputs, **kwargs)
+            result = super().compute_loss(model, inputs, return_outputs, **kwargs)
         else:
-            answer = self._own_loss(model, inputs)
+            result = self._own_loss(model, inputs)
         if not return_outputs:
-            return answer[0] if isinstance(answer, tuple) else answer
-        loss, outputs = answer
+            return result[0] if isinstance(result, tuple) else result
+        loss, outputs = result
         return loss, {"loss": loss, "logits": outputs["logits"]}
 
     def _own_loss(self, model, inputs) -> tuple[torch.Tensor, dict]:
-        """The loss by the objective, of a model that is not told the labels."""
+        """The loss by the objective, from logits that the model computes without labels."""
         objective, twofold = self.objective, model.training and self.objective.r_drop > 0
         if model.training and objective.mixup:
             inputs = mixed(inputs, objective.mixup, self.n_classes)
@@ -190,29 +190,29 @@ class SerTrainer(Trainer):
             self.averaging.load(resume_from_checkpoint)
 
     def logits(self, dataset: Dataset, prefix: str = "test") -> np.ndarray:
-        """What the model answers, in the order of the rows, shape `(rows, classes)`.
+        """Predict the logits of all rows, in their order, shape `(rows, classes)`.
 
         `prefix` names the rows to trackers, which log what is predicted.
 
         Longest clips first, so that memory runs out at once or not at all and little is padded; then put back in order.
-        Rows without sound come last.
+        Rows without audio come last.
         """
-        # Without its transform, if it has one: that is given whole rows, and all their sound would be read for it.
+        # Without its transform, if it has one: that takes whole rows, and all their audio would be read for it.
         seconds = dataset.with_format(None)["duration_seconds"][:]
         order = np.argsort([-(length or 0) for length in seconds], kind="stable")
-        # group_by_length would also reorder what is predicted, and rows would get each other's answer. No metrics: a
+        # group_by_length would also reorder what is predicted, and rows would get each other's logits. No metrics: a
         # fold may lack a class, and the report is made over all folds.
         strategy, self.args.train_sampling_strategy = self.args.train_sampling_strategy, "random"
         metrics, self.compute_metrics = self.compute_metrics, None
         logits = first(self.predict(dataset.select(order), metric_key_prefix=prefix).predictions)
         self.args.train_sampling_strategy, self.compute_metrics = strategy, metrics
-        answers = np.empty(logits.shape)
-        answers[order] = logits
+        ordered = np.empty(logits.shape)
+        ordered[order] = logits
         if set(self.encoders) == {"text"}:
-            # Equal texts have equal answers, which else differ by rounding with what they were padded to.
-            rows = dataset.select_columns(["id", "transcript"])  # the id, by which a transform finds other words
-            answers = answers[first_of_text([row["transcript"] for row in rows])]
-        return answers
+            # Equal texts have equal logits, which else differ by rounding with what they were padded to.
+            rows = dataset.select_columns(["id", "transcript"])  # the id, by which a transform finds other transcripts
+            ordered = ordered[first_of_text([row["transcript"] for row in rows])]
+        return ordered
 
 
 class Views(TrainerCallback):
@@ -257,7 +257,7 @@ class OneLineProgress(ProgressCallback):
 def labels_of(dataset) -> list[int]:
     """The class of each row, whatever it is trained towards."""
     if isinstance(dataset, Dataset):
-        return dataset.with_format(None)["label"][:]  # without its transform, which would read all of the sound
+        return dataset.with_format(None)["label"][:]  # without its transform, which would read all of the audio
     return [row["label"] for row in dataset]
 
 
@@ -265,15 +265,15 @@ def check_model(candidate: Candidate, args) -> None:
     """Make sure that the settings suit the model.
 
     Raises:
-        ValueError: mixup of words, gradient checkpointing of a model that has none, or `--layer_decay` of an encoder
+        ValueError: mixup of texts, gradient checkpointing of a model that has none, or `--layer_decay` of an encoder
             whose layers are not known.
     """
     if args.layer_decay != 1:
         check_layers(candidate.encoders, args.layer_decay)
     if args.mixup and "text" in candidate.encoders:
         raise ValueError(
-            f"--mixup is {args.mixup:g}: found a model that reads words, and words cannot be mixed. Expected a model "
-            "that only hears: use train_audio.py, or leave out --mixup."
+            f"--mixup is {args.mixup:g}: found a model that reads text, and texts cannot be mixed. Expected an "
+            "audio-only model: use train_audio.py, or leave out --mixup."
         )
     known = any(hasattr(module, "gradient_checkpointing") for module in candidate.model.modules())
     if args.gradient_checkpointing and not known:
