@@ -27,7 +27,7 @@ from hf_ser.data.audio import encode_flac, on_grid
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.prepare import load_prepared
 from hf_ser.data.schema import SAMPLING_RATE
-from hf_ser.files import atomic_write, packaged
+from hf_ser.files import atomic_write, package_file
 from hf_ser.glyphs import without_boxes
 from hf_ser.inputs.collate import clips
 from hf_ser.markup import page_environment
@@ -141,7 +141,7 @@ def page(shown: list[dict], notes: list[str], arguments: argparse.Namespace) -> 
     """The page of some clips."""
     environment = page_environment().overlay()
     environment.filters["sha256"] = lambda style: base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    made = environment.from_string(packaged(f"cards/{TEMPLATE}").read_text(encoding="utf-8"))
+    made = environment.from_string(package_file(f"cards/{TEMPLATE}").read_text(encoding="utf-8"))
     told = {"spec": arguments.augment, "seed": arguments.seed, "n_views": arguments.views}
     return made.render(clips=shown, notes=notes, **told)
 

@@ -24,7 +24,7 @@ from hf_ser.data.prepare import REPORT, load_prepared
 from hf_ser.data.protocols import Fold
 from hf_ser.data.protocols import fingerprint as split_fingerprint
 from hf_ser.data.schema import SAMPLING_RATE, SPLITS, Finding
-from hf_ser.files import atomic_write, beside
+from hf_ser.files import atomic_write, hidden_sibling
 from hf_ser.models.decoding import decode_audio
 
 COPIES_LEAK = "augmented_copy_overlap"
@@ -50,7 +50,7 @@ def prepare_copies(
     output_dir = Path(output_dir)
     if output_dir.exists():
         raise FileExistsError(f"{output_dir} is there already: name another --output_dir.")
-    originals, work = load_prepared(prepared), beside(output_dir, "copies")
+    originals, work = load_prepared(prepared), hidden_sibling(output_dir, "copies")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     dataset = augmented_copies(originals, copies, spec, seed, noise_dir, work / "rows.arrow")

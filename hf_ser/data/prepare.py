@@ -46,7 +46,7 @@ from hf_ser.data.labels import (
     relabelled,
 )
 from hf_ser.data.schema import TOLD, Finding, Listing, Utterance, features
-from hf_ser.files import atomic_write, cache_folder, mend_folder
+from hf_ser.files import atomic_write, cache_folder, restore_folder
 from hf_ser.models.audio_notes import part_note
 from hf_ser.models.decoding import CHANNELS, MIX
 from hf_ser.normal_form import normal_form, normal_text, printable, storable
@@ -268,7 +268,7 @@ def load_prepared(folder: str | Path) -> Dataset:
         ValueError: it was written by an earlier version, is damaged, or holds other values than were written.
     """
     folder = Path(folder)
-    mend_folder(folder)
+    restore_folder(folder)
     if not (folder / REPORT).is_file():
         raise _not_prepared(folder)
     dataset, is_checked = open_checked(folder)

@@ -19,7 +19,7 @@ from filelock import FileLock
 from hf_ser.data.column_digests import DIGESTS, write_digests
 from hf_ser.data.prepare import REPORT, quiet_datasets
 from hf_ser.data.schema import ASR_COLUMNS, features
-from hf_ser.files import atomic_write, beside, replace_folder
+from hf_ser.files import atomic_write, hidden_sibling, replace_folder
 from hf_ser.publish.dataset_card import CARD, write_dataset_report
 from hf_ser.runs.record import ASR_RECORD, ancestry, hardware, hashed, read_record, write_record
 from hf_ser.transcripts.recogniser import Transcript
@@ -64,7 +64,7 @@ def write_transcribed(dataset: Dataset, job: Job, summary: dict, folder: Path, o
         folder: The prepared data set that was transcribed.
         output_dir: The same folder, which is then replaced, or a new one.
     """
-    work, lock = beside(output_dir, "transcribing"), beside(output_dir, "lock")
+    work, lock = hidden_sibling(output_dir, "transcribing"), hidden_sibling(output_dir, "lock")
     with FileLock(lock):
         shutil.rmtree(work, ignore_errors=True)
         with quiet_datasets():

@@ -14,7 +14,7 @@ from datasets import Dataset, Value
 
 from hf_ser.data.protocols import Fold
 from hf_ser.data.schema import REFERENCE, SPLITS
-from hf_ser.stable import share
+from hf_ser.stable import uniform
 from hf_ser.transcripts.noise import Confusions, corrupted, learn_confusions, vocabulary_confusions
 from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
 
@@ -171,7 +171,7 @@ def _by_coin(told: Told, names: Sequence[str], rows: Sequence[int], seed: int) -
     chosen = {}
     for row in rows:
         pairs = [(told.reference[row], REFERENCE), (told.heard[row], told.recogniser[row])]
-        if share("source", seed, names[row]) >= 0.5:
+        if uniform("source", seed, names[row]) >= 0.5:
             pairs.reverse()
         chosen[row] = next(((text, source) for text, source in pairs if text is not None), (None, None))
     return chosen
@@ -214,9 +214,9 @@ def _with_sentences(words: dict[int, tuple], dataset: Dataset, names, parts, dat
     bank = sentence_bank(data.sentence_bank, labels)
     richer = {}
     for row in [row for part in SPLITS if data.sentence_bank_rows in ("all", part) for row in parts[part]]:
-        if share("bank", seed, names[row]) < data.sentence_bank_share:
+        if uniform("bank", seed, names[row]) < data.sentence_bank_share:
             sentences, (text, source) = bank[labels[given[row]]], words[row]
-            sentence = sentences[int(share("sentence", seed, names[row]) * len(sentences))]
+            sentence = sentences[int(uniform("sentence", seed, names[row]) * len(sentences))]
             richer[row] = (f"{text} {sentence}" if text else sentence, _joined(source, BANK))
     added = {part: sum(row in richer for row in rows) for part, rows in parts.items()}
     return richer, {"bank": data.sentence_bank, "digest": bank_digest(bank), "rows": added}
