@@ -78,7 +78,7 @@ def shown_clip(row: dict, dataset: Dataset, augmenter: Augmenter, arguments: arg
     original = clips([row])[0]
     views = [("original", original, "")]
     for view in range(arguments.views):
-        told = ", ".join(augmenter.told(row["id"], view)) or "nothing is drawn for it, it stays as it is"
+        told = ", ".join(augmenter.describe(row["id"], view)) or "nothing is drawn for it, it stays as it is"
         views.append((f"epoch {view}", augmenter(original, row["id"], view), told))
     longest, peak = max(len(one) for _, one, _ in views), max(float(np.abs(one).max()) for _, one, _ in views)
     loudest, note = float(log_mel(original).max()), not_embedded(row["corpus"], arguments.embed_audio)

@@ -77,7 +77,7 @@ def test_labels_and_noises_behind_links(linked, tmp_path):
     noises = tmp_path / "noises"
     noises.mkdir()
     os.symlink(linked, noises / "more")
-    with pytest.raises(ValueError, match=r"found \d sound files, none of which can be read"):
+    with pytest.raises(ValueError, match=r"found \d audio files, none of which can be read"):
         usable_noises(noises)
 
 

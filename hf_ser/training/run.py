@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from huggingface_hub import HfApi
 from transformers.utils import logging
 
-from hf_ser.augment.copies import with_honest_copies
+from hf_ser.augment.copies import without_evaluated_copies
 from hf_ser.augment.training import AugmentArguments
 from hf_ser.checks.audit.data import CLEARED, audit_data
 from hf_ser.checks.audit.findings import LEAK, NOTE, AuditFinding, format_audit
@@ -103,7 +103,7 @@ def open_data(data, *models, dataset: Dataset | None = None) -> tuple[Dataset, l
         data.split_file,
     )
     check_sources(models, [fold.name for fold in folds])
-    folds = [with_honest_copies(dataset, fold) for fold in folds]
+    folds = [without_evaluated_copies(dataset, fold) for fold in folds]
     return dataset, folds, label_map
 
 
