@@ -19,7 +19,7 @@ from hf_ser.augment import changes as sounds
 from hf_ser.augment.changes import MP3, OPUS, VORBIS, codec_problem
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
-from hf_ser.transcripts.noise import Confusions, corrupted, vocabulary_confusions
+from hf_ser.transcripts.noise import Confusions, corrupt, vocabulary_confusions
 
 MILD, HARD, EXTREME = "mild", "hard", "extreme"
 SEVERITIES = (MILD, HARD, EXTREME)
@@ -184,7 +184,7 @@ def with_noise(sample: Sample, generator, others: Others, kind: str, snr_db: flo
 def misread(sample: Sample, generator, others: Others, wer: float) -> Sample:
     """Words wrong at a word error rate, one of the data set's in the place of another."""
     seed = int(generator.integers(2**31))
-    return replace(sample, text=corrupted([sample.text], [sample.id], wer, others.confusions, seed)[0])
+    return replace(sample, text=corrupt([sample.text], [sample.id], wer, others.confusions, seed)[0])
 
 
 def without_words(sample: Sample, generator, others) -> Sample:

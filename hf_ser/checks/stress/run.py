@@ -32,7 +32,7 @@ from hf_ser.runs.classifier import AUDIO, TEXT, Classifier, enrolment_settings, 
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
 from hf_ser.runs.record import CANNOT_BE_CHECKED, hashed, is_withheld, read_record
 from hf_ser.stable import rows_digest, uniform
-from hf_ser.transcripts.words import read_as
+from hf_ser.transcripts.fold_transcripts import with_transcript_source
 
 CONDITIONS_VERSION = 2
 """Of what the conditions do: raise it where a function of `conditions.py` changes, and nothing kept is used again."""
@@ -148,7 +148,7 @@ def open_labelled(classifier: Classifier, folder, record: dict | None, label_map
     name, dropped = recorded or label_map or NATIVE, {}
     if classifier.kind != AUDIO:
         # Before any row is dropped: to change a column of a selection, `datasets` would copy all of its sound.
-        dataset = read_as(dataset, settings.get("transcript_source"))
+        dataset = with_transcript_source(dataset, settings.get("transcript_source"))
     if dataset.features["label"].names != classifier.labels:
         dataset, dropped = apply_label_map(dataset, name)
     labels = dataset.features["label"].names
