@@ -47,7 +47,7 @@ UNKNOWN_WORDS = frozenset(
         *("\u043d\u0435\u0438\u0437\u0432\u0435\u0441\u0442\u043d\u043e", "\u672a\u77e5", "\u4e0d\u660e"),
     )
 )
-"""What people write for an unknown value, in the form that `is_unknown` looks up."""
+"""Spellings of an unknown value, in the form that `is_unknown` looks up."""
 
 PERSON = r"(?:speaker|spkr|spk|talker|person|actor|participant|subject|voice|caller|client|customer|user|id|name|sex)"
 NUMBERED_UNKNOWN = re.compile(
@@ -57,7 +57,7 @@ NUMBERED_UNKNOWN = re.compile(
 
 MISSING_LABELS = frozenset(("nan", "NaN", "NAN", "Nan", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "<na>", "NaT"))
 MISSING_LABELS |= {"None", "NULL", "Null", "null", "nil"}
-"""What programs write for a missing label. `none` and `unknown` in small letters may be classes."""
+"""Spellings of a missing label by programs. `none` and `unknown` in small letters may be classes."""
 
 
 @lru_cache(maxsize=65_536)

@@ -24,7 +24,7 @@ DECODING_VERSION = "1"
 """Version of the decoding. Raise it when its transcripts change: everything is then decoded again."""
 
 LOCK_SECONDS = 60
-"""How long one process waits for another; a `put` takes milliseconds."""
+"""Longest wait for another process; a `put` takes milliseconds."""
 
 POLL_SECONDS = 0.005
 KEYS_PER_QUERY = 500
@@ -273,7 +273,7 @@ def _repair(path: Path, damage: str) -> None:
             connection.execute(TABLE)
             _write(connection, rows.values())
     except (OSError, sqlite3.Error):
-        aside.unlink(missing_ok=True)  # where the disk is full, every run would add a copy
+        aside.unlink(missing_ok=True)  # else every run on a full disk would add a copy
         raise
     with suppress(FileNotFoundError):
         os.replace(f"{path}-journal", f"{aside}-journal")  # else it would be replayed into the new file

@@ -24,7 +24,7 @@ def load_recogniser(spec: str, device: str | None = None, precision: str = "floa
     Args:
         spec: `openai-whisper:base`, a `.pt` file, `transformers:openai/whisper-small`, or a folder.
         device: As torch names it; None is a GPU if there is one.
-        precision: float32, or on a GPU float16 or bfloat16 (bfloat16 also where the CPU computes it).
+        precision: float32, or on a GPU float16 or bfloat16 (bfloat16 also on a CPU that supports it).
 
     Raises:
         FileNotFoundError, ValueError: no such model, or one that cannot be used.

@@ -29,7 +29,7 @@ def known_language(corpus: str) -> str | None:
 
 @dataclass(frozen=True)
 class Job:
-    """How a data set is transcribed.
+    """Settings of transcribing a data set.
 
     Args:
         recogniser: The model.

@@ -120,7 +120,7 @@ def wer_report(rows: Sequence[dict]) -> dict:
 
     Args:
         rows: Dictionaries with `id`, `speaker`, `label`, `corpus`, `reference`, `hypothesis` and `language` (as
-            `word_errors`), and where known `sex`; of these any but the id may be None.
+            `word_errors`), and optionally `sex`; all but the id may be None.
 
     Returns:
         JSON-serialisable. `wer` is the errors of all clips divided by the words of all references. If `wer_ci95` is

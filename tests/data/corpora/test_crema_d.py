@@ -1,4 +1,4 @@
-"""CREMA-D: the emotion that was asked for as the label, what was heard as votes, and the tables beside the sound."""
+"""CREMA-D: the intended emotion as the label, perceived emotions as votes, and the tables beside the audio."""
 
 import csv
 import re
@@ -70,7 +70,7 @@ def test_clips_of_the_repository(listed, tmp_path):
     }
     assert utterances["1040_ITH_SAD_XX"].audio == tmp_path / "AudioWAV/1040_ITH_SAD_X.wav"
     foreign = "file name is not that of a clip of this corpus"
-    misheard = "the raters were played another sound or none: its votes are left out"
+    wrong_audio = "the raters were played other audio or none: its votes are left out"
     assert sorted((f.kind, f.item, f.detail, f.skipped) for f in listing.findings) == [
         (
             "absent_clips",
@@ -79,8 +79,8 @@ def test_clips_of_the_repository(listed, tmp_path):
             False,
         ),
         ("doubled_file", "backup/AudioWAV/1001_IEO_ANG_HI.wav", "same clip as AudioWAV/1001_IEO_ANG_HI.wav", True),
-        ("git_lfs_pointer", "AudioWAV/1003_TSI_FEA_XX.wav", "no sound: run `git lfs pull`", True),
-        ("misheard", "crema_d/1076_MTI_NEU_XX", misheard, False),
+        ("git_lfs_pointer", "AudioWAV/1003_TSI_FEA_XX.wav", "no audio: run `git lfs pull`", True),
+        ("misheard", "crema_d/1076_MTI_NEU_XX", wrong_audio, False),
         ("misnamed", "AudioWAV/1040_ITH_SAD_X.wav", "read as 1040_ITH_SAD_XX", False),
         ("not_crema_d", "AudioWAV/._1001_IEO_ANG_HI.wav", foreign, True),
         ("not_crema_d", "AudioWAV/1001_XYZ_ANG_HI.wav", foreign, True),
@@ -178,7 +178,7 @@ def test_foreign_names_are_reported_and_left_out(tmp_path, name):
 def test_sound_wins_over_a_pointer_to_it(tmp_path):
     touch(tmp_path, "1001_IEO_ANG_HI.wav", "deeper/1001_IEO_ANG_HI.wav")
     (tmp_path / "1001_IEO_ANG_HI.wav").write_text(tree.POINTER)
-    (tmp_path / "deeper/1001_IEO_ANG_HI.wav").write_bytes(b"sound" * 100)
+    (tmp_path / "deeper/1001_IEO_ANG_HI.wav").write_bytes(b"audio" * 100)
     (utterance,) = list_utterances(tmp_path).utterances
     assert utterance.audio == tmp_path / "deeper/1001_IEO_ANG_HI.wav"
 

@@ -1,4 +1,4 @@
-"""MELD as people have it: with and without sound, in parts that number their dialogues alike."""
+"""MELD with and without audio, in parts that number their dialogues alike."""
 
 import re
 from collections import Counter

@@ -164,7 +164,7 @@ def test_the_user_says_what_a_cell_means(listed):
     text = "path,label,speaker\na,sad,Nan\nb,sad,Ben\nc,sad,Nan\n"
     assert [one.speaker for one in listed(text).utterances] == [None, "table/Ben", None]
     (detail,) = [one.detail for one in listed(text).findings if one.kind == "unknown_speaker_word"]
-    assert detail.endswith("if one is a name, say so: --columns speaker:Nan=Nan")
+    assert detail.endswith("if one is a name, give --columns speaker:Nan=Nan")
     kept = listed(text, columns=column_names("speaker:Nan=Nan"))
     assert [one.speaker for one in kept.utterances] == ["table/Nan", "table/Ben", "table/Nan"]
     with pytest.raises(ValueError, match=r"found 'path:x=y'.*label:CELL=NAME"):
