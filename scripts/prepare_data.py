@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--label_map", default=NATIVE, help=f"{NATIVE}, {', '.join(LABEL_MAPS)}, or a YAML file")
     parser.add_argument(
         "--columns",
-        help="names of a table's columns if they differ from ours: path=file,label=emotion; label:NA=negative says what "
+        help="names of a table's columns if not ours: path=file,label=emotion; label:NA=negative says what "
         "a cell means, speaker:Nan=Nan that it is a name",
     )
     parser.add_argument(

@@ -526,7 +526,7 @@ def test_fixed_by_a_file_without_validation_takes_it_from_the_training_speakers(
             '{"train": ["ravdess/01-angry-0"], "test": ["ravdess/99-angry-0"]}',
             "1 of its ids are not in the data, such as",
         ),
-        ('{"train": "ravdess/01-angry-0", "test": []}', "train is a text and no list of ids"),
+        ('{"train": "ravdess/01-angry-0", "test": []}', "train is a text, not a list of ids"),
         ('{"train": ["ravdess/01-angry-0"], "exam": ["x"]}', "found the part 'exam', expected train, validation, test"),
         ('{"train": ["ravdess/01-angry-0"]}', "found 1 training and 0 test rows, expected some of each"),
         ("[1]", "not readable as a split"),

@@ -358,7 +358,7 @@ class _TableReader:
                 )
             raise ValueError(
                 f"{self.source.where}: found {listed} in the column of the split. Expected one of "
-                f"{known_split_names()}, a number or word after it such as Test1 or dev-clean, or an empty cell: rename "
+                f"{known_split_names()}, a number or word after it such as Test1 or dev-clean, or nothing: rename "
                 f"them, or leave the column out with --columns split= (nothing after the equals sign).{folds}"
             )
         others = {word: part for word, part in self.splits.items() if part and word.casefold() != part}

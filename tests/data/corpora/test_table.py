@@ -213,7 +213,7 @@ def test_a_csv_from_a_spreadsheet(tmp_path):
 
 
 EXPECTED_COLUMNS = (
-    r"Expected `path` and `label` \(or `votes`\), and where known `speaker`, `sex`, `transcript`: rename the columns, "
+    r"Expected `path` and `label` \(or `votes`\), and if known `speaker`, `sex`, `transcript`: rename the columns, "
     r"or name them as --columns path=FILE,label=EMOTION\."
 )
 EXPECTED_VOTES = r'Expected an object of counts by label such as \{"angry": 2, "sad": 1\}\.'
@@ -441,7 +441,7 @@ def test_votes_in_a_column_for_each_label(listed, suffix, named):
             {"emotion": "label"},
             r"--columns: found 'emotion=label'. Expected before the = one of path, label, votes, id",
         ),
-        ({"votes:": "label"}, r"found 'votes:=label'.* end, or votes:LABEL for the column of the votes for one label"),
+        ({"votes:": "label"}, r"found 'votes:=label'.* end, or votes:LABEL for the column of votes for one label"),
         (
             {"speaker": "who"},
             r"clips.csv: found columns path, label. Expected 'who', which --columns gives for `speaker`: name a column",
