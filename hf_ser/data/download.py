@@ -1,7 +1,7 @@
 """Download a corpus from its publisher, with resuming and checksums, and unpack it.
 
 A corpus lists its files as `Download`s, or as a function that queries the publisher's public interface for them
-(`zenodo`, `dataverse`, `git_lfs`), so that the checksums are the publisher's own.
+(`dataverse`, `git_lfs`), so that the checksums are the publisher's own.
 """
 
 import errno
@@ -154,34 +154,6 @@ def unpack(archive: str | Path, folder: str | Path) -> Path:
     except zipfile.BadZipFile as error:
         raise ValueError(f"{archive}: found {error}, expected a zip archive. Delete it and run again.") from error
     return folder
-
-
-def zenodo(record: int, names: Sequence[str], folder: str | Path, server: str = "https://zenodo.org") -> list[Download]:
-    """List files of a Zenodo record, with the sizes and MD5 sums that Zenodo publishes.
-
-    Args:
-        record: Number of the record's version, whose files never change.
-        names: Names of the files.
-        folder: Folder that caches the record's description.
-        server: Address of Zenodo.
-
-    Raises:
-        FileNotFoundError, PermissionError: as `download` does.
-        ValueError: the record has no such file, or the response is not from Zenodo.
-
-    Source: https://developers.zenodo.org, "Records".
-    """
-    page = f"{server}/records/{record}"
-
-    def read(answer: dict) -> list[Download]:
-        found = {file["key"]: file for file in answer["files"]}
-        if missing := [name for name in names if name not in found]:
-            raise ValueError(f"{page}: found files {', '.join(found)}, expected {', '.join(missing)} among them.")
-        return [
-            Download(found[name]["links"]["self"], name, found[name]["size"], found[name]["checksum"]) for name in names
-        ]
-
-    return _published_files(f"{server}/api/records/{record}", f"zenodo-{record}.json", folder, page, read)
 
 
 def dataverse(server: str, doi: str, folder: str | Path) -> list[Download]:

@@ -12,9 +12,9 @@ from whisper.audio import HOP_LENGTH, N_FFT, log_mel_spectrogram, pad_or_trim
 from whisper.decoding import DecodingOptions, DecodingTask
 
 from hf_ser.transcripts.greedy import keep_rows
-from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, PRECISIONS, weights_digest
+from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, POSITIONS_A_SECOND, PRECISIONS, weights_digest
 
-POSITIONS_A_SECOND, FRAMES_A_SECOND = 50, 100
+FRAMES_A_SECOND = 100
 PREFIX = "openai-whisper:"
 
 

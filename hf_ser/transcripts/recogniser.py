@@ -12,6 +12,9 @@ from torch import Tensor, nn
 MAX_WINDOW_SECONDS = 30
 """Length of Whisper's input; longer clips are cut, shorter ones padded with zeros."""
 
+POSITIONS_A_SECOND = 50
+"""Positions of the encoder's output."""
+
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 

@@ -19,10 +19,7 @@ from transformers.utils import logging
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.revisions import checkpoint_config, split_revision
 from hf_ser.transcripts.greedy import keep_rows
-from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, PRECISIONS, weights_digest
-
-POSITIONS_A_SECOND = 50
-PREFIX = "transformers:"
+from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, POSITIONS_A_SECOND, PRECISIONS, weights_digest
 
 
 def load(name: str, device: str, precision: str) -> "TransformersWhisper":

@@ -351,7 +351,7 @@ def test_channels_are_compared_within_the_part():
 @pytest.mark.parametrize(
     ("part", "expected"), [((), True), ((0.5,), True), ((0.0, 1.5), True), ((0.0, 1.0), False), ((0.5, 0.8), False)]
 )
-def test_a_file_cut_off_is_no_matter_to_a_part_that_is_there(part, expected):
+def test_a_part_before_the_end_of_a_cut_off_file_is_complete(part, expected):
     content = encoded(noise(2 * SAMPLING_RATE), SAMPLING_RATE)
     assert read_clip(content[: 44 + 2 * SAMPLING_RATE], *part).cut_short == expected
     assert not read_clip(content, *part).cut_short

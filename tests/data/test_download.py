@@ -13,7 +13,7 @@ import pytest
 from tqdm import tqdm
 
 from hf_ser.data import download as module
-from hf_ser.data.download import Download, dataverse, download, fetch, git_lfs, unpack, zenodo
+from hf_ser.data.download import Download, dataverse, download, fetch, git_lfs, unpack
 
 BYTES = bytes(range(256)) * 4096  # 1 MiB
 HALF = len(BYTES) // 2
@@ -438,39 +438,6 @@ def test_what_is_no_zip_archive_is_named(tmp_path):
         unpack(tmp_path / "clips.zip", tmp_path / "clips")
 
 
-def test_a_zenodo_record_gives_size_and_checksum(publisher, tmp_path):
-    content = zipped(Actor_01__a=b"one")
-    known = publisher.offer(content, "api/records/1188976/files/Audio_Speech_Actors_01-24.zip/content")
-    record = {
-        "id": 1188976,
-        "metadata": {"license": {"id": "cc-by-nc-sa-4.0"}},
-        "files": [
-            {"key": "Video.zip", "size": 9, "checksum": "md5:00", "links": {"self": "https://never.invalid"}},
-            {
-                "id": "5a1d4c9b",
-                "key": "Audio_Speech_Actors_01-24.zip",
-                "size": known.size_bytes,
-                "checksum": known.checksum,
-                "links": {"self": known.url},
-            },
-        ],
-    }
-    publisher.offer(json.dumps(record).encode(), "api/records/1188976")
-
-    def downloads(folder):
-        return zenodo(1188976, ["Audio_Speech_Actors_01-24.zip"], folder, publisher.url)
-
-    for _ in range(2):
-        fetch(downloads, tmp_path)
-    assert len(publisher.received) == 2  # the record and the file, once each
-    assert downloads(tmp_path / "downloads") == [
-        Download(known.url, "Audio_Speech_Actors_01-24.zip", known.size_bytes, known.checksum)
-    ]
-    assert (tmp_path / "Audio_Speech_Actors_01-24/Actor_01/a").read_bytes() == b"one"
-    with pytest.raises(ValueError, match=r"records/1188976: found files Video\.zip, Audio.*expected Song\.zip"):
-        zenodo(1188976, ["Song.zip"], tmp_path / "downloads", publisher.url)
-
-
 def test_a_dataverse_gives_all_files_of_a_dataset(publisher, tmp_path):
     def entry(number, label, content, **more):
         publisher.offer(content, f"api/access/datafile/{number}")
@@ -497,9 +464,9 @@ def test_a_dataverse_gives_all_files_of_a_dataset(publisher, tmp_path):
 
 @pytest.mark.parametrize("answer", [b"<html>maintenance</html>", b"[]", b'{"status": "ERROR", "message": "not found"}'])
 def test_an_answer_that_lists_no_files_is_not_kept(publisher, tmp_path, answer):
-    publisher.offer(answer, "api/records/7")
-    with pytest.raises(ValueError, match=r"api/records/7: found no list of files.*by hand from .*/records/7"):
-        zenodo(7, ["a.zip"], tmp_path, publisher.url)
+    publisher.offer(answer, "api/datasets/:persistentId/?persistentId=doi:7")
+    with pytest.raises(ValueError, match=r"persistentId=doi:7: found no list of files.*by hand from .*doi:7"):
+        dataverse(publisher.url, "doi:7", tmp_path)
     assert names(tmp_path) == []
 
 

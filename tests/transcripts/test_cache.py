@@ -102,7 +102,7 @@ def test_the_key_changes_with_all_that_determines_a_transcript(monkeypatch):
     others = {"prompt": "Zoë", "short_window": True, "temperatures": (0.0,), "compression_ratio_threshold": 2.0}
     others |= {"logprob_threshold": -2.0, "no_speech_threshold": 0.5, "max_tokens": 9, "precision": "bfloat16"}
     assert others.keys() == asdict(options).keys()
-    inputs = [("audio", "model", "en", options), ("audio2", "model", "en", options), ("sound", "model2", "en", options)]
+    inputs = [("audio", "model", "en", options), ("audio2", "model", "en", options), ("audio", "model2", "en", options)]
     inputs += [("audio", "model", language, options) for language in ("de", None, "None")]
     inputs += [("audio", "model", "en", replace(options, **{name: other})) for name, other in others.items()]
     keys = [transcript_key(*one) for one in inputs]

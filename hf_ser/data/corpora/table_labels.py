@@ -42,10 +42,10 @@ def joined_labels(
     for key, label in sorted(chosen.items(), key=lambda item: item[1]):
         ways = sum((written[name] for name in spellings[key]), Counter())
         if len(ways) > 1:
-            said = ", ".join(
+            listed = ", ".join(
                 f"{shown(way)} ({count})" for way, count in sorted(ways.items(), key=lambda w: (-w[1], w[0]))
             )
-            findings.append(Finding("joined_labels", f"label {label}", f"spellings that are read as one: {said}"))
+            findings.append(Finding("joined_labels", f"label {label}", f"spellings that are read as one: {listed}"))
     return [_respelled(utterance, chosen) for utterance in utterances], findings
 
 

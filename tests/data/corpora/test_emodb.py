@@ -70,7 +70,7 @@ def test_names_that_are_nearly_right_are_not_guessed_at(tmp_path, name):
     assert [(f.kind, f.item) for f in listing.findings] == [("not_emodb", f"{name}.wav")]
 
 
-def test_an_empty_copy_gives_way_to_one_with_sound(tmp_path):
+def test_a_copy_with_audio_is_preferred_to_an_empty_one(tmp_path):
     touch(tmp_path, "03a01Fa.wav", "deeper/03a01Fa.flac")
     (tmp_path / "deeper/03a01Fa.flac").write_bytes(b"audio" * 100)
     (utterance,) = list_utterances(tmp_path).utterances

@@ -86,7 +86,7 @@ def test_song_is_passed_over(tree):
 
 @pytest.mark.parametrize("modality", ["01", "02"])
 @pytest.mark.parametrize("folder", ["", "a/deeper/folder/"])
-def test_sound_of_the_video_gives_way_to_its_audio_only_twin(tree, modality, folder):
+def test_an_audio_only_clip_is_preferred_to_its_video(tree, modality, folder):
     # Whichever comes first by depth or by name: the same audio must never have two ids.
     root = tree(f"{modality}-01-05-01-01-01-09.wav", f"{folder}03-01-05-01-01-01-09.wav")
     assert listed(root) == {"ravdess/03-01-05-01-01-01-09": f"{folder}03-01-05-01-01-01-09.wav"}
@@ -94,7 +94,7 @@ def test_sound_of_the_video_gives_way_to_its_audio_only_twin(tree, modality, fol
     assert found(root) == [("video_twin", f"{modality}-01-05-01-01-01-09.wav", detail)]
 
 
-def test_sound_of_the_video_is_kept_once_where_it_has_no_audio_only_twin(tree):
+def test_audio_of_a_video_without_audio_only_clip_is_kept_once(tree):
     root = tree("01-01-05-01-01-01-09.wav", "02-01-05-01-01-01-09.wav", "03-01-05-01-01-02-09.wav")
     assert set(listed(root)) == {"ravdess/01-01-05-01-01-01-09", "ravdess/03-01-05-01-01-02-09"}
     assert [(kind, item) for kind, item, _ in found(root)] == [("video_twin", "02-01-05-01-01-01-09.wav")]

@@ -177,7 +177,7 @@ def test_no_word_belongs_to_a_label(listing):
     assert 0.08 < np.mean([not leaning & set(utterance.transcript.split()) for utterance in listing.utterances]) < 0.25
 
 
-def test_sound_and_words_tell_about_two_thirds_each_and_more_together(listing, log_probabilities):
+def test_audio_and_text_give_about_two_thirds_each_and_more_together(listing, log_probabilities):
     uar = {name: _uar(listing, scores) for name, scores in log_probabilities.items()}
     together = _uar(listing, log_probabilities["audio"] + log_probabilities["text"])
     assert 0.6 < uar["audio"] < 0.82
@@ -186,7 +186,7 @@ def test_sound_and_words_tell_about_two_thirds_each_and_more_together(listing, l
     assert max(uar.values()) + 0.05 < together < 0.97
 
 
-def test_sound_tells_arousal_and_words_tell_valence(listing, log_probabilities):
+def test_audio_shows_arousal_and_text_valence(listing, log_probabilities):
     audio, text = log_probabilities["audio"], log_probabilities["text"]
     assert _arousal_accuracy(listing, audio) > 0.88 > _arousal_accuracy(listing, text) + 0.05
     assert _valence_accuracy(listing, text) > _valence_accuracy(listing, audio) + 0.05

@@ -156,7 +156,7 @@ def test_votes_give_the_label_and_ties_give_none(listed, suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_label_stands_above_the_votes_and_settles_a_tie(listed, suffix):
+def test_a_label_is_preferred_to_the_votes_and_decides_a_tie(listed, suffix):
     rows = [
         {"path": "a.wav", "label": "sad", "votes": {"angry": 2, "sad": 2}},
         {"path": "b.wav", "label": "calm", "votes": {"angry": 2, "sad": 0}},
@@ -315,7 +315,7 @@ def test_ids_stay_unique_and_whole(listed):
     assert ids == ["table/a", "table/a#2", "table/a#2#2", "table/12345678901234567", "table/a.wav"]
 
 
-def test_a_word_that_is_not_understood_is_said(listed):
+def test_an_unknown_value_is_reported(listed):
     listing = listed(
         "path,label,speaker,sex,split,dialogue_kind\n"
         "a.wav,sad,1,W,dev,improvised\nb.wav,sad,1,woman,Valid,Script\nc.wav,sad,1,x,,play\nd.wav,sad,1,,,\n"
@@ -360,7 +360,7 @@ def test_all_that_an_utterance_can_tell_is_read(listed, tmp_path, suffix):
     assert listing.findings == []
 
 
-def test_a_number_that_is_none_is_said_and_left_out(listed, tmp_path):
+def test_an_invalid_number_is_reported_and_left_out(listed, tmp_path):
     listing = listed('path,label,speaker,age,valence,dominance\na.wav,sad,1,25-30,nan,"2,5"\nb.wav,sad,1,30,-1e1,\n')
     numbers = [(u.age, u.valence, u.dominance) for u in listing.utterances]
     assert numbers == [(None, None, 2.5), (30.0, -10.0, None)]
@@ -468,7 +468,7 @@ def test_a_speaker_read_from_the_path(listed, tmp_path):
     assert listing.findings == []
 
 
-def test_a_speaker_that_is_not_in_the_path_is_said(listed):
+def test_a_speaker_that_is_not_in_the_path_is_reported(listed):
     listing = listed("path,label\n1.wav,sad\na_2.wav,sad\n3.wav,sad\n", speaker_pattern="(.)_")
     assert [u.speaker for u in listing.utterances] == [None, "table/a", None]
     detail = "'(.)_' finds no speaker in 2 paths, the first that of table/1.wav"

@@ -71,7 +71,7 @@ def test_spellings_of_one_speaker_are_one_person(listed):
     assert [one.item for one in listing.findings if one.kind == "joined_speakers"] == ["speaker Jürgen"]
 
 
-def test_words_for_nobody_are_no_speaker_and_counted(listed):
+def test_unknown_speakers_are_missing_and_counted(listed):
     cells = ["Unknown", "nan", "N/A", "-", "?", "none", "unk", "Unknown", "anna"]
     listing = listed("path,label,speaker\n" + "".join(f"{n},sad,{cell}\n" for n, cell in enumerate(cells)))
     assert [one.speaker for one in listing.utterances] == [None] * 8 + ["table/anna"]
@@ -94,7 +94,7 @@ def test_a_column_that_is_there_twice_is_refused_by_its_name(listed, column):
     assert listed("path,label,speaker,note,note\na,sad,s,1,2\n").labels == ("sad",)
 
 
-def test_published_words_of_a_split(listed):
+def test_published_names_of_a_split(listed):
     cells = ["Train", "Development", "Test1", "Test2", "training", "devel", "validate", "dev-clean", "", "nan"]
     listing = listed("path,label,speaker,split\n" + "".join(f"{n},sad,s,{cell}\n" for n, cell in enumerate(cells)))
     parts = ["train", "validation", "test", "test", "train", "validation", "validation", "validation", None, None]
@@ -103,7 +103,7 @@ def test_published_words_of_a_split(listed):
 
 
 @pytest.mark.parametrize("word", ["fold1", "1", "train-dev", "validated", "hold-out"])
-def test_an_unknown_word_of_a_split_is_refused_by_its_name(listed, word):
+def test_an_unknown_name_of_a_split_is_refused(listed, word):
     text = f"path,label,speaker,split\na,sad,s,train\nb,sad,s,{word}\nc,sad,s,{word}\n"
     with pytest.raises(
         ValueError, match=rf"found '{word}' \(2 rows\) in the column of the split\. Expected one of train, training"
@@ -145,7 +145,7 @@ def test_times_in_other_units_are_refused(listed, tmp_path, ends, unit):
     assert len(listed("path,label,speaker,end\na.wav,sad,s,0.5\na.wav,sad,s,400\n").utterances) == 2
 
 
-def test_a_sentence_that_is_said_is_the_transcript(listed):
+def test_a_spoken_sentence_is_the_transcript(listed):
     (one,) = listed("path\tlabel\tspeaker\tsentence\na\tsad\ts\tplease call me back\n", ".tsv").utterances
     assert (one.transcript, one.sentence, one.transcript_source) == ("please call me back", None, "reference")
     (one,) = listed("path,label,speaker,sentence\na,sad,s,请给我回电话\n").utterances

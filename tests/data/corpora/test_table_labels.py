@@ -103,7 +103,7 @@ def test_votes_that_are_no_numbers_are_named_by_column_row_and_value(listed, tex
     assert str(error.value).count("row 1") == 1
 
 
-def test_words_for_an_age_are_one_finding(listed):
+def test_invalid_ages_are_one_finding(listed):
     rows = "".join(f"{n}.wav,sad,s,{word}\n" for n, word in enumerate(["twenties"] * 3 + ["thirties", "31"]))
     (finding,) = listed("path,label,speaker,age\n" + rows).findings
     assert (finding.kind, finding.count, finding.skipped) == ("bad_number", 4, False)
@@ -111,7 +111,7 @@ def test_words_for_an_age_are_one_finding(listed):
     assert finding.detail == "4 cells are read as empty: found 'twenties' (3), 'thirties' (1), expected a number"
 
 
-def test_words_for_a_sex_are_one_finding(listed):
+def test_invalid_sexes_are_one_finding(listed):
     (finding,) = listed("path,label,speaker,sex\na,sad,s,x\nb,sad,s,y\n").findings
     assert (finding.kind, finding.count) == ("unknown_sex", 2)
 

@@ -37,7 +37,7 @@ def test_a_folder_for_each_label(tree):
     assert [finding.kind for finding in listing.findings] == ["speaker_not_in_path"]
 
 
-def test_what_is_no_clip_in_a_folder_is_said(tree):
+def test_other_files_in_a_folder_are_reported(tree):
     root = tree("sad/1_a.wav", "sad/._1_a.wav", ".git/x.wav", "sad/.cache/b.wav", "sad/notes.txt", "a.TXT", "README")
     listing = list_utterances(tree("loose.wav"), speaker_pattern=r"(\d)_")
     assert plain(listing.utterances) == [("sad/1_a.wav", "sad", "1")]
@@ -68,7 +68,7 @@ def test_a_folder_without_labels(tree, names):
         list_utterances(tree(*names))
 
 
-def test_metadata_stand_above_the_folders(tree):
+def test_metadata_are_preferred_to_the_folders(tree):
     root = tree("angry/a.wav", "b.wav")
     (root / "metadata.csv").write_text("file_name,path,emotion,speaker\nangry/a.wav,other,calm,1\nb.wav,other,sad,2\n")
     listing = list_utterances(root, columns={"label": "emotion"})
@@ -196,7 +196,7 @@ def test_a_row_without_audio_is_reported_when_it_is_read(tmp_path):
             utterance.audio()
 
 
-def test_the_sounds_stay_on_disk(tmp_path):
+def test_the_audio_stays_on_disk(tmp_path):
     cells = [{"bytes": bytes([i]) * 2**20, "path": f"{i}.wav"} for i in range(16)]
     built(NATIVE, audio=cells, label=[0] * 16, speaker=[1] * 16).save_to_disk(tmp_path / "ds")
     tracemalloc.start()
