@@ -4,6 +4,7 @@ Scripts import this before all else, so that Ctrl-C is one line too while they i
 seconds: nothing here may import what is large.
 """
 
+import argparse
 import ast
 import errno
 import os
@@ -28,6 +29,7 @@ usage: hf-ser COMMAND [arguments]    (hf-ser COMMAND --help shows a command's ar
 commands:
 {commands}
 
+Own parts: --plugins FILE.py behind any command (hf_ser/README.md)
 On several processes: accelerate launch -m hf_ser.scripts.train_fusion [arguments]"""
 
 STOPPED = "stopped by Ctrl-C"
@@ -90,6 +92,7 @@ def run(main: Callable[[], None]) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to clean up
     try:
         with redirect_stdout(Shown(sys.stdout)):
+            take_plugins(sys.argv)
             main()
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -107,6 +110,21 @@ def run(main: Callable[[], None]) -> None:
             raise
         print(f"error: {printable(message, keep_lines=True)}", file=sys.stderr)
         sys.exit(2)
+
+
+def take_plugins(arguments: list[str]) -> None:
+    """Import the files that `--plugins` names, by which own parts are registered, and remove it from the arguments.
+
+    Raises:
+        FileNotFoundError, ValueError: see `hf_ser.registry.load_plugins`.
+    """
+    from hf_ser.registry import load_installed_plugins, load_plugins
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--plugins", action="append", default=[], help="Python files with commas between")
+    given, arguments[1:] = parser.parse_known_args(arguments[1:])
+    load_installed_plugins()
+    load_plugins(*(source for one in given.plugins for source in one.split(",")))
 
 
 def refusal(error: Exception) -> str | None:

@@ -309,7 +309,7 @@ def _read_item(item: str, spec: str) -> RequestedChange:
 
 def option(default, help: str, choices=None):
     """Dataclass field with a help text, as HfArgumentParser reads it."""
-    return field(default=default, metadata={"help": help, **({"choices": list(choices)} if choices else {})})
+    return field(default=default, metadata={"help": help, **({"choices": choices} if choices else {})})
 
 
 @dataclass

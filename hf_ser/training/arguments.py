@@ -13,7 +13,7 @@ from hf_ser.data.corpora import CORPORA
 from hf_ser.data.labels import LABEL_MAPS, NATIVE
 from hf_ser.data.protocols import PROTOCOLS
 from hf_ser.inputs.targets import TARGETS
-from hf_ser.models import FUSIONS, POOLINGS, PRESETS, SOLVED_HEADS, TEXT_PRESETS
+from hf_ser.models import FUSIONS, HEADS, POOLINGS, PRESETS, TEXT_PRESETS
 from hf_ser.models.front_end import NORMALISATIONS
 from hf_ser.publish.trackers import check_trackers
 from hf_ser.runs.scores import HIGHER_IS_BETTER
@@ -33,13 +33,23 @@ from hf_ser.training.schedule import Stage, parse_stages
 from hf_ser.transcripts.fold_transcripts import BANK_LEAK, BANK_ROWS, NOISE_ROWS, TRANSCRIPT_SOURCES
 
 MODALITIES = ("none", "audio", "text", "both")
-LATE = ("mean", "weighted")
+LATE = [name for name, head in FUSIONS.items() if head.has_branches]
 """Those of FUSIONS whose branches have a loss of their own."""
 LOSSES = ("cross_entropy", "focal")
 LAYERS_HELP = (
     "layers of the encoder that are read: last, mix (all, with learned weights), or numbers, from 0 (its input),"
     " such as 3 or 2,3,4 (side by side)"
 )
+
+
+class HeadsOf:
+    """The names of the heads of so many modalities; those of plugins too, which are registered later."""
+
+    def __init__(self, modalities: int):
+        self.modalities = modalities
+
+    def __iter__(self):
+        return (name for name, head in HEADS.items() if self.modalities in head.modalities)
 
 
 @dataclass
@@ -174,7 +184,7 @@ class HeadArguments(CommonHeadArguments):
     head: str = option(
         "mlp",
         "one hidden layer, or a linear one; on a frozen encoder also ridge or logistic: solved for at once",
-        ("mlp", "linear", *SOLVED_HEADS),
+        HeadsOf(1),
     )
 
     @property
@@ -196,7 +206,7 @@ class FusionArguments(CommonHeadArguments):
         "gated",
         "early: concat, gated, cross_attention; late: mean, weighted; on frozen encoders also ridge or logistic: "
         "solved for at once",
-        (*FUSIONS, *SOLVED_HEADS),
+        HeadsOf(2),
     )
     modality_dropout: float = option(0.2, "share of training rows that lose their text or, as often, their audio")
     branch_loss_weight: float = option(0.3, "weight of each branch's own loss in late fusion")
@@ -208,7 +218,7 @@ class FusionArguments(CommonHeadArguments):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.fusion not in LATE:
+        if self.fusion in HEADS and not HEADS[self.fusion].has_branches:
             refuse_idle(self, "branch_loss_weight", "fusion", " or ".join(LATE))
 
 

@@ -23,7 +23,7 @@ from hf_ser.checks.audit.findings import LEAK, AuditFinding
 from hf_ser.checks.audit.not_copies import read_not_copies
 from hf_ser.data.protocols import Fold
 from hf_ser.data.schema import REFERENCE
-from hf_ser.inputs.frozen import CachedCollator, FrozenCache
+from hf_ser.inputs.frozen import CachedCollator, FrozenCache, unwrapped
 from hf_ser.models import SOLVED_HEADS, copy_code, share_weights
 from hf_ser.publish.results import write_fold_report
 from hf_ser.publish.trackers import tensorboard_beside, track_results
@@ -299,7 +299,7 @@ def save_model(trainer: SerTrainer, candidate: Candidate, folder: Path) -> None:
         trainer.save_model(str(folder))
     if trainer.is_world_process_zero():
         candidate.processor.save_pretrained(folder)
-        copy_code(folder)
+        copy_code(folder, unwrapped(candidate.model))
         # Trainer's pickle of its arguments: the record says the same as text.
         (folder / "training_args.bin").unlink(missing_ok=True)
 

@@ -34,6 +34,7 @@ from hf_ser.data.schema import REFERENCE
 from hf_ser.files import atomic_write, remove_leftovers
 from hf_ser.publish.hub import check_push, push_model, pushed_privately
 from hf_ser.publish.results import write_results
+from hf_ser.registry import plugin_digests
 from hf_ser.runs.record import corpora_of_sources, is_finished, read_record
 from hf_ser.runs.report import RUN
 from hf_ser.stable import rows_digest
@@ -144,6 +145,8 @@ def train_folds(
     output_dir = Path(training.output_dir)
     changed = {"model": model, **settings(data, training, *others)}
     described = {**data_digest(dataset), "label_map": label_map}
+    if plugins := plugin_digests():
+        described["plugins"] = plugins
     if data.sentence_bank:
         # A file of one name may say something else another day.
         described["sentence_bank"] = bank_digest(sentence_bank(data.sentence_bank, described["labels"]))
