@@ -48,7 +48,7 @@ from hf_ser.training.fits import FittedTrainer, is_solved
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.search import search
 from hf_ser.training.trainer import SerTrainer, choose_threads, count_parameters
-from hf_ser.transcripts.words import Words, fold_words
+from hf_ser.transcripts.fold_transcripts import FoldTranscripts, fold_transcripts
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Job:
     def __init__(self, asked: Asked, fold: Fold):
         self.asked, self.fold, started = asked, fold, time.time()
         self.labels = asked.dataset.features["label"].names
-        self.words = fold_words(asked.dataset, fold, asked.data, asked.training.seed)
+        self.words = fold_transcripts(asked.dataset, fold, asked.data, asked.training.seed)
         self.prepare()
         self.seconds = time.time() - started
 
@@ -235,7 +235,7 @@ def recogniser_record(data, reads: bool) -> dict[str, str]:
 
 
 def training_details(
-    trainer: SerTrainer, candidate: Candidate, dataset: Dataset, words: Words, parameters: tuple[int, int]
+    trainer: SerTrainer, candidate: Candidate, dataset: Dataset, words: FoldTranscripts, parameters: tuple[int, int]
 ) -> dict:
     """What the record says of how a fold was trained; `parameters` are all, and those that were trained."""
     return {
@@ -320,7 +320,7 @@ def calibrate(trainer: SerTrainer, config: PreTrainedConfig, validation: Dataset
 
 
 def prediction_rows(
-    dataset: Dataset, fold: Fold, words: Words, logits: np.ndarray, config, protocol: str, leaks: list[str]
+    dataset: Dataset, fold: Fold, words: FoldTranscripts, logits: np.ndarray, config, protocol: str, leaks: list[str]
 ) -> list[dict]:
     """The test rows of a fold as `predictions.jsonl` holds them; logits: `(rows, classes)`."""
     labels = dataset.features["label"].names

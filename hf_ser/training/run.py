@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from huggingface_hub import HfApi
 from transformers.utils import logging
 
-from hf_ser.augment.copies import with_honest_copies
+from hf_ser.augment.copies import without_evaluated_copies
 from hf_ser.augment.training import AugmentArguments
 from hf_ser.checks.audit.data import CLEARED, audit_data
 from hf_ser.checks.audit.findings import LEAK, NOTE, AuditFinding, format_audit
@@ -44,8 +44,8 @@ from hf_ser.training.fold_run import Asked, Job, train_fold, trial_arguments
 from hf_ser.training.learning_rate_finder import find_learning_rate
 from hf_ser.training.parsing import settings
 from hf_ser.training.search import STORAGE
+from hf_ser.transcripts.fold_transcripts import ASR, MIXED, with_transcript_source
 from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
-from hf_ser.transcripts.words import ASR, MIXED, read_as
 
 ALL_FOLDS = "all"
 HASHED_COLUMNS = ("id", "label", "votes", "speaker", "sex", "transcript", "pcm_sha256")
@@ -68,8 +68,8 @@ def open_data(data, *models, dataset: Dataset | None = None) -> tuple[Dataset, l
         row has as `not_found`, where there are some.
 
     Raises:
-        ValueError, FileNotFoundError: see `check_sources`, `load_prepared`, `load_or_prepare`, `read_as` and
-            `make_folds`.
+        ValueError, FileNotFoundError: see `check_sources`, `load_prepared`, `load_or_prepare`,
+            `with_transcript_source`, `make_folds`.
     """
     check_sources(models, [data.fold] if data.fold != ALL_FOLDS else [])
     if dataset is not None:
@@ -81,7 +81,7 @@ def open_data(data, *models, dataset: Dataset | None = None) -> tuple[Dataset, l
         dataset = load_or_prepare(data.corpus, data.data_dir, **{name: getattr(data, name) for name in names})
     read_not_copies(data.not_copies, dataset["id"][:] if data.not_copies else None)  # refuses before the work
     # Before any row is dropped: to change a column of a selection, `datasets` would copy all of its sound.
-    dataset = read_as(dataset, data.transcript_source)
+    dataset = with_transcript_source(dataset, data.transcript_source)
     names = dataset.features["label"].names
     given = [names[i] for i in set(dataset["label"][:])]
     dataset, dropped = apply_label_map(dataset, data.label_map)
@@ -104,7 +104,7 @@ def open_data(data, *models, dataset: Dataset | None = None) -> tuple[Dataset, l
         data.split_file,
     )
     check_sources(models, [fold.name for fold in folds])
-    folds = [with_honest_copies(dataset, fold) for fold in folds]
+    folds = [without_evaluated_copies(dataset, fold) for fold in folds]
     return dataset, folds, label_map
 
 
