@@ -53,9 +53,9 @@ def main() -> None:
 
 def scripts() -> dict[str, Path]:
     """The file of each script by its name."""
-    from hf_ser.files import packaged
+    from hf_ser.files import package_file
 
-    return {file.stem: file for file in sorted(packaged("scripts").glob("*.py")) if file.stem != "__init__"}
+    return {file.stem: file for file in sorted(package_file("scripts").glob("*.py")) if file.stem != "__init__"}
 
 
 def usage(known: dict[str, Path]) -> str:
@@ -131,10 +131,10 @@ def refusal(error: Exception) -> str | None:
     """What to say of an error that a person can mend without a traceback; None of any other."""
     if full := full_disk(error):
         return full
-    from hf_ser.files import packaged
+    from hf_ser.files import package_file
 
     raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    ours = any(folder in raised_in.parents for folder in (Path(__file__).parent, packaged("scripts")))
+    ours = any(folder in raised_in.parents for folder in (Path(__file__).parent, package_file("scripts")))
     if isinstance(error, PermissionError):
         return str(error)
     if ours and isinstance(error, ValueError | FileNotFoundError | FileExistsError | ImportError):

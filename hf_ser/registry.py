@@ -1,4 +1,4 @@
-"""Own corpora, protocols, changes of a recording, heads, poolings and encoder families, from a user's own file.
+"""Own corpora, protocols, changes of a recording, heads, networks and encoder families, from a user's own file.
 
 The file registers them when it is imported. It is named by `--plugins FILE.py`, by the environment variable
 HF_SER_PLUGINS, or by an entry point of an installed package in the group `hf_ser`. Nothing of a model's own folder is
@@ -21,6 +21,7 @@ PLACES = {
     "change": ("hf_ser.augment.training", "CHANGES"),
     "head": ("hf_ser.models.heads", "HEADS"),
     "pooling": ("hf_ser.models.heads", "POOLINGS"),
+    "network": ("hf_ser.models.networks", "NETWORKS"),
     "family": ("hf_ser.models.encoders", "FAMILIES"),
 }
 """Where each kind of part is kept: a module and its dictionary of parts by name."""
@@ -30,6 +31,7 @@ NEEDED = {
     "change": ("change", "probability", "limits"),
     "head": ("forward", "modalities"),
     "pooling": ("forward",),
+    "network": ("forward",),
     "family": ("build", "encode", "inputs"),
 }
 """What a part of each kind has."""
@@ -46,9 +48,9 @@ def register(kind: str, name: str, thing=None):
         kind: Key of PLACES.
         name: As settings and recipes name it.
         thing: A corpus is a function that lists its utterances, in a file that has LICENCE, MAY_BE_SHARED, SOURCE and
-            LANGUAGE above it; a protocol a function; a change a `hf_ser.augment.training.Kind`; a head and a pooling
-            subclasses of `nn.Module`; a family a subclass of `hf_ser.models.encoders.Family`, its name the `model_type`
-            of a configuration.
+            LANGUAGE above it; a protocol a function; a change a `hf_ser.augment.training.Kind`; a head, a pooling and a
+            network subclasses of `nn.Module`; a family a subclass of `hf_ser.models.encoders.Family`, its name the
+            `model_type` of a configuration. hf_ser/README.md has one of each.
 
     Raises:
         ValueError: an unknown kind, a name that is taken, or a part that lacks something.
@@ -66,13 +68,14 @@ def register(kind: str, name: str, thing=None):
             known = vars(sys.modules[thing.__module__])
             part = SimpleNamespace(**{name: known[name] for name in NEEDED[kind] if name in known})
             part.list_utterances, part.__module__ = thing, thing.__module__
-        elif kind == "family" and isinstance(thing, type):
-            part = thing()
         if lacking := [one for one in NEEDED[kind] if not hasattr(part, one)]:
             raise ValueError(f"{kind} {name!r}: found {part!r} without {', '.join(lacking)}, expected all of them.")
         if name in places and getattr(places[name], "__module__", None) != getattr(part, "__module__", ""):
             raise ValueError(f"{kind} {name!r}: there is one of this name already. Expected another name.")
-        places[name] = part
+        if PLACES[kind][0].startswith("hf_ser.models"):
+            importlib.import_module("hf_ser.models.registration").register(kind, name, part)
+        else:
+            places[name] = part
         return thing
 
     return put if thing is None else put(thing)

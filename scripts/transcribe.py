@@ -23,19 +23,19 @@ from hf_ser.transcripts.run import Job, check_short_window, transcribe_dataset
 
 
 def main() -> None:
-    """Data set, recogniser, transcripts, their error rates, data set."""
+    """Load a data set, transcribe it, measure error rates, write it."""
     arguments = parse_arguments()
-    folder = arguments.dataset.resolve()  # of a link, the folder itself is what gets the columns
+    folder = arguments.dataset.resolve()  # of a link, the linked folder gets the columns
     output_dir = (arguments.output_dir or folder).resolve()
     if output_dir != folder:
         refuse_existing(output_dir)
     if folder in output_dir.parents:
-        raise ValueError(f"{output_dir} lies inside the data set {folder}: name an --output_dir outside of it.")
-    # Said before anything asks for the state: without `cpu`, several processes on a CPU would not know of each other;
-    # and who has done its part waits for the slowest longer than the default of ten minutes.
+        raise ValueError(f"{output_dir} is inside the data set {folder}: name an --output_dir outside of it.")
+    # Before the state is created elsewhere: without `cpu`, several processes on a CPU would not form a group, and a
+    # finished process must wait for the slowest longer than the default of ten minutes.
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
     arguments.precision = arguments.precision or default_precision(str(state.device))
-    with state.main_process_first():  # of several processes one downloads the model
+    with state.main_process_first():  # one process downloads the model
         dataset = load_prepared(folder)
         recogniser = load_recogniser(arguments.asr, str(state.device), arguments.precision)
     job = Job(
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--dataset", required=True, type=Path, help="folder written by prepare_data.py")
@@ -68,8 +68,8 @@ def parse_arguments() -> argparse.Namespace:
         "--asr", required=True, help="openai-whisper:NAME, FILE.pt, transformers:HUB_ID[@REVISION], or a model's folder"
     )
     add("--output_dir", type=Path, help="folder to write; default: --dataset itself gets the columns")
-    add("--language", help="code, or detect; default: the corpus's where known, else detected")
-    add("--prompt", help="text that is taken to come before, such as names")
+    add("--language", help="code, or detect; default: the corpus's if known, else detected")
+    add("--prompt", help="text that the model takes as preceding, such as names")
     add(
         "--short_window",
         action="store_true",
@@ -97,7 +97,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def options(arguments: argparse.Namespace) -> DecodeOptions:
-    """The arguments that decide the transcripts."""
+    """Arguments that determine the transcripts."""
     return DecodeOptions(
         prompt=arguments.prompt,
         short_window=arguments.short_window,

@@ -2,18 +2,33 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import textwrap
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-from models.tiny import fused
+import torch
+from models.tiny import LABELS, awaken, clips, fused
+from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig
 
 from hf_ser import registry
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.protocols import PROTOCOLS
-from hf_ser.models.heads import HEADS
+from hf_ser.models import (
+    FAMILIES,
+    PRESETS,
+    SerConfig,
+    SerModelForClassification,
+    SerProcessor,
+    WaveformFeatureExtractor,
+)
 from hf_ser.models.saving import copy_code, portable_source
+from hf_ser.training.arguments import AudioArguments
+from hf_ser.training.building import label_maps
+from hf_ser.training.pretrained import load_audio_encoder
 
 ROOT = Path(__file__).parents[1]
 OWN = '''
@@ -70,16 +85,14 @@ def own_file(folder: Path, name: str) -> Path:
 @pytest.fixture
 def forgotten(monkeypatch):
     """Registers whose new entries are forgotten after the test."""
-    for places in (CORPORA, PROTOCOLS, HEADS):
-        for name in set(places):
-            monkeypatch.setitem(places, name, places[name])
-    before = [dict(places) for places in (CORPORA, PROTOCOLS, HEADS)]
+    places = [getattr(import_module(module), name) for module, name in registry.PLACES.values()] + [PRESETS]
+    before = [dict(one) for one in places]
     monkeypatch.setattr(registry, "_files", {})
     monkeypatch.setenv(registry.VARIABLE, "")
     yield
-    for places, old in zip((CORPORA, PROTOCOLS, HEADS), before, strict=True):
-        for name in set(places) - set(old):
-            del places[name]
+    for one, old in zip(places, before, strict=True):
+        one.clear()
+        one.update(old)
 
 
 def test_a_file_registers_its_parts_once(tmp_path, forgotten):
@@ -100,6 +113,51 @@ def test_a_model_with_an_own_head_is_saved_with_its_file(tmp_path, forgotten):
     assert "from .own_saved import" in (tmp_path / "model" / "plugins.py").read_text()
     copy_code(tmp_path / "model", fused()[0])
     assert "own_saved" not in (tmp_path / "model" / "plugins.py").read_text()
+
+
+BLOCKS = re.findall(r"^( *)```python\n(.*?)^\1```", (ROOT / "hf_ser" / "README.md").read_text(), re.M | re.S)
+MANUAL = [textwrap.dedent(text) for _, text in BLOCKS if "register(" in text]
+
+
+def test_the_manuals_own_parts_work(tmp_path, forgotten):
+    for number, text in enumerate(MANUAL):
+        (tmp_path / f"manual_{number}.py").write_text(text)
+        registry.load_plugins(str(tmp_path / f"manual_{number}.py"))
+        portable_source(tmp_path / f"manual_{number}.py")
+    assert len(MANUAL) == 3 and "mine" in CORPORA and "leave_one_sex_out" in PROTOCOLS
+    encoder = load_audio_encoder(AudioArguments(audio_model="mean_over_time"))[0]
+    config = SerConfig(audio_config=encoder.config, **label_maps(LABELS))
+    assert_alone_as_padded(SerModelForClassification(config), SerProcessor(WaveformFeatureExtractor(max_seconds=3)))
+    model, processor = fused(fusion="product")
+    model.save_pretrained(tmp_path / "fused")
+    assert (tmp_path / "fused" / "manual_0.py").is_file()
+    assert_alone_as_padded(model, processor)
+
+
+def test_an_own_family_is_fed_masked_and_saved(tmp_path, forgotten):
+    (source,) = [text for text in MANUAL if "W2vBert" in text]
+    (tmp_path / "own_family.py").write_text(source)
+    registry.load_plugins(str(tmp_path / "own_family.py"))
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = Wav2Vec2BertConfig(**sizes, feature_projection_input_dim=160, conv_depthwise_kernel_size=3, layerdrop=0.0)
+    torch.manual_seed(0)
+    model = SerModelForClassification(SerConfig(audio_config=config, **label_maps(LABELS)))
+    assert_alone_as_padded(model, SerProcessor(SeamlessM4TFeatureExtractor()))
+    model.save_pretrained(tmp_path / "model")
+    assert "Family" in (tmp_path / "model" / "own_family.py").read_text()
+    assert FAMILIES["wav2vec2-bert"].lora_targets.startswith("linear_q")
+
+
+def assert_alone_as_padded(model, processor) -> None:
+    """Check that a clip gives the same answer alone as in a padded batch."""
+    awaken(model)
+    texts = ["hello you", "what a day", None] if processor.tokenizer is not None else None
+    sounds = clips(1.0, 1.9, 0.35)
+    with torch.no_grad():
+        batch = model(**processor(sounds, texts)).logits
+        alone = [model(**processor([one], texts and [texts[row]])).logits for row, one in enumerate(sounds)]
+    assert batch.std(0).min() > 1e-4
+    torch.testing.assert_close(batch, torch.cat(alone), atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +184,7 @@ def test_a_name_of_one_of_our_files_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "name", "thing", "said"),
     [
-        ("metric", "mine", object, "expected one of corpus, protocol, change, head, pooling, family as the kind"),
+        ("metric", "mine", object, "expected one of corpus, protocol, change, head, pooling, network, family as"),
         ("head", "gated", type("Head", (), {"forward": 1, "modalities": (2,)}), "there is one of this name already"),
         ("corpus", "mine", object(), "without list_utterances, LICENCE"),
     ],

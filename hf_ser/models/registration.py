@@ -1,9 +1,11 @@
-"""Own parts of models under the names that configurations have: heads, poolings and families of encoders."""
+"""Own parts of models under the names that configurations have: heads, poolings, networks, families of encoders."""
 
 from .encoders import FAMILIES
 from .heads import HEADS, POOLINGS
+from .networks import NETWORKS
+from .spectrogram import PRESETS
 
-PARTS = {"head": HEADS, "pooling": POOLINGS, "family": FAMILIES}
+PARTS = {"head": HEADS, "pooling": POOLINGS, "network": NETWORKS, "family": FAMILIES}
 
 
 def register(kind: str, name: str, thing=None):
@@ -15,6 +17,8 @@ def register(kind: str, name: str, thing=None):
     def put(thing):
         if kind in PARTS:
             PARTS[kind][name] = thing() if kind == "family" and isinstance(thing, type) else thing
+        if kind == "network":
+            PRESETS[name] = {"network": name, **getattr(thing, "settings", {})}
         return thing
 
     return put if thing is None else put(thing)

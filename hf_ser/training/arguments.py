@@ -30,7 +30,7 @@ from hf_ser.training.limits import (
 )
 from hf_ser.training.parsing import settings
 from hf_ser.training.schedule import Stage, parse_stages
-from hf_ser.transcripts.words import BANK_LEAK, BANK_ROWS, NOISE_ROWS, TRANSCRIPT_SOURCES
+from hf_ser.transcripts.fold_transcripts import BANK_LEAK, BANK_ROWS, NOISE_ROWS, TRANSCRIPT_SOURCES
 
 MODALITIES = ("none", "audio", "text", "both")
 LATE = [name for name, head in FUSIONS.items() if head.has_branches]

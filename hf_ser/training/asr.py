@@ -27,8 +27,9 @@ from hf_ser.training.arguments import BasicTrainingArguments, option
 from hf_ser.training.building import Candidate, of_fold
 from hf_ser.training.limits import check_numbers
 from hf_ser.training.trainer import OneLineProgress
+from hf_ser.transcripts.recogniser import POSITIONS_A_SECOND
 from hf_ser.transcripts.transcriber import WITHOUT_BLANKS
-from hf_ser.transcripts.transformers_whisper import POSITIONS_A_SECOND, load_whole
+from hf_ser.transcripts.transformers_whisper import load_whole
 from hf_ser.transcripts.wer import error_rate
 
 LEARNING_RATE, LORA_LEARNING_RATE = 1e-5, 1e-3

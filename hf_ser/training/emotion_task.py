@@ -48,8 +48,8 @@ from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.fold_run import FoldTask, save_model
 from hf_ser.training.run import Settings, Task
 from hf_ser.training.trainer import SerTrainer, choose_threads
+from hf_ser.transcripts.fold_transcripts import ASR, MIXED, fold_transcripts
 from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
-from hf_ser.transcripts.words import ASR, MIXED, fold_words
 
 HASHED_COLUMNS = ("id", "label", "votes", "speaker", "sex", "transcript", "pcm_sha256")
 """What distinguishes one data set from another."""
@@ -66,7 +66,7 @@ class EmotionFold(FoldTask):
     def __init__(self, task, fold: Fold):
         self.task, self.fold = task, fold
         self.labels = task.dataset.features["label"].names
-        self.transcripts = fold_words(task.dataset, fold, task.data, task.training.seed)
+        self.transcripts = fold_transcripts(task.dataset, fold, task.data, task.training.seed)
         self.prepare()
         recogniser = recogniser_source(task.data, "text" in self.candidate.sources)
         self.sources, self.leaks = self.candidate.sources | recogniser, self.transcripts.leaks

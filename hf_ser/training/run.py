@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from huggingface_hub import HfApi
 from transformers.utils import logging
 
-from hf_ser.augment.copies import with_honest_copies
+from hf_ser.augment.copies import without_evaluated_copies
 from hf_ser.checks.audit.data import CLEARED, audit_data
 from hf_ser.checks.audit.findings import LEAK, NOTE, AuditFinding, format_audit
 from hf_ser.checks.audit.not_copies import read_not_copies
@@ -41,7 +41,7 @@ from hf_ser.training.fold_run import FoldTask, train_fold, trial_arguments
 from hf_ser.training.learning_rate_finder import find_learning_rate
 from hf_ser.training.parsing import settings
 from hf_ser.training.search import STORAGE
-from hf_ser.transcripts.words import read_as
+from hf_ser.transcripts.fold_transcripts import with_transcript_source
 
 Settings = dict[type, object]
 """The settings of a run by their dataclass."""
@@ -64,8 +64,8 @@ def open_data(data, *models, dataset: Dataset | None = None) -> tuple[Dataset, l
         where there are any, labels that it maps and no row has (`not_found`).
 
     Raises:
-        ValueError, FileNotFoundError: see `check_sources`, `load_prepared`, `load_or_prepare`, `read_as` and
-            `make_folds`.
+        ValueError, FileNotFoundError: see `check_sources`, `load_prepared`, `load_or_prepare`,
+            `with_transcript_source`, `make_folds`.
     """
     check_sources(models, [data.fold] if data.fold != ALL_FOLDS else [])
     if dataset is not None:
@@ -77,7 +77,7 @@ def open_data(data, *models, dataset: Dataset | None = None) -> tuple[Dataset, l
         dataset = load_or_prepare(data.corpus, data.data_dir, **{name: getattr(data, name) for name in names})
     read_not_copies(data.not_copies, dataset["id"][:] if data.not_copies else None)  # refuses before the work
     # Before any row is dropped: to change a column of a selection, `datasets` would copy all of its audio.
-    dataset = read_as(dataset, data.transcript_source)
+    dataset = with_transcript_source(dataset, data.transcript_source)
     names = dataset.features["label"].names
     present = [names[i] for i in set(dataset["label"][:])]
     dataset, dropped = apply_label_map(dataset, data.label_map)
@@ -100,7 +100,7 @@ def open_data(data, *models, dataset: Dataset | None = None) -> tuple[Dataset, l
         data.split_file,
     )
     check_sources(models, [fold.name for fold in folds])
-    folds = [with_honest_copies(dataset, fold) for fold in folds]
+    folds = [without_evaluated_copies(dataset, fold) for fold in folds]
     return dataset, folds, label_map
 
 

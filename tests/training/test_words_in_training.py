@@ -18,7 +18,7 @@ from hf_ser.runs.predictions import read_predictions
 from hf_ser.runs.record import RECORD, read_record, split_record, write_record
 from hf_ser.training import emotion_task, run
 from hf_ser.training.arguments import DataArguments
-from hf_ser.transcripts.words import fold_words, read_as
+from hf_ser.transcripts.fold_transcripts import fold_transcripts, with_transcript_source
 
 ASR = "whisper@abc"
 QUICK = ("--num_train_epochs", "1", "--n_folds", "3", "--disable_tqdm", "true", "--early_stopping_patience", "0")
@@ -110,7 +110,7 @@ def test_the_model_reads_the_words_of_the_source(transcribed, script, tmp_path, 
     assert given["audited"] == data[column][:]
     trained = [data[column][row] for row in fold.train]
     if source == "mixed":
-        trained = list(fold_words(data, fold, DataArguments(transcript_source="mixed"), 42).text.values())
+        trained = list(fold_transcripts(data, fold, DataArguments(transcript_source="mixed"), 42).text.values())
         trained = trained[: len(fold.train)]
         assert None not in trained
     assert given["train"] == tokens(tmp_path, trained)
@@ -129,7 +129,7 @@ def test_sentences_on_training_rows_leave_evaluation_as_it_is(prepared, script, 
     script("train_text", *flags, "--output_dir", tmp_path)
     data, fold = first_fold(prepared)
     assert given["evaluation"] == tokens(tmp_path, [data["transcript"][row] for row in (*fold.validation, *fold.test)])
-    words = fold_words(data, fold, DataArguments(sentence_bank=f"default,{bank}", sentence_bank_share=0.6), 42)
+    words = fold_transcripts(data, fold, DataArguments(sentence_bank=f"default,{bank}", sentence_bank_share=0.6), 42)
     names = [data["id"][row] for row in fold.train]
     assert given["train"] == tokens(tmp_path, [words.text[name] for name in names])
     assert sum(words.source[name] == "reference+bank" for name in names) > 8
@@ -162,7 +162,7 @@ def test_noise_stands_in_the_report_and_in_the_record(transcribed, script, tmp_p
     assert (noise["asked_wer"], sorted(noise["measured_wer"])) == (0.4, ["test", "validation"])
     data, fold = first_fold(transcribed)
     asked = DataArguments(transcript_source="reference", transcript_noise=0.4, transcript_noise_rows="evaluation")
-    text = fold_words(read_as(data, "reference"), fold, asked, 42).text
+    text = fold_transcripts(with_transcript_source(data, "reference"), fold, asked, 42).text
     judged = [data["id"][row] for row in (*fold.validation, *fold.test)]
     assert given["evaluation"] == tokens(tmp_path, [text[name] for name in judged])
     assert given["train"] == tokens(tmp_path, [data["reference_transcript"][row] for row in fold.train])

@@ -1,4 +1,4 @@
-"""Whose words a row reads, how noisy, and with which sentence: by its own id, whatever stands beside it."""
+"""Source, noise and sentences of a row's transcript depend on its own id alone."""
 
 from collections import Counter
 
@@ -9,8 +9,8 @@ from datasets import Dataset, Value, load_from_disk
 
 from hf_ser.data.protocols import Fold
 from hf_ser.training.arguments import DataArguments
+from hf_ser.transcripts.fold_transcripts import fold_transcripts, with_transcript_source
 from hf_ser.transcripts.sentence_bank import read_bank
-from hf_ser.transcripts.words import fold_words, read_as
 
 ASR = "whisper@abc"
 FOLD = Fold("1", np.arange(0, 60), np.arange(60, 80), np.arange(80, 100), "x")
@@ -23,20 +23,19 @@ def reference(name: str) -> str:
 
 
 @pytest.fixture
-def told(dataset_of) -> Dataset:
-    """A hundred rows with the corpus's own words."""
+def prepared_rows(dataset_of) -> Dataset:
+    """A hundred rows with reference transcripts."""
     rows = [(f"c/{i:02d}", LABELS[i % 3], f"s{i // 10}", None) for i in range(100)]
     return dataset_of(rows, transcript=reference, transcript_source=["reference"] * 100)
 
 
 @pytest.fixture
-def heard(told) -> Dataset:
-    """The same transcribed: `said` became `fed`; rows 3 and 63 failed, 4 and 64 are silent, 5 and 65 were not written
-    down by the corpus."""
-    mine = [None if row in (5, 65) else text for row, text in enumerate(told["transcript"][:])]
-    asr = [reference(name).lower().replace("said", "fed") for name in told["id"][:]]
+def transcribed(prepared_rows) -> Dataset:
+    """The same transcribed: `said` is `fed`; rows 3 and 63 failed, 4 and 64 are silent, 5 and 65 have no reference."""
+    mine = [None if row in (5, 65) else text for row, text in enumerate(prepared_rows["transcript"][:])]
+    asr = [reference(name).lower().replace("said", "fed") for name in prepared_rows["id"][:]]
     asr = [None if row in (3, 63) else "" if row in (4, 64) else text for row, text in enumerate(asr)]
-    data = told.remove_columns(["transcript", "transcript_source"])
+    data = prepared_rows.remove_columns(["transcript", "transcript_source"])
     columns = {
         "transcript": asr,
         "transcript_source": [None if text is None else ASR for text in asr],
@@ -47,50 +46,52 @@ def heard(told) -> Dataset:
     return data
 
 
-def words(dataset: Dataset, fold: Fold = FOLD, seed: int = 0, **asked):
-    data = DataArguments(**asked)
-    return fold_words(read_as(dataset, data.transcript_source), fold, data, seed)
+def choose(dataset: Dataset, fold: Fold = FOLD, seed: int = 0, **settings):
+    data = DataArguments(**settings)
+    return fold_transcripts(with_transcript_source(dataset, data.transcript_source), fold, data, seed)
 
 
-def test_where_nothing_is_asked_nothing_is_set(heard):
-    assert read_as(heard, None) is heard
-    found = words(heard)
+def test_without_settings_nothing_changes(transcribed):
+    assert with_transcript_source(transcribed, None) is transcribed
+    found = choose(transcribed)
     assert (found.columns, found.leaks) == ({}, ())
-    assert found.text == dict(zip(heard["id"][:], heard["transcript"][:], strict=True))
-    assert read_as(heard, "asr") is heard, "these are the recogniser's already"
+    assert found.text == dict(zip(transcribed["id"][:], transcribed["transcript"][:], strict=True))
+    assert with_transcript_source(transcribed, "asr") is transcribed, "these are the recogniser's already"
 
 
-def test_the_words_asked_for_stand_in_the_transcript(heard, told):
-    own = read_as(heard, "reference")
-    assert own["transcript"][:] == heard["reference_transcript"][:]
+def test_the_transcript_column_has_the_requested_source(transcribed, prepared_rows):
+    own = with_transcript_source(transcribed, "reference")
+    assert own["transcript"][:] == transcribed["reference_transcript"][:]
     assert Counter(own["transcript_source"][:]) == {"reference": 98, None: 2}
-    back = read_as(own, "asr")
-    assert all(back[name][:] == heard[name][:] for name in heard.column_names)
-    assert read_as(told, "reference") is told
+    back = with_transcript_source(own, "asr")
+    assert all(back[name][:] == transcribed[name][:] for name in transcribed.column_names)
+    assert with_transcript_source(prepared_rows, "reference") is prepared_rows
 
 
-def test_a_recogniser_that_wrote_down_some_rows_leaves_the_others_without_words(told):
+def test_rows_without_a_recogniser_s_transcript_have_none(prepared_rows):
     """As of a user's own table, where `transcript_source` is a column."""
     sources = ["reference" if row % 2 else ASR for row in range(100)]
-    data = told.remove_columns("transcript_source").add_column("transcript_source", sources, feature=Value("string"))
-    assert read_as(data, "asr")["transcript"][:2] == [reference("c/00"), None]
-    assert read_as(data, "reference")["transcript"][:2] == [None, reference("c/01")]
-    assert words(data, transcript_source="mixed").details["rows"]["train"] == {"reference": 30, ASR: 30}
+    data = prepared_rows.remove_columns("transcript_source").add_column(
+        "transcript_source", sources, feature=Value("string")
+    )
+    assert with_transcript_source(data, "asr")["transcript"][:2] == [reference("c/00"), None]
+    assert with_transcript_source(data, "reference")["transcript"][:2] == [None, reference("c/01")]
+    assert choose(data, transcript_source="mixed").details["rows"]["train"] == {"reference": 30, ASR: 30}
 
 
 @pytest.mark.parametrize("source", ["asr", "mixed"])
-def test_words_that_the_data_does_not_have_are_refused(told, heard, source):
+def test_missing_transcripts_are_refused(prepared_rows, transcribed, source):
     with pytest.raises(ValueError, match=r"found no recogniser's transcripts.*scripts/transcribe\.py"):
-        read_as(told, source)
-    bare = heard.remove_columns("reference_transcript")
-    with pytest.raises(ValueError, match=r"--transcript_source reference: found no words of the corpus's own"):
-        read_as(bare, "reference")
+        with_transcript_source(prepared_rows, source)
+    bare = transcribed.remove_columns("reference_transcript")
+    with pytest.raises(ValueError, match=r"--transcript_source reference: found no transcripts of the corpus's own"):
+        with_transcript_source(bare, "reference")
     with pytest.raises(ValueError, match="Unknown --transcript_source 'ars': expected one of reference, asr, mixed"):
-        read_as(told, "ars")
+        with_transcript_source(prepared_rows, "ars")
 
 
-def test_mixed_is_a_coin_in_training_and_the_recogniser_in_evaluation(heard):
-    found = words(heard, transcript_source="mixed")
+def test_mixed_is_random_in_training_and_the_recogniser_s_in_evaluation(transcribed):
+    found = choose(transcribed, transcript_source="mixed")
     assert found.text["c/03"] == reference("c/03"), "the recogniser failed, so the other's"
     assert found.source["c/05"] == ASR, "the corpus has none, so the other's"
     read = Counter(found.source[f"c/{row:02d}"] for row in range(60))
@@ -99,21 +100,24 @@ def test_mixed_is_a_coin_in_training_and_the_recogniser_in_evaluation(heard):
     assert {found.source[f"c/{row:02d}"] for row in range(60, 100)} == {ASR, None}
     assert (found.text["c/63"], found.text["c/64"]) == (None, "")
     assert found.details["rows"]["validation"] == {ASR: 19, "none": 1}
-    assert words(heard, seed=1, transcript_source="mixed").source != found.source
+    assert choose(transcribed, seed=1, transcript_source="mixed").source != found.source
 
 
 @pytest.mark.parametrize("source", ["reference", "mixed"])
-def test_the_words_of_a_row_depend_on_no_order(heard, source):
-    asked = {"transcript_source": source, "transcript_noise": 0.3, "sentence_bank": "default"}
+def test_the_transcript_of_a_row_does_not_depend_on_the_order(transcribed, source):
+    settings = {"transcript_source": source, "transcript_noise": 0.3, "sentence_bank": "default"}
     order = np.random.default_rng(0).permutation(100)
     parts = {part: np.flatnonzero(np.isin(order, getattr(FOLD, part))) for part in ("train", "validation", "test")}
-    one, other = words(heard, **asked), words(heard.select(order), Fold("1", fingerprint="x", **parts), **asked)
+    one, other = (
+        choose(transcribed, **settings),
+        choose(transcribed.select(order), Fold("1", fingerprint="x", **parts), **settings),
+    )
     assert (one.text, one.source, one.details) == (other.text, other.source, other.details)
 
 
 @pytest.mark.parametrize(("rows", "parts"), [("all", (1, 1, 1)), ("train", (1, 0, 0)), ("evaluation", (0, 1, 1))])
-def test_noise_falls_on_the_rows_that_it_is_asked_for(told, rows, parts):
-    found = words(told, transcript_noise=0.25, transcript_noise_rows=rows)
+def test_noise_is_added_to_the_requested_rows(prepared_rows, rows, parts):
+    found = choose(prepared_rows, transcript_noise=0.25, transcript_noise_rows=rows)
     for part, noisy in zip(("train", "validation", "test"), parts, strict=True):
         names = [f"c/{row:02d}" for row in getattr(FOLD, part)]
         assert {found.source[name] for name in names} == {"reference+noise0.25" if noisy else "reference"}
@@ -123,23 +127,28 @@ def test_noise_falls_on_the_rows_that_it_is_asked_for(told, rows, parts):
         assert rate == pytest.approx(found.details["noise"]["asked_wer"], abs=0.08)
 
 
-def test_noise_is_learned_from_training_rows_alone(heard):
-    """`said` is misheard as `fed` in training and, in the second data set, as `sat` in evaluation."""
-    asr = [text and (text if row < 60 else text.replace("fed", "sat")) for row, text in enumerate(heard["transcript"])]
-    other = heard.remove_columns("transcript").add_column("transcript", asr, feature=Value("string"))
-    asked = {"transcript_source": "reference", "transcript_noise": 0.5}
-    one, two = words(heard, **asked), words(other, **asked)
+def test_noise_is_learned_from_training_rows_alone(transcribed):
+    """`said` is recognised as `fed` in training and, in the second data set, as `sat` in evaluation."""
+    asr = [
+        text and (text if row < 60 else text.replace("fed", "sat"))
+        for row, text in enumerate(transcribed["transcript"])
+    ]
+    other = transcribed.remove_columns("transcript").add_column("transcript", asr, feature=Value("string"))
+    settings = {"transcript_source": "reference", "transcript_noise": 0.5}
+    one, two = choose(transcribed, **settings), choose(other, **settings)
     assert one.text == two.text
     assert one.details["noise"]["confusions"] == "learned from what a recogniser made of 58 training rows"
-    told = " ".join(text or "" for text in one.text.values())
-    assert " fed " in told
-    assert " sat " not in told
+    joined = " ".join(text or "" for text in one.text.values())
+    assert " fed " in joined
+    assert " sat " not in joined
 
 
-def test_noise_takes_words_of_the_training_rows_where_no_recogniser_made_mistakes(told, heard):
-    faultless = heard.remove_columns("transcript").add_column("transcript", heard["reference_transcript"][:])
-    for data, source in ((told, None), (faultless, "reference")):
-        found = words(data, transcript_source=source, transcript_noise=0.5)
+def test_noise_takes_words_of_the_training_rows_if_no_recogniser_made_errors(prepared_rows, transcribed):
+    faultless = transcribed.remove_columns("transcript").add_column(
+        "transcript", transcribed["reference_transcript"][:]
+    )
+    for data, source in ((prepared_rows, None), (faultless, "reference")):
+        found = choose(data, transcript_source=source, transcript_noise=0.5)
         assert found.details["noise"]["confusions"] == "any word of the training rows for any other"
         trained, judged = (
             " ".join(text for name, text in found.text.items() if text and (int(name[2:]) < 60) == early).casefold()
@@ -149,32 +158,32 @@ def test_noise_takes_words_of_the_training_rows_where_no_recogniser_made_mistake
         assert "partt" in judged
 
 
-def test_a_share_of_the_training_rows_is_given_a_sentence_of_its_label(heard):
+def test_a_share_of_the_training_rows_gets_a_sentence_of_its_label(transcribed):
     bank = read_bank("default")
-    found = words(heard, sentence_bank="default", sentence_bank_share=0.4)
+    found = choose(transcribed, sentence_bank="default", sentence_bank_share=0.4)
     given = {name: text for name, text in found.text.items() if (found.source[name] or "").endswith("bank")}
     assert 15 <= len(given) <= 33
     assert max(int(name[2:]) for name in given) < 60
     for name, text in given.items():
         sentence = next(one for one in bank[LABELS[int(name[2:]) % 3]] if text.endswith(one))
-        assert text.removesuffix(sentence).strip() == (heard["transcript"][int(name[2:])] or "")
+        assert text.removesuffix(sentence).strip() == (transcribed["transcript"][int(name[2:])] or "")
     assert len({text.split(".")[-1] or text for text in given.values()}) > 5, "not one sentence for all"
     assert found.details["sentence_bank"]["rows"] == {"train": len(given), "validation": 0, "test": 0}
-    everyone = words(heard, sentence_bank="default", sentence_bank_share=1.0)
+    everyone = choose(transcribed, sentence_bank="default", sentence_bank_share=1.0)
     assert (everyone.source["c/03"], everyone.text["c/03"] in bank["angry"]) == ("bank", True)
     assert (everyone.source["c/04"], everyone.text["c/04"] in bank["happy"]) == (f"{ASR}+bank", True)
 
 
-def test_sentences_on_evaluation_rows_are_a_leak(told):
+def test_sentences_on_evaluation_rows_are_a_leak(prepared_rows):
     with pytest.raises(ValueError, match=r"gives the label away. Expected --sentence_bank_rows train"):
         DataArguments(sentence_bank="default", sentence_bank_rows="all")
-    found = words(told, sentence_bank="default", sentence_bank_rows="all", allow_leak=True)
+    found = choose(prepared_rows, sentence_bank="default", sentence_bank_rows="all", allow_leak=True)
     assert found.leaks == ("sentence_bank_on_evaluation",)
     assert all(found.details["sentence_bank"]["rows"].values())
-    assert words(told, sentence_bank="default").leaks == ()
+    assert choose(prepared_rows, sentence_bank="default").leaks == ()
 
 
-def test_values_outside_their_range_are_named():
+def test_values_outside_their_range_are_refused():
     with pytest.raises(ValueError, match="--transcript_noise is 20: expected 0 to 1"):
         DataArguments(transcript_noise=20)
     with pytest.raises(ValueError, match="--sentence_bank_share is 0: expected above 0 and at most 1"):
@@ -183,12 +192,12 @@ def test_values_outside_their_range_are_named():
         DataArguments(transcript_noise_rows="test")  # of a recipe: a flag is refused by argparse
 
 
-def test_the_sound_is_not_copied(heard, tmp_path):
-    sound = [{"bytes": bytes(100_000), "path": None}] * 100
-    heard.add_column("audio", sound).save_to_disk(tmp_path)
+def test_the_audio_is_not_copied(transcribed, tmp_path):
+    audio = [{"bytes": bytes(100_000), "path": None}] * 100
+    transcribed.add_column("audio", audio).save_to_disk(tmp_path)
     data = load_from_disk(str(tmp_path))
     before, files = pa.total_allocated_bytes(), sorted(tmp_path.iterdir())
-    read = read_as(data, "reference")
+    read = with_transcript_source(data, "reference")
     assert pa.total_allocated_bytes() - before < 1_000_000
     assert sorted(tmp_path.iterdir()) == files
     assert read["transcript"][:] == data["reference_transcript"][:]
