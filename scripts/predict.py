@@ -27,7 +27,7 @@ from hf_ser.data.prepare import column_names
 from hf_ser.models import SerAudioPipeline, SerPipeline
 from hf_ser.models.decoding import CHANNELS, MIX
 from hf_ser.normal_form import printable
-from hf_ser.runs.answers import Answer, Answering, answers_file, check_output, json_line, text_row
+from hf_ser.runs.answers import Answer, ClipPredictor, answers_file, check_output, json_line, text_row
 from hf_ser.runs.classifier import FUSION, TEXT, Classifier
 from hf_ser.runs.record import read_record
 from hf_ser.transcripts.cache import transcript_key
@@ -65,7 +65,7 @@ def main() -> None:
     say(f"note: {note}" for note in about_model)
     if without := [clip for clip in clips if lacks_text(clip)]:
         say([f"note: {len(without)} of {len(clips)} files: {NO_TEXT}"])
-    answering = Answering(
+    answering = ClipPredictor(
         classify,
         arguments.batch_size,
         arguments.channel,

@@ -19,7 +19,7 @@ from models.tiny import LABELS, save_trained
 
 from hf_ser.data.given_clips import GivenClip, given_clips
 from hf_ser.normal_form import is_text
-from hf_ser.runs.answers import Answering, json_line
+from hf_ser.runs.answers import ClipPredictor, json_line
 from hf_ser.runs.classifier import Classifier
 
 RATE = 16_000
@@ -104,7 +104,7 @@ def test_a_table_in_milliseconds_is_refused_and_a_part_beyond_its_file_told(audi
     (folder / "long.csv").write_text("path,start,end\nb.wav,0.5,9\na.WAV,0.5,1.5\n")
     given = given_clips([str(folder / "long.csv")])
     classify = Classifier(str(audio_model), "cpu").pipeline
-    far, whole = Answering(classify).answers(given.clips)
+    far, whole = ClipPredictor(classify).answers(given.clips)
     assert "8.50 s were asked for, the file ends after 1.00 s of them" in far.notes and not whole.notes
 
 
@@ -117,7 +117,7 @@ def test_more_than_two_channels_that_are_averaged_are_told(audio_model, folder, 
     sf.write(folder / "many.wav", both, RATE)
     classify = Classifier(str(audio_model), "cpu").pipeline
     for channel, told in (("mix", channels > 2), ("left", False)):
-        (answer,) = Answering(classify, channel=channel).answers([GivenClip("m", str(folder / "many.wav"))])
+        (answer,) = ClipPredictor(classify, channel=channel).answers([GivenClip("m", str(folder / "many.wav"))])
         assert (f"{channels} channels, different, averaged" in answer.notes) == told
 
 
@@ -210,10 +210,10 @@ def test_batches_do_not_change_the_answers_and_come_as_they_are_ready(audio_mode
             read.append(index)
             yield GivenClip("b", str(folder / ("b.wav", "a.WAV", "gone.wav")[index % 3]))
 
-    answers = Answering(classify, batch_size=4).answers(each(20))
+    answers = ClipPredictor(classify, batch_size=4).answers(each(20))
     first = [next(answers), next(answers), next(answers)]
     assert len(read) == 4 and [one.error is None for one in first] == [True, True, False]
-    alone = list(Answering(classify, batch_size=1).answers(each(3)))
+    alone = list(ClipPredictor(classify, batch_size=1).answers(each(3)))
     for one, other in zip(first[:2], alone, strict=False):
         assert [s["score"] for s in one.scores] == pytest.approx([s["score"] for s in other.scores], abs=1e-5)
     assert len(list(answers)) == 17
@@ -231,7 +231,7 @@ def test_what_a_batch_cannot_take_is_tried_alone(audio_model, folder, monkeypatc
     monkeypatch.setattr(classify, "answers", little_memory)
     sf.write(folder / "short.wav", calls.voice(1, 1.0), RATE)
     clips = [GivenClip(name, str(folder / name)) for name in ("short.wav", "b.wav", "short.wav")]
-    errors = [one.error for one in Answering(classify).answers(clips)]
+    errors = [one.error for one in ClipPredictor(classify).answers(clips)]
     assert errors[0] is errors[2] is None and "b.wav: the model could not answer" in errors[1]
 
 
@@ -312,7 +312,7 @@ def test_answers_go_to_a_file_too_whole_or_not_at_all(kind, audio_model, folder,
         assert float(table[0]["score:sad"]) == printed[0]["scores"]["sad"] and table[0]["unsure"] in ("true", "false")
         assert "0 bytes" in table[3]["error"] and not table[3]["label"]
     before = output.read_bytes()
-    monkeypatch.setattr("hf_ser.runs.answers.Answering._read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("hf_ser.runs.answers.ClipPredictor._read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         script("predict", audio_model, folder, "--output", output)
     assert output.read_bytes() == before and os.listdir(output.parent) == [output.name]
@@ -321,7 +321,7 @@ def test_answers_go_to_a_file_too_whole_or_not_at_all(kind, audio_model, folder,
 def test_a_file_for_the_answers_is_refused_before_the_work(audio_model, folder, script, tmp_path):
     (folder / "t.csv").write_text("path\nb.wav\n")
     (tmp_path / "x.csv").mkdir()
-    for output, why in ((folder / "t.csv", "a table that is read"), ("x.txt", "Expected .csv"), ("x.csv", "a folder")):
+    for output, why in ((folder / "t.csv", "an input table"), ("x.txt", "Expected .csv"), ("x.csv", "a folder")):
         with pytest.raises(ValueError, match=why):
             script("predict", audio_model, folder / "t.csv", "--output", tmp_path / output)
 

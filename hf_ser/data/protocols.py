@@ -411,7 +411,7 @@ def describe(dataset: Dataset, fold: Fold) -> str:
             continue
         who = sorted({str(speakers[i]).split("/", 1)[-1] for i in rows})
         counts = Counter(names[labels[i]] for i in rows)
-        spoken = f"{len(who)} speakers" + (f" ({' '.join(who)})" if len(who) <= 24 else "")
+        spoken = f"{len(who)} speaker{'s' * (len(who) != 1)}" + (f" ({' '.join(who)})" if len(who) <= 24 else "")
         lines.append(f"  {part:<10} {len(rows):>6} clips, {spoken}")
         lines.append(f"  {'':<10} " + "  ".join(f"{name} {counts[name]}" for name in names))
     if apart := dataset.num_rows - sum(len(rows) for rows in (fold.train, fold.validation, fold.test)):

@@ -20,7 +20,7 @@ from hf_ser.runs.calibration import made_worse
 from hf_ser.runs.classifier import AUDIO, FUSION, TEXT
 from hf_ser.runs.record import RECORD, read_record
 from hf_ser.runs.report import REPORT, REPORT_VERSION
-from hf_ser.runs.report_text import audit_text
+from hf_ser.runs.report_text import audit_text, counted
 
 USAGE = {
     AUDIO: """\
@@ -121,6 +121,7 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         "pictures": {one: text for one, text in PICTURES.items() if (folder / one).is_file()},
         "is_worse": bool(report) and made_worse(report["calibration"]),
         "percent": lambda share: f"{100 * share:.1f}",
+        "counted": counted,
         "leaked": bool(record["leaks"] or (report and report["leaks"])),
         "precision": PRECISIONS.get(record["precision"], record["precision"]),
         "settings": {key: shown(value) for key, value in sorted(record["settings"].items()) if key != "model"},

@@ -13,7 +13,7 @@ from hf_ser.data.corpora import CORPORA
 from hf_ser.files import atomic_write, packaged
 from hf_ser.markup import page_environment
 from hf_ser.publish.curves import ece_text
-from hf_ser.runs.report_text import headline_uar
+from hf_ser.runs.report_text import counted, headline_uar, transcripts_text
 
 PAGE = "report.html"
 """Of the run, and of the template that it is made from."""
@@ -96,6 +96,7 @@ def write_page(
         report=report,
         headline=headline_uar(report),
         ece=ece_text(report["calibration"]),
+        transcripts=transcripts_text(report["transcript_sources"]),
         pictures=_pictures(report, folder),
         stress=stress,
         clips={name: _data_uri(sound, "audio/flac") for name, sound in (clips or {}).items()},
@@ -218,5 +219,5 @@ def _sha256(style: str) -> str:
 @cache
 def _template(text: str) -> Template:
     environment = page_environment().overlay()
-    environment.filters |= {"percent": _percent, "points": _points, "sha256": _sha256}
+    environment.filters |= {"percent": _percent, "points": _points, "sha256": _sha256, "counted": counted}
     return environment.from_string(text)

@@ -24,7 +24,7 @@ from hf_ser.data.schema import UNKNOWN
 from hf_ser.publish.dataset_card import CARD, write_dataset_report
 from hf_ser.publish.model_card import TASKS, origins, shown, write_model_card
 from hf_ser.runs.predictions import PREDICTIONS
-from hf_ser.runs.record import RECORD, corpora_of_stages, parsed_record, that_may_leave, without_names
+from hf_ser.runs.record import RECORD, corpora_of_stages, parsed_record, public_record, public_record_without_names
 from hf_ser.runs.report import REPORT
 
 ISLAND = tuple(
@@ -93,7 +93,7 @@ def config_without_paths(config):
 def record_without_paths(record: dict) -> dict:
     """A training record that tells nothing of the disk it was made on."""
     sources, words = record.get("sources", {}), record.get("words", {})
-    record = that_may_leave(record)
+    record = public_record(record)
     # Whoever wrote a list of cleared pairs may have named its file after people.
     settings = {key: value for key, value in record["settings"].items() if key != "not_copies"}
     told = {"settings": _plain(settings), "sources": _plain(sources), "encoders": origins(record)}
@@ -105,7 +105,7 @@ def record_without_paths(record: dict) -> dict:
 def record_without_people(record: dict) -> dict:
     """A training record without any speaker or clip, by name or by a hash that a list of names would undo."""
     untold = {"detail": "not told: it may name clips or people", "evidence": []}
-    return without_names(record) | {"audit": [finding | untold for finding in record.get("audit", [])]}
+    return public_record_without_names(record) | {"audit": [finding | untold for finding in record.get("audit", [])]}
 
 
 def report_without_paths(report: dict) -> dict:

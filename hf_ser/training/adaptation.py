@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from hf_ser.models.configuration_ser import SerAudioConfig
 from hf_ser.models.modeling_ser import fixed
-from hf_ser.runs.record import made_here
+from hf_ser.runs.record import is_own_network
 
 WHISPER, AST = "whisper", "audio-spectrogram-transformer"
 
@@ -111,7 +111,7 @@ def refuse_fresh(flag: str, name: str, source: str) -> None:
     Raises:
         ValueError: the encoder is made here.
     """
-    if made_here(source):
+    if is_own_network(source):
         raise ValueError(
             f"{flag}: the {name} encoder is made here, with random weights. Expected a trained one to be frozen: train "
             f"it first with train_{name}.py and name its folder, or leave out {flag.split()[0]}."

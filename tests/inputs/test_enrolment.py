@@ -25,7 +25,7 @@ from hf_ser.models import (
 from hf_ser.publish.model_card import write_model_card
 from hf_ser.runs.classifier import Classifier, statistics_of_rows
 from hf_ser.runs.embeddings import embeddings
-from hf_ser.runs.record import seen, write_record
+from hf_ser.runs.record import row_hashes, write_record
 from hf_ser.training.building import label_maps
 
 SEED = 3
@@ -50,7 +50,7 @@ def tested(request, data, tmp_path_factory):
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
     nobody = {"ids": [], "pcm": [], "speakers": []}
-    split = {"fold": "1", "split_fingerprint": "x", "train": seen(data, train), "validation": nobody}
+    split = {"fold": "1", "split_fingerprint": "x", "train": row_hashes(data, train), "validation": nobody}
     settings = {"enrolment_clips": request.param} if request.param else {}
     record = {"finished": True, "split": split, "ancestors": [], "leaks": [], "settings": settings, "seed": SEED}
     write_record(folder, record)

@@ -24,7 +24,7 @@ from hf_ser.runs.comparison import FEWEST_SPEAKERS, LARGEST_P, permutation_test
 from hf_ser.runs.folder import RunFolder
 from hf_ser.runs.intervals import STATISTICS, difference_intervals, holds_zero, speaker_intervals
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
-from hf_ser.runs.report import answers_of, conditions_of
+from hf_ser.runs.report import conditions_of, prediction_arrays
 from hf_ser.runs.report_text import counted
 from hf_ser.runs.scores import DIGITS, difference
 
@@ -94,7 +94,7 @@ class Measured:
     def __init__(self, name: str, runs: Sequence[Run]):
         self.name, self.reports = name, [run.report() for run in runs]
         self.seeds = [run.seed for run in runs]
-        answers = [answers_of(read_predictions(run.folder / PREDICTIONS)) for run in runs]
+        answers = [prediction_arrays(read_predictions(run.folder / PREDICTIONS)) for run in runs]
         self.records = [_records(run.folder) for run in runs]
         self.conditions, self.labels = conditions_of(answers[0].rows), answers[0].labels
         self.references = [(row["id"], row["reference"], row["speaker"]) for row in answers[0].rows]

@@ -15,7 +15,7 @@ from hf_ser.checks.stress.run import MET, UNRECORDED, answered, choose_rows, cle
 from hf_ser.data.prepare import load_prepared
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.predictions import PREDICTIONS, write_predictions
-from hf_ser.runs.record import seen, write_record
+from hf_ser.runs.record import row_hashes, write_record
 
 SOME = [one for one in CONDITIONS if one.name in ("white_10db", "babble_0db", "speed_1.1", "gain_minus_30db")]
 
@@ -46,7 +46,7 @@ def calls(monkeypatch):
 
 def record(dataset, rows, **settings) -> dict:
     nobody = {"ids": [], "pcm": [], "speakers": []}
-    split = {"fold": "1", "split_fingerprint": "x", "train": seen(dataset, rows), "validation": nobody}
+    split = {"fold": "1", "split_fingerprint": "x", "train": row_hashes(dataset, rows), "validation": nobody}
     return {"finished": True, "split": split, "ancestors": [], "leaks": [], "settings": settings}
 
 
@@ -307,7 +307,7 @@ def test_what_few_speakers_are_worth_is_told_once_wherever_their_intervals_are(t
     assert result["conditions"][0]["delta_ci95"] == pytest.approx([-0.05, -0.05])
     note = result["interval_note"]
     assert "With only 4 speakers it is too narrow" in note
-    assert note.endswith("One without width says that these speakers fared alike, not that others would.")
+    assert note.endswith("An interval of zero width only says that these speakers have the same figure.")
     text = " ".join(format_stress(result).split())
     assert text.count(f"intervals of the changes: {note}") == text.count(HOW_TO_READ) == 1
     drawn = []
