@@ -31,7 +31,7 @@ from hf_ser.data.fold_search import (
 from hf_ser.data.schema import REFERENCE, SPLITS, known_split_words, split_words
 from hf_ser.data.separated import Separated, read_separated
 from hf_ser.normal_form import is_unknown, normal_form, printable
-from hf_ser.yaml_text import once_each
+from hf_ser.yaml_text import unique_keys
 
 FINAL = "final"
 CHOSEN_ON_TEST = "checkpoint_chosen_on_test"
@@ -330,7 +330,7 @@ def read_split(file: str | Path) -> dict[str, list[str]]:
         raise FileNotFoundError(f"{file}: no such split file. Expected a CSV with the columns id and split, or JSON.")
     try:
         if file.suffix.lower() == ".json":
-            parts = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=once_each)
+            parts = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
             if texts := [part for part, names in parts.items() if isinstance(names, str)]:
                 raise ValueError(f"{texts[0]} is a text and no list of ids")
             pairs = [(part, str(name)) for part, names in parts.items() for name in names]

@@ -27,7 +27,7 @@ from hf_ser.publish.privacy import (
     model_files,
 )
 from hf_ser.runs.record import RECORD, corpora_of_stages, parsed_record
-from hf_ser.versions import installed
+from hf_ser.versions import pinned_requirements
 
 SPACE_FILES = ("app.py", "README.md", "requirements.txt")
 SPACE_LIBRARIES = ("numpy", "packaging", "soundfile", "soxr", "torch", "torchaudio", "transformers")
@@ -161,7 +161,12 @@ def push_space(repo_id: str, sha: str, private: bool = False, api: HfApi | None 
         PermissionError, ValueError: as `push_model`.
     """
     target = Target(checked_name(repo_id), "space", private, None, api or HfApi(), f"The model is pushed, commit {sha}")
-    values = {"repo_id": repo_id, "revision": sha, "name": repo_id.split("/")[-1], "pins": installed(SPACE_LIBRARIES)}
+    values = {
+        "repo_id": repo_id,
+        "revision": sha,
+        "name": repo_id.split("/")[-1],
+        "pins": pinned_requirements(SPACE_LIBRARIES),
+    }
     values["python"] = ".".join(platform.python_version_tuple()[:2])  # the one that these versions work with
     files = {name: _filled(packaged(f"cards/space/{name}"), values).encode() for name in SPACE_FILES}
     _open(target)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hf_ser.data.schema import UNKNOWN
-from hf_ser.plotting import WARNING, filled, save, title, wrapped
+from hf_ser.plotting import WARNING, save, title, wrapped, wrapped_notices
 from hf_ser.publish.curves import plot_reliability, plot_risk_coverage, plot_roc
 from hf_ser.publish.dataset_plots import SEX_COLOURS, shortened
 from hf_ser.runs.report_text import counted, headline_uar
@@ -93,7 +93,7 @@ def plot_learning_curves(histories: dict[str, list[dict]], path: str | Path, not
         axes.grid(alpha=0.3)
         _legend(axes, nothing=f"no {name} was logged")
     if notices:
-        figure.suptitle(filled(notices, 110), color=WARNING, fontsize=9)
+        figure.suptitle(wrapped_notices(notices, 110), color=WARNING, fontsize=9)
     if several:
         uar_axes.set_title(f"{len(histories)} models, one line each", fontsize=10)
     last = max((entry["epoch"] for history in histories.values() for entry in history if "epoch" in entry), default=1)
@@ -161,7 +161,7 @@ def plot_comparison(comparison: dict, path: str | Path) -> None:
     left.grid(alpha=0.3)
     figure.supxlabel(textwrap.fill(comparison["verdict"].replace("$", r"\$"), 130), fontsize=10)
     if notices:
-        figure.suptitle(filled(notices, 120), color=WARNING, fontsize=9, fontweight="bold")
+        figure.suptitle(wrapped_notices(notices, 120), color=WARNING, fontsize=9, fontweight="bold")
     save(figure, path)
 
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
 
 from hf_ser.models.loading import check_weights
-from hf_ser.revisions import checkpoint_config, readable, split_revision
+from hf_ser.revisions import checkpoint_config, clear_loading_errors, split_revision
 from hf_ser.runs.record import RECORD, parsed_record
 
 WEIGHTS = "weights"
@@ -50,7 +50,7 @@ def load_with_info(auto_class, name: str, **kwargs) -> tuple[PreTrainedModel, di
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # its table of fresh weights; what matters of it is checked
     try:
-        with readable(name):
+        with clear_loading_errors(name):
             check_size(auto_class, config, name)
             return auto_class.from_pretrained(
                 repository,

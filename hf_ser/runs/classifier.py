@@ -20,7 +20,7 @@ from hf_ser.inputs.speakers import enrolment_note, speaker_statistics
 from hf_ser.models import SerAudioPipeline, SerFusionConfig, SerPipeline
 from hf_ser.models.config_checks import check_tokenizer
 from hf_ser.models.pipeline_ser import check_finite
-from hf_ser.revisions import checkpoint_config, readable, split_revision
+from hf_ser.revisions import checkpoint_config, clear_loading_errors, split_revision
 from hf_ser.runs.checkpoints import load_model
 from hf_ser.runs.record import read_record
 
@@ -65,7 +65,7 @@ class Classifier:
             if self.kind == FUSION:
                 parts["tokenizer"] = _beside(AutoTokenizer, name)
             model = load_model(AutoModelForAudioClassification, name)
-            with readable(name):
+            with clear_loading_errors(name):
                 self.pipeline = pipeline_class(model=model, task="audio-classification", device=device, **parts)
             self.model, self.speaker_front_end = self.pipeline.model, self.pipeline.speaker_front_end
         config = self.model.config
@@ -143,7 +143,7 @@ class Classifier:
 def _beside(auto_class, name: str):
     """Load the tokenizer or feature extractor of a model."""
     repository, revision = split_revision(name)
-    with readable(name):
+    with clear_loading_errors(name):
         return auto_class.from_pretrained(repository, revision=revision, trust_remote_code=False)
 
 

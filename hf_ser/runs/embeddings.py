@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_ser.plotting import WARNING, colours, filled, save, wrapped
+from hf_ser.plotting import WARNING, colours, save, wrapped, wrapped_notices
 from hf_ser.runs.classifier import Classifier
 
 PERPLEXITY = 30.0
@@ -150,7 +150,7 @@ def plot_embedding_map(
     head = f"{report['corpus']}, protocol {report['protocol']}"
     figure.supxlabel(f"{head}: input of the last layer for {len(vectors)} utterances, t-SNE", fontsize=10)
     if report["notices"]:
-        figure.suptitle(filled(report["notices"], 130), color=WARNING, fontsize=9, fontweight="bold")
+        figure.suptitle(wrapped_notices(report["notices"], 130), color=WARNING, fontsize=9, fontweight="bold")
     save(figure, path)
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hf_ser.checks.stress.results import FAILED, NOT_JUDGED, PASSED, subject
-from hf_ser.plotting import WARNING, filled, save
+from hf_ser.plotting import WARNING, save, wrapped_notices
 
 COLOURS = {PASSED: "tab:blue", FAILED: "tab:red", NOT_JUDGED: "tab:gray"}
 WIDTH = 100
@@ -42,7 +42,7 @@ def plot_stress(result: dict, path: str | Path) -> None:
         "\n".join([f"stress test: {result['verdict']}", textwrap.fill(subject(result), WIDTH)]), fontsize=10
     )
     if result["notices"]:
-        axes.set_title(filled(result["notices"], WIDTH), color=WARNING, fontsize=8, fontweight="bold")
+        axes.set_title(wrapped_notices(result["notices"], WIDTH), color=WARNING, fontsize=8, fontweight="bold")
     _legend(figure, result["interval_note"])
     save(figure, path)
 
@@ -80,4 +80,4 @@ def _legend(figure: Figure, note: str) -> None:
     dots = [Line2D([], [], color=color, marker="o", label=verdict) for verdict, color in COLOURS.items()]
     limit = Line2D([], [], color="black", marker="|", markersize=9, linestyle="none", label="limit")
     legend = figure.legend(handles=[*dots, limit], loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    legend.set_title(filled([note], NOTE_WIDTH), {"size": 7})
+    legend.set_title(wrapped_notices([note], NOTE_WIDTH), {"size": 7})

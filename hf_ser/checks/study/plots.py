@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hf_ser.plotting import WARNING, filled, save, wrapped
+from hf_ser.plotting import WARNING, save, wrapped, wrapped_notices
 
 FAIR, APART = "tab:blue", "tab:gray"
 WIDTH = 90
@@ -64,7 +64,7 @@ def _title(figure: Figure, axes: Axes, result: dict) -> None:
     leaked = [f"{one['name']}: {one['why']}" for one in result["apart"] if one["leaks"]]
     synthetic = sorted({notice for one in result["systems"] for notice in one["notices"] if "Synthetic" in notice})
     if leaked or synthetic:
-        axes.set_title(filled([*synthetic, *leaked], WIDTH), color=WARNING, fontsize=8, fontweight="bold")
+        axes.set_title(wrapped_notices([*synthetic, *leaked], WIDTH), color=WARNING, fontsize=8, fontweight="bold")
 
 
 def _legend(systems: list[dict]) -> list[Line2D]:
