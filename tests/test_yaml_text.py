@@ -31,13 +31,9 @@ def test_one_name_in_several_mappings_is_read():
 
 def test_a_file_that_is_no_mapping_is_named(tmp_path):
     file = tmp_path / "f.yaml"
-    for raw, expected in (
-        (b"- a", "found list"),
-        (b"\xff\xfe", "not readable as YAML"),
-        (b"a: [", "not readable as YAML"),
-    ):
+    for raw, why in ((b"- a", "found list"), (b"\xff\xfe", "not readable as YAML"), (b"a: [", "not readable as YAML")):
         file.write_bytes(raw)
-        with pytest.raises(ValueError, match=rf"f\.yaml: .*{expected}"):
+        with pytest.raises(ValueError, match=rf"f\.yaml: .*{why}"):
             read_mapping(file)
 
 
