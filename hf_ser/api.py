@@ -133,7 +133,7 @@ def audit(
     if not isinstance(data, Dataset):
         return audit_run(_run(data).path)
     data, _ = apply_label_map(data, label_map)
-    return audit_data(data, make_folds(data, protocol, allow_leak=True, **split), reads=True)
+    return audit_data(data, make_folds(data, protocol, allow_leak=True, **split), reads_text=True)
 
 
 def compare(a: RunFolder | str | Path, b: RunFolder | str | Path) -> dict:

@@ -1,4 +1,4 @@
-"""An encoder that has met the rows a fused model is judged by is refused."""
+"""An encoder that was trained on test rows of a fused model is refused."""
 
 import dataclasses
 import json
