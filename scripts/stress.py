@@ -18,7 +18,7 @@ from hf_ser.checks.stress.conditions import CONDITIONS, GROUPS, HARD, MILD
 from hf_ser.checks.stress.results import FAILED, MAX_DROP, PICTURE, STRESS, format_stress, make_stress
 from hf_ser.checks.stress.run import clean_rows, run_conditions, select_rows
 from hf_ser.data.prepare import load_prepared
-from hf_ser.publish.model_card import shown
+from hf_ser.publish.model_card import public_name
 from hf_ser.publish.results import write_stress_results
 from hf_ser.runs.classifier import AUDIO, Classifier
 
@@ -69,7 +69,7 @@ def main() -> None:
     (clean, *outcomes), notices = run_conditions(
         classifier, chosen, conditions, output_dir / "stress", arguments.seed, arguments.batch_size
     )
-    about = {"model": shown(arguments.model), "dataset": shown(arguments.dataset), "seed": arguments.seed}
+    about = {"model": public_name(arguments.model), "dataset": public_name(arguments.dataset), "seed": arguments.seed}
     thresholds = {MILD: arguments.max_drop_mild, HARD: arguments.max_drop_hard}
     rows = clean_rows(classifier, chosen, clean)
     result = make_stress(about, rows, clean, outcomes, thresholds, [*partial, *chosen.notices, *notices])

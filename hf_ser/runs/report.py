@@ -388,7 +388,7 @@ def notices_of(conditions: dict) -> list[str]:
         notices.append(f"THE AUDIT FOUND A LEAK: {', '.join(later)}. Compare this figure with no clean one.")
     notices += conditions["notes"]
     if "synthetic" in conditions["corpus"].split("+"):
-        notices.append("Synthetic corpus: this figure proves the machinery and says nothing about speech.")
+        notices.append("Synthetic corpus: this figure tests the software and says nothing about speech.")
     return notices
 
 

@@ -179,7 +179,7 @@ def test_differing_conditions_are_noted():
     result = compare(a, b, ("one", "two"))
     text = " ".join(result["notices"])
     assert result["notices"][0].startswith("one: LEAKED RUN: random split.")
-    assert "two: Synthetic corpus: this figure proves the machinery" in text
+    assert "two: Synthetic corpus: this figure tests the software" in text
     assert "different protocols: one speaker_folds, two emobox." in text
     assert "different splits, so their models did not learn from the same speakers: one f1, two f2." in text
     assert "different sources of transcripts" not in text, "an audio-only model has none"

@@ -223,7 +223,7 @@ def test_notices_and_joined_corpora():
     assert report["corpus"] == "ravdess+synthetic"
     assert report["leaks"] == ["random split", "shared speakers"]
     assert report["notices"][0].startswith("LEAKED RUN: random split, shared speakers.")
-    synthetic = "Synthetic corpus: this figure proves the machinery and says nothing about speech."
+    synthetic = "Synthetic corpus: this figure tests the software and says nothing about speech."
     assert report["notices"][1] == synthetic
     assert format_report(report).startswith("LEAKED RUN: random split, shared speakers.")
     assert synthetic in format_report(report)

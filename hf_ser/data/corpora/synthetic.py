@@ -1,4 +1,4 @@
-"""Generated speech-like clips with an emotion in the sound and in the words: it proves the machinery.
+"""Generated speech-like clips with an emotion in the sound and in the words: it tests the software.
 
 A figure measured here says that data, training and evaluation hang together; it says nothing about speech, about
 people or about how a model does on either. Twelve voices read random words; what is drawn at random, and how far it
