@@ -24,7 +24,7 @@ from hf_ser.runs.classifier import AUDIO, Classifier
 
 
 def main() -> None:
-    """Model, rows, answers, result."""
+    """Run the stress test."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="model folder, such as runs/quickstart/fold_1, or a Hub id, also with @REVISION")
     parser.add_argument("--dataset", required=True, help="folder written by prepare_data.py or transcribe.py")
