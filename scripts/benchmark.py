@@ -56,7 +56,7 @@ from hf_ser.models.encoders import encode_audio
 from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.runs.record import hardware
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments, SerTrainingArguments
-from hf_ser.training.building import build_audio
+from hf_ser.training.building import build_model
 from hf_ser.training.pretrained import load_audio_encoder
 from hf_ser.training.trainer import SerTrainer
 from hf_ser.transcripts.loading import load_recogniser
@@ -316,7 +316,7 @@ def train_frozen(arguments, rows, held_out, cached: bool, folder: Path) -> tuple
     labels = rows.features["label"].names
     audio = AudioArguments(audio_model=arguments.audio_model, max_seconds=arguments.max_seconds)
     head = HeadArguments(head=arguments.head, pooling=arguments.pooling)
-    candidate = build_audio(labels, audio, head, AdaptArguments(freeze="audio"))
+    candidate = build_model(labels, head, AdaptArguments(freeze="audio"), audio)
     cache = FrozenCache(candidate) if cached else None
     if cache:
         candidate.collator = CachedCollator(candidate.collator, cache)

@@ -24,7 +24,7 @@ classify = pipeline(
     token=os.environ.get("HF_TOKEN"),  # of a private model: a secret of this Space
 )
 config = classify.model.config
-takes_text = config.model_type == "ser_fusion"
+takes_text = getattr(config, "text_config", None) is not None
 threshold = getattr(config, "abstain_threshold", None)
 
 

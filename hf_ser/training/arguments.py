@@ -13,8 +13,7 @@ from hf_ser.data.corpora import CORPORA
 from hf_ser.data.labels import LABEL_MAPS, NATIVE
 from hf_ser.data.protocols import PROTOCOLS
 from hf_ser.inputs.targets import TARGETS
-from hf_ser.models import FUSIONS, POOLINGS, PRESETS, TEXT_PRESETS
-from hf_ser.models.configuration_ser import HEADS
+from hf_ser.models import FUSIONS, POOLINGS, PRESETS, SOLVED_HEADS, TEXT_PRESETS
 from hf_ser.models.front_end import NORMALISATIONS
 from hf_ser.publish.trackers import check_trackers
 from hf_ser.runs.scores import HIGHER_IS_BETTER
@@ -150,18 +149,10 @@ class TextArguments:
 
 
 @dataclass
-class HeadArguments:
-    """The head of an audio-only model."""
-
-    size_is_free = False
-    """Whether a linear head has a width too."""
+class CommonHeadArguments:
+    """What all heads have."""
 
     pooling: str = option("attentive", "how the positions of a modality become one vector", POOLINGS)
-    head: str = option(
-        "mlp",
-        "one hidden layer, or a linear one; on a frozen encoder also ridge or logistic: solved for at once",
-        HEADS,
-    )
     head_size: int = option(128, "width of the hidden layer of the head; in fusion also of each modality")
     head_dropout: float = option(0.2, "dropout of the head")
     dropout_samples: int = option(1, "dropout masks that the last layer is trained under at once, and averaged over")
@@ -169,8 +160,6 @@ class HeadArguments:
     def __post_init__(self):
         check_choices(self)
         check_numbers(self)
-        if self.head != "mlp" and not self.size_is_free:
-            refuse_idle(self, "head_size", "head", "mlp")
         if self.dropout_samples > 1 and not self.head_dropout:
             raise ValueError(
                 f"--dropout_samples is {self.dropout_samples}, --head_dropout 0: found samples of a dropout that is "
@@ -179,14 +168,43 @@ class HeadArguments:
 
 
 @dataclass
-class FusionArguments(HeadArguments):
+class HeadArguments(CommonHeadArguments):
+    """The head of a model of one modality."""
+
+    head: str = option(
+        "mlp",
+        "one hidden layer, or a linear one; on a frozen encoder also ridge or logistic: solved for at once",
+        ("mlp", "linear", *SOLVED_HEADS),
+    )
+
+    @property
+    def chosen(self) -> str:
+        """The key of HEADS."""
+        return self.head
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.head != "mlp":
+            refuse_idle(self, "head_size", "head", "mlp")
+
+
+@dataclass
+class FusionArguments(CommonHeadArguments):
     """The head between the encoders."""
 
-    size_is_free = True  # each modality is brought to it before the head
-
-    fusion: str = option("gated", "early: concat, gated, cross_attention; late: mean, weighted", FUSIONS)
+    fusion: str = option(
+        "gated",
+        "early: concat, gated, cross_attention; late: mean, weighted; on frozen encoders also ridge or logistic: "
+        "solved for at once",
+        (*FUSIONS, *SOLVED_HEADS),
+    )
     modality_dropout: float = option(0.2, "share of training rows that lose their text or, as often, their audio")
     branch_loss_weight: float = option(0.3, "weight of each branch's own loss in late fusion")
+
+    @property
+    def chosen(self) -> str:
+        """The key of HEADS."""
+        return self.fusion
 
     def __post_init__(self):
         super().__post_init__()
@@ -454,19 +472,6 @@ OF_THE_WORDS = {
     *("sentence_bank", "sentence_bank_share", "sentence_bank_rows"),
 }
 """Settings of DataArguments that a model which only hears has no use for."""
-
-
-def refuse_text_layers(text: TextArguments) -> None:
-    """Make sure that no layers are chosen of a model that only reads: it is transformers' own classifier, or our GRU.
-
-    Raises:
-        ValueError: some are.
-    """
-    if settings(text).get("text_layers"):
-        raise ValueError(
-            f"--text_layers is {text.text_layers}: found for a model that only reads, whose classifier sits on the "
-            "last layer. Expected none: leave it out, or use train_fusion.py."
-        )
 
 
 def refuse_words(data: DataArguments) -> None:
