@@ -133,7 +133,7 @@ class SerTrainer(Trainer):
         if twofold:
             inputs = twice(inputs)
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
-        weight = self.model.config.branch_loss_weight
+        weight = getattr(self.model.config, "branch_loss_weight", 0.0)
         loss = objective.of_outputs(outputs, inputs["labels"], weight)
         if twofold:
             loss = loss + objective.disagreement(outputs["logits"])
