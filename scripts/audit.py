@@ -1,9 +1,9 @@
-"""Say whether a result can be trusted: what the parts of a split share, and what gives the label away.
+"""Check whether a result can be trusted: what the parts of a split share, and what gives the label away.
 
 python scripts/audit.py --dataset DS --protocol emobox     # before training
-python scripts/audit.py --run runs/NAME [--dataset DS]     # what was really trained
+python scripts/audit.py --run runs/NAME [--dataset DS]     # a finished run
 
-Ends with status 1 where it finds a leak, 0 where it finds none, 2 where it could not look.
+The exit status is 1 for a leak, 0 for none, 2 for an input error.
 """
 
 from hf_ser.cli import run
@@ -22,7 +22,7 @@ from hf_ser.data.protocols import PROTOCOLS, describe, make_folds
 
 
 def main() -> None:
-    """Data set and folds, or run; findings; verdict."""
+    """Audit a data set and its folds, or a run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", help="folder written by prepare_data.py")
     parser.add_argument("--run", help="--output_dir of a training script")
@@ -32,18 +32,18 @@ def main() -> None:
     parser.add_argument("--n_text_folds", type=int, default=2)
     parser.add_argument("--validation_fraction", type=float, default=0.2)
     parser.add_argument("--split_seed", type=int, default=0)
-    parser.add_argument("--split_file", help="of --protocol fixed")
+    parser.add_argument("--split_file", help="split file of --protocol fixed")
     parser.add_argument("--not_copies", help="CSV of pairs of ids that a person has found to be no copies")
     parser.add_argument("--label_map", default=NATIVE, help=f"{NATIVE}, {', '.join(LABEL_MAPS)}, or a YAML file")
-    parser.add_argument("--sound_only", action="store_true", help="for an audio-only model, to which text is no leak")
-    parser.add_argument("--output", type=Path, help="JSON to write; default: audit.json of the run or data set")
+    parser.add_argument("--sound_only", action="store_true", help="for an audio-only model: text is then no leak")
+    parser.add_argument("--output", type=Path, help="JSON file; default: audit.json of the run or data set")
     arguments = parser.parse_args()
     if not (arguments.dataset or arguments.run):
         raise ValueError("Found neither --dataset nor --run: name a prepared data set or a run to audit.")
 
     dataset = load_prepared(arguments.dataset) if arguments.dataset else None
     if arguments.not_copies and dataset is None:
-        raise ValueError("--not_copies is read with --dataset: found none. Name the prepared data set too.")
+        raise ValueError("--not_copies needs --dataset: found none. Name the prepared data set too.")
     cleared = read_not_copies(arguments.not_copies, dataset["id"][:]) if arguments.not_copies else None
     if arguments.run:
         subject = {"run": arguments.run, "dataset": arguments.dataset}
@@ -57,7 +57,7 @@ def main() -> None:
             arguments.n_folds,
             arguments.validation_fraction,
             arguments.split_seed,
-            True,  # an audit names a leak; it does not refuse it
+            True,  # an audit reports leaks instead of refusing them
             arguments.n_text_folds,
             arguments.split_file,
         )

@@ -4,9 +4,9 @@
     python scripts/compare.py STUDY.yaml --dataset DS --seeds 1,2,3 --fold all --only crnn,alexnet
     python scripts/compare.py A.yaml B.yaml --dataset DS -- --num_train_epochs 5   # two recipes; flags for all after --
 
-Each system and seed is a run of its training script. Given again, the command goes on where it was: what is done with
-the same settings is not trained again. A run that fails stops no other; the exit status is then 1. Systems whose
-result is leaked, or of another protocol, are listed apart and compared with no other.
+Each system and seed is a run of its training script. Run again, the command continues: what is finished with the same
+settings is not trained again. A failed run stops no other; the exit status is then 1. Systems whose result is leaked,
+or of another protocol, are listed apart and compared with no other.
 """
 
 from hf_ser.cli import run
@@ -25,9 +25,9 @@ SCRIPTS = Path(__file__).parent
 
 
 def main() -> None:
-    """Plan, runs, result."""
-    words, flags = _split(sys.argv[1:])
-    arguments = _parser().parse_args(words)
+    """Train the systems of a study and compare them."""
+    own, flags = _split(sys.argv[1:])
+    arguments = _parser().parse_args(own)
     study = overridden(
         _read(arguments.sources),
         {name: getattr(arguments, name) for name in COMMON},
@@ -54,24 +54,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", help="folder written by prepare_data.py")
     parser.add_argument("--corpus", help="corpus to read instead, from --data_dir")
     parser.add_argument("--data_dir", help="folder of the corpus")
-    parser.add_argument("--protocol", choices=PROTOCOLS, help="of the systems that name none of their own")
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="protocol of the systems that name none")
     parser.add_argument("--fold", help="number of a fold, or all")
     parser.add_argument("--seeds", help="such as 1,2,3")
     parser.add_argument("--baseline", help="system to compare all others with; default: the best")
-    parser.add_argument("--only", help="systems to train, with commas; the table shows all that are done")
+    parser.add_argument("--only", help="systems to train, with commas; the table shows all finished ones")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/study"), help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=1, choices=range(1, 65), metavar="N", help="runs at a time")
     return parser
 
 
-def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """Our own words, and what stands after `--`, which is for the training scripts."""
-    place = words.index("--") if "--" in words else len(words)
-    return words[:place], words[place + 1 :]
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments of this script, and those after `--`, which are for the training scripts."""
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:place], arguments[place + 1 :]
 
 
 def _read(sources: list[str]) -> Study:
-    """One study file, or several recipes."""
+    """Read one study file, or several recipes."""
     return read_study(sources[0]) if len(sources) == 1 else study_of_recipes(sources)
 
 

@@ -29,7 +29,7 @@ from hf_ser.publish.trackers import track_results
 from hf_ser.revisions import split_revision
 from hf_ser.runs.calibration import abstain_threshold, fit_temperature
 from hf_ser.runs.predictions import PREDICTIONS, write_predictions
-from hf_ser.runs.record import ASR_RECORD, RECORD, made_here, provenance
+from hf_ser.runs.record import ASR_RECORD, RECORD, is_own_network, provenance
 from hf_ser.stable import rows_digest
 from hf_ser.training.arguments import (
     AdaptArguments,
@@ -68,7 +68,9 @@ class EmotionFold(FoldTask):
         self.labels = task.dataset.features["label"].names
         self.transcripts = fold_transcripts(task.dataset, fold, task.data, task.training.seed)
         self.prepare()
-        recogniser = recogniser_source(task.data, "text" in self.candidate.sources)
+        if not task.reads_text:  # the transcripts of the data set were not used
+            self.transcripts = replace(self.transcripts, source=dict.fromkeys(self.transcripts.source))
+        recogniser = recogniser_source(task.data, task.reads_text)
         self.sources, self.leaks = self.candidate.sources | recogniser, self.transcripts.leaks
 
     def prepare(self) -> None:
@@ -304,7 +306,7 @@ def saved_uar(trainer: SerTrainer) -> float | None:
 
 def on_the_hub(source: str) -> bool:
     """Whether an encoder was loaded from the Hub, and not from a folder or made here."""
-    return not made_here(source) and not Path(source).exists()
+    return not is_own_network(source) and not Path(source).exists()
 
 
 def calibrate(trainer: SerTrainer, config: PreTrainedConfig, validation: Dataset) -> None:
