@@ -29,7 +29,6 @@ def main() -> None:
     parser.add_argument("--protocol", default="speaker_folds", choices=PROTOCOLS)
     parser.add_argument("--fold", default="all", help="number of a fold, or all")
     parser.add_argument("--n_folds", type=int, default=5)
-    parser.add_argument("--n_text_folds", type=int, default=2)
     parser.add_argument("--validation_fraction", type=float, default=0.2)
     parser.add_argument("--split_seed", type=int, default=0)
     parser.add_argument("--split_file", help="of --protocol fixed")
@@ -58,7 +57,6 @@ def main() -> None:
             arguments.validation_fraction,
             arguments.split_seed,
             True,  # an audit names a leak; it does not refuse it
-            arguments.n_text_folds,
             arguments.split_file,
         )
         print("\n".join(describe(dataset, fold) for fold in folds))

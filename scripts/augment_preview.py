@@ -21,7 +21,7 @@ import torch
 from datasets import Dataset
 from matplotlib.figure import Figure
 
-from hf_ser.augment.training import CHANGES, AugmentArguments, Augmenter
+from hf_ser.augment.training import CHANGES, Augmenter
 from hf_ser.checks.stress.run import spread
 from hf_ser.data.audio import encode_flac, on_grid
 from hf_ser.data.corpora import CORPORA
@@ -32,6 +32,7 @@ from hf_ser.glyphs import without_boxes
 from hf_ser.inputs.collate import clips
 from hf_ser.markup import page_environment
 from hf_ser.models.libraries import audio_transforms
+from hf_ser.training.arguments import AugmentArguments
 
 PAGE = "preview.html"
 TEMPLATE = "augment_preview.html"

@@ -55,10 +55,11 @@ from hf_ser.models.configuration_ser import HEADS
 from hf_ser.models.encoders import encode_audio
 from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.runs.record import hardware
-from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments, SerTrainingArguments
+from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments
 from hf_ser.training.building import build_audio
 from hf_ser.training.pretrained import load_audio_encoder
 from hf_ser.training.trainer import SerTrainer
+from hf_ser.training.trainer_arguments import SerTrainingArguments
 from hf_ser.transcripts.loading import load_recogniser
 from hf_ser.transcripts.random_whisper import write_random_whisper
 from hf_ser.transcripts.recogniser import DecodeOptions
@@ -96,7 +97,6 @@ def main() -> None:
     frozen.add_argument("--batch_size", type=int, default=16, help="of both ways")
     frozen.add_argument("--head", choices=HEADS, default="mlp")
     frozen.add_argument("--pooling", choices=POOLINGS, default="attentive")
-    frozen.add_argument("--threads", type=int, default=1)
     encode = jobs.add_parser("encode", help="an audio encoder, by the length that it computes and the precision")
     encode.set_defaults(measure=measure_encode)
     encode.add_argument("--audio_model", required=True, help="an audio encoder: folder or Hub id")
@@ -307,7 +307,6 @@ def train_frozen(arguments, rows, held_out, cached: bool, folder: Path) -> tuple
     training = SerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=arguments.epochs,
-        threads=arguments.threads,
         per_device_train_batch_size=arguments.batch_size,
         cache_frozen=cached,
         early_stopping_patience=0,

@@ -8,7 +8,19 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hf_ser"
 ROOMS = (
-    *("versions", "files", "normal_form", "markup", "stable", "yaml_text", "glyphs", "plotting", "recipes", "cli"),
+    *(
+        "versions",
+        "files",
+        "normal_form",
+        "markup",
+        "stable",
+        "settings",
+        "yaml_text",
+        "glyphs",
+        "plotting",
+        "recipes",
+        "cli",
+    ),
     *("models", "revisions"),
     *("data", "transcripts", "augment", "inputs", "runs", "checks", "publish", "training", "api"),
 )

@@ -11,7 +11,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -280,31 +280,6 @@ def _read_item(item: str, spec: str) -> Drawn:
             f"from {kind.limits[0]:g} to {kind.limits[1]:g}. {kind.what}"
         )
     return Drawn(match["name"], share, low, high)
-
-
-def option(default, help: str, choices=None):
-    """A dataclass field with a help text, as HfArgumentParser reads it."""
-    return field(default=default, metadata={"help": help, **({"choices": list(choices)} if choices else {})})
-
-
-@dataclass
-class AugmentArguments:
-    """How training clips are changed from epoch to epoch; clips that are evaluated never are."""
-
-    augment: str | None = option(
-        None,
-        f"changes of training clips, as name or name:probability@low-high with commas: {', '.join(CHANGES)}; look at "
-        "them with scripts/augment_preview.py",
-    )
-    noise_dir: str | None = option(None, "folder with the audio files of the change noise_folder")
-
-    def __post_init__(self):
-        asked = {one.name for one in parse_augmentation(self.augment)} if self.augment else set()
-        if bool(self.noise_dir) != ("noise_folder" in asked):
-            raise ValueError(
-                f"--augment {self.augment} with --noise_dir {self.noise_dir}: expected both the change noise_folder "
-                "and the folder of its files, or neither: add the one that is missing."
-            )
 
 
 class Augmenter:

@@ -181,7 +181,7 @@ def refuse_of_emotions(data) -> None:
     Raises:
         ValueError: something is.
     """
-    if given := sorted((OF_THE_WORDS | {"target", "agreement_weight"}) & settings(data).keys()):
+    if given := sorted((OF_THE_WORDS | {"target"}) & settings(data).keys()):
         raise ValueError(
             f"--{given[0]} is {getattr(data, given[0])}: found a setting of emotion models, and a recogniser learns "
             "the corpus's own words as they are. Expected none: leave it out."

@@ -77,10 +77,8 @@ def build_fusion(labels, texts, audio, text, fusion, adapt, speakers=None) -> Ca
         audio_config=audio_encoder.config,
         text_config=text_encoder.config,
         audio_layers=audio.audio_layers,
-        text_layers=text.text_layers,
         fusion=fusion.fusion,
         modality_dropout=fusion.modality_dropout,
-        branch_loss_weight=fusion.branch_loss_weight,
         **head_settings(fusion),
         **label_maps(labels),
     )
@@ -150,9 +148,7 @@ def head_settings(head) -> dict:
     return {
         "pooling": head.pooling,
         "head": head.head,
-        "head_size": head.head_size,
         "dropout": head.head_dropout,
-        "dropout_samples": head.dropout_samples,
     }
 
 

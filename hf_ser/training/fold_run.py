@@ -17,7 +17,6 @@ from transformers import PreTrainedConfig, TrainerCallback, set_seed
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import get_last_checkpoint
 
-from hf_ser.augment.training import AugmentArguments
 from hf_ser.checks.audit.data import CLEARED
 from hf_ser.checks.audit.findings import LEAK, AuditFinding
 from hf_ser.checks.audit.not_copies import read_not_copies
@@ -43,7 +42,7 @@ from hf_ser.runs.record import (
     stage_leaks,
     write_record,
 )
-from hf_ser.training.arguments import AudioArguments
+from hf_ser.training.arguments import AudioArguments, AugmentArguments
 from hf_ser.training.building import Candidate
 from hf_ser.training.fits import FittedTrainer, is_solved
 from hf_ser.training.fold_data import FoldData, fold_data
@@ -159,13 +158,6 @@ def seconds_of(trainer: SerTrainer, checkpoint: str | None) -> float:
     return time.time() - started + sum(clock.earlier for clock in clocks)
 
 
-def trial_arguments(training, folder: Path):
-    """The arguments of a training that leaves no checkpoint and is told to no tracker."""
-    arguments = copy(training)
-    arguments.output_dir, arguments.push_to_hub, arguments.report_to = str(folder / "trials"), False, []
-    return arguments
-
-
 def fold_arguments(training, folder: Path):
     """The arguments of a fold's training."""
     arguments = copy(training)
@@ -182,7 +174,7 @@ def train_fold(asked: Asked, fold: Fold, folder: Path, audit: list[AuditFinding]
     sources = candidate.sources | recogniser_record(data, "text" in candidate.sources)
     audit = [one for one in audit if one.fold in (None, fold.name)]
     found = {one.kind for one in audit if one.severity == LEAK}
-    leaks = sorted({*fold.leaks, *found, *words.leaks, *stage_leaks(dataset, fold, sources, data.allow_leak)})
+    leaks = sorted({*fold.leaks, *found, *stage_leaks(dataset, fold, sources, data.allow_leak)})
     record = {
         "finished": False,
         "split": split_record(dataset, fold),
@@ -229,9 +221,7 @@ def train_fold(asked: Asked, fold: Fold, folder: Path, audit: list[AuditFinding]
 
 def recogniser_record(data, reads: bool) -> dict[str, str]:
     """Where the data set says whom the recogniser of its words was trained on, if a model reads these."""
-    # The noise on the corpus's own words is learned from what the recogniser made of them.
-    of_recogniser = data.transcript_source != REFERENCE or data.transcript_noise
-    if not (reads and data.dataset and of_recogniser):
+    if not (reads and data.dataset and data.transcript_source != REFERENCE):
         return {}
     folder = Path(data.dataset) / ASR_RECORD
     return {"transcripts": str(folder)} if (folder / RECORD).is_file() else {}

@@ -10,7 +10,6 @@ checkpoint.
 """
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,6 @@ from huggingface_hub import HfApi
 from transformers.utils import logging
 
 from hf_ser.augment.copies import with_honest_copies
-from hf_ser.augment.training import AugmentArguments
 from hf_ser.checks.audit.data import CLEARED, audit_data
 from hf_ser.checks.audit.findings import LEAK, NOTE, AuditFinding, format_audit
 from hf_ser.checks.audit.not_copies import read_not_copies
@@ -37,10 +35,9 @@ from hf_ser.publish.results import write_results
 from hf_ser.runs.record import corpora_of_sources, is_finished, read_record
 from hf_ser.runs.report import RUN
 from hf_ser.stable import rows_digest
-from hf_ser.training.arguments import AudioArguments, TextArguments
+from hf_ser.training.arguments import AudioArguments, AugmentArguments, TextArguments
 from hf_ser.training.building import Candidate, check_sources, named_sources
-from hf_ser.training.fold_run import Asked, Job, train_fold, trial_arguments
-from hf_ser.training.learning_rate_finder import find_learning_rate
+from hf_ser.training.fold_run import Asked, train_fold
 from hf_ser.training.parsing import settings
 from hf_ser.training.search import STORAGE
 from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
@@ -99,7 +96,6 @@ def open_data(data, *models, dataset: Dataset | None = None) -> tuple[Dataset, l
         data.validation_fraction,
         data.split_seed,
         data.allow_leak,
-        data.n_text_folds,
         data.split_file,
     )
     check_sources(models, [fold.name for fold in folds])
@@ -155,9 +151,6 @@ def train_folds(
         of_the_sound = {type(one): one for one in others}
         audio, augment = (of_the_sound.get(kind) for kind in (AudioArguments, AugmentArguments))
         asked = Asked(build, dataset, data, training, changed, audio, augment)
-        if training.find_learning_rate:
-            suggest_learning_rate(Job(asked, folds[0]), output_dir)
-            return
         for fold, folder in to_train:
             train_fold(asked, fold, folder, audit)
         PartialState().wait_for_everyone()
@@ -181,17 +174,6 @@ def check_transcripts(dataset: Dataset, folds: list[Fold]) -> None:
                 "of audio and text. Expected transcripts: train on the audio alone with train_audio.py; or prepare the "
                 "data, let scripts/transcribe.py --dataset DS write transcripts, and train on what it writes."
             )
-
-
-def suggest_learning_rate(job: Job, output_dir: Path) -> None:
-    """Find a learning rate for a fold, and say it."""
-    arguments = trial_arguments(job.asked.training, output_dir)
-    PartialState().print("trying learning rates, each for a step (--cache_frozen true computes features but once)")
-    rate = find_learning_rate(job.trainer(arguments), output_dir)
-    PartialState().wait_for_everyone()
-    if PartialState().is_main_process:
-        shutil.rmtree(arguments.output_dir, ignore_errors=True)
-    PartialState().print(f"suggested learning rate: {rate:.1e} (nothing was trained); see {output_dir}")
 
 
 def not_done(dataset: Dataset, folds: list[Fold], output_dir: Path) -> list[tuple[Fold, Path]]:
@@ -301,7 +283,7 @@ def claim(output_dir: Path, run: dict) -> None:
     """
     file = output_dir / RUN
     run = json.loads(json.dumps(run, default=str))
-    # A run that was refused before its first fold began holds nothing; nor does a search for a learning rate.
+    # A run that was refused before its first fold began holds nothing.
     folders = [folder for name in ("*", FINAL) for folder in output_dir.glob(fold_folder(name))]
     traces = (STORAGE, "checkpoints/checkpoint-*")
     begun = any(is_finished(folder) or any(any(folder.glob(one)) for one in traces) for folder in folders)

@@ -6,26 +6,26 @@ from functools import partial
 
 from datasets import Dataset
 
-from hf_ser.augment.training import AugmentArguments
 from hf_ser.data.protocols import Fold
 from hf_ser.files import packaged
 from hf_ser.recipes import RECIPES
 from hf_ser.runs.folder import RunFolder
 from hf_ser.training.arguments import (
+    OF_MODEL,
     AdaptArguments,
     AudioArguments,
+    AugmentArguments,
     DataArguments,
     FusionArguments,
     HeadArguments,
-    SerTrainingArguments,
     TextArguments,
-    refuse_text_layers,
     refuse_words,
 )
 from hf_ser.training.building import Candidate, build_audio, build_fusion, build_text, from_fold
 from hf_ser.training.fits import refuse_descent
 from hf_ser.training.parsing import parse_arguments
 from hf_ser.training.run import open_data, train_folds
+from hf_ser.training.trainer_arguments import SerTrainingArguments
 
 Settings = dict[type, object]
 """The settings of a run by their dataclass."""
@@ -70,20 +70,14 @@ def _check_audio(given: Settings) -> None:
     refuse_descent(*(given[one] for one in of_descent))
 
 
-def _check_text(given: Settings) -> None:
-    refuse_text_layers(given[TextArguments])
+def _classes(name: str) -> tuple[type, ...]:
+    return (*OF_MODEL[name], SerTrainingArguments)
 
 
-_OF_AUDIO = (DataArguments, AudioArguments, HeadArguments, AugmentArguments, AdaptArguments, SerTrainingArguments)
-_OF_TEXT = (DataArguments, TextArguments, AdaptArguments, SerTrainingArguments)
-_OF_BOTH = (
-    *(DataArguments, AudioArguments, TextArguments, FusionArguments, AugmentArguments, AdaptArguments),
-    SerTrainingArguments,
-)
 TASKS = {
-    "audio": Task("audio", _OF_AUDIO, _audio, _check_audio),
-    "text": Task("text", _OF_TEXT, _text, _check_text),
-    "fusion": Task("fusion", _OF_BOTH, _fusion, lambda _: None, "quickstart.yaml"),
+    "audio": Task("audio", _classes("audio"), _audio, _check_audio),
+    "text": Task("text", _classes("text"), _text, lambda _: None),
+    "fusion": Task("fusion", _classes("fusion"), _fusion, lambda _: None, "quickstart.yaml"),
 }
 
 

@@ -1,57 +1,47 @@
-"""Transcripts made worse at a word error rate, to train and test models for what a recogniser mishears."""
+"""Transcripts made worse at a word error rate, to test models for what a recogniser mishears."""
 
 import unicodedata
 from bisect import bisect_right
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 
-import jiwer
 import numpy as np
 
 from hf_ser.stable import generator
-from hf_ser.transcripts.wer import APOSTROPHES, misheard
+from hf_ser.transcripts.wer import APOSTROPHES
 
 SUBSTITUTIONS, DELETIONS, INSERTIONS = 0.60, 0.25, 0.15
-"""Shares of the kinds of error where there are no pairs to learn them from. A choice, not a measurement."""
+"""Shares of the kinds of error. A choice, not a measurement."""
 
 
 @dataclass(frozen=True)
 class Confusions:
-    """What a recogniser makes of words: plain numbers, so that `dataclasses.asdict` is ready for JSON.
+    """What a recogniser may write in place of words: any word of some texts, the frequent ones more often.
 
     Args:
-        heard: For each word that was ever misheard the words heard instead, with counts.
-        inserted: Words that were heard where none was spoken, with counts.
-        vocabulary: All words that were spoken, with counts: what is heard instead of a word not in `heard`.
+        vocabulary: The words of the texts, with counts.
         substitutions, deletions, insertions: Shares of the three kinds among all errors, with the sum 1.
     """
 
-    heard: dict[str, dict[str, int]]
-    inserted: dict[str, int]
     vocabulary: dict[str, int]
-    substitutions: float
-    deletions: float
-    insertions: float
+    substitutions: float = SUBSTITUTIONS
+    deletions: float = DELETIONS
+    insertions: float = INSERTIONS
 
     def substitute(self, word: str, generator: np.random.Generator) -> str | None:
-        """A word to be heard instead of another, which is in lower case; None where the vocabulary has no other."""
-        return self._hats.get(word, self._hats[""]).draw(generator, but=word)
+        """A word to be written instead of another, which is in lower case; None where the vocabulary has no other."""
+        return self._hat.draw(generator, but=word)
 
     def extra(self, generator: np.random.Generator) -> str | None:
-        """A word to be heard where none was spoken; None where none ever was."""
-        return self._inserted_hat.draw(generator)
+        """A word to be written where none was spoken."""
+        return self._hat.draw(generator)
 
     @cached_property
-    def _hats(self) -> dict[str, "Hat"]:
-        """Of each word in `heard`, and of the vocabulary under the empty word."""
-        return {word: Hat(counts) for word, counts in self.heard.items()} | {"": Hat(self.vocabulary)}
-
-    @cached_property
-    def _inserted_hat(self) -> "Hat":
-        return Hat(self.inserted)
+    def _hat(self) -> "Hat":
+        return Hat(self.vocabulary)
 
 
 class Hat:
@@ -72,44 +62,8 @@ class Hat:
         return self.words[bisect_right(self.ends, ticket if ticket < begin else ticket + end - begin)]
 
 
-def learn_confusions(references: Sequence[str | None], hypotheses: Sequence[str | None]) -> Confusions:
-    """Learn from transcripts beside the words that were spoken what is heard instead of what.
-
-    Words are what blanks part, in lower case and without the punctuation around them. As in a word error rate, a
-    hypothesis of None has every word deleted, and a clip whose reference has no words does not count.
-
-    Raises:
-        ValueError: lists of different lengths; not one error in the pairs.
-    """
-    if len(references) != len(hypotheses):
-        raise ValueError(f"Found {len(references)} references and {len(hypotheses)} hypotheses, expected pairs.")
-    pairs = [(_words(spoken), _words(heard)) for spoken, heard in zip(references, hypotheses, strict=True)]
-    pairs = [pair for pair in pairs if pair[0]]
-    spoken, heard = ([" ".join(pair[side]) for pair in pairs] for side in (0, 1))
-    errors = [error for clip in misheard(jiwer.process_words(spoken, heard)) for error in clip]
-    if not errors:
-        raise ValueError(
-            f"Found no error in {len(pairs)} pairs of texts with words, expected some to learn from: transcribe more "
-            "clips, or take vocabulary_confusions, which needs no pairs."
-        )
-    instead: dict[str, Counter] = defaultdict(Counter)
-    for word, other in errors:
-        instead[word][other] += 1
-    inserted = dict(instead.pop("", {}))
-    deletions = sum(others.pop("", 0) for others in instead.values()) / len(errors)
-    insertions = sum(inserted.values()) / len(errors)
-    return Confusions(
-        heard={word: dict(others) for word, others in instead.items() if others},
-        inserted=inserted,
-        vocabulary=dict(Counter(word for words, _ in pairs for word in words)),
-        substitutions=1 - deletions - insertions,
-        deletions=deletions,
-        insertions=insertions,
-    )
-
-
 def vocabulary_confusions(texts: Sequence[str | None]) -> Confusions:
-    """Confusions where nothing is known of a recogniser: any word is heard as any other, the frequent ones more often.
+    """The confusions of a recogniser of which nothing is known, from the words of some texts.
 
     Raises:
         ValueError: no text has words.
@@ -120,7 +74,7 @@ def vocabulary_confusions(texts: Sequence[str | None]) -> Confusions:
             f"Found no words in {len(texts)} texts, expected some to put in the place of others: a corpus without "
             "transcripts wants transcribing first."
         )
-    return Confusions({}, vocabulary, vocabulary, SUBSTITUTIONS, DELETIONS, INSERTIONS)
+    return Confusions(vocabulary)
 
 
 def corrupted(
@@ -145,7 +99,7 @@ def corrupted(
         texts: None and empty texts stay. Words are what blanks part; a language written without them is not for this.
         ids: Of the utterances.
         wer: Share from 0 (the texts come back as they are) to 1.
-        confusions: Of `learn_confusions` or `vocabulary_confusions`.
+        confusions: What words are taken for, such as `vocabulary_confusions`.
         seed: Another seed, other errors.
 
     Raises:
@@ -169,7 +123,7 @@ def _corrupt(text: str, wer: float, confusions: Confusions, generator: np.random
         return text
     others = confusions.deletions + confusions.insertions
     # Errors that are all substitutions leave deletion for a word without a substitute.
-    inserts = bool(confusions.inserted) and generator.random() * others < confusions.insertions
+    inserts = generator.random() * others < confusions.insertions
     for place in generator.permutation(places)[:n_errors]:
         token, new = tokens[place], None
         if generator.random() < confusions.substitutions:

@@ -1,7 +1,7 @@
 """Sentences that a person in an emotion might say, to be added to the words of training rows.
 
 A sentence chosen by a row's label tells the label. On training rows it is augmentation: the model reads more words of
-each emotion than the corpus has. On rows that the model is judged by it is a leak, see `hf_ser.transcripts.words`.
+each emotion than the corpus has. On rows that the model is judged by it would be a leak, and is not done.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What words a model reads: whose they are, how they are corrupted, and which sentences are added to them.
+"""What words a model reads: whose they are, and which sentences are added to them.
 
 A prepared data set has the corpus's own words in `transcript`; one that was transcribed has a recogniser's there, and
 the corpus's in `reference_transcript`. What is asked for beyond that is decided row by row from the seed and the row's
@@ -9,22 +9,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jiwer
 from datasets import Dataset, Value
 
 from hf_ser.data.protocols import Fold
 from hf_ser.data.schema import REFERENCE, SPLITS
 from hf_ser.stable import share
-from hf_ser.transcripts.noise import Confusions, corrupted, learn_confusions, vocabulary_confusions
 from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
 
-ASR, MIXED = "asr", "mixed"
-TRANSCRIPT_SOURCES = (REFERENCE, ASR, MIXED)
-NOISE_ROWS = ("all", "train", "evaluation")
-BANK_ROWS = ("train", "all")
+TRANSCRIPT_SOURCES = ("reference", "asr", "mixed")
+_, ASR, MIXED = TRANSCRIPT_SOURCES
 
-BANK, BANK_LEAK = "bank", "sentence_bank_on_evaluation"
-"""What `transcript_source` says of a row that was given a sentence, and the leak that this is on evaluation rows."""
+BANK, BANK_SHARE = "bank", 0.5
+"""What `transcript_source` says of a training row that was given a sentence, and the share of them that are."""
 
 
 def references(dataset: Dataset) -> list[str | None]:
@@ -105,16 +101,14 @@ class Words:
 
     Args:
         text: None where a row has no words.
-        source: What `transcript_source` says of them, such as `reference+noise0.2+bank`.
+        source: What `transcript_source` says of them, such as `reference+bank`.
         changed: Whether they differ from what stands in the data set.
-        leaks: What they give away.
         details: How they were made, for the training record.
     """
 
     text: dict[str, str | None]
     source: dict[str, str | None]
     changed: bool
-    leaks: tuple[str, ...]
     details: dict
 
     @property
@@ -130,10 +124,8 @@ def fold_words(dataset: Dataset, fold: Fold, data, seed: int) -> Words:
         dataset: A data set as `read_as` gives it.
         fold: The fold.
         data: DataArguments. `transcript_source` `mixed` lets a coin say whose words a training row reads, the corpus's
-            or the recogniser's, the other's where these are lacking. `transcript_noise` is the word error rate that the
-            words of `transcript_noise_rows` are corrupted to; what is taken for what is learned from the training rows
-            alone. `sentence_bank` adds a sentence of its label to a `sentence_bank_share` of `sentence_bank_rows`,
-            after the noise, which leaves it as it is.
+            or the recogniser's, the other's where these are lacking. `sentence_bank` adds a sentence of its label to
+            half of the training rows: on others it would give the label away.
         seed: Of all draws.
 
     Raises:
@@ -146,18 +138,14 @@ def fold_words(dataset: Dataset, fold: Fold, data, seed: int) -> Words:
     details = {"asked": data.transcript_source or "as the data set has them", "seed": seed}
     if data.transcript_source == MIXED:
         words |= _by_coin(told, names, parts["train"], seed)
-    if data.transcript_noise:
-        noisy, details["noise"] = _with_noise(words, told, names, parts, data, seed)
-        words |= noisy
     if data.sentence_bank:
-        richer, details["sentence_bank"] = _with_sentences(words, dataset, names, parts, data, seed)
+        richer, details["sentence_bank"] = _with_sentences(words, dataset, names, parts["train"], data, seed)
         words |= richer
     details["rows"] = {part: dict(Counter(words[row][1] or "none" for row in rows)) for part, rows in parts.items()}
     return Words(
         text={names[row]: text for row, (text, _) in words.items()},
         source={names[row]: source for row, (_, source) in words.items()},
         changed=any(words[row] != stands[row] for row in words),
-        leaks=(BANK_LEAK,) if data.sentence_bank and data.sentence_bank_rows == "all" else (),
         details=details,
     )
 
@@ -177,54 +165,14 @@ def _by_coin(told: Told, names: Sequence[str], rows: Sequence[int], seed: int) -
     return chosen
 
 
-def _with_noise(words: dict[int, tuple], told: Told, names, parts, data, seed: int) -> tuple[dict[int, tuple], dict]:
-    """Corrupted words of the rows that have some, and what the record says of the noise."""
-    noisy_parts = [part for part in SPLITS if data.transcript_noise_rows in ("all", _kind(part))]
-    chosen = {part: [row for row in parts[part] if (words[row][0] or "").split()] for part in noisy_parts}
-    rows = sorted(set().union(*chosen.values()))  # validation and test may share rows
-    confusions, how = _confusions(words, told, parts["train"])
-    texts = corrupted(
-        [words[row][0] for row in rows], [names[row] for row in rows], data.transcript_noise, confusions, seed
-    )
-    mark = f"noise{data.transcript_noise:g}"
-    noisy = {row: (text, _joined(words[row][1] or REFERENCE, mark)) for row, text in zip(rows, texts, strict=True)}
-    measured = {
-        part: round(jiwer.wer([words[row][0] for row in rows], [noisy[row][0] for row in rows]), 4)
-        for part, rows in chosen.items()
-        if rows
-    }
-    return noisy, {"asked_wer": data.transcript_noise, "measured_wer": measured, "confusions": how}
-
-
-def _confusions(words: dict[int, tuple], told: Told, train: Sequence[int]) -> tuple[Confusions, str]:
-    """What is taken for what, by the training rows alone, and how that is known."""
-    heard = [row for row in train if told.reference[row] and told.heard[row] is not None]
-    if heard:
-        try:
-            found = learn_confusions([told.reference[row] for row in heard], [told.heard[row] for row in heard])
-            return found, f"learned from what a recogniser made of {len(heard)} training rows"
-        except ValueError:
-            pass  # it made no mistake in them
-    return vocabulary_confusions([words[row][0] for row in train]), "any word of the training rows for any other"
-
-
-def _with_sentences(words: dict[int, tuple], dataset: Dataset, names, parts, data, seed: int):
-    """Words of the rows that are given a sentence of their label, and what the record says of the bank."""
+def _with_sentences(words: dict[int, tuple], dataset: Dataset, names, rows: Sequence[int], data, seed: int):
+    """Words of the training rows that are given a sentence of their label, and what the record says of the bank."""
     labels, given = dataset.features["label"].names, dataset["label"][:]
     bank = sentence_bank(data.sentence_bank, labels)
     richer = {}
-    for row in [row for part in SPLITS if data.sentence_bank_rows in ("all", part) for row in parts[part]]:
-        if share("bank", seed, names[row]) < data.sentence_bank_share:
+    for row in rows:
+        if share("bank", seed, names[row]) < BANK_SHARE:
             sentences, (text, source) = bank[labels[given[row]]], words[row]
             sentence = sentences[int(share("sentence", seed, names[row]) * len(sentences))]
-            richer[row] = (f"{text} {sentence}" if text else sentence, _joined(source, BANK))
-    added = {part: sum(row in richer for row in rows) for part, rows in parts.items()}
-    return richer, {"bank": data.sentence_bank, "digest": bank_digest(bank), "rows": added}
-
-
-def _joined(source: str | None, mark: str) -> str:
-    return f"{source}+{mark}" if source else mark
-
-
-def _kind(part: str) -> str:
-    return "train" if part == "train" else "evaluation"
+            richer[row] = (f"{text} {sentence}" if text else sentence, f"{source}+{BANK}" if source else BANK)
+    return richer, {"bank": data.sentence_bank, "digest": bank_digest(bank), "rows": len(richer)}

@@ -47,7 +47,7 @@ def fusion_of(root, audio, text, **adapt):
         ["hello you"],
         AudioArguments(audio_model=str(root / audio), max_seconds=2),
         TextArguments(text_model=str(root / text)),
-        FusionArguments(head_size=16),
+        FusionArguments(),
         AdaptArguments(**adapt),
     )
 

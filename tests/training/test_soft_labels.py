@@ -20,9 +20,9 @@ from hf_ser.models import (
     TextRnnForSequenceClassification,
 )
 from hf_ser.runs.scores import soft_scores
-from hf_ser.training.arguments import SerTrainingArguments
 from hf_ser.training.building import Candidate, label_maps, train_tokenizer
 from hf_ser.training.trainer import SerTrainer
+from hf_ser.training.trainer_arguments import SerTrainingArguments
 
 MODELS = [
     *(("audio", name) for name in AUDIO),
