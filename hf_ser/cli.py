@@ -109,6 +109,12 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(2)
 
 
+def parse_early(parse: Callable[[], object]) -> None:
+    """Parse the command line before the libraries are imported, which takes seconds: it asks for help or is wrong."""
+    run(parse)
+    stop_at_once_on_interrupt()
+
+
 def refusal(error: Exception) -> str | None:
     """What to say of an error that a person can mend without a traceback; None of any other."""
     if full := full_disk(error):

@@ -6,7 +6,7 @@ python scripts/augment_preview.py --dataset DS --augment noise_folder --noise_di
 Writes preview.html (one file that loads nothing from anywhere), and each clip and view as WAV and PNG beside it.
 """
 
-from hf_ser.cli import run
+from hf_ser.cli import parse_early, run
 
 import argparse
 import base64
@@ -15,13 +15,39 @@ import re
 from io import BytesIO
 from pathlib import Path
 
+from hf_ser.settings import names_in
+
+
+def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """The parser, and the arguments."""
+    names = ", ".join(names_in("augment/training.py", "CHANGES"))
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__}\nchanges, in the order in which they are applied: {names}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--dataset", required=True, help="folder written by prepare_data.py or transcribe.py")
+    parser.add_argument("--augment", required=True, help="such as pink:0.5@5-20,speed: name:probability@low-high")
+    parser.add_argument("--noise_dir", help="folder with the audio files of the change noise_folder")
+    parser.add_argument("--clips", type=int, default=4, help="clips shown, of all classes alike; default: %(default)s")
+    parser.add_argument("--views", type=int, default=3, help="views of each; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of the clips and of all draws")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument(
+        "--embed_audio", action="store_true", help="put the clips of a table of yours into the page: you may share them"
+    )
+    return parser, parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_early(command_line)
+
 import numpy as np
 import soundfile as sf
 import torch
 from datasets import Dataset
 from matplotlib.figure import Figure
 
-from hf_ser.augment.training import CHANGES, Augmenter
+from hf_ser.augment.training import Augmenter
 from hf_ser.checks.stress.run import spread
 from hf_ser.data.audio import encode_flac, on_grid
 from hf_ser.data.corpora import CORPORA
@@ -42,22 +68,7 @@ MEL = {"n_fft": 512, "win_length": 400, "hop_length": 160, "n_mels": 64}
 
 def main() -> None:
     """Clips, their views, the page."""
-    names = "\n".join(f"  {name:<13} {kind.what}" for name, kind in CHANGES.items())
-    parser = argparse.ArgumentParser(
-        description=f"{__doc__}\nchanges, in the order in which they are applied:\n{names}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--dataset", required=True, help="folder written by prepare_data.py or transcribe.py")
-    parser.add_argument("--augment", required=True, help="such as pink:0.5@5-20,speed: name:probability@low-high")
-    parser.add_argument("--noise_dir", help="folder with the audio files of the change noise_folder")
-    parser.add_argument("--clips", type=int, default=4, help="clips shown, of all classes alike; default: %(default)s")
-    parser.add_argument("--views", type=int, default=3, help="views of each; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the clips and of all draws")
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument(
-        "--embed_audio", action="store_true", help="put the clips of a table of yours into the page: you may share them"
-    )
-    arguments = parser.parse_args()
+    parser, arguments = command_line()
     for name in ("clips", "views"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} {getattr(arguments, name)}: expected 1 or more")
