@@ -7,7 +7,7 @@ import ast
 import json
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -181,8 +181,7 @@ HELP_COLUMNS, NAME_COLUMNS = 150, 33
 def help_of(
     program: str,
     groups: tuple[type, ...],
-    defaults: Mapping | None = None,
-    is_shown: Callable[[str], bool] = lambda name: True,
+    defaults: Mapping,
 ) -> str:
     """Describe the settings of some dataclasses, by dataclass.
 
@@ -190,13 +189,11 @@ def help_of(
         program: Name of the script.
         groups: The dataclasses.
         defaults: Defaults of this script that are not those of the dataclasses.
-        is_shown: Whether a setting, by its name, is described; by default all are.
     """
     lines = [f"usage: {program} [RECIPE.yaml] [--NAME VALUE ...]", ""]
     for group in groups:
-        shown = [one for one in fields(group) if one.init and is_shown(one.name)]
         lines += [(group.__doc__ or group.__name__).splitlines()[0]]
-        lines += [line for one in shown for line in _help_lines(one, defaults or {})]
+        lines += [line for one in fields(group) for line in _help_lines(one, defaults)]
         lines += [""]
     return "\n".join([*lines, "--help-all shows all settings of transformers' TrainingArguments too."])
 

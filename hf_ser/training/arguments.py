@@ -288,10 +288,40 @@ class TrainingSettings(ObjectiveArguments, ScheduleArguments, CommonArguments):
     """Our settings of the training, to which `SerTrainingArguments` adds those of transformers."""
 
 
+@dataclass
+class AsrArguments(Checked):
+    """Which recogniser, and how much of it is trained."""
+
+    asr_model: str = setting("openai/whisper-small", "a whole Whisper: Hub id or folder; '{fold}' is replaced")
+    language: str | None = setting(None, "code of the language that is spoken, such as en; default: the corpus's")
+    lora: bool = setting(False, "train through LoRA alone; merged when saved")
+    lora_rank: int = setting(8, "rank of the LoRA matrices; their scale is 2", range=COUNT, only_with=("lora", (True,)))
+    freeze_encoder: bool = setting(False, "train the decoder alone")
+
+
+ASR_LEARNING_RATE, ASR_LORA_LEARNING_RATE = 1e-5, 1e-3
+
+
+@dataclass
+class AsrCommonArguments(CommonArguments):
+    """Length and speed of training, and where its results go."""
+
+    output_dir: str = setting("runs/asr", "folder of the results")
+    num_train_epochs: float = setting(10.0, "epochs, fewer when the validation word error rate stops falling")
+    per_device_train_batch_size: int = setting(8, "clips a device and step", range=COUNT)
+    learning_rate: float | None = setting(
+        None, f"of the optimizer; default: {ASR_LEARNING_RATE:g}, with --lora {ASR_LORA_LEARNING_RATE:g}"
+    )
+    early_stopping_patience: int = setting(
+        3, "evaluations without a better one before training stops; 0 never stops", range=NOT_NEGATIVE
+    )
+
+
 OF_MODEL = {
     "audio": (DataArguments, AudioArguments, HeadArguments, AugmentArguments, AdaptArguments),
     "text": (DataArguments, TextArguments, AdaptArguments),
     "fusion": (*(DataArguments, AudioArguments, TextArguments, FusionArguments, AugmentArguments, AdaptArguments),),
+    "asr": (DataArguments, AsrArguments),
 }
 """The settings of each kind of model beside those of the training, in the order of `--help`."""
 
@@ -303,7 +333,8 @@ def show_help(name: str) -> None:
         SystemExit: it is.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
-        groups = (*OF_MODEL[name], CommonArguments, ObjectiveArguments, ScheduleArguments)
+        training = (CommonArguments, ObjectiveArguments, ScheduleArguments)
+        groups = (*OF_MODEL[name], *((AsrCommonArguments,) if name == "asr" else training))
         print(help_of(Path(sys.argv[0]).name, groups, {"output_dir": f"runs/{name}"}))
         raise SystemExit
 

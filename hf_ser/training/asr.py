@@ -24,9 +24,9 @@ from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.modeling_ser import fixed
 from hf_ser.models.saving import share_weights
-from hf_ser.settings import COUNT, NOT_NEGATIVE, setting
+from hf_ser.settings import setting
 from hf_ser.training.adaptation import LORA_SCALE, LORA_TARGETS, WHISPER
-from hf_ser.training.arguments import Checked
+from hf_ser.training.arguments import AsrArguments, AsrCommonArguments
 from hf_ser.training.building import of_fold
 from hf_ser.training.trainer import OneLineProgress
 from hf_ser.training.trainer_arguments import BasicTrainingArguments
@@ -34,41 +34,20 @@ from hf_ser.transcripts.transcriber import WITHOUT_BLANKS
 from hf_ser.transcripts.transformers_whisper import POSITIONS_A_SECOND, load_whole
 from hf_ser.transcripts.wer import error_rate
 
-LEARNING_RATE, LORA_LEARNING_RATE = 1e-5, 1e-3
 LEVELS = (*log_levels, "passive")
 
 
 @dataclass
-class AsrArguments(Checked):
-    """Which recogniser, and how much of it is trained."""
-
-    asr_model: str = setting("openai/whisper-small", "a whole Whisper: Hub id or folder; '{fold}' is replaced")
-    language: str | None = setting(None, "code of the language that is spoken, such as en; default: the corpus's")
-    lora: bool = setting(False, "train through LoRA alone; merged when saved")
-    lora_rank: int = setting(8, "rank of the LoRA matrices; their scale is 2", range=COUNT, only_with=("lora", (True,)))
-    freeze_encoder: bool = setting(False, "train the decoder alone")
-
-
-@dataclass
-class AsrTrainingArguments(BasicTrainingArguments, Seq2SeqTrainingArguments):
+class AsrTrainingArguments(AsrCommonArguments, BasicTrainingArguments, Seq2SeqTrainingArguments):
     """BasicTrainingArguments and Seq2SeqTrainingArguments: the checkpoint is chosen by word error rate."""
 
     metrics: ClassVar = {"wer": False, "loss": False}
 
-    output_dir: str = setting("runs/asr", "folder of the results")
-    num_train_epochs: float = setting(10.0, "epochs, fewer when the validation word error rate stops falling")
-    per_device_train_batch_size: int = setting(8, "clips a device and step", range=COUNT)
-    learning_rate: float | None = setting(
-        None, f"of the optimizer; default: {LEARNING_RATE:g}, with --lora {LORA_LEARNING_RATE:g}"
-    )
     predict_with_generate: bool = setting(True, "must stay on: the word error rate is of what it writes by itself")
     generation_max_length: int | None = setting(225, "longest answer, in tokens, where a checkpoint is chosen")
     load_best_model_at_end: bool = setting(True, "keep the checkpoint with the best validation word error rate")
     metric_for_best_model: str | None = setting("wer", "what chooses the checkpoint: wer or loss")
     greater_is_better: bool | None = setting(False, "whether more of it is better")
-    early_stopping_patience: int = setting(
-        3, "evaluations without a better one before training stops; 0 never stops", range=NOT_NEGATIVE
-    )
     # Trainer would warn of tied weights that a checkpoint does not repeat, and of padding that Whisper never reads.
     log_level: str = setting("error", "what transformers tells on the main process", LEVELS)
     log_level_replica: str = setting("error", "what it tells on the others", LEVELS)

@@ -39,11 +39,8 @@ from hf_ser.runs.record import (
     write_record,
 )
 from hf_ser.stable import rows_digest
-from hf_ser.training.arguments import OF_THE_WORDS
+from hf_ser.training.arguments import ASR_LEARNING_RATE, ASR_LORA_LEARNING_RATE, OF_THE_WORDS, AsrArguments
 from hf_ser.training.asr import (
-    LEARNING_RATE,
-    LORA_LEARNING_RATE,
-    AsrArguments,
     AsrCandidate,
     AsrTrainer,
     AsrTrainingArguments,
@@ -157,7 +154,7 @@ def train_folds(
     words, language = references(dataset), spoken_language(dataset, asr.language)
     rows, notices = usable_rows(dataset, words, language)
     if training.learning_rate is None:
-        training.learning_rate = LORA_LEARNING_RATE if asr.lora else LEARNING_RATE
+        training.learning_rate = ASR_LORA_LEARNING_RATE if asr.lora else ASR_LEARNING_RATE
     changed = {"model": "asr", **settings(data, training, asr)}
     output_dir, digest = Path(training.output_dir), words_digest(dataset, words)
     described = {"rows": len(rows), "digest": digest, "label_map": label_map}

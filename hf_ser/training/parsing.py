@@ -9,11 +9,10 @@ from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 
-from transformers import HfArgumentParser, Seq2SeqTrainingArguments
+from transformers import HfArgumentParser
 
 from hf_ser.recipes import find_recipe
-from hf_ser.settings import NOT_OF_ARGPARSE, as_word, help_of
-from hf_ser.training.arguments import TrainingSettings
+from hf_ser.settings import NOT_OF_ARGPARSE, as_word
 from hf_ser.yaml_text import read_mapping
 
 
@@ -36,16 +35,16 @@ def parse_arguments(
 
     Raises:
         FileNotFoundError, ValueError: the recipe is missing, is no mapping, has unknown keys or a value of the wrong
-            kind; a flag is unknown.
-        SystemExit: a flag with a bad value, after argparse's message.
+            kind; a flag is unknown or has a bad value.
+        SystemExit: help was asked for, and is printed.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv and default_recipe is not None:
         argv = [str(default_recipe)]
     parser = SettingsParser(classes, allow_abbrev=False)
     parser.set_defaults(output_dir=output_dir)
-    if asked := [one for one in argv if one in HELP]:
-        print(parser.format_help() if asked[0] == ALL_HELP else parser.short_help())
+    if ALL_HELP in argv:
+        parser.print_help()
         raise SystemExit
     recipe = argv.pop(0) if argv and not argv[0].startswith("-") else None
     if recipe is not None:
@@ -53,8 +52,7 @@ def parse_arguments(
     try:
         *arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     except argparse.ArgumentError as error:
-        print(f"error: {error}; --help shows all", file=sys.stderr)
-        raise SystemExit(2) from error
+        raise ValueError(f"{error}; --help shows all") from error
     if unknown:
         raise ValueError(
             f"Unknown arguments {' '.join(unknown)}: expected flags of this script; {_hint(unknown[0], parser.known)}"
@@ -63,28 +61,20 @@ def parse_arguments(
 
 
 ALL_HELP = "--help-all"
-HELP = ("-h", "--help", ALL_HELP)
 
 
 class SettingsParser(HfArgumentParser):
     """HfArgumentParser whose errors are exceptions, without pages of usage.
 
     Attributes:
-        classes: Dataclasses of the settings.
         known: The field of each setting, by its name.
         types: The type of each.
     """
 
     def __init__(self, classes: tuple[type, ...], **kwargs):
         super().__init__(classes, **kwargs)
-        self.classes = classes
         self.known = {f.name: f for one in classes for f in fields(one) if f.init}
         self.types = {name: hint for one in classes for name, hint in typing.get_type_hints(one).items()}
-
-    def short_help(self) -> str:
-        """Our own settings by group, with their defaults, and the most used of transformers'."""
-        hidden = {f.name for f in fields(Seq2SeqTrainingArguments)} - {f.name for f in fields(TrainingSettings)}
-        return help_of(self.prog, self.classes, self._defaults, lambda name: name not in hidden)
 
     def add_argument(self, *names, **facts):
         """As argparse's, without what of a setting `check_settings` alone knows."""

@@ -53,12 +53,9 @@ def test_a_flag_of_another_script_fails():
         parse_arguments((DataArguments, AudioArguments, SerTrainingArguments), ["--fusion", "concat"])
 
 
-def test_a_value_outside_the_choices_fails(tmp_path, capsys):
-    with pytest.raises(SystemExit):
+def test_a_value_outside_the_choices_fails():
+    with pytest.raises(ValueError, match=r"^argument --fusion: invalid choice: 'sum' [^\n]*; --help shows all$"):
         parse_arguments(ALL, ["--fusion", "sum"])
-    said = capsys.readouterr().err
-    assert "invalid choice: 'sum'" in said and "usage" not in said
-    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -225,13 +222,7 @@ def test_a_training_by_steps_or_by_a_part_of_an_epoch_is_none_of_these():
     assert training.num_train_epochs == 0.1
 
 
-def test_help_shows_our_settings_by_group_and_all_on_request(capsys):
-    for flag in ("--help", "--help-all"):
-        with pytest.raises(SystemExit):
-            parse_arguments((DataArguments, AudioArguments, SerTrainingArguments), [flag])
-    short, whole = capsys.readouterr().out.split("usage: ")[1:]
-    assert len(short.splitlines()) < 120 < len(whole.splitlines())
-    assert "Which data, and who is trained and tested on." in short and "--help-all shows all" in short
-    assert (
-        "--protocol" in short and "speaker_folds" in short and "--adam_beta2" not in short and "--adam_beta2" in whole
-    )
+def test_all_settings_are_shown_on_request(capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(ALL, ["--help-all"])
+    assert "--adam_beta2" in capsys.readouterr().out

@@ -9,8 +9,15 @@ import pytest
 from transformers import TrainingArguments
 
 from hf_ser.settings import Range
-from hf_ser.training.arguments import AdaptArguments, AudioArguments, DataArguments, FusionArguments, TextArguments
-from hf_ser.training.asr import AsrArguments, AsrTrainingArguments
+from hf_ser.training.arguments import (
+    AdaptArguments,
+    AsrArguments,
+    AudioArguments,
+    DataArguments,
+    FusionArguments,
+    TextArguments,
+)
+from hf_ser.training.asr import AsrTrainingArguments
 from hf_ser.training.limits import METHODS, RANGES, UNUSED
 from hf_ser.training.parsing import parse_arguments
 from hf_ser.training.trainer_arguments import SerTrainingArguments
