@@ -4,7 +4,6 @@ Scripts import this before all else, so that Ctrl-C is one line too while they i
 seconds: nothing here may import what is large.
 """
 
-import ast
 import errno
 import os
 import re
@@ -57,10 +56,10 @@ def scripts() -> dict[str, Path]:
 
 
 def usage(known: dict[str, Path]) -> str:
-    """All commands with the first line of their documentation, read without importing them."""
-    about = {name: ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) for name, file in known.items()}
+    """All commands with the first line of their documentation, which is also that of their file."""
+    about = {name: file.read_text(encoding="utf-8").splitlines()[0].strip('"') for name, file in known.items()}
     width = max(map(len, known))
-    return USAGE.format(commands="\n".join(f"  {name:{width}}  {doc.splitlines()[0]}" for name, doc in about.items()))
+    return USAGE.format(commands="\n".join(f"  {name:{width}}  {first}" for name, first in about.items()))
 
 
 class Shown:
