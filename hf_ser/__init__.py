@@ -20,10 +20,7 @@ _PLACES = {
         *("load_dataset", "train", "evaluate", "audit", "compare", "embeddings", "load_model", "push_to_hub"),
     ),
     "hf_ser.data.protocols": ("make_folds",),
-    "hf_ser.models": (
-        *("SerAudioConfig", "SerAudioForAudioClassification", "SerFusionConfig", "SerFusionForAudioClassification"),
-        *("SerPipeline", "SerProcessor"),
-    ),
+    "hf_ser.models": (*("SerConfig", "SerModelForClassification", "SerPipeline", "SerProcessor"),),
     "hf_ser.runs.folder": ("RunFolder", "FoldFolder"),
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}

@@ -81,7 +81,7 @@ def names_in(file: str, variable: str) -> tuple[str, ...]:
     """Read the names in a dictionary or a tuple of one of our files, without importing what that file imports.
 
     Args:
-        file: The file within this package, such as `models/fusion.py`.
+        file: The file within this package, such as `models/heads.py`.
         variable: The variable, such as `FUSIONS`: the keys of a dictionary, or the texts of a tuple.
     """
     statements = ast.parse((Path(__file__).parent / file).read_text(encoding="utf-8")).body

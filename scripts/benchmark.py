@@ -65,8 +65,8 @@ def command_line() -> argparse.Namespace:
     frozen.add_argument("--max_seconds", type=float, default=5.0)
     frozen.add_argument("--epochs", type=int, default=4, help="the first fills the cache, of the others the median")
     frozen.add_argument("--batch_size", type=int, default=16, help="of both ways")
-    frozen.add_argument("--head", choices=names_in("models/configuration_ser.py", "HEADS"), default="mlp")
-    frozen.add_argument("--pooling", choices=names_in("models/fusion.py", "POOLINGS"), default="attentive")
+    frozen.add_argument("--head", choices=("mlp", "linear"), default="mlp")
+    frozen.add_argument("--pooling", choices=names_in("models/heads.py", "POOLINGS"), default="attentive")
     encode = jobs.add_parser("encode", help="an audio encoder, by the length that it computes and the precision")
     encode.add_argument("--audio_model", required=True, help="an audio encoder: folder or Hub id")
     encode.add_argument("--max_seconds", type=float, nargs="+", default=[30.0, 5.0])
@@ -95,7 +95,7 @@ from hf_ser.models.encoders import encode_audio
 from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.runs.record import hardware
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments
-from hf_ser.training.building import build_audio
+from hf_ser.training.building import build_model
 from hf_ser.training.pretrained import load_audio_encoder
 from hf_ser.training.trainer import SerTrainer
 from hf_ser.training.trainer_arguments import SerTrainingArguments
@@ -323,7 +323,7 @@ def train_frozen(arguments, rows, held_out, cached: bool, folder: Path) -> tuple
     labels = rows.features["label"].names
     audio = AudioArguments(audio_model=arguments.audio_model, max_seconds=arguments.max_seconds)
     head = HeadArguments(head=arguments.head, pooling=arguments.pooling)
-    candidate = build_audio(labels, audio, head, AdaptArguments(freeze="audio"))
+    candidate = build_model(labels, head, AdaptArguments(freeze="audio"), audio)
     cache = FrozenCache(candidate) if cached else None
     if cache:
         candidate.collator = CachedCollator(candidate.collator, cache)

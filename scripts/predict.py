@@ -75,7 +75,7 @@ from tqdm import tqdm
 from hf_ser.data.audio import pcm_sha256, read_clip
 from hf_ser.data.given_clips import Given, GivenClip, given_clips, with_texts
 from hf_ser.data.prepare import column_names
-from hf_ser.models import SerAudioPipeline, SerPipeline
+from hf_ser.models import SerPipeline
 from hf_ser.models.decoding import MIX
 from hf_ser.normal_form import printable
 from hf_ser.runs.answers import Answer, Answering, answers_file, check_output, json_line, text_row
@@ -108,7 +108,7 @@ def main() -> None:
     if arguments.abstain:
         check_has_threshold(classify, arguments.model)
     say(f"note: {note}" for note in given.notes)
-    clips = texts_of(given, arguments, isinstance(classify, SerAudioPipeline))
+    clips = texts_of(given, arguments, TEXT not in classify.modalities)
     about_model = [SYNTHETIC] if is_synthetic(arguments.model) else []
     lacks_text = partial(lacking_text, classifier.kind == FUSION)
     say(f"note: {note}" for note in about_model)
@@ -134,7 +134,7 @@ def main() -> None:
 
 def check_words(parser: argparse.ArgumentParser, arguments: argparse.Namespace, classify: SerPipeline) -> None:
     """Refuse arguments that do not go together, or with the model."""
-    if (arguments.text or arguments.asr) and isinstance(classify, SerAudioPipeline):
+    if (arguments.text or arguments.asr) and TEXT not in classify.modalities:
         parser.error(f"{arguments.model} was trained on sound alone: leave out --text and --asr, or name a fused model")
     if arguments.text and arguments.asr:
         parser.error("--text and --asr both give the words: leave out one")

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from models.tiny import fused, heard, save_trained
+from models.tiny import audio_only, fused, save_trained
 from scipy.signal import butter, sosfilt
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForSequenceClassification
 
 from hf_ser.data.audio import read_clip
 from hf_ser.data.corpora import synthetic
 from hf_ser.data.integrity import clip_findings
-from hf_ser.models import SerAudioPipeline, SerPipeline
+from hf_ser.models import SerPipeline
 from hf_ser.models.audio_notes import no_speech
 from hf_ser.models.decoding import decode_audio
 
@@ -98,8 +98,8 @@ def test_a_long_clip_is_measured_in_blocks_alike():
 
 @pytest.fixture(scope="module")
 def ask():
-    model, extractor = heard("crnn")
-    return SerAudioPipeline(model=model, feature_extractor=extractor, task="audio-classification")
+    model, extractor = audio_only("crnn")
+    return SerPipeline(model=model, feature_extractor=extractor, task="audio-classification")
 
 
 def written(folder, name: str, samples, **options):
@@ -227,6 +227,6 @@ def test_a_stock_classifier_in_half_precision_gets_its_input_in_it(dtype):
     model = Wav2Vec2ForSequenceClassification(Wav2Vec2Config(**sizes, **layers, **groups, num_labels=3)).eval()
     parts = {"feature_extractor": Wav2Vec2FeatureExtractor(), "task": "audio-classification"}
     clip = calls.voice(1, 1.0).astype(np.float32)
-    whole = {one["label"]: one["score"] for one in SerAudioPipeline(model=model, **parts)(clip)}
-    half = SerAudioPipeline(model=model.to(dtype), **parts)([clip, clip], batch_size=2)[1]
+    whole = {one["label"]: one["score"] for one in SerPipeline(model=model, **parts)(clip)}
+    half = SerPipeline(model=model.to(dtype), **parts)([clip, clip], batch_size=2)[1]
     assert {one["label"]: one["score"] for one in half} == pytest.approx(whole, abs=0.02)

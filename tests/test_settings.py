@@ -13,8 +13,7 @@ from hf_ser.data.corpora import CORPORA
 from hf_ser.data.labels import LABEL_MAPS
 from hf_ser.data.protocols import PROTOCOLS
 from hf_ser.inputs.targets import TARGETS
-from hf_ser.models import FUSIONS, POOLINGS, PRESETS, TEXT_PRESETS
-from hf_ser.models.configuration_ser import HEADS
+from hf_ser.models import FUSIONS, POOLINGS, PRESETS, SOLVED_HEADS, TEXT_PRESETS
 from hf_ser.models.decoding import CHANNELS
 from hf_ser.models.front_end import NORMALISATIONS
 from hf_ser.settings import Range, check_settings, default_of, names_in, setting
@@ -69,11 +68,11 @@ def test_every_setting_says_what_it_is_for_and_its_default_is_allowed(one):
         ("data/labels.py", "LABEL_MAPS", LABEL_MAPS),
         ("data/protocols.py", "PROTOCOLS", PROTOCOLS),
         ("inputs/targets.py", "TARGETS", TARGETS),
-        ("models/configuration_ser.py", "HEADS", HEADS),
         ("models/decoding.py", "CHANNELS", CHANNELS),
         ("models/front_end.py", "NORMALISATIONS", NORMALISATIONS),
-        ("models/fusion.py", "FUSIONS", FUSIONS),
-        ("models/fusion.py", "POOLINGS", POOLINGS),
+        ("models/heads.py", "FUSIONS", FUSIONS),
+        ("models/heads.py", "POOLINGS", POOLINGS),
+        ("models/heads.py", "SOLVED_HEADS", SOLVED_HEADS),
         ("models/recurrent.py", "TEXT_PRESETS", TEXT_PRESETS),
         ("models/spectrogram.py", "PRESETS", PRESETS),
         ("transcripts/words.py", "TRANSCRIPT_SOURCES", TRANSCRIPT_SOURCES),

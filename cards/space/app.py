@@ -24,7 +24,7 @@ classify = pipeline(
     token=os.environ.get("HF_TOKEN"),  # of a private model: a secret of this Space
 )
 config = classify.model.config
-reads = config.model_type == "ser_fusion"
+takes_text = getattr(config, "text_config", None) is not None
 threshold = getattr(config, "abstain_threshold", None)
 
 
@@ -33,7 +33,7 @@ def answer(recording: str | None, words: str = "") -> tuple[dict[str, float], st
     if recording is None:
         raise gr.Error("There is no recording: speak into the microphone, or choose a file.")
     try:
-        said = classify(recording, text=words.strip() or None) if reads else classify(recording)
+        said = classify(recording, text=words.strip() or None) if takes_text else classify(recording)
     except (ValueError, OSError) as error:
         raise gr.Error(f"This recording could not be read: {error}") from error
     best = said[0]
@@ -42,7 +42,7 @@ def answer(recording: str | None, words: str = "") -> tuple[dict[str, float], st
 
 
 inputs = [gr.Audio(sources=["microphone", "upload"], type="filepath", label="Recording")]
-if reads:
+if takes_text:
     inputs.append(gr.Textbox(label="What is said (may be left empty)"))
 outputs = [gr.Label(num_top_classes=config.num_labels, label="Scores"), gr.Textbox(label="Answer")]
 demo = gr.Interface(

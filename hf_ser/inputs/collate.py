@@ -6,77 +6,41 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import FeatureExtractionMixin, PreTrainedTokenizerBase
 
 from hf_ser.models.decoding import decode_audio
-from hf_ser.models.processing_ser import SerProcessor, audio_inputs
+from hf_ser.models.processing_ser import SerProcessor
 
 Augmenter = Callable[[np.ndarray, str, int], np.ndarray]
 """Changes a clip `(samples,)`, of an id, for one of its views."""
 
 
 @dataclass
-class AudioCollator:
-    """For a classifier that only hears.
+class Collator:
+    """Makes a batch of rows, of what the model takes; rows without text or audio are marked so in its mask.
 
     Args:
-        augmenter: Changes the sound of rows that carry a `view`.
+        processor: Feature extractor and tokenizer of the model, or one of them.
+        augmenter: Changes the audio of rows that carry a `view`.
     """
-
-    feature_extractor: FeatureExtractionMixin
-    augmenter: Augmenter | None = None
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Shapes: as `audio_inputs`, `speaker_statistics` where the rows carry them, and labels as `labels`."""
-        batch = audio_inputs(self.feature_extractor, clips(rows, self.augmenter))
-        return {**batch, **statistics(rows), "labels": labels(rows)}
-
-
-@dataclass
-class TextCollator:
-    """For a classifier that only reads; a row without words is read as an empty text."""
-
-    tokenizer: PreTrainedTokenizerBase
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Shapes: input_ids and attention_mask `(batch, tokens)`, labels as `labels`."""
-        return {**text_inputs(self.tokenizer, [row["transcript"] for row in rows]), "labels": labels(rows)}
-
-
-@dataclass
-class FusionCollator:
-    """For the fused model; rows without words are marked so in `text_mask`, without sound in `audio_mask`."""
 
     processor: SerProcessor
     augmenter: Augmenter | None = None
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Shapes: as `SerProcessor`, and labels as `labels`."""
-        batch = self.processor.features(clips(rows, self.augmenter), [row["transcript"] for row in rows])
-        return {**batch, **statistics(rows), "labels": labels(rows)}
-
-
-def text_inputs(tokenizer: PreTrainedTokenizerBase, texts: list[str | None]) -> dict[str, torch.Tensor]:
-    """Inputs of a classifier that only reads; None is read as an empty text.
-
-    Shapes:
-        input_ids and attention_mask `(batch, tokens)`.
-    """
-    # A word tokenizer makes no token of an empty text: [UNK] stands for it, so that no row is without a position.
-    empty = tokenizer.unk_token or tokenizer.pad_token
-    texts = [(text or "").strip() or empty for text in texts]
-    batch = tokenizer(texts, padding=True, padding_side="right", truncation=True, return_tensors="pt")
-    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        """Shapes: as `SerProcessor`, `speaker_statistics` where the rows carry them, and labels as `labels`."""
+        audio = clips(rows, self.augmenter) if self.processor.feature_extractor is not None else None
+        texts = [row["transcript"] for row in rows] if self.processor.tokenizer is not None else None
+        return {**self.processor.features(audio, texts), **statistics(rows), "labels": labels(rows)}
 
 
 def first_of_text(texts: Sequence[str | None]) -> np.ndarray:
-    """For each text the first row that has the same, as `text_inputs` reads them; shape `(rows,)`."""
+    """For each text the first row that has the same; shape `(rows,)`."""
     found: dict[str, int] = {}
     return np.array([found.setdefault((text or "").strip(), row) for row, text in enumerate(texts)], dtype=int)
 
 
 def clips(rows: list[dict[str, Any]], augmenter: Augmenter | None = None) -> list:
-    """The decoded clips of some rows, each `(samples,)` float32 at 16 kHz; None where a row has no sound."""
+    """The decoded clips of some rows, each `(samples,)` float32 at 16 kHz; None where a row has no audio."""
     decoded = [None if row["audio"] is None else decode_audio(row["audio"]) for row in rows]
     if augmenter is None:
         return decoded

@@ -28,7 +28,7 @@ from torch import nn
 from hf_ser.files import cache_folder
 from hf_ser.inputs.collate import labels
 from hf_ser.inputs.output_store import OutputStore
-from hf_ser.models.modeling_ser import fixed
+from hf_ser.models.modeling_ser import is_frozen
 
 CACHED = "2"
 """Version of what is stored. Raise it when the frozen parts come to put out something else, or statistics are fitted
@@ -68,7 +68,7 @@ class FrozenCache:
         self.stores: dict[str, OutputStore] = {}
         self._told_overflow = False
         for modality, encoder in candidate.encoders.items():
-            if hindrance := _hindrance(candidate.model, encoder, modality == "audio" and augmented and not views):
+            if hindrance := _hindrance(encoder, modality == "audio" and augmented and not views):
                 PartialState().print(f"note: outputs of the {modality} encoder are not cached: {hindrance}")
                 continue
             module = self.frozen[modality] = frozen_module(encoder)
@@ -191,7 +191,7 @@ class CachedCollator:
     def _uncached(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """The inputs of the modality that is trained beside a frozen one."""
         if self.others == ("text",):
-            return dict(self.collator.processor(text=[row["transcript"] for row in rows]))
+            return dict(self.collator.processor.features(None, [row["transcript"] for row in rows]))
         if self.others == ("audio",):
             batch = self.collator([row | {"transcript": None} for row in rows])
             return {name: value for name, value in batch.items() if name not in ("input_ids", "text_mask", "labels")}
@@ -224,10 +224,10 @@ def _random_state_kept() -> Iterator[None]:
 
 def frozen_module(encoder: nn.Module) -> nn.Module | None:
     """What of an encoder is fixed from its inputs on: all of it, its front end, or None."""
-    if fixed(encoder):
+    if is_frozen(encoder):
         return encoder
     front_end = getattr(encoder, "front_end", None)
-    return front_end if front_end is not None and fixed(front_end) else None
+    return front_end if front_end is not None and is_frozen(front_end) else None
 
 
 def outputs_digest(module: nn.Module, config, reader, settings: Mapping[str, Any], fitted: str | None = None) -> str:
@@ -267,10 +267,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def _hindrance(model: nn.Module, encoder: nn.Module, always_new: bool) -> str | None:
+def _hindrance(encoder: nn.Module, always_new: bool) -> str | None:
     """Why an encoder's outputs cannot be stored, and what to do about it; None where they can."""
-    if not hasattr(unwrapped(model), "frozen_part"):
-        return f"{type(unwrapped(model)).__name__} does not take them. Train with train_audio.py or train_fusion.py"
     if frozen_module(encoder) is None:
         if any("lora_" in name for name, _ in encoder.named_parameters()):
             return "LoRA trains it. Leave out --lora and freeze it (--freeze) to have them cached"
@@ -281,7 +279,7 @@ def _hindrance(model: nn.Module, encoder: nn.Module, always_new: bool) -> str | 
 
 
 def _reader(processor, modality: str):
-    return getattr(processor, {"audio": "feature_extractor", "text": "tokenizer"}[modality], processor)
+    return {"audio": processor.feature_extractor, "text": processor.tokenizer}[modality]
 
 
 def _described(reader) -> Any:

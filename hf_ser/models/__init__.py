@@ -1,6 +1,6 @@
-"""The island: everything a saved model needs, as flat files that import only each other.
+"""Everything a saved model needs, as flat files that import only each other.
 
-These files travel inside every saved model folder, so that `trust_remote_code=True` loads it where hf_ser is absent.
+These files are copied into every saved model, so that `trust_remote_code=True` loads it where hf_ser is absent.
 Importing this package registers the classes, so that where hf_ser is present its own code is used.
 """
 
@@ -9,26 +9,26 @@ from transformers import (
     AutoFeatureExtractor,
     AutoModel,
     AutoModelForAudioClassification,
-    AutoModelForSequenceClassification,
     AutoProcessor,
 )
 
-from .configuration_ser import SerAudioConfig, SerFusionConfig
+from .configuration_ser import SerConfig
+from .earlier_folders import EarlierAudioConfig, EarlierFusionConfig
+from .encoders import FAMILIES
 from .front_end import SpectrogramFrontEnd, WaveformFeatureExtractor
-from .fusion import FUSIONS, POOLINGS
-from .modeling_ser import SerAudioForAudioClassification, SerFusionForAudioClassification
-from .pipeline_ser import SerAudioPipeline, SerPipeline
+from .heads import FUSIONS, HEADS, POOLINGS, SOLVED_HEADS
+from .modeling_ser import SerModelForClassification
+from .pipeline_ser import SerPipeline
 from .processing_ser import SerProcessor
-from .recurrent import TEXT_PRESETS, TextRnnConfig, TextRnnForSequenceClassification, TextRnnModel
-from .saving import copy_island, share_weights
+from .recurrent import TEXT_PRESETS, TextRnnConfig, TextRnnModel
+from .saving import copy_code, share_weights
 from .spectrogram import PRESETS, SpectrogramConfig, SpectrogramModel
 
-AutoConfig.register(SerFusionConfig.model_type, SerFusionConfig)
-AutoModelForAudioClassification.register(SerFusionConfig, SerFusionForAudioClassification)
-AutoProcessor.register(SerFusionConfig, SerProcessor)
-
-AutoConfig.register(SerAudioConfig.model_type, SerAudioConfig)
-AutoModelForAudioClassification.register(SerAudioConfig, SerAudioForAudioClassification)
+AutoConfig.register(SerConfig.model_type, SerConfig)
+AutoModelForAudioClassification.register(SerConfig, SerModelForClassification)
+AutoProcessor.register(SerConfig, SerProcessor)
+for earlier in (EarlierAudioConfig, EarlierFusionConfig):
+    AutoConfig.register(earlier.model_type, earlier)
 
 AutoConfig.register(SpectrogramConfig.model_type, SpectrogramConfig)
 AutoModel.register(SpectrogramConfig, SpectrogramModel)
@@ -36,40 +36,35 @@ AutoFeatureExtractor.register(SpectrogramConfig, WaveformFeatureExtractor)
 
 AutoConfig.register(TextRnnConfig.model_type, TextRnnConfig)
 AutoModel.register(TextRnnConfig, TextRnnModel)
-AutoModelForSequenceClassification.register(TextRnnConfig, TextRnnForSequenceClassification)
 
 # What each saved class writes into `auto_map`, so that its code is found in the saved folder.
-SerFusionConfig.register_for_auto_class()
-SerFusionForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
+SerConfig.register_for_auto_class()
+SerModelForClassification.register_for_auto_class("AutoModelForAudioClassification")
 SerProcessor.register_for_auto_class()
-SerAudioConfig.register_for_auto_class()
-SerAudioForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
 SpectrogramConfig.register_for_auto_class()
 SpectrogramModel.register_for_auto_class("AutoModel")
 WaveformFeatureExtractor.register_for_auto_class()
 TextRnnConfig.register_for_auto_class()
 TextRnnModel.register_for_auto_class("AutoModel")
-TextRnnForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
 
 __all__ = [
+    "FAMILIES",
     "FUSIONS",
+    "HEADS",
     "POOLINGS",
     "PRESETS",
+    "SOLVED_HEADS",
     "TEXT_PRESETS",
-    "SerAudioConfig",
-    "SerAudioForAudioClassification",
-    "SerAudioPipeline",
-    "SerFusionConfig",
-    "SerFusionForAudioClassification",
+    "SerConfig",
+    "SerModelForClassification",
     "SerPipeline",
     "SerProcessor",
     "SpectrogramConfig",
     "SpectrogramFrontEnd",
     "SpectrogramModel",
     "TextRnnConfig",
-    "TextRnnForSequenceClassification",
     "TextRnnModel",
     "WaveformFeatureExtractor",
-    "copy_island",
+    "copy_code",
     "share_weights",
 ]

@@ -1,4 +1,4 @@
-"""Configurations of our classifiers: the encoders' own configurations, and the head behind them."""
+"""Configuration of our classifier: the encoders' own configurations, and the head behind them."""
 
 # First of all, and before transformers 4 fails at a name that it does not have: are the libraries recent enough?
 from .libraries import check_transformers  # noqa: F401
@@ -12,7 +12,7 @@ from .config_checks import check_own_config
 from .feature_changes import FeatureChanges  # noqa: F401
 from .front_end import SpectrogramFrontEnd  # noqa: F401
 from .functionals import functionals  # noqa: F401
-from .fusion import FUSIONS, POOLINGS
+from .heads import HEADS, POOLINGS, SOLVED_HEADS
 from .loading import check_weights  # noqa: F401
 from .networks import NETWORKS  # noqa: F401
 from .random_kernels import RandomKernels  # noqa: F401
@@ -23,104 +23,102 @@ from .spectrogram import SpectrogramConfig
 # Our own encoders are found here and not in transformers' registry, so that a folder loads where hf_ser is absent.
 OWN_CONFIGS = {config.model_type: config for config in (SpectrogramConfig, TextRnnConfig)}
 
+AUDIO, TEXT = "audio", "text"
 LAST, MIX = "last", "mix"
 """Which hidden layer of an encoder is read: the last, a learned mixture of all, or one by its number (0: before the
 first)."""
-SOLVED_HEADS = ("ridge", "logistic")
-"""Linear heads on standardised means, which are solved for at once; their encoder is frozen."""
-HEADS = ("mlp", "linear", *SOLVED_HEADS)
+PIPELINE = {
+    "impl": "pipeline_ser.SerPipeline",
+    "pt": ["AutoModelForAudioClassification"],
+    "type": "audio",
+}
+"""The value in `custom_pipelines` that makes `pipeline("audio-classification", trust_remote_code=True)` use ours."""
 
 
-def pipeline_entry(impl: str) -> dict:
-    """The `custom_pipelines` value that makes `pipeline("audio-classification", trust_remote_code=True)` use `impl`."""
-    return {
-        "audio-classification": {
-            "impl": f"pipeline_ser.{impl}",
-            "pt": ["AutoModelForAudioClassification"],
-            "type": "audio",
-        }
-    }
-
-
-class SerAudioConfig(PreTrainedConfig):
-    """What rebuilds a model that only hears.
+class SerConfig(PreTrainedConfig):
+    """What rebuilds a model of audio, of text, or of both.
 
     Args:
-        audio_config: Configuration of the audio encoder (any that AutoModel knows, or ours).
-        audio_layers: Layers that are read: `last`, `mix`, a number, or several numbers, which are put side by side.
+        audio_config: Configuration of the audio encoder (any that AutoModel knows, or ours); None: text alone.
+        text_config: Configuration of the text encoder (any that AutoModel knows, or ours); None: audio alone.
+        audio_layers: Layers of the audio encoder that are read: `last`, `mix`, a number, or several numbers, which are
+            put side by side.
+        text_layers: As `audio_layers`.
+        head: Key of HEADS: `mlp` or `linear` of one modality, one of FUSIONS of both, one of SOLVED_HEADS of any.
         pooling: Key of POOLINGS, over the positions.
-        head: `mlp`, `linear`, or one of SOLVED_HEADS.
         head_size: Width of the head.
         dropout: Of the head.
         dropout_samples: Dropout masks over which the logits are averaged in training.
-
-    Raises:
-        ValueError: unknown pooling, head or layer, or a value that no model has.
-    """
-
-    model_type = "ser_audio"
-    sub_configs = {"audio_config": AutoConfig}  # noqa: RUF012  (transformers reads it so)
-
-    audio_config: dict | PreTrainedConfig | None = None
-    audio_layers: str | int | list[int] = LAST
-    pooling: str = "attentive"
-    head: str = "mlp"
-    head_size: int = 128
-    dropout: float = 0.2
-    dropout_samples: int = 1
-    custom_pipelines: dict | None = None
-
-    def __post_init__(self, **kwargs):
-        check_own_config(self, kwargs)
-        self.audio_config = _sub_config("audio_config", self.audio_config, SpectrogramConfig)
-        self.custom_pipelines = self.custom_pipelines or pipeline_entry("SerAudioPipeline")
-        self.audio_layers = checked_layers("audio_layers", self.audio_layers, self.audio_config)
-        self.check("pooling", POOLINGS)
-        self.check("head", HEADS)
-        if self.head in SOLVED_HEADS and self.pooling != "mean":
-            raise ValueError(f"pooling is {self.pooling}: expected mean with head {self.head}.")
-        super().__post_init__(**kwargs)
-
-    def check(self, name: str, known) -> None:
-        """Make sure that a field has one of the known values."""
-        if not isinstance(value := getattr(self, name), str) or value not in known:
-            raise ValueError(f"Unknown {name} '{value}': expected one of {', '.join(known)}.")
-
-
-class SerFusionConfig(SerAudioConfig):
-    """What rebuilds a fused model; more than SerAudioConfig:
-
-    Args:
-        text_config: Configuration of the text encoder (any that AutoModel knows, or ours).
-        text_layers: As `audio_layers`.
-        fusion: Name of the head, a key of FUSIONS.
         num_fusion_heads: Attention heads of `cross_attention`.
         modality_dropout: Share of training rows that lose one modality (text or audio, equally often, never both).
         branch_loss_weight: Weight of each branch's own loss in the late fusions.
 
     Raises:
-        ValueError: unknown fusion, pooling, head or layer.
+        ValueError: no encoder, unknown pooling, head or layer, a head for other modalities, or a value that no model
+            has.
     """
 
-    model_type = "ser_fusion"
+    model_type = "ser"
+    has_no_defaults_at_init = True  # a model without any encoder is none
     keys_to_ignore_at_inference = ["branch_logits"]  # noqa: RUF012  (Trainer would gather them as predictions)
-    sub_configs = {"audio_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012
+    sub_configs = {"audio_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012  (transformers reads it so)
 
+    audio_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
-    text_layers: str | int = LAST
-    fusion: str = "gated"
+    audio_layers: str | int | list[int] = LAST
+    text_layers: str | int | list[int] = LAST
+    head: str = "mlp"
+    pooling: str = "attentive"
+    head_size: int = 128
+    dropout: float = 0.2
+    dropout_samples: int = 1
     num_fusion_heads: int = 4
     modality_dropout: float = 0.2
     branch_loss_weight: float = 0.3
+    custom_pipelines: dict | None = None
 
     def __post_init__(self, **kwargs):
-        self.text_config = _sub_config("text_config", self.text_config, TextRnnConfig)
-        self.custom_pipelines = self.custom_pipelines or pipeline_entry("SerPipeline")
-        self.text_layers = checked_layers("text_layers", self.text_layers, self.text_config)
-        self.check("fusion", FUSIONS)
-        if self.head in SOLVED_HEADS:
-            raise ValueError(f"head is {self.head}, which is for audio alone: expected mlp or linear in fusion.")
+        check_own_config(self, kwargs)
+        for modality in (AUDIO, TEXT):
+            name = f"{modality}_config"
+            setattr(self, name, encoder_config(name, getattr(self, name)))
+        for modality in self.modalities:
+            layers = f"{modality}_layers"
+            setattr(self, layers, checked_layers(layers, getattr(self, layers), getattr(self, f"{modality}_config")))
+        tasks = ("audio-classification", *("text-classification",) * (self.modalities == (TEXT,)))
+        self.custom_pipelines = self.custom_pipelines or {task: dict(PIPELINE) for task in tasks}
+        self._check_choice("pooling", POOLINGS)
+        self._check_choice("head", HEADS)
+        self._check_head()
         super().__post_init__(**kwargs)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that the model has an encoder for: `audio`, `text` or both."""
+        return tuple(one for one in (AUDIO, TEXT) if getattr(self, f"{one}_config") is not None)
+
+    def size_of(self, modality: str) -> int:
+        """Width of an encoder's positions as the head reads them."""
+        layers = getattr(self, f"{modality}_layers")
+        return (len(layers) if isinstance(layers, list) else 1) * getattr(self, f"{modality}_config").hidden_size
+
+    def _check_choice(self, name: str, known) -> None:
+        if not isinstance(value := getattr(self, name), str) or value not in known:
+            raise ValueError(f"Unknown {name} '{value}': expected one of {', '.join(known)}.")
+
+    def _check_head(self) -> None:
+        if not self.modalities:
+            raise ValueError("audio_config and text_config are None: expected the configuration of an encoder or two.")
+        takes = HEADS[self.head].modalities
+        if len(self.modalities) not in takes:
+            fitting = [name for name, head in HEADS.items() if len(self.modalities) in head.modalities]
+            raise ValueError(
+                f"head is {self.head}, with {' and '.join(self.modalities)}: expected one of {', '.join(fitting)}."
+            )
+        if self.head in SOLVED_HEADS and self.pooling != "mean":
+            raise ValueError(f"pooling is {self.pooling}: expected mean with head {self.head}.")
+        if self.head in SOLVED_HEADS and MIX in (self.audio_layers, self.text_layers):
+            raise ValueError(f"A layer is {MIX}, whose weights are trained: expected numbers with head {self.head}.")
 
 
 def number_of_layers(config: PreTrainedConfig) -> int:
@@ -151,11 +149,14 @@ def checked_layers(name: str, layers: str | int | list, config: PreTrainedConfig
     return numbers if isinstance(layers, list | tuple) or len(numbers) > 1 else numbers[0]
 
 
-def _sub_config(name: str, given: dict | PreTrainedConfig | None, default: type[PreTrainedConfig]) -> PreTrainedConfig:
-    if isinstance(given, PreTrainedConfig):
+def encoder_config(name: str, given: dict | PreTrainedConfig | None) -> PreTrainedConfig | None:
+    """The configuration of an encoder as an object; None stays None.
+
+    Raises:
+        ValueError: it is none of an encoder.
+    """
+    if given is None or isinstance(given, PreTrainedConfig):
         return given
-    if given is None:
-        return default()
     if not isinstance(given, dict) or "model_type" not in given:
         raise ValueError(f"{name} is {str(given)[:60]}: expected the configuration of an encoder, with its model_type.")
     values = {key: value for key, value in given.items() if key != "model_type"}

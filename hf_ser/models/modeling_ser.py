@@ -1,7 +1,7 @@
-"""Our classifiers as `PreTrainedModel`s: one that hears, and one of an audio encoder, a text encoder and a fusion head.
+"""Our classifier as a `PreTrainedModel`: an audio encoder, a text encoder, or both, and a head.
 
-Both take a batch in two forms: as sound and words, or, for an encoder that is never trained, as what `frozen_part`
-made of them before.
+A batch has one of two forms for each encoder: its inputs, or, where the encoder is never trained, the outputs that
+`frozen_part` computed before.
 """
 
 from dataclasses import dataclass
@@ -12,55 +12,81 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from .configuration_ser import (
-    LAST,
-    MIX,
-    SOLVED_HEADS,
-    SerAudioConfig,
-    SerFusionConfig,
-    number_of_layers,
-)
-from .encoders import build_encoder, encode_audio, ignore_padding, read_layers
-from .fusion import (
-    FUSIONS,
-    AudioHead,
-    Branch,
-    LayerMixing,
-    MeanPooling,
-    Sequences,
-    SolvedHead,
-    WeightedFusion,
-    vector_size,
-)
+from .configuration_ser import AUDIO, LAST, MIX, TEXT, SerConfig, number_of_layers
+from .earlier_folders import HEADS_BEFORE
+from .encoders import family_of, read_layers
+from .heads import HEADS, SOLVED_HEADS, Branch, LayerMixing, Sequences, WeightedFusion, masked_mean
 from .loading import CheckedWeights
-from .saving import SharedWeights, copy_island
+from .padding import ignore_padding
+from .saving import SharedWeights, copy_code
 from .spectrogram import SpectrogramConfig
+
+AUDIO_INPUTS = ("input_values", "speaker_statistics")
+"""Inputs that are replaced by the output of an audio encoder."""
 
 
 @dataclass
 class SerOutput(SequenceClassifierOutput):
-    """More than `SequenceClassifierOutput`: `branch_logits`, of late fusion, name -> (logits, rows that have it)."""
+    """More than `SequenceClassifierOutput`: `branch_logits`, of late fusion, name -> (logits, rows that have it).
+
+    `hidden_states` are what the head reads of each modality that is there, `(batch, positions, size)`.
+    """
 
     branch_logits: dict[str, tuple[torch.Tensor, torch.Tensor]] | None = None
 
 
-class SerPreTrainedModel(CheckedWeights, SharedWeights, PreTrainedModel):
-    """What both have: the audio encoder and how it is read, weights of the head, saving with the pipeline's code."""
+class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
+    """Emotion from audio, text or both; of a model of both either may be missing, row by row or altogether.
 
+    Built from its configuration with fresh weights. To start from pretrained encoders use
+    `hf_ser.training.building.build_model`, to load a trained model use `from_pretrained`.
+
+    Attributes:
+        audio_encoder, text_encoder: Those that the configuration names.
+        head: One of HEADS.
+    """
+
+    config_class = SerConfig
     base_model_prefix = "ser"
     main_input_name = "input_values"
+    input_modalities = (AUDIO, TEXT)
     # The loss is a mean over the batch taken here: Trainer must not divide it by the items of an accumulated step.
     accepts_loss_kwargs = False
-    # `labels` may be distributions; stock classifiers take such for other tasks, so SerTrainer keeps them from those.
-    accepts_soft_labels = True
     supports_gradient_checkpointing = True
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
 
-    def __init__(self, config):
+    def __init__(self, config: SerConfig):
         super().__init__(config)
-        self.audio_encoder = ignore_padding(build_encoder(config.audio_config))
-        if config.audio_layers == MIX:
-            self.audio_mixing = LayerMixing(number_of_layers(config.audio_config) + 1)
+        if AUDIO in config.modalities:
+            self.audio_encoder = ignore_padding(family_of(config.audio_config).build(config.audio_config))
+            if config.audio_layers == MIX:
+                self.audio_mixing = LayerMixing(number_of_layers(config.audio_config) + 1)
+        else:
+            self.main_input_name = "input_ids"
+        if TEXT in config.modalities:
+            self.text_encoder = family_of(config.text_config).build(config.text_config)
+            if config.text_layers == MIX:
+                self.text_mixing = LayerMixing(number_of_layers(config.text_config) + 1)
+        self.head = HEADS[config.head](config)
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, name, *args, **kwargs):
+        """As transformers', which refuses a folder whose weights are not all there; see CheckedWeights."""
+        return super().from_pretrained(name, *args, **{"key_mapping": HEADS_BEFORE} | kwargs)
+
+    @property
+    def encoders(self) -> dict[str, PreTrainedModel]:
+        """The encoders by modality."""
+        return {modality: getattr(self, f"{modality}_encoder") for modality in self.config.modalities}
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the embeddings of the text, or what the audio encoder has in their place."""
+        return list(self.encoders.values())[-1].get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace what `get_input_embeddings` returns."""
+        list(self.encoders.values())[-1].set_input_embeddings(value)
 
     def _init_weights(self, module):
         super()._init_weights(module)
@@ -76,193 +102,6 @@ class SerPreTrainedModel(CheckedWeights, SharedWeights, PreTrainedModel):
         elif isinstance(module, LayerMixing):
             init.zeros_(module.scores)
 
-    def frozen_part(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The batch with what is never trained computed: `forward` takes it in place of the sound and the words.
-
-        An encoder without a parameter to train is computed whole, of our spectrogram networks at least the front end;
-        where there is neither, the batch stays as it is.
-
-        Shapes:
-            audio_hidden: `(batch, positions, *)`; audio_mask: `(batch, positions)` bool, False in all positions of a
-            row without sound. Likewise `text_hidden`, `text_mask`.
-        """
-        if batch.get("input_values") is not None:
-            if fixed(self.audio_encoder):
-                audio = self.hear(batch["input_values"], batch.get("audio_mask"), batch.get("speaker_statistics"))
-                if self.config.head in SOLVED_HEADS:  # nothing behind it is trained: its mean is all that is needed
-                    audio = _mean(audio)
-                batch |= _as_inputs("audio", audio)
-            elif self.config.audio_config.model_type == SpectrogramConfig.model_type:
-                batch |= _as_inputs("audio", self._features(**batch))
-            if "audio_hidden" in batch:
-                batch = {name: value for name, value in batch.items() if name not in OF_THE_SOUND}
-        return batch
-
-    def _features(self, input_values, audio_mask=None, speaker_statistics=None, **_) -> Sequences:
-        """What the front end makes of the sound, frames first, as the cache keeps positions."""
-        mask = _full_mask(input_values) if audio_mask is None else audio_mask
-        present = mask.any(1)
-        mask = torch.where(present[:, None], mask, torch.ones_like(mask))
-        features, frames = self.audio_encoder.front_end(input_values, mask, speaker_statistics)
-        return Sequences(features.permute(0, 3, 1, 2), frames, present)
-
-    def hear(self, values, mask=None, speaker_statistics=None) -> Sequences:
-        """Run the audio encoder, before any mixing of layers."""
-        # Of features, only the axis of frames is masked.
-        mask = _full_mask(values, self.config.audio_config.model_type) if mask is None else mask
-        present = mask.any(1)
-        # A row without sound runs through the encoder as if it were all sound; its output is then replaced.
-        mask = torch.where(present[:, None], mask, torch.ones_like(mask))
-        encoder, config = self.audio_encoder, self.config
-        hidden, frames = encode_audio(
-            encoder, config.audio_config, values, mask, config.audio_layers, speaker_statistics
-        )
-        if self.training:
-            # Encoders of one length (Whisper, AST) give positions of no sound too. Dropout would draw for them, and
-            # other than in a training that reads stored outputs, which have none.
-            hidden, frames = _closed_up(hidden, frames)
-        return Sequences(hidden, frames, present)
-
-    def audio_sequences(
-        self, input_values=None, audio_mask=None, audio_hidden=None, speaker_statistics=None
-    ) -> Sequences | None:
-        """The sound of a batch as the head reads it, from either of its forms; None where there is none."""
-        if audio_hidden is not None:
-            audio = self._taken_up(audio_hidden, audio_mask)
-        elif input_values is not None:
-            audio = self.hear(input_values, audio_mask, speaker_statistics)
-        else:
-            return None
-        if next(self.audio_encoder.parameters(), None) is None:  # functionals, which are float32 whatever the head is
-            audio = Sequences(audio.hidden.to(self.dtype), audio.mask, audio.present)
-        if self.config.audio_layers == MIX:
-            audio = Sequences(self.audio_mixing(audio.hidden), audio.mask, audio.present)
-        return audio
-
-    def _taken_up(self, hidden: torch.Tensor, mask: torch.Tensor) -> Sequences:
-        """From what `frozen_part` gave to what `hear` gives."""
-        present = mask.any(1)
-        if self.config.audio_config.model_type != SpectrogramConfig.model_type or hidden.dim() == 3:
-            return Sequences(hidden, mask, present)
-        # Features of our own front end: frames, channels, bands.
-        mask = torch.where(present[:, None], mask, torch.ones_like(mask))
-        output = self.audio_encoder(hidden.permute(0, 2, 3, 1), attention_mask=mask)
-        return Sequences(output.last_hidden_state, output.attention_mask, present)
-
-    def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
-        """As transformers', with the pipeline's code, and under the key names in memory.
-
-        transformers 5 writes AST under older key names that Trainer's resume then silently fails to load
-        (huggingface/transformers #48805), so the conversion is off unless asked for.
-        """
-        kwargs.setdefault("save_original_format", False)
-        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
-        if is_main_process:
-            copy_island(save_directory)
-
-
-def _closed_up(hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each row's own positions in their order from the first on, and no more of others than the longest row needs.
-
-    AST's, which lie band by band, have gaps.
-
-    Shapes: hidden `(batch, positions, *)`, mask `(batch, positions)` bool.
-    """
-    longest = int(mask.sum(1).max().clamp(min=1))
-    order = mask.logical_not().to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]
-    rows = torch.arange(len(mask), device=mask.device)[:, None]
-    return hidden[rows, order], mask.gather(1, order)
-
-
-def _mean(audio: Sequences) -> Sequences:
-    """The mean over the positions of each row, as its only position."""
-    mean = MeanPooling(audio.hidden.shape[-1])(audio.hidden, audio.mask)
-    return Sequences(mean[:, None], audio.present[:, None], audio.present)
-
-
-OF_THE_SOUND = ("input_values", "speaker_statistics")
-"""Inputs that the outputs of an audio encoder take the place of."""
-
-
-class SerAudioForAudioClassification(SerPreTrainedModel):
-    """Emotion from sound alone: any audio encoder, its layers read as the configuration says, pooled and classified.
-
-    Built from its configuration with fresh weights. To start from a pretrained encoder use
-    `hf_ser.training.building.build_audio`, to load a trained model use `from_pretrained`.
-    """
-
-    config_class = SerAudioConfig
-    input_modalities = ("audio",)
-
-    def __init__(self, config: SerAudioConfig):
-        super().__init__(config)
-        head = SolvedHead if config.head in SOLVED_HEADS else AudioHead
-        self.audio_head = head(config, vector_size(config))
-        self.post_init()
-
-    def forward(
-        self,
-        input_values: torch.Tensor | None = None,
-        audio_mask: torch.Tensor | None = None,
-        audio_hidden: torch.Tensor | None = None,
-        speaker_statistics: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        input_features: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        return_dict: bool | None = None,
-    ) -> SerOutput:
-        """Classify a batch.
-
-        Args:
-            input_values: Waveforms or features, as `audio_inputs` makes them.
-            audio_mask: 1 where there is sound.
-            input_features, attention_mask: The same two by the names that feature extractors give them.
-            audio_hidden: What `frozen_part` gave, in place of `input_values`.
-            speaker_statistics: Of each row's speaker, for a front end that is normalised by them.
-            labels: Class indices, or a distribution over the classes (times a weight of the row, if wanted).
-
-        Shapes:
-            input_values: `(batch, samples)` or features; audio_mask: `(batch, samples or feature frames)`;
-            audio_hidden: `(batch, positions, *)`; labels: `(batch,)` int64 or `(batch, classes)` float;
-            logits: `(batch, classes)`.
-
-        Raises:
-            ValueError: there is no sound, in the batch or in one of its rows, or something is given twice.
-        """
-        input_values = one_of(input_values=input_values, input_features=input_features)
-        audio_mask = one_of(audio_mask=audio_mask, attention_mask=attention_mask)
-        audio = self.audio_sequences(input_values, audio_mask, audio_hidden, speaker_statistics)
-        if audio is None or lacks_rows(audio.present):
-            raise ValueError("A row of the batch has no sound, and this model only hears: leave that row out.")
-        logits = self.audio_head(audio)
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
-        return SerOutput(loss=loss, logits=logits)
-
-
-class SerFusionForAudioClassification(SerPreTrainedModel):
-    """Emotion from sound and words; either may be missing, row by row or altogether.
-
-    Built from its configuration with fresh weights. To start from pretrained encoders use
-    `hf_ser.training.building.build_fusion`, to load a trained model use `from_pretrained`.
-    """
-
-    config_class = SerFusionConfig
-    input_modalities = ("audio", "text")
-
-    def __init__(self, config: SerFusionConfig):
-        super().__init__(config)
-        self.text_encoder = build_encoder(config.text_config)
-        if config.text_layers == MIX:
-            self.text_mixing = LayerMixing(number_of_layers(config.text_config) + 1)
-        self.fusion_head = FUSIONS[config.fusion](config)
-        self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.text_encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.text_encoder.set_input_embeddings(value)
-
     def forward(
         self,
         input_values: torch.Tensor | None = None,
@@ -275,20 +114,22 @@ class SerFusionForAudioClassification(SerPreTrainedModel):
         labels: torch.Tensor | None = None,
         input_features: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
+        output_hidden_states: bool = False,
         return_dict: bool | None = None,
     ) -> SerOutput:
         """Classify a batch.
 
         Args:
             input_values: Waveforms or features, as `SerProcessor` makes them.
-            audio_mask: 1 where there is sound; a row of zeros has no sound.
-            input_ids: Tokens of the words.
-            text_mask: 1 where there are tokens; a row of zeros has no words.
-            input_features: `input_values` by the name that some feature extractors give them.
-            attention_mask: The mask of the one that is given, where audio or text is given alone.
-            audio_hidden, text_hidden: What `frozen_part` gave, in place of `input_values` and `input_ids`.
+            audio_mask: 1 where there is audio; a row of zeros has none.
+            input_ids: Tokens of the texts.
+            text_mask: 1 where there are tokens; a row of zeros has no text.
+            audio_hidden, text_hidden: Outputs of `frozen_part`, in place of `input_values` and `input_ids`.
             speaker_statistics: Of each row's speaker, for a front end that is normalised by them.
             labels: Class indices, or a distribution over the classes (times a weight of the row, if wanted).
+            input_features: `input_values` by the name that some feature extractors give them.
+            attention_mask: The mask of the one that is given, where audio or text is given alone.
+            output_hidden_states: Whether to return what the head reads.
 
         Shapes:
             input_values: `(batch, samples)` or features; audio_mask: `(batch, samples or feature frames)`;
@@ -296,8 +137,8 @@ class SerFusionForAudioClassification(SerPreTrainedModel):
             labels: `(batch,)` int64 or `(batch, classes)` float; logits: `(batch, classes)`.
 
         Raises:
-            ValueError: neither sound nor words are given, for the batch or for one of its rows; something is given
-                twice, or a mask of which it is not clear whose it is.
+            ValueError: the batch or one of its rows has no modality of the model; an input that the model has no
+                encoder for, or that is given twice, or a mask of which it is not clear whose it is.
         """
         input_values = one_of(input_values=input_values, input_features=input_features)
         if attention_mask is not None:
@@ -311,70 +152,158 @@ class SerFusionForAudioClassification(SerPreTrainedModel):
                 text_mask = one_of(text_mask=text_mask, attention_mask=attention_mask)
             else:
                 audio_mask = one_of(audio_mask=audio_mask, attention_mask=attention_mask)
-        audio = self.audio_sequences(input_values, audio_mask, audio_hidden, speaker_statistics)
-        text = self.text_sequences(input_ids, text_mask, text_hidden)
-        if audio is None and text is None:
-            raise ValueError("Neither input_values nor input_ids were given: expected sound, words or both.")
-        audio = audio or self._absent(text, vector_size(self.config))
-        text = text or self._absent(audio, self.config.text_config.hidden_size)
-        if lacks_rows(audio.present | text.present):
-            raise ValueError("A row of the batch has neither sound nor words: leave that row out.")
-        if self.training:
-            audio, text = self._drop_modalities(audio, text)
-        logits, branches = self.fusion_head(audio, text)
-        present = {"audio": audio.present, "text": text.present}
-        branch_logits = {name: (of_branch, present[name]) for name, of_branch in branches.items()}
+        given = {
+            AUDIO: self._audio_sequences(input_values, audio_mask, audio_hidden, speaker_statistics),
+            TEXT: self._text_sequences(input_ids, text_mask, text_hidden),
+        }
+        sequences = self._complete({modality: one for modality, one in given.items() if one is not None})
+        if self.training and len(sequences) == 2:
+            sequences = self._drop_modalities(**sequences)
+        logits, branches = self.head(**sequences)
+        branch_logits = {name: (of_branch, sequences[name].present) for name, of_branch in branches.items()}
         loss = None
         if labels is not None:
             loss = nn.functional.cross_entropy(logits, labels)
-            for of_branch, there in branch_logits.values():
-                loss = loss + self.config.branch_loss_weight * _present_loss(of_branch, labels, there)
-        return SerOutput(loss=loss, logits=logits, branch_logits=branch_logits or None)
+            for of_branch, present in branch_logits.values():
+                loss = loss + self.config.branch_loss_weight * _present_loss(of_branch, labels, present)
+        hidden_states = tuple(one.hidden for one in sequences.values()) if output_hidden_states else None
+        return SerOutput(loss=loss, logits=logits, hidden_states=hidden_states, branch_logits=branch_logits or None)
 
     def frozen_part(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        """As for sound alone; a text encoder that is not trained likewise."""
-        batch = super().frozen_part(**batch)
-        if batch.get("input_ids") is not None and fixed(self.text_encoder):
-            batch |= _as_inputs("text", self.read(batch.pop("input_ids"), batch.get("text_mask")))
+        """Replace the inputs of a batch by the outputs of what is never trained, which `forward` takes as well.
+
+        An encoder without a parameter to train is computed whole, of our spectrogram networks at least the front end;
+        where there is neither, the batch stays as it is. A head that is solved for reads no more than the mean over
+        the positions, which is then all that is returned.
+
+        Shapes:
+            audio_hidden, text_hidden: `(batch, positions, *)`; audio_mask, text_mask: `(batch, positions)` bool, False
+            in all positions of a row without that modality.
+        """
+        outputs = {}
+        if batch.get("input_values") is not None:
+            audio = [batch["input_values"], batch.get("audio_mask"), batch.get("speaker_statistics")]
+            if is_frozen(self.audio_encoder):
+                outputs[AUDIO] = self.encode_audio(*audio)
+            elif self.config.audio_config.model_type == SpectrogramConfig.model_type:
+                outputs[AUDIO] = self._front_end(*audio)
+        if batch.get("input_ids") is not None and is_frozen(self.text_encoder):
+            outputs[TEXT] = self.encode_text(batch["input_ids"], batch.get("text_mask"))
+        replaced = {AUDIO: AUDIO_INPUTS, TEXT: ("input_ids",)}
+        batch = {name: values for name, values in batch.items() if not any(name in replaced[one] for one in outputs)}
+        for modality, one in outputs.items():
+            if self.config.head in SOLVED_HEADS:
+                one = Sequences(masked_mean(one.hidden, one.mask)[:, None], one.present[:, None], one.present)
+            batch |= {f"{modality}_hidden": one.hidden, f"{modality}_mask": one.mask & one.present[:, None]}
         return batch
 
-    def read(self, input_ids: torch.Tensor, mask: torch.Tensor | None = None) -> Sequences:
-        """Run the text encoder, before any mixing of layers."""
-        mask = torch.ones_like(input_ids) if mask is None else mask
-        present = mask.any(1)
-        mask = torch.where(present[:, None], mask, torch.ones_like(mask))
+    def encode_audio(self, values, mask=None, speaker_statistics=None) -> Sequences:
+        """Run the audio encoder, before any mixing of layers; arguments as of `forward`."""
+        config, layers = self.config.audio_config, self.config.audio_layers
+        family = family_of(config)
+        present, mask = _usable(family.full_mask(values) if mask is None else mask)
+        hidden, frames = family.encode(self.audio_encoder, config, values, mask, layers, speaker_statistics)
+        if self.training:
+            # Encoders of one length (Whisper, AST) give positions of padding too. Dropout would draw for them, and
+            # other than in a training that reads stored outputs, which have none.
+            hidden, frames = _without_padding(hidden, frames)
+        return Sequences(hidden, frames, present)
+
+    def encode_text(self, input_ids: torch.Tensor, mask: torch.Tensor | None = None) -> Sequences:
+        """Run the text encoder, before any mixing of layers; arguments as of `forward`."""
+        present, mask = _usable(torch.ones_like(input_ids) if mask is None else mask)
         layers = self.config.text_layers
         shown = {} if layers == LAST else {"output_hidden_states": True}
         output = self.text_encoder(input_ids=input_ids, attention_mask=mask, **shown)
         return Sequences(read_layers(output, layers), mask.bool(), present)
 
-    def text_sequences(self, input_ids=None, text_mask=None, text_hidden=None) -> Sequences | None:
-        """The words of a batch as the head reads them, from either of their forms; None where there are none."""
-        if text_hidden is not None:
-            text = Sequences(text_hidden, text_mask, text_mask.any(1))
-        elif input_ids is not None:
-            text = self.read(input_ids, text_mask)
-        else:
-            return None
-        if self.config.text_layers == MIX:
-            text = Sequences(self.text_mixing(text.hidden), text.mask, text.present)
-        return text
+    def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
+        """As transformers', with the code that loads it, and under the key names in memory.
 
-    @staticmethod
-    def _absent(other: Sequences, size: int) -> Sequences:
+        transformers 5 writes AST under older key names that Trainer's resume then silently fails to load
+        (huggingface/transformers #48805), so the conversion is off unless `save_original_format=True`.
+        """
+        kwargs.setdefault("save_original_format", False)
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        if is_main_process:
+            copy_code(save_directory)
+
+    def _audio_sequences(self, values, mask, hidden, speaker_statistics) -> Sequences | None:
+        """The audio of a batch as the head reads it, from either of its forms; None where there is none."""
+        if values is None and hidden is None:
+            return None
+        self._check_takes(AUDIO)
+        if hidden is None:
+            audio = self.encode_audio(values, mask, speaker_statistics)
+        else:
+            audio = self._from_frozen_audio(hidden, mask)
+        if next(self.audio_encoder.parameters(), None) is None:  # functionals, which are float32 whatever the head is
+            audio = Sequences(audio.hidden.to(self.dtype), audio.mask, audio.present)
+        return self._mixed(AUDIO, audio)
+
+    def _text_sequences(self, input_ids, mask, hidden) -> Sequences | None:
+        """The text of a batch as the head reads it, from either of its forms; None where there is none."""
+        if input_ids is None and hidden is None:
+            return None
+        self._check_takes(TEXT)
+        text = self.encode_text(input_ids, mask) if hidden is None else Sequences(hidden, mask, mask.any(1))
+        return self._mixed(TEXT, text)
+
+    def _mixed(self, modality: str, one: Sequences) -> Sequences:
+        """The mixture of all layers, where the configuration says so."""
+        if getattr(self.config, f"{modality}_layers") != MIX:
+            return one
+        return Sequences(getattr(self, f"{modality}_mixing")(one.hidden), one.mask, one.present)
+
+    def _front_end(self, values, mask=None, speaker_statistics=None) -> Sequences:
+        """The features of our own front end, frames first, as they are cached."""
+        present, mask = _usable(family_of(self.config.audio_config).full_mask(values) if mask is None else mask)
+        features, frames = self.audio_encoder.front_end(values, mask, speaker_statistics)
+        return Sequences(features.permute(0, 3, 1, 2), frames, present)
+
+    def _from_frozen_audio(self, hidden: torch.Tensor, mask: torch.Tensor) -> Sequences:
+        """The output of the encoder, from what `frozen_part` returned: the same, or features of our own front end."""
+        if self.config.audio_config.model_type != SpectrogramConfig.model_type or hidden.dim() == 3:
+            return Sequences(hidden, mask, mask.any(1))
+        present, mask = _usable(mask)
+        output = self.audio_encoder(hidden.permute(0, 2, 3, 1), attention_mask=mask)
+        return Sequences(output.last_hidden_state, output.attention_mask, present)
+
+    def _check_takes(self, modality: str) -> None:
+        if modality not in self.config.modalities:
+            found = " and ".join(self.config.modalities)
+            raise ValueError(f"Found {modality}, expected {found}, which is all that this model takes: leave it out.")
+
+    def _complete(self, given: dict[str, Sequences]) -> dict[str, Sequences]:
+        """All modalities of the model; one that the batch lacks is missing in each row.
+
+        Raises:
+            ValueError: a row has none.
+        """
+        wanted = self.config.modalities
+        if not given:
+            names = " or ".join({AUDIO: "input_values", TEXT: "input_ids"}[one] for one in wanted)
+            raise ValueError(f"Found neither audio nor text in the batch: expected {names}.")
+        present = torch.stack([one.present for one in given.values()]).any(0)
+        if lacks_rows(present):
+            raise ValueError(f"A row of the batch has no {' and no '.join(wanted)}: leave that row out.")
+        other = next(iter(given.values()))
+        return {one: given[one] if one in given else self._missing(one, other) for one in wanted}
+
+    def _missing(self, modality: str, other: Sequences) -> Sequences:
         rows = other.hidden.shape[0]
         none = torch.zeros(rows, 1, dtype=torch.bool, device=other.hidden.device)
-        return Sequences(other.hidden.new_zeros(rows, 1, size), none, none[:, 0])
+        return Sequences(other.hidden.new_zeros(rows, 1, self.config.size_of(modality)), none, none[:, 0])
 
-    def _drop_modalities(self, audio: Sequences, text: Sequences) -> tuple[Sequences, Sequences]:
+    def _drop_modalities(self, audio: Sequences, text: Sequences) -> dict[str, Sequences]:
         both = audio.present & text.present
         draw = torch.rand(both.shape, device=both.device)
         drop_text = both & (draw < self.config.modality_dropout / 2)
         drop_audio = both & (draw > 1 - self.config.modality_dropout / 2)
-        return (
-            Sequences(audio.hidden, audio.mask, audio.present & ~drop_audio),
-            Sequences(text.hidden, text.mask, text.present & ~drop_text),
-        )
+        return {
+            AUDIO: Sequences(audio.hidden, audio.mask, audio.present & ~drop_audio),
+            TEXT: Sequences(text.hidden, text.mask, text.present & ~drop_text),
+        }
 
 
 def one_of(**given: torch.Tensor | None) -> torch.Tensor | None:
@@ -397,20 +326,31 @@ def lacks_rows(present: torch.Tensor) -> bool:
     return not torch.compiler.is_compiling() and not present.all()
 
 
-def fixed(encoder: nn.Module) -> bool:
+def is_frozen(encoder: nn.Module) -> bool:
     """Whether nothing of an encoder is trained."""
     return not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
-def _as_inputs(name: str, sequences: Sequences) -> dict[str, torch.Tensor]:
-    mask = sequences.mask & sequences.present[:, None]
-    return {f"{name}_hidden": sequences.hidden, f"{name}_mask": mask}
+def _usable(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which rows have the modality, and the mask with all of the others' positions in it.
+
+    A row without it runs through the encoder like any other; its output is not used.
+    """
+    present = mask.any(1)
+    return present, torch.where(present[:, None], mask, torch.ones_like(mask))
 
 
-def _full_mask(values: torch.Tensor, model_type: str = "") -> torch.Tensor:
-    """All sound: the samples of a waveform, or the frames of features (AST has `(batch, frames, bands)`)."""
-    frames = values.shape[1 if model_type == "audio-spectrogram-transformer" else -1]
-    return torch.ones(values.shape[0], frames, dtype=torch.long, device=values.device)
+def _without_padding(hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each row's own positions in their order from the first on, and no more of others than the longest row needs.
+
+    AST's positions are ordered band by band, so that padding is between them.
+
+    Shapes: hidden `(batch, positions, *)`, mask `(batch, positions)` bool.
+    """
+    longest = int(mask.sum(1).max().clamp(min=1))
+    order = mask.logical_not().to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]
+    rows = torch.arange(len(mask), device=mask.device)[:, None]
+    return hidden[rows, order], mask.gather(1, order)
 
 
 def _present_loss(logits: torch.Tensor, labels: torch.Tensor, present: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""`pipeline("audio-classification")` for our models: any audio file without ffmpeg, text if known, all labels."""
+"""`pipeline("audio-classification")` for our models: any audio file without ffmpeg, text where known, all labels."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import Pipeline
+from transformers import AutoFeatureExtractor, AutoTokenizer, Pipeline
 
 from .audio_notes import NO_SPEECH, as_text, mixed, no_speech, part_note, problem_message, scale_hint, source_notes
 from .config_checks import check_extractor, check_tokenizer
+from .configuration_ser import AUDIO, TEXT, SerConfig
 from .decoding import MIX, audio_problem, read_audio
-from .encoders import ignore_padding
 from .front_end import SpectrogramFrontEnd, trimmed
+from .padding import ignore_padding
 from .processing_ser import (
     SerProcessor,
     audio_inputs,
@@ -24,6 +25,7 @@ from .processing_ser import (
     longest_seconds,
     one_text,
     seconds_to_read,
+    text_inputs,
     with_rate,
 )
 
@@ -47,20 +49,46 @@ class Scores(list):
 
 
 class SerPipeline(Pipeline):
-    """Emotion of one clip or many, from the audio and, where given, the text."""
+    """Emotion of one clip or many, from the audio, the text, or both: whatever the model was trained on.
 
-    _load_tokenizer = True
-    _load_feature_extractor = True
+    Models are ours, and transformers' own audio and text classifiers.
+
+    Attributes:
+        modalities: What the model takes: `audio`, `text` or both.
+    """
+
+    # Loaded where they are there: a model of one modality has one of them.
+    _load_tokenizer = None
+    _load_feature_extractor = None
     _load_processor = False
     _load_image_processor = False
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        check_extractor(self.feature_extractor, f"{self.model.name_or_path}: preprocessor_config.json")
+        config, name = self.model.config, self.model.name_or_path
+        self.is_ours = config.model_type == SerConfig.model_type
+        if self.is_ours:
+            self.modalities = config.modalities
+        else:
+            self.modalities = (TEXT,) if self.model.main_input_name == "input_ids" else (AUDIO,)
+            ignore_padding(self.model)
+        self.feature_extractor = self._part(AUDIO, self.feature_extractor, AutoFeatureExtractor)
+        self.tokenizer = self._part(TEXT, self.tokenizer, AutoTokenizer)
+        if self.feature_extractor is not None:
+            check_extractor(self.feature_extractor, f"{name}: preprocessor_config.json")
         if self.tokenizer is not None:
-            size = self.model.config.text_config.vocab_size
-            check_tokenizer(self.tokenizer, size, f"{self.model.name_or_path}: tokenizer_config.json")
+            size = (config.text_config if self.is_ours else config).vocab_size
+            check_tokenizer(self.tokenizer, size, f"{name}: tokenizer_config.json")
         self.model.eval()  # `pipeline(model=object)` leaves dropout on
+
+    def _part(self, modality: str, given, auto_class):
+        """The feature extractor or tokenizer, where the model takes that modality; else None."""
+        if modality not in self.modalities:
+            return None
+        if given is None:  # transformers does not say why it could not load it
+            commit = getattr(self.model.config, "_commit_hash", None)
+            given = auto_class.from_pretrained(self.model.name_or_path, revision=commit, trust_remote_code=False)
+        return given
 
     def __call__(
         self,
@@ -81,7 +109,8 @@ class SerPipeline(Pipeline):
                 (`array` or `raw` with `sampling_rate`; `bytes`; `path`; or a row with one of those as `audio`;
                 optionally `start` and `end` in seconds, `channel`, and `text` or `transcript`), `(rate, array)`, or a
                 decoder of torchcodec; or several of those as a list, a data set or one of its columns, which are read
-                batch by batch, or an iterator. A row of a prepared data set brings its `transcript` as the text.
+                batch by batch, or an iterator. A row of a prepared data set brings its `transcript` as the text. Of a
+                model of text alone: a text, or several; with `text`, None.
             text: The text of the clip; of several clips a list of them (None where unknown).
             top_k: Keep only so many labels; all by default.
             batch_size: Clips per forward pass; the result does not depend on it beyond rounding.
@@ -107,16 +136,20 @@ class SerPipeline(Pipeline):
             FileNotFoundError, ValueError: an input is None or cannot be read, is silence or too short, is several clips
                 in one array, the texts are not one a clip, or the model has no use for enrolment clips.
         """
-        if inputs is None:
+        if AUDIO not in self.modalities and text is None:
+            inputs, text = None, inputs
+        if inputs is None and text is not None and TEXT in self.modalities:
+            inputs = None if isinstance(text, str) else [None] * len(text)
+        elif inputs is None:
             raise ValueError(
-                "inputs is None: expected audio, such as a path or an array, or a list of several. For a text alone "
-                "give a fused model [None] and text=[TEXT]."
+                "inputs is None: expected audio, such as a path or an array, or a list of several; of a model that "
+                "takes text, None with text=TEXT."
             )
         if isinstance(inputs, set | frozenset):
             raise ValueError(
                 "inputs is a set, which has no order. Expected a list: give list(inputs), with texts alike."
             )
-        single = is_one_clip(inputs) or _is_row(inputs)
+        single = inputs is None or is_one_clip(inputs) or _is_row(inputs)
         if not (single or isinstance(inputs, Iterable) or hasattr(inputs, "__len__")):
             raise ValueError(
                 f"inputs is {inputs!r} ({type(inputs).__name__}): expected audio, such as a path or an array, or a "
@@ -190,19 +223,27 @@ class SerPipeline(Pipeline):
         return self.extract([self._decoded(item, channel)[0] for item in items], known)
 
     def _texts(self, items: list, texts: list) -> list[str | None]:
-        """The text of each item, given or brought along.
+        """The text of each item, given or brought along; None each of a model of audio alone.
 
         Raises:
-            ValueError: an item with neither audio nor text.
+            ValueError: an item without what the model takes, or a text that it does not take.
         """
-        known = [_text_of(item) if said is None else said for item, said in zip(items, texts, strict=True)]
+        if TEXT not in self.modalities:
+            if any(text is not None for text in texts):
+                raise ValueError("This model was trained on audio alone: leave out `text`, or load a fused model.")
+            if any(item is None for item in items):
+                raise ValueError("A clip is None. This model has audio alone: expected audio for each; leave it out.")
+            return texts
+        known = [_text_of(item) if text is None else text for item, text in zip(items, texts, strict=True)]
+        if AUDIO not in self.modalities and not all(known):
+            raise ValueError("A clip has no text, and this model takes text alone: leave it out.")
         if any(item is None and not text for item, text in zip(items, known, strict=True)):
             raise ValueError("A clip is None and has no text: expected audio, a text, or both. Leave it out.")
         return known
 
     def _decoded(self, item, channel: str, text: str | None = None) -> tuple[np.ndarray | None, dict[str, str]]:
         """A clip and its notes, of which it warns; None for an item without audio."""
-        samples, notes = (None, {}) if item is None else self.read(item, channel)
+        samples, notes = (None, {}) if item is None or AUDIO not in self.modalities else self.read(item, channel)
         notes = notes | self.text_notes(text)
         for note in notes.values():
             # A name may hold what would control a terminal.
@@ -212,10 +253,10 @@ class SerPipeline(Pipeline):
 
     def text_notes(self, text: str | None) -> dict[str, str]:
         """What a person should know of a text that the model is given, by its kind."""
-        words = (one_text(text) or "").strip()
-        if not words:
+        text = (one_text(text) or "").strip()
+        if not text or TEXT not in self.modalities:
             return {}
-        notes, ids = {}, self.tokenizer(words, verbose=False)["input_ids"]
+        notes, ids = {}, self.tokenizer(text, verbose=False)["input_ids"]
         if len(ids) > (longest := self.tokenizer.model_max_length):
             notes["text_cut"] = f"text truncated: the first {longest} of its {len(ids)} tokens count"
         if not has_known_word(self.tokenizer, ids):
@@ -223,8 +264,14 @@ class SerPipeline(Pipeline):
         return notes
 
     def extract(self, clips: list[np.ndarray | None], texts: list) -> dict:
-        """Extract a batch of clips that are decoded, as a prepared data set has them."""
-        return dict(SerProcessor(self.feature_extractor, self.tokenizer).features(clips, texts))
+        """Make the model's inputs of clips that are decoded, as a prepared data set has them, and their texts."""
+        clips, texts = (clips if AUDIO in self.modalities else None), (texts if TEXT in self.modalities else None)
+        if self.is_ours:
+            return dict(SerProcessor(self.feature_extractor, self.tokenizer).features(clips, texts))
+        if clips is not None:
+            return classifier_inputs(self.feature_extractor, clips)
+        tokens = text_inputs(self.tokenizer, texts, empty_is_text=True)
+        return {"input_ids": tokens["input_ids"], "attention_mask": tokens["text_mask"]}
 
     def speaker_statistics(self, enrolment) -> torch.Tensor:
         """Mean and deviation of each band over one clip or more of a speaker, `(2, bands)`, as in evaluation.
@@ -241,7 +288,7 @@ class SerPipeline(Pipeline):
         items = [enrolment] if is_one_clip(enrolment) else list(_each(enrolment))
         if not items:
             raise ValueError("0 enrolment clips: expected one or more, or leave out `enrolment`.")
-        return front_end.speaker_scaling(front_end.moments(self._sounds(items)))
+        return front_end.speaker_scaling(front_end.moments(self._waveforms(items)))
 
     @property
     def speaker_front_end(self) -> SpectrogramFrontEnd | None:
@@ -254,7 +301,7 @@ class SerPipeline(Pipeline):
         """How much of a file the model needs; None is all of it."""
         return seconds_to_read(self.feature_extractor)
 
-    def _sounds(self, items: list) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _waveforms(self, items: list) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Shapes: waveforms and mask `(batch, samples)`."""
         for start in range(0, len(items), ENROLMENT_BATCH):
             clips = [self.decode(item) for item in items[start : start + ENROLMENT_BATCH]]
@@ -289,10 +336,10 @@ class SerPipeline(Pipeline):
             FileNotFoundError, ValueError: it cannot be read, or holds no audio that a model could judge.
         """
         rate = self.feature_extractor.sampling_rate
-        sound = item["audio"] if _is_row(item) else item
+        source = item["audio"] if _is_row(item) else item
         start_seconds, end_seconds, channel = _part_of(item, start_seconds, end_seconds, channel)
         # As in transformers, a bare array is taken at the model's own rate.
-        audio = read_audio(with_rate(sound, rate), rate, start_seconds, end_seconds, channel, self.seconds_to_read)
+        audio = read_audio(with_rate(source, rate), rate, start_seconds, end_seconds, channel, self.seconds_to_read)
         if problem := audio_problem(audio.samples, rate):
             kind, detail = problem
             detail += scale_hint(kind, audio.subtype, audio.peak)
@@ -301,9 +348,9 @@ class SerPipeline(Pipeline):
         there = audio.source_seconds if audio.source_seconds is not None else len(audio.samples) / rate
         if short := part_note(start_seconds, end_seconds, there):
             notes["cut_short"] = short
-        if audio.channels > (1 if _has_rows(sound) else 2) and channel == MIX and not audio.channels_equal:
+        if audio.channels > (1 if _has_rows(source) else 2) and channel == MIX and not audio.channels_equal:
             notes["channels"] = f"{audio.channels} channels, {mixed(False, channel, audio.channel)}"
-            notes["channels"] += "; two clips are given as a list" * _has_rows(sound)
+            notes["channels"] += "; two clips are given as a list" * _has_rows(source)
         if cut := self.cut_note(audio.samples, audio.source_seconds, audio.complete):
             notes["cut"] = cut
         longest = longest_seconds(self.feature_extractor)
@@ -331,6 +378,11 @@ class SerPipeline(Pipeline):
         return f"only the first {longest:g} s count, of {whole}: the model takes no more; cut the file for the rest"
 
     def _forward(self, model_inputs: dict):
+        if not self.is_ours:  # ours cast where they need to; an extractor gives float32, whatever the weights are
+            model_inputs = {
+                name: values.to(self.model.dtype) if values.is_floating_point() else values
+                for name, values in model_inputs.items()
+            }
         return self.model(**model_inputs)
 
     def postprocess(
@@ -347,42 +399,6 @@ class SerPipeline(Pipeline):
             [{"label": names[int(i)], "score": float(row[i])} for i in row.argsort(descending=True)[:top_k]]
             for row in scores
         ]
-
-
-class SerAudioPipeline(SerPipeline):
-    """The same for a model of audio alone: ours, and transformers' own audio classifiers."""
-
-    _load_tokenizer = False
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.is_ours = self.model.config.model_type == "ser_audio"
-        if not self.is_ours:
-            ignore_padding(self.model)
-
-    def text_notes(self, text: str | None) -> dict[str, str]:
-        """None: the model takes no text."""
-        return {}
-
-    def _texts(self, items: list, texts: list) -> list[None]:
-        """Refuse texts, for the model cannot use them."""
-        if any(said is not None for said in texts):
-            raise ValueError("This model was trained on sound alone: leave out `text`, or load a fused model.")
-        if any(item is None for item in items):
-            raise ValueError("A clip is None. This model has audio alone: expected audio for each; leave it out.")
-        return texts
-
-    def extract(self, clips: list[np.ndarray], texts: list) -> dict:
-        """Extract a batch of clips that are decoded."""
-        return (audio_inputs if self.is_ours else classifier_inputs)(self.feature_extractor, clips)
-
-    def _forward(self, model_inputs: dict):
-        if not self.is_ours:  # ours cast where they need to; an extractor gives float32, whatever the weights are
-            model_inputs = {
-                name: values.to(self.model.dtype) if values.is_floating_point() else values
-                for name, values in model_inputs.items()
-            }
-        return super()._forward(model_inputs)
 
 
 def check_finite(logits: torch.Tensor, name: str) -> None:
@@ -460,11 +476,11 @@ def _part_of(item, start: float | None, end: float | None, channel: str) -> tupl
     return *times, item.get("channel") or channel
 
 
-def _has_rows(sound) -> bool:
+def _has_rows(source) -> bool:
     """Whether a clip was given as an array of rows of samples, which may be channels or clips."""
-    if isinstance(sound, Mapping):
-        sound = sound.get("array", sound.get("raw"))
-    array = next((one for one in sound if hasattr(one, "shape")), None) if isinstance(sound, tuple) else sound
+    if isinstance(source, Mapping):
+        source = source.get("array", source.get("raw"))
+    array = next((one for one in source if hasattr(one, "shape")), None) if isinstance(source, tuple) else source
     shape = getattr(array, "shape", ())
     return len(shape) == 2 and 1 < shape[0] < shape[1]
 
@@ -476,10 +492,10 @@ def _is_row(item) -> bool:
 
 def _named(item) -> str:
     """What messages call a clip."""
-    sound = item["audio"] if _is_row(item) else item
-    if isinstance(sound, Mapping) and isinstance(sound.get("path"), str | Path) and not sound.get("bytes"):
-        sound = sound["path"]
-    return str(sound) if isinstance(sound, str | Path) else f"a clip given as {type(sound).__name__}"
+    source = item["audio"] if _is_row(item) else item
+    if isinstance(source, Mapping) and isinstance(source.get("path"), str | Path) and not source.get("bytes"):
+        source = source["path"]
+    return str(source) if isinstance(source, str | Path) else f"a clip given as {type(source).__name__}"
 
 
 def _text_of(item) -> str | None:

@@ -9,11 +9,9 @@ from transformers import FeatureExtractionMixin, ProcessorMixin
 from transformers.feature_extraction_utils import BatchFeature
 
 from .decoding import decode_audio
+from .encoders import MIN_SECONDS, family_of_extractor
 from .front_end import trimmed
 from .source_kinds import is_rate_and_array, one_clip
-
-MIN_SECONDS = 0.25
-"""Shorter clips are padded with silence to this length, the least that all encoders (wav2vec2's masking) can take."""
 
 
 def extract_audio(feature_extractor: FeatureExtractionMixin, clips: list[np.ndarray]) -> dict[str, torch.Tensor]:
@@ -34,27 +32,12 @@ def extract_audio(feature_extractor: FeatureExtractionMixin, clips: list[np.ndar
     if getattr(feature_extractor, "trim_silence", False):
         clips = [trimmed(clip, rate) for clip in clips]
     clips = [_at_least(clip[:longest], int(MIN_SECONDS * rate)) for clip in clips]
-    kind = feature_extractor.__class__.__name__
-    if kind == "WhisperFeatureExtractor":
-        return dict(feature_extractor(clips, sampling_rate=rate, return_attention_mask=True, return_tensors="pt"))
-    if kind == "ASTFeatureExtractor":
-        batch = dict(feature_extractor(clips, sampling_rate=rate, return_tensors="pt"))
-        # Kaldi's frames: 25 ms every 10 ms, whole windows only.
-        frames = torch.tensor([1 + (len(clip) - int(0.025 * rate)) // int(0.010 * rate) for clip in clips])
-        mask = torch.arange(feature_extractor.max_length)[None] < frames[:, None]
-        return {**batch, "attention_mask": mask.long()}
-    return dict(
-        feature_extractor(clips, sampling_rate=rate, padding=True, return_attention_mask=True, return_tensors="pt")
-    )
+    return family_of_extractor(feature_extractor).inputs(feature_extractor, clips)
 
 
 def longest_seconds(feature_extractor: FeatureExtractionMixin) -> float | None:
     """How much of a clip an extractor takes: what comes after it is cut off; None where nothing is."""
-    kind = feature_extractor.__class__.__name__
-    if kind == "WhisperFeatureExtractor":
-        own = feature_extractor.n_samples / feature_extractor.sampling_rate
-    else:
-        own = 0.010 * feature_extractor.max_length + 0.015 if kind == "ASTFeatureExtractor" else None
+    own = family_of_extractor(feature_extractor).longest_seconds(feature_extractor)
     limits = [limit for limit in (getattr(feature_extractor, "max_seconds", None), own) if limit]
     return min(limits, default=None)
 
@@ -112,7 +95,7 @@ def audio_inputs(feature_extractor: FeatureExtractionMixin, clips: list[np.ndarr
 def classifier_inputs(feature_extractor: FeatureExtractionMixin, clips: list[np.ndarray]) -> dict[str, torch.Tensor]:
     """`extract_audio` for transformers' own classifiers, without the mask where the encoder was trained without one."""
     batch = extract_audio(feature_extractor, clips)
-    if feature_extractor.__class__.__name__ in ("WhisperFeatureExtractor", "ASTFeatureExtractor"):
+    if not family_of_extractor(feature_extractor).takes_mask:
         del batch["attention_mask"]
     return batch
 
@@ -144,18 +127,18 @@ def with_rate(clip, sampling_rate: float):
 
 
 class SerProcessor(ProcessorMixin):
-    """Feature extractor and tokenizer of a fused model as one.
+    """Feature extractor and tokenizer of a model as one; of a model of one modality the other is None.
 
     Args:
         feature_extractor: Of the audio encoder.
         tokenizer: Of the text encoder.
     """
 
-    feature_extractor_class = "AutoFeatureExtractor"
-    tokenizer_class = "AutoTokenizer"
-
-    def __init__(self, feature_extractor, tokenizer):
-        super().__init__(feature_extractor, tokenizer)
+    def __init__(self, feature_extractor=None, tokenizer=None):
+        if feature_extractor is not None and tokenizer is not None:
+            super().__init__(feature_extractor, tokenizer)
+        else:  # ProcessorMixin wants all of its parts
+            self.feature_extractor, self.tokenizer, self.chat_template = feature_extractor, tokenizer, None
 
     def __call__(
         self, audio=None, text=None, sampling_rate: float | None = None, return_tensors: str = "pt", padding=True
@@ -175,13 +158,13 @@ class SerProcessor(ProcessorMixin):
         Raises:
             TypeError: an argument that is not known.
             ValueError: both lists are given with different lengths, a clip that `decode_audio` refuses, several clips
-                in one array, or tensors of another kind.
+                in one array, a modality that the model does not have, or tensors of another kind.
         """
         if return_tensors != "pt" or padding not in (True, "longest"):
             raise ValueError(
                 f"return_tensors={return_tensors!r}, padding={padding!r}: expected 'pt' and True, leave them out."
             )
-        if audio is not None:
+        if audio is not None and self.feature_extractor is not None:
             rate = self.feature_extractor.sampling_rate
             audio = [audio] if is_one_clip(audio) else list(audio)
             audio = [
@@ -192,16 +175,21 @@ class SerProcessor(ProcessorMixin):
     def features(self, audio: list[np.ndarray | None] | None, text: list | None) -> BatchFeature:
         """Make the model's inputs of decoded clips, and of texts.
 
+        Where there is a tokenizer alone, a missing text is read as an empty one: the row has nothing else.
+
         Raises:
-            ValueError: the lists have different lengths.
+            ValueError: the lists have different lengths, or one is of a modality that the model does not have.
         """
+        for name, given, part in (("audio", audio, self.feature_extractor), ("text", text, self.tokenizer)):
+            if given is not None and part is None:
+                raise ValueError(f"Found {name} for a model that does not take it: leave it out.")
         if audio is not None and text is not None and len(audio) != len(text):
             raise ValueError(f"{len(audio)} clips, {len(text)} texts: expected one text a clip (None where unknown).")
         batch = {}
         if audio is not None:
             batch |= audio_inputs(self.feature_extractor, audio)
         if text is not None:
-            batch |= self._text_inputs(text)
+            batch |= text_inputs(self.tokenizer, text, self.feature_extractor is None)
             for row, ids in enumerate(batch["input_ids"]):
                 # Without its audio the row would have nothing.
                 if audio is not None and audio[row] is not None:
@@ -209,17 +197,37 @@ class SerProcessor(ProcessorMixin):
                     batch["text_mask"][row] *= known
         return BatchFeature(batch)
 
-    def _text_inputs(self, text: list) -> dict[str, torch.Tensor]:
-        words = [(one_text(item) or "").strip() for item in text]
-        # padding_side is fixed: our GRU reads its text from the left end.
-        batch = self.tokenizer(words, padding=True, padding_side="right", truncation=True, return_tensors="pt")
-        if batch["input_ids"].shape[1] == 0:  # a word tokenizer adds nothing to an empty text
-            batch["input_ids"] = torch.full((len(words), 1), self.tokenizer.pad_token_id)
-            batch["attention_mask"] = torch.zeros(len(words), 1, dtype=torch.long)
-        mask = batch["attention_mask"]
-        mask[[not item for item in words]] = 0
-        return {"input_ids": batch["input_ids"].long(), "text_mask": mask}
+    def save_pretrained(self, save_directory, **kwargs):
+        """As ProcessorMixin's; one part alone is saved as what it is, which its own Auto class loads."""
+        if self.feature_extractor is not None and self.tokenizer is not None:
+            return super().save_pretrained(save_directory, **kwargs)
+        return (self.feature_extractor or self.tokenizer).save_pretrained(save_directory, **kwargs)
 
     @property
     def model_input_names(self) -> list[str]:
-        return ["input_values", "audio_mask", "input_ids", "text_mask"]
+        names = ["input_values", "audio_mask"] * (self.feature_extractor is not None)
+        return names + ["input_ids", "text_mask"] * (self.tokenizer is not None)
+
+
+def text_inputs(tokenizer, texts: list, empty_is_text: bool = False) -> dict[str, torch.Tensor]:
+    """Tokens of texts under the names that our models take.
+
+    Args:
+        tokenizer: Of the text encoder.
+        texts: Strings; None, an empty one, NaN and NA are no text.
+        empty_is_text: Read those as one unknown word, so that each row has something.
+
+    Shapes:
+        input_ids, text_mask: `(batch, tokens)`, padded on the right.
+    """
+    texts = [(one_text(item) or "").strip() for item in texts]
+    if empty_is_text:
+        texts = [text or tokenizer.unk_token or tokenizer.pad_token for text in texts]
+    # padding_side is fixed: our recurrent networks read a text from the left end.
+    batch = tokenizer(texts, padding=True, padding_side="right", truncation=True, return_tensors="pt")
+    if batch["input_ids"].shape[1] == 0:  # a word tokenizer adds nothing to an empty text
+        batch["input_ids"] = torch.full((len(texts), 1), tokenizer.pad_token_id)
+        batch["attention_mask"] = torch.zeros(len(texts), 1, dtype=torch.long)
+    mask = batch["attention_mask"]
+    mask[[not text for text in texts]] = 0
+    return {"input_ids": batch["input_ids"].long(), "text_mask": mask}

@@ -7,10 +7,9 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
+from transformers.modeling_outputs import BaseModelOutput
 
 from .config_checks import check_own_config
-from .fusion import POOLINGS
 from .loading import CheckedWeights
 from .saving import SharedWeights
 
@@ -27,11 +26,10 @@ class TextRnnConfig(PreTrainedConfig):
         num_layers: Recurrent layers.
         bidirectional: Whether a text is also read from its end.
         hidden_size: Width of the output, both directions together.
-        dropout: Of the embeddings, between layers, and of a classifier.
-        pooling: How a classifier pools a text.
+        dropout: Of the embeddings, and between layers.
 
     Raises:
-        ValueError: unknown cell or pooling, a value that no model has, or a width that two directions cannot share.
+        ValueError: unknown cell, a value that no model has, or a width that two directions cannot share.
     """
 
     model_type = "ser_text_rnn"
@@ -43,7 +41,6 @@ class TextRnnConfig(PreTrainedConfig):
     bidirectional: bool = True
     hidden_size: int = 128
     dropout: float = 0.2
-    pooling: str = "attentive"
     pad_token_id: int = 0
     initializer_range: float = 0.1
 
@@ -51,21 +48,17 @@ class TextRnnConfig(PreTrainedConfig):
         check_own_config(self, kwargs)
         if self.cell not in CELLS:
             raise ValueError(f"Unknown cell '{self.cell}': expected one of {', '.join(CELLS)}.")
-        if self.pooling not in POOLINGS:
-            raise ValueError(f"Unknown pooling '{self.pooling}': expected one of {', '.join(POOLINGS)}.")
         if self.bidirectional and self.hidden_size % 2:
             raise ValueError(f"hidden_size {self.hidden_size} is shared by two directions: expected an even number.")
         super().__post_init__(**kwargs)
 
 
-class TextRnnPreTrainedModel(CheckedWeights, SharedWeights, PreTrainedModel):
+class TextRnnModel(CheckedWeights, SharedWeights, PreTrainedModel):
+    """Recurrent layers over word embeddings."""
+
     config_class = TextRnnConfig
     base_model_prefix = "encoder"
     main_input_name = "input_ids"
-
-
-class TextRnnModel(TextRnnPreTrainedModel):
-    """Recurrent layers over word embeddings."""
 
     def __init__(self, config: TextRnnConfig):
         super().__init__(config)
@@ -91,30 +84,6 @@ class TextRnnModel(TextRnnPreTrainedModel):
         packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
         hidden, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=input_ids.shape[1])
         return BaseModelOutput(last_hidden_state=hidden)
-
-
-class TextRnnForSequenceClassification(TextRnnPreTrainedModel):
-    """The encoder alone, pooled over the text and classified."""
-
-    accepts_loss_kwargs = False
-    accepts_soft_labels = True
-
-    def __init__(self, config: TextRnnConfig):
-        super().__init__(config)
-        self.encoder = TextRnnModel(config)
-        self.pooling = POOLINGS[config.pooling](config.hidden_size)
-        self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
-
-    def forward(self, input_ids, attention_mask=None, labels=None) -> SequenceClassifierOutput:
-        """Shapes: input_ids `(batch, tokens)`; labels `(batch,)` class indices or `(batch, classes)` shares."""
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        hidden = self.encoder(input_ids, attention_mask).last_hidden_state
-        logits = self.classifier(self.dropout(self.pooling(hidden, attention_mask.bool())))
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
 TEXT_PRESETS = {"gru": {}, "bilstm": {"cell": "lstm", "num_layers": 2}}

@@ -27,7 +27,7 @@ def check_is_loadable(model: nn.Module) -> None:
             )
 
 
-def copy_island(folder: str | Path) -> None:
+def copy_code(folder: str | Path) -> None:
     """Put this package's files into a model folder, so that the folder loads where hf_ser is absent."""
     here = Path(__file__).parent
     for file in here.glob("*.py"):

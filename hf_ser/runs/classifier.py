@@ -15,16 +15,16 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from hf_ser.inputs.collate import first_of_text, text_inputs
+from hf_ser.inputs.collate import first_of_text
 from hf_ser.inputs.speakers import enrolment_note, speaker_statistics
-from hf_ser.models import SerAudioPipeline, SerFusionConfig, SerPipeline
-from hf_ser.models.config_checks import check_tokenizer
+from hf_ser.models import SerConfig, SerPipeline
+from hf_ser.models.configuration_ser import AUDIO, TEXT
 from hf_ser.models.pipeline_ser import check_finite
 from hf_ser.revisions import checkpoint_config, readable, split_revision
 from hf_ser.runs.checkpoints import load_model
 from hf_ser.runs.record import read_record
 
-AUDIO, TEXT, FUSION = "audio", "text", "fusion"
+FUSION = "fusion"
 
 
 class Classifier:
@@ -54,21 +54,20 @@ class Classifier:
         logging.disable_progress_bar()
         self.name, config = name, checkpoint_config(name)
         reads = type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
-        self.kind = TEXT if reads else FUSION if isinstance(config, SerFusionConfig) else AUDIO
-        device = checked_device(device)
-        if self.kind == TEXT:
-            self.model = load_model(AutoModelForSequenceClassification, name).to(device).eval()
-            self.tokenizer, self.speaker_front_end = _beside(AutoTokenizer, name), None
-            check_tokenizer(self.tokenizer, self.model.config.vocab_size, f"{name}: tokenizer_config.json")
+        model = load_model(AutoModelForSequenceClassification if reads else AutoModelForAudioClassification, name)
+        if isinstance(config, SerConfig):
+            self.kind = FUSION if len(config.modalities) == 2 else config.modalities[0]
         else:
-            pipeline_class = SerPipeline if self.kind == FUSION else SerAudioPipeline
-            parts = {"feature_extractor": _beside(AutoFeatureExtractor, name)}
-            if self.kind == FUSION:
-                parts["tokenizer"] = _beside(AutoTokenizer, name)
-            model = load_model(AutoModelForAudioClassification, name)
-            with readable(name):
-                self.pipeline = pipeline_class(model=model, task="audio-classification", device=device, **parts)
-            self.model, self.speaker_front_end = self.pipeline.model, self.pipeline.speaker_front_end
+            self.kind = TEXT if reads else AUDIO
+        parts = {}
+        if self.kind != TEXT:
+            parts["feature_extractor"] = _beside(AutoFeatureExtractor, name)
+        if self.kind != AUDIO:
+            parts["tokenizer"] = _beside(AutoTokenizer, name)
+        with readable(name):
+            task, device = "audio-classification", checked_device(device)
+            self.pipeline = SerPipeline(model=model, task=task, device=device, **parts)
+        self.model, self.speaker_front_end = self.pipeline.model, self.pipeline.speaker_front_end
         config = self.model.config
         self.labels = [config.id2label[index] for index in range(config.num_labels)]
         self.temperature = getattr(config, "calibration_temperature", None) or 1.0
@@ -127,12 +126,7 @@ class Classifier:
         Raises:
             ValueError: they are no numbers.
         """
-        if self.kind == TEXT:
-            batch = text_inputs(self.tokenizer, texts)
-        elif self.kind == AUDIO:
-            batch = self.pipeline.extract(clips, [None] * len(clips))
-        else:
-            batch = self.pipeline.extract(clips, texts)
+        batch = self.pipeline.extract(clips, texts)
         if speaker_statistics is not None:
             batch["speaker_statistics"] = torch.from_numpy(speaker_statistics)
         with torch.inference_mode():

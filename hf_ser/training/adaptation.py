@@ -4,30 +4,15 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_ser.models.configuration_ser import SerAudioConfig
-from hf_ser.models.modeling_ser import fixed
+from hf_ser.models.encoders import FAMILIES, family_of
+from hf_ser.models.modeling_ser import is_frozen
 from hf_ser.runs.record import made_here
-
-WHISPER, AST = "whisper", "audio-spectrogram-transformer"
-
-SPEECH_PROJECTIONS, BERT_PROJECTIONS = "q_proj|k_proj|v_proj|out_proj", "query|key|value|dense"
-LORA_TARGETS = {
-    **dict.fromkeys(("wav2vec2", "hubert", "data2vec-audio", "unispeech", WHISPER), SPEECH_PROJECTIONS),
-    # WavLM's attention reads the weights of its projections past their modules: LoRA on them would change nothing.
-    "wavlm": "intermediate_dense|output_dense",
-    AST: "q_proj|k_proj|v_proj|o_proj",
-    "distilbert": "q_lin|k_lin|v_lin|out_lin",
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "electra", "albert"), BERT_PROJECTIONS),
-    "mpnet": "q|k|v|o",
-    "deberta-v2": "query_proj|key_proj|value_proj|dense",
-}
-"""What LoRA is put on, by model type: attention projections; for BERT and its like the feed-forward layers too."""
-LORA_SCALE = 2
-"""What the product of LoRA's matrices is multiplied by."""
 
 LAYERS = ("encoder.layers", "encoder.layer", "transformer.layer", "encoder.albert_layer_groups", "layers")
 LAYERS += ("encoder.stages",)
 """Where the layers of transformers' encoders lie; of ResNet and ConvNeXt the stages."""
+LORA_SCALE = 2
+"""What the product of LoRA's matrices is multiplied by."""
 BACKBONE = "network.backbone."
 """Where an image model lies in the encoder that shows it spectrograms."""
 
@@ -95,20 +80,6 @@ def layers_of(encoder: nn.Module) -> list[nn.Module]:
     return [module for module in encoder.modules() if isinstance(module, nn.RNNBase)]
 
 
-def drop_layers(encoder: nn.Module, config: SerAudioConfig) -> None:
-    """Take away the layers of a frozen Whisper encoder that are not read, in place.
-
-    One above the highest that is read stays: behind the last of all comes a norm, which a layer in between has not.
-    """
-    audio_config, read = config.audio_config, config.audio_layers
-    numbers = read if isinstance(read, list) else [read]
-    if audio_config.model_type != "whisper" or not all(isinstance(one, int) for one in numbers):
-        return
-    kept = min(max(numbers) + 1, audio_config.encoder_layers)
-    encoder.layers = encoder.layers[:kept]
-    audio_config.encoder_layers = audio_config.num_hidden_layers = kept
-
-
 def check_layers(encoders: dict[str, nn.Module], layer_decay: float) -> None:
     """Make sure that the layers of what is trained are known.
 
@@ -116,7 +87,7 @@ def check_layers(encoders: dict[str, nn.Module], layer_decay: float) -> None:
         ValueError: those of an encoder are not.
     """
     for name, encoder in encoders.items():
-        if not fixed(encoder) and not layers_of(encoder):
+        if not is_frozen(encoder) and not layers_of(encoder):
             raise ValueError(
                 f"--layer_decay {layer_decay:g}: the {name} encoder ({encoder.config.model_type}) has no known layers. "
                 "Expected a transformer, a recurrent network or an image model with stages: leave out --layer_decay, "
@@ -150,18 +121,19 @@ def with_lora(model: PreTrainedModel, encoders: dict[str, nn.Module], names: lis
     paths = {id(module): path for path, module in model.named_modules()}
     targets = []
     for name in names:
-        model_type = encoders[name].config.model_type
-        if model_type not in LORA_TARGETS:
-            known = ", ".join(LORA_TARGETS)
+        config = encoders[name].config
+        lora_targets = family_of(config).lora_targets
+        if lora_targets is None:
+            known = ", ".join(model_type for model_type, family in FAMILIES.items() if family.lora_targets)
             raise ValueError(
-                f"--lora: found the {name} encoder to be {model_type}, for which it is not known. Expected one of "
-                f"{known}: leave it out, and train the encoder whole."
+                f"--lora: found the {name} encoder to be {config.model_type}, for which it is not known. Expected one "
+                f"of {known}: leave it out, and train the encoder whole."
             )
-        targets.append(rf"{paths[id(encoders[name])]}\..*\.({LORA_TARGETS[model_type]})")
+        targets.append(rf"{paths[id(encoders[name])]}\..*\.({lora_targets})")
     inside = {paths[id(encoder)].split(".")[0] for encoder in encoders.values()}
     # Every part beside the encoders is trained and saved whole: peft would silently freeze it.
     whole = [name for name, _ in model.named_children() if name not in inside]
-    whole += [paths[id(encoders[name])] for name in encoders if name not in names and not fixed(encoders[name])]
+    whole += [paths[id(encoders[name])] for name in encoders if name not in names and not is_frozen(encoders[name])]
     config = LoraConfig(
         r=adapt.lora_rank,
         lora_alpha=LORA_SCALE * adapt.lora_rank,

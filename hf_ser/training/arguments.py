@@ -18,9 +18,13 @@ from hf_ser.settings import (
 )
 
 MODALITIES = ("none", "audio", "text", "both")
-LAYERS = "last, mix (all, with learned weights), or numbers, from 0 (its input), such as 3 or 2,3,4 (side by side)"
+LAYERS = (
+    "layers of the encoder that are read: last, mix (all, with learned weights), or numbers, from 0 (its input),"
+    " such as 3 or 2,3,4 (side by side)"
+)
 MADE_HERE = "made here, from scratch:"
 PRETRAINED = "a Hub id (user/name@REVISION pins it); or a folder, in which '{fold}' is replaced"
+SOLVED_HEADS = names_in("models/heads.py", "SOLVED_HEADS")
 NETWORKS, TEXT_NETWORKS = names_in("models/spectrogram.py", "PRESETS"), names_in("models/recurrent.py", "TEXT_PRESETS")
 
 
@@ -93,7 +97,7 @@ class AudioArguments(Checked):
         "longer clips keep their beginning; Whisper and AST are cropped to this length",
         range=Range(0.5, 600, unit=" seconds"),
     )
-    audio_layers: str = setting("last", f"layers of the encoder that are read: {LAYERS}")
+    audio_layers: str = setting("last", LAYERS)
     audio_weights: str | None = setting(
         None, "of --audio_model alexnet: torchvision's weights to start from, a file, or imagenet to download them"
     )
@@ -111,7 +115,7 @@ class AudioArguments(Checked):
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_layers()
+        check_layers("audio_layers", self.audio_layers)
         ours = self.audio_model in NETWORKS  # of others the front end is known once they are loaded
         if self.enrolment_clips and ours and self.normalisation != "speaker":
             raise ValueError(
@@ -120,54 +124,76 @@ class AudioArguments(Checked):
                 "it, or leave --enrolment_clips out."
             )
 
-    def check_layers(self) -> None:
-        """Make sure that the layers are `last`, `mix` or numbers.
-
-        Raises:
-            ValueError: they are something else.
-        """
-        value = str(self.audio_layers)
-        numbers = [one.strip() for one in value.split(",")]
-        if value not in ("last", "mix") and not all(one.isdecimal() for one in numbers):
-            raise ValueError(f"--audio_layers is {value}: expected last, mix, or numbers of layers such as 8 or 2,3,4.")
-        if len(set(numbers)) < len(numbers):
-            raise ValueError(f"--audio_layers is {value}: found a layer twice, expected each once.")
-
 
 @dataclass
-class TextArguments:
+class TextArguments(Checked):
     """The text encoder."""
 
     text_model: str = setting("gru", f"{MADE_HERE} {', '.join(TEXT_NETWORKS)}; {PRETRAINED}")
+    text_layers: str = setting("last", LAYERS)
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_layers("text_layers", self.text_layers)
+
+
+def check_layers(name: str, layers: str) -> None:
+    """Make sure that the layers that are read are `last`, `mix` or numbers.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    numbers = [one.strip() for one in str(layers).split(",")]
+    if layers not in ("last", "mix") and not all(one.isdecimal() for one in numbers):
+        raise ValueError(f"--{name} is {layers}: expected last, mix, or numbers of layers such as 8 or 2,3,4.")
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"--{name} is {layers}: found a layer twice, expected each once.")
 
 
 @dataclass
-class HeadArguments(Checked):
-    """The head."""
+class CommonHeadArguments(Checked):
+    """What all heads have."""
 
     pooling: str = setting(
-        "attentive", "how the positions of a modality become one vector", names_in("models/fusion.py", "POOLINGS")
-    )
-    head: str = setting(
-        "mlp",
-        "one hidden layer, or a linear one; on a frozen encoder also ridge or logistic: solved for at once",
-        names_in("models/configuration_ser.py", "HEADS"),
+        "attentive", "how the positions of a modality become one vector", names_in("models/heads.py", "POOLINGS")
     )
     head_dropout: float = setting(0.2, "dropout of the head", range=Range(0, 0.95))
 
 
 @dataclass
-class FusionArguments(HeadArguments):
+class HeadArguments(CommonHeadArguments):
+    """The head of a model of one modality."""
+
+    head: str = setting(
+        "mlp",
+        "one hidden layer, or a linear one; on a frozen encoder also ridge or logistic: solved for at once",
+        ("mlp", "linear", *SOLVED_HEADS),
+    )
+
+    @property
+    def chosen(self) -> str:
+        """The key of HEADS."""
+        return self.head
+
+
+@dataclass
+class FusionArguments(CommonHeadArguments):
     """The head between the encoders."""
 
     fusion: str = setting(
         "gated",
-        "how both modalities are joined; the last two join answers",
-        names_in("models/fusion.py", "FUSIONS"),
+        "early: concat, gated, cross_attention; late: mean, weighted; on frozen encoders also ridge or logistic: "
+        "solved for at once",
+        (*names_in("models/heads.py", "FUSIONS"), *SOLVED_HEADS),
     )
     modality_dropout: float = setting(
         0.2, "share of training rows that lose their text or, as often, their audio", range=Range(0, 1)
     )
+
+    @property
+    def chosen(self) -> str:
+        """The key of HEADS."""
+        return self.fusion
 
 
 @dataclass
@@ -319,7 +345,7 @@ class AsrCommonArguments(CommonArguments):
 
 OF_MODEL = {
     "audio": (DataArguments, AudioArguments, HeadArguments, AugmentArguments, AdaptArguments),
-    "text": (DataArguments, TextArguments, AdaptArguments),
+    "text": (DataArguments, TextArguments, HeadArguments, AdaptArguments),
     "fusion": (*(DataArguments, AudioArguments, TextArguments, FusionArguments, AugmentArguments, AdaptArguments),),
     "asr": (DataArguments, AsrArguments),
 }

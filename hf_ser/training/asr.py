@@ -22,10 +22,11 @@ from transformers.utils.logging import log_levels
 
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
-from hf_ser.models.modeling_ser import fixed
+from hf_ser.models.encoders import SPEECH_PROJECTIONS
+from hf_ser.models.modeling_ser import is_frozen
 from hf_ser.models.saving import share_weights
 from hf_ser.settings import setting
-from hf_ser.training.adaptation import LORA_SCALE, LORA_TARGETS, WHISPER
+from hf_ser.training.adaptation import LORA_SCALE
 from hf_ser.training.arguments import AsrArguments, AsrCommonArguments
 from hf_ser.training.building import of_fold
 from hf_ser.training.trainer import OneLineProgress
@@ -147,7 +148,7 @@ class AsrTrainer(Seq2SeqTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         """As Trainer's; a frozen encoder is a fixed function, without dropout."""
-        if fixed(self.encoder):
+        if is_frozen(self.encoder):
             self.encoder.eval()
         return super().compute_loss(model, inputs, return_outputs, **kwargs)
 
@@ -206,7 +207,7 @@ def build_asr(asr: AsrArguments, name: str, language: str) -> AsrCandidate:
         encoder.requires_grad_(False)
     if asr.lora:
         parts = "decoder" if asr.freeze_encoder else "encoder|decoder"
-        targets = rf"model\.({parts})\..*\.({LORA_TARGETS[WHISPER]})"
+        targets = rf"model\.({parts})\..*\.({SPEECH_PROJECTIONS})"
         model = get_peft_model(
             model, LoraConfig(r=asr.lora_rank, lora_alpha=LORA_SCALE * asr.lora_rank, target_modules=targets)
         )

@@ -1,38 +1,21 @@
-"""Models from pretrained or fresh encoders, each with what turns clips and words into its inputs."""
+"""Models from pretrained or fresh encoders, each with what turns audio and texts into its inputs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import nn
-from transformers import AutoModelForSequenceClassification
 
 from hf_ser.data.protocols import fold_folder
-from hf_ser.inputs.collate import AudioCollator, FusionCollator, TextCollator
-from hf_ser.models import (
-    PRESETS,
-    TEXT_PRESETS,
-    SerAudioConfig,
-    SerAudioForAudioClassification,
-    SerFusionConfig,
-    SerFusionForAudioClassification,
-    SerProcessor,
-    TextRnnConfig,
-    TextRnnForSequenceClassification,
-)
-from hf_ser.models.configuration_ser import SOLVED_HEADS
-from hf_ser.models.encoders import ignore_padding
+from hf_ser.inputs.collate import Collator
+from hf_ser.models import PRESETS, SOLVED_HEADS, TEXT_PRESETS, SerConfig, SerModelForClassification, SerProcessor
+from hf_ser.models.configuration_ser import AUDIO, TEXT
+from hf_ser.models.encoders import family_of
 from hf_ser.models.networks import FITTED
+from hf_ser.models.padding import ignore_padding
 from hf_ser.models.saving import check_is_loadable
 from hf_ser.revisions import checkpoint_config
-from hf_ser.training.adaptation import adapted, drop_layers
-from hf_ser.training.pretrained import (
-    classifier_encoder,
-    load_audio_encoder,
-    load_text_encoder,
-    load_tokenizer,
-    load_trained,
-    train_tokenizer,
-)
+from hf_ser.training.adaptation import adapted
+from hf_ser.training.pretrained import load_audio_encoder, load_text_encoder
 
 
 @dataclass
@@ -41,101 +24,100 @@ class Candidate:
 
     Args:
         model: The model; a PeftModel where LoRA is used.
-        processor: What is saved beside it (`SerProcessor`, feature extractor or tokenizer).
-        collator: Rows to batches.
+        processor: Its feature extractor and tokenizer, which are saved beside it.
+        collator: Makes batches of rows.
         encoders: Its encoders by modality, to freeze them or give them their own learning rate.
         sources: Where each encoder came from, by modality.
     """
 
     model: nn.Module
-    processor: object
-    collator: Callable
+    processor: SerProcessor
+    collator: Collator
     encoders: dict[str, nn.Module]
     sources: dict[str, str] = field(default_factory=dict)
 
 
-def build_fusion(labels, texts, audio, text, fusion, adapt, speakers=None) -> Candidate:
-    """The fused model.
+def build_model(labels, head, adapt, audio=None, text=None, texts=(), speakers=None) -> Candidate:
+    """A model of audio, of text, or of both.
 
     Args:
         labels: Emotion names in class order.
+        head: HeadArguments, of both modalities FusionArguments.
+        adapt: AdaptArguments.
+        audio: AudioArguments; None for text alone.
+        text: TextArguments; None for audio alone.
         texts: Transcripts of the training rows, from which our text encoders learn their vocabulary.
-        audio, text, fusion, adapt: AudioArguments, TextArguments, FusionArguments, AdaptArguments.
         speakers: Who speaks each of the texts, None where that is not known.
 
     Raises:
-        ValueError: functionals that nothing standardises, or a part that would not be found where the model is loaded.
+        ValueError: a network that only a fit can train in fusion, no texts for a text-only model, or a part that would
+            not be found where the model is loaded.
     """
-    audio_encoder, feature_extractor = load_audio_encoder(audio)
-    if network_of(audio_encoder) == "functionals":
-        raise ValueError(
-            f"--audio_model {audio.audio_model}: found functionals, whose standardisation is fitted with the head, "
-            "which fusion trains. Expected with words a network that standardises: functionals_mlp or random_kernels."
-        )
-    text_encoder, tokenizer = load_text_encoder(text, texts, speakers)
-    config = SerFusionConfig(
-        audio_config=audio_encoder.config,
-        text_config=text_encoder.config,
-        audio_layers=audio.audio_layers,
-        fusion=fusion.fusion,
-        modality_dropout=fusion.modality_dropout,
-        **head_settings(fusion),
+    encoders, sources, processor = {}, {}, SerProcessor()
+    if audio is not None:
+        encoders[AUDIO], processor.feature_extractor = load_audio_encoder(audio)
+        sources[AUDIO] = audio.audio_model
+        check_network(audio.audio_model, encoders[AUDIO], text is not None)
+        if audio.audio_model in FITTED and text is None:
+            head = replace(head, head="linear", pooling="mean")
+    if text is not None:
+        if audio is None and not any(texts):
+            raise ValueError(
+                "None of the training clips has a transcript, so there is no text to train on. Expected texts in the "
+                "transcript column: add them, or train on the audio with train_audio.py."
+            )
+        encoders[TEXT], processor.tokenizer = load_text_encoder(text, texts, speakers)
+        sources[TEXT] = text.text_model
+    if head.chosen in SOLVED_HEADS:
+        every = "both" if len(encoders) == 2 else next(iter(encoders))
+        head, adapt = replace(head, pooling="mean"), replace(adapt, freeze=every)
+    config = SerConfig(
+        **{f"{modality}_config": encoder.config for modality, encoder in encoders.items()},
+        **({"audio_layers": audio.audio_layers} if audio is not None else {}),
+        **({"text_layers": text.text_layers} if text is not None else {}),
+        **head_settings(head),
         **label_maps(labels),
     )
-    model = SerFusionForAudioClassification(config)
-    model.audio_encoder, model.text_encoder = ignore_padding(audio_encoder), text_encoder
-    processor = SerProcessor(feature_extractor, tokenizer)
-    encoders = {"audio": model.audio_encoder, "text": model.text_encoder}
-    sources = {"audio": audio.audio_model, "text": text.text_model}
+    drop_unread_layers(config, encoders, adapt.freeze)
+    model = SerModelForClassification(config)
+    for modality, encoder in encoders.items():
+        setattr(model, f"{modality}_encoder", ignore_padding(encoder))
     check_is_loadable(model)
     model = adapted(model, encoders, adapt, sources)
-    return Candidate(model, processor, FusionCollator(processor), encoders, sources)
+    return Candidate(model, processor, Collator(processor), encoders, sources)
 
 
-def build_audio(labels, audio, head, adapt) -> Candidate:
-    """A model that only hears; arguments as AudioArguments, HeadArguments and AdaptArguments."""
-    if audio.audio_model in FITTED:
-        head = replace(head, head="linear", pooling="mean")
-    if head.head in SOLVED_HEADS:
-        head, adapt = replace(head, pooling="mean"), replace(adapt, freeze="audio")
-    encoder, feature_extractor = load_audio_encoder(audio)
-    if (network := network_of(encoder)) in FITTED and network != audio.audio_model:
+def check_network(source: str, encoder: nn.Module, is_fused: bool) -> None:
+    """Make sure that a network without a weight to train is used as it can be.
+
+    Args:
+        source: `audio_model`.
+        encoder: The encoder that was loaded from it.
+        is_fused: Whether text is read beside it.
+
+    Raises:
+        ValueError: functionals that nothing standardises, or one that was fitted before.
+    """
+    network = network_of(encoder)
+    if is_fused and network == "functionals":
         raise ValueError(
-            f"--audio_model {audio.audio_model}: found a model of {network}, in which nothing can be trained further. "
-            f"Expected --audio_model {network}, whose head is fitted anew, or a network that is trained."
+            f"--audio_model {source}: found functionals, whose standardisation is fitted with the head, which fusion "
+            "trains. Expected with text a network that standardises: functionals_mlp or random_kernels."
         )
-    config = SerAudioConfig(
-        audio_config=encoder.config, audio_layers=audio.audio_layers, **head_settings(head), **label_maps(labels)
-    )
-    if adapt.freeze == "audio":
-        drop_layers(encoder, config)
-    model = SerAudioForAudioClassification(config)
-    model.audio_encoder = ignore_padding(encoder)
-    encoders, sources = {"audio": model.audio_encoder}, {"audio": audio.audio_model}
-    check_is_loadable(model)
-    model = adapted(model, encoders, adapt, sources)
-    return Candidate(model, feature_extractor, AudioCollator(feature_extractor), encoders, sources)
-
-
-def build_text(labels, texts, text, adapt, speakers=None) -> Candidate:
-    """A classifier that only reads: transformers' own, or one of ours; arguments as of `build_fusion`."""
-    if not any(texts):
+    if not is_fused and network in FITTED and network != source:
         raise ValueError(
-            "None of the training clips has a transcript, so there is nothing to read. Expected words in the "
-            "transcript column: add them, or train on the sound with train_audio.py."
+            f"--audio_model {source}: found a model of {network}, in which nothing can be trained further. Expected "
+            f"--audio_model {network}, whose head is fitted anew, or a network that is trained."
         )
-    if text.text_model in TEXT_PRESETS:
-        tokenizer = train_tokenizer(texts, speakers)
-        config = TextRnnConfig(vocab_size=len(tokenizer), **TEXT_PRESETS[text.text_model], **label_maps(labels))
-        model = TextRnnForSequenceClassification(config)
-    else:
-        model = load_trained(AutoModelForSequenceClassification, text.text_model, **label_maps(labels))
-        tokenizer = load_tokenizer(text.text_model, model.config)
-    encoders = {"text": classifier_encoder(model)}
-    sources = {"text": text.text_model}
-    check_is_loadable(model)
-    model = adapted(model, encoders, adapt, sources)
-    return Candidate(model, tokenizer, TextCollator(tokenizer), encoders, sources)
+
+
+def drop_unread_layers(config: SerConfig, encoders: dict[str, nn.Module], frozen: str) -> None:
+    """Remove the layers of frozen encoders that are above the highest one that is read, where that is possible."""
+    for modality, encoder in encoders.items():
+        read = getattr(config, f"{modality}_layers")
+        numbers = read if isinstance(read, list) else [read]
+        if frozen in (modality, "both") and all(isinstance(one, int) for one in numbers):
+            family_of(encoder.config).drop_layers(encoder, max(numbers))
 
 
 def network_of(encoder: nn.Module) -> str | None:
@@ -144,12 +126,9 @@ def network_of(encoder: nn.Module) -> str | None:
 
 
 def head_settings(head) -> dict:
-    """What HeadArguments say, as a configuration names it."""
-    return {
-        "pooling": head.pooling,
-        "head": head.head,
-        "dropout": head.head_dropout,
-    }
+    """What HeadArguments or FusionArguments say, as a configuration names it."""
+    own = {"head": head.chosen, "dropout": head.head_dropout}
+    return own | {name: getattr(head, name) for name in ("pooling", "modality_dropout") if hasattr(head, name)}
 
 
 def label_maps(labels) -> dict:

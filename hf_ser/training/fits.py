@@ -22,9 +22,9 @@ from tqdm import tqdm
 from transformers.trainer_utils import TrainOutput
 
 from hf_ser.augment.training import with_views
-from hf_ser.models import PRESETS
-from hf_ser.models.configuration_ser import SOLVED_HEADS
-from hf_ser.models.fusion import Standardisation, vector_size
+from hf_ser.models import PRESETS, SOLVED_HEADS, TEXT_PRESETS, SerConfig
+from hf_ser.models.configuration_ser import AUDIO
+from hf_ser.models.heads import Standardisation
 from hf_ser.models.networks import FITTED
 from hf_ser.runs.calibration import fit_temperature
 from hf_ser.runs.scores import DIGITS
@@ -157,49 +157,59 @@ FITTED_HEAD = {"head": "linear", "pooling": "mean"}
 """What its head is in any case, and may be said."""
 
 
-def is_solved(audio, head) -> bool:
-    """Whether a model's head is solved for at once: by its network, or because it is asked for.
+def is_solved(config: SerConfig) -> bool:
+    """Whether a model's head is solved for at once: by its own kind, or by that of the network under it."""
+    network = getattr(config.audio_config, "network", None)
+    return config.head in SOLVED_HEADS or (config.modalities == (AUDIO,) and network in FITTED)
+
+
+def fitted_network(models: list) -> str | None:
+    """The network whose head is solved for in any case, of an audio-only model; arguments as of `refuse_descent`."""
+    name = getattr(models[0], "audio_model", None)
+    return name if name in FITTED and len(models) == 1 else None
+
+
+def refuse_descent(models: list, head, augment, adapt, training) -> None:
+    """Make sure that no setting of gradient descent is given for a head that is solved for.
 
     Args:
-        audio, head: AudioArguments and HeadArguments.
-    """
-    return audio.audio_model in FITTED or head.head in SOLVED_HEADS
-
-
-def refuse_descent(audio, head, augment, adapt, training) -> None:
-    """Make sure that nothing is asked of the descent of a model that is fitted.
-
-    Args:
-        audio, head, augment, adapt, training: AudioArguments, HeadArguments, AugmentArguments, AdaptArguments and
-            SerTrainingArguments.
+        models: AudioArguments, TextArguments or both.
+        head, augment, adapt, training: HeadArguments or FusionArguments, AugmentArguments (None of text alone),
+            AdaptArguments and SerTrainingArguments.
 
     Raises:
-        ValueError: something is.
+        ValueError: one is, or the encoder has random weights.
     """
-    if not is_solved(audio, head):
+    network, has_solved_head = fitted_network(models), head.chosen in SOLVED_HEADS
+    if not has_solved_head and network is None:
         return
-    if head.head in SOLVED_HEADS and audio.audio_model in PRESETS and audio.audio_model not in FITTED:
-        raise ValueError(
-            f"--head {head.head}, --audio_model {audio.audio_model}: found a network of random weights, which such a "
-            "head leaves as it is. Expected a pretrained encoder, such as openai/whisper-base, or random_kernels, "
-            "which has a ridge in any case."
-        )
-    if augment.augment and not training.cache_views:
+    named = {
+        name: value for one in models for name, value in vars(one).items() if name in ("audio_model", "text_model")
+    }
+    for name, value in named.items():
+        if has_solved_head and network is None and value in (*PRESETS, *TEXT_PRESETS):
+            raise ValueError(
+                f"--{'fusion' if len(models) == 2 else 'head'} {head.chosen}, --{name} {value}: found a network of "
+                "random weights, which such a head leaves as it is. Expected a pretrained encoder, such as "
+                "openai/whisper-base for audio and sentence-transformers/all-MiniLM-L6-v2 for text, or random_kernels "
+                "for audio alone, which has a ridge in any case."
+            )
+    if augment is not None and augment.augment and not training.cache_views:
         raise ValueError(
             f"--augment is {augment.augment}: found no --cache_views, and a head that is solved for has no epochs in "
             "which to meet changed clips. Expected --cache_views 2 or the like: so many changed copies of each clip."
         )
     asked = settings(training)
     given = {name: asked[name] for name in OF_DESCENT if name in asked} | settings(adapt)
-    if head.head in SOLVED_HEADS and adapt.freeze == "audio":
-        del given["freeze"]  # it is in any case
-    own = FITTED_HEAD if audio.audio_model in FITTED else {"head": head.head, "pooling": "mean"}
+    if has_solved_head and adapt.freeze in ("both" if len(models) == 2 else next(iter(named)).split("_")[0], "both"):
+        given.pop("freeze", None)  # it is in any case
+    own = FITTED_HEAD if network else {"head": head.chosen, "fusion": head.chosen, "pooling": "mean"}
     given |= {name: value for name, value in settings(head).items() if own.get(name) != value}
     if given:
         name, value = next(iter(given.items()))
-        ridge = audio.audio_model == "random_kernels" or head.head == "ridge"
+        ridge = network == "random_kernels" or head.chosen == "ridge"
         rare = ridge and name == "class_weights"
-        solved = f"--audio_model {audio.audio_model}" if audio.audio_model in FITTED else f"--head {head.head}"
+        solved = f"--audio_model {network}" if network else f"--head {head.chosen}"
         raise ValueError(
             f"--{name} is {getattr(value, 'value', value)}, {solved}: found a setting that a "
             "fit has no use for: its linear head is solved for at once, on the clips as they are"
@@ -215,7 +225,7 @@ class FittedTrainer(SerTrainer):
     and validation speakers together: nothing is left for the latter to choose.
 
     Args:
-        candidate: A `SerAudioForAudioClassification` of one of FITTED, or with one of SOLVED_HEADS; no adapter.
+        candidate: A model of audio alone with one of FITTED, or any with one of SOLVED_HEADS; no adapter.
         labels: Emotion names in class order.
         kwargs: As SerTrainer's.
 
@@ -231,10 +241,12 @@ class FittedTrainer(SerTrainer):
         super().__init__(candidate, labels, **kwargs)
         self.view = kwargs.get("view")
         self.left_out: tuple[np.ndarray, np.ndarray] | None = None
-        self.encoder, config = candidate.encoders["audio"], getattr(candidate.model, "config", None)
-        own = getattr(config, "head", None) in SOLVED_HEADS
-        self.method = FITS[config.head if own else self.encoder.config.network]
-        self.classifier = linear_head(candidate.model, vector_size(config) if own else self.encoder.network.size)
+        config, self.network = candidate.model.config, getattr(candidate.encoders.get("audio"), "network", None)
+        if config.head in SOLVED_HEADS:
+            self.method, size = FITS[config.head], sum(map(config.size_of, config.modalities))
+        else:
+            self.method, size = FITS[config.audio_config.network], self.network.size
+        self.classifier = linear_head(candidate.model, size)
 
     def train(self, resume_from_checkpoint=None, **kwargs) -> TrainOutput:
         """Solve for the head; there is nothing to resume."""
@@ -245,7 +257,8 @@ class FittedTrainer(SerTrainer):
         copies = len(vectors) // len(speakers)
         originals = np.arange(len(vectors)) < len(speakers)
         speakers = np.tile(speakers, copies)
-        mean, scale = vectors[originals].mean(0), vectors[originals].std(0)
+        mean, scale = np.nanmean(vectors[originals], 0), np.nanstd(vectors[originals], 0)
+        vectors = np.where(np.isnan(vectors), mean, vectors)
         scale[scale < LEAST_SCALE] = 1.0
         is_folded = self.statistics is None  # else the model standardises, and cuts off
         vectors = (vectors - mean) / scale if is_folded else self.standardised(vectors, mean, scale)
@@ -277,14 +290,15 @@ class FittedTrainer(SerTrainer):
     @property
     def statistics(self) -> nn.Module | None:
         """The module of the model that standardises vectors; None where the coefficients have to."""
-        if hasattr(self.model.audio_head, "standardisation"):
-            return self.model.audio_head.standardisation
-        return getattr(self.encoder.network, "standardise", None)
+        if hasattr(self.model.head, "standardisation"):
+            return self.model.head.standardisation
+        return getattr(self.network, "standardise", None)
 
     @torch.no_grad()
     def vectors_of(self, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
-        """What the frozen part gives, `(rows, size)` in the order of the rows, the same in every process; targets
-        `(rows, classes)`.
+        """The vectors of rows, the same in every process, and their targets.
+
+        Shapes: vectors `(rows, size)`, NaN in the part of a modality that a row lacks; targets `(rows, classes)`.
         """
         loader = DataLoader(
             rows,
@@ -298,9 +312,22 @@ class FittedTrainer(SerTrainer):
             labels = inputs.pop("labels")
             if not labels.is_floating_point():
                 labels = nn.functional.one_hot(labels, self.classifier.out_features)
-            vectors.append(self.model.frozen_part(**inputs)["audio_hidden"].flatten(1).double().cpu().numpy())
+            vectors.append(self.vectors_in(self.model.frozen_part(**inputs), len(labels)))
             targets.append(labels.double().cpu().numpy())
         return np.concatenate(vectors), np.concatenate(targets)
+
+    def vectors_in(self, outputs: dict[str, torch.Tensor], rows: int) -> np.ndarray:
+        """The outputs of the frozen encoders side by side, NaN where a row lacks the modality; shape `(rows, size)`."""
+        parts = []
+        for modality in self.model.config.modalities:
+            hidden = outputs.get(f"{modality}_hidden")
+            if hidden is None:
+                parts.append(np.full((rows, self.model.config.size_of(modality)), np.nan))
+                continue
+            part = hidden.flatten(1).double().cpu().numpy()
+            part[~outputs[f"{modality}_mask"].any(1).cpu().numpy()] = np.nan
+            parts.append(part)
+        return np.concatenate(parts, axis=1)
 
     @torch.no_grad()
     def standardised(self, vectors: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -315,8 +342,7 @@ class FittedTrainer(SerTrainer):
             return module(torch.from_numpy(vectors).to(module.mean)).double().cpu().numpy()
         module.running_mean.copy_(torch.from_numpy(mean))
         module.running_var.copy_(torch.from_numpy(scale**2))
-        network = self.encoder.network
-        return network.vectors(torch.from_numpy(vectors).to(module.running_mean)).double().cpu().numpy()
+        return self.network.vectors(torch.from_numpy(vectors).to(module.running_mean)).double().cpu().numpy()
 
 
 def speakers_of(rows: Dataset) -> list[str]:
@@ -332,7 +358,7 @@ def linear_head(model: nn.Module, size: int) -> nn.Linear:
     Raises:
         ValueError: there is none of this width.
     """
-    classifier = getattr(getattr(model, "audio_head", None), "classifier", None)
+    classifier = getattr(getattr(model, "head", None), "classifier", None)
     if not isinstance(classifier, nn.Linear) or classifier.in_features != size:
         raise ValueError(
             f"The head is {classifier}, expected one linear layer of the {size} functionals: build the model with head "

@@ -23,8 +23,7 @@ from hf_ser.checks.audit.not_copies import read_not_copies
 from hf_ser.data.protocols import Fold
 from hf_ser.data.schema import REFERENCE
 from hf_ser.inputs.frozen import CachedCollator, FrozenCache
-from hf_ser.models import copy_island, share_weights
-from hf_ser.models.configuration_ser import SOLVED_HEADS
+from hf_ser.models import SOLVED_HEADS, copy_code, share_weights
 from hf_ser.publish.results import write_fold_report
 from hf_ser.publish.trackers import tensorboard_beside, track_results
 from hf_ser.revisions import split_revision
@@ -105,9 +104,7 @@ class Job:
         frozen = self.frozen_cache() if arguments.cache_frozen else None
         if frozen is not None:
             self.candidate = replace(self.candidate, collator=CachedCollator(self.candidate.collator, frozen))
-        alone = list(self.candidate.encoders) == ["audio"]
-        fits = alone and is_solved(self.asked.audio, self.candidate.model.config)
-        return (FittedTrainer if fits else SerTrainer)(
+        return (FittedTrainer if is_solved(self.candidate.model.config) else SerTrainer)(
             self.candidate,
             self.labels,
             args=arguments,
@@ -121,8 +118,8 @@ class Job:
     def frozen_cache(self) -> FrozenCache:
         """Where the outputs of what is never trained are kept."""
         config, training = self.candidate.model.config, self.asked.training
-        told = {name: getattr(config, name, None) for name in ("audio_layers", "text_layers")}
-        told["mean"] = getattr(config, "head", None) in SOLVED_HEADS
+        told = {name: getattr(config, name) for name in ("audio_layers", "text_layers")}
+        told["mean"] = config.head in SOLVED_HEADS
         told["precision"] = "bf16" if training.bf16 else "fp16" if training.fp16 else "float32"
         if augmented := self.rows.view is not None:
             told["augment"] = self.candidate.collator.augmenter.key
@@ -292,7 +289,7 @@ def save_model(trainer: SerTrainer, candidate: Candidate, folder: Path) -> None:
         trainer.save_model(str(folder))
     if trainer.is_world_process_zero():
         candidate.processor.save_pretrained(folder)
-        copy_island(folder)
+        copy_code(folder)
         # Trainer's pickle of its arguments: the record says the same as text.
         (folder / "training_args.bin").unlink(missing_ok=True)
 

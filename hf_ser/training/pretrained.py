@@ -3,11 +3,9 @@
 from collections import Counter, defaultdict
 from itertools import chain
 
-import torch
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from tokenizers.trainers import WordLevelTrainer
-from torch import nn
 from transformers import (
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
     AutoFeatureExtractor,
@@ -23,20 +21,19 @@ from transformers import (
 from hf_ser.models import (
     PRESETS,
     TEXT_PRESETS,
-    SerAudioConfig,
+    SerConfig,
     SpectrogramConfig,
     SpectrogramModel,
     TextRnnConfig,
     TextRnnModel,
     WaveformFeatureExtractor,
 )
-from hf_ser.models.encoders import without_pooler
+from hf_ser.models.configuration_ser import AUDIO, TEXT
+from hf_ser.models.encoders import family_of, without_pooler
 from hf_ser.models.loading import fresh_weights, not_finite
-from hf_ser.models.processing_ser import MIN_SECONDS
 from hf_ser.models.spectrogram import load_alexnet, vision_config, with_backbone
 from hf_ser.revisions import checkpoint_config, split_revision
 from hf_ser.runs.checkpoints import load_with_info
-from hf_ser.training.adaptation import AST, WHISPER
 
 
 def load_audio_encoder(audio) -> tuple[PreTrainedModel, object]:
@@ -62,18 +59,27 @@ def load_audio_encoder(audio) -> tuple[PreTrainedModel, object]:
         encoder = SpectrogramModel(SpectrogramConfig(**with_front_end(vision_config(backbone.config), audio)))
         encoder = with_backbone(encoder, backbone)
         return encoder, WaveformFeatureExtractor(max_seconds=audio.max_seconds, **trimming(audio))
-    own = config.audio_config if isinstance(config, SerAudioConfig) else config
     refuse_front_end(audio, config)
-    if own is not config:
-        encoder = load_trained(AutoModelForAudioClassification, name).audio_encoder
-    elif config.model_type == WHISPER:
-        # Through the classifier, which is transformers' public way to Whisper's encoder without its decoder.
-        encoder = load_trained(AutoModelForAudioClassification, name).encoder
+    if isinstance(config, SerConfig):
+        encoder = trained_encoder(name, config, AUDIO)
     else:
-        encoder = without_pooler(load_trained(AutoModel, name))
+        family = family_of(config)
+        encoder = family.encoder_of(load_trained(family.auto_class, name))
     feature_extractor = load_feature_extractor(name, audio)
-    crop(encoder, encoder.config, feature_extractor, audio.max_seconds)
+    family_of(encoder.config).crop(encoder, feature_extractor, audio.max_seconds)
     return encoder, feature_extractor
+
+
+def trained_encoder(name: str, config: SerConfig, modality: str) -> PreTrainedModel:
+    """The encoder of a model of ours.
+
+    Raises:
+        ValueError: it has none of this modality.
+    """
+    if modality not in config.modalities:
+        found = " and ".join(config.modalities)
+        raise ValueError(f"{name}: found a model of {found}, expected one with an encoder of {modality}: name another.")
+    return load_trained(AutoModelForAudioClassification, name).encoders[modality]
 
 
 def own_network(audio) -> SpectrogramModel:
@@ -112,7 +118,7 @@ def refuse_front_end(audio, config: PreTrainedConfig) -> None:
     Raises:
         ValueError: one is.
     """
-    own = config.audio_config if isinstance(config, SerAudioConfig) else config
+    own = config.audio_config if isinstance(config, SerConfig) else config
     refuse_enrolment(audio, config.model_type, (getattr(own, "front_end", None) or {}).get("normalisation"))
     given = {"normalisation": audio.normalisation, "audio_weights": audio.audio_weights}
     if named := [name for name, value in given.items() if value]:
@@ -157,7 +163,11 @@ def load_text_encoder(text, texts, speakers=None) -> tuple[PreTrainedModel, PreT
         tokenizer = train_tokenizer(texts, speakers)
         config = TextRnnConfig(vocab_size=len(tokenizer), **TEXT_PRESETS[text.text_model])
         return TextRnnModel(config), tokenizer
-    encoder = without_pooler(load_trained(AutoModel, text.text_model))
+    config = checkpoint_config(text.text_model)
+    if isinstance(config, SerConfig):
+        encoder = trained_encoder(text.text_model, config, TEXT)
+    else:
+        encoder = without_pooler(load_trained(AutoModel, text.text_model))
     return encoder, load_tokenizer(text.text_model, encoder.config)
 
 
@@ -180,28 +190,24 @@ def load_trained(auto_class, name: str, **kwargs) -> PreTrainedModel:
         ValueError: the checkpoint lacks weights of the encoder, which would then be random.
     """
     model, loading = load_with_info(auto_class, name, **kwargs)
-    encoder = classifier_encoder(model)
+    if isinstance(model.config, SerConfig):
+        encoders = list(model.encoders.values())
+    else:
+        encoders = [family_of(model.config).encoder_of(model)]
     names = {id(p): n for n, p in model.named_parameters()}
-    of_encoder = {names[id(p)] for p in encoder.parameters()}
+    of_encoder = {names[id(p)] for encoder in encoders for p in encoder.parameters()}
     random = [key for key in fresh_weights(loading) if key in of_encoder]
     if random:
         raise ValueError(
             f"{name}: {len(random)} weights of the {model.config.model_type} encoder are not in the checkpoint (such "
             f"as {random[0]}) and would be random. Expected a trained encoder: name another model or a whole one."
         )
-    if bad := not_finite(encoder):
+    if bad := [name for encoder in encoders for name in not_finite(encoder)]:
         raise ValueError(
             f"{name}: {len(bad)} weights of the {model.config.model_type} encoder hold NaN or infinity (such as "
             f"{bad[0]}), expected numbers: name another model, or take its files anew."
         )
     return model
-
-
-def classifier_encoder(model: PreTrainedModel) -> nn.Module:
-    """The encoder inside a classifier; an encoder is returned as it is."""
-    if isinstance(model.config, SerAudioConfig):
-        return model.audio_encoder
-    return model.encoder if model.config.model_type == WHISPER else model.base_model
 
 
 def load_feature_extractor(name: str, audio):
@@ -212,31 +218,6 @@ def load_feature_extractor(name: str, audio):
     for setting, value in trimming(audio).items():
         setattr(extractor, setting, value)
     return extractor
-
-
-def crop(encoder: nn.Module, config: PreTrainedConfig, feature_extractor, max_seconds: float) -> None:
-    """Shorten an encoder that always computes one length (Whisper 30 s, AST 10 s) and its extractor, in place.
-
-    The position table is cut, so weights and positions of the first `max_seconds` (Whisper: rounded up to a whole
-    second) are as they were; a shorter table is never stretched.
-    """
-    if config.model_type == WHISPER:
-        seconds = min(feature_extractor.chunk_length, int(-(-max_seconds // 1)))
-        positions = min(config.max_source_positions, seconds * 50)
-        table = nn.Embedding(positions, config.d_model)
-        table.weight = nn.Parameter(encoder.embed_positions.weight.detach()[:positions].clone(), requires_grad=False)
-        encoder.embed_positions, encoder.max_source_positions = table, positions
-        config.max_source_positions = positions
-        feature_extractor.chunk_length, feature_extractor.nb_max_frames = seconds, seconds * 100
-        feature_extractor.n_samples = seconds * feature_extractor.sampling_rate
-    elif config.model_type == AST:
-        bands = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
-        frames = min(config.max_length, max(int(max(max_seconds, MIN_SECONDS) * 100), config.patch_size))
-        times = (frames - config.patch_size) // config.time_stride + 1
-        table = encoder.embeddings.position_embeddings.detach()
-        patches = table[:, 2:].unflatten(1, (bands, -1))[:, :, :times].flatten(1, 2)
-        encoder.embeddings.position_embeddings = nn.Parameter(torch.cat([table[:, :2], patches], dim=1))
-        config.max_length = feature_extractor.max_length = frames
 
 
 LEAST_SPEAKERS, LEAST_USES_UNKNOWN = 2, 3

@@ -1,6 +1,5 @@
 """The kinds of model that are trained: which settings each has, how these are checked, and what builds the model."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,13 +14,14 @@ from hf_ser.training.arguments import (
     AdaptArguments,
     AudioArguments,
     AugmentArguments,
+    CommonHeadArguments,
     DataArguments,
     FusionArguments,
     HeadArguments,
     TextArguments,
     refuse_words,
 )
-from hf_ser.training.building import Candidate, build_audio, build_fusion, build_text, from_fold
+from hf_ser.training.building import Candidate, build_model, from_fold
 from hf_ser.training.fits import refuse_descent
 from hf_ser.training.parsing import parse_arguments
 from hf_ser.training.run import open_data, train_folds
@@ -38,46 +38,37 @@ class Task:
     Args:
         name: `audio`, `text` or `fusion`.
         classes: Dataclasses of its settings, in the order of `--help`.
-        build: Makes an untrained model from the settings, the class names, the texts and speakers of the training rows,
-            and the fold.
-        check: Raises ValueError for settings that this kind has no use for.
         default_recipe: Recipe that is used where nothing at all is given.
     """
 
     name: str
     classes: tuple[type, ...]
-    build: Callable[[Settings, list[str], list[str | None], list[str | None], Fold], Candidate]
-    check: Callable[[Settings], None]
     default_recipe: str | None = None
 
 
-def _audio(given: Settings, labels, _texts, _speakers, fold: Fold) -> Candidate:
-    return build_audio(labels, from_fold(given[AudioArguments], fold.name), given[HeadArguments], given[AdaptArguments])
+def _build(given: Settings, labels, texts, speakers, fold: Fold) -> Candidate:
+    parts = {"audio": given.get(AudioArguments), "text": given.get(TextArguments)}
+    parts = {name: part and from_fold(part, fold.name) for name, part in parts.items()}
+    return build_model(labels, _head(given), given[AdaptArguments], **parts, texts=texts, speakers=speakers)
 
 
-def _text(given: Settings, labels, texts, speakers, fold: Fold) -> Candidate:
-    return build_text(labels, texts, from_fold(given[TextArguments], fold.name), given[AdaptArguments], speakers)
+def _head(given: Settings) -> CommonHeadArguments:
+    return given.get(HeadArguments) or given[FusionArguments]
 
 
-def _fusion(given: Settings, labels, texts, speakers, fold: Fold) -> Candidate:
-    encoders = [from_fold(given[one], fold.name) for one in (AudioArguments, TextArguments)]
-    return build_fusion(labels, texts, *encoders, given[FusionArguments], given[AdaptArguments], speakers)
-
-
-def _check_audio(given: Settings) -> None:
-    refuse_words(given[DataArguments])
-    of_descent = (AudioArguments, HeadArguments, AugmentArguments, AdaptArguments, SerTrainingArguments)
-    refuse_descent(*(given[one] for one in of_descent))
-
-
-def _classes(name: str) -> tuple[type, ...]:
-    return (*OF_MODEL[name], SerTrainingArguments)
+def _check(given: Settings) -> None:
+    if TextArguments not in given:
+        refuse_words(given[DataArguments])
+    models = [given[one] for one in (AudioArguments, TextArguments) if one in given]
+    refuse_descent(
+        models, _head(given), given.get(AugmentArguments), given[AdaptArguments], given[SerTrainingArguments]
+    )
 
 
 TASKS = {
-    "audio": Task("audio", _classes("audio"), _audio, _check_audio),
-    "text": Task("text", _classes("text"), _text, lambda _: None),
-    "fusion": Task("fusion", _classes("fusion"), _fusion, lambda _: None, "quickstart.yaml"),
+    "audio": Task("audio", (*OF_MODEL["audio"], SerTrainingArguments)),
+    "text": Task("text", (*OF_MODEL["text"], SerTrainingArguments)),
+    "fusion": Task("fusion", (*OF_MODEL["fusion"], SerTrainingArguments), "quickstart.yaml"),
 }
 
 
@@ -104,10 +95,10 @@ def run_task(name: str, given: Settings, dataset: Dataset | None = None) -> RunF
     Raises:
         ValueError, FileNotFoundError: settings, data or folds that cannot be used; a leak.
     """
-    task, data, training = TASKS[name], given[DataArguments], given[SerTrainingArguments]
-    task.check(given)
+    data, training = given[DataArguments], given[SerTrainingArguments]
+    _check(given)
     models = [given[one] for one in (AudioArguments, TextArguments) if one in given]
     dataset, folds, label_map = open_data(data, *models, dataset=dataset)
     others = [value for kind, value in given.items() if kind not in (DataArguments, SerTrainingArguments)]
-    train_folds(name, partial(task.build, given), dataset, folds, label_map, data, training, *others)
+    train_folds(name, partial(_build, given), dataset, folds, label_map, data, training, *others)
     return RunFolder(training.output_dir)

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import EvalPrediction, ProgressCallback, Trainer, TrainerCallback
 
 from hf_ser.inputs.collate import first_of_text
-from hf_ser.models.modeling_ser import fixed
+from hf_ser.models.modeling_ser import is_frozen
 from hf_ser.models.saving import share_weights
 from hf_ser.runs.scores import DIGITS, score
 from hf_ser.training.adaptation import check_layers
@@ -54,9 +54,7 @@ class SerTrainer(Trainer):
             compute_metrics=metrics_over(labels),
             **kwargs,
         )
-        # All our models take the mean over the batch themselves. Left to itself, Trainer sees the `**kwargs` of a stock
-        # classifier and takes it for one that divides by the items of all accumulated steps: the loss is then n-fold.
-        self.model_accepts_loss_kwargs = False
+        self.model_accepts_loss_kwargs = False  # our models take the mean over the batch themselves
         untested = {"--lora": isinstance(candidate.model, PeftModel), "--cache_frozen": frozen is not None}
         for flag in (flag for flag, asked in untested.items() if asked and self.is_fsdp_enabled):
             raise ValueError(
@@ -101,14 +99,13 @@ class SerTrainer(Trainer):
         return 0
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
-        """As Trainer's where the objective is plain; of float labels `(batch, classes)` whatever the model."""
+        """As Trainer's where the objective is plain."""
         # Trainer sets the whole model to training; a frozen encoder is a fixed function, without dropout. One whose
         # outputs were read is not run.
         for modality, encoder in self.encoders.items():
-            if f"{modality}_hidden" not in inputs and fixed(encoder):
+            if f"{modality}_hidden" not in inputs and is_frozen(encoder):
                 encoder.eval()
-        soft = inputs["labels"].is_floating_point()
-        if self.objective.is_plain and (not soft or getattr(self.model, "accepts_soft_labels", False)):
+        if self.objective.is_plain:
             answer = super().compute_loss(model, inputs, return_outputs, **kwargs)
         else:
             answer = self._own_loss(model, inputs)
@@ -119,13 +116,11 @@ class SerTrainer(Trainer):
 
     def _own_loss(self, model, inputs) -> tuple[torch.Tensor, dict]:
         """The loss by the objective, of a model that is not told the labels."""
-        # Stock classifiers flatten float labels into an error, or take them for a task of several labels a clip and
-        # write that into their configuration.
         objective = self.objective
         if model.training and objective.mixup:
             inputs = mixed(inputs, objective.mixup, self.n_classes)
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
-        weight = getattr(self.model.config, "branch_loss_weight", 0.0)
+        weight = self.model.config.branch_loss_weight
         return objective.of_outputs(outputs, inputs["labels"], weight), outputs
 
     def create_optimizer(self, model=None):

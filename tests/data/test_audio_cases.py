@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from models.tiny import assert_same_scores, fused, heard
+from models.tiny import assert_same_scores, audio_only, fused
 
 from hf_ser.data.audio import encode_flac, pcm_sha256, read_clip
 from hf_ser.data.integrity import clip_findings
 from hf_ser.data.prepare import prepare, read_row
 from hf_ser.data.schema import Utterance
-from hf_ser.models import SerAudioPipeline, SerPipeline, decoding
+from hf_ser.models import SerPipeline, decoding
 from hf_ser.models.decoding import BLOCK_VALUES, audio_problem, decode_audio, read_audio
 
 RATE = 16_000
@@ -346,9 +346,9 @@ def test_the_pipeline_refuses_what_preparing_skips(samples, found, ask):
 
 @pytest.mark.parametrize("trim", [False, True])
 def test_a_long_clip_is_cut_with_a_warning(trim, tmp_path):
-    model, extractor = heard("crnn")
+    model, extractor = audio_only("crnn")
     extractor.max_seconds, extractor.trim_silence = 2.0, trim
-    ask = SerAudioPipeline(model=model, feature_extractor=extractor, task="audio-classification")
+    ask = SerPipeline(model=model, feature_extractor=extractor, task="audio-classification")
     sf.write(tmp_path / "long.wav", noise(5.0, 44_100), 44_100)
     with pytest.warns(UserWarning, match=r"long\.wav: only the first 2 s count, of 5\.0 s"):
         answer = ask(str(tmp_path / "long.wav"))
@@ -424,9 +424,9 @@ def test_function_to_apply_and_num_workers_of_the_stock_pipeline(ask):
 def test_a_file_a_part_and_predict_hear_the_same(tmp_path):
     from scripts import predict
 
-    model, extractor = heard("crnn")
+    model, extractor = audio_only("crnn")
     extractor.max_seconds = 1.0
-    ask = SerAudioPipeline(model=model, feature_extractor=extractor, task="audio-classification")
+    ask = SerPipeline(model=model, feature_extractor=extractor, task="audio-classification")
     sf.write(tmp_path / "x.wav", noise(3.0, 48_000, channels=2) * 1e5, 48_000, subtype="FLOAT")
     samples, notes = predict.read(ask, str(tmp_path / "x.wav"))
     np.testing.assert_array_equal(samples, read_clip(tmp_path / "x.wav").samples[:RATE])

@@ -13,12 +13,13 @@ from models.tiny import LABELS, assert_same_scores, awaken, save_trained
 from hf_ser.checks.stress.conditions import Others
 from hf_ser.checks.stress.run import CLEAN, Key, answered, choose_rows
 from hf_ser.data.prepare import load_prepared
-from hf_ser.inputs.collate import AudioCollator
-from hf_ser.inputs.collate import clips as sounds_of
+from hf_ser.inputs.collate import Collator
+from hf_ser.inputs.collate import clips as waveforms_of
 from hf_ser.inputs.speakers import enrolment_note, enrolment_rows, speaker_statistics
 from hf_ser.models import (
-    SerAudioConfig,
-    SerAudioForAudioClassification,
+    SerConfig,
+    SerModelForClassification,
+    SerProcessor,
     SpectrogramConfig,
     WaveformFeatureExtractor,
 )
@@ -44,8 +45,8 @@ def tested(request, data, tmp_path_factory):
     train, rows = ([i for i, one in enumerate(speakers) if (one == who) == test] for test in (False, True))
     encoder = SpectrogramConfig(channels=(4, 8, 8, 8), hidden_size=32, front_end={"normalisation": "speaker"})
     torch.manual_seed(0)
-    config = SerAudioConfig(audio_config=encoder, head_size=16, **label_maps(LABELS))
-    model, extractor = awaken(SerAudioForAudioClassification(config)), WaveformFeatureExtractor()
+    config = SerConfig(audio_config=encoder, head_size=16, **label_maps(LABELS))
+    model, extractor = awaken(SerModelForClassification(config)), WaveformFeatureExtractor()
     known = speaker_statistics(data, model.audio_encoder.front_end, extractor, request.param, SEED, train)
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
@@ -54,7 +55,7 @@ def tested(request, data, tmp_path_factory):
     settings = {"enrolment_clips": request.param} if request.param else {}
     record = {"finished": True, "split": split, "ancestors": [], "leaks": [], "settings": settings, "seed": SEED}
     write_record(folder, record)
-    batch = AudioCollator(extractor)([data[row] | {"speaker_statistics": known[who]} for row in rows])
+    batch = Collator(SerProcessor(extractor))([data[row] | {"speaker_statistics": known[who]} for row in rows])
     with torch.inference_mode():
         answers = model(**{name: values for name, values in batch.items() if name != "labels"}).logits.softmax(-1)
     return folder, request.param, rows, answers.numpy()
@@ -63,8 +64,8 @@ def tested(request, data, tmp_path_factory):
 def test_pipeline_classifier_and_stress_answer_as_the_evaluation_did(tested, data, prepared, tmp_path):
     folder, number, rows, expected = tested
     classifier = Classifier(str(folder), "cpu")
-    sounds, texts = sounds_of([data[row] for row in rows]), [None] * len(rows)
-    enrolled = sounds_of([data[row] for row in enrolment_rows(data, number, SEED)[data[rows[0]]["speaker"]]])
+    sounds, texts = waveforms_of([data[row] for row in rows]), [None] * len(rows)
+    enrolled = waveforms_of([data[row] for row in enrolment_rows(data, number, SEED)[data[rows[0]]["speaker"]]])
     said = classifier.pipeline(sounds, enrolment=enrolled, batch_size=4)
     scores = [[next(a["score"] for a in one if a["label"] == name) for name in LABELS] for one in said]
     np.testing.assert_allclose(scores, expected, atol=1e-5)
@@ -91,7 +92,7 @@ def test_predict_takes_enrolment_and_says_what_is_lost_without(tested, data, tmp
     files = {}
     for row in {rows[0], *enrolled}:
         files[row] = tmp_path / f"{row}.wav"
-        sf.write(files[row], sounds_of([data[row]])[0], 16_000, subtype="FLOAT")
+        sf.write(files[row], waveforms_of([data[row]])[0], 16_000, subtype="FLOAT")
     script("predict", folder, files[rows[0]], "--json", "--enrolment", *(files[row] for row in enrolled))
     told, noted = capsys.readouterr()
     probabilities = json.loads(told)["probabilities"]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from models.tiny import AUDIO, TEXTS, clips, fused, heard
+from models.tiny import AUDIO, TEXTS, audio_only, clips, fused
 from transformers import AutoModelForAudioClassification
 
-from hf_ser.models import PRESETS, SerAudioConfig, SerAudioForAudioClassification, SerAudioPipeline
+from hf_ser.models import PRESETS, SerConfig, SerModelForClassification, SerPipeline
 from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.training.building import label_maps
 
@@ -17,19 +17,19 @@ HALF = (torch.bfloat16, torch.float16)
 
 @pytest.mark.parametrize("audio", AUDIO)
 def test_what_a_feature_extractor_gives_is_what_a_model_takes(audio):
-    model, extractor = heard(audio)
+    model, extractor = audio_only(audio)
     (sound,) = clips(EXACT.get(audio, 1.0))
     with torch.no_grad():
         given = extractor(sound, sampling_rate=16_000, return_tensors="pt")
         scores = model(**given).logits.softmax(-1)[0]
-    ask = SerAudioPipeline(model=model, feature_extractor=extractor, task="audio-classification")
+    ask = SerPipeline(model=model, feature_extractor=extractor, task="audio-classification")
     said = {one["label"]: one["score"] for one in ask(sound)}
     np.testing.assert_allclose(list(scores), [said[model.config.id2label[i]] for i in range(3)], atol=1e-6)
 
 
 @pytest.mark.parametrize("audio", ["wav2vec2_layer_norm", "crnn"])
 def test_an_attention_mask_is_the_audios(audio):
-    model, extractor = heard(audio)
+    model, extractor = audio_only(audio)
     given = extractor(
         clips(1.0, 0.5), sampling_rate=16_000, padding=True, return_attention_mask=True, return_tensors="pt"
     )
@@ -55,7 +55,7 @@ def test_a_fused_model_takes_either_part_by_its_usual_names():
 
 
 def test_what_is_given_twice_or_unknown_is_refused():
-    model, extractor = heard("wav2vec2_layer_norm")
+    model, extractor = audio_only("wav2vec2_layer_norm")
     batch = audio_inputs(extractor, clips(1.0))
     with pytest.raises(ValueError, match="audio_mask and attention_mask were both given"):
         model(**batch, attention_mask=batch["audio_mask"])
@@ -68,13 +68,13 @@ def test_what_is_given_twice_or_unknown_is_refused():
 @pytest.mark.parametrize("dtype", HALF, ids=["bfloat16", "float16"])
 @pytest.mark.parametrize("audio", AUDIO)
 def test_half_precision_answers_nearly_the_same(tmp_path, audio, dtype):
-    model, extractor = heard(audio)
+    model, extractor = audio_only(audio)
     batch = audio_inputs(extractor, clips(1.0, 0.6))
     model.save_pretrained(tmp_path)
     with torch.no_grad():
         wanted = model(**batch).logits.softmax(-1)
         loaded = AutoModelForAudioClassification.from_pretrained(tmp_path, dtype=dtype).eval()
-        assert loaded.audio_head.classifier.weight.dtype == dtype
+        assert loaded.head.classifier.weight.dtype == dtype
         for half in (loaded, model.to(dtype)):
             torch.testing.assert_close(half(**batch).logits.float().softmax(-1), wanted, rtol=0, atol=0.05)
 
@@ -82,8 +82,8 @@ def test_half_precision_answers_nearly_the_same(tmp_path, audio, dtype):
 @pytest.mark.parametrize("network", sorted(set(PRESETS) - {"crnn", "alexnet"}))
 def test_our_networks_answer_in_bfloat16(network):
     torch.manual_seed(0)
-    config = SerAudioConfig(audio_config={"model_type": "ser_spectrogram", **PRESETS[network]}, **label_maps("abc"))
-    model, extractor = SerAudioForAudioClassification(config).eval(), AUDIO["crnn"]()[1]
+    config = SerConfig(audio_config={"model_type": "ser_spectrogram", **PRESETS[network]}, **label_maps("abc"))
+    model, extractor = SerModelForClassification(config).eval(), AUDIO["crnn"]()[1]
     batch = audio_inputs(extractor, clips(1.0, 0.6))
     with torch.no_grad():
         wanted = model(**batch).logits.softmax(-1)
@@ -101,7 +101,7 @@ def test_a_fused_model_answers_in_bfloat16(audio, text):
 
 @pytest.mark.parametrize("audio", ["wav2vec2", "hubert", "wavlm", "whisper", "ast"])
 def test_an_audio_model_exports_for_any_batch(audio):
-    model, extractor = heard(audio)
+    model, extractor = audio_only(audio)
     batch, other = (audio_inputs(extractor, clips(*seconds)) for seconds in ((1.0, 0.6), (1.0, 0.7, 0.5)))
     assert_exports(model, batch, other)
 
@@ -122,7 +122,7 @@ def assert_exports(model, batch, other):
 
 
 def test_a_row_without_sound_is_still_refused():
-    model, extractor = heard("wav2vec2")
+    model, extractor = audio_only("wav2vec2")
     batch = audio_inputs(extractor, [clips(1.0)[0], None])
-    with pytest.raises(ValueError, match="A row of the batch has no sound"):
+    with pytest.raises(ValueError, match="A row of the batch has no audio"):
         model(**batch)

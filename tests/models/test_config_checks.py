@@ -7,7 +7,7 @@ import pytest
 from models.tiny import AUDIO, LABELS, TEXT, awaken, save_trained, tokenizer
 from transformers import AutoConfig, AutoModelForAudioClassification, AutoModelForSequenceClassification
 
-from hf_ser.models import SerAudioConfig, SerFusionConfig, SpectrogramConfig, TextRnnConfig
+from hf_ser.models import SerConfig, SpectrogramConfig, TextRnnConfig
 from hf_ser.models.config_checks import check_config
 from hf_ser.revisions import checkpoint_config
 from hf_ser.runs.classifier import Classifier
@@ -113,10 +113,10 @@ def test_a_number_or_a_label_that_no_model_has(spoiled, kind, key, value):
         ("audio", "audio_config__front_end", {"hop": 0.01}),
         ("audio", "audio_config__front_end", [1]),
         ("audio", "audio_config__feature_changes", {"band_mask": "x"}),
-        ("text", "num_layers", 10**9),
-        ("text", "vocab_size", -5),
+        ("text", "text_config__num_layers", 10**9),
+        ("text", "text_config__vocab_size", -5),
         ("text", "pooling", "loudest"),
-        ("text", "bidirectional", "yes"),
+        ("text", "text_config__bidirectional", "yes"),
         ("wav2vec2", "num_hidden_layers", 10**9),
         ("wav2vec2", "num_attention_heads", -2),
         ("wav2vec2", "hidden_size", "32"),
@@ -190,7 +190,7 @@ def test_a_missing_file_beside_it_is_told_with_the_models_name(spoiled):
 
 
 def test_a_configuration_of_ours_checks_itself_wherever_it_is_made():
-    for make in (SerAudioConfig, SerFusionConfig, TextRnnConfig, SpectrogramConfig):
+    for make in (SerConfig, SerConfig, TextRnnConfig, SpectrogramConfig):
         for key, value in (("calibration_temperature", float("nan")), ("abstain_threshold", 2.0)):
             with pytest.raises(ValueError, match=f"{key} is .*expected"):
                 make(**{key: value})
@@ -200,7 +200,7 @@ def test_a_configuration_of_ours_checks_itself_wherever_it_is_made():
 
 def test_what_is_usual_passes():
     labels = label_maps(LABELS)
-    for make in (SerAudioConfig, SerFusionConfig):
+    for make in (SerConfig, SerConfig):
         config = make(**labels, calibration_temperature=0.25, abstain_threshold=1.0)
         assert AutoConfig.for_model(**json.loads(config.to_json_string())).num_labels == 3
     for make in AUDIO.values():

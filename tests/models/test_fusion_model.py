@@ -4,8 +4,8 @@ import pytest
 import torch
 from models.tiny import AUDIO, LABELS, SPEECH, TEXT, TEXTS, assert_same_answers, clips, fused
 
-from hf_ser.models import FUSIONS, SerFusionConfig
-from hf_ser.models.encoders import output_mask
+from hf_ser.models import FUSIONS, SerConfig
+from hf_ser.models.encoders import family_of
 
 PAIRS = [
     *((audio, "gru", "gated") for audio in AUDIO),
@@ -44,7 +44,7 @@ def test_all_weights_learn_and_missing_words_are_no_other_words(audio, text, fus
     model(**processor(sounds, ["hello you", None, "what a day"]), labels=torch.tensor([0, 1, 2])).loss.backward()
     # The words of a row are unused where it has none, its stand-in where it has some: here both occur.
     dead = {n for n, p in model.named_parameters() if p.grad is None and p.requires_grad}
-    assert not {name for name in dead if "masked_spec_embed" not in name and "fusion_head.audio.missing" not in name}
+    assert not {name for name in dead if "masked_spec_embed" not in name and "head.audio.missing" not in name}
 
 
 def test_group_norm_models_depend_on_padding_without_the_mask():
@@ -52,7 +52,7 @@ def test_group_norm_models_depend_on_padding_without_the_mask():
     from models.tiny import SPEECH, awaken
     from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-    from hf_ser.models.encoders import ignore_padding
+    from hf_ser.models.padding import ignore_padding
 
     torch.manual_seed(0)
     stock = awaken(Wav2Vec2Model(Wav2Vec2Config(**SPEECH)))
@@ -75,8 +75,8 @@ def test_frames_of_padding_are_masked_out(audio):
     model, processor = fused(audio)
     batch = processor(clips(1.0, 0.5), None)
     with torch.no_grad():
-        sequences = model.hear(batch["input_values"], batch["audio_mask"])
-        alone = model.hear(*processor(clips(0.5, seed=1), None).values())
+        sequences = model.encode_audio(batch["input_values"], batch["audio_mask"])
+        alone = model.encode_audio(*processor(clips(0.5, seed=1), None).values())
     long, short = sequences.mask.sum(1).tolist()
     assert 1.7 < long / short < 2.3
     assert short == alone.mask.sum()
@@ -84,7 +84,7 @@ def test_frames_of_padding_are_masked_out(audio):
         assert short == alone.hidden.shape[1]
     model.training = True  # without the dropout of its parts
     with torch.no_grad():
-        closed = model.hear(batch["input_values"], batch["audio_mask"])
+        closed = model.encode_audio(batch["input_values"], batch["audio_mask"])
     assert closed.hidden.shape[1] == long, "in training none but the sound's own positions"
     for row in range(2):
         own, expected = (one.hidden[row][one.mask[row]] for one in (closed, sequences))
@@ -96,9 +96,9 @@ def test_an_encoder_whose_frames_are_not_known_is_refused():
 
     mask = torch.ones(2, 99, dtype=torch.bool)
     mask[1, 50:] = False
-    assert output_mask(PreTrainedConfig(), mask, 99).equal(mask)
+    assert family_of(PreTrainedConfig()).output_mask(PreTrainedConfig(), mask, 99).equal(mask)
     with pytest.raises(ValueError, match="gives 25 frames for 99 of its input"):
-        output_mask(PreTrainedConfig(), mask, 25)
+        family_of(PreTrainedConfig()).output_mask(PreTrainedConfig(), mask, 25)
 
 
 def test_frames_of_wav2vec2_with_an_adapter():
@@ -111,7 +111,7 @@ def test_frames_of_wav2vec2_with_an_adapter():
             frames = encoder(torch.zeros(1, samples)).last_hidden_state.shape[1]
         mask = torch.zeros(1, 24_000, dtype=torch.bool)
         mask[:, :samples] = True
-        assert output_mask(config, mask, 300).sum() == frames
+        assert family_of(config).output_mask(config, mask, 300).sum() == frames
 
 
 def test_late_fusion_is_a_mean_of_probabilities():
@@ -127,7 +127,7 @@ def test_late_fusion_is_a_mean_of_probabilities():
 def test_weighted_fusion_weighs():
     model, processor = fused(fusion="weighted")
     with torch.no_grad():
-        model.fusion_head.weight_scores.copy_(torch.tensor([3.0, -3.0]))
+        model.head.weight_scores.copy_(torch.tensor([3.0, -3.0]))
         both = model(**processor(clips(1.0), ["hello"])).logits.softmax(-1)
         sound = model(**processor(clips(1.0), None)).logits.softmax(-1)
         words = model(**processor(None, ["hello"])).logits.softmax(-1)
@@ -163,25 +163,25 @@ def test_modality_dropout_is_of_training_alone():
 
 def test_a_row_with_nothing_is_refused():
     model, processor = fused()
-    with pytest.raises(ValueError, match="neither sound nor words"):
+    with pytest.raises(ValueError, match="A row of the batch has no audio and no text"):
         model(**processor([None], [None]))
-    with pytest.raises(ValueError, match="Neither input_values nor input_ids"):
+    with pytest.raises(ValueError, match="neither audio nor text in the batch: expected input_values or input_ids"):
         model()
     with pytest.raises(ValueError, match="2 clips, 1 texts"):
         processor(clips(1, 1), ["one"])
 
 
 def test_unknown_heads_are_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="Unknown fusion 'sum': expected one of concat, gated, cross_attention"):
-        SerFusionConfig(fusion="sum")
+    with pytest.raises(ValueError, match="Unknown head 'sum': expected one of mlp, linear, concat, gated"):
+        SerConfig(head="sum")
     with pytest.raises(ValueError, match="Unknown pooling 'max': expected one of mean, attentive"):
-        SerFusionConfig(pooling="max")
+        SerConfig(pooling="max")
 
 
 def test_configuration_round_trip(tmp_path):
     model, _ = fused("whisper", "distilbert", "concat")
     model.config.save_pretrained(tmp_path)
-    loaded = SerFusionConfig.from_pretrained(tmp_path)
+    loaded = SerConfig.from_pretrained(tmp_path)
     assert loaded.audio_config.to_dict() == model.config.audio_config.to_dict()
-    assert (loaded.fusion, loaded.id2label) == ("concat", dict(enumerate(LABELS)))
+    assert (loaded.head, loaded.id2label) == ("concat", dict(enumerate(LABELS)))
     assert type(loaded.text_config).__name__ == "DistilBertConfig"

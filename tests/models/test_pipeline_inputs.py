@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from models.tiny import assert_same_scores, fused, heard
+from models.tiny import assert_same_scores, audio_only, fused
 
 from hf_ser.data.audio import read_clip
 from hf_ser.data.integrity import clip_findings
-from hf_ser.models import SerAudioPipeline, SerPipeline
+from hf_ser.models import SerPipeline
 
 RATE = 16_000
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -25,8 +25,8 @@ def voice(seed: int, seconds: float) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def ask():
-    model, extractor = heard()
-    return SerAudioPipeline(model=model, feature_extractor=extractor, task="audio-classification")
+    model, extractor = audio_only()
+    return SerPipeline(model=model, feature_extractor=extractor, task="audio-classification")
 
 
 @pytest.fixture(scope="module")

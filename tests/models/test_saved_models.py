@@ -19,25 +19,22 @@ from models.tiny import (
     TEXTS,
     assert_same_answers,
     assert_same_scores,
-    awaken,
+    audio_only,
     clips,
     fused,
-    heard,
-    tokenizer,
+    text_only,
     weights_of,
 )
 from permissions import assert_as_any_new_file
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoProcessor,
-    pipeline,
-)
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import AutoModelForAudioClassification, AutoProcessor, pipeline
 
-from hf_ser.models import SerFusionForAudioClassification
+from hf_ser.models import SerModelForClassification, SerProcessor
 from hf_ser.models.decoding import resample
 from hf_ser.models.processing_ser import audio_inputs
+from hf_ser.runs.checkpoints import load_model
 from hf_ser.training.arguments import AudioArguments
-from hf_ser.training.building import label_maps
 from hf_ser.training.pretrained import load_audio_encoder
 
 FRESH = """
@@ -135,7 +132,7 @@ def keep_heard(tmp_path: Path) -> dict:
         ("whisper", {}),
         ("ast", {"head": "linear"}),
     ):
-        model, extractor = heard(name, pooling="attentive_statistics", **settings)
+        model, extractor = audio_only(name, pooling="attentive_statistics", **settings)
         sounds, folder = clips(1.0, 1.9, 0.35), tmp_path / name
         model.save_pretrained(folder)
         extractor.save_pretrained(folder)
@@ -157,7 +154,7 @@ def test_every_audio_encoder_reloads_with_the_same_weights_and_answers(tmp_path,
     model, processor = fused(audio)
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    again = SerFusionForAudioClassification.from_pretrained(tmp_path).eval()
+    again = SerModelForClassification.from_pretrained(tmp_path).eval()
     batch = AutoProcessor.from_pretrained(tmp_path)(clips(1.0, 0.4), ["hello", None])
     assert weights_of(again) == weights_of(model)
     with torch.no_grad():
@@ -166,12 +163,11 @@ def test_every_audio_encoder_reloads_with_the_same_weights_and_answers(tmp_path,
 
 @pytest.mark.parametrize("umask", [0o022, 0o027])
 def test_others_read_the_weights_as_the_umask_says(tmp_path, umask):
-    words = tokenizer()
     before = os.umask(umask)
     try:
         fused()[0].save_pretrained(tmp_path / "fused")
-        heard()[0].save_pretrained(tmp_path / "audio", max_shard_size="10KB")
-        AutoModelForSequenceClassification.from_config(TEXT["gru"](len(words))).save_pretrained(tmp_path / "text")
+        audio_only()[0].save_pretrained(tmp_path / "audio", max_shard_size="10KB")
+        text_only()[0].save_pretrained(tmp_path / "text")
         for folder in ("fused", "audio", "text"):
             assert_as_any_new_file(tmp_path / folder)
         assert len(list((tmp_path / "audio").glob("*.safetensors"))) > 1
@@ -182,30 +178,49 @@ def test_others_read_the_weights_as_the_umask_says(tmp_path, umask):
 @pytest.mark.parametrize("audio", AUDIO)
 def test_key_names_on_disk_are_those_in_memory(tmp_path, audio):
     """Trainer resumes with load_state_dict(strict=False): a renamed key would be left untrained without a word."""
-    from safetensors import safe_open
-
     model, _ = fused(audio)
     model.save_pretrained(tmp_path)
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         assert set(file.keys()) == set(model.state_dict())
 
 
-def test_text_classifiers_reload_with_the_same_weights_and_answers(tmp_path):
-    words = tokenizer()
-    batch = words(["hello you", "what a day"], padding=True, return_tensors="pt")
-    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    for name, make in TEXT.items():
-        config = make(len(words))
-        config.id2label, config.label2id = label_maps(LABELS).values()
-        model = awaken(AutoModelForSequenceClassification.from_config(config))
+def test_text_models_reload_with_the_same_weights_and_answers(tmp_path):
+    for name in TEXT:
+        model, words = text_only(name)
+        batch = dict(words(["hello you", "what a day"], padding=True, return_tensors="pt"))
+        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
         model.save_pretrained(tmp_path / name)
-        words.save_pretrained(tmp_path / name)
-        again = AutoModelForSequenceClassification.from_pretrained(tmp_path / name).eval()
+        SerProcessor(None, words).save_pretrained(tmp_path / name)
+        again = SerModelForClassification.from_pretrained(tmp_path / name).eval()
         assert weights_of(again) == weights_of(model), name
         with torch.no_grad():
             assert_same_answers(again(**inputs).logits, model(**inputs).logits)
-    answer = pipeline("text-classification", model=str(tmp_path / "gru"), top_k=None)(["hello you"])[0]
-    assert {a["label"] for a in answer} == set(LABELS)
+    read = pipeline("text-classification", model=str(tmp_path / "gru"), trust_remote_code=True)
+    several = read(["hello you", "what a day"])
+    assert {a["label"] for a in several[0]} == set(LABELS)
+    assert_same_scores(read("hello you"), several[0])
+    listen = pipeline("audio-classification", model=str(tmp_path / "gru"), trust_remote_code=True)
+    assert_same_scores(listen(None, text="what a day"), several[1])
+    with pytest.raises(ValueError, match="A clip has no text, and this model takes text alone"):
+        read(["hello you", ""])
+
+
+@pytest.mark.parametrize("kind", ["audio", "fusion"])
+def test_a_folder_of_an_earlier_version_is_read_as_what_it_is(kind, tmp_path):
+    model = (audio_only() if kind == "audio" else fused(fusion="mean"))[0]
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    values = json.loads(file.read_text()) | {"model_type": f"ser_{kind}"}
+    if kind == "fusion":
+        values |= {"fusion": values["head"], "head": "mlp"}
+    else:
+        del values["text_config"]
+    file.write_text(json.dumps(values))
+    with safe_open(tmp_path / "model.safetensors", "pt") as weights:
+        tensors = {key.replace("head.", f"{kind}_head.", 1): weights.get_tensor(key) for key in weights.keys()}  # noqa: SIM118
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    again = load_model(AutoModelForAudioClassification, str(tmp_path)).eval()
+    assert weights_of(again) == weights_of(model) and again.config.head == model.config.head
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +307,7 @@ def test_pipeline_refuses_what_it_cannot_hear(ask, tmp_path):
 def test_pipeline_of_an_object_has_no_dropout(saved):
     from hf_ser.models import SerPipeline
 
-    model = SerFusionForAudioClassification.from_pretrained(saved).train()
+    model = SerModelForClassification.from_pretrained(saved).train()
     processor = AutoProcessor.from_pretrained(saved)
     ask = SerPipeline(
         model=model,
@@ -310,7 +325,7 @@ def test_a_folder_runs_no_pickle(saved):
 
 def test_encoder_of_a_trained_classifier_is_found_again(tmp_path):
     """A fused model starts from the folder that train_audio.py wrote."""
-    model, extractor = heard()
+    model, extractor = audio_only()
     model.save_pretrained(tmp_path)
     extractor.save_pretrained(tmp_path)
     encoder, _ = load_audio_encoder(AudioArguments(audio_model=str(tmp_path)))

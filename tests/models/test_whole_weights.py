@@ -5,16 +5,15 @@ import shutil
 
 import pytest
 import torch
-from models.tiny import AUDIO, LABELS, TEXT, awaken, fused, heard, save_trained, tokenizer
+from models.tiny import AUDIO, LABELS, TEXT, audio_only, awaken, fused, save_trained, tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     AutoModelForAudioClassification,
-    AutoModelForSequenceClassification,
     pipeline,
 )
 
-from hf_ser.models import SerAudioForAudioClassification, SpectrogramModel
+from hf_ser.models import SerModelForClassification, SpectrogramModel
 from hf_ser.runs.checkpoints import weights_digests
 from hf_ser.runs.classifier import Classifier
 from hf_ser.training.arguments import AudioArguments
@@ -52,24 +51,22 @@ def copy_of(models, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "lost"),
     [
-        ("audio", "audio_head.classifier.weight"),
+        ("audio", "head.classifier.weight"),
         ("audio", "audio_encoder.network"),
         ("audio", "audio_encoder.front_end.filter_bank"),
-        ("fusion", "fusion_head.text.missing"),
+        ("fusion", "head.text.missing"),
         ("fusion", "text_encoder."),
-        ("text", "classifier."),
-        ("text", "encoder.embedding"),
+        ("text", "head.classifier."),
+        ("text", "text_encoder.embedding"),
     ],
 )
 def test_a_model_of_ours_that_lacks_weights_is_refused(copy_of, kind, lost):
     folder = copy_of(kind)
     changed(folder, lambda weights: [weights.pop(key) for key in list(weights) if key.startswith(lost)])
-    text = kind == "text"
-    auto = AutoModelForSequenceClassification if text else AutoModelForAudioClassification
-    task = "text-classification" if text else "audio-classification"
+    task = "text-classification" if kind == "text" else "audio-classification"
     for load in (
         lambda: Classifier(str(folder)),
-        lambda: auto.from_pretrained(folder),
+        lambda: AutoModelForAudioClassification.from_pretrained(folder),
         lambda: pipeline(task, model=str(folder), trust_remote_code=True),
     ):
         with pytest.raises(ValueError, match=rf"{folder}: \d+ weights of this .*{RANDOM.format(lost)}"):
@@ -79,17 +76,17 @@ def test_a_model_of_ours_that_lacks_weights_is_refused(copy_of, kind, lost):
 def test_weights_of_another_shape_are_refused(copy_of):
     folder = copy_of("audio")
     with_config(folder, head_size=20)
-    SerAudioForAudioClassification.from_pretrained(folder, ignore_mismatched_sizes=True)  # a new head is asked for
-    for load in (SerAudioForAudioClassification.from_pretrained, Classifier):
+    SerModelForClassification.from_pretrained(folder, ignore_mismatched_sizes=True)  # a new head is asked for
+    for load in (SerModelForClassification.from_pretrained, Classifier):
         with pytest.raises(ValueError, match=r"in the file, .* by config.json\) and would be random"):
             load(str(folder))
 
 
 def test_who_asks_what_is_missing_is_told(copy_of):
     folder = copy_of("audio")
-    changed(folder, lambda weights: weights.pop("audio_head.classifier.bias"))
-    _, loading = SerAudioForAudioClassification.from_pretrained(folder, output_loading_info=True)
-    assert loading["missing_keys"] == {"audio_head.classifier.bias"}
+    changed(folder, lambda weights: weights.pop("head.classifier.bias"))
+    _, loading = SerModelForClassification.from_pretrained(folder, output_loading_info=True)
+    assert loading["missing_keys"] == {"head.classifier.bias"}
 
 
 @pytest.mark.parametrize("name", ["wav2vec2", "hubert", "wavlm", "whisper", "ast"])
@@ -124,7 +121,7 @@ def test_weights_that_are_no_numbers_are_refused(copy_of, kind, value):
 
 
 def test_an_encoder_whose_weights_are_no_numbers_trains_nothing(tmp_path):
-    model, extractor = heard()
+    model, extractor = audio_only()
     next(model.audio_encoder.parameters()).data.fill_(float("nan"))
     model.save_pretrained(tmp_path)
     extractor.save_pretrained(tmp_path)
@@ -133,7 +130,7 @@ def test_an_encoder_whose_weights_are_no_numbers_trains_nothing(tmp_path):
 
 
 def test_an_encoder_of_ours_is_loaded_whole_too(tmp_path):
-    encoder = heard()[0].audio_encoder
+    encoder = audio_only()[0].audio_encoder
     encoder.save_pretrained(tmp_path)
     SpectrogramModel.from_pretrained(tmp_path)
     changed(tmp_path, lambda weights: weights.pop("front_end.window"))
@@ -159,7 +156,7 @@ def test_weights_that_changed_since_training_are_refused(copy_of, kind):
 
 
 def test_an_encoder_that_changed_since_training_is_refused(tmp_path):
-    model, extractor = heard()
+    model, extractor = audio_only()
     model.save_pretrained(tmp_path, max_shard_size="10KB")
     extractor.save_pretrained(tmp_path)
     recorded(tmp_path)
@@ -176,7 +173,7 @@ def test_a_part_that_is_defined_elsewhere_is_not_saved(tmp_path):
         pass
 
     model, _ = fused()
-    model.fusion_head.gate = Mine(2, 2)
-    with pytest.raises(ValueError, match=r"Mine \(fusion_head.gate\) is defined in .*could not be loaded elsewhere"):
+    model.head.gate = Mine(2, 2)
+    with pytest.raises(ValueError, match=r"Mine \(head.gate\) is defined in .*could not be loaded elsewhere"):
         model.save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())

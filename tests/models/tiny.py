@@ -19,16 +19,13 @@ from transformers import (
 )
 
 from hf_ser.models import (
-    SerAudioConfig,
-    SerAudioForAudioClassification,
-    SerFusionConfig,
-    SerFusionForAudioClassification,
+    SerConfig,
+    SerModelForClassification,
     SerProcessor,
     SpectrogramConfig,
     TextRnnConfig,
-    TextRnnForSequenceClassification,
     WaveformFeatureExtractor,
-    copy_island,
+    copy_code,
 )
 from hf_ser.training.building import label_maps
 from hf_ser.training.pretrained import train_tokenizer
@@ -124,40 +121,43 @@ def fused(audio: str = "crnn", text: str = "gru", fusion: str = "gated", **setti
     """A fused model in evaluation mode and its processor."""
     audio_config, feature_extractor = AUDIO[audio]()
     words = tokenizer()
-    config = SerFusionConfig(
+    config = SerConfig(
         audio_config=audio_config,
         text_config=TEXT[text](len(words)),
-        fusion=fusion,
+        head=fusion,
         head_size=16,
         **label_maps(LABELS),
         **settings,
     )
     torch.manual_seed(0)
-    return awaken(SerFusionForAudioClassification(config)), SerProcessor(feature_extractor, words)
+    return awaken(SerModelForClassification(config)), SerProcessor(feature_extractor, words)
 
 
 CALIBRATED = {"calibration_temperature": 2.5, "abstain_threshold": 0.4}
 
 
-def heard(audio: str = "crnn", **settings):
-    """A model that only hears, in evaluation mode, and its feature extractor."""
+def audio_only(audio: str = "crnn", **settings):
+    """A model of audio alone, in evaluation mode, and its feature extractor."""
     audio_config, feature_extractor = AUDIO[audio]()
     torch.manual_seed(0)
-    config = SerAudioConfig(audio_config=audio_config, head_size=16, **label_maps(LABELS), **settings)
-    return awaken(SerAudioForAudioClassification(config)), feature_extractor
+    config = SerConfig(audio_config=audio_config, head_size=16, **label_maps(LABELS), **settings)
+    return awaken(SerModelForClassification(config)), feature_extractor
+
+
+def text_only(text: str = "gru", **settings):
+    """A model of text alone, in evaluation mode, and its tokenizer."""
+    words = tokenizer()
+    torch.manual_seed(0)
+    config = SerConfig(text_config=TEXT[text](len(words)), head_size=16, **label_maps(LABELS), **settings)
+    return awaken(SerModelForClassification(config)), words
 
 
 def save_trained(kind: str, folder):
-    """A small model of sound (`audio`), words (`text`) or both (`fusion`), saved as a training run does."""
-    model, processor = heard() if kind == "audio" else fused()
-    if kind == "text":
-        config = TextRnnConfig(
-            vocab_size=len(processor.tokenizer), hidden_size=32, embedding_size=16, **label_maps(LABELS)
-        )
-        model, processor = awaken(TextRnnForSequenceClassification(config)), processor.tokenizer
+    """A small model of `audio`, `text` or both (`fusion`), saved as a training run does."""
+    model, processor = {"audio": audio_only, "text": text_only, "fusion": fused}[kind]()
     for name, value in CALIBRATED.items():
         setattr(model.config, name, value)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    copy_island(folder)
+    copy_code(folder)
     return folder

@@ -17,7 +17,7 @@ from publish.stand_in import OWNER_TOKEN, Hub
 
 import hf_ser.publish.hub
 import hf_ser.publish.privacy
-from hf_ser.models import copy_island
+from hf_ser.models import copy_code
 
 RECORD = {"finished": True, "corpora": ["synthetic"], "settings": {"model": "fusion"}, "leaks": []}
 
@@ -75,7 +75,7 @@ def trained(tmp_path_factory) -> Path:
     model, processor = fused(abstain_threshold=0.5, calibration_temperature=1.5)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    copy_island(folder)
+    copy_code(folder)
     (folder / "confusion_matrix.png").write_bytes(b"\x89PNG a picture")
     texts = {"training_record.json": json.dumps(RECORD), "report.json": "{}", "predictions.jsonl": '{"id": "a"}\n'}
     private = ("transcripts.jsonl", "optimizer.pt", "secret.txt", "checkpoints/checkpoint-1/model.safetensors")

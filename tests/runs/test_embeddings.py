@@ -23,7 +23,7 @@ def saved(kind: str, folder):
     if kind == "whisper":
         config, processor = AUDIO["whisper"]()
         config.update(label_maps(LABELS))
-        config.custom_pipelines = pipeline_entry("SerAudioPipeline")
+        config.custom_pipelines = pipeline_entry("SerPipeline")
         model = awaken(AutoModelForAudioClassification.from_config(config))
     else:
         model, processor = fused(fusion=kind)
@@ -54,7 +54,7 @@ def test_embeddings_are_what_the_logits_are_made_of_row_by_row(kind, size, tmp_p
 def test_nothing_stays_hooked_to_the_model_and_no_rows_are_an_error(tmp_path):
     classifier = Classifier(str(saved("mean", tmp_path)), "cpu")
     layers = last_layers(classifier.model)
-    assert list(layers) == ["fusion_head.audio_classifier.classifier", "fusion_head.text_classifier.classifier"]
+    assert list(layers) == ["head.audio_classifier.classifier", "head.text_classifier.classifier"]
     embeddings(classifier, clips(0.3), ["hello"])
     assert not any(layer._forward_pre_hooks for layer in layers.values())
     with pytest.raises(ValueError, match="No rows: expected at least one"):
@@ -63,7 +63,7 @@ def test_nothing_stays_hooked_to_the_model_and_no_rows_are_an_error(tmp_path):
 
 def test_a_model_without_a_linear_last_layer_is_refused():
     model = fused()[0]
-    model.fusion_head = nn.Identity()
+    model.head = nn.Identity()
     with pytest.raises(ValueError, match="found no linear layer with 3 outputs outside of its encoders"):
         last_layers(model)
 

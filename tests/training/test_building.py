@@ -12,11 +12,10 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from hf_ser.models import SerFusionForAudioClassification
+from hf_ser.models import FAMILIES, SerModelForClassification
 from hf_ser.models.processing_ser import extract_audio
-from hf_ser.training.adaptation import LORA_TARGETS
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, FusionArguments, HeadArguments, TextArguments
-from hf_ser.training.building import build_audio, build_fusion, build_text
+from hf_ser.training.building import build_model
 from hf_ser.training.pretrained import load_audio_encoder as load_encoder
 from hf_ser.training.pretrained import load_text_encoder, train_tokenizer
 
@@ -42,14 +41,18 @@ def pretrained(tmp_path_factory):
 
 
 def fusion_of(root, audio, text, **adapt):
-    return build_fusion(
+    return build_model(
         LABELS,
-        ["hello you"],
-        AudioArguments(audio_model=str(root / audio), max_seconds=2),
-        TextArguments(text_model=str(root / text)),
         FusionArguments(),
         AdaptArguments(**adapt),
+        AudioArguments(audio_model=str(root / audio), max_seconds=2),
+        TextArguments(text_model=str(root / text)),
+        ["hello you"],
     )
+
+
+def text_model_of(texts, speakers):
+    return build_model(LABELS, HeadArguments(), AdaptArguments(), None, TextArguments(), texts, speakers)
 
 
 @pytest.mark.parametrize("name", AUDIO)
@@ -140,8 +143,8 @@ def test_alexnets_weights_are_refused_for_all_others(tmp_path):
 
 def test_the_vocabulary_is_that_of_the_training_rows():
     texts, speakers = ["Good day", None, "good NIGHT", "night, day"], ["anna", "ben", "ben", "carla"]
-    candidate = build_text(LABELS, texts, TextArguments(), AdaptArguments(), speakers)
-    assert set(candidate.processor.get_vocab()) == {"[PAD]", "[UNK]", "good", "day", "night"}
+    candidate = text_model_of(texts, speakers)
+    assert set(candidate.processor.tokenizer.get_vocab()) == {"[PAD]", "[UNK]", "good", "day", "night"}
     assert train_tokenizer(["a"] * 3)("b").input_ids == [train_tokenizer(["a"] * 3).unk_token_id]
 
 
@@ -164,12 +167,12 @@ def test_a_word_of_one_person_is_in_no_vocabulary(speakers, kept):
 
 def test_a_vocabulary_that_would_be_empty_is_refused():
     with pytest.raises(ValueError, match=r"None of the 3 words .* is used by 2 speakers.*pretrained --text_model"):
-        build_text(LABELS, ["one", "two", "three"], TextArguments(), AdaptArguments(), ["anna", "ben", "carla"])
+        text_model_of(["one", "two", "three"], ["anna", "ben", "carla"])
 
 
 def test_a_part_that_is_defined_elsewhere_is_refused_before_training(pretrained, monkeypatch):
-    from hf_ser.models import FUSIONS, POOLINGS
-    from hf_ser.models.fusion import ConcatFusion, MeanPooling
+    from hf_ser.models import HEADS, POOLINGS
+    from hf_ser.models.heads import ConcatFusion, MeanPooling
 
     class Mine(ConcatFusion):
         pass
@@ -177,15 +180,15 @@ def test_a_part_that_is_defined_elsewhere_is_refused_before_training(pretrained,
     class Highest(MeanPooling):
         pass
 
-    monkeypatch.setitem(FUSIONS, "mine", Mine)
+    monkeypatch.setitem(HEADS, "mine", Mine)
     monkeypatch.setitem(POOLINGS, "highest", Highest)
     encoders = AudioArguments(str(pretrained / "wav2vec2")), TextArguments(str(pretrained / "bert"))
     for name, settings in (("Mine", {"fusion": "mine"}), ("Highest", {"pooling": "highest"})):
-        found = rf"{name} \(fusion_head.*\) is defined in .*test_building.*put the class into one of its files"
+        found = rf"{name} \(head.*\) is defined in .*test_building.*put the class into one of its files"
         head = FusionArguments()
         vars(head).update(settings)  # the choices were read when hf_ser was imported
         with pytest.raises(ValueError, match=found):
-            build_fusion(LABELS, ["a"], *encoders, head, AdaptArguments())
+            build_model(LABELS, head, AdaptArguments(), *encoders, ["a"])
 
 
 @pytest.mark.parametrize("freeze", ["none", "audio", "text", "both"])
@@ -194,14 +197,14 @@ def test_freezing(pretrained, freeze):
     for name, encoder in candidate.encoders.items():
         trained = any(p.requires_grad for p in encoder.parameters())
         assert trained == (freeze not in (name, "both"))
-    assert all(p.requires_grad for p in candidate.model.fusion_head.parameters())
+    assert all(p.requires_grad for p in candidate.model.head.parameters())
 
 
 @pytest.mark.parametrize(
     ("audio", "text"),
     [
         *((audio, "bert") for audio in AUDIO if audio != "crnn"),
-        *(("wav2vec2", text) for text in TEXT if text in LORA_TARGETS and text != "bert"),
+        *(("wav2vec2", text) for text in TEXT if FAMILIES[TEXT[text](9).model_type].lora_targets and text != "bert"),
     ],
 )
 def test_lora_adapts_what_it_says_and_the_head_stays_whole(pretrained, audio, text):
@@ -211,7 +214,7 @@ def test_lora_adapts_what_it_says_and_the_head_stays_whole(pretrained, audio, te
         ours = [n for n in trained if f".{part}." in n]
         assert ours
         assert all("lora_" in n for n in ours)
-    head = {n for n, _ in candidate.model.base_model.model.fusion_head.modules_to_save["default"].named_parameters()}
+    head = {n for n, _ in candidate.model.base_model.model.head.modules_to_save["default"].named_parameters()}
     assert head
     assert all(any(n.endswith(f"modules_to_save.default.{one}") for n in trained) for one in head)
 
@@ -233,7 +236,7 @@ def test_the_encoder_that_peft_copies_still_ignores_padding(pretrained, tmp_path
         batch = model(**processor(sounds, said)).logits
         alone = torch.cat([model(**processor([s], [t])).logits for s, t in zip(sounds, said, strict=True)])
         model.merge_and_unload().save_pretrained(tmp_path)
-        merged = SerFusionForAudioClassification.from_pretrained(tmp_path).eval()(**processor(sounds, said)).logits
+        merged = SerModelForClassification.from_pretrained(tmp_path).eval()(**processor(sounds, said)).logits
     torch.testing.assert_close(batch, alone, atol=2e-5, rtol=0)
     torch.testing.assert_close(batch, merged, atol=2e-5, rtol=0)
 
@@ -251,14 +254,14 @@ def test_lora_trained_saved_merged_and_reloaded(pretrained, tmp_path):
         optimizer.step()
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert any("lora_B" in n for n in changed)
-    assert any("fusion_head" in n for n in changed)
-    assert not any("lora_" not in n and "fusion_head" not in n for n in changed)
+    assert any("head" in n for n in changed)
+    assert not any("lora_" not in n and "head" not in n for n in changed)
     model.eval()
     with torch.no_grad():
         wanted = model(**batch).logits
     model.save_pretrained(tmp_path / "adapter")
     model.merge_and_unload().save_pretrained(tmp_path / "merged")
-    merged = SerFusionForAudioClassification.from_pretrained(tmp_path / "merged").eval()
+    merged = SerModelForClassification.from_pretrained(tmp_path / "merged").eval()
     base = fusion_of(pretrained, "wav2vec2", "distilbert").model
     adapted = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     with torch.no_grad():
@@ -267,24 +270,23 @@ def test_lora_trained_saved_merged_and_reloaded(pretrained, tmp_path):
 
 
 def test_lora_of_a_classifier_keeps_its_head(pretrained):
-    candidate = build_audio(
-        LABELS, AudioArguments(str(pretrained / "wav2vec2"), 2), HeadArguments(), AdaptArguments(lora="audio")
-    )
+    audio = AudioArguments(str(pretrained / "wav2vec2"), 2)
+    candidate = build_model(LABELS, HeadArguments(), AdaptArguments(lora="audio"), audio)
     trained = {n for n, p in candidate.model.named_parameters() if p.requires_grad}
-    assert any("audio_head.modules_to_save" in n for n in trained)
+    assert any("head.modules_to_save" in n for n in trained)
     assert all("lora_" in n or "modules_to_save" in n for n in trained)
 
 
 def test_a_fitted_model_is_not_trained_further(tmp_path):
     told = (HeadArguments(), AdaptArguments())
-    candidate = build_audio(LABELS, AudioArguments("functionals"), *told)
+    candidate = build_model(LABELS, *told, AudioArguments("functionals"))
     candidate.model.save_pretrained(tmp_path)
     candidate.processor.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="found a model of functionals, in which nothing can be trained further"):
-        build_audio(LABELS, AudioArguments(str(tmp_path)), *told)
+        build_model(LABELS, *told, AudioArguments(str(tmp_path)))
     for name in (str(tmp_path), "functionals"):
         with pytest.raises(ValueError, match="found functionals, whose standardisation is fitted with the head"):
-            build_fusion(LABELS, ["a b"], AudioArguments(name), TextArguments(), FusionArguments(), AdaptArguments())
+            build_model(LABELS, FusionArguments(), AdaptArguments(), AudioArguments(name), TextArguments(), ["a b"])
 
 
 def test_what_cannot_be_adapted_is_said(pretrained):
@@ -293,4 +295,4 @@ def test_what_cannot_be_adapted_is_said(pretrained):
     with pytest.raises(ValueError, match="--freeze and --lora both name the audio encoder"):
         fusion_of(pretrained, "wav2vec2", "bert", lora="audio", freeze="both")
     with pytest.raises(ValueError, match="found no text encoder in this model, which has audio"):
-        build_audio(LABELS, AudioArguments(), HeadArguments(), AdaptArguments(freeze="text"))
+        build_model(LABELS, HeadArguments(), AdaptArguments(freeze="text"), AudioArguments())

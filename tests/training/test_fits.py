@@ -7,15 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from models.tiny import AUDIO, awaken
+from models.tiny import AUDIO, awaken, fused
 from safetensors.torch import load_file
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
-from hf_ser.models import SerAudioConfig, SerAudioForAudioClassification, SerFusionConfig, SpectrogramConfig
-from hf_ser.models.configuration_ser import SOLVED_HEADS
-from hf_ser.models.fusion import vector_size
+from hf_ser.models import SOLVED_HEADS, SerConfig, SerModelForClassification, SpectrogramConfig
 from hf_ser.models.networks import FITTED
 from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.runs.calibration import fit_temperature
@@ -29,7 +27,7 @@ from hf_ser.training.arguments import (
     HeadArguments,
     TextArguments,
 )
-from hf_ser.training.building import build_audio, build_fusion, label_maps
+from hf_ser.training.building import build_model, label_maps
 from hf_ser.training.fits import (
     FITS,
     FittedTrainer,
@@ -49,13 +47,13 @@ ASKED = (AudioArguments, HeadArguments, AugmentArguments, AdaptArguments, SerTra
 SEEDS = Path(__file__).parents[2] / "scripts" / "recipes" / "seeds"
 
 
-def hears(network: str, normalisation: str = "none") -> SerAudioForAudioClassification:
+def hears(network: str, normalisation: str = "none") -> SerModelForClassification:
     """An encoder of few bands under a linear head."""
     front_end = {"features": network, "n_bands": 8, "normalisation": normalisation}
     config = SpectrogramConfig(network=network, front_end=front_end)
     labels = {index: str(index) for index in range(CLASSES)}
-    config = SerAudioConfig(audio_config=config, pooling="mean", head="linear", id2label=labels)
-    return SerAudioForAudioClassification(config).eval()
+    config = SerConfig(audio_config=config, pooling="mean", head="linear", id2label=labels)
+    return SerModelForClassification(config).eval()
 
 
 class Rows(list):
@@ -81,13 +79,14 @@ def collate(batch: list[dict]) -> dict[str, torch.Tensor]:
     return made | {"labels": torch.tensor([row["labels"] for row in batch])}
 
 
-def trainer_of(model: SerAudioForAudioClassification, data: Rows) -> FittedTrainer:
+def trainer_of(model: SerModelForClassification, data: Rows) -> FittedTrainer:
     """With what its `train` touches of Trainer, and without the rest; the last 9 rows are for validation."""
     trainer = FittedTrainer.__new__(FittedTrainer)
-    trainer.model, trainer.encoder, trainer.left_out = model, model.audio_encoder, None
-    network = getattr(model.audio_encoder, "network", None)
-    trainer.method = FITS[(network and model.audio_encoder.config.network) or model.config.head]
-    trainer.classifier = linear_head(model, network.size if network else vector_size(model.config))
+    trainer.model, trainer.left_out = model, None
+    trainer.network = network = getattr(model.audio_encoder, "network", None)
+    trainer.method = FITS[model.config.audio_config.network if network else model.config.head]
+    sizes = map(model.config.size_of, model.config.modalities)
+    trainer.classifier = linear_head(model, network.size if network else sum(sizes))
     trainer._prepare_inputs = dict
     trainer.args = SimpleNamespace(
         device="cpu", per_device_eval_batch_size=8, dataloader_num_workers=0, disable_tqdm=True
@@ -103,7 +102,7 @@ def trainer_of(model: SerAudioForAudioClassification, data: Rows) -> FittedTrain
 def saved_and_answering(trainer: FittedTrainer, folder) -> tuple[np.ndarray, torch.Tensor]:
     """Logits of the training rows by the model that was saved and loaded, and their classes."""
     trainer.model.save_pretrained(folder)
-    again = SerAudioForAudioClassification.from_pretrained(folder)
+    again = SerModelForClassification.from_pretrained(folder)
     batch = collate(trainer.all_rows)
     labels = batch.pop("labels")
     return again(**batch).logits.detach().double().numpy(), labels
@@ -199,7 +198,7 @@ def test_two_classes_and_a_class_without_rows_fit_the_layer(method):
 @pytest.mark.parametrize("layers", [[1, 2], 1])
 def test_a_head_is_solved_for_on_the_layers_of_a_frozen_encoder(head, layers, tmp_path):
     config, _ = AUDIO["whisper"]()
-    config = SerAudioConfig(
+    config = SerConfig(
         audio_config=config,
         audio_layers=layers,
         head=head,
@@ -207,19 +206,19 @@ def test_a_head_is_solved_for_on_the_layers_of_a_frozen_encoder(head, layers, tm
         **label_maps([str(i) for i in range(CLASSES)]),
     )
     torch.manual_seed(0)
-    model = awaken(SerAudioForAudioClassification(config)).requires_grad_(False)
+    model = awaken(SerModelForClassification(config)).requires_grad_(False)
     trainer = trainer_of(model, rows())
     trainer.data_collator = mel_batch
     trainer.train()
     model.save_pretrained(tmp_path)
-    again = SerAudioForAudioClassification.from_pretrained(tmp_path)
+    again = SerModelForClassification.from_pretrained(tmp_path)
     batch = mel_batch(trainer.all_rows)
     labels = batch.pop("labels")
     logits = again(**batch).logits
     assert (logits.argmax(1) == labels).float().mean() > 0.8
     vectors, _ = trainer.vectors_of(trainer.all_rows)
     assert vectors.shape == (36, 32 * (len(layers) if isinstance(layers, list) else 1))
-    torch.testing.assert_close(again.audio_head.standardisation.mean.double(), torch.from_numpy(vectors.mean(0)))
+    torch.testing.assert_close(again.head.standardisation.mean.double(), torch.from_numpy(vectors.mean(0)))
     torch.testing.assert_close(again(**again.frozen_part(**batch)).logits, logits, atol=1e-5, rtol=0)
 
 
@@ -249,7 +248,7 @@ def test_changed_copies_are_learned_from_and_not_scored(prepared, script, tmp_pa
     weights = {name: load_file(fold.path / "model.safetensors") for name, fold in folds.items()}
     statistics = [key for key in weights["plain"] if key.endswith("running_mean")]
     assert statistics and all(torch.equal(weights["plain"][key], weights["copies"][key]) for key in statistics)
-    head = "audio_head.classifier.weight"
+    head = "head.classifier.weight"
     assert not torch.allclose(weights["plain"][head], weights["copies"][head], rtol=0.1)
     assert torch.allclose(weights["again"][head], weights["copies"][head], atol=1e-5)
     card = (folds["copies"].path / "README.md").read_text()
@@ -277,17 +276,17 @@ def test_a_head_that_coefficients_do_not_fit_is_refused():
 @pytest.mark.parametrize("name", FITTED)
 def test_a_fitted_network_needs_no_other_flag_and_only_what_standardises_is_fused(name):
     audio, adapt = AudioArguments(audio_model=name), AdaptArguments()
-    model = build_audio(["a", "b"], audio, HeadArguments(), adapt).model
+    model = build_model(["a", "b"], HeadArguments(), adapt, audio).model
     assert linear_head(model, model.audio_encoder.network.size).out_features == 2 and set(FITS) == {
         *FITTED,
         *SOLVED_HEADS,
     }
-    told = (["a", "b"], ["one two"] * 3, audio, TextArguments(text_model="gru"), FusionArguments(), adapt)
+    of_both = (["a", "b"], FusionArguments(), adapt, audio, TextArguments(text_model="gru"), ["one two"] * 3)
     if name == "functionals":
-        with pytest.raises(ValueError, match="Expected with words a network that standardises: functionals_mlp or"):
-            build_fusion(*told)
+        with pytest.raises(ValueError, match="Expected with text a network that standardises: functionals_mlp or"):
+            build_model(*of_both)
     else:
-        assert build_fusion(*told).model.audio_encoder.network.standardise.running_mean.shape == (8819,)
+        assert build_model(*of_both).model.audio_encoder.network.standardise.running_mean.shape == (8819,)
 
 
 @pytest.mark.parametrize(
@@ -314,8 +313,8 @@ def test_a_fitted_network_needs_no_other_flag_and_only_what_standardises_is_fuse
 def test_a_fit_refuses_what_it_would_not_use(given, said):
     asked = parse_arguments(ASKED, given.split())
     with pytest.raises(ValueError, match=said):
-        refuse_descent(*asked)
-    refuse_descent(replace(asked[0], audio_model="crnn"), *asked[1:])
+        refuse_descent(asked[:1], *asked[1:])
+    refuse_descent([replace(asked[0], audio_model="crnn")], *asked[1:])
 
 
 @pytest.mark.parametrize(
@@ -330,24 +329,58 @@ def test_a_fit_refuses_what_it_would_not_use(given, said):
 def test_a_solved_head_refuses_what_it_would_not_use(given, said):
     asked = parse_arguments(ASKED, ["--audio_model", "openai/whisper-base", *given.split()])
     with pytest.raises(ValueError, match=said):
-        refuse_descent(*asked)
+        refuse_descent(asked[:1], *asked[1:])
 
 
-def test_a_solved_head_wants_a_pretrained_encoder_and_no_fusion():
+def test_a_solved_head_wants_pretrained_encoders_and_means_of_layers_that_are_not_trained():
     with pytest.raises(ValueError, match=r"--freeze audio.*random weights|random weights"):
-        build_audio(["a", "b"], AudioArguments(audio_model="crnn"), HeadArguments(head="ridge"), AdaptArguments())
-    with pytest.raises(ValueError, match="head is ridge, which is for audio alone: expected mlp or linear in fusion"):
-        SerFusionConfig(head="ridge", pooling="mean")
+        build_model(["a", "b"], HeadArguments(head="ridge"), AdaptArguments(), AudioArguments(audio_model="crnn"))
+    of_both = [AudioArguments("openai/whisper-base"), TextArguments(text_model="gru")]
+    others = (AugmentArguments(), AdaptArguments(), SerTrainingArguments())
+    with pytest.raises(ValueError, match="--fusion ridge, --text_model gru: found a network of random weights"):
+        refuse_descent(of_both, FusionArguments(fusion="ridge"), *others)
+    audio_config, _ = AUDIO["whisper"]()
     with pytest.raises(ValueError, match="pooling is attentive: expected mean with head ridge"):
-        SerAudioConfig(head="ridge")
+        SerConfig(audio_config=audio_config, head="ridge")
+    with pytest.raises(ValueError, match="A layer is mix, whose weights are trained: expected numbers with head ridge"):
+        SerConfig(audio_config=audio_config, head="ridge", pooling="mean", audio_layers="mix")
+
+
+def test_a_solved_head_reads_the_text_too_and_answers_without_it(tmp_path):
+    model, processor = fused("whisper", "bert", fusion="ridge", pooling="mean", audio_layers=[1, 2])
+    model.requires_grad_(False)
+    data = rows()
+    texts = [None if row["id"] % 5 == 0 else ("hello you", "what a day", "there")[row["labels"]] for row in data]
+
+    def batch_of(some: list[dict]) -> dict[str, torch.Tensor]:
+        made = processor.features([row["clip"].numpy() for row in some], [texts[row["id"]] for row in some])
+        return {**made, "labels": torch.tensor([row["labels"] for row in some])}
+
+    trainer = trainer_of(model, data)
+    trainer.data_collator = batch_of
+    trainer.train()
+    model.save_pretrained(tmp_path)
+    again = SerModelForClassification.from_pretrained(tmp_path)
+    batch = batch_of(data)
+    labels = batch.pop("labels")
+    logits = again(**batch).logits
+    assert (logits.argmax(1) == labels).float().mean() > 0.9
+    vectors, _ = trainer.vectors_of(data)
+    assert vectors.shape == (36, 64 + 32) and np.isnan(vectors[::5, 64:]).all() and not np.isnan(vectors[:, :64]).any()
+    audio_alone = {name: values for name, values in batch.items() if name in ("input_values", "audio_mask")}
+    missing = torch.tensor([text is None for text in texts])
+    torch.testing.assert_close(again(**audio_alone).logits[missing], logits[missing])
+    torch.testing.assert_close(again(**again.frozen_part(**batch)).logits, logits, atol=1e-5, rtol=0)
 
 
 def test_a_fit_takes_its_recipes_flags_and_what_says_where_it_is_computed(tmp_path):
     where = "--early_stopping_patience 0 --per_device_train_batch_size 4 --seed 2 --cache_frozen true"
     where += f" --disable_tqdm true --use_cpu true --output_dir {tmp_path}"
-    refuse_descent(*parse_arguments(ASKED, [*where.split(), "--head", "linear", "--pooling", "mean"]))
+    audio, *others = parse_arguments(ASKED, [*where.split(), "--head", "linear", "--pooling", "mean"])
+    refuse_descent([audio], *others)
     for name in (f"{network}{scaled}" for network in FITTED for scaled in ("", "_speaker")):
-        refuse_descent(*parse_arguments((DataArguments, *ASKED), [str(SEEDS / f"{name}.yaml")])[1:])
+        _, audio, *others = parse_arguments((DataArguments, *ASKED), [str(SEEDS / f"{name}.yaml")])
+        refuse_descent([audio], *others)
 
 
 def test_of_strengths_that_are_equal_but_for_rounding_the_first_is_chosen(monkeypatch):

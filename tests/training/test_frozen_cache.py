@@ -16,13 +16,11 @@ from transformers import ASTConfig, ASTFeatureExtractor, Wav2Vec2Config, Wav2Vec
 
 from hf_ser.data.prepare import load_prepared
 from hf_ser.data.protocols import Fold
-from hf_ser.inputs.collate import AudioCollator, FusionCollator
+from hf_ser.inputs.collate import Collator
 from hf_ser.inputs.frozen import CachedCollator, FrozenCache
 from hf_ser.models import (
-    SerAudioConfig,
-    SerAudioForAudioClassification,
-    SerFusionConfig,
-    SerFusionForAudioClassification,
+    SerConfig,
+    SerModelForClassification,
     SerProcessor,
     SpectrogramConfig,
     TextRnnConfig,
@@ -30,8 +28,9 @@ from hf_ser.models import (
 )
 from hf_ser.models.front_end import SpectrogramFrontEnd
 from hf_ser.training.arguments import AdaptArguments
-from hf_ser.training.building import Candidate, label_maps, train_tokenizer
+from hf_ser.training.building import Candidate, label_maps
 from hf_ser.training.fold_data import fold_data
+from hf_ser.training.pretrained import train_tokenizer
 from hf_ser.training.trainer import SerTrainer
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 
@@ -69,18 +68,19 @@ ROWS = [row(0, 0.5, "hello you"), row(1, 0.9, None), row(2, 0.7, "what a day the
 MIXED = [*ROWS, row(3, 0, "you there")]
 
 
-def heard(config=None, freeze: bool = True) -> Candidate:
+def audio_only(config=None, freeze: bool = True) -> Candidate:
     """A tiny model that hears, with its encoder frozen."""
     torch.manual_seed(0)
     config = config or Wav2Vec2Config(**SPEECH)
-    model = SerAudioForAudioClassification(SerAudioConfig(audio_config=config, head_size=8, **label_maps(LABELS)))
+    model = SerModelForClassification(SerConfig(audio_config=config, head_size=8, **label_maps(LABELS)))
     extractor = {
         SpectrogramConfig: lambda: WaveformFeatureExtractor(max_seconds=2),
         ASTConfig: lambda: ASTFeatureExtractor(max_length=config.max_length),
         Wav2Vec2Config: Wav2Vec2FeatureExtractor,
     }[type(config)]()
     model.audio_encoder.requires_grad_(not freeze)
-    return Candidate(model.eval(), extractor, AudioCollator(extractor), {"audio": model.audio_encoder})
+    processor = SerProcessor(extractor)
+    return Candidate(model.eval(), processor, Collator(processor), {"audio": model.audio_encoder})
 
 
 def fused(*frozen: str) -> Candidate:
@@ -88,13 +88,13 @@ def fused(*frozen: str) -> Candidate:
     torch.manual_seed(0)
     words = train_tokenizer(["hello you what a day there"] * 3)
     text = TextRnnConfig(vocab_size=len(words), hidden_size=16, embedding_size=8)
-    config = SerFusionConfig(audio_config=Wav2Vec2Config(**SPEECH), text_config=text, head_size=8, **label_maps(LABELS))
-    model = SerFusionForAudioClassification(config).eval()
+    config = SerConfig(audio_config=Wav2Vec2Config(**SPEECH), text_config=text, head_size=8, **label_maps(LABELS))
+    model = SerModelForClassification(config).eval()
     encoders = {"audio": model.audio_encoder, "text": model.text_encoder}
     for name in frozen:
         encoders[name].requires_grad_(False)
     processor = SerProcessor(Wav2Vec2FeatureExtractor(), words)
-    return Candidate(model, processor, FusionCollator(processor), encoders)
+    return Candidate(model, processor, Collator(processor), encoders)
 
 
 def first_and_second(candidate: Candidate, rows: list[dict], monkeypatch, **settings) -> tuple[dict, dict]:
@@ -109,7 +109,7 @@ def first_and_second(candidate: Candidate, rows: list[dict], monkeypatch, **sett
 
 
 def test_the_first_epoch_computes_with_what_later_ones_read(monkeypatch):
-    candidate = heard()
+    candidate = audio_only()
     plain = candidate.model(**candidate.collator(ROWS)).logits
     state = torch.get_rng_state()
     candidate.model.train()
@@ -127,9 +127,9 @@ def test_a_training_from_the_cache_is_that_without(tmp_path, way):
     answers = []
     for cached in (False, True):
         candidate = {
-            "audio": heard,
-            "bands": lambda: heard(ASTConfig(**TRANSFORMER, max_length=100)),  # whose positions lie band by band
-            "front end": lambda: heard(SpectrogramConfig(**CRNN), freeze=False),
+            "audio": audio_only,
+            "bands": lambda: audio_only(ASTConfig(**TRANSFORMER, max_length=100)),  # whose positions lie band by band
+            "front end": lambda: audio_only(SpectrogramConfig(**CRNN), freeze=False),
         }[way]()
         frozen = FrozenCache(candidate) if cached else None
         if frozen:
@@ -153,7 +153,7 @@ def test_a_training_from_the_cache_is_that_without(tmp_path, way):
 
 
 def test_under_fsdp_the_cache_is_refused(tmp_path, monkeypatch):
-    candidate = heard()
+    candidate = audio_only()
     made = SerTrainer.create_accelerator_and_postprocess
 
     def sharded(trainer):
@@ -170,7 +170,7 @@ def test_under_fsdp_the_cache_is_refused(tmp_path, monkeypatch):
 
 def test_a_batch_of_which_a_part_is_stored_keeps_that_part(monkeypatch):
     """Else a run that is killed while it stores a batch would go on with other values than it had begun with."""
-    candidate = heard()
+    candidate = audio_only()
     cache = FrozenCache(candidate)
     cache.stores["audio"].put({ROWS[0]["pcm_sha256"]: np.ones((4, 16), dtype=np.float16)})
     batch = cache.fill(candidate.model, CachedCollator(candidate.collator, cache)(ROWS))
@@ -189,7 +189,7 @@ def test_fusion_reads_what_is_frozen_and_computes_the_rest(monkeypatch, frozen):
 
 
 def test_of_a_trained_network_of_ours_the_front_end_is_read(monkeypatch):
-    candidate = heard(SpectrogramConfig(**CRNN), freeze=False)
+    candidate = audio_only(SpectrogramConfig(**CRNN), freeze=False)
     plain = candidate.model(**candidate.collator(ROWS)).logits
     computed, read = first_and_second(candidate, ROWS, monkeypatch)
     assert torch.equal(computed["audio_hidden"], read["audio_hidden"])
@@ -205,7 +205,7 @@ def swelling(clip: np.ndarray, _: str, view: int) -> np.ndarray:
 
 
 def test_views_are_told_apart_and_new_ones_are_not_stored(monkeypatch, capsys):
-    candidate = heard()
+    candidate = audio_only()
     candidate.collator.augmenter = swelling
     views = [ROWS[0], ROWS[0] | {"view": 0}, ROWS[0] | {"view": 1}]
     computed, _ = first_and_second(candidate, views, monkeypatch, augmented=True, views=2)
@@ -219,12 +219,12 @@ def test_the_digest_follows_all_that_decides_the_outputs():
     def stored_at(candidate, **settings):
         return FrozenCache(candidate, settings).stores["audio"].folder
 
-    plain = heard()
+    plain = audio_only()
     assert stored_at(copy.deepcopy(plain)) == stored_at(plain)
-    retrained, other_rate, other_head = heard(), heard(), heard()
+    retrained, other_rate, other_head = audio_only(), audio_only(), audio_only()
     with torch.no_grad():
         next(retrained.encoders["audio"].parameters()).view(-1)[0] += 1e-3
-        next(other_head.model.audio_head.parameters()).add_(1)
+        next(other_head.model.head.parameters()).add_(1)
     other_rate.processor.do_normalize = False
     assert stored_at(other_head) == stored_at(plain)
     others = {stored_at(retrained), stored_at(other_rate), stored_at(plain, audio_layers="mix")}
@@ -234,20 +234,20 @@ def test_the_digest_follows_all_that_decides_the_outputs():
 def test_what_cannot_be_cached_is_told(capsys):
     from hf_ser.training.adaptation import adapted
 
-    candidate = heard(freeze=False)
+    candidate = audio_only(freeze=False)
     assert not FrozenCache(candidate).stores
     batch = CachedCollator(candidate.collator, FrozenCache(candidate))(ROWS)
     assert "input_values" in batch and "cache_keys" not in batch
     model = adapted(candidate.model, candidate.encoders, AdaptArguments(lora="audio"), {"audio": "a model"})
     assert not FrozenCache(Candidate(model, candidate.processor, candidate.collator, candidate.encoders)).stores
-    stock = Candidate(torch.nn.Linear(2, 2), None, None, heard().encoders)
+    stock = Candidate(torch.nn.Linear(2, 2), None, None, audio_only().encoders)
     assert not FrozenCache(stock).stores
     told = capsys.readouterr().out
     assert all(words in told for words in ("it is trained. Freeze it", "LoRA trains it", "Linear does not take them"))
 
 
 def test_what_is_frozen_must_stay_frozen():
-    candidate = heard()
+    candidate = audio_only()
     cache = FrozenCache(candidate)
     candidate.encoders["audio"].requires_grad_(True)
     with pytest.raises(ValueError, match="another part of the audio encoder frozen"):
@@ -255,7 +255,7 @@ def test_what_is_frozen_must_stay_frozen():
 
 
 def test_what_float16_cannot_hold_is_not_stored(capsys):
-    candidate = heard()
+    candidate = audio_only()
     part = candidate.model.frozen_part
 
     def large(**batch):
@@ -273,7 +273,9 @@ def test_what_float16_cannot_hold_is_not_stored(capsys):
 
 def test_statistics_that_are_fitted_anew_are_known_by_their_clips(monkeypatch):
     """Else one bit that a new start computes otherwise would throw away all that is stored."""
-    candidate = heard(SpectrogramConfig(**CRNN | {"front_end": {"n_bands": 16, "normalisation": "speaker"}}), False)
+    candidate = audio_only(
+        SpectrogramConfig(**CRNN | {"front_end": {"n_bands": 16, "normalisation": "speaker"}}), False
+    )
     front_end = candidate.encoders["audio"].front_end
 
     def stored_at(fitted: str | None):
@@ -298,7 +300,7 @@ def test_a_new_start_reads_what_is_stored_although_it_fits_the_statistics_anew(p
     settings = SimpleNamespace(target="label", cache_views=0, seed=0, enrolment_clips=0)
 
     def started(train: range):
-        candidate = heard(
+        candidate = audio_only(
             SpectrogramConfig(**CRNN | {"front_end": {"n_bands": 16, "normalisation": normalisation}}), False
         )
         fold = Fold("1", train, range(40, 44), range(44, 48), "x")

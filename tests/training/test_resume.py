@@ -20,9 +20,15 @@ from transformers import (
 )
 
 from hf_ser.data.prepare import load_prepared
-from hf_ser.inputs.collate import AudioCollator
+from hf_ser.inputs.collate import Collator
 from hf_ser.inputs.frozen import CachedCollator, FrozenCache
-from hf_ser.models import SerAudioConfig, SerAudioForAudioClassification, SpectrogramConfig, WaveformFeatureExtractor
+from hf_ser.models import (
+    SerConfig,
+    SerModelForClassification,
+    SerProcessor,
+    SpectrogramConfig,
+    WaveformFeatureExtractor,
+)
 from hf_ser.training.adaptation import adapted
 from hf_ser.training.arguments import AdaptArguments
 from hf_ser.training.building import Candidate, label_maps
@@ -76,11 +82,12 @@ def candidate(encoder: str, labels: list[str], adapt: AdaptArguments) -> Candida
     """A tiny model that hears."""
     config, extractor = ENCODERS[encoder]()
     extractor.max_seconds = 0.5
-    config = SerAudioConfig(audio_config=config, head_size=8, dropout=0.2, **label_maps(labels))
-    model = SerAudioForAudioClassification(config)
+    config = SerConfig(audio_config=config, head_size=8, dropout=0.2, **label_maps(labels))
+    model = SerModelForClassification(config)
     encoders = {"audio": model.audio_encoder}
     model = adapted(model, encoders, adapt, {"audio": "a model"})
-    return Candidate(model, extractor, AudioCollator(extractor), encoders)
+    processor = SerProcessor(extractor)
+    return Candidate(model, processor, Collator(processor), encoders)
 
 
 def train(folder, data, encoder: str, adapt: AdaptArguments, kill: Kill | None = None, **settings):

@@ -27,7 +27,7 @@ from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.predictions import read_predictions
 from hf_ser.runs.record import is_finished, read_record
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments
-from hf_ser.training.building import build_audio
+from hf_ser.training.building import build_model
 from hf_ser.training.trainer import SerTrainer, choose_threads
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 
@@ -248,7 +248,7 @@ def trainer_for(prepared, tmp_path, model="crnn", **settings):
     fold = make_folds(data, "speaker_folds", "1", n_folds=3)[0]
     torch.manual_seed(0)
     labels = data.features["label"].names
-    candidate = build_audio(labels, AudioArguments(audio_model=model, max_seconds=2), HeadArguments(), AdaptArguments())
+    candidate = build_model(labels, HeadArguments(), AdaptArguments(), AudioArguments(audio_model=model, max_seconds=2))
     arguments = SerTrainingArguments(output_dir=str(tmp_path), disable_tqdm=True, num_train_epochs=2, **settings)
     parts = {"train_dataset": data.select(fold.train), "eval_dataset": data.select(fold.validation)}
     return SerTrainer(candidate, labels, args=arguments, **parts), data
@@ -318,7 +318,7 @@ def test_gradient_accumulation_keeps_the_loss(prepared, tmp_path, model):
 def test_frozen_encoders_run_without_dropout(prepared, tmp_path):
     data = load_prepared(prepared)
     labels = data.features["label"].names
-    candidate = build_audio(labels, AudioArguments(), HeadArguments(), AdaptArguments())
+    candidate = build_model(labels, HeadArguments(), AdaptArguments(), AudioArguments())
     candidate.encoders["audio"].requires_grad_(False)
     trainer = SerTrainer(
         candidate, labels, args=SerTrainingArguments(output_dir=str(tmp_path)), train_dataset=data, eval_dataset=data
@@ -326,7 +326,7 @@ def test_frozen_encoders_run_without_dropout(prepared, tmp_path):
     trainer.model.train()
     trainer.compute_loss(trainer.model, candidate.collator([data[0], data[1]]))
     assert not trainer.model.audio_encoder.training
-    assert trainer.model.audio_head.training
+    assert trainer.model.head.training
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint(prepared, script, tmp_path, monkeypatch):

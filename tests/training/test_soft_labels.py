@@ -7,20 +7,20 @@ from datasets import Dataset, Features, Value
 from models.tiny import AUDIO, LABELS, TEXT, TEXTS, assert_same_answers, clips, fused, tokenizer
 from peft import LoraConfig, get_peft_model
 from scipy.special import softmax
-from transformers import AutoModelForSequenceClassification
 
 from hf_ser.data.schema import features
-from hf_ser.inputs.collate import AudioCollator, FusionCollator, TextCollator
+from hf_ser.inputs.collate import Collator
 from hf_ser.inputs.targets import with_target
 from hf_ser.models import (
     FUSIONS,
-    SerAudioConfig,
-    SerAudioForAudioClassification,
+    SerConfig,
+    SerModelForClassification,
+    SerProcessor,
     TextRnnConfig,
-    TextRnnForSequenceClassification,
 )
 from hf_ser.runs.scores import soft_scores
-from hf_ser.training.building import Candidate, label_maps, train_tokenizer
+from hf_ser.training.building import Candidate, label_maps
+from hf_ser.training.pretrained import train_tokenizer
 from hf_ser.training.trainer import SerTrainer
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 
@@ -33,31 +33,30 @@ QUIET = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end":
 
 
 def build(kind: str, name: str) -> Candidate:
-    """A tiny classifier of one of the package's kinds, stock or ours, without dropout."""
+    """A tiny model of audio, text or both, without dropout."""
     torch.manual_seed(0)
     if kind == "fusion":
         model, processor = fused(fusion=name, modality_dropout=0.0, dropout=0.0)
-        collator = FusionCollator(processor)
     elif kind == "audio":
-        config, processor = AUDIO[name]()
-        config = SerAudioConfig(audio_config=certain(config), head_size=16, dropout=0.0, **label_maps(LABELS))
-        model = SerAudioForAudioClassification(config)
-        collator = AudioCollator(processor)
+        config, extractor = AUDIO[name]()
+        model, processor = single(audio_config=certain(config)), SerProcessor(extractor)
     else:
-        processor = tokenizer()
-        auto, ours = AutoModelForSequenceClassification, TextRnnForSequenceClassification
-        model = (ours if name == "gru" else auto.from_config)(certain(TEXT[name](len(processor))))
-        collator = TextCollator(processor)
+        words = tokenizer()
+        model, processor = single(text_config=certain(TEXT[name](len(words)))), SerProcessor(None, words)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
             module.p = 0.0
-    return Candidate(model, processor, collator, {})
+    return Candidate(model, processor, Collator(processor), {})
+
+
+def single(**encoder) -> SerModelForClassification:
+    return SerModelForClassification(SerConfig(**encoder, head_size=16, dropout=0.0, **label_maps(LABELS)))
 
 
 def certain(config):
-    """A configuration without dropout, and with our labels."""
+    """A configuration without dropout."""
     none = {key: 0.0 for key, value in config.to_dict().items() if "dropout" in key and value}
-    config.update({**none, **label_maps(LABELS)})
+    config.update(none)
     return config
 
 
@@ -105,10 +104,10 @@ def test_a_one_hot_target_gives_the_loss_and_gradients_of_its_label(kind, name, 
 
 def test_late_fusion_keeps_its_branch_losses_under_lora(tmp_path):
     model, processor = fused("wav2vec2", fusion="mean", modality_dropout=0.0)
-    adapted = get_peft_model(model, LoraConfig(target_modules=["q_proj"], modules_to_save=["fusion_head"])).eval()
-    trainer = trainer_for(Candidate(adapted, processor, FusionCollator(processor), {}), tmp_path)
+    adapted = get_peft_model(model, LoraConfig(target_modules=["q_proj"], modules_to_save=["head"])).eval()
+    trainer = trainer_for(Candidate(adapted, processor, Collator(processor), {}), tmp_path)
     rows = sixteen_rows()[:3]
-    batches = [FusionCollator(processor)(batch) for batch in (rows, one_hot(rows))]
+    batches = [Collator(processor)(batch) for batch in (rows, one_hot(rows))]
     hard, soft = (trainer.compute_loss(adapted, batch) for batch in batches)
     torch.testing.assert_close(soft, hard)
     bare = torch.nn.functional.cross_entropy(adapted(**batches[0]).logits, batches[0]["labels"])
@@ -178,8 +177,12 @@ def sayings(n: int, seed: int) -> Dataset:
 def trained_on(target: str, data: Dataset, unseen: Dataset, folder) -> np.ndarray:
     words = train_tokenizer(data["transcript"][:])
     torch.manual_seed(0)
-    config = TextRnnConfig(vocab_size=len(words), hidden_size=32, embedding_size=16, **label_maps(LABELS))
-    candidate = Candidate(TextRnnForSequenceClassification(config), words, TextCollator(words), {})
+    text = TextRnnConfig(vocab_size=len(words), hidden_size=32, embedding_size=16)
+    model, processor = (
+        SerModelForClassification(SerConfig(text_config=text, head="linear", **label_maps(LABELS))),
+        SerProcessor(None, words),
+    )
+    candidate = Candidate(model, processor, Collator(processor), {})
     rows = with_target(data, range(len(data)), target)
     trainer = trainer_for(candidate, folder, rows, num_train_epochs=8, learning_rate=3e-2)
     trainer.train()

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from hf_ser.data.prepare import REPORT, load_prepared
 from hf_ser.data.protocols import make_folds
 from hf_ser.inputs.targets import SetColumns
-from hf_ser.models import TextRnnForSequenceClassification
+from hf_ser.models import SerModelForClassification
 from hf_ser.runs.predictions import read_predictions
 from hf_ser.runs.record import RECORD, read_record, split_record, write_record
 from hf_ser.training import fold_run, run
@@ -56,12 +56,12 @@ def given(monkeypatch):
     The audit finds nothing, for it takes longer than the rest.
     """
     seen = {"train": Counter(), "evaluation": Counter(), "rows": [0], "audited": []}
-    forward, read = TextRnnForSequenceClassification.forward, SetColumns.__call__
+    forward, read = SerModelForClassification.forward, SetColumns.__call__
 
-    def watched(self, input_ids, attention_mask=None, labels=None):
+    def watched(self, input_ids, text_mask, labels=None):
         kind = "train" if self.training else "evaluation"
-        seen[kind].update(tuple(row[mask.bool()].tolist()) for row, mask in zip(input_ids, attention_mask, strict=True))
-        return forward(self, input_ids, attention_mask, labels)
+        seen[kind].update(tuple(row[mask.bool()].tolist()) for row, mask in zip(input_ids, text_mask, strict=True))
+        return forward(self, input_ids=input_ids, text_mask=text_mask, labels=labels)
 
     def counted(self, rows):
         seen["rows"].append(len(rows["id"]))
@@ -76,7 +76,7 @@ def given(monkeypatch):
 
     monkeypatch.setattr(run, "audit_data", audited)
     monkeypatch.setattr(fold_run, "calibrate", uncalibrated)
-    monkeypatch.setattr(TextRnnForSequenceClassification, "forward", watched)
+    monkeypatch.setattr(SerModelForClassification, "forward", watched)
     monkeypatch.setattr(SetColumns, "__call__", counted)
     return seen
 
@@ -165,14 +165,14 @@ def test_a_model_that_only_hears_has_no_words_to_set(prepared, script, tmp_path)
 
 
 def test_clips_of_the_same_words_have_the_same_answers(prepared, script, tmp_path, monkeypatch):
-    forward = TextRnnForSequenceClassification.forward
+    forward = SerModelForClassification.forward
 
-    def rounded_otherwise(self, input_ids, attention_mask=None, labels=None):
-        outputs = forward(self, input_ids, attention_mask, labels)
+    def rounded_otherwise(self, **inputs):
+        outputs = forward(self, **inputs)
         outputs["logits"] = outputs["logits"] + 1e-7 * torch.randn_like(outputs["logits"])
         return outputs
 
-    monkeypatch.setattr(TextRnnForSequenceClassification, "forward", rounded_otherwise)
+    monkeypatch.setattr(SerModelForClassification, "forward", rounded_otherwise)
     data = load_prepared(prepared)
     two = data.remove_columns("transcript").add_column("transcript", [f"say {row % 3} now" for row in range(len(data))])
     two.cast_column("transcript", Value("string")).save_to_disk(tmp_path / "data")

@@ -1,7 +1,8 @@
-"""Masked pooling, the mixing of layers, the head of a model that only hears, and the fusion heads.
+"""Masked pooling, the mixing of layers, and the heads: of one modality, of both, and those that are solved for.
 
-A head gets both modalities as sequences of vectors with a mask, and says which rows have that modality at all. Where a
-row lacks one, a learned vector stands in its place, so every head also answers with the other modality alone.
+A head is made of the model's configuration. It is called with each modality as a sequence of vectors with a mask, by
+its name (`audio`, `text`), and returns the logits and those of its branches by modality. Where a row lacks one of two
+modalities, a learned vector takes its place, so that every fusion head also answers with the other modality alone.
 """
 
 from dataclasses import dataclass
@@ -23,10 +24,13 @@ class Sequences:
     present: torch.Tensor
 
 
-def vector_size(config) -> int:
-    """Width of an audio encoder's positions as the head reads them."""
-    several = len(config.audio_layers) if isinstance(config.audio_layers, list) else 1
-    return several * config.audio_config.hidden_size
+def masked_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mean over the positions that the mask holds.
+
+    Shapes: hidden `(batch, positions, size)`, mask `(batch, positions)` bool; out `(batch, size)`.
+    """
+    weights = mask.to(hidden.dtype).unsqueeze(-1)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
 class MeanPooling(nn.Module):
@@ -37,8 +41,7 @@ class MeanPooling(nn.Module):
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Shapes: hidden `(batch, positions, size)`, mask `(batch, positions)` bool; out `(batch, size)`."""
-        weights = mask.to(hidden.dtype).unsqueeze(-1)
-        return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+        return masked_mean(hidden, mask)
 
 
 class AttentivePooling(nn.Module):
@@ -103,7 +106,7 @@ class LayerMixing(nn.Module):
 
 
 class Classifier(nn.Module):
-    """One vector a row to the classes: through a hidden layer (`mlp`) or at once (`linear`).
+    """One vector a row to the classes: through a hidden layer, or at once.
 
     In training the mean of the logits under several dropout masks is taken, where the configuration asks for more than
     one: one row then teaches as several would.
@@ -111,10 +114,10 @@ class Classifier(nn.Module):
     Source: Inoue 2019, Multi-sample dropout for accelerated training and better generalization.
     """
 
-    def __init__(self, config, size: int):
+    def __init__(self, config, size: int, hidden: bool = True):
         super().__init__()
         self.hidden = nn.Identity()
-        if config.head == "mlp":
+        if hidden:
             self.hidden, size = nn.Sequential(nn.Linear(size, config.head_size), nn.GELU()), config.head_size
         self.dropout, self.dropout_samples = nn.Dropout(config.dropout), config.dropout_samples
         self.classifier = nn.Linear(size, config.num_labels)
@@ -147,34 +150,51 @@ class Standardisation(nn.Module):
 
 
 class SolvedHead(nn.Module):
-    """The mean over the positions, standardised, under one linear layer that is solved for at once."""
+    """The means over the positions side by side, standardised, under one linear layer that is solved for at once.
 
-    def __init__(self, config, size: int):
+    Of a row without a modality its standardised mean is 0: what the training rows have on average.
+    """
+
+    modalities = (1, 2)
+
+    def __init__(self, config):
         super().__init__()
-        self.pooling, self.standardisation = MeanPooling(size), Standardisation(size)
-        self.classifier = nn.Linear(size, config.num_labels)
+        self.sizes = [config.size_of(modality) for modality in config.modalities]
+        size = sum(self.sizes)
+        self.standardisation, self.classifier = Standardisation(size), nn.Linear(size, config.num_labels)
 
-    def forward(self, audio: Sequences) -> torch.Tensor:
+    def forward(self, **given: Sequences) -> tuple[torch.Tensor, dict]:
         """Shapes: out `(batch, classes)`."""
-        return self.classifier(self.standardisation(self.pooling(audio.hidden, audio.mask)))
+        known = self.standardisation.mean.split(self.sizes)
+        vectors = [
+            torch.where(one.present[:, None], masked_mean(one.hidden, one.mask), mean.to(one.hidden.dtype))
+            for one, mean in zip(given.values(), known, strict=True)
+        ]
+        return self.classifier(self.standardisation(torch.cat(vectors, dim=-1))), {}
 
 
-class AudioHead(Classifier):
-    """The head of an audio-only model: its positions pooled, then classified."""
+class SingleHead(Classifier):
+    """The head of a model of one modality: its positions pooled, then classified."""
 
-    def __init__(self, config, size: int):
-        super().__init__(config, config.head_size if config.head == "mlp" else size)
+    modalities = (1,)
+
+    def __init__(self, config):
+        (modality,) = config.modalities
+        size = config.size_of(modality)
+        is_mlp = config.head == "mlp"
+        super().__init__(config, config.head_size if is_mlp else size, hidden=is_mlp)
         self.align = nn.Identity()
-        if config.head == "mlp":
+        if is_mlp:
             self.align = nn.Sequential(
                 nn.Linear(size, config.head_size), nn.LayerNorm(config.head_size), nn.Dropout(config.dropout)
             )
             size = config.head_size
         self.pooling = POOLINGS[config.pooling](size)
 
-    def forward(self, audio: Sequences) -> torch.Tensor:
+    def forward(self, **given: Sequences) -> tuple[torch.Tensor, dict]:
         """Shapes: out `(batch, classes)`."""
-        return self.classify(self.pooling(self.align(audio.hidden), audio.mask))
+        (sequences,) = given.values()
+        return self.classify(self.pooling(self.align(sequences.hidden), sequences.mask)), {}
 
 
 class Branch(nn.Module):
@@ -201,12 +221,14 @@ class Branch(nn.Module):
 
 
 class FusionHead(nn.Module):
-    """What all heads share: one branch a modality. `forward` returns `(logits, branch logits by modality)`."""
+    """What all fusion heads share: one branch a modality."""
+
+    modalities = (2,)
 
     def __init__(self, config):
         super().__init__()
-        self.audio = Branch(config, vector_size(config))
-        self.text = Branch(config, config.text_config.hidden_size)
+        self.audio = Branch(config, config.size_of("audio"))
+        self.text = Branch(config, config.size_of("text"))
 
 
 class ConcatFusion(FusionHead):
@@ -308,3 +330,7 @@ FUSIONS = {
     "mean": MeanFusion,
     "weighted": WeightedFusion,
 }
+SOLVED_HEADS = ("ridge", "logistic")
+"""Heads on standardised means that are solved for at once; their encoders are frozen."""
+HEADS = {"mlp": SingleHead, "linear": SingleHead, **FUSIONS, **dict.fromkeys(SOLVED_HEADS, SolvedHead)}
+"""All heads by name; `modalities` of each says of how many it can be."""
