@@ -44,7 +44,8 @@ class SerConfig(PreTrainedConfig):
         audio_layers: Layers of the audio encoder that are read: `last`, `mix`, a number, or several numbers, which are
             put side by side.
         text_layers: As `audio_layers`.
-        head: Key of HEADS: `mlp` or `linear` of one modality, one of FUSIONS of both, one of SOLVED_HEADS of any.
+        head: Key of HEADS: `mlp` (the default) or `linear` of one modality, one of FUSIONS of both (`gated`), one of
+            SOLVED_HEADS of any.
         pooling: Key of POOLINGS, over the positions.
         head_size: Width of the head.
         dropout: Of the head.
@@ -67,7 +68,7 @@ class SerConfig(PreTrainedConfig):
     text_config: dict | PreTrainedConfig | None = None
     audio_layers: str | int | list[int] = LAST
     text_layers: str | int | list[int] = LAST
-    head: str = "mlp"
+    head: str | None = None
     pooling: str = "attentive"
     head_size: int = 128
     dropout: float = 0.2
@@ -87,6 +88,7 @@ class SerConfig(PreTrainedConfig):
             setattr(self, layers, checked_layers(layers, getattr(self, layers), getattr(self, f"{modality}_config")))
         tasks = ("audio-classification", *("text-classification",) * (self.modalities == (TEXT,)))
         self.custom_pipelines = self.custom_pipelines or {task: dict(PIPELINE) for task in tasks}
+        self.head = self.head or ("gated" if len(self.modalities) == 2 else "mlp")
         self._check_choice("pooling", POOLINGS)
         self._check_choice("head", HEADS)
         self._check_head()

@@ -120,7 +120,7 @@ class SerTrainer(Trainer):
         if model.training and objective.mixup:
             inputs = mixed(inputs, objective.mixup, self.n_classes)
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
-        weight = self.model.config.branch_loss_weight
+        weight = getattr(self.model.config, "branch_loss_weight", 0.0)
         return objective.of_outputs(outputs, inputs["labels"], weight), outputs
 
     def create_optimizer(self, model=None):

@@ -190,7 +190,7 @@ def test_a_missing_file_beside_it_is_told_with_the_models_name(spoiled):
 
 
 def test_a_configuration_of_ours_checks_itself_wherever_it_is_made():
-    for make in (SerConfig, SerConfig, TextRnnConfig, SpectrogramConfig):
+    for make in (SerConfig, TextRnnConfig, SpectrogramConfig):
         for key, value in (("calibration_temperature", float("nan")), ("abstain_threshold", 2.0)):
             with pytest.raises(ValueError, match=f"{key} is .*expected"):
                 make(**{key: value})
@@ -200,8 +200,8 @@ def test_a_configuration_of_ours_checks_itself_wherever_it_is_made():
 
 def test_what_is_usual_passes():
     labels = label_maps(LABELS)
-    for make in (SerConfig, SerConfig):
-        config = make(**labels, calibration_temperature=0.25, abstain_threshold=1.0)
+    for one in ({"audio_config": AUDIO["crnn"]()[0]}, {"text_config": TEXT["gru"](50)}):
+        config = SerConfig(**one, **labels, calibration_temperature=0.25, abstain_threshold=1.0)
         assert AutoConfig.for_model(**json.loads(config.to_json_string())).num_labels == 3
     for make in AUDIO.values():
         check_config(json.loads(make()[0].to_json_string(use_diff=False)), "config")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from models.tiny import LABELS, TEXTS, clips, save_trained, tokenizer
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForAudioClassification
 
 from hf_ser.runs.answers import json_line
 from hf_ser.runs.classifier import Classifier, checked_device
@@ -30,10 +30,8 @@ def test_answers_do_not_depend_on_the_batch_or_the_order(classifier):
 
 
 def test_a_pipeline_gives_the_same_calibrated_scores(classifier):
-    if classifier.kind == "text":
-        pytest.skip("transformers' own pipeline of texts knows no temperature, as the README says")
-    (sound,) = clips(1.0)
-    text = "hello you" if classifier.kind == "fusion" else None
+    sound = None if classifier.kind == "text" else clips(1.0)[0]
+    text = None if classifier.kind == "audio" else "hello you"
     said = {one["label"]: one["score"] for one in classifier.pipeline(sound, text=text)}
     (told,) = classifier.probabilities([sound], [text])
     assert said == pytest.approx(dict(zip(LABELS, told, strict=True)), abs=1e-6)
@@ -44,9 +42,9 @@ def test_a_pipeline_gives_the_same_calibrated_scores(classifier):
     assert told == pytest.approx(tempered / tempered.sum(), abs=1e-5)
 
 
-def test_a_model_of_words_reads_as_transformers_loads_it(tmp_path):
+def test_a_text_model_answers_as_transformers_loads_it(tmp_path):
     folder = save_trained("text", tmp_path)
-    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    model = AutoModelForAudioClassification.from_pretrained(folder)
     with torch.inference_mode():
         logits = model(**tokenizer()(["hello you"], return_tensors="pt", return_token_type_ids=False)).logits[0]
     (told,) = Classifier(str(folder), "cpu").probabilities([None], ["hello you"])

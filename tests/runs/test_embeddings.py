@@ -8,7 +8,7 @@ from models.tiny import AUDIO, LABELS, TEXTS, awaken, clips, fused, save_trained
 from torch import nn
 from transformers import AutoModelForAudioClassification
 
-from hf_ser.models.configuration_ser import pipeline_entry
+from hf_ser.models.configuration_ser import PIPELINE
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.embeddings import embedding_map, embeddings, last_layers, plot_embedding_map, silhouette
 from hf_ser.training.building import label_maps
@@ -23,7 +23,7 @@ def saved(kind: str, folder):
     if kind == "whisper":
         config, processor = AUDIO["whisper"]()
         config.update(label_maps(LABELS))
-        config.custom_pipelines = pipeline_entry("SerPipeline")
+        config.custom_pipelines = {"audio-classification": PIPELINE}
         model = awaken(AutoModelForAudioClassification.from_config(config))
     else:
         model, processor = fused(fusion=kind)

@@ -15,7 +15,6 @@ QUIET = {"report_to": ["none"], "disable_tqdm": True, "use_cpu": True, "log_leve
 
 class SmallConfig(PreTrainedConfig):
     model_type = "small"
-    branch_loss_weight = 0.0
 
 
 class SmallEncoder(nn.Module):

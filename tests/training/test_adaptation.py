@@ -28,8 +28,7 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from hf_ser.models import SpectrogramConfig, SpectrogramModel
-from hf_ser.models.encoders import family_of
+from hf_ser.models import FAMILIES, SpectrogramConfig, SpectrogramModel
 from hf_ser.models.spectrogram import vision_config
 from hf_ser.training.adaptation import adapted, by_depth, layers_of
 from hf_ser.training.arguments import AdaptArguments
@@ -110,7 +109,7 @@ def test_the_layers_of_every_kind_are_known(kind):
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_lora_is_on_every_layer_and_merges_into_the_same_answers(kind):
     model, encoder = headed(kind, lora="audio" if kind in SOUND else "text", lora_rank=2)
-    assert family_of(CONFIGS[kind]).lora_targets
+    assert FAMILIES[kind].lora_targets
     for layer in layers_of(encoder):
         assert len([name for name in trained(layer) if "lora_B" in name]) >= 2
         assert all("lora_" in name for name in trained(layer))

@@ -167,8 +167,8 @@ def test_a_model_that_only_hears_has_no_words_to_set(prepared, script, tmp_path)
 def test_clips_of_the_same_words_have_the_same_answers(prepared, script, tmp_path, monkeypatch):
     forward = SerModelForClassification.forward
 
-    def rounded_otherwise(self, **inputs):
-        outputs = forward(self, **inputs)
+    def rounded_otherwise(self, input_ids, text_mask, labels=None):
+        outputs = forward(self, input_ids=input_ids, text_mask=text_mask, labels=labels)
         outputs["logits"] = outputs["logits"] + 1e-7 * torch.randn_like(outputs["logits"])
         return outputs
 
