@@ -6,8 +6,9 @@ Nothing here imports what is large, so that `--help` is answered at once.
 import ast
 import json
 import math
+import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -53,7 +54,7 @@ NOT_OF_ARGPARSE = ("range", "only_with", "not_with")
 def setting(
     default,
     help: str,
-    choices: tuple[str, ...] | None = None,
+    choices: Iterable[str] | None = None,
     range: Range | None = None,
     only_with: tuple[str, tuple] | None = None,
     not_with: Mapping[str, str] | None = None,
@@ -68,7 +69,7 @@ def setting(
         only_with: Another setting of the same dataclass, and the values of it under which this one is used.
         not_with: Other settings of the same dataclass that exclude this one, each with the reason.
     """
-    facts = {"help": help, "choices": choices and list(choices), "range": range}
+    facts = {"help": help, "choices": choices, "range": range}
     facts |= {"only_with": only_with, "not_with": not_with}
     known = {name: fact for name, fact in facts.items() if fact is not None}
     if isinstance(default, list):
@@ -103,6 +104,23 @@ def names_in(file: str, variable: str) -> tuple[str, ...]:
                 yield from texts(one)
 
     return tuple(texts(values[variable]))
+
+
+@dataclass(frozen=True)
+class Registered:
+    """The names of a registry: of the imported one, to which others may have added, else those in its file.
+
+    Args:
+        file, variable: As of `names_in`.
+    """
+
+    file: str
+    variable: str
+
+    def __iter__(self) -> Iterator[str]:
+        name = self.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        registry = getattr(sys.modules.get(f"hf_ser.{name}"), self.variable, None)
+        return iter(names_in(self.file, self.variable) if registry is None else registry)
 
 
 def default_of(one: Field):

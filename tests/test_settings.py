@@ -22,7 +22,7 @@ from hf_ser.transcripts.words import TRANSCRIPT_SOURCES
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "scripts").glob("[a-z]*.py"))
 CLASSES = {one for one in vars(arguments).values() if isinstance(one, type) and hasattr(one, "__dataclass_fields__")}
-OURS = [one for cls in sorted(CLASSES, key=lambda cls: cls.__name__) for one in fields(cls) if cls is not Range]
+OURS = [one for cls in sorted(CLASSES, key=lambda cls: cls.__name__) for one in fields(cls) if "help" in one.metadata]
 
 
 @dataclass
@@ -80,6 +80,11 @@ def test_every_setting_says_what_it_is_for_and_its_default_is_allowed(one):
 )
 def test_names_are_read_without_an_import_as_they_are_registered(file, variable, registered):
     assert names_in(file, variable) == tuple(registered)
+
+
+def test_what_others_register_is_a_choice(monkeypatch):
+    monkeypatch.setitem(PROTOCOLS, "by_weekday", PROTOCOLS["fixed"])
+    assert arguments.DataArguments(protocol="by_weekday").protocol == "by_weekday"
 
 
 @pytest.mark.parametrize("name", arguments.OF_MODEL)

@@ -10,6 +10,7 @@ from hf_ser.settings import (
     POSITIVE,
     SEED,
     Range,
+    Registered,
     check_settings,
     default_of,
     help_of,
@@ -25,7 +26,10 @@ LAYERS = (
 MADE_HERE = "made here, from scratch:"
 PRETRAINED = "a Hub id (user/name@REVISION pins it); or a folder, in which '{fold}' is replaced"
 SOLVED_HEADS = names_in("models/heads.py", "SOLVED_HEADS")
-NETWORKS, TEXT_NETWORKS = names_in("models/spectrogram.py", "PRESETS"), names_in("models/recurrent.py", "TEXT_PRESETS")
+NETWORKS, TEXT_NETWORKS = (
+    Registered("models/spectrogram.py", "PRESETS"),
+    Registered("models/recurrent.py", "TEXT_PRESETS"),
+)
 
 
 class Checked:
@@ -56,9 +60,9 @@ class DataArguments(Checked):
     target: str = setting(
         "label",
         "what is trained towards: the corpus's label, or the raters' votes",
-        names_in("inputs/targets.py", "TARGETS"),
+        Registered("inputs/targets.py", "TARGETS"),
     )
-    protocol: str = setting("speaker_folds", "how the folds are made", names_in("data/protocols.py", "PROTOCOLS"))
+    protocol: str = setting("speaker_folds", "how the folds are made", Registered("data/protocols.py", "PROTOCOLS"))
     fold: str = setting("1", "number of a fold (from 1), 'all', or 'final': train on all but the validation speakers")
     n_folds: int = setting(
         5, "folds of speaker_folds and random, and over the speakers of sentence_disjoint", range=Range(2)
@@ -78,7 +82,7 @@ class DataArguments(Checked):
         None,
         "whose transcripts are used: the corpus's own, a recogniser's, or either in training and the recogniser's in "
         "evaluation; default: the transcript column, which scripts/transcribe.py overwrites",
-        names_in("transcripts/words.py", "TRANSCRIPT_SOURCES"),
+        Registered("transcripts/words.py", "TRANSCRIPT_SOURCES"),
     )
     sentence_bank: str | None = setting(
         None,
@@ -105,7 +109,7 @@ class AudioArguments(Checked):
     normalisation: str | None = setting(
         None,
         "what the features of our spectrogram networks are normalised over; default: the network's own",
-        names_in("models/front_end.py", "NORMALISATIONS"),
+        Registered("models/front_end.py", "NORMALISATIONS"),
     )
     enrolment_clips: int = setting(
         0,
@@ -155,7 +159,7 @@ class CommonHeadArguments(Checked):
     """What all heads have."""
 
     pooling: str = setting(
-        "attentive", "how the positions of a modality become one vector", names_in("models/heads.py", "POOLINGS")
+        "attentive", "how the positions of a modality become one vector", Registered("models/heads.py", "POOLINGS")
     )
     head_dropout: float = setting(0.2, "dropout of the head", range=Range(0, 0.95))
 
