@@ -9,6 +9,7 @@ The names of `__all__` are imported when they are first used, so that `import hf
 any module of this package first checks that the installed libraries are not older than it needs.
 """
 
+import os
 from importlib import import_module
 
 from hf_ser.versions import check_versions
@@ -21,6 +22,7 @@ _PLACES = {
     ),
     "hf_ser.data.protocols": ("make_folds",),
     "hf_ser.models": (*("SerConfig", "SerModelForClassification", "SerPipeline", "SerProcessor"),),
+    "hf_ser.registry": ("register", "load_plugins"),
     "hf_ser.runs.folder": ("RunFolder", "FoldFolder"),
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}
@@ -36,3 +38,7 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+if os.environ.get("HF_SER_PLUGINS"):  # also in processes that this one starts, such as loader workers
+    import_module("hf_ser.registry").load_installed_plugins()

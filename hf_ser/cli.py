@@ -4,6 +4,7 @@ Scripts import this before all else, so that Ctrl-C is one line too while they i
 seconds: nothing here may import what is large.
 """
 
+import argparse
 import errno
 import os
 import re
@@ -27,6 +28,7 @@ usage: hf-ser COMMAND [arguments]    (hf-ser COMMAND --help shows a command's ar
 commands:
 {commands}
 
+Own parts: --plugins FILE.py behind any command (hf_ser/README.md)
 On several processes: accelerate launch -m hf_ser.scripts.train_fusion [arguments]"""
 
 STOPPED = "stopped by Ctrl-C"
@@ -50,9 +52,9 @@ def main() -> None:
 
 def scripts() -> dict[str, Path]:
     """The file of each script by its name."""
-    from hf_ser.files import packaged
+    from hf_ser.files import package_file
 
-    return {file.stem: file for file in sorted(packaged("scripts").glob("*.py")) if file.stem != "__init__"}
+    return {file.stem: file for file in sorted(package_file("scripts").glob("*.py")) if file.stem != "__init__"}
 
 
 def usage(known: dict[str, Path]) -> str:
@@ -89,6 +91,7 @@ def run(main: Callable[[], None]) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to clean up
     try:
         with redirect_stdout(Shown(sys.stdout)):
+            take_plugins(sys.argv)
             main()
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -114,14 +117,29 @@ def parse_early(parse: Callable[[], object]) -> None:
     stop_at_once_on_interrupt()
 
 
+def take_plugins(arguments: list[str]) -> None:
+    """Import the files that `--plugins` names, by which own parts are registered, and remove it from the arguments.
+
+    Raises:
+        FileNotFoundError, ValueError: see `hf_ser.registry.load_plugins`.
+    """
+    from hf_ser.registry import load_installed_plugins, load_plugins
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--plugins", action="append", default=[], help="Python files with commas between")
+    given, arguments[1:] = parser.parse_known_args(arguments[1:])
+    load_installed_plugins()
+    load_plugins(*(source for one in given.plugins for source in one.split(",")))
+
+
 def refusal(error: Exception) -> str | None:
     """What to say of an error that a person can mend without a traceback; None of any other."""
     if full := full_disk(error):
         return full
-    from hf_ser.files import packaged
+    from hf_ser.files import package_file
 
     raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    ours = any(folder in raised_in.parents for folder in (Path(__file__).parent, packaged("scripts")))
+    ours = any(folder in raised_in.parents for folder in (Path(__file__).parent, package_file("scripts")))
     if isinstance(error, PermissionError):
         return str(error)
     if ours and isinstance(error, ValueError | FileNotFoundError | FileExistsError | ImportError):

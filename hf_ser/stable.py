@@ -1,4 +1,4 @@
-"""Draws and digests that depend on their names alone: the same in every process and order, unlike Python's `hash`."""
+"""Random draws and digests that depend on names alone: equal in every process and order, unlike Python's `hash`."""
 
 import hashlib
 from collections.abc import Iterable
@@ -7,17 +7,17 @@ import numpy as np
 
 
 def generator(*names: object) -> np.random.Generator:
-    """Random numbers of whatever the names stand for, such as `generator("noise", seed, id)`."""
+    """Random number generator seeded by names, such as `generator("noise", seed, id)`."""
     return np.random.default_rng(int.from_bytes(_hashed(names)[:16], "big"))
 
 
-def share(*names: object) -> float:
-    """A number from 0 to below 1."""
+def uniform(*names: object) -> float:
+    """Uniform random number in [0, 1)."""
     return int.from_bytes(_hashed(names)[:6], "big") / 2**48
 
 
 def seed(*names: object) -> int:
-    """A seed of 63 bits, as libraries take them."""
+    """Seed of 63 bits for a library."""
     return int.from_bytes(_hashed(names)[:8], "big") >> 1
 
 
@@ -27,7 +27,7 @@ def text_digest(text: str) -> str:
 
 
 def rows_digest(rows: Iterable[object]) -> str:
-    """SHA-256 of rows of plain values, whatever their order."""
+    """SHA-256 of rows of plain values; their order does not matter."""
     return text_digest("\n".join(sorted(map(repr, rows))))
 
 

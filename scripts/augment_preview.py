@@ -1,4 +1,4 @@
-"""Show and play what an augmentation does to clips of a data set, before anything is trained with it.
+"""Show and play an augmentation of clips of a data set, before training with it.
 
 python scripts/augment_preview.py --dataset DS --augment pink:0.5@5-20,speed --output_dir preview
 python scripts/augment_preview.py --dataset DS --augment noise_folder --noise_dir NOISES --clips 8 --output_dir preview
@@ -53,7 +53,7 @@ from hf_ser.data.audio import encode_flac, on_grid
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.prepare import load_prepared
 from hf_ser.data.schema import SAMPLING_RATE
-from hf_ser.files import atomic_write, packaged
+from hf_ser.files import atomic_write, package_file
 from hf_ser.glyphs import without_boxes
 from hf_ser.inputs.collate import clips
 from hf_ser.markup import page_environment
@@ -75,9 +75,9 @@ def main() -> None:
     AugmentArguments(arguments.augment, arguments.noise_dir)  # a wrong one is refused before the data is read
 
     dataset = load_prepared(arguments.dataset)
-    heard = [row for row, seconds in enumerate(dataset["duration_seconds"][:]) if seconds]
-    augmenter = Augmenter(arguments.augment, dataset, heard, arguments.noise_dir, arguments.seed)
-    rows = dataset.select(spread(dataset, heard, arguments.clips, arguments.seed))
+    with_audio = [row for row, seconds in enumerate(dataset["duration_seconds"][:]) if seconds]
+    augmenter = Augmenter(arguments.augment, dataset, with_audio, arguments.noise_dir, arguments.seed)
+    rows = dataset.select(spread(dataset, with_audio, arguments.clips, arguments.seed))
     shown = [shown_clip(row, rows, augmenter, arguments) for row in rows]
     notes = [*augmenter.notices, *(clip["note"] for clip in shown if clip["note"])]
     with atomic_write(arguments.output_dir / PAGE) as file:
@@ -86,46 +86,46 @@ def main() -> None:
 
 
 def shown_clip(row: dict, dataset: Dataset, augmenter: Augmenter, arguments: argparse.Namespace) -> dict:
-    """One clip and its views, written as files, as the page shows them."""
+    """Write one clip and its views as files, and return them for the page."""
     original = clips([row])[0]
     views = [("original", original, "")]
     for view in range(arguments.views):
-        told = ", ".join(augmenter.told(row["id"], view)) or "nothing is drawn for it, it stays as it is"
-        views.append((f"epoch {view}", augmenter(original, row["id"], view), told))
+        description = ", ".join(augmenter.describe(row["id"], view)) or "no change is drawn for it"
+        views.append((f"epoch {view}", augmenter(original, row["id"], view), description))
     longest, peak = max(len(one) for _, one, _ in views), max(float(np.abs(one).max()) for _, one, _ in views)
     loudest, note = float(log_mel(original).max()), not_embedded(row["corpus"], arguments.embed_audio)
     cells = []
-    for title, samples, told in views:
+    for title, samples, description in views:
         stem = arguments.output_dir / re.sub(r"\W+", "_", f"{row['id']} {title}")
-        picture = drawn(samples, longest, peak, loudest)
+        picture = draw(samples, longest, peak, loudest)
         with atomic_write(stem.with_suffix(".png"), "wb") as file:
             file.write(picture)
         with atomic_write(stem.with_suffix(".wav"), "wb") as file:
             sf.write(file, samples, SAMPLING_RATE, format="WAV", subtype="PCM_16")
-        sound = None if note else data_uri(encode_flac(on_grid(samples)), "audio/flac")
-        about = {"title": title, "told": told, "seconds": f"{len(samples) / SAMPLING_RATE:.2f}"}
-        cells.append({**about, "picture": data_uri(picture, "image/png"), "sound": sound})
+        audio = None if note else data_uri(encode_flac(on_grid(samples)), "audio/flac")
+        about = {"title": title, "description": description, "seconds": f"{len(samples) / SAMPLING_RATE:.2f}"}
+        cells.append({**about, "picture": data_uri(picture, "image/png"), "audio": audio})
     label = dataset.features["label"].names[row["label"]]
     return {"id": row["id"], "label": label, "views": cells, "note": note}
 
 
 def not_embedded(corpus: str, allowed: bool) -> str:
-    """Why the clips of a corpus are not in the page; empty where they are."""
+    """Why the clips of a corpus are not in the page; empty if they are."""
     shared = CORPORA[corpus].MAY_BE_SHARED if corpus in CORPORA else None
     if shared or (shared is None and allowed):
         return ""
     reason = "only you know whether they may be handed on; if so, add --embed_audio"
     reason = "its licence forbids to hand clips on" if shared is False else reason
-    return f"No clips of {corpus} in this page: {reason}. They lie as WAV files beside it."
+    return f"No clips of {corpus} in this page: {reason}. They are WAV files beside it."
 
 
 def log_mel(samples: np.ndarray) -> np.ndarray:
-    """Power in dB; `(bands, frames)`."""
+    """Log-mel power in dB; `(bands, frames)`."""
     power = audio_transforms.MelSpectrogram(SAMPLING_RATE, pad_mode="constant", **MEL)(torch.from_numpy(samples))
     return 10 * np.log10(power.numpy() + 1e-10)
 
 
-def drawn(samples: np.ndarray, longest: int, peak: float, loudest: float) -> bytes:
+def draw(samples: np.ndarray, longest: int, peak: float, loudest: float) -> bytes:
     """Waveform over spectrogram as a PNG, on axes that all views of a clip share."""
     figure = Figure(figsize=(4.2, 3.0), layout="constrained")
     wave, mel = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.6))
@@ -150,16 +150,16 @@ def drawn(samples: np.ndarray, longest: int, peak: float, loudest: float) -> byt
 
 
 def page(shown: list[dict], notes: list[str], arguments: argparse.Namespace) -> str:
-    """The page of some clips."""
+    """Render the page."""
     environment = page_environment().overlay()
     environment.filters["sha256"] = lambda style: base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    made = environment.from_string(packaged(f"cards/{TEMPLATE}").read_text(encoding="utf-8"))
-    told = {"spec": arguments.augment, "seed": arguments.seed, "n_views": arguments.views}
-    return made.render(clips=shown, notes=notes, **told)
+    made = environment.from_string(package_file(f"cards/{TEMPLATE}").read_text(encoding="utf-8"))
+    settings = {"spec": arguments.augment, "seed": arguments.seed, "n_views": arguments.views}
+    return made.render(clips=shown, notes=notes, **settings)
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """Bytes within a page."""
+    """Data URI of bytes."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 

@@ -5,8 +5,8 @@ python scripts/prepare_data.py --corpus ravdess,emodb --data_dir A,B --label_map
 python scripts/prepare_data.py --corpus table --data_dir CLIPS.csv --columns path=file,label=emotion --output_dir DS
 python scripts/prepare_data.py ... --augmented_copies 3 --augment white:1@15-25,shift:1   # to show a leak, see below
 
-To change clips in training, give --augment to the training script: --augmented_copies is for showing what copies that
-are made before the split do to a result. Training on them under --protocol random --allow_leak is stamped as leaked.
+To change clips in training, give --augment to the training script: --augmented_copies is for measuring the leak of
+copies that are made before the split. Training on them under --protocol random --allow_leak is stamped as leaked.
 """
 
 from hf_ser.cli import parse_early, run
@@ -27,11 +27,11 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         help=f"one, or several with commas: {', '.join(names_in('data/corpora/__init__.py', 'CORPORA'))}",
     )
     parser.add_argument("--data_dir", help="its folder, one for each corpus with commas; of a table: its file")
-    parser.add_argument("--output_dir", required=True, help="folder to write; a killed run is taken up where it was")
+    parser.add_argument("--output_dir", required=True, help="folder to write; a killed run is continued")
     parser.add_argument("--label_map", default="native", help=f"native, {', '.join(maps)}, or a YAML file")
     parser.add_argument(
         "--columns",
-        help="names of a table's columns where they are not ours: path=file,label=emotion; label:NA=negative says what "
+        help="names of a table's columns if not ours: path=file,label=emotion; label:NA=negative says what "
         "a cell means, speaker:Nan=Nan that it is a name",
     )
     parser.add_argument(
@@ -72,7 +72,7 @@ def main() -> None:
     if bool(arguments.augment) != (arguments.augmented_copies > 0):
         parser.error("--augmented_copies N and --augment SPEC go together: give both, or neither")
     if arguments.augment:
-        parse_augmentation(arguments.augment)  # a wrong one is refused before the work, not after it
+        parse_augmentation(arguments.augment)  # a wrong one is refused before the work
 
     if arguments.download:
         download_corpora(arguments.corpus, arguments.data_dir)
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def without_report(arguments: argparse.Namespace) -> tuple[Dataset, dict] | None:
-    """The data set of an earlier run of the same command that was ended before its report was drawn."""
+    """Data set of an earlier run of this command that ended before its report, None if there is none."""
     if not arguments.report or (Path(arguments.output_dir) / CARD).exists():
         return None
     where = arguments.corpus, arguments.data_dir, arguments.output_dir, arguments.label_map
@@ -99,18 +99,18 @@ def without_report(arguments: argparse.Namespace) -> tuple[Dataset, dict] | None
 
 
 def table_options(arguments: argparse.Namespace) -> dict:
-    """What of the arguments says how a corpus is read."""
+    """Options of reading a corpus."""
     names = ("columns", "speaker_pattern", "label_pattern", "audio_dir", "channel")
     return {name: getattr(arguments, name) for name in names}
 
 
 def prepare_originals(arguments: argparse.Namespace, folder: str | Path) -> tuple[Dataset, dict]:
-    """The corpus as it is."""
+    """Prepare the corpus without copies."""
     return prepare(arguments.corpus, arguments.data_dir, folder, arguments.label_map, **table_options(arguments))
 
 
 def prepare_with_copies(arguments: argparse.Namespace) -> tuple[Dataset, dict]:
-    """The corpus with changed copies of each clip."""
+    """Prepare the corpus with changed copies of each clip."""
     output_dir = Path(arguments.output_dir)
     with temporary_folder(output_dir.parent, output_dir.name) as work:
         prepare_originals(arguments, work / "originals")

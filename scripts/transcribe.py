@@ -22,8 +22,8 @@ def command_line() -> argparse.Namespace:
         "--asr", required=True, help="openai-whisper:NAME, FILE.pt, transformers:HUB_ID[@REVISION], or a model's folder"
     )
     add("--output_dir", type=Path, help="folder to write; default: --dataset itself gets the columns")
-    add("--language", help="code, or detect; default: the corpus's where known, else detected")
-    add("--prompt", help="text that is taken to come before, such as names")
+    add("--language", help="code, or detect; default: the corpus's if known, else detected")
+    add("--prompt", help="text that the model takes as preceding, such as names")
     add(
         "--short_window",
         action="store_true",

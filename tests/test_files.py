@@ -1,4 +1,4 @@
-"""The one walk over folders: links are entered once, loops noticed, what may not be read is named."""
+"""Folders are walked through links once, loops and unreadable folders are reported; writes are atomic."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from hf_ser.data.folders import files_under
 
 @pytest.fixture
 def linked(tmp_path):
-    """A folder of labels of which one is a link, with two loops and a link to nothing."""
+    """A folder of labels with a linked folder, two loops and a broken link."""
     for name in ("data/angry/a.wav", "elsewhere/sad/b.wav", "elsewhere/sad/c.wav"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -31,7 +31,7 @@ def linked(tmp_path):
     return root
 
 
-def test_linked_folders_are_entered_once_and_loops_are_noticed(linked):
+def test_linked_folders_are_entered_once_and_loops_are_reported(linked):
     found, findings = files_under(linked)
     assert [file.relative_to(linked).as_posix() for file in found] == ["angry/a.wav", "sad/b.wav", "sad/c.wav"]
     kinds = {(one.kind, os.path.basename(one.item), one.skipped) for one in findings}
@@ -77,7 +77,7 @@ def test_labels_and_noises_behind_links(linked, tmp_path):
     noises = tmp_path / "noises"
     noises.mkdir()
     os.symlink(linked, noises / "more")
-    with pytest.raises(ValueError, match=r"found \d sound files, none of which can be read"):
+    with pytest.raises(ValueError, match=r"found \d audio files, none of which can be read"):
         usable_noises(noises)
 
 
@@ -110,12 +110,12 @@ with temporary_folder(folder, "work") as work, atomic_write(folder / "report.jso
 """
 
 
-def test_what_a_killed_process_left_goes_at_the_next_start_and_what_a_live_one_holds_stays(tmp_path):
+def test_temporary_files_of_killed_processes_are_removed_and_those_of_running_ones_stay(tmp_path):
     with subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE) as child:
         assert child.stdout.readline() == b"ready\n"
         held = sorted(path.name for path in tmp_path.iterdir())
         assert len(held) == 3
-        assert files.remove_leftovers(tmp_path) == []  # the process lives
+        assert files.remove_leftovers(tmp_path) == []  # the process is running
         with files.atomic_write(tmp_path / "report.json") as file:
             file.write("whole")
         assert sorted(path.name for path in tmp_path.iterdir()) == [*held, "report.json"]

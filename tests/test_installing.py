@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hf_ser import cli, versions
-from hf_ser.files import packaged
+from hf_ser.files import package_file
 from hf_ser.models import libraries
 from hf_ser.publish.hub import SPACE_LIBRARIES
 from hf_ser.recipes import find_recipe
@@ -85,7 +85,7 @@ def test_the_code_that_travels_asks_for_the_versions_of_pyproject():
 
 def test_a_space_gets_the_libraries_that_a_model_s_code_imports():
     imported = set()
-    for file in packaged("cards/space/app.py"), *Path(libraries.__file__).parent.glob("*.py"):
+    for file in package_file("cards/space/app.py"), *Path(libraries.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}
@@ -208,7 +208,7 @@ def test_no_file_is_looked_for_outside_the_package():
 def test_recipes_are_found_by_name_wherever_the_command_is_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("quickstart.yaml", "scripts/recipes/quickstart.yaml"):
-        assert find_recipe(name, (Path.cwd(),)) == packaged("scripts/recipes/quickstart.yaml")
+        assert find_recipe(name, (Path.cwd(),)) == package_file("scripts/recipes/quickstart.yaml")
     (tmp_path / "quickstart.yaml").write_text("seed: 1")
     assert find_recipe("quickstart.yaml", (Path.cwd(),)) == tmp_path / "quickstart.yaml"
     with pytest.raises(FileNotFoundError, match=r"quickstrat\.yaml: no such recipe.*did you mean quickstart\.yaml"):

@@ -19,6 +19,7 @@ ROOMS = (
         "glyphs",
         "plotting",
         "recipes",
+        "registry",
         "cli",
     ),
     *("models", "revisions"),

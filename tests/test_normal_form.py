@@ -1,4 +1,4 @@
-"""One form of every text that is compared, the words for "not known", and texts of users on a terminal."""
+"""Normal form of texts, spellings of "not known", and texts of users on a terminal."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_a_transcript_keeps_the_joiners_of_its_language_alone():
     assert normal_form(said) == "میخواهم"
 
 
-def test_dots_around_a_name_are_none_of_it():
+def test_dots_around_a_name_are_removed():
     assert [normal_name(name) for name in ("sad.", " . sad", "J. R.", "...", "sad\u2026")] == [
         *("sad", "sad", "J. R", "...", "sad")
     ]
@@ -47,7 +47,7 @@ def test_dots_around_a_name_are_none_of_it():
         *(("+1", "1"), ("+2.0", "2")),
     ],
 )
-def test_names_that_a_person_would_take_for_one(one, other):
+def test_names_that_a_person_would_read_as_the_same(one, other):
     assert look_alike(one) == look_alike(other)
 
 
@@ -78,7 +78,7 @@ def test_names_that_differ(one, other):
         *("Speaker Unknown", "unknown speaker 4", "anon12", "<anonymous>", "t.b.d.", "Anonymous-3"),
     ],
 )
-def test_words_for_somebody_who_is_not_known(word):
+def test_spellings_of_an_unknown_value(word):
     assert is_unknown(word)
 
 
@@ -100,16 +100,16 @@ def test_words_for_somebody_who_is_not_known(word):
         "spk?1",
     ],
 )
-def test_names_that_are_no_such_words(word):
+def test_names_that_are_not_unknown(word):
     assert not is_unknown(word)
 
 
-def test_labels_that_programs_write_into_empty_cells():
+def test_labels_that_programs_write_into_empty_cells_are_missing():
     assert all(map(is_missing_label, ("nan", "NaN", "None", "null", "<NA>", "N/A", "?", "-", "n\u200ban")))
     assert not any(map(is_missing_label, ("none", "unknown", "sad", "0", "neutral")))
 
 
-def test_a_terminal_is_never_told_what_to_do():
+def test_no_text_controls_a_terminal():
     assert printable("\x1b]0;x\x07\x1b[31mred\u202e\ud800\r\n") == r"\x1b]0;x\x07\x1b[31mred\u202e\ud800\r\n"
     assert printable("Ärger, 生气 (möglich)") == "Ärger, 生气 (möglich)"
     assert printable("a\nb\x9b", keep_lines=True) == "a\nb\\x9b"

@@ -18,7 +18,7 @@ from hf_ser.models.decoding import CHANNELS
 from hf_ser.models.front_end import NORMALISATIONS
 from hf_ser.settings import Range, check_settings, default_of, names_in, setting
 from hf_ser.training import arguments
-from hf_ser.transcripts.words import TRANSCRIPT_SOURCES
+from hf_ser.transcripts.fold_transcripts import TRANSCRIPT_SOURCES
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "scripts").glob("[a-z]*.py"))
 CLASSES = {one for one in vars(arguments).values() if isinstance(one, type) and hasattr(one, "__dataclass_fields__")}
@@ -75,7 +75,7 @@ def test_every_setting_says_what_it_is_for_and_its_default_is_allowed(one):
         ("models/heads.py", "SOLVED_HEADS", SOLVED_HEADS),
         ("models/recurrent.py", "TEXT_PRESETS", TEXT_PRESETS),
         ("models/spectrogram.py", "PRESETS", PRESETS),
-        ("transcripts/words.py", "TRANSCRIPT_SOURCES", TRANSCRIPT_SOURCES),
+        ("transcripts/fold_transcripts.py", "TRANSCRIPT_SOURCES", TRANSCRIPT_SOURCES),
     ],
 )
 def test_names_are_read_without_an_import_as_they_are_registered(file, variable, registered):

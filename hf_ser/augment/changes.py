@@ -1,10 +1,10 @@
-"""What may happen to a sound: each function changes a clip in one way. The stress test and augmentation share them.
+"""Changes of a clip's audio, shared by the stress test and augmentation: each function changes a clip in one way.
 
-A change takes samples and a generator, which some have no use for, and its settings by name. It makes new samples and
-leaves those it was given as they are.
+A change takes samples, a generator (which some ignore) and its settings by name. It returns new samples and does not
+modify its input.
 
 Shapes:
-    samples, and what is returned: `(samples,)` at 16 kHz, float32 where they come from a clip.
+    samples, and what is returned: `(samples,)` at 16 kHz, float32 if they come from a clip.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,27 +24,27 @@ from hf_ser.models.libraries import audio_functional, audio_transforms
 
 MP3, VORBIS, OPUS = ("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS")
 
-LEAST_SAMPLES = SAMPLING_RATE // 10
-"""A cut leaves 0.1 s at least."""
+MIN_SAMPLES = SAMPLING_RATE // 10
+"""A cut keeps at least 0.1 s."""
 
 BABBLE_VOICES = 5
 
-LONGEST_DELAY = 2_500
-"""Samples by which a codec's answer may come late; LAME's is 1,105."""
+MAX_CODEC_DELAY = 2_500
+"""Longest delay of a codec in samples; LAME's is 1,105."""
 
 VOCODER_WINDOW = 1_024
-"""Samples a frame of the phase vocoder, 64 ms: with 512, low voices are heard to flutter."""
+"""Samples a frame of the phase vocoder, 64 ms: with 512, low voices flutter audibly."""
 
 
 def within_full_scale(samples: np.ndarray) -> np.ndarray:
-    """A changed sound as a file would hold it: float32, clipped at full scale.
+    """Changed samples as a file stores them: float32, clipped at full scale.
 
     Raises:
-        ValueError: nothing is left of it, or something that is no number.
+        ValueError: no samples are left, or some are NaN or infinite.
     """
     samples = np.asarray(samples, dtype=np.float32)
     if not (len(samples) and np.isfinite(samples).all()):
-        raise ValueError("the change leaves no finite sound")
+        raise ValueError("the change leaves no finite audio")
     return np.clip(samples, -1, 1)
 
 
@@ -52,12 +52,12 @@ def within_full_scale(samples: np.ndarray) -> np.ndarray:
 
 
 def with_noise(samples: np.ndarray, generator: np.random.Generator, kind: str, snr_db: float) -> np.ndarray:
-    """White or pink noise over the whole clip, as `mixed`."""
-    return mixed(samples, colored(len(samples), generator, kind), snr_db)
+    """Add white or pink noise to the whole clip, as `mix_noise`."""
+    return mix_noise(samples, colored_noise(len(samples), generator, kind), snr_db)
 
 
-def mixed(samples: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """A clip with noise under it; the clip's power is that between its first and its last sample that is not zero.
+def mix_noise(samples: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """Add noise to a clip; its power is measured between its first and last sample that is not zero.
 
     Shapes:
         noise: `(samples,)`, as long as the clip.
@@ -65,20 +65,20 @@ def mixed(samples: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
     Raises:
         ValueError: the clip, or the noise, is silent.
     """
-    sounding = np.flatnonzero(samples)
-    if not len(sounding):
+    nonzero = np.flatnonzero(samples)
+    if not len(nonzero):
         raise ValueError("digital silence has no signal-to-noise ratio")
     if not noise.any():
         raise ValueError("the noise is silent")
-    share = (sounding[-1] - sounding[0] + 1) / len(samples)
+    share = (nonzero[-1] - nonzero[0] + 1) / len(samples)
     # add_noise compares the energies of whole clips: padding with zeros would make the noise softer.
     ratio = torch.tensor(snr_db + 10 * np.log10(share))
     signal, noise = (torch.from_numpy(np.asarray(one, dtype=np.float32)) for one in (samples, noise))
     return audio_functional.add_noise(signal, noise, ratio).numpy()
 
 
-def colored(length: int, generator: np.random.Generator, kind: str) -> np.ndarray:
-    """White noise, or pink (power falling with 1/f); `(length,)`."""
+def colored_noise(length: int, generator: np.random.Generator, kind: str) -> np.ndarray:
+    """White noise, or pink noise (power proportional to 1/f); `(length,)`."""
     white = generator.standard_normal(length)
     if kind == "white":
         return white
@@ -87,21 +87,21 @@ def colored(length: int, generator: np.random.Generator, kind: str) -> np.ndarra
     return np.fft.irfft(spectrum, length)
 
 
-def drawn_voices(clips_of: Mapping[str, Sequence[int]], speaker: str, generator: np.random.Generator) -> list[int]:
-    """Rows of clips for babble: of other speakers than one, of as many as there are.
+def draw_babble_clips(clips_of: Mapping[str, Sequence[int]], speaker: str, generator: np.random.Generator) -> list[int]:
+    """Rows of clips for babble, of as many speakers other than one as there are.
 
     Args:
-        clips_of: Rows by speaker, in an order that depends on nothing.
-        speaker: Who is not to be among them.
-        generator: Of the draw.
+        clips_of: Rows by speaker, in a fixed order.
+        speaker: The speaker to leave out.
+        generator: Random number generator.
     """
-    theirs = generator.permutation([one for one in clips_of if one != speaker])
-    chosen = [clips_of[theirs[turn % len(theirs)]] for turn in range(BABBLE_VOICES)]
+    others = generator.permutation([one for one in clips_of if one != speaker])
+    chosen = [clips_of[others[turn % len(others)]] for turn in range(BABBLE_VOICES)]
     return [rows[generator.integers(len(rows))] for rows in chosen]
 
 
 def babble(length: int, generator: np.random.Generator, voices: Sequence[np.ndarray]) -> np.ndarray:
-    """The sum of clips, each as loud as the next, repeated where it is shorter than `length`; `(length,)`."""
+    """Sum of clips at equal level, each repeated if shorter than `length`; `(length,)`."""
     total = np.zeros(length)
     for voice in voices:
         voice = np.resize(np.roll(voice, int(generator.integers(len(voice)))), length)
@@ -115,26 +115,26 @@ def babble(length: int, generator: np.random.Generator, voices: Sequence[np.ndar
 
 
 def with_gain(samples: np.ndarray, generator, gain_db: float) -> np.ndarray:
-    """Louder or softer; what passes full scale is for `within_full_scale` to clip."""
+    """Change the level by dB; `within_full_scale` clips the result."""
     return samples * 10 ** (gain_db / 20)
 
 
 def clipped(samples: np.ndarray, generator, share: float) -> np.ndarray:
-    """The loudest samples cut flat where they begin; the rest keeps its level."""
+    """Clip the loudest share of the samples; the rest is unchanged."""
     limit = np.quantile(np.abs(samples), 1 - share)
     return np.clip(samples, -limit, limit)
 
 
 def telephone(samples: np.ndarray, generator) -> np.ndarray:
-    """300 to 3,400 Hz, at 8 kHz, in the mu-law code of a digital exchange."""
+    """Telephone audio: 300 to 3,400 Hz at 8 kHz, mu-law."""
     narrow = resample(samples, SAMPLING_RATE, 8_000)
     narrow = sosfiltfilt(butter(6, (300, 3_400), "bandpass", fs=8_000, output="sos"), narrow, padlen=0)
-    wide = coded(np.clip(narrow, -1, 1).astype(np.float32), "WAV", "ULAW", 8_000)
-    return fitted(at_16_khz(wide, 8_000), len(samples))
+    wide = through_codec(np.clip(narrow, -1, 1).astype(np.float32), "WAV", "ULAW", 8_000)
+    return with_length(at_16_khz(wide, 8_000), len(samples))
 
 
 def low_passed(samples: np.ndarray, generator, hertz: float) -> np.ndarray:
-    """Without what lies above a frequency; forwards and backwards, so that nothing is delayed."""
+    """Remove frequencies above a limit; filtered forwards and backwards, so without delay."""
     sections = butter(8, hertz, "lowpass", fs=SAMPLING_RATE, output="sos")
     return sosfiltfilt(sections, samples, padlen=0)
 
@@ -142,17 +142,13 @@ def low_passed(samples: np.ndarray, generator, hertz: float) -> np.ndarray:
 def with_codec(
     samples: np.ndarray, generator, format, subtype, rate=SAMPLING_RATE, compression=None, mode=None
 ) -> np.ndarray:
-    """Written by a codec at a rate and read again, at the clip's own place in time and length."""
-    given = samples
-    if rate != SAMPLING_RATE:
-        given = resample(samples, SAMPLING_RATE, rate)
-    decoded = coded(given, format, subtype, rate, compression, mode)
-    if rate != SAMPLING_RATE:
-        decoded = at_16_khz(decoded, rate)
-    return aligned(decoded, samples)
+    """Encode and decode a clip at a rate; the result keeps the clip's timing and length."""
+    given = samples if rate == SAMPLING_RATE else resample(samples, SAMPLING_RATE, rate)
+    decoded = through_codec(given, format, subtype, rate, compression, mode)
+    return aligned(decoded if rate == SAMPLING_RATE else at_16_khz(decoded, rate), samples)
 
 
-def coded(
+def through_codec(
     samples: np.ndarray,
     format: str,
     subtype: str,
@@ -160,7 +156,7 @@ def coded(
     compression: float | None = None,
     mode: str | None = None,
 ) -> np.ndarray:
-    """Samples through libsndfile's encoder and decoder, in memory."""
+    """Encode samples with libsndfile and decode them again, in memory."""
     return sf.read(BytesIO(encoded(samples, format, subtype, rate, compression, mode)), dtype="float32")[0]
 
 
@@ -172,14 +168,14 @@ def encoded(
     compression: float | None = None,
     mode: str | None = None,
 ) -> bytes:
-    """The file that libsndfile makes of samples.
+    """Encode samples as a file with libsndfile.
 
     Args:
         samples: At `rate`.
-        format, subtype: As libsndfile names them.
+        format, subtype: libsndfile's names.
         rate: Hertz.
-        compression: 0 to 1, the smallest file; None for the format's own.
-        mode: Of the bit rate, such as `CONSTANT`; None for the format's own, and for Vorbis and Opus, which have one.
+        compression: 0 to 1, the smallest file; None for the format's default.
+        mode: Bit-rate mode such as `CONSTANT`; None for the format's default, and for Vorbis and Opus.
     """
     file = BytesIO()
     sf.write(file, samples, rate, format=format, subtype=subtype, compression_level=compression, bitrate_mode=mode)
@@ -187,19 +183,19 @@ def encoded(
 
 
 def aligned(decoded: np.ndarray, original: np.ndarray) -> np.ndarray:
-    """A codec's answer where its sound lies over the original's: MP3 at low rates begins with its encoder's delay."""
+    """Remove the delay of a codec by correlation: MP3 at low rates begins with its encoder's delay."""
     length = min(len(decoded), len(original))
-    likeness = correlate(decoded[:length], original[:length], method="fft")[length - 1 :][:LONGEST_DELAY]
-    return fitted(decoded[int(likeness.argmax()) :], len(original))
+    correlation = correlate(decoded[:length], original[:length], method="fft")[length - 1 :][:MAX_CODEC_DELAY]
+    return with_length(decoded[int(correlation.argmax()) :], len(original))
 
 
 @cache
-def lacking_codec(
+def codec_problem(
     format: str, subtype: str, rate: int, compression: float | None = None, mode: str | None = None
 ) -> str | None:
-    """What this libsndfile says where it cannot write and read a codec; None where it can."""
+    """Why this libsndfile cannot write and read a codec; None if it can."""
     try:
-        coded(np.zeros(rate, dtype=np.float32), format, subtype, rate, compression, mode)
+        through_codec(np.zeros(rate, dtype=np.float32), format, subtype, rate, compression, mode)
     except (sf.LibsndfileError, ValueError, TypeError) as error:
         why = getattr(error, "error_string", error)
         return f"libsndfile {sf.__libsndfile_version__} does not write and read {format} {subtype} ({why})"
@@ -210,17 +206,17 @@ def lacking_codec(
 
 
 def reverberant(samples: np.ndarray, generator, rt60_seconds: float) -> np.ndarray:
-    """In a room: the direct sound, then noise that falls by 60 dB in RT60; the level stays."""
+    """Add reverberation: noise that decays by 60 dB in RT60 seconds; the level is kept."""
     response = room_response(generator, rt60_seconds)
     dry, response = (torch.from_numpy(np.asarray(one, dtype=np.float32)) for one in (samples, response))
     wet = audio_functional.fftconvolve(dry, response)[: len(dry)].numpy()
-    return as_loud_as(samples, wet)
+    return match_level(samples, wet)
 
 
 def room_response(generator: np.random.Generator, rt60_seconds: float) -> np.ndarray:
-    """What a room answers to a click, RT60 long.
+    """Impulse response of a room, RT60 seconds long; `(samples,)`.
 
-    The reverberation's energy grows with RT60, as in rooms of one size, and is the direct sound's at 0.6 s.
+    The energy of the reverberation grows with RT60, and equals that of the direct path at 0.6 s.
     """
     times = np.arange(int(rt60_seconds * SAMPLING_RATE)) / SAMPLING_RATE
     tail = generator.standard_normal(len(times)) * 10 ** (-3 * times / rt60_seconds)
@@ -233,32 +229,32 @@ def room_response(generator: np.random.Generator, rt60_seconds: float) -> np.nda
 
 
 def cut(samples: np.ndarray, generator, seconds=None, begin=0.0, end=1.0) -> np.ndarray:
-    """The first seconds, or the part between two shares of the length; 0.1 s at least, where the clip has it."""
+    """Keep the first seconds, or the part between two shares of the length, but at least 0.1 s."""
     length = len(samples)
     first, last = (0, int(seconds * SAMPLING_RATE)) if seconds else (int(begin * length), int(end * length))
-    missing = LEAST_SAMPLES - (min(last, length) - first)
+    missing = MIN_SAMPLES - (min(last, length) - first)
     first = max(0, first - max(0, missing))
-    return samples[first : max(last, first + LEAST_SAMPLES)]
+    return samples[first : max(last, first + MIN_SAMPLES)]
 
 
-def taken_for(samples: np.ndarray, generator, rate: int) -> np.ndarray:
-    """Played as if its samples had been taken at another rate: length and pitch change."""
+def with_wrong_rate(samples: np.ndarray, generator, rate: int) -> np.ndarray:
+    """Treat the samples as if they had another rate: length and pitch change."""
     return at_16_khz(samples, rate)
 
 
 def with_silence(samples: np.ndarray, generator, seconds: float) -> np.ndarray:
-    """Exact zeros in front."""
+    """Put exact zeros in front."""
     return np.pad(samples, (int(seconds * SAMPLING_RATE), 0))
 
 
 def without_leading_zeros(samples: np.ndarray, generator) -> np.ndarray:
-    """Begun with the first sample that is not zero."""
+    """Remove the zeros before the first other sample."""
     first = round(leading_zeros_seconds(samples) * SAMPLING_RATE)
-    return samples[min(first, max(0, len(samples) - LEAST_SAMPLES)) :]
+    return samples[min(first, max(0, len(samples) - MIN_SAMPLES)) :]
 
 
-def without_zeros(samples: np.ndarray, generator, floor_dbfs: float) -> np.ndarray:
-    """Faint noise wherever the clip is exactly zero."""
+def fill_zeros(samples: np.ndarray, generator, floor_dbfs: float) -> np.ndarray:
+    """Replace exact zeros by faint noise."""
     noise = 10 ** (floor_dbfs / 20) * generator.standard_normal(len(samples))
     return np.where(samples == 0, noise, samples)
 
@@ -267,12 +263,12 @@ def without_zeros(samples: np.ndarray, generator, floor_dbfs: float) -> np.ndarr
 
 
 def with_speed(samples: np.ndarray, generator, factor: float) -> np.ndarray:
-    """Played faster (above 1) or slower, to a hundredth: length and pitch change."""
+    """Play faster (above 1) or slower, rounded to 0.01: length and pitch change."""
     return resampled(samples, round(100 * factor), 100)
 
 
 def time_stretched(samples: np.ndarray, generator, factor: float) -> np.ndarray:
-    """Spoken faster (above 1) or slower at the same pitch, by a phase vocoder; `(round(samples / factor),)`."""
+    """Speak faster (above 1) or slower at the same pitch, by a phase vocoder; `(round(samples / factor),)`."""
     hop = VOCODER_WINDOW // 4
     window = torch.hann_window(VOCODER_WINDOW)
     advance = torch.linspace(0, np.pi * hop, VOCODER_WINDOW // 2 + 1)[:, None]
@@ -280,23 +276,23 @@ def time_stretched(samples: np.ndarray, generator, factor: float) -> np.ndarray:
     spectrum = torch.stft(signal, VOCODER_WINDOW, hop, window=window, pad_mode="constant", return_complex=True)
     stretched = audio_functional.phase_vocoder(spectrum, factor, advance)
     length = max(1, round(len(samples) / factor))
-    spoken = torch.istft(stretched, VOCODER_WINDOW, hop, window=window, length=length).numpy()
-    return as_loud_as(samples, spoken)  # neighbouring bands no longer fit: speech loses 3 dB
+    speech = torch.istft(stretched, VOCODER_WINDOW, hop, window=window, length=length).numpy()
+    return match_level(samples, speech)  # phases of neighbouring bands no longer agree: speech loses 3 dB
 
 
 def pitch_shifted(samples: np.ndarray, generator, semitones: float) -> np.ndarray:
-    """Higher or lower by semitones at the same length: stretched, then played faster by as much.
+    """Shift the pitch by semitones at the same length: time-stretch, then resample.
 
-    torchaudio's own `pitch_shift` resamples between rates without a common factor, with a kernel of a gigabyte; the
-    nearest ratio of small numbers is within a hundredth of a semitone.
+    torchaudio's `pitch_shift` resamples between rates without a common factor, with a kernel of a gigabyte. The nearest
+    ratio of small numbers is within 0.01 semitones.
     """
     factor = Fraction(2 ** (semitones / 12)).limit_denominator(50)
     stretched = time_stretched(samples, generator, float(1 / factor))
-    return fitted(resampled(stretched, factor.numerator, factor.denominator), len(samples))
+    return with_length(resampled(stretched, factor.numerator, factor.denominator), len(samples))
 
 
 def resampled(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Samples at one rate brought to another; only the ratio of the rates counts."""
+    """Resample; only the ratio of the rates matters."""
     if rate == new_rate:
         return np.asarray(samples, dtype=np.float32)
     return _resampler(rate, new_rate)(torch.from_numpy(np.asarray(samples, dtype=np.float32))).numpy()
@@ -304,47 +300,47 @@ def resampled(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def _resampler(rate: int, new_rate: int) -> audio_transforms.Resample:
-    """With its kernel, which takes longer to make than to use."""
+    """Cached resampler: computing its kernel takes longer than using it."""
     return audio_transforms.Resample(rate, new_rate, **RESAMPLING)
 
 
 def shifted(samples: np.ndarray, generator, seconds: float) -> np.ndarray:
-    """Later (zeros in front, the end is lost) or earlier (below 0), at the same length; half of it at most is lost."""
+    """Shift later (zeros in front) or earlier (below 0) at the same length; at most half of the clip is lost."""
     by = int(np.clip(round(seconds * SAMPLING_RATE), -(len(samples) // 2), len(samples) // 2))
     return np.pad(samples, (by, 0))[: len(samples)] if by >= 0 else np.pad(samples[-by:], (0, -by))
 
 
 MASKS = 2
-"""Stretches of bands, and of frames, that `spectrum_masked` blanks."""
+"""Masks over bands, and over frames, of `spectrum_masked`."""
 
 MASKED_WINDOW, MASKED_HOP = 400, 100
-"""Samples of a frame and between frames there: 25 ms and 6.25 ms, near what encoders compute."""
+"""Window and hop of `spectrum_masked` in samples: 25 ms and 6.25 ms, close to those of encoders."""
 
 
 def spectrum_masked(samples: np.ndarray, generator: np.random.Generator, share: float) -> np.ndarray:
-    """Two stretches of mel bands and two of time, each up to a share of all, brought to the clip's mean spectrum.
+    """Replace two ranges of mel bands and two of time, each up to a share of all, by the clip's mean spectrum.
 
-    The published masks put zeros into mean-normalised log-mel features. Here the sound itself is changed (mean log
-    magnitude of each frequency, its own phases), so that encoders that read waveforms meet the same.
+    The published masks put zeros into mean-normalised log-mel features. Here the audio itself is changed (mean log
+    magnitude of each frequency, original phases), so that encoders of waveforms are affected too.
 
     Source: Park et al. 2019, SpecAugment: A simple data augmentation method for automatic speech recognition (without
-    the warp of time).
+    time warping).
     """
     frames = {"n_fft": MASKED_WINDOW, "hop_length": MASKED_HOP, "window": torch.hann_window(MASKED_WINDOW)}
     signal = torch.from_numpy(np.asarray(samples, dtype=np.float32))
     spectrum = torch.stft(signal, **frames, pad_mode="constant", return_complex=True)
     mel = np.log10(1 + np.linspace(0, SAMPLING_RATE / 2, len(spectrum)) / 700)
     places = mel / mel[-1], np.linspace(0, 1, spectrum.shape[1])
-    hit = np.zeros(spectrum.shape, dtype=bool)
+    masked = np.zeros(spectrum.shape, dtype=bool)
     for axis, place in enumerate(places):
         for _ in range(MASKS):
             width = generator.uniform(0, share)
             start = generator.uniform(0, 1 - width)
-            stretch = (place >= start) & (place < start + width)
-            hit |= stretch[:, None] if axis == 0 else stretch[None]
+            inside = (place >= start) & (place < start + width)
+            masked |= inside[:, None] if axis == 0 else inside[None]
     magnitude = spectrum.abs() + 1e-8
     mean = magnitude.log().mean(1, keepdim=True).exp()
-    changed = torch.where(torch.from_numpy(hit), spectrum * (mean / magnitude), spectrum)
+    changed = torch.where(torch.from_numpy(masked), spectrum * (mean / magnitude), spectrum)
     return torch.istft(changed, **frames, length=len(samples)).numpy()
 
 
@@ -352,28 +348,28 @@ def spectrum_masked(samples: np.ndarray, generator: np.random.Generator, share: 
 
 
 def upsampled(samples: np.ndarray, generator) -> np.ndarray:
-    """Recorded at 8 kHz and brought to 16 kHz: nothing above 4 kHz."""
+    """Audio of 8 kHz upsampled to 16 kHz: nothing above 4 kHz."""
     narrow = resample(samples, SAMPLING_RATE, 8_000)
-    return fitted(at_16_khz(narrow, 8_000), len(samples))
+    return with_length(at_16_khz(narrow, 8_000), len(samples))
 
 
 def aliased(samples: np.ndarray, generator) -> np.ndarray:
-    """Every second sample taken without a filter: what lay above 4 kHz is folded under it."""
-    return fitted(at_16_khz(samples[::2], 8_000), len(samples))
+    """Drop every second sample without a filter: frequencies above 4 kHz alias."""
+    return with_length(at_16_khz(samples[::2], 8_000), len(samples))
 
 
 def at_16_khz(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Resampled to the models' rate."""
+    """Resample to the models' rate."""
     return resample(samples, rate, SAMPLING_RATE)
 
 
-def fitted(samples: np.ndarray, length: int) -> np.ndarray:
-    """Cut, or padded with zeros behind, to a length."""
+def with_length(samples: np.ndarray, length: int) -> np.ndarray:
+    """Cut, or pad with zeros at the end, to a length."""
     return np.pad(samples[:length], (0, max(0, length - len(samples))))
 
 
-def as_loud_as(original: np.ndarray, changed: np.ndarray) -> np.ndarray:
-    """A changed clip at the level of the original."""
+def match_level(original: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """Scale a changed clip to the level of the original."""
     return changed * (rms(original) / (rms(changed) or 1.0))
 
 

@@ -1,7 +1,7 @@
-"""A data set with changed copies of its clips, as older systems made them before they split it: to show what that does.
+"""A data set with changed copies of its clips, as older systems made them before the split: to measure that leak.
 
-Split at random, such a data set has copies of the tested clips in training. `with_honest_copies` names that a leak, and
-elsewhere keeps copies out of what is evaluated.
+Split at random, such a data set has copies of test clips in training. `without_evaluated_copies` reports that as a
+leak, and otherwise removes copies from validation and test.
 """
 
 import hashlib
@@ -24,36 +24,43 @@ from hf_ser.data.prepare import REPORT, load_prepared
 from hf_ser.data.protocols import Fold
 from hf_ser.data.protocols import fingerprint as split_fingerprint
 from hf_ser.data.schema import SAMPLING_RATE, SPLITS, Finding
-from hf_ser.files import atomic_write, beside
+from hf_ser.files import atomic_write, hidden_sibling
 from hf_ser.models.decoding import decode_audio
 
 COPIES_LEAK = "augmented_copy_overlap"
-"""Begins the name of the leak of copies of one clip that stand in two parts."""
+"""Beginning of the name of the leak of copies of one clip in two parts."""
 
 
 def prepare_copies(
     prepared: str | Path, output_dir: str | Path, copies: int, spec: str, seed: int = 0, noise_dir=None
 ) -> tuple[Dataset, dict]:
-    """Write a prepared data set again, with changed copies of each row; the folder appears only when it is whole.
+    """Write a prepared data set again with changed copies of each row; the folder appears only once it is complete.
 
     Args:
         prepared: Folder of the originals.
         output_dir: Folder to write.
-        copies, spec, seed, noise_dir: As of `augmented_copies`.
+        copies: Copies of each row with audio. Their ids are `<id>#copy1` and so on, and `copy_of` is the id of the
+            original (null in the originals).
+        spec: As `parse_augmentation` reads it.
+        seed: Seed of the draws.
+        noise_dir: Folder for `noise_folder`.
 
     Returns:
-        The data set and its integrity report, which tells of the copies.
+        The data set and its integrity report, which counts the copies.
 
     Raises:
-        FileExistsError: the folder is there already; else as `augmented_copies`.
+        FileExistsError: the folder exists.
+        ValueError: fewer than one copy, a data set with copies, babble in `spec`, or as `Augmenter`.
     """
     output_dir = Path(output_dir)
     if output_dir.exists():
         raise FileExistsError(f"{output_dir} is there already: name another --output_dir.")
-    originals, work = load_prepared(prepared), beside(output_dir, "copies")
+    originals, work = load_prepared(prepared), hidden_sibling(output_dir, "copies")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    dataset = augmented_copies(originals, copies, spec, seed, noise_dir, work / "rows.arrow")
+    _check_copies(originals, copies, spec)
+    augmenter = Augmenter(spec, originals, range(len(originals)), noise_dir, seed)
+    dataset = _add_copies(originals, copies, augmenter, work / "rows.arrow")
     dataset.save_to_disk(work / "whole")
     given = json.loads((Path(prepared) / REPORT).read_text(encoding="utf-8"))
     report = _report_with_copies(given, dataset, f"{copies} of each clip: {spec}, seed {seed}")
@@ -65,43 +72,20 @@ def prepare_copies(
     return load_prepared(output_dir), report
 
 
-def _report_with_copies(report: dict, dataset: Dataset, told: str) -> dict:
-    """An integrity report of a data set with copies, from that of the originals."""
+def _report_with_copies(report: dict, dataset: Dataset, description: str) -> dict:
+    """Integrity report of a data set with copies, from that of the originals."""
     names = ("label", "speaker", "sex", "duration_seconds", "source_format")
     columns = {name: dataset[name][:] for name in names}
     columns["label"] = [dataset.features["label"].names[label] for label in columns["label"]]
     made = sum(origin is not None for origin in dataset["copy_of"][:])
     findings = [Finding(**found) for found in report["findings"]]
-    findings.append(Finding("augmented_copies", report["corpus"], f"{made} clips are changed copies of others, {told}"))
-    told = integrity_report(report["corpus"], report["n_listed"] + made, columns, findings)
-    return report | told | {"n_found": report.get("n_found", report["n_listed"]) + made}
+    detail = f"{made} clips are changed copies of others, {description}"
+    findings.append(Finding("augmented_copies", report["corpus"], detail))
+    counted = integrity_report(report["corpus"], report["n_listed"] + made, columns, findings)
+    return report | counted | {"n_found": report.get("n_found", report["n_listed"]) + made}
 
 
-def augmented_copies(
-    dataset: Dataset,
-    copies: int,
-    spec: str,
-    seed: int = 0,
-    noise_dir: str | Path | None = None,
-    file: str | Path | None = None,
-) -> Dataset:
-    """A data set with changed copies of each row behind it, as older systems made them before they split their data.
-
-    For showing what that does to a result: split at random, copies of the tested clips are trained on. Whoever splits
-    such a data set passes each fold through `with_honest_copies`.
-
-    Args:
-        dataset: A prepared data set.
-        copies: Of each row with sound; their ids are `<id>#copy1` and so on, and `copy_of` is the id of the original
-            (null in the originals themselves).
-        spec: As `parse_augmentation` reads it.
-        seed: Of the draws.
-        noise_dir: Folder for `noise_folder`.
-        file: Where the rows are kept while they are made; None keeps them in memory.
-
-    Raises:
-        ValueError: fewer than one copy, the data set has copies already, babble is asked for, or as `Augmenter`.
-    """
+def _check_copies(dataset: Dataset, copies: int, spec: str) -> None:
     if copies < 1 or "copy_of" in dataset.column_names:
         found = "copies already" if "copy_of" in dataset.column_names else f"{copies} copies of each clip"
         raise ValueError(f"--augmented_copies: found {found}, expected 1 or more for a data set without: change it.")
@@ -110,8 +94,11 @@ def augmented_copies(
             f"--augment {spec}: found babble for copies that are made before any split, where it mixes voices of "
             "test clips into training. Expected changes of a clip by itself: leave babble out, or use it in training."
         )
-    augmenter = Augmenter(spec, dataset, range(len(dataset)), noise_dir, seed)
-    # As Audio cells, `datasets` would ask for torchcodec to write them.
+
+
+def _add_copies(dataset: Dataset, copies: int, augmenter: Augmenter, cache_file: Path) -> Dataset:
+    """Data set in which each row is followed by its changed copies."""
+    # `datasets` would need torchcodec to write Audio cells.
     stored = {"bytes": Value("binary"), "path": Value("string")}
     plain = Features({**dataset.features, "label": Value("int64"), "audio": stored, "copy_of": Value("string")})
     made = dataset.cast(Features({**dataset.features, "label": Value("int64"), "audio": stored})).map(
@@ -121,8 +108,7 @@ def augmented_copies(
         fn_kwargs={"copies": copies, "augmenter": augmenter},
         features=plain,
         remove_columns=dataset.column_names,
-        keep_in_memory=file is None,
-        cache_file_name=None if file is None else str(file),
+        cache_file_name=str(cache_file),
         load_from_cache_file=False,
         new_fingerprint=hashlib.sha256(repr((dataset["id"][:], copies, augmenter.key)).encode()).hexdigest()[:16],
         desc="copies",
@@ -131,7 +117,7 @@ def augmented_copies(
 
 
 def _with_copies(rows: dict[str, list], copies: int, augmenter: Augmenter) -> dict[str, list]:
-    """Some rows, each followed by its changed copies."""
+    """Batch of rows, each followed by its changed copies."""
     made = []
     for values in zip(*rows.values(), strict=True):
         row: dict[str, Any] = {**dict(zip(rows, values, strict=True)), "copy_of": None}
@@ -143,7 +129,7 @@ def _with_copies(rows: dict[str, list], copies: int, augmenter: Augmenter) -> di
 
 
 def _copy(row: dict[str, Any], samples: np.ndarray, number: int) -> dict[str, Any]:
-    """A row for a changed clip, with what is measured of its sound."""
+    """Row of a changed clip, with the measured columns of its audio."""
     samples, name = on_grid(samples), f"{row['id']}#copy{number}"
     return row | {
         "id": name,
@@ -157,12 +143,11 @@ def _copy(row: dict[str, Any], samples: np.ndarray, number: int) -> dict[str, An
     }
 
 
-def with_honest_copies(dataset: Dataset, fold: Fold) -> Fold:
-    """A fold of a data set with augmented copies: none of them is evaluated on, or the fold is named a leak.
+def without_evaluated_copies(dataset: Dataset, fold: Fold) -> Fold:
+    """Remove augmented copies from the validation and test parts of a fold, or report them as a leak.
 
-    Where all copies of a clip stand in its own part (as speaker-independent protocols have them), copies are taken out
-    of the validation and the test part. Where they do not, the fold stays as it is, for that is the mistake to be
-    shown, and its leaks name it.
+    If copies of one clip are in two parts, the fold is unchanged and its leaks name the parts, since that is the
+    mistake to be measured. Speaker-independent protocols have all copies of a clip in one part.
     """
     if "copy_of" not in dataset.column_names:
         return fold

@@ -1,4 +1,4 @@
-"""Clips on their way into a data set: decoded once, described, hashed and stored without loss."""
+"""Decode clips for a data set, hash them and encode them without loss."""
 
 import hashlib
 from collections.abc import Iterator
@@ -12,21 +12,21 @@ import soundfile as sf
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import MIX, decibels, grid_steps, on_grid, power_and_mean, read_audio
 
-HASHED_STEPS = 2**8
-"""Steps of the 24-bit grid in one of the 16-bit grid that is hashed."""
+STEPS_16_BIT = 2**8
+"""Steps of the 24-bit grid in one step of the 16-bit grid, which is hashed."""
 
 BLOCK = 2**20
-"""Samples that are looked at together: a long clip is not copied whole."""
+"""Samples processed together, so that a long clip is not copied whole."""
 
 __all__ = ["Clip", "encode_flac", "leading_zeros_seconds", "on_grid", "pcm_sha256", "read_clip", "rms_dbfs"]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A decoded clip and what its file was, of which it may be a part.
+    """A decoded clip, a file or a part of one, with properties of the file.
 
     Args:
-        source_seconds: Length that the file promises, or the part of it; None where nothing tells it.
+        source_seconds: Length of the file or part by its header; None if unknown.
         peak, scale, channel, complete, header_note: As in `hf_ser.models.decoding.Audio`.
 
     Shapes:
@@ -39,22 +39,18 @@ class Clip:
     source_subtype: str
     channels_equal: bool
     source_bytes: int
-    truncated: bool = False
+    cut_short: bool = False
     source_seconds: float | None = None
     peak: float = 0.0
     scale: float = 1.0
     channel: int | None = None
-    asked_channel: str = MIX
+    requested_channel: str = MIX
     complete: bool = True
     header_note: str | None = None
 
     @property
     def duration_seconds(self) -> float:
         return len(self.samples) / SAMPLING_RATE
-
-    @property
-    def cut_short(self) -> bool:
-        return self.truncated
 
     @property
     def source_format(self) -> str:
@@ -68,12 +64,12 @@ def read_clip(
     channel: str = MIX,
     max_seconds: float | None = None,
 ) -> Clip:
-    """Decode a file or its bytes, or only a part, and note what it was.
+    """Decode a file or its bytes, or a part.
 
     Args:
         source: The file or its bytes.
-        start_seconds, end_seconds: The part; None is the beginning or the end of the file. Of a part that ends beyond
-            the file, what is there is read.
+        start_seconds, end_seconds: The part; None is the beginning or the end of the file. A part that ends beyond the
+            file is cut short.
         channel: `mix`, `left` or `right`.
         max_seconds: Read only the beginning.
 
@@ -88,51 +84,48 @@ def read_clip(
         source_subtype=audio.subtype,
         channels_equal=audio.channels_equal,
         source_bytes=len(source) if isinstance(source, bytes) else Path(source).stat().st_size,
-        truncated=audio.cut_short,
+        cut_short=audio.cut_short,
         source_seconds=audio.source_seconds,
         peak=audio.peak,
         scale=audio.scale,
         channel=audio.channel,
-        asked_channel=channel,
+        requested_channel=channel,
         complete=audio.complete,
         header_note=audio.header_note,
     )
 
 
 def pcm_sha256(samples: np.ndarray) -> str:
-    """Hash of the audio itself: equal for equal clips whatever their file name, container or header.
+    """SHA-256 of the audio itself: equal for equal clips whatever their file name, container or header.
 
-    It is of the samples rounded to 16 bits (and written as steps of the 24-bit grid). Processors round differently when
-    they resample: in double precision by about 1e-16. Between two steps of the 24-bit grid that changes one sample in a
-    billion, so of a corpus of thousands of clips some would have another hash elsewhere; of the 16-bit grid one in
-    300 billion. (A coarser grid does not help where the rounding is that of single precision, 1e-7: some of 60,000
-    samples always lie at an edge.) Clips that differ only below 16 bits are one recording, kept at two depths. MP3, OGG
-    and Opus are decoded in single precision, so that their hash holds for one processor alone.
+    The samples are rounded to 16 bits, since processors differ in resampling by about 1e-16: that changes one sample in
+    a billion on the 24-bit grid, one in 300 billion on the 16-bit grid. Clips that differ only below 16 bits have one
+    hash. MP3, OGG and Opus are decoded in single precision, so their hash is valid on one kind of processor only.
     """
     digest = hashlib.sha256()
     for steps in _integers(samples):
-        digest.update(((steps + HASHED_STEPS // 2) // HASHED_STEPS * HASHED_STEPS).astype("<i4", copy=False))
+        digest.update(((steps + STEPS_16_BIT // 2) // STEPS_16_BIT * STEPS_16_BIT).astype("<i4", copy=False))
     return digest.hexdigest()
 
 
 def encode_flac(samples: np.ndarray) -> bytes:
-    """A clip on the 24-bit grid as FLAC at 16 kHz: 16 bits where they hold it exactly, else 24; lossless either way."""
+    """Encode a clip on the 24-bit grid as lossless FLAC at 16 kHz, in 16 bits if they suffice, else 24."""
     subtype = "PCM_24" if any((steps & 255).any() for steps in _integers(samples)) else "PCM_16"
     buffer = BytesIO()
     with sf.SoundFile(buffer, "w", SAMPLING_RATE, 1, subtype, format="FLAC") as file:
         for steps in _integers(samples):
-            file.write(steps * 256)  # at the top of 32 bits, so that libsndfile only shifts and never rescales
+            file.write(steps * 256)  # in the highest bits, so that libsndfile shifts and does not rescale
     return buffer.getvalue()
 
 
 def _integers(samples: np.ndarray) -> Iterator[np.ndarray]:
-    """Steps of the 24-bit grid as int32, block by block; 0 for what is no number."""
+    """Steps of the 24-bit grid as int32, block by block; 0 for NaN."""
     for start in range(0, len(samples), BLOCK):
         yield np.nan_to_num(grid_steps(samples[start : start + BLOCK]), copy=False).astype(np.int32)
 
 
 def leading_zeros_seconds(samples: np.ndarray) -> float:
-    """Length of the exact zeros that a clip at 16 kHz begins with: an editor's padding, which can tell a label."""
+    """Length of the exact zeros at the beginning of a clip at 16 kHz: padding, which can reveal a label."""
     zeros = 0
     for start in range(0, len(samples), BLOCK):
         others = samples[start : start + BLOCK] != 0

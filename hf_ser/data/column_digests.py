@@ -1,7 +1,6 @@
-"""SHA-256 of each column of a prepared data set, kept beside it, so that a changed label or transcript is noticed.
+"""SHA-256 of each column of a prepared data set, stored with it, to detect changed labels or transcripts.
 
-Flipped bits in stored audio are noticed where it is decoded, by the checksums of FLAC. A label, a speaker or a
-transcript has no such checksum, and another value in its place would be used as if it were the corpus's.
+Damaged audio is detected by the checksums of FLAC when it is decoded; labels, speakers and transcripts have none.
 """
 
 import hashlib
@@ -18,27 +17,27 @@ from hf_ser.files import atomic_write
 from hf_ser.normal_form import printable
 
 DIGESTS = "digests.json"
-FORM = 1
-"""Version of how a column is hashed; digests of another are not compared."""
-TOGETHER = 256
-"""Chunks of a column that are hashed at once."""
+FORMAT_VERSION = 1
+"""Version of the digests; those of other versions are not compared."""
+CHUNKS_AT_ONCE = 256
+"""Chunks of a column that are hashed together."""
 
 
 def open_checked(folder: str | Path) -> tuple[Dataset, bool]:
-    """Open a data set folder; no column has changed since `write_digests`.
+    """Open a data set folder and check that no column has changed since `write_digests`.
 
     Returns:
-        The data set, memory-mapped, and whether its columns could be compared with stored digests.
+        The data set, memory-mapped, and whether it has digests.
 
     Raises:
-        ValueError: the files are damaged, or a column is another than the one that was written.
+        ValueError: damaged files, or a changed column.
     """
     folder = Path(folder)
     try:
         dataset = load_from_disk(str(folder))
         for name in dataset.column_names:
             for chunk in dataset.data.column(name).chunks:
-                chunk.validate(full=True)  # damaged offsets would end the process where they are followed
+                chunk.validate(full=True)  # damaged offsets would crash the process
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{folder}: not readable as a data set ({printable(error)[:200]}). Expected the files that "
@@ -58,17 +57,17 @@ def open_checked(folder: str | Path) -> tuple[Dataset, bool]:
 
 
 def write_digests(folder: str | Path) -> None:
-    """Store the digests of a data set folder that has just been written."""
-    digests = {"form": FORM, "columns": column_digests(load_from_disk(str(folder)))}
+    """Write the digests of a new data set folder."""
+    digests = {"form": FORMAT_VERSION, "columns": column_digests(load_from_disk(str(folder)))}
     with atomic_write(Path(folder) / DIGESTS) as file:
         json.dump(digests, file, indent=1)
 
 
 def column_digests(dataset: Dataset) -> dict[str, str]:
-    """SHA-256 of each column by its name: its type with the names of labels, and all values in the order of the rows.
+    """SHA-256 of the type (with label names) and values of each column, by name.
 
-    Of audio the names and sizes of the files are hashed, not the bytes, which have checksums of their own. How the rows
-    are divided among files makes no difference.
+    Of audio, names and sizes are hashed, not the bytes, which have their own checksums. The division of rows into files
+    does not matter.
     """
     if dataset._indices is not None:
         raise ValueError("found rows that were selected or sorted, expected those of a stored data set: save it first.")
@@ -76,11 +75,13 @@ def column_digests(dataset: Dataset) -> dict[str, str]:
 
 
 def _digest(kind: str, column: pa.ChunkedArray) -> str:
-    parts = defaultdict(hashlib.sha256)  # lengths and contents apart, so that the chunks do not show
-    # A data set has a chunk for every few rows: together they take a tenth of the time. Audio is not copied.
+    parts = defaultdict(hashlib.sha256)  # lengths and contents apart, so that chunks do not matter
+    # Joining the many small chunks takes a tenth of the time. Audio is not copied.
     chunks = column.chunks
     if not pa.types.is_struct(column.type):
-        chunks = [pa.concat_arrays(chunks[start : start + TOGETHER]) for start in range(0, len(chunks), TOGETHER)]
+        chunks = [
+            pa.concat_arrays(chunks[start : start + CHUNKS_AT_ONCE]) for start in range(0, len(chunks), CHUNKS_AT_ONCE)
+        ]
     for chunk in chunks:
         _add(parts, "", chunk)
     whole = hashlib.sha256(f"{kind} {len(column)}".encode())
@@ -90,16 +91,16 @@ def _digest(kind: str, column: pa.ChunkedArray) -> str:
 
 
 def _add(parts: dict, name: str, values: pa.Array) -> None:
-    """Hash values of any type: which are null, how long each is, and what it holds."""
+    """Hash values of any type: which are null, their lengths and contents."""
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
     kind = values.type
     parts[f"{name}.valid"].update(_as_numpy(values.is_valid()).tobytes())
     if pa.types.is_struct(kind):
-        for field, held in zip(kind, values.flatten(), strict=True):
-            if pa.types.is_binary(held.type) and name == "" and field.name == "bytes":
-                held = pc.binary_length(held)
-            _add(parts, f"{name}/{field.name}", held)
+        for field, child in zip(kind, values.flatten(), strict=True):
+            if pa.types.is_binary(child.type) and name == "" and field.name == "bytes":
+                child = pc.binary_length(child)
+            _add(parts, f"{name}/{field.name}", child)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
         parts[f"{name}.length"].update(_numbers(pc.list_value_length(values)))
         _add(parts, f"{name}[]", values.flatten())
@@ -113,7 +114,7 @@ def _add(parts: dict, name: str, values: pa.Array) -> None:
 
 
 def _content(values: pa.Array) -> memoryview | bytes:
-    """The bytes of all texts, one after the other."""
+    """Concatenated bytes of all strings."""
     values = pc.fill_null(values, "" if pa.types.is_string(values.type) else b"")
     if not len(values):
         return b""
@@ -132,13 +133,13 @@ def _as_numpy(values: pa.Array) -> np.ndarray:
 
 
 def _stored_digests(folder: Path) -> dict[str, str] | None:
-    """None where there are none, or those of another version."""
+    """Read the stored digests; None if missing or of another version."""
     file = folder / DIGESTS
     if not file.is_file():
         return None
     try:
-        held = json.loads(file.read_text(encoding="utf-8"))
-        return dict(held["columns"]) if held["form"] == FORM else None
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return dict(stored["columns"]) if stored["form"] == FORMAT_VERSION else None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{file}: not readable ({printable(error)}). Expected the digests that scripts/prepare_data.py wrote: copy "

@@ -1,7 +1,7 @@
-"""Fetch a corpus from its publisher: continued where it broke off, checked, unpacked. Only a call contacts anyone.
+"""Download a corpus from its publisher, with resuming and checksums, and unpack it.
 
-A corpus says where its files are, either as a list of `Download`s or as a function that asks the publisher's public
-interface for them (`zenodo`, `dataverse`, `git_lfs`), so that the checksums are the publisher's own.
+A corpus lists its files as `Download`s, or as a function that queries the publisher's public interface for them
+(`dataverse`, `git_lfs`), so that the checksums are the publisher's own.
 """
 
 import errno
@@ -22,12 +22,12 @@ import requests
 from tqdm import tqdm
 
 ATTEMPTS = 5
-"""How often in a row a transfer may fail without getting any further."""
+"""Failures in a row without progress after which a transfer is given up."""
 
 LONGEST_WAIT_SECONDS = 300
 TIMEOUT_SECONDS = (10, 60)  # to connect, and between two packets
 CHUNK_BYTES = 1 << 16
-PASSING = (408, 429, 500, 502, 503, 504)  # HTTP statuses that another attempt may not meet
+TEMPORARY_STATUSES = (408, 429, 500, 502, 503, 504)  # HTTP statuses worth another attempt
 
 PUBLISHER = "its publisher"
 LFS_POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid (sha256:[0-9a-f]{64})\nsize (\d+)\n")
@@ -35,13 +35,13 @@ LFS_POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\noid (s
 
 @dataclass(frozen=True)
 class Download:
-    """One file to fetch.
+    """A file to download.
 
     Args:
-        url: Where it is.
-        file_name: What it is called here, perhaps below folders (`AudioWAV/1001_DFA_ANG_XX.wav`).
-        size_bytes: As published; None where it is not.
-        checksum: As published, `md5:...` or `sha256:...`; None where the publisher gives none.
+        url: Address.
+        file_name: Local name, perhaps with folders (`AudioWAV/1001_DFA_ANG_XX.wav`).
+        size_bytes: Published size; None if unknown.
+        checksum: Published checksum, `md5:...` or `sha256:...`; None if unknown.
     """
 
     url: str
@@ -53,15 +53,15 @@ class Download:
 def fetch(
     downloads: Sequence[Download] | Callable[[Path], Sequence[Download]], data_dir: str | Path, page: str = PUBLISHER
 ) -> Path:
-    """Download a corpus and unpack its archives, so that the folder can be listed.
+    """Download a corpus and unpack its archives.
 
-    Archives are kept in `data_dir/downloads`; each is unpacked into a folder of its name. Other files are put into
-    `data_dir` itself. What is already there and whole is neither fetched nor unpacked again.
+    Archives are kept in `data_dir/downloads`; each is unpacked into a folder of its name. Other files go into
+    `data_dir`. Complete files and folders are neither downloaded nor unpacked again.
 
     Args:
-        downloads: The files, or a function from the folder of the archives to them.
-        data_dir: Folder of the corpus; made where it is missing.
-        page: Web page from which a person gets the corpus by hand, for the errors.
+        downloads: The files, or a function that returns them for the folder of the archives.
+        data_dir: Folder of the corpus; created if missing.
+        page: Web page for a manual download, for messages.
 
     Returns:
         `data_dir`.
@@ -79,29 +79,28 @@ def fetch(
 
 
 def download(items: Sequence[Download], folder: str | Path, page: str = PUBLISHER) -> list[Path]:
-    """Fetch files over HTTP, with one progress bar; proxies are taken from the environment.
+    """Download files over HTTP with one progress bar; proxies are taken from the environment.
 
-    A file takes its name only once it is whole and its checksum is right. Until then it is `<name>.part`, which a later
-    call continues where it ends, unless the server's file is another one by then. A broken connection and a server that
-    is busy are tried again, `ATTEMPTS` times in a row without getting further. A file that is there with the published
-    checksum (or size, where that is all there is) is not fetched.
+    A file gets its name only once its size and checksum are right. Until then it is `<name>.part`, which a later call
+    resumes unless the server's file has changed. Temporary errors are retried, up to `ATTEMPTS` times in a row without
+    progress. A file with the published checksum, or else size, is kept.
 
     Args:
         items: The files.
-        folder: Where they go; made where it is missing.
-        page: Web page from which a person gets them by hand, for the errors.
+        folder: Target folder; created if missing.
+        page: Web page for a manual download, for messages.
 
     Returns:
         The files, in the order of `items`.
 
     Raises:
-        FileNotFoundError: the server does not give the file, or cannot be reached.
+        FileNotFoundError: the server refuses the file, or cannot be reached.
         ValueError: a file differs from its published size or checksum (it is deleted), a name leads out of the folder,
             or the disk is full.
-        PermissionError: the folder may not be written.
+        PermissionError: the folder is not writable.
     """
-    files = [_inside(Path(folder), item.file_name) for item in items]
-    wanted = [pair for pair in zip(items, files, strict=True) if not _is_there(*pair)]
+    files = [_path_inside(Path(folder), item.file_name) for item in items]
+    wanted = [pair for pair in zip(items, files, strict=True) if not _is_complete(*pair)]
     if not wanted:
         return files
     have = sum(_size(_part(file)) for _, file in wanted)
@@ -112,7 +111,7 @@ def download(items: Sequence[Download], folder: str | Path, page: str = PUBLISHE
         tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=title, disable=None) as bar,
     ):
         for item, file in wanted:
-            with _plain_errors(file):
+            with _errors_explained(file):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 _transfer(session, item, _part(file), bar, page)
                 _verify(item, _part(file), page)
@@ -126,26 +125,26 @@ def download(items: Sequence[Download], folder: str | Path, page: str = PUBLISHE
 
 
 def unpack(archive: str | Path, folder: str | Path) -> Path:
-    """Unpack a zip archive into a folder that takes its name only once all of it is there.
+    """Unpack a zip archive into a folder that gets its name only once it is complete.
 
     Raises:
-        ValueError: not a whole zip archive, a member that leads out of the folder (nothing is unpacked then), a folder
-            of that name which lacks members, or a full disk.
-        PermissionError: the folder may not be written.
+        ValueError: a damaged archive, a member that leads out of the folder (nothing is unpacked then), an incomplete
+            folder of that name, or a full disk.
+        PermissionError: the folder is not writable.
     """
     archive, folder = Path(archive), Path(folder)
     partial = folder.with_name(f"{folder.name}.partial")
     try:
-        with zipfile.ZipFile(archive) as zipped, _plain_errors(folder):
+        with zipfile.ZipFile(archive) as zipped, _errors_explained(folder):
             members = [member for member in zipped.infolist() if not member.is_dir()]
             for member in members:
-                _inside(folder, member.filename)
+                _path_inside(folder, member.filename)
             if folder.exists():
-                lacking = [member for member in members if _size(folder / member.filename) != member.file_size]
-                if lacking:
+                missing = [member for member in members if _size(folder / member.filename) != member.file_size]
+                if missing:
                     raise ValueError(
-                        f"{folder}: found {len(members) - len(lacking)} of the {len(members)} files of {archive}, for "
-                        f"example not {lacking[0].filename}. Move the folder away and run again, or use it as it is by "
+                        f"{folder}: found {len(members) - len(missing)} of the {len(members)} files of {archive}, for "
+                        f"example not {missing[0].filename}. Move the folder away and run again, or use it as it is by "
                         "leaving out --download."
                     )
                 return folder
@@ -157,47 +156,19 @@ def unpack(archive: str | Path, folder: str | Path) -> Path:
     return folder
 
 
-def zenodo(record: int, names: Sequence[str], folder: str | Path, server: str = "https://zenodo.org") -> list[Download]:
-    """Files of a Zenodo record, with the sizes and MD5 sums that Zenodo publishes.
-
-    Args:
-        record: Number of the record's version; the files of one never change.
-        names: Files to take of it.
-        folder: Keeps the record's description, so that it is asked for once.
-        server: The Zenodo to ask.
-
-    Raises:
-        FileNotFoundError, PermissionError: as `download` does.
-        ValueError: the record has no such file, or the answer is not that of Zenodo.
-
-    Source: https://developers.zenodo.org, "Records".
-    """
-    page = f"{server}/records/{record}"
-
-    def read(answer: dict) -> list[Download]:
-        found = {file["key"]: file for file in answer["files"]}
-        if lacking := [name for name in names if name not in found]:
-            raise ValueError(f"{page}: found files {', '.join(found)}, expected {', '.join(lacking)} among them.")
-        return [
-            Download(found[name]["links"]["self"], name, found[name]["size"], found[name]["checksum"]) for name in names
-        ]
-
-    return _published(f"{server}/api/records/{record}", f"zenodo-{record}.json", folder, page, read)
-
-
 def dataverse(server: str, doi: str, folder: str | Path) -> list[Download]:
-    """All files of a Dataverse dataset, with the sizes and checksums that the Dataverse publishes.
+    """List all files of a Dataverse dataset, with the sizes and checksums that Dataverse publishes.
 
-    The number by which a file is fetched stands for the same bytes for ever.
+    The content of a file number never changes.
 
     Args:
         server: Such as `https://borealisdata.ca`.
         doi: Such as `doi:10.5683/SP2/E8H2MF`.
-        folder: Keeps the dataset's description, so that it is asked for once.
+        folder: Folder that caches the dataset's description.
 
     Raises:
         FileNotFoundError, PermissionError: as `download` does.
-        ValueError: the answer is not that of a Dataverse.
+        ValueError: the response is not from a Dataverse.
 
     Source: https://guides.dataverse.org/en/latest/api/native-api.html and dataaccess.html.
     """
@@ -206,7 +177,7 @@ def dataverse(server: str, doi: str, folder: str | Path) -> list[Download]:
         items = []
         for entry in answer["data"]["latestVersion"]["files"]:
             file = entry["dataFile"]
-            algorithm = file["checksum"]["type"].lower().replace("-", "")  # "SHA-256" to the name that hashlib has
+            algorithm = file["checksum"]["type"].lower().replace("-", "")  # "SHA-256" to hashlib's name
             name = str(PurePosixPath(entry.get("directoryLabel", ""), entry["label"]))
             checksum = f"{algorithm}:{file['checksum']['value']}"
             items.append(Download(f"{server}/api/access/datafile/{file['id']}", name, file["filesize"], checksum))
@@ -214,19 +185,18 @@ def dataverse(server: str, doi: str, folder: str | Path) -> list[Download]:
 
     page = f"{server}/dataset.xhtml?persistentId={doi}"
     url = f"{server}/api/datasets/:persistentId/?persistentId={doi}"
-    return _published(url, re.sub(r"[^\w.]+", "-", doi) + ".json", folder, page, read)
+    return _published_files(url, re.sub(r"[^\w.]+", "-", doi) + ".json", folder, page, read)
 
 
 def git_lfs(archive: Download, inside: str, base_url: str, folder: str | Path, page: str) -> list[Download]:
-    """Files that a Git repository stores by Git LFS, with the sizes and SHA-256 sums of their pointers.
+    """List the Git LFS files of a Git repository, with the sizes and SHA-256 sums of their pointers.
 
     Args:
-        archive: Zip archive of the repository at one commit, as GitHub makes it: it holds the pointers.
-        inside: Folder of the repository whose files to take, `AudioWAV/`.
-        base_url: Address that gives a file's content, where its path in the repository is added: of the repository or
-            of any mirror, for the checksums are those of the pointers.
-        folder: Keeps the archive.
-        page: Web page of the repository, for the errors.
+        archive: Zip archive of the repository at one commit, as GitHub makes it, which holds the pointers.
+        inside: Folder of the repository, such as `AudioWAV/`.
+        base_url: Address before a file's path in the repository, of the repository or of a mirror.
+        folder: Folder that caches the archive.
+        page: Web page of the repository, for messages.
 
     Raises:
         FileNotFoundError, PermissionError: as `download` does.
@@ -239,49 +209,53 @@ def git_lfs(archive: Download, inside: str, base_url: str, folder: str | Path, p
     try:
         with zipfile.ZipFile(file) as zipped:
             for member in zipped.infolist():
-                name = member.filename.partition("/")[2]  # all lies in a folder named after repository and commit
+                name = member.filename.partition("/")[
+                    2
+                ]  # the archive has one folder, named after repository and commit
                 pointer = LFS_POINTER.fullmatch(zipped.read(member)) if name.startswith(inside) else None
                 if pointer:
                     items.append(Download(f"{base_url}/{quote(name)}", name, int(pointer[2]), pointer[1].decode()))
     except zipfile.BadZipFile as error:
         raise ValueError(f"{file}: found {error}, expected a zip archive. Delete it and run again.") from error
     if not items:
-        raise ValueError(f"{file}: found no Git LFS pointer in {inside}, expected one a file. {_by_hand(page)}")
+        raise ValueError(f"{file}: found no Git LFS pointer in {inside}, expected one a file. {_manual(page)}")
     return items
 
 
-def _published(url: str, name: str, folder: str | Path, page: str, read: Callable[[dict], list]) -> list[Download]:
-    """What a publisher's interface answers, kept as a file and read."""
+def _published_files(
+    url: str, name: str, folder: str | Path, page: str, read: Callable[[dict], list]
+) -> list[Download]:
+    """Download a publisher's list of files, cache it and read it."""
     (file,) = download([Download(url, name)], folder, page)
     try:
         return read(json.loads(file.read_text(encoding="utf-8")))
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         file.unlink()
-        raise ValueError(f"{url}: found no list of files in the answer ({error!r}). {_by_hand(page)}") from error
+        raise ValueError(f"{url}: found no list of files in the answer ({error!r}). {_manual(page)}") from error
 
 
 def _transfer(session: requests.Session, item: Download, part: Path, bar: tqdm, page: str) -> None:
-    """Receive a file, again and again where the connection breaks."""
+    """Download a file, and retry after temporary errors."""
     failures, most = 0, _size(part)
     while True:
         try:
             return _receive(session, item, part, bar)
         except requests.RequestException as error:
-            # A server that ignores Range and breaks at the same place gets no further, however much it sends.
+            # A server that ignores Range and breaks at the same place makes no progress.
             failures = 1 if _size(part) > most else failures + 1
             most = max(most, _size(part))
             wait = _wait_seconds(error, failures)
-            if not _may_pass(error) or failures == ATTEMPTS or wait > LONGEST_WAIT_SECONDS:
-                raise FileNotFoundError(f"{item.url}: {_what_happened(error)}. {_by_hand(page)}") from error
+            if not _is_temporary(error) or failures == ATTEMPTS or wait > LONGEST_WAIT_SECONDS:
+                raise FileNotFoundError(f"{item.url}: {_description(error)}. {_manual(page)}") from error
             sleep(wait)
 
 
 def _receive(session: requests.Session, item: Download, part: Path, bar: tqdm) -> None:
-    """One request: the rest of `part` where the server still has the same file, else all of it."""
+    """One request: the rest of `part` if the server still has the same file, else all of it."""
     have, known = _size(part), _read_state(part)
     if have and have == known.get("size"):
         return None  # killed between the last byte and the new name
-    headers = {"Accept-Encoding": "identity"}  # lengths and positions are those of the file itself
+    headers = {"Accept-Encoding": "identity"}  # so that lengths and positions are those of the file
     if have and known:
         headers["Range"] = f"bytes={have}-"
     with session.get(item.url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
@@ -291,9 +265,9 @@ def _receive(session: requests.Session, item: Download, part: Path, bar: tqdm) -
             return _receive(session, item, part, bar)
         response.raise_for_status()
         if response.status_code != 206:
-            part.unlink(missing_ok=True)  # before its state is another one's: a kill must not join two files
+            part.unlink(missing_ok=True)  # before the state changes: a kill must not join two files
             bar.update(-have)
-            have, known = 0, _offered(response)
+            have, known = 0, _identity(response)
             _state(part).write_text(json.dumps(known), encoding="utf-8")
         if item.size_bytes is None and known["size"]:
             bar.total = max(bar.total or 0, bar.n + known["size"] - have)
@@ -301,47 +275,47 @@ def _receive(session: requests.Session, item: Download, part: Path, bar: tqdm) -
             for chunk in response.iter_content(CHUNK_BYTES):
                 handle.write(chunk)
                 bar.update(len(chunk))
-    if known["size"] and _size(part) < known["size"]:  # urllib3 before 2 takes a broken answer for a short one
+    if known["size"] and _size(part) < known["size"]:  # urllib3 before 2 takes a broken response for a short one
         raise requests.ConnectionError(f"the connection ended after {_size(part)} of {known['size']} bytes")
     return None
 
 
-def _offered(response: requests.Response) -> dict:
-    """What tells the server's file from another one: its entity tag and its size in bytes, each None if not told."""
+def _identity(response: requests.Response) -> dict:
+    """Entity tag and size in bytes of the server's file, each None if missing."""
     size = response.headers.get("Content-Length")
     if response.status_code == 206:
         size = response.headers.get("Content-Range", "").rpartition("/")[2]
-    told = size and size.isdigit() and "Content-Encoding" not in response.headers
-    return {"etag": response.headers.get("ETag"), "size": int(size) if told else None}
+    is_known = size and size.isdigit() and "Content-Encoding" not in response.headers
+    return {"etag": response.headers.get("ETag"), "size": int(size) if is_known else None}
 
 
 def _is_other_part(response: requests.Response, have: int, known: dict) -> bool:
-    """Whether a partial answer is not the rest of the file that was begun."""
+    """Whether a partial response is not the rest of the same file."""
     starts = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-    return response.status_code == 206 and not (starts and _offered(response) == known)
+    return response.status_code == 206 and not (starts and _identity(response) == known)
 
 
-def _may_pass(error: requests.RequestException) -> bool:
-    """Whether another attempt may go better."""
+def _is_temporary(error: requests.RequestException) -> bool:
+    """Whether another attempt may succeed."""
     if error.response is not None:
-        return error.response.status_code in PASSING
+        return error.response.status_code in TEMPORARY_STATUSES
     broken = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
     return isinstance(error, broken) and not isinstance(error, requests.exceptions.SSLError)
 
 
 def _wait_seconds(error: requests.RequestException, failures: int) -> float:
-    """What the server asks for (`Retry-After` in seconds), else 1, 2, 4, ..."""
-    asked = error.response.headers.get("Retry-After", "") if error.response is not None else ""
-    return int(asked) if asked.isdigit() else 2 ** (failures - 1)
+    """Seconds of the server's `Retry-After`, else 1, 2, 4, ..."""
+    retry_after = error.response.headers.get("Retry-After", "") if error.response is not None else ""
+    return int(retry_after) if retry_after.isdigit() else 2 ** (failures - 1)
 
 
-def _what_happened(error: requests.RequestException) -> str:
+def _description(error: requests.RequestException) -> str:
     if error.response is not None:
         return f"found HTTP {error.response.status_code} {error.response.reason}, expected the file"
     return f"the server cannot be reached or breaks off ({error})"
 
 
-def _by_hand(page: str) -> str:
+def _manual(page: str) -> str:
     return (
         "Run again later, which continues where this ended, or get the corpus by hand from "
         f"{page}, unpack it, and point --data_dir at it without --download."
@@ -349,7 +323,7 @@ def _by_hand(page: str) -> str:
 
 
 def _verify(item: Download, part: Path, page: str) -> None:
-    """Refuse and delete a file that is not the published one."""
+    """Delete and refuse a file whose size or checksum differs from the published one."""
     found, expected = [f"{_size(part)} bytes"], [f"{item.size_bytes} bytes"]
     if item.size_bytes is None:
         found, expected = [], []
@@ -361,18 +335,18 @@ def _verify(item: Download, part: Path, page: str) -> None:
         _state(part).unlink(missing_ok=True)
         raise ValueError(
             f"{part.with_suffix('')}: found {', '.join(found)}, expected {', '.join(expected)} as published; it was "
-            f"deleted. Something between here and {item.url} altered it, or the file was replaced. {_by_hand(page)}"
+            f"deleted. Something between here and {item.url} altered it, or the file was replaced. {_manual(page)}"
         )
 
 
-def _is_there(item: Download, file: Path) -> bool:
+def _is_complete(item: Download, file: Path) -> bool:
     if not file.is_file() or item.size_bytes not in (None, _size(file)):
         return False
     return item.checksum is None or _digest(file, item.checksum.partition(":")[0]) == item.checksum.lower()
 
 
 def _digest(file: Path, algorithm: str) -> str:
-    """`sha256:...` of a file's bytes."""
+    """Digest of a file, `sha256:...`."""
     digest = hashlib.new(algorithm)
     with open(file, "rb") as handle:
         while chunk := handle.read(1 << 20):
@@ -380,8 +354,8 @@ def _digest(file: Path, algorithm: str) -> str:
     return f"{algorithm}:{digest.hexdigest()}"
 
 
-def _inside(folder: Path, name: str) -> Path:
-    """A file below a folder, by a name that someone else chose."""
+def _path_inside(folder: Path, name: str) -> Path:
+    """Path in a folder, by an untrusted name."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive:
         raise ValueError(
@@ -396,7 +370,7 @@ def _part(file: Path) -> Path:
 
 
 def _state(part: Path) -> Path:
-    """Beside a `.part`: which of the server's files it is the beginning of."""
+    """File beside a `.part` with the identity of the server's file."""
     return part.with_name(f"{part.name}.json")
 
 
@@ -411,8 +385,8 @@ def _size(file: Path) -> int:
 
 
 @contextmanager
-def _plain_errors(path: Path) -> Iterator[None]:
-    """Say what to do where the disk is full or the folder may not be written."""
+def _errors_explained(path: Path) -> Iterator[None]:
+    """Explain errors of a full disk or a folder that is not writable."""
     try:
         yield
     except OSError as error:

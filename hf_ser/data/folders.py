@@ -1,4 +1,4 @@
-"""Lists the files of a folder, each once, through links as well."""
+"""List the files below a folder, each once, through links as well."""
 
 import os
 from pathlib import Path
@@ -7,13 +7,13 @@ from hf_ser.data.schema import Finding
 
 
 def files_under(root: str | Path) -> tuple[list[Path], list[Finding]]:
-    """All files below a folder, and what could not be entered.
+    """List all files below a folder.
 
-    A link to a folder is entered like a folder, each folder once, under the name that is no link where it has one: a
-    link that leads back to where it lies, or to a folder that was entered, is a finding and not followed.
+    Linked folders are entered too, but each folder only once, by its own name if that is below the root. A link to a
+    parent folder, or to a folder that was entered before, gives a finding.
 
     Args:
-        root: The folder; where it is none there are no files.
+        root: The folder; if it does not exist, there are no files.
 
     Returns:
         Files sorted by path, and findings (`linked_again`, `broken_link`, `unreadable_folder`).
@@ -27,7 +27,7 @@ def files_under(root: str | Path) -> tuple[list[Path], list[Finding]]:
         if folder != root:
             if real in seen or _leads_back(folder, real):
                 first = seen.get(real)
-                detail = f"a link to {first}, which is read there" if first else "a link to a folder that it lies in"
+                detail = f"a link to {first}, which is read there" if first else "a link to a folder that contains it"
                 findings.append(Finding("linked_again", str(folder), f"{detail}: not entered again"))
                 continue
             seen[real] = folder
@@ -48,7 +48,12 @@ def files_under(root: str | Path) -> tuple[list[Path], list[Finding]]:
     return sorted(files), findings
 
 
+def relative_name(path: Path, root: Path) -> str:
+    """Path relative to a folder, with `/` on every system."""
+    return path.relative_to(root).as_posix()
+
+
 def _leads_back(link: Path, real: str) -> bool:
-    """Whether a folder is one of those that it was reached through."""
+    """Whether a link leads to one of its parent folders."""
     passed = [os.path.realpath(parent) for parent in link.absolute().parents]
     return real in passed or Path(passed[0]).is_relative_to(real)

@@ -1,4 +1,4 @@
-"""What scripts/predict.py is given: files, folders, wild cards and tables, one clip after another."""
+"""Clips given on the command line: files, folders, wild cards and tables."""
 
 import glob
 from collections import Counter
@@ -23,19 +23,19 @@ OTHER_NAMES = {
     "path": ("file", "file_name", "filename", "file_path", "filepath", "audio", "wav", "audio_path"),
     "transcript": ("text",),
 }
-"""Columns of tables by other names than ours."""
+"""Other names of our columns."""
 
 
 @dataclass(frozen=True)
 class GivenClip:
-    """A clip to be answered, or why it cannot be.
+    """A clip to classify, or the reason why it cannot be read.
 
     Args:
-        file: As it is named in the answer.
-        path: Where it is.
-        text: What is said in it, None where that is not known.
-        start_seconds, end_seconds, channel: The part of the file; None is all of it.
-        error: What keeps it from being read.
+        file: Name in the output.
+        path: Path of the file.
+        text: Transcript, None if unknown.
+        start_seconds, end_seconds, channel: Part of the file; None is all of it.
+        error: Reason why it cannot be read.
     """
 
     file: str
@@ -48,41 +48,36 @@ class GivenClip:
 
     @property
     def name(self) -> str:
-        """The file, and the part of it: `call.wav@1.5-3`."""
+        """Name of the file and its part: `call.wav@1.5-3`."""
         part = part_name((self.start_seconds, self.end_seconds))
         return self.file + part + (f"@{self.channel}" if self.channel else "")
 
 
 @dataclass
 class Given:
-    """All clips in their order, and what a person should know of where they come from.
-
-    Args:
-        tables: The tables among what was given.
-    """
+    """All clips in order, notes for the user, and the tables that were read."""
 
     clips: list[GivenClip] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     tables: list[Path] = field(default_factory=list)
 
     def fail(self, item: str, why: str) -> None:
-        """Add something that cannot be read, which must not keep the others from being."""
+        """Add an item that cannot be read; the others are still classified."""
         self.clips.append(GivenClip(item, error=why))
 
 
 def given_clips(
     inputs: Iterable[str], columns: Mapping[str, str] | None = None, audio_dir: str | Path | None = None
 ) -> Given:
-    """Find all clips.
+    """Find all clips of the inputs.
 
     Args:
-        inputs: Files; folders, of which all audio files are taken, also in sub-folders; wild cards, for shells that
-            leave them to the program; and tables with a column `path`, where known with `transcript` (or `text`),
-            `start`, `end` and `channel`.
-        columns: Names of a table's columns where they are not ours.
-        audio_dir: Folder where the relative paths of tables begin; by default that of the table.
+        inputs: Files; folders, with all audio files below them; wild cards; and tables with a column `path`, and
+            optionally `transcript` (or `text`), `start`, `end` and `channel`.
+        columns: Names of a table's columns if they differ from ours.
+        audio_dir: Base folder of the relative paths of tables; by default that of the table.
     """
-    given, naming = Given(), Naming(columns or {}, needs_label=False, otherwise=OTHER_NAMES)
+    given, naming = Given(), Naming(columns or {}, needs_label=False, alternatives=OTHER_NAMES)
     for item in inputs:
         _add(given, item, naming, audio_dir)
     return given
@@ -95,7 +90,7 @@ def _add(given: Given, item: str, naming: Naming, audio_dir) -> None:
     elif path.suffix.lower() in READERS:
         _add_table(given, item, naming, audio_dir)
     elif glob.has_magic(item) and not path.exists():
-        found = _below(given, item) if "**" in path.parts else sorted(glob.glob(item))
+        found = _matching_files(given, item) if "**" in path.parts else sorted(glob.glob(item))
         if not found:
             given.fail(item, f"{item}: no file has such a name. Expected one or more: check the folder and the ending.")
         for match in found:
@@ -104,13 +99,13 @@ def _add(given: Given, item: str, naming: Naming, audio_dir) -> None:
         given.clips.append(GivenClip(item, item))
 
 
-def _below(given: Given, item: str) -> list[str]:
-    """The files that a wild card with `**` means, each folder entered once: links may lead round in circles."""
+def _matching_files(given: Given, item: str) -> list[str]:
+    """Files that match a wild card with `**`; each folder is entered once, since links may form loops."""
     parts = Path(item).parts
-    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    root, pattern = Path(*parts[:fixed]), [part for part, _ in groupby(parts[fixed:])]
+    start = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    root, pattern = Path(*parts[:start]), [part for part, _ in groupby(parts[start:])]
     files, findings = files_under(root)
-    _tell(given, findings)
+    _report_findings(given, findings)
     found = [file for file in files if _fits(file.relative_to(root).parts, pattern)]
     if pattern[-1] == "**":  # as the folder itself
         found = [file for file in found if file.suffix.lower() in AUDIO_SUFFIXES]
@@ -118,7 +113,7 @@ def _below(given: Given, item: str) -> list[str]:
 
 
 def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether the parts of a path fit a wild card's: `**` is any number of folders; what is hidden is named so."""
+    """Whether path parts match a wild card: `**` is any number of folders; hidden names need a dot in the pattern."""
     if not pattern or (not parts and pattern[0] != "**"):
         return not pattern and not parts
     is_hidden = bool(parts) and parts[0].startswith(".")
@@ -136,16 +131,16 @@ def _add_folder(given: Given, item: str) -> None:
     for finding in findings:
         if finding.kind == "not_audio":
             passed_over[finding.detail.rpartition("with ")[2]] += finding.count
-    _tell(given, findings)
+    _report_findings(given, findings)
     if passed_over:
-        said = ", ".join(f"{count} with {suffix}" for suffix, count in sorted(passed_over.items()))
-        given.notes.append(f"{folder}: left out are {said}; read are {', '.join(AUDIO_SUFFIXES)}")
+        listed = ", ".join(f"{count} with {suffix}" for suffix, count in sorted(passed_over.items()))
+        given.notes.append(f"{folder}: left out are {listed}; read are {', '.join(AUDIO_SUFFIXES)}")
     if not files:
         given.fail(item, f"{item}: found no audio files. Expected some that end in {', '.join(AUDIO_SUFFIXES)}.")
 
 
-def _tell(given: Given, findings: Iterable[Finding]) -> None:
-    """What of a folder could not be read, and what a person should know of it."""
+def _report_findings(given: Given, findings: Iterable[Finding]) -> None:
+    """Turn the findings of a folder into errors and notes."""
     for finding in findings:
         if finding.kind == "unreadable_folder":
             given.fail(finding.item, f"{finding.item}: {finding.detail}")
@@ -179,8 +174,8 @@ def _add_table(given: Given, item: str, naming: Naming, audio_dir) -> None:
         return
     given.clips += clips
     if commas:
-        said = ", ".join(f"{count} of {column}" for column, count in sorted(commas.items()))
-        given.notes.append(f"{item}: numbers with a comma, read as decimals: {said}")
+        listed = ", ".join(f"{count} of {column}" for column, count in sorted(commas.items()))
+        given.notes.append(f"{item}: numbers with a comma, read as decimals: {listed}")
     if not rows.rows:
         given.fail(item, f"{item}: found no rows. Expected one a clip: fill the column `path` in.")
 
@@ -195,17 +190,17 @@ def _clip_of_row(rows: Rows, row: dict, commas: Counter, moved: bool) -> GivenCl
         start, end = part_of_file(row, commas)
         channel = channel_of(row)
     except ValueError as error:
-        return GivenClip(path, error=f"{place}, {path}: {error}: mend the row.")
+        return GivenClip(path, error=f"{place}, {path}: {error}: correct the row.")
     text = plain(row.get("transcript"))
     text = None if text is None or is_unknown(text) else normal_text(str(row["transcript"]))
     return GivenClip(path, path, text, start, end, channel)
 
 
 def _segment(clip: GivenClip) -> Utterance:
-    """The part of a file, as it is looked at in preparing."""
+    """Utterance of a clip, for checks of preparing."""
     return Utterance(clip.name, Path(clip.path), "", "table", end_seconds=clip.end_seconds)
 
 
 def with_texts(clips: Sequence[GivenClip], texts: Sequence[str | None]) -> list[GivenClip]:
-    """The clips, each with its text."""
+    """Set the text of each clip."""
     return [replace(clip, text=text) for clip, text in zip(clips, texts, strict=True)]

@@ -1,4 +1,4 @@
-"""Integrity of a corpus: what is wrong with single clips, and which clips are the same sound."""
+"""Integrity of a corpus: defects of single clips, duplicates, and the report."""
 
 import os
 from collections import Counter, defaultdict
@@ -13,23 +13,23 @@ from hf_ser.normal_form import printable
 
 MAX_SECONDS = 30.0
 NOTED = ("quiet", "truncated", "wrong_header", "long", "stereo", "cancelling_channels", "scaled", "over_full_scale")
-"""Kinds of findings of clips that are kept, in the order in which they are listed."""
+"""Kinds of findings about kept clips, in the order of the report."""
 
 OUTSIDE = "outside_folder"
-"""Kind of the finding of recordings that lie outside the folder of their corpus."""
+"""Kind of the finding about recordings outside of the folder of their corpus."""
 
 EXAMPLES = 3
 
 
 def outside_findings(corpus: str, files: Iterable[str | Path], folders: Sequence[str | Path]) -> list[Finding]:
-    """Find recordings that lie outside the folders of their corpus, by their path or through a link.
+    """Find recordings outside of the folders of their corpus, by path or through a link.
 
-    Whoever wrote a table, or packed a folder with links in it, can name any file of this disk.
+    A table, or a folder with links, from someone else can name any file of this disk.
 
     Args:
         corpus: Name of the corpus.
         files: Recordings that the corpus names.
-        folders: Where they are expected: that of the table, `--audio_dir`.
+        folders: Expected folders: that of the table, `--audio_dir`.
     """
     roots, resolved, outside = [Path(os.path.realpath(folder)) for folder in folders], {}, []
     for file in files:
@@ -46,35 +46,35 @@ def outside_findings(corpus: str, files: Iterable[str | Path], folders: Sequence
         return []
     more = " ..." if len(outside) > EXAMPLES else ""
     detail = (
-        f"{len(outside)} recordings lie outside {' and '.join(printable(folder) for folder in folders)}: "
+        f"{len(outside)} recordings are outside {' and '.join(printable(folder) for folder in folders)}: "
         f"{', '.join(outside[:EXAMPLES])}{more}"
     )
     return [Finding(OUTSIDE, corpus, detail, count=len(outside))]
 
 
 def clip_findings(item: str, clip: Clip) -> list[Finding]:
-    """What a person should know of one decoded clip; findings with `skipped` keep it out of the data set."""
+    """Findings about a decoded clip; one with `skipped` keeps it out of the data set."""
     if problem := audio_problem(clip.samples):
         kind, detail = problem
         return [Finding(kind, item, detail + scale_hint(kind, clip.source_subtype, clip.peak), skipped=True)]
     found = source_notes(clip.samples, clip)
     if (seconds := clip.duration_seconds) > MAX_SECONDS:
-        found["long"] = f"{seconds:.1f} s; models hear the first --max_seconds of it"
+        found["long"] = f"{seconds:.1f} s; models use the first --max_seconds of it"
     if clip.source_channels > 1:
         found["stereo"] = (
-            f"{clip.source_channels} channels, {mixed(clip.channels_equal, clip.asked_channel, clip.channel)}"
+            f"{clip.source_channels} channels, {mixed(clip.channels_equal, clip.requested_channel, clip.channel)}"
         )
     return [Finding(kind, item, found[kind]) for kind in NOTED if kind in found]
 
 
 def duplicate_findings(rows: Iterable[dict]) -> list[Finding]:
-    """Find clips with the same sound, by PCM hash.
+    """Find clips with the same audio, by PCM hash.
 
-    Of clips that agree in label and speaker the first by id is kept. Where they disagree one of the labels is wrong,
-    and nothing tells which: all of them are refused.
+    Of clips with equal label and speaker the first by id is kept. If these differ, one is wrong and it is unknown
+    which, so all of the clips are skipped.
 
     Args:
-        rows: Dictionaries with `id`, `label`, `speaker` and `pcm_sha256` (None where there is no sound).
+        rows: Dictionaries with `id`, `label`, `speaker` and `pcm_sha256` (None without audio).
     """
     same = defaultdict(list)
     for row in rows:
@@ -82,20 +82,20 @@ def duplicate_findings(rows: Iterable[dict]) -> list[Finding]:
             same[row["pcm_sha256"]].append(row)
     findings = []
     for group in (sorted(group, key=lambda row: row["id"]) for group in same.values() if len(group) > 1):
-        claims = {(row["label"], row["speaker"]) for row in group}
-        if len(claims) == 1:
-            detail = f"same sound as {group[0]['id']}, which is kept"
+        annotations = {(row["label"], row["speaker"]) for row in group}
+        if len(annotations) == 1:
+            detail = f"same audio as {group[0]['id']}, which is kept"
             findings += [Finding("duplicate", row["id"], detail, skipped=True) for row in group[1:]]
         else:
-            said = ", ".join(f"{row['id']} is {row['label']} by {row['speaker']}" for row in group)
-            findings += [Finding("conflicting_duplicate", row["id"], f"same sound: {said}", True) for row in group]
+            listed = ", ".join(f"{row['id']} is {row['label']} by {row['speaker']}" for row in group)
+            findings += [Finding("conflicting_duplicate", row["id"], f"same audio: {listed}", True) for row in group]
     return findings
 
 
 def format_findings(ids: list[str], formats: list[str | None]) -> list[Finding]:
-    """Name the files that are stored otherwise than most of their corpus; all are read."""
-    known = Counter(stored for stored in formats if stored)
-    usual = max(known, key=known.get, default=None)
+    """Report files in another format than most of their corpus; all are read."""
+    counts = Counter(stored for stored in formats if stored)
+    usual = max(counts, key=counts.get, default=None)
     return [
         Finding("other_format", item, f"{stored}; most are {usual}")
         for item, stored in zip(ids, formats, strict=True)
@@ -104,27 +104,27 @@ def format_findings(ids: list[str], formats: list[str | None]) -> list[Finding]:
 
 
 def speaker_findings(corpus: str, speakers: list[str | None], labels: list[str]) -> list[Finding]:
-    """Say how many clips have no speaker, where others have one, and how many of each label."""
-    lacking = Counter(label for speaker, label in zip(speakers, labels, strict=True) if not speaker)
-    if not 0 < lacking.total() < len(speakers):
+    """Report the clips without a speaker by label, if others have one."""
+    missing = Counter(label for speaker, label in zip(speakers, labels, strict=True) if not speaker)
+    if not 0 < missing.total() < len(speakers):
         return []
-    of_labels = ", ".join(f"{label} {count}" for label, count in sorted(lacking.items()))
+    of_labels = ", ".join(f"{label} {count}" for label, count in sorted(missing.items()))
     detail = (
-        f"{lacking.total()} of {len(speakers)} clips have no speaker ({of_labels}): training refuses them, since no "
+        f"{missing.total()} of {len(speakers)} clips have no speaker ({of_labels}): training refuses them, since no "
         "split of them is independent of speakers; fill in the speaker, or remove these rows"
     )
-    return [Finding("missing_speakers", corpus, detail, count=lacking.total())]
+    return [Finding("missing_speakers", corpus, detail, count=missing.total())]
 
 
 def integrity_report(corpus: str, n_listed: int, columns: dict[str, list], findings: list[Finding]) -> dict:
-    """All that was found and what is left.
+    """Integrity report of a prepared data set.
 
     Args:
         corpus: Name of the corpus.
-        n_listed: Utterances that the corpus listed; `n_found`, which a preparation raises by what the listing passed
-            over, is the sum of what is kept, skipped and dropped.
-        columns: `label` (names), `speaker`, `sex`, `duration_seconds` and `source_format` of the rows that are kept.
-        findings: Of the listing, of the clips and of the duplicates.
+        n_listed: Listed utterances. `n_found`, to which preparing adds what the listing skipped, is the sum of kept,
+            skipped and dropped ones.
+        columns: `label` (names), `speaker`, `sex`, `duration_seconds` and `source_format` of the kept rows.
+        findings: Of the listing, the clips and the duplicates.
     """
     formats = Counter(stored or "words only" for stored in columns["source_format"])
     return {
@@ -151,7 +151,7 @@ def _counts(findings: Iterable[Finding]) -> dict[str, int]:
 
 
 def format_integrity(report: dict, examples: int = 3) -> str:
-    """The report as lines for a terminal, with a few examples of each kind of finding."""
+    """Format the report for a terminal, with a few examples of each kind of finding."""
     lines = [
         f"{report['corpus']}: {report['n_kept']} of {report['n_listed']} listed clips kept, "
         f"{report['hours']:.2f} hours, {len(report['speakers'].keys() - {'unknown'})} known speakers",
@@ -174,7 +174,7 @@ def format_integrity(report: dict, examples: int = 3) -> str:
 
 
 def _sum(report: dict) -> str:
-    """What became of all that was found, as a sum."""
+    """Sum of kept, skipped and dropped items."""
     skipped, dropped = sum(report["skipped"].values()), sum(report["dropped_by_label_map"].values())
     found = report.get("n_found", report["n_listed"])
     parts = f"{report['n_kept']} kept + {skipped} skipped + {dropped} dropped by the label map"

@@ -1,7 +1,7 @@
-"""Emotion names and the maps between label spaces.
+"""Emotion names and label maps.
 
-Every corpus names its emotions by `EMOTIONS`, so that corpora can be joined and one map serves them all. A map is read
-as it stands: names on one line become one class, and a name on no line is dropped.
+Every corpus uses the names of `EMOTIONS`, so that corpora can be joined and share maps. Labels on one line of a map
+become one class; labels on no line are dropped.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ EMOTIONS = (
     *("neutral", "calm", "happy", "excited", "sad", "angry"),
     *("frustrated", "fearful", "disgust", "surprised", "bored", "other"),
 )
-"""The common vocabulary, in the order in which a joined data set lists its classes."""
+"""Common vocabulary, in the class order of joined data sets."""
 
 NATIVE = "native"
 
@@ -52,18 +52,18 @@ LABEL_MAPS = {
     """,
 }
 """Named maps. `ekman6`: Ekman 1992, An argument for basic emotions. `four_class`: the task most IEMOCAP papers report.
-The last two place emotions in the plane of valence and arousal (Russell 1980, A circumplex model of affect); neutral,
-surprised and other have no side there and are dropped."""
+The last two group emotions by valence and arousal (Russell 1980, A circumplex model of affect) and drop neutral,
+surprised and other."""
 
 
 def read_label_map(name: str) -> dict[str, str] | None:
-    """The map of a name or of a YAML file of the same form, `class: label, label`.
+    """Read a named map, or a YAML file of the same form, `class: label, label`.
 
     Returns:
-        The class of each label; None for `native`, which leaves all as they are.
+        The class of each label; None for `native`, which keeps all labels.
 
     Raises:
-        ValueError: unknown name, or a text that is no map.
+        ValueError: unknown name, or another form.
     """
     if name == NATIVE:
         return None
@@ -75,7 +75,7 @@ def read_label_map(name: str) -> dict[str, str] | None:
         )
     try:
         text = LABEL_MAPS.get(name) or file.read_text(encoding="utf-8")
-        # Plain texts: YAML would read a label `no` as False.
+        # Only strings: YAML would read a label `no` as False.
         lines = load_yaml(text, yaml.BaseLoader)
         named = {normal_name(target): _names(sources) for target, sources in lines.items()}
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
@@ -83,41 +83,41 @@ def read_label_map(name: str) -> dict[str, str] | None:
             f"{name}: expected lines such as 'happy: happy, excited', found no such map. ({error})"
         ) from error
     if len(lines) > len(named):
-        raise ValueError(f"{name}: a class stands on two lines ({', '.join(lines)}), expected one: join their labels.")
+        raise ValueError(f"{name}: a class is on two lines ({', '.join(lines)}), expected one: join their labels.")
     if twice := [source for source, n in Counter(s for names in named.values() for s in names).items() if n > 1]:
-        raise ValueError(f"{name}: {', '.join(twice)} stands on two lines, expected each label on one: remove it.")
+        raise ValueError(f"{name}: {', '.join(twice)} is on two lines, expected each label on one: remove it.")
     if len(named) < 2:
         raise ValueError(f"{name}: found {len(named)} class, expected at least 2 to tell apart: add a line.")
     return {source: target for target, names in named.items() for source in names}
 
 
 def apply_label_map(dataset: Dataset, name: str) -> tuple[Dataset, dict[str, int]]:
-    """A data set under another label space.
+    """Map the labels of a data set.
 
     Returns:
-        The mapped data set, its classes in the order of the map, and how many rows of each label were dropped.
+        The mapped data set, with classes in the order of the map, and the number of dropped rows by label.
 
     Raises:
-        ValueError: unknown map, or fewer than two of its classes are in the data.
+        ValueError: unknown map, or fewer than two of its classes occur.
     """
     if name == NATIVE:
         return dataset, {}
-    old, given = dataset.features["label"].names, dataset["label"][:]
-    classes, index = mapped_classes(name, old, given)
-    dropped = Counter(old[i] for i in given if index[i] < 0)
+    old, indices = dataset.features["label"].names, dataset["label"][:]
+    classes, index = mapped_classes(name, old, indices)
+    dropped = Counter(old[i] for i in indices if index[i] < 0)
     return relabelled(dataset, classes, index), dict(sorted(dropped.items()))
 
 
-def mapped_classes(name: str, labels: Sequence[str], given: Sequence[int]) -> tuple[tuple[str, ...], np.ndarray]:
-    """The classes of a map that occur in some rows.
+def mapped_classes(name: str, labels: Sequence[str], indices: Sequence[int]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Classes of a map that occur in some rows.
 
     Args:
         name: As `read_label_map`.
-        labels: The labels before.
-        given: Index of the label of each row.
+        labels: Original labels.
+        indices: Label index of each row.
 
     Shapes:
-        given: `(rows,)`; the second of what is returned: `(labels,)`, the class of each label, -1 for a dropped one.
+        indices: `(rows,)`; the second of what is returned: `(labels,)`, the class of each label, -1 for a dropped one.
 
     Raises:
         ValueError: unknown map, or fewer than two of its classes occur.
@@ -126,7 +126,7 @@ def mapped_classes(name: str, labels: Sequence[str], given: Sequence[int]) -> tu
     if mapping is None:
         return tuple(labels), np.arange(len(labels))
     mapping = _as_spelled(mapping, labels)
-    present = {mapping.get(labels[i]) for i in set(given)}
+    present = {mapping.get(labels[i]) for i in set(indices)}
     classes = tuple(target for target in dict.fromkeys(mapping.values()) if target in present)
     if len(classes) < 2:
         raise ValueError(
@@ -137,36 +137,35 @@ def mapped_classes(name: str, labels: Sequence[str], given: Sequence[int]) -> tu
 
 
 def labels_not_found(name: str, labels: Iterable[str]) -> list[str]:
-    """The labels that a person's own map reads and no row has, each with those of the data that it may be meant for.
+    """Labels of a user's own map that no row has, each with similar labels of the data.
 
-    A map that comes with this package serves many corpora, and none has all of its labels.
+    The named maps are not checked, since no corpus has all of their labels.
 
     Args:
         name: As `read_label_map`.
-        labels: The labels that rows have.
+        labels: Labels of the rows.
     """
     if name == NATIVE or name in LABEL_MAPS:
         return []
     have = sorted(set(labels))
     alike = {look_alike(label) for label in have}
-    lacking = [label for label in read_label_map(name) if look_alike(label) not in alike]
-    near = {label: get_close_matches(label, have, n=2, cutoff=0.6) for label in lacking}
-    return [f"{label} (is {' or '.join(near[label])} meant?)" if near[label] else label for label in lacking]
+    missing = [label for label in read_label_map(name) if look_alike(label) not in alike]
+    near = {label: get_close_matches(label, have, n=2, cutoff=0.6) for label in missing}
+    return [f"{label} (is {' or '.join(near[label])} meant?)" if near[label] else label for label in missing]
 
 
-def not_found_notice(name: str, lacking: Sequence[str], labels: Iterable[str]) -> str:
-    """What to say of labels that `labels_not_found` has found."""
+def not_found_notice(name: str, missing: Sequence[str], labels: Iterable[str]) -> str:
+    """Message about the labels that `labels_not_found` returned."""
     return (
-        f"label map {name} reads labels that no clip has: {', '.join(lacking)}; the data has the labels "
+        f"label map {name} reads labels that no clip has: {', '.join(missing)}; the data has the labels "
         f"{', '.join(sorted(set(labels)))}. Correct the map, unless it is meant for several corpora"
     )
 
 
 def relabelled(dataset: Dataset, classes: tuple[str, ...], index: np.ndarray) -> Dataset:
-    """The rows that keep a class.
+    """Keep the rows whose label has a class.
 
-    Votes are summed over merged labels and made a distribution again; votes for dropped labels fall away, and a clip
-    all of whose votes did has none.
+    Votes are summed over merged labels and normalised again, without those for dropped labels; None if none are left.
     """
     if list(classes) == dataset.features["label"].names and np.array_equal(index, np.arange(len(classes))):
         return dataset
@@ -175,7 +174,7 @@ def relabelled(dataset: Dataset, classes: tuple[str, ...], index: np.ndarray) ->
         "label": [label if label >= 0 else None for label in labels],
         "votes": [_merged(votes, index, len(classes)) for votes in dataset["votes"][:]],
     }
-    # Columns first, rows after: to add one to a selection, `datasets` would copy all of its sound.
+    # Columns before rows: adding a column to a selection would copy all of its audio.
     typed, mapped = features(classes), dataset.remove_columns(list(columns))
     for name, column in columns.items():
         mapped = mapped.add_column(name, column, feature=typed[name])
@@ -183,7 +182,7 @@ def relabelled(dataset: Dataset, classes: tuple[str, ...], index: np.ndarray) ->
 
 
 def joint_labels(label_sets: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """Labels of joined corpora: the one order that all share, else that of `EMOTIONS`, then the rest by name."""
+    """Labels of joined corpora: their common order, else that of `EMOTIONS`, then others by name."""
     sets = list(label_sets)
     if len(set(sets)) == 1:
         return sets[0]
@@ -192,7 +191,7 @@ def joint_labels(label_sets: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
 
 
 def _as_spelled(mapping: dict[str, str], labels: Sequence[str]) -> dict[str, str]:
-    """A map whose labels are spelled as the data spells them: a map's `Sad` is the `sad` of the data."""
+    """Map with the labels spelled as in the data: `Sad` of the map is `sad` of the data."""
     alike = {look_alike(label): target for label, target in mapping.items()}
     found = {label: mapping.get(label, alike.get(look_alike(label))) for label in labels}
     return mapping | {label: target for label, target in found.items() if target is not None}

@@ -1,4 +1,4 @@
-"""Utterances to a data set on disk that memory-maps, in shards, so that a killed run goes on where it was."""
+"""Prepare a data set on disk from utterances, in shards, so that a killed run can continue."""
 
 import hashlib
 import json
@@ -45,14 +45,14 @@ from hf_ser.data.labels import (
     read_label_map,
     relabelled,
 )
-from hf_ser.data.schema import TOLD, Finding, Listing, Utterance, features
-from hf_ser.files import atomic_write, cache_folder, mend_folder
+from hf_ser.data.schema import METADATA_COLUMNS, Finding, Listing, Utterance, features
+from hf_ser.files import atomic_write, cache_folder, restore_folder
 from hf_ser.models.audio_notes import part_note
 from hf_ser.models.decoding import CHANNELS, MIX
 from hf_ser.normal_form import normal_form, normal_text, printable, storable
 
 PREPARATION = "3"
-"""Version of what preparing does to a clip. Raise it when that changes: cached data sets are then made anew."""
+"""Version of preparing. Raise it when its result changes: cached data sets are then prepared again."""
 
 SHARD_ROWS = 256
 REPORT = "integrity.json"
@@ -61,7 +61,7 @@ MEASURED = (
     *("audio", "duration_seconds", "level_dbfs", "leading_zeros_seconds"),
     *("source_format", "source_bytes", "pcm_sha256", "fingerprint"),
 )
-"""Columns that come from reading the sound; null in a row of words only."""
+"""Columns measured from the audio; null in rows of text only."""
 
 
 def prepare(
@@ -72,23 +72,23 @@ def prepare(
     channel: str | None = None,
     **table,
 ) -> tuple[Dataset, dict]:
-    """Read a corpus, or several as one, check every clip and write the data set.
+    """Read one or several corpora, check every clip and write the data set.
 
     Args:
-        corpus: Key of CORPORA, or several with commas between.
-        data_dir: Where it lies, one for each corpus; None for a corpus that is generated.
-        output_dir: Folder to write; it appears only when it is whole. What a killed run had done is taken up.
-        label_map: Label space of the data set; rows that it drops are counted in the report.
-        channel: What is made of files of several channels where a table says nothing else: `mix` (the mean, also
-            None), `left` or `right`.
-        table: How a table is read: `columns`, `speaker_pattern`, `label_pattern`, `audio_dir`.
+        corpus: Key of CORPORA, or several separated by commas.
+        data_dir: Folder of each corpus; None for a generated one.
+        output_dir: Folder to write; it appears only once it is complete. A killed run is continued.
+        label_map: Label map; the rows that it drops are counted in the report.
+        channel: Channel of files with several, if a table does not give it: `mix` (the mean, also None), `left` or
+            `right`.
+        table: Options of a table: `columns`, `speaker_pattern`, `label_pattern`, `audio_dir`.
 
     Returns:
         The data set, memory-mapped, and its integrity report (also in `output_dir/integrity.json`).
 
     Raises:
-        FileExistsError: the folder is there already.
-        ValueError: unknown corpus or label map, or no clip could be read.
+        FileExistsError: the folder exists.
+        ValueError: unknown corpus or label map, or no readable clip.
     """
     output_dir = Path(output_dir)
     work = output_dir.with_name(output_dir.name + ".partial")
@@ -106,7 +106,7 @@ def _prepare(corpus: str, data_dir, output_dir: Path, work: Path, label_map: str
     if output_dir.exists():
         found = "is a prepared data set" if (output_dir / REPORT).is_file() else "holds other files, which stay"
         raise FileExistsError(f"{output_dir} is there already and {found}: name another --output_dir.")
-    read_label_map(label_map)  # a wrong name is told before the work, not after it
+    read_label_map(label_map)  # a wrong name is refused before the work
     listing = with_channel(list_corpora(corpus, data_dir, **table), channel)
     _start_or_resume(work, listing)
     shards = _write_shards(listing, work)
@@ -129,12 +129,12 @@ def already_prepared(
     copies: int = 0,
     **table,
 ) -> tuple[Dataset, dict] | None:
-    """The data set that an earlier run has prepared from the same corpus, with its integrity report; None if none is.
+    """Open the data set that an earlier run prepared from the same corpus, with its report; None if there is none.
 
     Args:
         corpus, data_dir, label_map, channel, table: As of `prepare`.
-        folder: Where the data set is looked for.
-        copies: Changed copies that it has of each clip.
+        folder: Folder of the data set.
+        copies: Changed copies of each clip.
     """
     folder = Path(folder)
     if not (folder / REPORT).is_file():
@@ -152,15 +152,15 @@ def already_prepared(
 
 
 def list_corpora(corpus: str, data_dir: str | Path | None, **table) -> Listing:
-    """What a corpus holds, or several together, sorted by id.
+    """List the utterances of one or several corpora, sorted by id.
 
     Args:
-        corpus: Key of CORPORA, or several with commas between, such as `ravdess,emodb`.
-        data_dir: A folder for each, with commas between; nothing between two commas is None.
-        table: Options of `hf_ser.data.corpora.table.list_utterances`; None is not given.
+        corpus: Key of CORPORA, or several separated by commas, such as `ravdess,emodb`.
+        data_dir: Folder of each, separated by commas; an empty one is None.
+        table: Options of `hf_ser.data.corpora.table.list_utterances`; None is the default.
 
     Raises:
-        ValueError: unknown corpus, one named twice, folders that do not fit, options without a table.
+        ValueError: an unknown or repeated corpus, another number of folders, options without a table.
     """
     folders = named_folders(corpus, data_dir)
     options = {option: value for option, value in table.items() if value is not None}
@@ -171,7 +171,7 @@ def list_corpora(corpus: str, data_dir: str | Path | None, **table) -> Listing:
     listings, findings = [], []
     for name, folder in folders.items():
         if not folder and name != "synthetic":
-            raise ValueError(f"Corpus '{name}' is read from disk: say where it lies with --data_dir.")
+            raise ValueError(f"Corpus '{name}' is read from disk: give its folder with --data_dir.")
         own = options if name == "table" else {}
         listings.append(CORPORA[name].list_utterances(folder, **own))
         files = [one.audio for one in listings[-1].utterances if isinstance(one.audio, str | Path)]
@@ -187,9 +187,9 @@ def list_corpora(corpus: str, data_dir: str | Path | None, **table) -> Listing:
 
 
 def _normal(utterance: Utterance) -> Utterance:
-    """An utterance with its texts in the form in which they are compared, whichever corpus they are from."""
+    """Normalise the texts of an utterance."""
     changed = {}
-    for name in ("id", *TOLD):
+    for name in ("id", *METADATA_COLUMNS):
         if isinstance(value := getattr(utterance, name), str):
             text = normal_text(value) if name == "transcript" else normal_form(value)
             if text != value:
@@ -198,10 +198,10 @@ def _normal(utterance: Utterance) -> Utterance:
 
 
 def with_channel(listing: Listing, channel: str | None) -> Listing:
-    """The listing with a channel for every clip that has none of its own.
+    """Set the channel of every clip that has none.
 
     Raises:
-        ValueError: no such channel.
+        ValueError: unknown channel.
     """
     if channel not in (None, *CHANNELS):
         raise ValueError(f"--channel {channel}: expected {', '.join(CHANNELS)}.")
@@ -210,10 +210,10 @@ def with_channel(listing: Listing, channel: str | None) -> Listing:
 
 
 def named_folders(corpus: str, data_dir: str | Path | None) -> dict[str, str | Path | None]:
-    """The folder of each corpus of `a,b` and `A,B`, None where none is given.
+    """Folder of each corpus of `a,b` and `A,B`, None if not given.
 
     Raises:
-        ValueError: unknown corpus, one named twice, folders that do not fit.
+        ValueError: an unknown or repeated corpus, another number of folders.
     """
     names = corpus.split(",")
     folders = [data_dir] if len(names) == 1 else str(data_dir or "").split(",")
@@ -229,10 +229,10 @@ def named_folders(corpus: str, data_dir: str | Path | None) -> dict[str, str | P
 
 
 def column_names(text: str) -> dict[str, str]:
-    """`path=file,label=emotion` as a dictionary; nothing after the equals sign leaves a column out.
+    """Parse `path=file,label=emotion`; an empty name leaves a column out.
 
     Raises:
-        ValueError: not of this form.
+        ValueError: another form.
     """
     pairs = [pair.split("=", 1) for pair in text.split(",")]
     if not all(len(pair) == 2 and pair[0] for pair in pairs):
@@ -241,17 +241,17 @@ def column_names(text: str) -> dict[str, str]:
 
 
 def download_corpora(corpus: str, data_dir: str | Path | None) -> None:
-    """Fetch corpora into their folders from where their publishers have them.
+    """Download corpora from their publishers.
 
     Raises:
-        ValueError: a corpus that cannot be fetched, or no folder to put it into; else as `hf_ser.data.download.fetch`.
+        ValueError: a corpus that cannot be downloaded, or no folder for it; else as `hf_ser.data.download.fetch`.
     """
     folders = named_folders(corpus, data_dir)
     public = [name for name, module in CORPORA.items() if hasattr(module, "DOWNLOADS")]
-    if barred := [name for name in folders if name not in public]:
+    if refused := [name for name in folders if name not in public]:
         raise ValueError(
-            f"--download: {barred[0]} cannot be fetched (its licence is given by its owners, or there is no lasting "
-            f"address). Expected one of {', '.join(public)}: get it from {CORPORA[barred[0]].SOURCE}."
+            f"--download: {refused[0]} cannot be downloaded (its owners grant the licence, or there is no lasting "
+            f"address). Expected one of {', '.join(public)}: get it from {CORPORA[refused[0]].SOURCE}."
         )
     for name, folder in folders.items():
         if folder is None:
@@ -261,14 +261,14 @@ def download_corpora(corpus: str, data_dir: str | Path | None) -> None:
 
 
 def load_prepared(folder: str | Path) -> Dataset:
-    """Open a prepared data set without reading its audio, and compare its other columns with their stored digests.
+    """Open a prepared data set without reading its audio, and compare its columns with their stored digests.
 
     Raises:
-        FileNotFoundError: the folder is missing, unfinished or no prepared data set.
-        ValueError: it was written by an earlier version, is damaged, or holds other values than were written.
+        FileNotFoundError: the folder is missing, unfinished or not a prepared data set.
+        ValueError: an earlier version, damaged files, or changed values.
     """
     folder = Path(folder)
-    mend_folder(folder)
+    restore_folder(folder)
     if not (folder / REPORT).is_file():
         raise _not_prepared(folder)
     dataset, is_checked = open_checked(folder)
@@ -283,60 +283,59 @@ def load_prepared(folder: str | Path) -> Dataset:
 
 
 def check_columns(dataset: Dataset, where: str | Path) -> None:
-    """Make sure that a data set has the columns of a prepared one.
+    """Check that a data set has the columns of a prepared one.
 
     Args:
         dataset: Any data set.
-        where: What the message calls it.
+        where: Its name in the message.
 
     Raises:
-        ValueError: some are missing.
+        ValueError: missing columns.
     """
-    if lacking := sorted(set(features(("", " "))) - set(dataset.column_names)):
+    if missing := sorted(set(features(("", " "))) - set(dataset.column_names)):
         raise ValueError(
-            f"{where}: found a data set without the columns {', '.join(lacking)}, of an earlier version or not "
+            f"{where}: found a data set without the columns {', '.join(missing)}, of an earlier version or not "
             "prepared by hf_ser. Expected a prepared one: run scripts/prepare_data.py with another --output_dir, or "
             "use hf_ser.load_dataset."
         )
 
 
 def _not_prepared(folder: Path) -> FileNotFoundError:
-    """What a folder or file is that is no prepared data set, and what to do with it."""
+    """Error for a folder or file that is not a prepared data set."""
     partial = folder.with_name(folder.name + ".partial")
-    wanted = "Expected a folder written by scripts/prepare_data.py"
+    expected = "Expected a folder written by scripts/prepare_data.py"
     if partial.is_dir() or not folder.exists():
         found = f"an unfinished one, {partial}" if partial.is_dir() else "no prepared data set"
         return FileNotFoundError(
-            f"{folder}: found {found}. {wanted}: run it with --output_dir {folder} (an unfinished one is taken up "
-            "where it was)."
+            f"{folder}: found {found}. {expected}: run it with --output_dir {folder} (an unfinished one is continued)."
         )
     what = "a file"
     if (folder / "state.json").is_file():
         return FileNotFoundError(
             f"{folder}: found a data set without {REPORT}, as save_to_disk writes one after select or filter. "
-            f"{wanted}, with its {REPORT}: prepare this one with --corpus table --data_dir {folder}, here or in "
+            f"{expected}, with its {REPORT}: prepare this one with --corpus table --data_dir {folder}, here or in "
             "scripts/prepare_data.py with an --output_dir of its own."
         )
     if folder.is_dir():
-        sounds = any(file.suffix.lower() in AUDIO_SUFFIXES for file in files_under(folder)[0])
-        what = "recordings" if sounds else "other files"
+        has_audio = any(file.suffix.lower() in AUDIO_SUFFIXES for file in files_under(folder)[0])
+        what = "recordings" if has_audio else "other files"
     return FileNotFoundError(
-        f"{folder}: found no prepared data set but {what}. {wanted} for --dataset. Name what you have by --corpus "
+        f"{folder}: found no prepared data set but {what}. {expected} for --dataset. Name what you have by --corpus "
         f"table --data_dir {folder} instead of --dataset (or, for one of {', '.join(CORPORA)}, by that name), here or "
         "in scripts/prepare_data.py with an --output_dir of its own."
     )
 
 
 def check_holds_audio(dataset: Dataset, folder: Path) -> None:
-    """Make sure that audio cells hold their bytes: one that names a file could name any of this disk.
+    """Check that audio cells contain bytes, since one with a path could name any file of this disk.
 
     Raises:
-        ValueError: one does not.
+        ValueError: a cell without bytes.
     """
     count = 0
     for cells in dataset.data.column("audio").chunks:
-        held = pc.fill_null(pc.binary_length(cells.field("bytes")), 0)
-        count += pc.sum(pc.and_(cells.is_valid(), pc.equal(held, 0))).as_py() or 0
+        sizes = pc.fill_null(pc.binary_length(cells.field("bytes")), 0)
+        count += pc.sum(pc.and_(cells.is_valid(), pc.equal(sizes, 0))).as_py() or 0
     if count:
         raise ValueError(
             f"{folder}: {count} audio cells hold no bytes, expected all of them to, as scripts/prepare_data.py writes "
@@ -345,11 +344,11 @@ def check_holds_audio(dataset: Dataset, folder: Path) -> None:
 
 
 def load_or_prepare(corpus: str, data_dir: str | Path | None, **table) -> Dataset:
-    """The prepared data set of a corpus from the cache, prepared first if it is not there.
+    """Open the prepared data set of a corpus from the cache, after preparing it if it is missing.
 
-    The cache is `$HF_SER_CACHE`, else `~/.cache/hf_ser`. Its entries are named by what the corpus lists (ids, labels,
-    file sizes and times), so that a changed folder is read anew; a generated corpus by the code that generates it. Of
-    several processes, and of several runs, one prepares and the others wait.
+    The cache is `$HF_SER_CACHE`, else `~/.cache/hf_ser`. Its entries are keyed by the listing (ids, labels, file sizes
+    and times), so that a changed folder is read again; a generated corpus by its code. One process prepares and others
+    wait.
     """
     cache = cache_folder()
     if corpus == "synthetic":
@@ -365,11 +364,10 @@ def load_or_prepare(corpus: str, data_dir: str | Path | None, **table) -> Datase
 
 
 def listing_digest(listing: Listing) -> str:
-    """Hash of everything a listing says, with size and times of each file.
+    """Hash of a listing, with size and times of each file.
 
-    The time of change (`st_ctime_ns`) is one of them: a file that is written over and given its old time of
-    modification keeps size and `st_mtime_ns`. Hashing all recordings instead would read the whole corpus before every
-    training.
+    `st_ctime_ns` is included, since a file may be overwritten and get its old `st_mtime_ns`. Hashing all recordings
+    would read the whole corpus before every training.
     """
     digest = hashlib.sha256(PREPARATION.encode())
     digest.update(repr(listing.labels).encode())
@@ -377,7 +375,7 @@ def listing_digest(listing: Listing) -> str:
         audio = utterance.audio
         if isinstance(audio, bytes):
             audio = hashlib.sha256(audio).hexdigest()
-        elif isinstance(audio, str | Path) and os.path.isfile(audio):  # a name that is too long is no file either
+        elif isinstance(audio, str | Path) and os.path.isfile(audio):  # also False for a name that is too long
             status = os.stat(audio)
             audio = (str(audio), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         digest.update(repr(replace(utterance, audio=str(audio))).encode())
@@ -385,13 +383,13 @@ def listing_digest(listing: Listing) -> str:
 
 
 def read_row(utterance: Utterance, labels: tuple[str, ...]) -> tuple[dict | None, list[Finding]]:
-    """Read one utterance: its row (None if it is skipped) and what was found."""
+    """Read one utterance; return its row (None if skipped) and findings."""
     row = {
         "id": utterance.id,
         "label": labels.index(utterance.label),
         "votes": _shares(utterance.votes, labels),
         "corpus": utterance.corpus,
-        **{column: getattr(utterance, column) for column in TOLD},
+        **{column: getattr(utterance, column) for column in METADATA_COLUMNS},
         **dict.fromkeys(MEASURED),
     }
     if utterance.audio is None:
@@ -426,14 +424,14 @@ def read_row(utterance: Utterance, labels: tuple[str, ...]) -> tuple[dict | None
 
 
 def _shares(votes: dict[str, float] | None, labels: tuple[str, ...]) -> list[float] | None:
-    """Votes as a distribution over the labels; None where there are none for them."""
+    """Votes as a distribution over the labels; None if there are none for them."""
     counts = [(votes or {}).get(label, 0.0) for label in labels]
     total = sum(counts)
     return [count / total for count in counts] if total > 0 else None
 
 
 def _start_or_resume(work: Path, listing: Listing) -> None:
-    """Keep a partial folder of the same listing, drop one of another."""
+    """Keep a partial folder of the same listing, remove another."""
     digest, marker = f"{listing_digest(listing)} {SHARD_ROWS}", work / "listing.sha256"
     if work.is_dir() and not (marker.is_file() and marker.read_text() == digest):
         shutil.rmtree(work)
@@ -443,7 +441,7 @@ def _start_or_resume(work: Path, listing: Listing) -> None:
 
 
 def _write_shards(listing: Listing, work: Path) -> list[Path]:
-    """Read all clips, a shard at a time; a shard's folder appears only when it is whole."""
+    """Read all clips, a shard at a time; a shard's folder appears only once it is complete."""
     starts = range(0, len(listing.utterances), SHARD_ROWS)
     shards = [work / f"shard_{start:09d}" for start in starts]
     with (
@@ -466,7 +464,7 @@ def _write_shards(listing: Listing, work: Path) -> list[Path]:
 
 @contextmanager
 def quiet_datasets() -> Iterator[None]:
-    """Without the bars of `datasets`, one a shard: ours runs over all of them."""
+    """Hide the progress bars of `datasets`, one per shard: ours shows all of them."""
     disable_progress_bar()
     try:
         yield
@@ -480,15 +478,15 @@ def _write_shard(shard: Path, read: list[tuple[dict | None, list[Finding]]], lab
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     if rows:  # a data set without rows could be saved, but not opened again
-        _typed(rows, labels).save_to_disk(temporary)
+        _as_dataset(rows, labels).save_to_disk(temporary)
     findings = [vars(finding) for _, found in read for finding in found]
     (temporary / "findings.json").write_text(json.dumps(findings))
     os.replace(temporary, shard)
 
 
-def _typed(rows: list[dict], labels: tuple[str, ...]) -> Dataset:
+def _as_dataset(rows: list[dict], labels: tuple[str, ...]) -> Dataset:
     typed = features(labels)
-    # Audio cells are built as plain structs and cast: encoding them as Audio would ask for torchcodec.
+    # Audio cells are built as structs and cast: encoding them as Audio would need torchcodec.
     stored = {"bytes": Value("binary"), "path": Value("string")}
     plain = Features({**typed, "label": Value("int64"), "audio": stored})
     columns = {name: [row[name] for row in rows] for name in plain}
@@ -496,12 +494,12 @@ def _typed(rows: list[dict], labels: tuple[str, ...]) -> Dataset:
 
 
 def _assemble(corpus: str, listing: Listing, shards: list[Path], label_map: str, whole: Path) -> dict:
-    """Write the shards' rows that are kept as one data set, and say what was found."""
+    """Write the kept rows of all shards as one data set, and return the report."""
     read = [Finding(**found) for shard in shards for found in json.loads((shard / "findings.json").read_text())]
     filled = [shard for shard in shards if (shard / "state.json").is_file()]
     if not filled:
-        raise _nothing_usable(corpus, listing, read)
-    rows = pd.concat([_light_rows(shard) for shard in filled], ignore_index=True)
+        raise _no_usable_clip(corpus, listing, read)
+    rows = pd.concat([_report_columns(shard) for shard in filled], ignore_index=True)
     given = rows["label"].to_numpy(dtype=int)
     classes, index = mapped_classes(label_map, listing.labels, given)
     mapped = index[given]
@@ -511,37 +509,35 @@ def _assemble(corpus: str, listing: Listing, shards: list[Path], label_map: str,
     duplicates = duplicate_findings(rows[["id", "label", "speaker", "pcm_sha256"]].to_dict("records"))
     rows = rows[~rows["id"].isin([finding.item for finding in duplicates])]
     if rows.empty:
-        raise _nothing_usable(corpus, listing, duplicates)
-    lost, classes, index = _without_lost(classes, index, listing, set(rows["label"]), [*read, *duplicates])
+        raise _no_usable_clip(corpus, listing, duplicates)
+    lost, classes, index = _without_lost_classes(classes, index, listing, set(rows["label"]), [*read, *duplicates])
     _join(filled, set(rows["id"]), lambda part: relabelled(part, classes, index), whole)
     formats = format_findings(rows["id"].tolist(), rows["source_format"].tolist())
     findings = [*listing.findings, *read, *duplicates, *formats, *lost]
     findings += speaker_findings(corpus, rows["speaker"].tolist(), rows["label"].tolist())
     have = [listing.labels[i] for i in sorted(set(given.tolist()))]
-    if lacking := labels_not_found(label_map, have):
-        detail = not_found_notice(label_map, lacking, have)
-        findings.append(Finding("label_map_not_found", label_map, detail, count=len(lacking)))
+    if missing := labels_not_found(label_map, have):
+        detail = not_found_notice(label_map, missing, have)
+        findings.append(Finding("label_map_not_found", label_map, detail, count=len(missing)))
     report = integrity_report(corpus, len(listing.utterances), rows.to_dict("list"), findings)
     passed_over = sum(finding.count for finding in listing.findings if finding.skipped)
     report["n_found"] = len(listing.utterances) + passed_over
     return report | {"label_map": label_map, "dropped_by_label_map": dict(sorted(dropped.items()))}
 
 
-def _without_lost(
+def _without_lost_classes(
     classes: Sequence[str], index: np.ndarray, listing: Listing, kept: set[str], findings: list[Finding]
 ) -> tuple[list[Finding], tuple[str, ...], np.ndarray]:
-    """Take out the classes none of whose clips is left: nothing could be learned of them, and no split has them.
-
-    Classes that a corpus is known to have and lists no clip of stay, and so do all where fewer than two are left.
+    """Remove classes whose listed clips were all skipped, unless fewer than two classes are left.
 
     Args:
-        classes, index: As `mapped_classes` gives them.
-        listing: What the corpus holds.
-        kept: Classes that clips have.
-        findings: Why clips were left out.
+        classes, index: From `mapped_classes`.
+        listing: The listing.
+        kept: Classes of the kept clips.
+        findings: Reasons why clips were skipped.
 
     Returns:
-        A finding for each class that is taken out, and the classes and the index without them.
+        A finding for each removed class, and the classes and the index without them.
     """
     listed = {one.label for one in listing.utterances}
     gone = {
@@ -554,7 +550,7 @@ def _without_lost(
     left = tuple(name for name in classes if name not in gone)
     new = np.array([left.index(classes[i]) if i >= 0 and classes[i] in left else -1 for i in index])
     of_label = {one.id: one.label for one in listing.utterances} | {str(u.audio): u.label for u in listing.utterances}
-    said = []
+    lost = []
     for number, name in enumerate(classes):
         if name not in gone:
             continue
@@ -562,23 +558,20 @@ def _without_lost(
         count = sum(one.label in labels for one in listing.utterances)
         why = Counter(one.kind for one in findings if one.skipped and of_label.get(one.item) in labels)
         reasons = f" ({', '.join(f'{kind} {n}' for kind, n in sorted(why.items()))})" if why else ""
-        detail = f"none of its {count} clips can be used{reasons}: it is no class of this data set"
-        said.append(Finding("lost_class", f"label {name}", detail))
-    return said, left, new
+        detail = f"none of its {count} clips can be used{reasons}: it is not a class of this data set"
+        lost.append(Finding("lost_class", f"label {name}", detail))
+    return lost, left, new
 
 
-def _light_rows(shard: Path) -> pd.DataFrame:
-    """What the report is made of, without the sound."""
+def _report_columns(shard: Path) -> pd.DataFrame:
+    """Columns of a shard that the report needs, without the audio."""
     names = ["id", "label", "speaker", "sex", "pcm_sha256", "duration_seconds", "source_format"]
     table = load_from_disk(str(shard)).select_columns(names)
     return pd.DataFrame({name: table[name][:] for name in names}).astype(object).where(lambda one: one.notna(), None)
 
 
 def _join(shards: list[Path], kept: set[str], change: Callable[[Dataset], Dataset], whole: Path) -> None:
-    """Write one data set out of many, as `save_to_disk` does.
-
-    One shard is open at a time: of all of them as one, every page that was read would stay in memory.
-    """
+    """Write one data set from many, as `save_to_disk` does, with one shard open at a time to save memory."""
     shutil.rmtree(whole, ignore_errors=True)
     whole.mkdir()
     names, states = [], []
@@ -600,12 +593,12 @@ def _join(shards: list[Path], kept: set[str], change: Callable[[Dataset], Datase
     (whole / "state.json").write_text(json.dumps(state, indent=1))
 
 
-def _nothing_usable(corpus: str, listing: Listing, findings: list[Finding]) -> ValueError:
+def _no_usable_clip(corpus: str, listing: Listing, findings: list[Finding]) -> ValueError:
     first = next(finding for finding in findings if finding.skipped)
     files = [one.audio for one in listing.utterances if isinstance(one.audio, str | Path)]
-    # The remedy of a table that lies elsewhere than its recordings.
+    # Remedy for a table that is in another folder than its recordings.
     elsewhere = files and corpus == "table" and not any(os.path.isfile(file) for file in files)
-    remedy = " None of its files is there: say --audio_dir DIR, the folder where its paths begin." if elsewhere else ""
+    remedy = " None of its files exists: give --audio_dir DIR, the folder where its paths begin." if elsewhere else ""
     return ValueError(
         f"{corpus}: none of {len(listing.utterances)} clips could be used. The first: {printable(first.item)[-300:]}: "
         f"{printable(first.detail)}{remedy}"

@@ -1,7 +1,7 @@
-"""Protocols: which speakers are trained on, which choose the checkpoint, and which are tested.
+"""Protocols: split a data set into folds with training, validation and test speakers.
 
-A protocol only says what is tested in each fold. Validation speakers are then always taken from the training side, and
-every fold is checked for shared speakers, whichever protocol made it.
+A protocol only chooses the test rows of each fold. Validation speakers are then taken from the other rows, and every
+fold is checked for shared speakers.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from hf_ser.data.fold_search import (
     SECONDS,
     Assignment,
-    classes_in_the_way,
+    blocking_classes,
     find_folds,
     find_validation,
-    most_folds,
-    named_classes,
+    list_classes,
+    max_folds,
     speakers_needed,
 )
-from hf_ser.data.schema import REFERENCE, SPLITS, known_split_words, split_words
+from hf_ser.data.schema import REFERENCE, SPLITS, known_split_names, split_parts
 from hf_ser.data.separated import Separated, read_separated
 from hf_ser.normal_form import is_unknown, normal_form, printable
 from hf_ser.yaml_text import once_each
@@ -50,10 +50,10 @@ PUBLISHED = {"emobox": EMOBOX, "luna_jimenez": LUNA_JIMENEZ}
 
 @dataclass(frozen=True)
 class Rows:
-    """What a protocol may look at, one entry an utterance, in the order of the ids.
+    """Columns that protocols may use, one entry an utterance, sorted by id.
 
-    What a corpus names within itself (sessions, scripts, scenes, sentences, dialogues) is prefixed with the corpus, so
-    that joined corpora do not share it; an empty text is unknown.
+    Sessions, scripts, scenes, sentences and dialogues are prefixed with the corpus, so that joined corpora do not share
+    them; an empty string is unknown.
 
     Shapes:
         every field is `(utterances,)`; `position` is the row in the data set.
@@ -74,7 +74,7 @@ class Rows:
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Rows":
-        """Sorted by id, so that a split does not depend on the order in which a data set was written."""
+        """Rows of a data set, sorted by id, so that a split does not depend on their order."""
         names = dataset.features["label"].names
         fields = (*cls.__dataclass_fields__, "transcript", "transcript_source", "reference_transcript")
         known = dataset.select_columns([name for name in fields if name in dataset.column_names])[:]
@@ -85,46 +85,46 @@ class Rows:
             columns[name] = [
                 f"{corpus}/{one}" if one else "" for corpus, one in zip(columns["corpus"], columns[name], strict=True)
             ]
-        # A split must be the same before and after a recogniser has written its words over the corpus's.
+        # A split must be the same before and after transcribing.
         references = known.get("reference_transcript", empty)
         texts, sources = known.get("transcript", empty), known.get("transcript_source", empty)
-        words = [kept or text for kept, text in zip(references, texts, strict=True)]
+        texts = [kept or text for kept, text in zip(references, texts, strict=True)]
         sources = [REFERENCE if kept else source for kept, source in zip(references, sources, strict=True)]
-        columns["sentence"] = _sentences(columns["sentence"], words, sources)
+        columns["sentence"] = _sentences(columns["sentence"], texts, sources)
         order = np.argsort(np.array(columns["id"]))
         arrays = {name: np.array([one or "" for one in column])[order] for name, column in columns.items()}
         return cls(position=order, **arrays)
 
     def at(self, indices: np.ndarray) -> "Rows":
-        """Some of the rows."""
+        """Select rows."""
         return Rows(*(getattr(self, name)[indices] for name in self.__dataclass_fields__))
 
 
 def _sentences(ids: list[str], transcripts: list[str | None], sources: list[str | None]) -> list[str]:
-    """One name for all clips that share a sentence id, or the same words but for capitals and punctuation.
+    """Common name of all clips with one sentence id, or the same text except for capitals and punctuation.
 
-    Words tie two ids together (of two corpora, say) only as the corpora give them: a recogniser mishears.
+    Texts join two ids (of two corpora, say) only if they are references, since recognisers make errors.
     """
-    words = [" ".join(re.findall(r"\w+", normal_form(text or "").casefold())) for text in transcripts]
+    texts = [" ".join(re.findall(r"\w+", normal_form(text or "").casefold())) for text in transcripts]
     graph = nx.Graph()
-    for sentence, said, source in zip(ids, words, sources, strict=True):
-        if sentence and said and source in (REFERENCE, None):
-            graph.add_edge(("id", sentence), ("words", said))
-    # A cluster goes by its first id; words that no id stands beside go by themselves.
+    for sentence, text, source in zip(ids, texts, sources, strict=True):
+        if sentence and text and source in (REFERENCE, None):
+            graph.add_edge(("id", sentence), ("text", text))
+    # A cluster is named after its first id; a text without an id names itself.
     names = {node: min(cluster)[1] for cluster in nx.connected_components(graph) for node in cluster}
     return [
-        names.get(("id", sentence), sentence) if sentence else names.get(("words", said), said)
-        for sentence, said in zip(ids, words, strict=True)
+        names.get(("id", sentence), sentence) if sentence else names.get(("text", text), text)
+        for sentence, text in zip(ids, texts, strict=True)
     ]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one fold tests, before validation speakers are taken from the rest.
+    """Test rows of one fold, before validation speakers are chosen.
 
     Shapes:
-        test: `(test rows,)`; train: `(rows that may train or choose the checkpoint,)`, by default all others;
-        validation: `(rows,)` where the protocol itself says who chooses the checkpoint.
+        test: `(test rows,)`; train: `(training and validation rows,)`, by default all others; validation: `(rows,)` if
+        the protocol chooses them.
     """
 
     test: np.ndarray
@@ -138,11 +138,11 @@ class Fold:
     """One split of a data set.
 
     Args:
-        held_out: What the test part is, in words, where it is more than some speakers.
+        held_out: Description of the test part, if it is more than some speakers.
 
     Shapes:
         train, validation, test: `(rows of that part,)` row numbers of the data set; test is empty in `final`. A row
-        may be in no part: one whose sentence is tested but not its speaker, say.
+        may be in no part, such as one whose sentence is tested but not its speaker.
     """
 
     name: str
@@ -162,7 +162,7 @@ def speaker_folds(rows: Rows, n_folds: int, seed: int, **_) -> list[Plan]:
             f"speaker_folds with n_folds {n_folds}: found {speakers} speakers, expected at least one a fold, 2 folds, "
             "and 3 speakers (to train, to choose the checkpoint, to test): change --n_folds, or add speakers."
         )
-    if n_folds == speakers:  # nothing is left to balance, and the splitter might leave a fold empty
+    if n_folds == speakers:  # nothing to balance, and the splitter might leave a fold empty
         return leave_one_speaker_out(rows)
     return [Plan(test) for test in _grouped(rows, rows.speaker, n_folds, seed)]
 
@@ -173,7 +173,7 @@ def leave_one_speaker_out(rows: Rows, **_) -> list[Plan]:
 
 
 def leave_one_session_out(rows: Rows, **_) -> list[Plan]:
-    """One fold for each recording session; of IEMOCAP, the usual five with two unseen speakers each."""
+    """One fold for each recording session; five for IEMOCAP, with two unseen speakers each."""
     _require(rows, "leave_one_session_out", "session", "a recording session, as IEMOCAP has them")
     if len(set(rows.session)) < 2:
         raise ValueError(
@@ -194,23 +194,23 @@ def leave_one_corpus_out(rows: Rows, **_) -> list[Plan]:
 
 
 def sentence_disjoint(rows: Rows, n_folds: int, seed: int, **_) -> list[Plan]:
-    """Speaker and sentence both unseen; without sentence ids, clips of equal words share a sentence."""
+    """Speaker and sentence both unseen; without sentence ids, clips of equal text share a sentence."""
     _require(rows, "sentence_disjoint", "sentence", "a sentence id or a transcript")
-    return _crossed(rows, rows.sentence, "sentences", n_folds, seed)
+    return _cross(rows, rows.sentence, "sentences", n_folds, seed)
 
 
 def script_disjoint(rows: Rows, n_folds: int, seed: int, **_) -> list[Plan]:
-    """Session (or speaker) and script both unseen; an improvised dialogue counts as a text of its own."""
+    """Session (or speaker) and script both unseen; an improvised dialogue counts as a script."""
     _require(rows, "script_disjoint", "script", "a script id, as IEMOCAP's scripted dialogues have", some=True)
     texts = np.where(rows.script != "", rows.script, rows.dialogue)
     _require(replace(rows, dialogue=texts), "script_disjoint", "dialogue", "a dialogue id for what is not scripted")
-    return _crossed(rows, texts, "scripts", n_folds, seed)
+    return _cross(rows, texts, "scripts", n_folds, seed)
 
 
 def scene_disjoint(rows: Rows, n_folds: int, seed: int, **_) -> list[Plan]:
     """Session (or speaker) and scene both unseen: neither a script nor an improvised scenario is shared."""
     _require(rows, "scene_disjoint", "scene", "a script or scenario id, as IEMOCAP has them")
-    return _crossed(rows, rows.scene, "scenes", n_folds, seed)
+    return _cross(rows, rows.scene, "scenes", n_folds, seed)
 
 
 def emobox(rows: Rows, **_) -> list[Plan]:
@@ -224,7 +224,7 @@ def luna_jimenez(rows: Rows, **_) -> list[Plan]:
 
 
 def fixed(rows: Rows, split: dict[str, list[str]] | None = None, **_) -> list[Plan]:
-    """One fold as the `split` column, or a file of ids, has it; validation speakers are found where it names none."""
+    """One fold by the `split` column or a file of ids; validation speakers are chosen if it has none."""
     if split is None:
         _require(rows, "fixed", "split", "a published split (train, validation, test)", some=True)
         split = {part: rows.id[rows.split == part] for part in SPLITS}
@@ -238,13 +238,13 @@ def fixed(rows: Rows, split: dict[str, list[str]] | None = None, **_) -> list[Pl
             "'train' and 'test' (and 'validation') in the split column or in the --split_file"
             + (f"; {len(unknown)} of its ids are not in the data, such as {unknown[0]}." if unknown else ".")
         )
-    # Preparing leaves out what is silent, doubled or torn: a published list names such clips too.
-    lacking = f"; {len(unknown)} ids of the split file are not in the data, such as {unknown[0]}" if unknown else ""
-    return [Plan(test, f"the fixed test part{lacking}", train, validation if len(validation) else None)]
+    # A published list also names clips that preparing skips as silent, duplicated or damaged.
+    missing = f"; {len(unknown)} ids of the split file are not in the data, such as {unknown[0]}" if unknown else ""
+    return [Plan(test, f"the fixed test part{missing}", train, validation if len(validation) else None)]
 
 
 def random(rows: Rows, n_folds: int, seed: int, **_) -> list[Plan]:
-    """Clips dealt out without regard to who speaks. It leaks: for showing how much, never for a result."""
+    """Random folds of clips, which leak speakers: only for measuring the leak."""
     if not 2 <= n_folds <= len(rows.id):
         raise ValueError(f"random with n_folds {n_folds}: expected 2 to {len(rows.id)} folds, no more than clips.")
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
@@ -267,7 +267,7 @@ PROTOCOLS = {
 
 
 def fold_folder(name: str) -> str:
-    """Name of the folder of a fold's model within a run."""
+    """Folder name of a fold within a run."""
     return FINAL if name == FINAL else f"fold_{name}"
 
 
@@ -281,22 +281,22 @@ def make_folds(
     allow_leak: bool = False,
     split_file: str | Path | None = None,
 ) -> list[Fold]:
-    """Split a data set.
+    """Split a data set into folds.
 
     Args:
         dataset: A prepared data set.
         protocol: Key of PROTOCOLS.
         which: `all`, the number of one fold counted from 1, or `final` (no test part).
-        n_folds: Folds of `speaker_folds` and `random`, and over the speakers of `sentence_disjoint`; the others have
-            their own number.
-        validation_fraction: Share of the training speakers (about) that choose the checkpoint.
-        seed: Of the split, apart from the training's seed, so that several runs share a split.
-        allow_leak: Let a split pass that shares speakers; it is then named in every result.
-        split_file: For `fixed`: a file with a row for each utterance, see `read_split`.
+        n_folds: Folds of `speaker_folds`, `random` and the speakers of `sentence_disjoint`; other protocols have their
+            own number.
+        validation_fraction: Approximate share of the training speakers for validation.
+        seed: Seed of the split, independent of the training seed.
+        allow_leak: Allow shared speakers; every result then names the leak.
+        split_file: File for `fixed`, see `read_split`.
 
     Raises:
-        ValueError: unknown protocol or fold, a protocol that the corpus cannot support, speakers unknown or shared, a
-            class that is missing from a part that is scored.
+        ValueError: unknown protocol or fold, an unsupported protocol, unknown or shared speakers, a class missing from
+            a part.
     """
     _check_arguments(dataset, protocol, validation_fraction, allow_leak, split_file)
     rows = Rows.of(dataset)
@@ -306,24 +306,24 @@ def make_folds(
     else:
         split = read_split(split_file) if split_file else None
         listed = PROTOCOLS[protocol](rows, n_folds=n_folds, seed=seed, split=split)
-        plans = _chosen({str(number): plan for number, plan in enumerate(listed, start=1)}, which)
+        plans = _select({str(number): plan for number, plan in enumerate(listed, start=1)}, which)
     by_clip = protocol == "random" or "" in rows.speaker
     folds = [_fold(rows, name, plan, validation_fraction, seed, by_clip) for name, plan in plans.items()]
     if _missing(dataset, folds) and not by_clip:
         number = n_folds if protocol == "speaker_folds" and which != FINAL else None
-        folds = _searched(dataset, rows, plans, folds, number, validation_fraction, seed)
-    folds = [checked(dataset, fold, allow_leak) for fold in folds]
+        folds = _search_missing_classes(dataset, rows, plans, folds, number, validation_fraction, seed)
+    folds = [check_leaks(dataset, fold, allow_leak) for fold in folds]
     _require_all_classes(dataset, folds)
     return folds
 
 
 def read_split(file: str | Path) -> dict[str, list[str]]:
-    """The ids of each part: from a CSV with the columns `id` and `split`, or JSON, `{"train": [ids], ...}`.
+    """Read the ids of each part from a CSV with the columns `id` and `split`, or JSON, `{"train": [ids], ...}`.
 
-    The parts may go by other words, see `hf_ser.data.schema.split_words`; a row without one is in no part.
+    The parts may have other names, see `hf_ser.data.schema.split_parts`; a row without one is in no part.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, or not of this form.
+        FileNotFoundError, ValueError: no such file, or another form.
     """
     file = Path(file)
     if not file.is_file():
@@ -332,7 +332,7 @@ def read_split(file: str | Path) -> dict[str, list[str]]:
         if file.suffix.lower() == ".json":
             parts = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=once_each)
             if texts := [part for part, names in parts.items() if isinstance(names, str)]:
-                raise ValueError(f"{texts[0]} is a text and no list of ids")
+                raise ValueError(f"{texts[0]} is a text, not a list of ids")
             pairs = [(part, str(name)) for part, names in parts.items() for name in names]
         else:
             pairs = _split_pairs(read_separated(file))
@@ -341,17 +341,17 @@ def read_split(file: str | Path) -> dict[str, list[str]]:
             f"{file}: not readable as a split ({error!r}). Expected a CSV with the columns id and split, or JSON such "
             'as {"train": ["ravdess/03-01-..."], "test": [...]}.'
         ) from error
-    words = split_words({normal_form(str(part)) for part, _ in pairs} - {""})
+    words = split_parts({normal_form(str(part)) for part, _ in pairs} - {""})
     if wrong := sorted(word for word, part in words.items() if part is None and not is_unknown(word)):
         raise ValueError(
             f"{file}: found the part '{printable(wrong[0])}', expected {', '.join(SPLITS)}, or another word for these: "
-            f"{known_split_words()}: rename it."
+            f"{known_split_names()}: rename it."
         )
     return {part: [name for word, name in pairs if words.get(normal_form(str(word))) == part] for part in SPLITS}
 
 
 def _split_pairs(table: Separated) -> list[tuple[str, str]]:
-    """The part and the id of each row of a split file."""
+    """Part and id of each row of a split file."""
     names = [name.lower() for name in table.header]
     if twice := [name for name in ("id", "split") if names.count(name) > 1]:
         raise ValueError(f"found the column {twice[0]} twice")
@@ -361,12 +361,12 @@ def _split_pairs(table: Separated) -> list[tuple[str, str]]:
     return [tuple(normal_form(row.cells[column]) for column in columns) for row in table.rows]
 
 
-def checked(dataset: Dataset, fold: Fold, allow_leak: bool = False) -> Fold:
-    """The same fold with the leaks found in it.
+def check_leaks(dataset: Dataset, fold: Fold, allow_leak: bool = False) -> Fold:
+    """Return a fold with the leaks found in it.
 
     Raises:
-        ValueError: two parts share a speaker, or the checkpoint is chosen on test rows, and `allow_leak` is not given;
-            or a row that is trained on is in another part.
+        ValueError: shared speakers or a checkpoint chosen on test rows without `allow_leak`, or a training row in
+            another part.
     """
     speakers = dataset["speaker"][:]
     parts = {"train": fold.train, "validation": fold.validation, "test": fold.test}
@@ -376,13 +376,13 @@ def checked(dataset: Dataset, fold: Fold, allow_leak: bool = False) -> Fold:
             if allow_leak and one == "validation":
                 leaks.append(CHOSEN_ON_TEST)
                 continue
-            raise ValueError(f"Fold {fold.name}: {len(rows)} utterances stand in both {one} and {other}: split them.")
+            raise ValueError(f"Fold {fold.name}: {len(rows)} utterances are in both {one} and {other}: split them.")
         shared = {speakers[i] for i in parts[one]} & {speakers[i] for i in parts[other]}
         if not shared:
             continue
         if not allow_leak:
             raise ValueError(
-                f"Fold {fold.name}: {len(shared)} speakers stand in both {one} and {other} "
+                f"Fold {fold.name}: {len(shared)} speakers are in both {one} and {other} "
                 f"({', '.join(sorted(map(str, shared))[:5])}). Expected every speaker in one part only: choose a "
                 "speaker-independent protocol, or add --allow_leak to have the result stamped as leaked."
             )
@@ -391,7 +391,7 @@ def checked(dataset: Dataset, fold: Fold, allow_leak: bool = False) -> Fold:
 
 
 def fingerprint(parts: dict[str, list[str]]) -> str:
-    """Hash of a split: the sorted ids of each part, so that equal splits are known by one word."""
+    """Hash of the sorted ids of each part, which is equal for equal splits."""
     lines = (f"{name}:{utterance}\n" for name in sorted(parts) for utterance in sorted(parts[name]))
     digest = hashlib.sha256()
     for line in lines:
@@ -400,7 +400,7 @@ def fingerprint(parts: dict[str, list[str]]) -> str:
 
 
 def describe(dataset: Dataset, fold: Fold) -> str:
-    """Who is where, in a few lines."""
+    """Summary of a fold: clips, speakers and classes of each part."""
     speakers, labels = dataset["speaker"][:], dataset["label"][:]
     names = dataset.features["label"].names
     held_out = f"  {fold.held_out}" if fold.held_out else ""
@@ -464,7 +464,7 @@ def _fold(rows: Rows, name: str, plan: Plan, fraction: float, seed: int, by_clip
 
 
 def _validation(rows: Rows, name: str, fraction: float, seed: int, by_clip: bool) -> np.ndarray:
-    """Rows that choose the checkpoint, out of those that are not tested."""
+    """Choose validation rows among the rows that are not tested."""
     splits = max(2, round(1 / fraction))
     if by_clip:
         return random(rows, splits, seed)[0].test
@@ -479,18 +479,18 @@ def _validation(rows: Rows, name: str, fraction: float, seed: int, by_clip: bool
 def _grouped(rows: Rows, groups: np.ndarray, n_folds: int, seed: int) -> list[np.ndarray]:
     """Test rows of folds of whole groups, balanced by label and sex."""
     labels_and_sexes = np.array([f"{label} {sex}" for label, sex in zip(rows.label, rows.sex, strict=True)])
-    # The finest balance that scikit-learn takes: it refuses strata that all have fewer clips than there are folds.
+    # The finest strata that scikit-learn accepts: it refuses if all have fewer clips than there are folds.
     choices = (labels_and_sexes, rows.label, np.full(len(rows.id), "any"))
     strata = next(each for each in choices if max(Counter(each.tolist()).values()) >= n_folds)
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # It warns of strata with fewer clips than folds; what that may lead to is checked by _require_all_classes.
+        # It warns of strata with fewer clips than folds; _require_all_classes checks the consequences.
         warnings.simplefilter("ignore", UserWarning)
         return [test for _, test in splitter.split(rows.id, strata, groups=groups)]
 
 
 def sessions_part_speakers(sessions: Sequence[str], speakers: Sequence[str]) -> bool:
-    """Whether every row has a session, there are several, and nobody speaks in two of them."""
+    """Whether every row has a session, there are several, and no speaker is in two of them."""
     pairs = set(zip(sessions, speakers, strict=True))
     return all(sessions) and len(set(sessions)) > 1 and len(pairs) == len({speaker for _, speaker in pairs})
 
@@ -499,11 +499,11 @@ def _leave_one_out(groups: np.ndarray) -> list[Plan]:
     return [Plan(np.flatnonzero(groups == group), f"{group} held out") for group in sorted(set(groups))]
 
 
-def _crossed(rows: Rows, texts: np.ndarray, what: str, n_folds: int, seed: int) -> list[Plan]:
-    """Every part of the speakers with every part of the texts: tested together, and neither is trained on.
+def _cross(rows: Rows, texts: np.ndarray, what: str, n_folds: int, seed: int) -> list[Plan]:
+    """Test every part of the speakers with every part of the texts; neither is trained on.
 
-    The parts of the speakers are the sessions where these part them, `n_folds` speaker folds elsewhere. Rows that share
-    only the speakers, or only the texts, of a test are in no part of that fold.
+    The parts of the speakers are the sessions if no speaker is in two of them, else `n_folds` speaker folds. Rows that
+    share only the speakers, or only the texts, of a test part are in no part of that fold.
     """
     distinct = sorted(set(texts))
     if len(distinct) < TEXT_FOLDS:
@@ -512,16 +512,16 @@ def _crossed(rows: Rows, texts: np.ndarray, what: str, n_folds: int, seed: int) 
             f"{TEXT_FOLDS} at least: use another --protocol, such as speaker_folds."
         )
     by_session = sessions_part_speakers(rows.session, rows.speaker)
-    spoken = leave_one_session_out(rows) if by_session else speaker_folds(rows, n_folds, seed)
+    speaker_plans = leave_one_session_out(rows) if by_session else speaker_folds(rows, n_folds, seed)
     plans = []
-    for dealt in _grouped(rows, texts, TEXT_FOLDS, seed):
-        of_texts = np.isin(texts, texts[dealt])
-        for plan in spoken:
+    for text_rows in _grouped(rows, texts, TEXT_FOLDS, seed):
+        of_texts = np.isin(texts, texts[text_rows])
+        for plan in speaker_plans:
             of_speakers = np.zeros(len(texts), dtype=bool)
             of_speakers[plan.test] = True
             tested = np.flatnonzero(of_texts & of_speakers)
             if len(tested) == 0:
-                continue  # these speakers say none of these texts
+                continue  # these speakers have none of these texts
             shared = np.isin(texts, texts[tested])
             names = sorted({text.split("/", 1)[-1] for text in texts[tested]})
             listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
@@ -531,7 +531,7 @@ def _crossed(rows: Rows, texts: np.ndarray, what: str, n_folds: int, seed: int) 
 
 
 def _require(rows: Rows, protocol: str, column: str, what: str, some: bool = False) -> None:
-    """Refuse a protocol where the data set does not know what it splits by."""
+    """Refuse a protocol if the column that it splits by is empty."""
     known = getattr(rows, column) != ""
     if not (known.any() if some else known.all()):
         raise ValueError(
@@ -550,7 +550,7 @@ def _listed_actors(rows: Rows, protocol: str) -> list[Plan]:
     return [Plan(np.flatnonzero(np.isin(actors, test))) for test in PUBLISHED[protocol]]
 
 
-def _chosen(plans: dict[str, Plan], which: str) -> dict[str, Plan]:
+def _select(plans: dict[str, Plan], which: str) -> dict[str, Plan]:
     if which != "all" and which not in plans:
         raise ValueError(
             f"--fold {which}: found no such fold among the {len(plans)} of this protocol. Expected a number from 1 to "
@@ -566,15 +566,15 @@ def _chosen(plans: dict[str, Plan], which: str) -> dict[str, Plan]:
 
 
 def _missing(dataset: Dataset, folds: list[Fold]) -> dict[str, list[str]]:
-    """Classes that a part lacks, by the part's name; of the test parts together, as they are scored together."""
+    """Classes missing from each part; the test parts count together, as they are scored together."""
     labels, names = np.array(dataset["label"][:]), dataset.features["label"].names
     tested = np.concatenate([fold.test for fold in folds])
     scored = {f"fold {fold.name}: training": fold.train for fold in folds}
     scored |= {f"fold {fold.name}: validation": fold.validation for fold in folds}
     scored |= {"the test rows": tested} if len(tested) else {}
-    held = {part: set(labels[rows].tolist()) for part, rows in scored.items()}
-    missing = {part: [name for i, name in enumerate(names) if i not in found] for part, found in held.items()}
-    return {part: lacking for part, lacking in missing.items() if lacking}
+    found = {part: set(labels[rows].tolist()) for part, rows in scored.items()}
+    missing = {part: [name for i, name in enumerate(names) if i not in classes] for part, classes in found.items()}
+    return {part: absent for part, absent in missing.items() if absent}
 
 
 def _require_all_classes(dataset: Dataset, folds: list[Fold]) -> None:
@@ -588,11 +588,13 @@ def _require_all_classes(dataset: Dataset, folds: list[Fold]) -> None:
         )
 
 
-def _searched(dataset, rows: Rows, plans: dict[str, Plan], folds: list[Fold], n_folds, fraction, seed) -> list[Fold]:
-    """The folds with every class in every part, where the usual assignment of speakers lacks one.
+def _search_missing_classes(
+    dataset, rows: Rows, plans: dict[str, Plan], folds: list[Fold], n_folds, fraction, seed
+) -> list[Fold]:
+    """Search folds with every class in every part if the usual assignment of speakers misses one.
 
-    Folds that lack nothing stay as they are. Of a protocol that says who is tested, only the validation speakers are
-    searched for (`n_folds` is None).
+    Complete folds are kept. If the protocol fixes the test speakers (`n_folds` is None), only validation speakers are
+    searched.
 
     Raises:
         ValueError: `speaker_folds` of this number do not exist.
@@ -602,10 +604,10 @@ def _searched(dataset, rows: Rows, plans: dict[str, Plan], folds: list[Fold], n_
         listed = enumerate(speaker_folds(rows, n_folds, seed), start=1)
         usual = [_fold(rows, str(number), plan, fraction, seed, False) for number, plan in listed]
         if not _missing(dataset, usual):
-            return folds  # all folds together are fine: one alone must stay the one that it is among them
-        found = _searched_speaker_folds(rows, usual, parts, seed)
+            return folds  # all folds together are complete, and one alone must be the same as among them
+        found = _search_speaker_folds(rows, usual, parts, seed)
         return [_fold(rows, name, found[int(name) - 1], fraction, seed, False) for name in plans]
-    mended = []
+    completed = []
     for (name, plan), fold in zip(plans.items(), folds, strict=True):
         rest = np.setdiff1d(np.arange(len(rows.id)), plan.test) if plan.train is None else plan.train
         if plan.validation is None and not _has_all(rows, fold.train, fold.validation):
@@ -615,12 +617,12 @@ def _searched(dataset, rows: Rows, plans: dict[str, Plan], folds: list[Fold], n_
                 validation = rest[np.isin(rows.speaker[rest], names[chosen])]
                 plan = replace(plan, train=np.setdiff1d(rest, validation), validation=validation)
                 fold = _fold(rows, name, plan, fraction, seed, False)
-        mended.append(fold)
-    return mended
+        completed.append(fold)
+    return completed
 
 
-def _searched_speaker_folds(rows: Rows, usual: list[Fold], parts: int, seed: int) -> list[Plan]:
-    """Plans of all folds; those of the usual folds that lack nothing stay where that leaves any for the others."""
+def _search_speaker_folds(rows: Rows, usual: list[Fold], parts: int, seed: int) -> list[Plan]:
+    """Plans of all folds; complete usual folds are kept if the others can still be completed."""
     names, has, clips = _speaker_table(rows, np.unique(rows.label))
     n_folds = len(usual)
     at = np.argsort(rows.position)  # rows by their number in the data set
@@ -649,25 +651,25 @@ def _searched_speaker_folds(rows: Rows, usual: list[Fold], parts: int, seed: int
 
 
 def _refuse_folds(labels: list[str], has: np.ndarray, n_folds: int) -> None:
-    in_the_way = named_classes(labels, has, classes_in_the_way(has, n_folds))
-    most = most_folds(has)
+    blocking = list_classes(labels, has, blocking_classes(has, n_folds))
+    most = max_folds(has)
     remedy = f"use --n_folds {most}, the largest number that has them" if most else "no --n_folds has them"
     raise ValueError(
         f"speaker_folds with n_folds {n_folds}: no assignment of the {len(has)} speakers has every class in the "
-        f"training, validation and test part of every fold. In the way: {in_the_way}. Expected at least "
+        f"training, validation and test part of every fold. In the way: {blocking}. Expected at least "
         f"{speakers_needed(n_folds)} speakers of each class: {remedy}; or a --label_map FILE that joins such a class "
         "with another or leaves it out; or add speakers who have it. Another --split_seed changes nothing."
     )
 
 
 def _has_all(rows: Rows, *parts: np.ndarray) -> bool:
-    """Whether each part, as row numbers of the data set, has every class."""
+    """Whether each part, given as row numbers of the data set, has every class."""
     classes = len(set(rows.label))
     return all(len(set(rows.label[np.isin(rows.position, part)])) == classes for part in parts)
 
 
 def _speaker_table(rows: Rows, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Names of the speakers in order, whether each has a class, and each one's clips by class and sex."""
+    """Sorted speakers, whether each has a class, and the number of clips of each by class and sex."""
     names, who = np.unique(rows.speaker, return_inverse=True)
     _, stratum = np.unique(
         np.array([f"{a}\0{b}" for a, b in zip(rows.label, rows.sex, strict=True)]), return_inverse=True

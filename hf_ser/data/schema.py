@@ -1,6 +1,6 @@
-"""The row: what one utterance is, and how a data set of them is typed.
+"""Utterances, findings and the typed columns of a data set.
 
-Everything that reads a corpus ends in `Utterance`s; everything that trains starts from rows typed by `features`.
+Every corpus is read into `Utterance`s; training starts from rows typed by `features`.
 """
 
 import re
@@ -11,40 +11,40 @@ from pathlib import Path
 from datasets import Audio, ClassLabel, Features, List, Value
 
 SAMPLING_RATE = 16_000
-"""Hz. Every stored clip and every model of this toolkit uses this one rate."""
+"""Hz, of every stored clip and every model."""
 
 REFERENCE = "reference"
-"""`transcript_source` of words that the corpus itself gives; an ASR transcript says `<ASR id>@<revision>`."""
+"""`transcript_source` of the corpus's own transcripts; that of a recogniser is `<ASR id>@<revision>`."""
 
 ASR_COLUMNS = Features(
     {"reference_transcript": Value("string"), "asr_avg_logprob": Value("float32"), "no_speech_prob": Value("float32")}
 )
-"""What a transcribed data set (`hf_ser.transcripts`) has beside the columns of `features`: the corpus's own words, for
-`transcript` has the recogniser's, and how sure the recogniser was."""
+"""Further columns of a transcribed data set, whose `transcript` is a recogniser's: the corpus's own transcript, and the
+recogniser's confidence."""
 
 SEXES = ("female", "male")
 SPLITS = ("train", "validation", "test")
-SPLIT_WORDS = {
+SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "trn", "trainset"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "validate", "validating", "vld"), "validation"),
     **dict.fromkeys(("dev", "devel", "development", "devset", "valset", "tune", "tuning"), "validation"),
     **dict.fromkeys(("test", "testing", "tst", "testset"), "test"),
 }
-"""Words that published splits go by, and what they are here; a number or a word may follow: `Test1`, `dev-clean`."""
-EVALUATION_WORDS = ("eval", "evaluation", "evl", "evaluate")
-"""Words of either the validation or the test part, which only the other words of the split tell."""
+"""Names of splits and the part that they mean; a number or a word may follow: `Test1`, `dev-clean`."""
+EVALUATION_NAMES = ("eval", "evaluation", "evl", "evaluate")
+"""Names of the validation or the test part, depending on the other names of the split."""
 DIALOGUE_KINDS = ("impro", "script")
 
 UNKNOWN = "unknown"
-"""How a speaker, a sex or another group that the corpus does not name is written in tables and pictures."""
+"""Name of an unknown speaker, sex or other group in tables and pictures."""
 
 NUMBERS = ("age", "valence", "activation", "dominance")
-TOLD = (
+METADATA_COLUMNS = (
     *("speaker", "sex", "age", "race", "ethnicity"),
     *("session", "dialogue", "dialogue_kind", "script", "scene", "sentence", "split"),
     *("transcript", "transcript_source", "valence", "activation", "dominance"),
 )
-"""Columns that an utterance brings along as they are, beside its id, label, votes and corpus."""
+"""Columns that are copied from an utterance, besides its id, label, votes and corpus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +53,28 @@ class Utterance:
 
     Args:
         id: Unique over all corpora, `<corpus>/<name>`.
-        audio: File to decode, the bytes of one, or a function without arguments that gives the bytes when they are
-            needed (its `repr` tells one sound from another); None where only the words are known.
+        audio: File to decode, its bytes, or a function without arguments that returns the bytes (with a `repr` that
+            identifies the clip); None for a row of text only.
         label: Emotion, one of the listing's labels.
         corpus: Name of the corpus.
-        speaker: Who speaks, `<corpus>/<name>`, None where the corpus does not say. Of two tables, speakers of one name
-            are taken to be one person, which is the safe side.
+        speaker: `<corpus>/<name>`, None if unknown. Speakers of the same name in two tables count as one person, which
+            is the safe assumption.
         sex: `female`, `male` or None.
         age: Years.
-        race, ethnicity: As the corpus words them.
-        session: Recording session, where the corpus has them.
+        race, ethnicity: As the corpus names them.
+        session: Recording session.
         dialogue: Conversation that the utterance is a turn of.
         dialogue_kind: `impro` (improvised) or `script` (read from a play).
-        script: Text that is performed, where it is a play that several speakers read.
-        scene: Script or improvised scenario: who shares it speaks of the same thing.
+        script: Text of a play that several speakers read.
+        scene: Script or improvised scenario: clips of one scene share their topic.
         sentence: Fixed sentence that several clips share.
-        split: `train`, `validation` or `test`, where the corpus was published with one.
-        transcript: The words, None where they are not known.
+        split: `train`, `validation` or `test`, if published.
+        transcript: Spoken text, None if unknown.
         transcript_source: `reference`, or `<ASR id>@<revision>`; None without a transcript.
-        votes: Raters' votes by label (counts or shares), None where there are none.
+        votes: Raters' votes by label (counts or shares), None if there are none.
         valence, activation, dominance: Means of the raters, on the corpus's own scale.
-        start_seconds, end_seconds: Part of the file that is this clip; None is its beginning, or its end.
-        channel: What of a file of several channels is this clip: `left`, `right`, or `mix`
-            (the mean of all, also None).
+        start_seconds, end_seconds: Part of the file; None is its beginning, or its end.
+        channel: Channel of the file: `left`, `right`, or `mix` (the mean of all, also None).
     """
 
     id: str
@@ -107,14 +106,14 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something a person should know about one item: what kind, which item, and what exactly was found.
+    """A remark about one item of a corpus.
 
     Args:
-        kind: A short controlled word, e.g. `unreadable`, `stereo`, `duplicate`.
+        kind: Kind of finding, such as `unreadable`, `stereo`, `duplicate`.
         item: File or utterance id.
-        detail: What was found, in words.
+        detail: What was found.
         skipped: Whether the item is left out of the data set because of it.
-        count: How many items it stands for.
+        count: Number of items.
     """
 
     kind: str
@@ -126,33 +125,33 @@ class Finding:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a corpus folder holds: the label names in their order, the utterances, and what was passed over and why."""
+    """Contents of a corpus: label names in order, utterances, and findings."""
 
     labels: tuple[str, ...]
     utterances: list[Utterance]
     findings: list[Finding] = field(default_factory=list)
 
 
-def split_words(words: Iterable[str]) -> dict[str, str | None]:
-    """The part that each word of a published split is, None for a word that is not known.
+def split_parts(words: Iterable[str]) -> dict[str, str | None]:
+    """Map names of splits to `train`, `validation` or `test`, unknown ones to None.
 
-    `eval` is the test part, or the validation part where another word is the test part and none the validation part.
+    `eval` is the test part, unless another name is the test part and none the validation part.
     """
-    parts = {word: _split_word(word) for word in words}
+    parts = {word: _split_part(word) for word in words}
     known = set(parts.values())
     evaluation = "validation" if "test" in known and "validation" not in known else "test"
-    return {word: evaluation if part in EVALUATION_WORDS else part for word, part in parts.items()}
+    return {word: evaluation if part in EVALUATION_NAMES else part for word, part in parts.items()}
 
 
-def known_split_words() -> str:
-    """The words of published splits, for a message."""
-    return ", ".join((*SPLIT_WORDS, *EVALUATION_WORDS))
+def known_split_names() -> str:
+    """Known names of splits, for a message."""
+    return ", ".join((*SPLIT_NAMES, *EVALUATION_NAMES))
 
 
-def _split_word(word: str) -> str | None:
-    """A part, a word of EVALUATION_WORDS, or None: unknown, or of several parts, such as `train-dev`."""
+def _split_part(word: str) -> str | None:
+    """A part, a name of EVALUATION_NAMES, or None if unknown or of several parts, such as `train-dev`."""
     first, *others = re.findall(r"[^\W\d_]+", word.casefold()) or [""]
-    known = SPLIT_WORDS | {word: word for word in EVALUATION_WORDS}
+    known = SPLIT_NAMES | {word: word for word in EVALUATION_NAMES}
     if not re.match(r"\W*[^\W\d_]", word) or any(
         known.get(other, known.get(first)) != known.get(first) for other in others
     ):
@@ -162,17 +161,16 @@ def _split_word(word: str) -> str | None:
 
 
 def features(labels: tuple[str, ...]) -> Features:
-    """Typed columns of a prepared data set.
+    """Column types of a prepared data set.
 
     Args:
         labels: Emotion names in the order of their class indices.
 
     Returns:
-        `datasets.Features`; `audio` holds the encoded bytes of a mono 16 kHz clip and is never decoded by `datasets`
-        itself, `votes` is a distribution over `labels` or null. The columns of `TOLD` are as in `Utterance`; those
-        after them were measured when the clip was read: its level (RMS, dB under full scale), the exact zeros that it
-        begins with, the format and size of its file, the hash of its samples, and the landmarks by which it is known
-        again (`hf_ser.data.fingerprint`). They are null where there is no sound.
+        `datasets.Features`. `audio` has the encoded bytes of a mono 16 kHz clip and is not decoded by `datasets`.
+        `votes` is a distribution over `labels` or null. `METADATA_COLUMNS` are as in `Utterance`. The columns after
+        them are measured when the clip is read, and null without audio: level (RMS in dBFS), exact zeros at the
+        beginning, format and size of the file, hash of the samples, and fingerprint (`hf_ser.data.fingerprint`).
     """
     text, number = Value("string"), Value("float32")
     return Features(
@@ -182,7 +180,7 @@ def features(labels: tuple[str, ...]) -> Features:
             "label": ClassLabel(names=list(labels)),
             "votes": List(number),
             "corpus": text,
-            **{name: number if name in NUMBERS else text for name in TOLD},
+            **{name: number if name in NUMBERS else text for name in METADATA_COLUMNS},
             "duration_seconds": number,
             "level_dbfs": number,
             "leading_zeros_seconds": number,

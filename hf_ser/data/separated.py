@@ -1,8 +1,8 @@
-"""The one reader of separated text (CSV, TSV): every line of a file becomes a row, or is named in an error.
+"""Reader of separated text (CSV, TSV): every line becomes a row, or is named in an error.
 
-Programs disagree on quotes. Spreadsheets put a cell into quotes and double those in it; Common Voice and others write a
-cell as it is, and a transcript may begin with a lone quote. A reader that takes such a quote for the beginning of a
-cell swallows all lines up to the next one. So a quote counts only where the cell it begins is closed as the rule says.
+Programs disagree on quotes. Spreadsheets quote a cell and double the quotes in it; Common Voice and others do not,
+and a transcript may begin with a single quote, after which other readers swallow all lines up to the next one. So a
+quote counts only if the cell that it begins is closed properly.
 """
 
 import codecs
@@ -16,18 +16,18 @@ from hf_ser.normal_form import normal_form
 
 SEPARATORS = ",;\t"
 MAX_LINES = 1000
-"""Lines that one cell in quotes may go over."""
+"""Longest quoted cell, in lines."""
 
 MARKS = (
     *((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be")),
     *((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")),
 )
-"""Byte order marks; that of UTF-16 begins that of UTF-32, which is therefore looked for first."""
+"""Byte order marks; that of UTF-32 is tried first, since it begins with that of UTF-16."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """The cells of a row, and the number of its first line, from 1."""
+    """Cells of a row, and the number of its first line, from 1."""
 
     line: int
     cells: list[str]
@@ -35,13 +35,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Separated:
-    """What a file holds; its lines are the header, the blank ones and those of the rows, and no others.
+    """Contents of a file.
 
     Args:
-        header: Names of the columns, in their normal form.
-        rows: All rows; the header's is not among them. A row may have fewer or more cells than the header.
-        separator: What parts the cells.
-        findings: What a person should know of how it was read.
+        header: Normalised column names.
+        rows: All rows after the header. A row may have fewer or more cells than the header.
+        separator: Separator of the cells.
+        findings: Remarks on how the file was read.
         header_line: Number of the header's line.
     """
 
@@ -55,24 +55,23 @@ class Separated:
 def read_separated(
     file: str | Path, decode: Callable[[Path], str] | None = None, separators: str = SEPARATORS
 ) -> Separated:
-    """Read a file.
+    """Read a file of separated text.
 
     Args:
-        file: The file; its separator is the one of comma, semicolon and tab that its header has most of, or the one of
-            a first line such as `sep=;`.
-        decode: Gives the text of the file, by default `decoded`.
-        separators: Those that are looked for.
+        file: The file. Its separator is the most frequent one in the header, or that of a first line such as `sep=;`.
+        decode: Returns the text of the file, by default `decoded`.
+        separators: Possible separators.
 
     Raises:
-        ValueError: the text cannot be decoded or is empty, or a line cannot be told from the ones around it.
+        ValueError: an undecodable or empty file, or ambiguous quotes.
     """
     file = Path(file)
     lines = re.split(r"\r\n|\r|\n", (decode or decoded)(file))
-    said = re.fullmatch(r"\ufeff?\"?sep=(.)\"?", lines[0].strip(" "))
-    first = next((number for number, line in enumerate(lines) if line.strip() and not (said and number == 0)), None)
+    declared = re.fullmatch(r"\ufeff?\"?sep=(.)\"?", lines[0].strip(" "))
+    first = next((number for number, line in enumerate(lines) if line.strip() and not (declared and number == 0)), None)
     if first is None:
         raise ValueError("No columns to parse from file")
-    separator = said[1] if said else max(separators, key=lines[first].count)
+    separator = declared[1] if declared else max(separators, key=lines[first].count)
     reading = _Reading(file, lines, separator)
     header, following = reading.record(first, None)
     reading.width = len(header)
@@ -84,7 +83,7 @@ def read_separated(
             continue
         cells, following = reading.record(number, reading.width)
         if following - number > 1:
-            detail = f"lines {number + 1} to {following} are one row, for a cell in quotes goes over them"
+            detail = f"lines {number + 1} to {following} are one row, since a quoted cell spans them"
             findings.append(Finding("row_of_several_lines", f"{file.name}, line {number + 1}", detail))
         rows.append(Row(number + 1, cells))
         number = following
@@ -95,12 +94,12 @@ def read_separated(
 
 
 class _Reading:
-    """The lines of a file on their way into cells.
+    """Splits the lines of a file into cells.
 
     Args:
         file: For messages.
-        lines: Of the file, without their ends.
-        separator: What parts cells.
+        lines: Lines without their ends.
+        separator: Separator of cells.
     """
 
     def __init__(self, file: Path, lines: list[str], separator: str):
@@ -108,13 +107,13 @@ class _Reading:
         self.width: int | None = None
         self.lone_quotes: list[int] = []
         mark = re.escape(separator)
-        # A cell in quotes, with its quotes doubled, or one that is taken as it is.
+        # A quoted cell, with its quotes doubled, or one without quoting.
         self.in_quotes = re.compile(r' *"([^"]*(?:""[^"]*)*)"(?!") *')
         self.quoted = re.compile(rf"{self.in_quotes.pattern}(?={mark}|\Z)")
         self.bare = re.compile(rf"[^{mark}]*")
 
     def cells(self, line: str) -> tuple[list[str], int | None]:
-        """The cells of one line, and where the first begins whose first quote this line does not close."""
+        """Cells of one line, and the start of the first cell with an unclosed quote (None if there is none)."""
         if '"' not in line:
             return line.split(self.separator), None
         cells, at, opened = [], 0, None
@@ -134,10 +133,10 @@ class _Reading:
                 return [*cells, ""], opened
 
     def record(self, number: int, width: int | None) -> tuple[list[str], int]:
-        """The cells of the row that begins in a line (counted from 0), and the line after it.
+        """Cells of the row that begins in a line (from 0), and the line after it.
 
         Raises:
-            ValueError: the row may end in this line or in a later one, and nothing tells which.
+            ValueError: the row may end in this line or in a later one.
         """
         cells, opened = self.cells(self.lines[number])
         if opened is None:
@@ -145,7 +144,7 @@ class _Reading:
         width = width or len(cells)
         over, end = self.over_lines(number, opened)
         whole = all(len(self.cells(line)[0]) == width for line in self.lines[number:end])
-        # Nobody types tabs into a transcript: lines with a whole row of them are rows.
+        # Transcripts have no tabs: lines with all tabs of a row are rows.
         if whole and (over is None or self.separator == "\t"):
             self.lone_quotes.append(number + 1)
             return cells, number + 1
@@ -158,20 +157,20 @@ class _Reading:
                 f"{', and each of these lines is a whole row by itself' * whole}"
             )
         raise ValueError(
-            f"line {number + 1}: a cell begins with a quote, {found}, so that nothing tells where the row ends. "
-            'Expected a cell with quotes to stand in quotes, and those within it to be doubled, such as """Yes"", he '
+            f"line {number + 1}: a cell begins with a quote, {found}, so that the end of the row is ambiguous. "
+            'Expected a cell with quotes to be in quotes, and those within it to be doubled, such as """Yes"", he '
             'said": save the table with a program that does so, or as JSONL'
         )
 
     def over_lines(self, number: int, opened: int) -> tuple[list[str] | None, int]:
-        """The cells of a row whose quotes go over several lines, None where they do not, and the line after it."""
+        """Cells of a row whose quotes span several lines (None if they do not), and the line after it."""
         text = self.lines[number]
         for end in range(number + 1, min(len(self.lines), number + MAX_LINES)):
             text += "\n" + self.lines[end]
             if '"' not in self.lines[end] or not self.in_quotes.match(text, opened):
                 continue
             if not self.quoted.match(text, opened):
-                break  # text follows the quote that would close it, so it closes nothing
+                break  # text follows the quote, so it does not close the cell
             cells, again = self.cells(text)
             if again is None:
                 return cells, end + 1
@@ -180,10 +179,10 @@ class _Reading:
 
 
 def decoded(file: Path) -> str:
-    """The text of a file: UTF-8, or what its byte order mark says.
+    """Decode a file as UTF-8, or by its byte order mark.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: another encoding, or no text.
     """
     raw = file.read_bytes()
     if raw.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):

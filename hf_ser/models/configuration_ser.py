@@ -9,19 +9,16 @@ from transformers import AutoConfig, PreTrainedConfig
 # transformers 4 copies only the files that this one names. It is given all that these need in turn, so that it comes as
 # far as `libraries`, which says that it is too old.
 from .config_checks import check_own_config
+from .encoders import FAMILIES
 from .feature_changes import FeatureChanges  # noqa: F401
 from .front_end import SpectrogramFrontEnd  # noqa: F401
 from .functionals import functionals  # noqa: F401
 from .heads import HEADS, POOLINGS, SOLVED_HEADS
 from .loading import check_weights  # noqa: F401
 from .networks import NETWORKS  # noqa: F401
+from .plugins import __doc__ as _  # noqa: F401  (the user's own heads and families register themselves)
 from .random_kernels import RandomKernels  # noqa: F401
-from .recurrent import TextRnnConfig
 from .saving import share_weights  # noqa: F401
-from .spectrogram import SpectrogramConfig
-
-# Our own encoders are found here and not in transformers' registry, so that a folder loads where hf_ser is absent.
-OWN_CONFIGS = {config.model_type: config for config in (SpectrogramConfig, TextRnnConfig)}
 
 AUDIO, TEXT = "audio", "text"
 LAST, MIX = "last", "mix"
@@ -106,7 +103,10 @@ class SerConfig(PreTrainedConfig):
 
     def _check_choice(self, name: str, known) -> None:
         if not isinstance(value := getattr(self, name), str) or value not in known:
-            raise ValueError(f"Unknown {name} '{value}': expected one of {', '.join(known)}.")
+            raise ValueError(
+                f"Unknown {name} '{value}': expected one of {', '.join(known)}, or one of a file that is named by "
+                "--plugins."
+            )
 
     def _check_head(self) -> None:
         if not self.modalities:
@@ -124,9 +124,7 @@ class SerConfig(PreTrainedConfig):
 
 
 def number_of_layers(config: PreTrainedConfig) -> int:
-    """Hidden layers that an encoder shows; 0 where it shows its last alone (our own networks)."""
-    if config.model_type in OWN_CONFIGS:
-        return 0
+    """Hidden layers that an encoder shows; 0 where it shows its last alone, as our own networks do."""
     return getattr(config, "encoder_layers", None) or getattr(config, "num_hidden_layers", 0)
 
 
@@ -162,5 +160,6 @@ def encoder_config(name: str, given: dict | PreTrainedConfig | None) -> PreTrain
     if not isinstance(given, dict) or "model_type" not in given:
         raise ValueError(f"{name} is {str(given)[:60]}: expected the configuration of an encoder, with its model_type.")
     values = {key: value for key, value in given.items() if key != "model_type"}
-    own = OWN_CONFIGS.get(given["model_type"])
+    # Our own encoders are not in transformers' registry where hf_ser is absent.
+    own = getattr(FAMILIES.get(given["model_type"]), "config_class", None)
     return own(**values) if own else AutoConfig.for_model(given["model_type"], **values)

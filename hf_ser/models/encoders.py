@@ -22,6 +22,7 @@ class Family:
 
     Attributes:
         auto_class: What loads a pretrained model with this encoder.
+        config_class: Its configuration, where transformers does not have it.
         extractor: Class name of its feature extractor, where that needs more than to be called.
         takes_mask: Whether it was trained with a mask of the padding.
         lora_targets: Its linear layers that LoRA is put on, as a regular expression; None where they are not known.
@@ -29,6 +30,7 @@ class Family:
     """
 
     auto_class = AutoModel
+    config_class: type[PreTrainedConfig] | None = None
     extractor: str | None = None
     takes_mask = True
     feature_encoder: tuple[str, ...] = ("feature_extractor",)
@@ -218,6 +220,8 @@ class Ast(Family):
 class Spectrogram(Family):
     """Our own networks on spectrograms or functionals, and image models."""
 
+    config_class = SpectrogramConfig
+
     def build(self, config):
         return SpectrogramModel(config)
 
@@ -228,6 +232,8 @@ class Spectrogram(Family):
 
 class TextRnn(Family):
     """Our own recurrent network on text."""
+
+    config_class = TextRnnConfig
 
     def build(self, config):
         return TextRnnModel(config)

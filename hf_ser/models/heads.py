@@ -155,7 +155,7 @@ class SolvedHead(nn.Module):
     Of a row without a modality its standardised mean is 0: what the training rows have on average.
     """
 
-    modalities = (1, 2)
+    modalities, has_branches = (1, 2), False
 
     def __init__(self, config):
         super().__init__()
@@ -221,9 +221,14 @@ class Branch(nn.Module):
 
 
 class FusionHead(nn.Module):
-    """What all fusion heads share: one branch a modality."""
+    """What all fusion heads share: one branch a modality.
+
+    Attributes:
+        has_branches: Whether each modality has logits of its own, with a loss of their own.
+    """
 
     modalities = (2,)
+    has_branches = False
 
     def __init__(self, config):
         super().__init__()
@@ -289,6 +294,8 @@ class CrossAttentionFusion(FusionHead):
 
 class MeanFusion(FusionHead):
     """Late fusion: the mean of the branches' probabilities; a row without a modality has the other's alone."""
+
+    has_branches = True
 
     def __init__(self, config):
         super().__init__(config)

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .configuration_ser import AUDIO, LAST, MIX, TEXT, SerConfig, number_of_layers
 from .earlier_folders import HEADS_BEFORE
-from .encoders import family_of, read_layers
+from .encoders import Family, family_of, read_layers
 from .heads import HEADS, SOLVED_HEADS, Branch, LayerMixing, Sequences, WeightedFusion, masked_mean
 from .loading import CheckedWeights
 from .padding import ignore_padding
@@ -79,6 +79,11 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
     def encoders(self) -> dict[str, PreTrainedModel]:
         """The encoders by modality."""
         return {modality: getattr(self, f"{modality}_encoder") for modality in self.config.modalities}
+
+    @property
+    def families(self) -> dict[str, Family]:
+        """The family of each encoder by modality."""
+        return {modality: family_of(encoder.config) for modality, encoder in self.encoders.items()}
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the embeddings of the text, or what the audio encoder has in their place."""
@@ -226,7 +231,7 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
         kwargs.setdefault("save_original_format", False)
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if is_main_process:
-            copy_code(save_directory)
+            copy_code(save_directory, self)
 
     def _audio_sequences(self, values, mask, hidden, speaker_statistics) -> Sequences | None:
         """The audio of a batch as the head reads it, from either of its forms; None where there is none."""

@@ -12,7 +12,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from hf_ser.data.corpora import corpus_of
 from hf_ser.data.protocols import sessions_part_speakers
 from hf_ser.data.schema import UNKNOWN
-from hf_ser.files import atomic_write, packaged
+from hf_ser.files import atomic_write, package_file
 from hf_ser.markup import code_span, escaped
 from hf_ser.normal_form import printable
 from hf_ser.publish.dataset_plots import write_pictures
@@ -137,7 +137,7 @@ def make_card(table: pd.DataFrame, integrity: dict, folder_name: str) -> Dataset
     )
     card = DatasetCard.from_template(
         data,
-        template_path=str(packaged("cards/dataset_card.md")),
+        template_path=str(package_file("cards/dataset_card.md")),
         corpora={name: corpus_of(name) for name in corpora},
         synthetic_notice=synthetic_notice(table),
         integrity=integrity,

@@ -13,7 +13,7 @@ from jinja2 import StrictUndefined, Template
 
 from hf_ser.data.corpora import corpus_of
 from hf_ser.data.prepare import load_prepared
-from hf_ser.files import cache_folder, packaged, temporary_folder
+from hf_ser.files import cache_folder, package_file, temporary_folder
 from hf_ser.publish.dataset_card import CARD
 from hf_ser.publish.privacy import (
     DATASET_FILES,
@@ -163,7 +163,7 @@ def push_space(repo_id: str, sha: str, private: bool = False, api: HfApi | None 
     target = Target(checked_name(repo_id), "space", private, None, api or HfApi(), f"The model is pushed, commit {sha}")
     values = {"repo_id": repo_id, "revision": sha, "name": repo_id.split("/")[-1], "pins": installed(SPACE_LIBRARIES)}
     values["python"] = ".".join(platform.python_version_tuple()[:2])  # the one that these versions work with
-    files = {name: _filled(packaged(f"cards/space/{name}"), values).encode() for name in SPACE_FILES}
+    files = {name: _filled(package_file(f"cards/space/{name}"), values).encode() for name in SPACE_FILES}
     _open(target)
     commit = _push(target, files, SPACE_FILES, "Demo of a model of hf_ser")
     if private:

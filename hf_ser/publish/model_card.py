@@ -11,7 +11,7 @@ from hf_ser.checks.audit.findings import AuditFinding, verdict
 from hf_ser.checks.stress.results import STRESS
 from hf_ser.data.corpora import corpus_of
 from hf_ser.data.protocols import FINAL
-from hf_ser.files import atomic_write, packaged
+from hf_ser.files import atomic_write, package_file
 from hf_ser.inputs.speakers import enrolment_note
 from hf_ser.markup import filled_markdown
 from hf_ser.publish.dataset_card import CARD, hub_licence
@@ -135,7 +135,7 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         "pushed": repo_id is not None,
         "hears": kind != TEXT,
     }
-    template = packaged("cards/model_card.md").read_text(encoding="utf-8")
+    template = package_file("cards/model_card.md").read_text(encoding="utf-8")
     card = ModelCard(filled_markdown(template, values))
     card.text = re.sub(r"\n{3,}", "\n\n", card.text).rstrip() + "\n"  # where the template passed over a paragraph
     return card

@@ -10,7 +10,7 @@ from datasets import Dataset
 from jinja2 import Template
 
 from hf_ser.data.corpora import CORPORA
-from hf_ser.files import atomic_write, packaged
+from hf_ser.files import atomic_write, package_file
 from hf_ser.markup import page_environment
 from hf_ser.publish.curves import ece_text
 from hf_ser.runs.report_text import headline_uar
@@ -92,7 +92,7 @@ def write_page(
         FileNotFoundError: the template is not there.
     """
     folder = Path(folder)
-    text = _template(packaged(f"cards/{PAGE}").read_text(encoding="utf-8")).render(
+    text = _template(package_file(f"cards/{PAGE}").read_text(encoding="utf-8")).render(
         report=report,
         headline=headline_uar(report),
         ece=ece_text(report["calibration"]),

@@ -21,6 +21,7 @@ from hf_ser.data.integrity import OUTSIDE
 from hf_ser.data.prepare import REPORT as INTEGRITY
 from hf_ser.data.prepare import quiet_datasets
 from hf_ser.data.schema import UNKNOWN
+from hf_ser.models.saving import PLUGINS
 from hf_ser.publish.dataset_card import CARD, write_dataset_report
 from hf_ser.publish.model_card import TASKS, origins, shown, write_model_card
 from hf_ser.runs.predictions import PREDICTIONS
@@ -68,7 +69,8 @@ def model_files(folder: Path) -> dict[str, Path | bytes]:
         ValueError: unfinished, a recogniser, or its weights are pickled.
     """
     record = _finished_record(folder)
-    files = {file.name: file for file in sorted(folder.iterdir()) if file.is_file() and matches(file.name, MODEL_FILES)}
+    names = (*MODEL_FILES, *plugin_files(folder))
+    files = {file.name: file for file in sorted(folder.iterdir()) if file.is_file() and matches(file.name, names)}
     held = {name: _read(files[name]) for name in WITHOUT_PATHS if name in files}
     told = {name: WITHOUT_PATHS[name](content) for name, content in held.items()}
     stressed = told[STRESS]["corpus"].split("+") if STRESS in told else []  # perhaps of another data set
@@ -80,6 +82,13 @@ def model_files(folder: Path) -> dict[str, Path | bytes]:
     if PICTURE in files and told.get(STRESS) != held.get(STRESS):
         files[PICTURE] = _drawn(told[STRESS])  # the old one says what was taken out
     return files | {name: _as_bytes(content) for name, content in told.items() if content != held[name]}
+
+
+def plugin_files(folder: Path) -> list[str]:
+    """Names of the files of a model's own parts, which its code imports."""
+    file = folder / PLUGINS
+    found = re.findall(r"^from \.(\w+) import", file.read_text(encoding="utf-8"), re.M) if file.is_file() else []
+    return [f"{name}.py" for name in found]
 
 
 def config_without_paths(config):

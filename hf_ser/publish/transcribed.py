@@ -19,13 +19,13 @@ from filelock import FileLock
 from hf_ser.data.column_digests import DIGESTS, write_digests
 from hf_ser.data.prepare import REPORT, quiet_datasets
 from hf_ser.data.schema import ASR_COLUMNS, features
-from hf_ser.files import atomic_write, beside, replace_folder
+from hf_ser.files import atomic_write, hidden_sibling, replace_folder
 from hf_ser.publish.dataset_card import CARD, write_dataset_report
 from hf_ser.runs.record import ASR_RECORD, ancestry, hardware, hashed, read_record, write_record
+from hf_ser.transcripts.fold_transcripts import references
 from hf_ser.transcripts.recogniser import Transcript
 from hf_ser.transcripts.run import Job, Transcribed
 from hf_ser.transcripts.wer import error_rate, format_wer, normalised, plot_wer, wer_report
-from hf_ser.transcripts.words import references
 
 SUMMARY, PICTURE = "transcripts.json", "transcripts.png"
 OF_THE_OLD_WORDS = (SUMMARY, PICTURE, "audit.json", "state.json", "dataset_info.json", DIGESTS)
@@ -64,7 +64,7 @@ def write_transcribed(dataset: Dataset, job: Job, summary: dict, folder: Path, o
         folder: The prepared data set that was transcribed.
         output_dir: The same folder, which is then replaced, or a new one.
     """
-    work, lock = beside(output_dir, "transcribing"), beside(output_dir, "lock")
+    work, lock = hidden_sibling(output_dir, "transcribing"), hidden_sibling(output_dir, "lock")
     with FileLock(lock):
         shutil.rmtree(work, ignore_errors=True)
         with quiet_datasets():
@@ -139,7 +139,7 @@ def compared(dataset: Dataset, job: Job) -> list[dict]:
     columns["label"] = [dataset.features["label"].names[i] for i in dataset["label"][:]]
     columns["reference"] = dataset["reference_transcript"][:]
     columns["hypothesis"] = dataset["transcript"][:]
-    columns["language"] = [job.written(corpus) for corpus in columns["corpus"]]
+    columns["language"] = [job.reference_language(corpus) for corpus in columns["corpus"]]
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return [row for row in rows if row["reference"] and row["hypothesis"] is not None]
 
@@ -168,7 +168,7 @@ def window_effect(dataset: Dataset, job: Job, checked: list[dict]) -> dict:
     own = dataset["reference_transcript"][:]
     true = [own[row] for row in rows]
     corpora = dataset["corpus"][:]
-    languages = [job.written(corpora[row]) for row in rows]
+    languages = [job.reference_language(corpora[row]) for row in rows]
     said = {name: [one[name] or "" for one in checked] for name in ("full", "short")}
     pairs = {"short_against_full": (said["full"], said["short"])}
     pairs |= {f"{name}_against_reference": (true, texts) for name, texts in said.items()}

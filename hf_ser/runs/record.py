@@ -17,7 +17,7 @@ from hf_ser.data.protocols import Fold
 from hf_ser.files import atomic_write
 from hf_ser.models import PRESETS, TEXT_PRESETS
 from hf_ser.revisions import HUB_NAME, split_revision
-from hf_ser.transcripts.words import read_as
+from hf_ser.transcripts.fold_transcripts import with_transcript_source
 
 RECORD = "training_record.json"
 ASR_RECORD = "asr"
@@ -306,7 +306,7 @@ def as_trained(dataset: Dataset, settings: dict) -> Dataset:
         dataset: The run's data set.
         settings: Those of its record.
     """
-    dataset = read_as(dataset, settings.get("transcript_source"))
+    dataset = with_transcript_source(dataset, settings.get("transcript_source"))
     return apply_label_map(dataset, settings.get("label_map", NATIVE))[0]
 
 

@@ -1,6 +1,7 @@
 """The settings of a run: what there is of each, its default and its limits, without importing what is large."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -25,7 +26,6 @@ LAYERS = (
 )
 MADE_HERE = "made here, from scratch:"
 PRETRAINED = "a Hub id (user/name@REVISION pins it); or a folder, in which '{fold}' is replaced"
-SOLVED_HEADS = names_in("models/heads.py", "SOLVED_HEADS")
 NETWORKS, TEXT_NETWORKS = (
     Registered("models/spectrogram.py", "PRESETS"),
     Registered("models/recurrent.py", "TEXT_PRESETS"),
@@ -37,6 +37,19 @@ class Checked:
 
     def __post_init__(self):
         check_settings(self)
+
+
+class HeadsOf:
+    """The names of the heads of so many modalities; those of plugins too, once the heads are imported."""
+
+    def __init__(self, modalities: int):
+        self.modalities = modalities
+
+    def __iter__(self) -> Iterator[str]:
+        if heads := sys.modules.get("hf_ser.models.heads"):
+            return (name for name, head in heads.HEADS.items() if self.modalities in head.modalities)
+        first = ("mlp", "linear") if self.modalities == 1 else names_in("models/heads.py", "FUSIONS")
+        return iter((*first, *names_in("models/heads.py", "SOLVED_HEADS")))
 
 
 @dataclass
@@ -82,7 +95,7 @@ class DataArguments(Checked):
         None,
         "whose transcripts are used: the corpus's own, a recogniser's, or either in training and the recogniser's in "
         "evaluation; default: the transcript column, which scripts/transcribe.py overwrites",
-        Registered("transcripts/words.py", "TRANSCRIPT_SOURCES"),
+        Registered("transcripts/fold_transcripts.py", "TRANSCRIPT_SOURCES"),
     )
     sentence_bank: str | None = setting(
         None,
@@ -171,7 +184,7 @@ class HeadArguments(CommonHeadArguments):
     head: str = setting(
         "mlp",
         "one hidden layer, or a linear one; on a frozen encoder also ridge or logistic: solved for at once",
-        ("mlp", "linear", *SOLVED_HEADS),
+        HeadsOf(1),
     )
 
     @property
@@ -188,7 +201,7 @@ class FusionArguments(CommonHeadArguments):
         "gated",
         "early: concat, gated, cross_attention; late: mean, weighted; on frozen encoders also ridge or logistic: "
         "solved for at once",
-        (*names_in("models/heads.py", "FUSIONS"), *SOLVED_HEADS),
+        HeadsOf(2),
     )
     modality_dropout: float = setting(
         0.2, "share of training rows that lose their text or, as often, their audio", range=Range(0, 1)
@@ -215,8 +228,8 @@ class AugmentArguments(Checked):
         from hf_ser.augment.training import parse_augmentation  # which imports torch
 
         super().__post_init__()
-        asked = {one.name for one in parse_augmentation(self.augment)} if self.augment else set()
-        if bool(self.noise_dir) != ("noise_folder" in asked):
+        names = {one.name for one in parse_augmentation(self.augment)} if self.augment else set()
+        if bool(self.noise_dir) != ("noise_folder" in names):
             raise ValueError(
                 f"--augment {self.augment} with --noise_dir {self.noise_dir}: expected both the change noise_folder "
                 "and the folder of its files, or neither: add the one that is missing."

@@ -31,8 +31,9 @@ from hf_ser.training.arguments import AsrArguments, AsrCommonArguments
 from hf_ser.training.building import of_fold
 from hf_ser.training.trainer import OneLineProgress
 from hf_ser.training.trainer_arguments import BasicTrainingArguments
+from hf_ser.transcripts.recogniser import POSITIONS_A_SECOND
 from hf_ser.transcripts.transcriber import WITHOUT_BLANKS
-from hf_ser.transcripts.transformers_whisper import POSITIONS_A_SECOND, load_whole
+from hf_ser.transcripts.transformers_whisper import load_whole
 from hf_ser.transcripts.wer import error_rate
 
 LEVELS = (*log_levels, "passive")

@@ -53,11 +53,11 @@ from hf_ser.training.parsing import settings
 from hf_ser.training.run import audited, claimed, not_done
 from hf_ser.training.trainer import count_parameters
 from hf_ser.transcripts.cache import cache_file
+from hf_ser.transcripts.fold_transcripts import references
 from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, DecodeOptions
 from hf_ser.transcripts.run import Job, transcribe_dataset
 from hf_ser.transcripts.transformers_whisper import load
 from hf_ser.transcripts.wer import normalised
-from hf_ser.transcripts.words import references
 
 GREEDY = DecodeOptions(temperatures=(0.0,))
 

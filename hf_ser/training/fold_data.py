@@ -11,7 +11,7 @@ from hf_ser.data.protocols import Fold
 from hf_ser.inputs.speakers import clips_digest, enrolment_note, sound_batches, speaker_statistics
 from hf_ser.inputs.targets import with_columns, with_target
 from hf_ser.training.building import Candidate
-from hf_ser.transcripts.words import Words
+from hf_ser.transcripts.fold_transcripts import FoldTranscripts
 
 
 @dataclass
@@ -33,7 +33,9 @@ class FoldData:
     fitted: str | None = None
 
 
-def fold_data(dataset: Dataset, fold: Fold, words: Words, candidate: Candidate, data, training, audio, augment):
+def fold_data(
+    dataset: Dataset, fold: Fold, words: FoldTranscripts, candidate: Candidate, data, training, audio, augment
+):
     """The rows of a fold; the candidate's front end and collator are set up for them.
 
     Args:

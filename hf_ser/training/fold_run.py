@@ -22,7 +22,7 @@ from hf_ser.checks.audit.findings import LEAK, AuditFinding
 from hf_ser.checks.audit.not_copies import read_not_copies
 from hf_ser.data.protocols import Fold
 from hf_ser.data.schema import REFERENCE
-from hf_ser.inputs.frozen import CachedCollator, FrozenCache
+from hf_ser.inputs.frozen import CachedCollator, FrozenCache, unwrapped
 from hf_ser.models import SOLVED_HEADS, copy_code, share_weights
 from hf_ser.publish.results import write_fold_report
 from hf_ser.publish.trackers import tensorboard_beside, track_results
@@ -47,7 +47,7 @@ from hf_ser.training.fits import FittedTrainer, is_solved
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.search import search
 from hf_ser.training.trainer import SerTrainer, choose_threads, count_parameters
-from hf_ser.transcripts.words import Words, fold_words
+from hf_ser.transcripts.fold_transcripts import FoldTranscripts, fold_transcripts
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Job:
     def __init__(self, asked: Asked, fold: Fold):
         self.asked, self.fold, started = asked, fold, time.time()
         self.labels = asked.dataset.features["label"].names
-        self.words = fold_words(asked.dataset, fold, asked.data, asked.training.seed)
+        self.words = fold_transcripts(asked.dataset, fold, asked.data, asked.training.seed)
         self.prepare()
         self.seconds = time.time() - started
 
@@ -225,7 +225,7 @@ def recogniser_record(data, reads: bool) -> dict[str, str]:
 
 
 def training_details(
-    trainer: SerTrainer, candidate: Candidate, dataset: Dataset, words: Words, parameters: tuple[int, int]
+    trainer: SerTrainer, candidate: Candidate, dataset: Dataset, words: FoldTranscripts, parameters: tuple[int, int]
 ) -> dict:
     """What the record says of how a fold was trained; `parameters` are all, and those that were trained."""
     return {
@@ -289,7 +289,7 @@ def save_model(trainer: SerTrainer, candidate: Candidate, folder: Path) -> None:
         trainer.save_model(str(folder))
     if trainer.is_world_process_zero():
         candidate.processor.save_pretrained(folder)
-        copy_code(folder)
+        copy_code(folder, unwrapped(candidate.model))
         # Trainer's pickle of its arguments: the record says the same as text.
         (folder / "training_args.bin").unlink(missing_ok=True)
 
@@ -310,7 +310,7 @@ def calibrate(trainer: SerTrainer, config: PreTrainedConfig, validation: Dataset
 
 
 def prediction_rows(
-    dataset: Dataset, fold: Fold, words: Words, logits: np.ndarray, config, protocol: str, leaks: list[str]
+    dataset: Dataset, fold: Fold, words: FoldTranscripts, logits: np.ndarray, config, protocol: str, leaks: list[str]
 ) -> list[dict]:
     """The test rows of a fold as `predictions.jsonl` holds them; logits: `(rows, classes)`."""
     labels = dataset.features["label"].names

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from huggingface_hub import HfApi
 from transformers.utils import logging
 
-from hf_ser.augment.copies import with_honest_copies
+from hf_ser.augment.copies import without_evaluated_copies
 from hf_ser.checks.audit.data import CLEARED, audit_data
 from hf_ser.checks.audit.findings import LEAK, NOTE, AuditFinding, format_audit
 from hf_ser.checks.audit.not_copies import read_not_copies
@@ -32,6 +32,7 @@ from hf_ser.data.schema import REFERENCE
 from hf_ser.files import atomic_write, remove_leftovers
 from hf_ser.publish.hub import check_push, push_model, pushed_privately
 from hf_ser.publish.results import write_results
+from hf_ser.registry import plugin_digests
 from hf_ser.runs.record import corpora_of_sources, is_finished, read_record
 from hf_ser.runs.report import RUN
 from hf_ser.stable import rows_digest
@@ -40,8 +41,8 @@ from hf_ser.training.building import Candidate, check_sources, named_sources
 from hf_ser.training.fold_run import Asked, train_fold
 from hf_ser.training.parsing import settings
 from hf_ser.training.search import STORAGE
+from hf_ser.transcripts.fold_transcripts import ASR, MIXED, with_transcript_source
 from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
-from hf_ser.transcripts.words import ASR, MIXED, read_as
 
 ALL_FOLDS = "all"
 HASHED_COLUMNS = ("id", "label", "votes", "speaker", "sex", "transcript", "pcm_sha256")
@@ -64,8 +65,8 @@ def open_data(data, *models, dataset: Dataset | None = None) -> tuple[Dataset, l
         row has as `not_found`, where there are some.
 
     Raises:
-        ValueError, FileNotFoundError: see `check_sources`, `load_prepared`, `load_or_prepare`, `read_as` and
-            `make_folds`.
+        ValueError, FileNotFoundError: see `check_sources`, `load_prepared`, `load_or_prepare`,
+            `with_transcript_source`, `make_folds`.
     """
     check_sources(models, [data.fold] if data.fold != ALL_FOLDS else [])
     if dataset is not None:
@@ -77,7 +78,7 @@ def open_data(data, *models, dataset: Dataset | None = None) -> tuple[Dataset, l
         dataset = load_or_prepare(data.corpus, data.data_dir, **{name: getattr(data, name) for name in names})
     read_not_copies(data.not_copies, dataset["id"][:] if data.not_copies else None)  # refuses before the work
     # Before any row is dropped: to change a column of a selection, `datasets` would copy all of its sound.
-    dataset = read_as(dataset, data.transcript_source)
+    dataset = with_transcript_source(dataset, data.transcript_source)
     names = dataset.features["label"].names
     given = [names[i] for i in set(dataset["label"][:])]
     dataset, dropped = apply_label_map(dataset, data.label_map)
@@ -99,7 +100,7 @@ def open_data(data, *models, dataset: Dataset | None = None) -> tuple[Dataset, l
         data.split_file,
     )
     check_sources(models, [fold.name for fold in folds])
-    folds = [with_honest_copies(dataset, fold) for fold in folds]
+    folds = [without_evaluated_copies(dataset, fold) for fold in folds]
     return dataset, folds, label_map
 
 
@@ -140,6 +141,8 @@ def train_folds(
     output_dir = Path(training.output_dir)
     changed = {"model": model, **settings(data, training, *others)}
     described = {**data_digest(dataset), "label_map": label_map}
+    if plugins := plugin_digests():
+        described["plugins"] = plugins
     if data.sentence_bank:
         # A file of one name may say something else another day.
         described["sentence_bank"] = bank_digest(sentence_bank(data.sentence_bank, described["labels"]))

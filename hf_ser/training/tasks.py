@@ -6,7 +6,7 @@ from functools import partial
 from datasets import Dataset
 
 from hf_ser.data.protocols import Fold
-from hf_ser.files import packaged
+from hf_ser.files import package_file
 from hf_ser.recipes import RECIPES
 from hf_ser.runs.folder import RunFolder
 from hf_ser.training.arguments import (
@@ -79,7 +79,7 @@ def parse_task(name: str, argv: list[str] | None = None) -> Settings:
         FileNotFoundError, ValueError, SystemExit: see `parse_arguments`.
     """
     task = TASKS[name]
-    recipe = task.default_recipe and packaged(f"{RECIPES}/{task.default_recipe}")
+    recipe = task.default_recipe and package_file(f"{RECIPES}/{task.default_recipe}")
     values = parse_arguments(task.classes, argv, recipe, f"runs/{name}")
     return dict(zip(task.classes, values, strict=True))
 

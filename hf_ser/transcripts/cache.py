@@ -1,4 +1,4 @@
-"""What was decoded once, kept in one SQLite file that several processes share and that outlives kills and damage."""
+"""Transcript cache: one SQLite file that several processes share and that survives kills and damage."""
 
 import errno
 import hashlib
@@ -20,79 +20,78 @@ from filelock import FileLock, Timeout
 from hf_ser.files import cache_folder
 from hf_ser.transcripts.recogniser import DecodeOptions, Transcript
 
-DECODING = "1"
-"""Version of the decoding. Raise it when that comes to give other words: everything is then decoded anew."""
+DECODING_VERSION = "1"
+"""Version of the decoding. Raise it when its transcripts change: everything is then decoded again."""
 
 LOCK_SECONDS = 60
-"""How long one process waits for another; a `put` takes milliseconds."""
+"""Longest wait for another process; a `put` takes milliseconds."""
 
 POLL_SECONDS = 0.005
-PORTION = 500
-"""Keys asked for at once; older SQLite takes 999 variables in a statement."""
+KEYS_PER_QUERY = 500
+"""Keys of one query; older SQLite allows 999 variables in a statement."""
 
 TABLE = "CREATE TABLE IF NOT EXISTS transcripts (key TEXT PRIMARY KEY, checksum TEXT NOT NULL, value TEXT NOT NULL)"
 KEY_DIGITS, CHECKSUM_DIGITS = 64, 16
 JSON_OBJECT = re.compile(rb'\{(?:[^"{}\x00-\x1f\x80-\xff]|"(?:[^"\\\x00-\x1f\x80-\xff]|\\.)*")*\}')
-"""One as `_row` writes it: ASCII, and without another in it."""
+"""JSON object as `_row` writes it: ASCII, and not nested."""
 
 SQLITE_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
-"""The second where SQLite quotes damaged bytes in a message, which Python then cannot read."""
+"""UnicodeDecodeError: SQLite quotes damaged bytes in a message, which Python cannot decode."""
 
 Row = tuple[str, str, str]
-"""Key, checksum and value, in the order in which their bytes stand in the file."""
+"""Key, checksum and value, in the order of their bytes in the file."""
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 def cache_file() -> Path:
-    """The user's own: `transcripts.sqlite` in the cache folder."""
+    """Path of the user's transcript cache: `transcripts.sqlite` in the cache folder."""
     return cache_folder() / "transcripts.sqlite"
 
 
 def transcript_key(pcm_sha256: str, revision: str, language: str | None, options: DecodeOptions) -> str:
-    """Under which a transcript is kept: a hash of all that decides it.
+    """Cache key of a transcript: a hash of everything that determines it.
 
     Args:
-        pcm_sha256: Of the sound, as `hf_ser.data.audio.pcm_sha256` gives it.
-        revision: Of the model, as `Recogniser.revision`.
-        language: That the model is told; None where it is to be detected.
-        options: Of the decoding.
+        pcm_sha256: Hash of the audio, from `hf_ser.data.audio.pcm_sha256`.
+        revision: `Recogniser.revision`.
+        language: Language given to the model; None if it is detected.
+        options: Decoding options.
     """
-    decides = {
-        "decoding": DECODING,
-        "fields": [field.name for field in fields(Transcript)],  # an entry of other fields could not be read back
+    parts = {
+        "decoding": DECODING_VERSION,
+        "fields": [field.name for field in fields(Transcript)],  # an entry with other fields could not be read back
         "pcm_sha256": pcm_sha256,
         "revision": revision,
         "language": language,
         "options": asdict(options),
     }
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 class TranscriptCache:
-    """Transcripts by key, in a file that is made where it is missing and repaired where it is damaged.
+    """Transcripts by key, in a file that is created if missing and repaired if damaged.
 
-    Several processes may use it at once, each with a cache that it has opened itself (not one from before a fork) and
-    uses in one thread. The journal is SQLite's default one, not the write-ahead log: that needs memory which all share,
-    so it would shut out a folder on a network. A kill loses at most the `put` under way.
+    Several processes may use the file at once; each opens its own cache (after a fork) and uses it in one thread. The
+    journal is SQLite's default one: the write-ahead log needs shared memory, which network folders lack. A kill loses
+    at most the current `put`.
 
-    Each row has a checksum, so damage costs entries, never words: an entry that it does not fit counts as missing. A
-    file that SQLite finds damaged is kept as `transcripts.sqlite.damaged-1` (or -2, ...), and what can still be read of
-    it goes into a new one. Both are told by `warnings.warn`, so that callers need do nothing.
+    Each row has a checksum; an entry that does not match it counts as missing. A file that SQLite finds damaged is kept
+    as `transcripts.sqlite.damaged-1` (or -2, ...), and its readable rows go into a new file. Both give a warning.
 
     Args:
-        path: The file; its folder is made where it is missing.
+        path: The file; its folder is created if missing.
 
     Raises:
         ValueError: the path is a folder, the disk is full, another process keeps the file locked; also of `get`, `put`.
-        PermissionError: the folder or the file may not be written.
+        PermissionError: the folder or the file is not writable.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._connection, self._inode = None, None
         self._lock = FileLock(f"{self.path}.lock", timeout=LOCK_SECONDS)
-        with self._told():
+        with self._errors_explained():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.is_dir():
                 raise ValueError(
@@ -107,86 +106,86 @@ class TranscriptCache:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; what was put is in it already."""
+        """Close the file; all that was put is stored already."""
         if self._connection is not None:
             self._connection.close()
 
     def get(self, keys: Iterable[str]) -> dict[str, Transcript]:
-        """The transcripts of those keys that are there."""
+        """Return the cached transcripts among some keys."""
         keys = list(dict.fromkeys(keys))
         rows = self._run(lambda: self._select(keys))
-        sound = {key: value for key, checksum, value in rows if checksum == _checksum(key, value)}
-        if lost := len(rows) - len(sound):
+        valid = {key: value for key, checksum, value in rows if checksum == _checksum(key, value)}
+        if lost := len(rows) - len(valid):
             warnings.warn(
-                f"{self.path}: found {lost} of {len(rows)} entries altered (their checksum does not fit). They count "
+                f"{self.path}: found {lost} of {len(rows)} entries altered (their checksum does not match). They count "
                 "as missing and are decoded again; if it happens often, look at the disk.",
                 stacklevel=2,
             )
-        return {key: Transcript(**json.loads(value)) for key, value in sound.items()}
+        return {key: Transcript(**json.loads(value)) for key, value in valid.items()}
 
     def put(self, entries: Mapping[str, Transcript]) -> None:
-        """Keep transcripts, all or none; they are on the disk when this returns."""
+        """Store transcripts, all or none; they are on the disk when this returns."""
         rows = [_row(key, transcript) for key, transcript in entries.items()]
         if rows:
             self._run(lambda: self._insert(rows))
 
     def _select(self, keys: list[str]) -> list[Row]:
-        self._follow()
+        self._reopen_if_replaced()
         rows = []
-        for start in range(0, len(keys), PORTION):
-            part = keys[start : start + PORTION]
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            part = keys[start : start + KEYS_PER_QUERY]
             places = ",".join("?" * len(part))
             query = f"SELECT key, checksum, value FROM transcripts WHERE key IN ({places})"
             rows += self._connection.execute(query, part).fetchall()
         return rows
 
     def _insert(self, rows: list[Row]) -> None:
-        with self._alone():  # else it could go into a file that another process is just replacing
-            self._follow()
+        with self._locked():  # else the row could go into a file that another process is replacing
+            self._reopen_if_replaced()
             _write(self._connection, rows)
 
-    def _run(self, action: Callable[[], Answer]) -> Answer:
-        """What an action on the file gives; where it meets damage, on the repaired file."""
-        with self._told():
+    def _run(self, action: Callable[[], Result]) -> Result:
+        """Run an action on the file; if it finds damage, repair the file and run it again."""
+        with self._errors_explained():
             try:
                 return action()
             except SQLITE_ERRORS as error:
-                if not _means_damage(error):
+                if not _is_damage(error):
                     raise
                 self._open(str(error))
                 return action()
 
-    def _follow(self) -> None:
-        """Open the file that is there now, where another process has repaired it or a user has removed it."""
+    def _reopen_if_replaced(self) -> None:
+        """Open the file again if another process has repaired it or a user has removed it."""
         if self._inode != _inode(self.path):
             self._open()
 
     def _open(self, damage: str | None = None) -> None:
-        """Open the file, repaired first where it is damaged.
+        """Open the file, after repairing it if it is damaged.
 
         Args:
-            damage: What reading or writing it has met, which the quick check may not find.
+            damage: Error of a read or write, which the quick check may not find.
         """
-        with self._alone():
+        with self._locked():
             if self._inode != _inode(self.path):
-                damage = None  # it was met in the file of before, which another process has repaired meanwhile
+                damage = None  # it was in the previous file, which another process has repaired
             self.close()
-            self._inode = None  # should the rest fail, the next use opens it again
+            self._inode = None  # if the rest fails, the next use opens it again
             self._connection = _connect(self.path)
-            damage = _damage(self._connection) or damage
+            damage = _find_damage(self._connection) or damage
             if damage:
                 self._connection.close()
                 _repair(self.path, damage)
                 self._connection = _connect(self.path)
             self._inode = _inode(self.path)
 
-    def _alone(self):
-        """Hold the lock under which the file is written, and replaced by a repaired one."""
+    def _locked(self):
+        """Hold the lock for writing and for replacing the file."""
         return self._lock.acquire(poll_interval=POLL_SECONDS)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Errors of the system in our words."""
+    def _errors_explained(self) -> Iterator[None]:
+        """Turn system errors into messages with a remedy."""
         try:
             yield
         except (OSError, sqlite3.OperationalError) as error:
@@ -219,7 +218,7 @@ def _checksum(key: str, value: str) -> str:
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
-    """Which file bears this name; None where there is none."""
+    """Device and inode of a file; None if there is none."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -229,40 +228,40 @@ def _inode(path: Path) -> tuple[int, int] | None:
 
 def _connect(database: str | Path, uri: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(database, timeout=LOCK_SECONDS, isolation_level=None, uri=uri)
-    connection.text_factory = lambda raw: raw.decode(errors="replace")  # a flipped bit may leave no UTF-8
+    connection.text_factory = lambda raw: raw.decode(errors="replace")  # a flipped bit may not be UTF-8
     return connection
 
 
 def _write(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
-    with connection:  # commits, or takes back what an error left half-way
+    with connection:  # commits, or rolls back after an error
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany("INSERT OR REPLACE INTO transcripts (key, checksum, value) VALUES (?, ?, ?)", rows)
 
 
-def _damage(connection: sqlite3.Connection) -> str | None:
-    """What is wrong with a database; one that is new gets its table."""
+def _find_damage(connection: sqlite3.Connection) -> str | None:
+    """Damage of a database, None if there is none; a new one gets its table."""
     try:
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         connection.execute(TABLE)
     except SQLITE_ERRORS as error:
-        if not _means_damage(error):
+        if not _is_damage(error):
             raise
         return str(error)
     return None if found == "ok" else " ".join(found.split())
 
 
-def _means_damage(error: Exception) -> bool:
-    """Whether the file is to blame, and not a lock, a full disk or missing rights, which are OperationalErrors.
+def _is_damage(error: Exception) -> bool:
+    """Whether an error is damage of the file, and not a lock, a full disk or missing rights (OperationalErrors).
 
-    Of these only a missing table or column (the file was emptied, or is another program's) and a header that tells of a
-    future version are damage.
+    Of OperationalErrors only a missing table or column (the file was emptied, or is another program's) and a header of
+    a future version are damage.
     """
     found = str(error).startswith(("no such", "unsupported file"))
     return found or type(error) in (sqlite3.DatabaseError, UnicodeDecodeError)
 
 
 def _repair(path: Path, damage: str) -> None:
-    """Put a damaged file aside and what can be read of it into a new one. The lock is held, nothing is open."""
+    """Keep a damaged file under another name and copy its readable rows into a new one, under the lock."""
     aside = next(file for n in count(1) if not (file := path.with_name(f"{path.name}.damaged-{n}")).exists())
     fresh = path.with_name(f"{path.name}.repaired")
     try:
@@ -274,10 +273,10 @@ def _repair(path: Path, damage: str) -> None:
             connection.execute(TABLE)
             _write(connection, rows.values())
     except (OSError, sqlite3.Error):
-        aside.unlink(missing_ok=True)  # where the disk is full, every run would add a copy
+        aside.unlink(missing_ok=True)  # else every run on a full disk would add a copy
         raise
     with suppress(FileNotFoundError):
-        os.replace(f"{path}-journal", f"{aside}-journal")  # else it would be played back into the new file
+        os.replace(f"{path}-journal", f"{aside}-journal")  # else it would be replayed into the new file
     os.replace(fresh, path)
     warnings.warn(
         f"{path}: found the transcript cache damaged ({damage}). {len(rows)} entries could be read and were kept, "
@@ -287,14 +286,16 @@ def _repair(path: Path, damage: str) -> None:
 
 
 def _readable_rows(file: Path) -> Iterator[Row]:
-    """What a damaged file still holds, each as often as it is found; only what fits its checksum."""
-    for key, checksum, value in chain(_rows_in_bytes(file), _rows_in_table(file)):  # the table, found last, prevails
+    """Rows of a damaged file that match their checksum; a row may come twice."""
+    for key, checksum, value in chain(
+        _rows_in_bytes(file), _rows_in_table(file)
+    ):  # rows of the table come last and win
         if checksum == _checksum(key, value):
             yield key, checksum, value
 
 
 def _rows_in_bytes(file: Path) -> Iterator[Row]:
-    """Rows by their looks, wherever they lie; those of more than a page (some 4,000 letters) lie in pieces."""
+    """Rows found by pattern anywhere in the file, except those of more than a page (some 4,000 letters)."""
     content = file.read_bytes()
     for found in JSON_OBJECT.finditer(content):
         value_at, checksum_at = found.start(), found.start() - CHECKSUM_DIGITS
@@ -303,8 +304,8 @@ def _rows_in_bytes(file: Path) -> Iterator[Row]:
 
 
 def _rows_in_table(file: Path) -> Iterator[Row]:
-    """Rows as far as SQLite reads, from the first on and from the last back."""
-    address = f"{file.absolute().as_uri()}?mode=ro&immutable=1"  # it stays as it is: no journal is played back
+    """Rows that SQLite can read, forwards from the first and backwards from the last."""
+    address = f"{file.absolute().as_uri()}?mode=ro&immutable=1"  # read-only: no journal is replayed
     with closing(_connect(address, uri=True)) as connection:
         for order in ("ASC", "DESC"):
             with suppress(*SQLITE_ERRORS):

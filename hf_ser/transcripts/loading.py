@@ -1,4 +1,4 @@
-"""From what a user calls a recogniser to the recogniser."""
+"""Load a recogniser by the name that a user gives."""
 
 from pathlib import Path
 
@@ -14,26 +14,26 @@ FORMS = (
 
 
 def default_precision(device: str) -> str:
-    """As Whisper's own: half of it on a GPU."""
+    """Precision as in Whisper's own code: float16 on a GPU, else float32."""
     return "float16" if device.startswith("cuda") else "float32"
 
 
 def load_recogniser(spec: str, device: str | None = None, precision: str = "float32") -> Recogniser:
-    """A Whisper that is ready to decode. A name or a Hub id is downloaded where it is not there yet.
+    """Load a Whisper; a name or Hub id is downloaded if it is not cached.
 
     Args:
         spec: `openai-whisper:base`, a `.pt` file, `transformers:openai/whisper-small`, or a folder.
-        device: As torch names it; None is a GPU where there is one.
-        precision: float32, or on a GPU float16 or bfloat16 (bfloat16 also where the CPU computes it).
+        device: As torch names it; None is a GPU if there is one.
+        precision: float32, or on a GPU float16 or bfloat16 (bfloat16 also on a CPU that supports it).
 
     Raises:
-        FileNotFoundError, ValueError: there is no such model, or it cannot be used as one.
+        FileNotFoundError, ValueError: no such model, or one that cannot be used.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if precision not in PRECISIONS or (precision == "float16" and device == "cpu"):
         possible = [name for name in PRECISIONS if device != "cpu" or name != "float16"]
         raise ValueError(f"--precision {precision} on {device}: expected {' or '.join(possible)}.")
-    # Each back end is imported where it is wanted: openai-whisper takes seconds, and few runs need both.
+    # Imported here: openai-whisper takes seconds, and few runs need both back ends.
     if spec.startswith(OPENAI) or spec.endswith(".pt"):
         from hf_ser.transcripts.openai_whisper import load
 

@@ -1,69 +1,117 @@
-"""Transcripts made worse at a word error rate, to test models for what a recogniser mishears."""
+"""Corrupt transcripts at a word error rate, to train and test models on errors of a recogniser."""
 
 import unicodedata
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 
+import jiwer
 import numpy as np
 
 from hf_ser.stable import generator
-from hf_ser.transcripts.wer import APOSTROPHES
+from hf_ser.transcripts.wer import APOSTROPHES, error_pairs
 
 SUBSTITUTIONS, DELETIONS, INSERTIONS = 0.60, 0.25, 0.15
-"""Shares of the kinds of error. A choice, not a measurement."""
+"""Shares of the kinds of error if there are no pairs to learn them from: chosen, not measured."""
 
 
 @dataclass(frozen=True)
 class Confusions:
-    """What a recogniser may write in place of words: any word of some texts, the frequent ones more often.
+    """Word confusions of a recogniser.
 
     Args:
-        vocabulary: The words of the texts, with counts.
-        substitutions, deletions, insertions: Shares of the three kinds among all errors, with the sum 1.
+        substitutes: For each word that was ever substituted, the words in its place, with counts.
+        inserted: Inserted words, with counts.
+        vocabulary: All reference words, with counts: the substitutes of a word that is not in `substitutes`.
+        substitutions, deletions, insertions: Shares of the three kinds of error, with the sum 1.
     """
 
+    substitutes: dict[str, dict[str, int]]
+    inserted: dict[str, int]
     vocabulary: dict[str, int]
-    substitutions: float = SUBSTITUTIONS
-    deletions: float = DELETIONS
-    insertions: float = INSERTIONS
+    substitutions: float
+    deletions: float
+    insertions: float
 
     def substitute(self, word: str, generator: np.random.Generator) -> str | None:
-        """A word to be written instead of another, which is in lower case; None where the vocabulary has no other."""
-        return self._hat.draw(generator, but=word)
+        """Draw a substitute of a word in lower case; None if the vocabulary has no other word."""
+        return self._samplers.get(word, self._samplers[""]).draw(generator, but=word)
 
-    def extra(self, generator: np.random.Generator) -> str | None:
-        """A word to be written where none was spoken."""
-        return self._hat.draw(generator)
+    def insertion(self, generator: np.random.Generator) -> str | None:
+        """Draw a word to insert; None if there are none."""
+        return self._insertion_sampler.draw(generator)
 
     @cached_property
-    def _hat(self) -> "Hat":
-        return Hat(self.vocabulary)
+    def _samplers(self) -> dict[str, "WordSampler"]:
+        """Sampler of each word in `substitutes`; the empty word has that of the vocabulary."""
+        return {word: WordSampler(counts) for word, counts in self.substitutes.items()} | {
+            "": WordSampler(self.vocabulary)
+        }
+
+    @cached_property
+    def _insertion_sampler(self) -> "WordSampler":
+        return WordSampler(self.inserted)
 
 
-class Hat:
-    """Words to draw from, each in it as often as it was counted."""
+class WordSampler:
+    """Draws words in proportion to their counts."""
 
     def __init__(self, counts: dict[str, int]):
-        self.words = sorted(counts)  # equal counts are equal hats, whatever the order of the texts
+        self.words = sorted(counts)  # the order must not depend on that of the texts
         self.ends = list(accumulate(counts[word] for word in self.words))
         self.spans = dict(zip(self.words, pairwise((0, *self.ends)), strict=True))
 
     def draw(self, generator: np.random.Generator, but: str | None = None) -> str | None:
-        """One word other than `but`; None where there is no other."""
+        """Draw a word other than `but`; None if there is no other."""
         total = self.ends[-1] if self.ends else 0
         begin, end = self.spans.get(but, (total, total))
         if end - begin == total:
             return None
-        ticket = int(generator.integers(total - (end - begin)))
-        return self.words[bisect_right(self.ends, ticket if ticket < begin else ticket + end - begin)]
+        number = int(generator.integers(total - (end - begin)))
+        return self.words[bisect_right(self.ends, number if number < begin else number + end - begin)]
+
+
+def learn_confusions(references: Sequence[str | None], hypotheses: Sequence[str | None]) -> Confusions:
+    """Learn the confusions of a recogniser from references and its hypotheses.
+
+    Words are separated by spaces, in lower case and without the punctuation around them. As in a word error rate, a
+    hypothesis of None has every word deleted, and a clip whose reference has no words does not count.
+
+    Raises:
+        ValueError: lists of different lengths; no error in the pairs.
+    """
+    if len(references) != len(hypotheses):
+        raise ValueError(f"Found {len(references)} references and {len(hypotheses)} hypotheses, expected pairs.")
+    pairs = [(_words(one), _words(other)) for one, other in zip(references, hypotheses, strict=True)]
+    pairs = [pair for pair in pairs if pair[0]]
+    texts = [[" ".join(pair[side]) for pair in pairs] for side in (0, 1)]
+    errors = [error for clip in error_pairs(jiwer.process_words(*texts)) for error in clip]
+    if not errors:
+        raise ValueError(
+            f"Found no error in {len(pairs)} pairs of texts with words, expected some to learn from: transcribe more "
+            "clips, or take vocabulary_confusions, which needs no pairs."
+        )
+    instead: dict[str, Counter] = defaultdict(Counter)
+    for word, other in errors:
+        instead[word][other] += 1
+    inserted = dict(instead.pop("", {}))
+    deletions = sum(others.pop("", 0) for others in instead.values()) / len(errors)
+    insertions = sum(inserted.values()) / len(errors)
+    return Confusions(
+        substitutes={word: dict(others) for word, others in instead.items() if others},
+        inserted=inserted,
+        vocabulary=dict(Counter(word for words, _ in pairs for word in words)),
+        substitutions=1 - deletions - insertions,
+        deletions=deletions,
+        insertions=insertions,
+    )
 
 
 def vocabulary_confusions(texts: Sequence[str | None]) -> Confusions:
-    """The confusions of a recogniser of which nothing is known, from the words of some texts.
+    """Confusions of an unknown recogniser: any word becomes any other, frequent words more often.
 
     Raises:
         ValueError: no text has words.
@@ -72,35 +120,33 @@ def vocabulary_confusions(texts: Sequence[str | None]) -> Confusions:
     if not vocabulary:
         raise ValueError(
             f"Found no words in {len(texts)} texts, expected some to put in the place of others: a corpus without "
-            "transcripts wants transcribing first."
+            "transcripts must be transcribed first."
         )
-    return Confusions(vocabulary)
+    return Confusions({}, vocabulary, vocabulary, SUBSTITUTIONS, DELETIONS, INSERTIONS)
 
 
-def corrupted(
+def corrupt(
     texts: Sequence[str | None], ids: Sequence[str], wer: float, confusions: Confusions, seed: int
 ) -> list[str | None]:
-    """Put errors into texts so that their word error rate is expected to be `wer`.
+    """Corrupt texts so that their expected word error rate is `wer`.
 
-    A text of `n` words gets `wer * n` errors, rounded up or down by chance so that the mean is right; each falls on a
-    word of its own. What happens to a text depends on its words, its id, the seed and the confusions alone, neither on
-    the other texts nor on their order. Untouched words stay as they were written; a substitute takes over the
-    punctuation and the capitals of its word. A text may lose all its words.
+    A text of `n` words gets `wer * n` errors, rounded randomly so that the mean is right, each in another word. The
+    errors of a text depend on its words, its id, the seed and the confusions alone. Other words are unchanged; a
+    substitute keeps the punctuation and capitals of its word. A text may lose all its words.
 
-    A text gets deletions or insertions, never both: an alignment reads an inserted word near a deleted one as one
-    substitution, and the measured rate would fall below the one asked for. Chance still brings some errors together
-    that are read as fewer: hardly any up to a rate of 0.5, more towards 1. Where a word has no substitute, since the
-    vocabulary has no other word, it gets the kind that the text has beside substitutions.
+    A text gets deletions or insertions, never both: an alignment counts an inserted word near a deleted one as one
+    substitution, so that the measured rate would be too low. It is still slightly too low towards a rate of 1. A word
+    without a substitute gets the other kind of error of its text.
 
-    The rate is that of words between blanks. Whisper's normalisation, as in `word_errors`, writes `you're` as two
-    words and reads the rate some per cent of it higher.
+    The rate counts words between spaces. Whisper's normalisation, as in `word_errors`, writes `you're` as two words, so
+    that the rate there is slightly higher.
 
     Args:
-        texts: None and empty texts stay. Words are what blanks part; a language written without them is not for this.
-        ids: Of the utterances.
-        wer: Share from 0 (the texts come back as they are) to 1.
-        confusions: What words are taken for, such as `vocabulary_confusions`.
-        seed: Another seed, other errors.
+        texts: None and empty texts are kept. Languages without spaces between words are not supported.
+        ids: Ids of the utterances.
+        wer: Share of the words, 0 to 1.
+        confusions: From `learn_confusions` or `vocabulary_confusions`.
+        seed: Seed of the errors.
 
     Raises:
         ValueError: a rate below 0 or above 1; lists of different lengths.
@@ -117,13 +163,13 @@ def corrupted(
 
 def _corrupt(text: str, wer: float, confusions: Confusions, generator: np.random.Generator) -> str:
     tokens = text.split()
-    places = [place for place, token in enumerate(tokens) if _core(token)]  # a dash alone is no word
+    places = [place for place, token in enumerate(tokens) if _without_punctuation(token)]  # a dash alone is not a word
     n_errors = int(wer * len(places) + generator.random())
     if not n_errors:
         return text
     others = confusions.deletions + confusions.insertions
-    # Errors that are all substitutions leave deletion for a word without a substitute.
-    inserts = generator.random() * others < confusions.insertions
+    # If all errors are substitutions, a word without a substitute is deleted.
+    inserts = bool(confusions.inserted) and generator.random() * others < confusions.insertions
     for place in generator.permutation(places)[:n_errors]:
         token, new = tokens[place], None
         if generator.random() < confusions.substitutions:
@@ -131,7 +177,7 @@ def _corrupt(text: str, wer: float, confusions: Confusions, generator: np.random
         if new is not None:
             tokens[place] = new
         elif inserts:
-            added = confusions.extra(generator)
+            added = confusions.insertion(generator)
             tokens[place] = " ".join((token, added) if generator.random() < 0.5 else (added, token))
         else:
             tokens[place] = ""
@@ -139,9 +185,9 @@ def _corrupt(text: str, wer: float, confusions: Confusions, generator: np.random
 
 
 def _substitute(token: str, confusions: Confusions, generator: np.random.Generator) -> str | None:
-    """The token with another word in the punctuation and the capitals of its own; None where there is no other."""
-    core = _core(token)
-    new = confusions.substitute(_plain(core), generator)
+    """Substitute the word of a token, keeping punctuation and capitals; None if there is no other word."""
+    core = _without_punctuation(token)
+    new = confusions.substitute(_lower_case(core), generator)
     if new is None:
         return None
     if len(core) > 1 and core.isupper():
@@ -152,14 +198,14 @@ def _substitute(token: str, confusions: Confusions, generator: np.random.Generat
 
 
 def _words(text: str | None) -> list[str]:
-    return [_plain(core) for token in (text or "").split() if (core := _core(token))]
+    return [_lower_case(core) for token in (text or "").split() if (core := _without_punctuation(token))]
 
 
-def _core(token: str) -> str:
-    """The token without the punctuation around it; empty where it is nothing else."""
+def _without_punctuation(token: str) -> str:
+    """Token without the punctuation around it; empty if there is nothing else."""
     inside = [place for place, letter in enumerate(token) if unicodedata.category(letter)[0] in "LMN"]
     return token[inside[0] : inside[-1] + 1] if inside else ""
 
 
-def _plain(core: str) -> str:
+def _lower_case(core: str) -> str:
     return core.lower().translate(APOSTROPHES)

@@ -1,4 +1,4 @@
-"""Whisper as openai-whisper computes it, behind the interface of `recogniser`."""
+"""Whisper of openai-whisper, with the interface of `recogniser`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,23 +12,23 @@ from whisper.audio import HOP_LENGTH, N_FFT, log_mel_spectrogram, pad_or_trim
 from whisper.decoding import DecodingOptions, DecodingTask
 
 from hf_ser.transcripts.greedy import keep_rows
-from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, PRECISIONS, weights_digest
+from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, POSITIONS_A_SECOND, PRECISIONS, weights_digest
 
-POSITIONS_A_SECOND, FRAMES_A_SECOND = 50, 100
+FRAMES_A_SECOND = 100
 PREFIX = "openai-whisper:"
 
 
 def load(name: str, device: str, precision: str) -> "OpenAiWhisper":
-    """A model of openai-whisper.
+    """Load a model of openai-whisper.
 
     Args:
-        name: One of `whisper.available_models()`, which is downloaded if it is not there yet, or a `.pt` file.
+        name: One of `whisper.available_models()`, downloaded if not cached, or a `.pt` file.
         device: As torch names it.
         precision: float32, float16 or bfloat16.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: no such model, or the file is no Whisper of openai-whisper.
+        FileNotFoundError: no such file.
+        ValueError: no such model, or the file is not a model of openai-whisper.
     """
     if name.endswith(".pt"):
         if not Path(name).is_file():
@@ -53,12 +53,12 @@ def load(name: str, device: str, precision: str) -> "OpenAiWhisper":
 
 
 class OpenAiWhisper:
-    """As `recogniser.Recogniser`.
+    """`recogniser.Recogniser` of openai-whisper.
 
     Args:
         model: In float32, on the CPU.
-        name: What `transcript_source` calls it.
-        device, precision: Where and in what it computes.
+        name: Name in `transcript_source`.
+        device, precision: Of the computation.
     """
 
     def __init__(self, model: whisper.Whisper, name: str, device: str, precision: str):
@@ -70,29 +70,27 @@ class OpenAiWhisper:
         self.device, self.dtype = str(device), PRECISIONS[precision]
         self.multilingual, self.max_tokens = model.is_multilingual, task.sample_len
         self.start, self.end, self.no_speech = tokenizer.sot, tokenizer.eot, tokenizer.no_speech
-        self.tokenizer, self.filters, self.opening_length = tokenizer, task.logit_filters, task.sample_begin
+        self.tokenizer, self.filters, self.n_initial = tokenizer, task.logit_filters, task.sample_begin
 
     def encode(self, clips: Sequence[np.ndarray], seconds: int) -> Tensor:
         """As `Recogniser.encode`."""
         mels = torch.stack([self._mel(clip, seconds * FRAMES_A_SECOND) for clip in clips]).to(self.dtype)
-        # On a CPU 30 s at a time: what more would compute on the way does not fit into its caches. (In the size of
-        # Whisper-base on one core: 66 ms a window of 3 s in tens, 84 ms alone; 1.2 s a window of 30 s, 1.4 s in pairs.)
+        # On a CPU 30 s at a time: larger batches do not fit into its caches and take longer.
         parts = mels.split(max(1, MAX_WINDOW_SECONDS // seconds)) if self.device == "cpu" else [mels]
         with torch.inference_mode(), self._window(seconds):
             return torch.cat([self.model.encoder(part) for part in parts])
 
     def _mel(self, clip: np.ndarray, frames: int) -> Tensor:
-        """A clip's spectrogram as `transcribe` of openai-whisper makes it: padded with zeros that are no silence.
+        """Spectrogram of a clip as in `transcribe` of openai-whisper, `(mels, frames)`: padded with zeros, not silence.
 
-        (`decode` of a padded clip, and transformers, have the spectrogram of silence there; the words of some clips
-        differ for it.) Shapes: `(mels, frames)`.
+        `decode` and transformers pad the audio instead, which changes some transcripts.
         """
-        mel = log_mel_spectrogram(clip, self.model.dims.n_mels, N_FFT, self.device)  # of the clip and some silence
+        mel = log_mel_spectrogram(clip, self.model.dims.n_mels, N_FFT, self.device)  # of the clip and padding
         return pad_or_trim(mel[:, : len(clip) // HOP_LENGTH], frames)
 
     @contextmanager
     def _window(self, seconds: int) -> Iterator[None]:
-        """The encoder with positions for so many seconds: it takes no input of another length."""
+        """Crop the encoder's positions to some seconds: it takes no input of another length."""
         encoder, whole = self.model.encoder, self.model.encoder.positional_embedding
         encoder.positional_embedding = whole[: seconds * POSITIONS_A_SECOND]
         try:
@@ -110,18 +108,18 @@ class OpenAiWhisper:
             logits = self.model.logits(start, features)[:, 0, tokens]
         return [codes[best] for best in logits.argmax(-1).tolist()]
 
-    def opening(self, language: str | None, prompt: str | None) -> list[int]:
-        """As `Recogniser.opening`."""
+    def initial_tokens(self, language: str | None, prompt: str | None) -> list[int]:
+        """As `Recogniser.initial_tokens`."""
         known = self.tokenizer.all_language_codes if self.multilingual else ("en",)
         if language is not None and language not in known:
             raise ValueError(f"--language {language}: {self.name} does not know it. Expected one of {' '.join(known)}.")
         options = DecodingOptions(language=language, prompt=prompt, without_timestamps=True)
         return list(DecodingTask(self.model, options).initial_tokens)
 
-    def suppress(self, logits: Tensor, said: int) -> None:
+    def suppress(self, logits: Tensor, n_generated: int) -> None:
         """As `Recogniser.suppress`."""
         # The filters look only at how many tokens there are.
-        tokens = torch.empty(len(logits), self.opening_length + said)
+        tokens = torch.empty(len(logits), self.n_initial + n_generated)
         for one in self.filters:
             one.apply(logits, tokens)
 
@@ -143,10 +141,10 @@ def in_precision(model: whisper.Whisper, precision: torch.dtype) -> whisper.Whis
 
 
 class OpenAiDecoder:
-    """As `recogniser.DecoderState`: openai-whisper keeps keys and values of what was said by hooks on its layers.
+    """`recogniser.DecoderState` of openai-whisper, which caches keys and values by hooks on its layers.
 
     Args:
-        model: Whose decoder it is; until `close` the hooks are on it, and its attention to the sound is replaced.
+        model: The model; until `close` it has the hooks, and its cross-attention is replaced.
         features: `(rows, positions, width)`.
     """
 
@@ -154,8 +152,8 @@ class OpenAiDecoder:
         self.model, self.features = model, features
         self.replaced = [block.cross_attn for block in model.decoder.blocks]
         with torch.inference_mode():
-            self.heard = [AttentionToSound(attention, features) for attention in self.replaced]
-        for block, attention in zip(model.decoder.blocks, self.heard, strict=True):
+            self.attentions = [AudioAttention(attention, features) for attention in self.replaced]
+        for block, attention in zip(model.decoder.blocks, self.attentions, strict=True):
             block.cross_attn = attention
         self.cache, self.hooks = model.install_kv_cache_hooks()
 
@@ -165,9 +163,9 @@ class OpenAiDecoder:
 
     def keep(self, rows: Tensor) -> None:
         """As `DecoderState.keep`."""
-        for layer, held in self.cache.items():
-            self.cache[layer] = keep_rows(held, rows)
-        for attention in self.heard:
+        for layer, state in self.cache.items():
+            self.cache[layer] = keep_rows(state, rows)
+        for attention in self.attentions:
             attention.keys, attention.values = keep_rows(attention.keys, rows), keep_rows(attention.values, rows)
 
     def close(self) -> None:
@@ -178,15 +176,13 @@ class OpenAiDecoder:
             block.cross_attn = attention
 
 
-class AttentionToSound(nn.Module):
-    """What `whisper.model.MultiHeadAttention` computes of a sound, with the keys and values of each head in one piece.
+class AudioAttention(nn.Module):
+    """Cross-attention like `whisper.model.MultiHeadAttention`, with contiguous keys and values of each head.
 
-    There they lie in strips, since no tensor of the cache's shape can hold them otherwise; reading strips takes a CPU
-    nearly twice as long, and it is most of what a step does (at 16 rows of 30 s in the size of Whisper-base, on one
-    core: 44 ms a layer in strips, 25 ms in one piece).
+    In openai-whisper they are strided, which takes a CPU nearly twice as long, and this is most of a decoder step.
 
     Args:
-        attention: Of a layer of the decoder.
+        attention: Cross-attention of a layer of the decoder.
         features: `(rows, positions, width)`.
     """
 
@@ -200,6 +196,6 @@ class AttentionToSound(nn.Module):
         return states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
 
     def forward(self, x: Tensor, features: Tensor | None = None, kv_cache: dict | None = None) -> tuple[Tensor, None]:
-        """As there; the features and the cache are not looked at."""
+        """As `MultiHeadAttention.forward`; the features and the cache are not used."""
         found = nn.functional.scaled_dot_product_attention(self._heads(self.query(x)), self.keys, self.values)
         return self.out(found.transpose(1, 2).flatten(2)), None

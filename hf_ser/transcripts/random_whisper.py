@@ -1,4 +1,4 @@
-"""Whisper models with random weights, for tests and timings: they say something of any sound, never what was said."""
+"""Whisper models with random weights, for tests and timings; they do not transcribe."""
 
 from pathlib import Path
 
@@ -23,10 +23,10 @@ SIZES = {
     "tiny": {"width": 384, "heads": 6, "layers": 4},
     "mini": {"width": 64, "heads": 2, "layers": 2},
 }
-"""`tiny` has the dimensions of the published whisper-tiny, `mini` is what a test can load and run in a moment."""
+"""`tiny` has the dimensions of the published whisper-tiny; `mini` is for tests."""
 
 SPREAD_OF_LOGITS = 12.0
-"""Their standard deviation: with it the chosen token has more than half of the probability."""
+"""Standard deviation of the logits: with it the chosen token has more than half of the probability."""
 
 RENAMED = (
     ("encoder.positional_embedding", "encoder.embed_positions.weight"),
@@ -47,22 +47,21 @@ RENAMED = (
     ("ln_post", "layer_norm"),
     ("decoder.ln.", "decoder.layer_norm."),
 )
-"""Parts of the names of weights in openai-whisper and in transformers, to be replaced in this order."""
+"""Parts of weight names in openai-whisper and in transformers, replaced in this order."""
 
 
 def write_random_whisper(
     folder: str | Path, size: str = "tiny", seed: int = 0, multilingual: bool = True
 ) -> tuple[Path, Path]:
-    """One random Whisper in the forms of both libraries.
+    """Write one random Whisper in the formats of both libraries.
 
-    It cannot transcribe: its answers depend on the sound and are mostly some ten to thirty tokens long, but these are
-    random. It is for tests, and for timings of what does not depend on the words.
+    Its answers depend on the audio and are mostly ten to thirty random tokens long.
 
     Args:
-        folder: Where both are written; made where it is missing.
+        folder: Folder of both; created if missing.
         size: One of `SIZES`; the vocabulary (51,865) and positions (1,500 and 448) are those of the published models.
-        seed: Of the weights.
-        multilingual: Whether it has tokens for languages; else it is of the form of the published `.en` models.
+        seed: Seed of the weights.
+        multilingual: Whether it has language tokens; else it is like the published `.en` models.
 
     Returns:
         A `.pt` file that `whisper.load_model` takes, and a folder that `from_pretrained` takes, with the same weights.
@@ -90,7 +89,7 @@ def write_random_whisper(
 
 
 def random_model(width: int, heads: int, layers: int, seed: int, multilingual: bool) -> Whisper:
-    """A model of openai-whisper whose every weight follows from the seed."""
+    """Model of openai-whisper whose weights depend on the seed alone."""
     vocabulary = 51865 if multilingual else 51864
     model = Whisper(ModelDimensions(80, 1500, width, heads, layers, vocabulary, 448, width, heads, layers))
     generator = torch.Generator().manual_seed(seed)
@@ -98,14 +97,14 @@ def random_model(width: int, heads: int, layers: int, seed: int, multilingual: b
         if name.endswith("bias"):
             scale = 0.1
         elif "ln" in name:
-            # Of the decoder's last norm random signs: with ones, tied embeddings say the last token again for ever.
+            # Random signs for the decoder's last norm: with ones, tied embeddings repeat the last token for ever.
             scale = float(name == "decoder.ln.weight")
         elif name == "decoder.positional_embedding":
             scale = 1.0
         elif name == "decoder.token_embedding.weight":
             scale = SPREAD_OF_LOGITS / width**0.5
         else:
-            # What attention finds must vary with the sound and outweigh what all sounds share.
+            # Attention must vary with the audio and outweigh what all clips share.
             gain = 3.0 if ".query." in name or ".key." in name else 2.0 if "cross_attn" in name else 1.5
             scale = gain / weights[0].numel() ** 0.5
         mean = float("ln" in name and name.endswith("weight") and scale == 0)
@@ -116,9 +115,9 @@ def random_model(width: int, heads: int, layers: int, seed: int, multilingual: b
 
 @torch.no_grad()
 def let_answers_end(model: Whisper) -> None:
-    """Make the end likelier the more was said, silence likely at the start, and time stamps impossible, in place.
+    """Make the end likelier with every token, no-speech likely at the start, and time stamps impossible, in place.
 
-    The first feature grows with the position, and is all that the logits of these tokens look at.
+    The logits of these tokens depend on the first feature alone, which grows with the position.
     """
     tokenizer = get_tokenizer(model.is_multilingual, num_languages=model.num_languages)
     decoder, embeddings = model.decoder, model.decoder.token_embedding.weight
@@ -132,7 +131,7 @@ def let_answers_end(model: Whisper) -> None:
 
 
 def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of openai-whisper under their names in transformers, where the embeddings stand a second time."""
+    """Weights of openai-whisper under their names in transformers, which has the embeddings twice."""
     converted = {}
     for name, values in weights.items():
         for old, new in RENAMED:
@@ -143,7 +142,7 @@ def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def configuration(dims: ModelDimensions, tokenizer: Tokenizer) -> WhisperConfig:
-    """What transformers wants to know of the model."""
+    """Configuration of the model for transformers."""
     return WhisperConfig(
         vocab_size=dims.n_vocab,
         num_mel_bins=dims.n_mels,
@@ -162,12 +161,12 @@ def configuration(dims: ModelDimensions, tokenizer: Tokenizer) -> WhisperConfig:
 
 
 def generation_configuration(task: DecodingTask) -> GenerationConfig:
-    """How transformers is to decode: as openai-whisper does without time stamps."""
+    """Generation configuration for transformers: as openai-whisper decodes without time stamps."""
     tokenizer = task.tokenizer
     _, forbidden = task.logit_filters
     languages = {tokenizer.decode([token]): token for token in tokenizer.all_language_tokens}
     tasks = {"transcribe": tokenizer.transcribe, "translate": tokenizer.translate}
-    told = {"lang_to_id": languages, "task_to_id": tasks} if task.model.is_multilingual else {}
+    multilingual = {"lang_to_id": languages, "task_to_id": tasks} if task.model.is_multilingual else {}
     return GenerationConfig(
         max_length=task.n_ctx,
         decoder_start_token_id=tokenizer.sot,
@@ -176,16 +175,16 @@ def generation_configuration(task: DecodingTask) -> GenerationConfig:
         is_multilingual=task.model.is_multilingual,
         suppress_tokens=forbidden.suppress_tokens,
         begin_suppress_tokens=[*tokenizer.encode(" "), tokenizer.eot],
-        **told,
+        **multilingual,
         **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eot),
     )
 
 
 def converted_tokenizer(tokenizer: Tokenizer) -> WhisperTokenizer:
-    """The tokenizer of openai-whisper in the form of transformers.
+    """Tokenizer of openai-whisper in the format of transformers.
 
-    tiktoken joins the two neighbours whose union has the lowest rank, so every pair of tokens whose union is a token is
-    a merge, in the order of the unions.
+    tiktoken merges the two neighbours whose union has the lowest rank, so every pair of tokens whose union is a token
+    is a merge, in the order of the unions.
     """
     encoding, letters = tokenizer.encoding, bytes_to_unicode()
     pieces = [encoding.decode_single_token_bytes(token) for token in range(tokenizer.eot)]

@@ -1,4 +1,4 @@
-"""What a Whisper must be able to do to be decoded here, whichever library computes it."""
+"""Interface of a Whisper model, whichever library computes it, and the options and results of decoding."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,26 +10,29 @@ import torch
 from torch import Tensor, nn
 
 MAX_WINDOW_SECONDS = 30
-"""What Whisper hears at once; longer clips are cut, shorter ones padded with zeros."""
+"""Length of Whisper's input; longer clips are cut, shorter ones padded with zeros."""
+
+POSITIONS_A_SECOND = 50
+"""Positions of the encoder's output."""
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """All that decides a transcript beside the sound and the weights; part of the key under which it is cached.
+    """Options that determine a transcript besides the audio and the weights; part of its cache key.
 
     Args:
-        prompt: Words that the model takes to have gone before, such as names that it should know; None for none.
-        short_window: Whether the encoder computes only the clip's length, rounded up to a whole second, instead of
-            30 s. It changes the words of some clips.
-        temperatures: Of the decoding, in order: the next is tried where the last gave a poor answer. 0 is greedy.
-        compression_ratio_threshold: Answers that gzip better than this repeat themselves: poor.
-        logprob_threshold: Answers with a lower mean log probability a token are poor.
+        prompt: Text that the model takes as preceding, such as names that it should know.
+        short_window: Whether the encoder computes only the clip's length, rounded up to a second, instead of 30 s. It
+            changes some transcripts.
+        temperatures: Tried in order until an answer is not poor. 0 is greedy.
+        compression_ratio_threshold: Answers with a higher gzip compression ratio repeat themselves: poor.
+        logprob_threshold: Answers with a lower mean log probability per token are poor.
         no_speech_threshold: A window with a higher probability of no speech, whose answer is also below
-            `logprob_threshold`, is silence: it has no words and is not tried again.
-        max_tokens: Longest answer to a window; None is the most that the model can give.
-        precision: What the weights are computed in: float32, float16 or bfloat16.
+            `logprob_threshold`, is silence: its text is empty and it is not tried again.
+        max_tokens: Longest answer to a window; None for the model's limit.
+        precision: Precision of the weights: float32, float16 or bfloat16.
 
     Source:
         `transcribe` of openai-whisper, whose values these are (Radford et al. 2022, section 4.5).
@@ -53,12 +56,12 @@ class DecodeOptions:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One answer of the decoder to one window.
+    """Result of decoding one window.
 
     Args:
-        tokens: What it said, without the opening before and the end after.
+        tokens: Generated tokens, without the initial tokens and the end token.
         avg_logprob: Sum of the log probabilities of the tokens and the end, divided by their number.
-        no_speech_prob: Probability of the no-speech token at the start, NaN where the model has none.
+        no_speech_prob: Probability of the no-speech token at the start; NaN if the model has none.
     """
 
     tokens: tuple[int, ...]
@@ -68,15 +71,14 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Transcript:
-    """The words of a clip, and how sure the model is of them.
+    """Transcript of a clip, with the model's confidence.
 
     Args:
-        text: Empty where nobody speaks.
-        language: Code such as `en` in which the model was told, or found, it to be spoken; None where nothing was
-            decoded or the model knows one language only.
-        avg_logprob: Of a clip of several windows the mean over all tokens; None where nothing was decoded.
-        no_speech_prob: Of several windows the lowest; 1 where the sound is digital silence.
-        temperature: Highest at which a window was settled; None where nothing was decoded.
+        text: Empty if there is no speech.
+        language: Code such as `en`, given or detected; None if nothing was decoded or the model knows one language.
+        avg_logprob: Mean over all tokens of all windows; None if nothing was decoded.
+        no_speech_prob: Lowest of all windows; 1 for digital silence.
+        temperature: Highest temperature of an accepted answer; None if nothing was decoded.
     """
 
     text: str
@@ -87,32 +89,32 @@ class Transcript:
 
 
 class DecoderState(Protocol):
-    """The decoder half-way through some windows."""
+    """State of the decoder of a batch of windows."""
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Feed the tokens that are new since the last call.
+        """Feed the next tokens.
 
         Shapes:
             tokens: `(rows, new)` int64; returns logits `(rows, new, vocabulary)` float32.
         """
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows alone. Shapes: `(kept,)` int64, positions among the rows so far."""
+        """Keep these rows alone. Shapes: `(kept,)` int64, positions among the current rows."""
 
     def close(self) -> None:
-        """Leave the model as it was before."""
+        """Restore the model."""
 
 
 class Recogniser(Protocol):
-    """A Whisper model ready to decode; `openai_whisper` and `transformers_whisper` have one each.
+    """A loaded Whisper model; `openai_whisper` and `transformers_whisper` implement it.
 
     Attributes:
-        name: What `transcript_source` calls it: `openai-whisper/base`, a Hub id, or a file's or folder's name.
-        revision: First twelve hexadecimal digits of the SHA-256 of its weights and of what turns tokens into words.
+        name: Name in `transcript_source`: `openai-whisper/base`, a Hub id, or a file's or folder's name.
+        revision: First twelve hexadecimal digits of the SHA-256 of its weights and its tokenizer.
         multilingual: Whether it knows several languages.
         max_tokens: Longest answer to a window.
-        start, end, no_speech: Tokens; `no_speech` is None where the model has none.
-        device: Where it computes, as torch names it.
+        start, end, no_speech: Special tokens; `no_speech` is None if the model has none.
+        device: As torch names it.
     """
 
     name: str
@@ -125,43 +127,43 @@ class Recogniser(Protocol):
     device: str
 
     def encode(self, clips: Sequence[np.ndarray], seconds: int) -> Tensor:
-        """What the encoder makes of some clips in a window of `seconds`.
+        """Encode clips in a window of `seconds`.
 
         A row does not depend on the others. Shapes: clips `(samples,)` float32 at 16 kHz, none longer than the window;
         returns `(clips, 50 * seconds, width)` in the precision of the weights, on the device.
         """
 
     def detect_languages(self, features: Tensor) -> list[str | None]:
-        """Code of the language of each row; None where the model knows one only."""
+        """Detect the language code of each row; None if the model knows one language only."""
 
-    def opening(self, language: str | None, prompt: str | None) -> list[int]:
-        """Tokens before the answer: the prompt's, the start, language, task and no time stamps.
+    def initial_tokens(self, language: str | None, prompt: str | None) -> list[int]:
+        """Tokens before the answer: prompt, start, language, task, no time stamps.
 
         Raises:
-            ValueError: the model does not know the language; the text lists those it knows.
+            ValueError: the model does not know the language; the message lists those it knows.
         """
 
-    def suppress(self, logits: Tensor, said: int) -> None:
-        """Set to minus infinity, in place, what may not come next.
+    def suppress(self, logits: Tensor, n_generated: int) -> None:
+        """Set the logits of tokens that may not come next to minus infinity, in place.
 
-        Shapes: `(rows, vocabulary)`. `said`: tokens of the answer so far.
+        Shapes: `(rows, vocabulary)`. `n_generated`: tokens of the answer so far.
         """
 
     def decoder(self, features: Tensor) -> DecoderState:
-        """A decoder before its first step. One is open at a time."""
+        """Start decoding. Only one state is open at a time."""
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The words of an answer as the tokenizer gives them, blanks at the ends kept."""
+        """Text of tokens as the tokenizer gives it, spaces at the ends kept."""
 
 
-def weights_digest(model: nn.Module, *reading: str) -> str:
-    """First twelve hexadecimal digits of the SHA-256 of a model's weights and of what turns its tokens into words.
+def weights_digest(model: nn.Module, *rules: str) -> str:
+    """First twelve hexadecimal digits of the SHA-256 of a model's weights and its tokenizer.
 
     Args:
         model: On the CPU, in the precision in which it was saved.
-        reading: Texts that stand for the tokenizer and the rules of decoding.
+        rules: Texts that identify the tokenizer and the rules of decoding.
     """
-    digest = hashlib.sha256("\n".join(reading).encode())
+    digest = hashlib.sha256("\n".join(rules).encode())
     for name, weights in sorted(model.state_dict().items()):
         weights = weights.to_dense() if weights.is_sparse else weights
         digest.update(f"{name} {tuple(weights.shape)} {weights.dtype}".encode())

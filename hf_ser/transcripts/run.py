@@ -1,4 +1,4 @@
-"""A data set transcribed: what the cache lacks is decoded, by as many processes as there are."""
+"""Transcribe a data set: clips that are not cached are decoded, in one or several processes."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -17,28 +17,28 @@ from hf_ser.transcripts.recogniser import DecodeOptions, Recogniser, Transcript
 from hf_ser.transcripts.transcriber import Request, transcribe
 
 STORE_SECONDS = 5.0
-"""What is decoded goes into the cache this often: a killed run loses no more."""
+"""Interval of writes to the cache: a killed run loses no more."""
 
 DETECT = "detect"
 
 
 def known_language(corpus: str) -> str | None:
-    """Code of a corpus's language; None where it is not one, or not known."""
+    """Language code of a corpus; None if it has several or it is unknown."""
     return CORPORA[corpus].LANGUAGE if corpus in CORPORA else None
 
 
 @dataclass(frozen=True)
 class Job:
-    """How a data set is transcribed.
+    """Settings of transcribing a data set.
 
     Args:
         recogniser: The model.
-        options: How it decodes.
-        language: Code of the language of all clips; `detect` to have it found clip by clip; None for the corpus's own
-            where it has one, else found.
-        batch_size: Windows that are decoded together; the words do not depend on it beyond rounding.
+        options: Decoding options.
+        language: Language code of all clips; `detect` to detect it for each clip; None for that of the corpus if known,
+            else detected.
+        batch_size: Windows decoded together; transcripts do not depend on it beyond rounding.
         cache: File of the transcript cache.
-        folder: Where the recogniser lies, if it is a folder that may tell whom it was trained on.
+        folder: Folder of the recogniser, if it is one; it may record the training speakers.
     """
 
     recogniser: Recogniser
@@ -50,33 +50,32 @@ class Job:
 
     @property
     def source(self) -> str:
-        """What `transcript_source` says of the words."""
+        """Value of `transcript_source`."""
         return f"{self.recogniser.name}@{self.recogniser.revision}"
 
-    def spoken(self, corpus: str) -> str | None:
-        """Code that the recogniser is told for a corpus; None to have it detected, or where it knows one only."""
+    def decoding_language(self, corpus: str) -> str | None:
+        """Language code given to the recogniser; None to detect it, or if the recogniser knows one language."""
         if not self.recogniser.multilingual or self.language == DETECT:
             return None
         return self.language or known_language(corpus)
 
-    def written(self, corpus: str) -> str | None:
-        """Code of the language that a corpus's own words are in, whatever the recogniser is told; None if unknown."""
-        told = None if self.language == DETECT else self.language
-        return told or known_language(corpus) or (None if self.recogniser.multilingual else "en")
+    def reference_language(self, corpus: str) -> str | None:
+        """Language code of a corpus's reference transcripts; None if unknown."""
+        given = None if self.language == DETECT else self.language
+        return given or known_language(corpus) or (None if self.recogniser.multilingual else "en")
 
     def check(self, corpora: Iterable[str]) -> None:
-        """Make sure that the recogniser can do what is asked, with clips of some corpora.
+        """Check that the recogniser supports the languages of some corpora and `max_tokens`.
 
         Raises:
-            ValueError: it knows English alone, and they are in another language, or another is asked for; it has no
-                room for answers of `max_tokens`.
+            ValueError: an English-only recogniser with another language; too many `max_tokens`.
         """
         if (self.options.max_tokens or 1) > self.recogniser.max_tokens:
             raise ValueError(
                 f"--max_tokens {self.options.max_tokens}: expected at most {self.recogniser.max_tokens}, which is what "
                 f"{self.recogniser.name} has room for."
             )
-        others = {self.written(corpus) for corpus in corpora} - {"en", None}
+        others = {self.reference_language(corpus) for corpus in corpora} - {"en", None}
         if others and not self.recogniser.multilingual:
             raise ValueError(
                 f"{self.recogniser.name} knows English alone, found clips in {', '.join(sorted(others))}. Expected a "
@@ -86,14 +85,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Transcribed:
-    """What came of it.
+    """Result of transcribing a data set.
 
     Args:
-        transcripts: Of each row of the data set, in its order; None where there is no sound, or it failed.
-        failed: Why, by id.
-        decoded: Sounds that were not in the cache.
-        seconds: How long decoding them took.
-        audio_seconds: How long they are.
+        transcripts: One per row, in order; None without audio, or if it failed.
+        failed: Reasons of failures by id.
+        decoded: Number of clips that were not cached.
+        seconds: Time of decoding them.
+        audio_seconds: Their total length.
     """
 
     transcripts: list[Transcript | None]
@@ -104,15 +103,15 @@ class Transcribed:
 
 
 def transcribe_dataset(dataset: Dataset, job: Job) -> Transcribed:
-    """Transcripts of all rows; all processes call it, and all get the same.
+    """Transcribe all rows; all processes call it, and all get the same result.
 
-    Rows of equal sound and language are decoded once. The processes meet in the cache, which must lie on a disk that
-    they share: each decodes its part of what is missing there, then all read everything.
+    Rows with equal audio and language are decoded once. Each process decodes its part of the missing clips into the
+    cache, which must be on a shared disk, then all read everything.
     """
     keys, requests = requests_of(dataset, job)
     state = PartialState()
     with TranscriptCache(job.cache) as cache:
-        # From one process for all: while the others still look, one may have begun to add to the cache.
+        # One process decides for all, since another could add to the cache meanwhile.
         holder = [_missing(requests, cache) if state.is_main_process else None]
         (missing,) = broadcast_object_list(holder)
         started = time.time()
@@ -121,7 +120,7 @@ def transcribe_dataset(dataset: Dataset, job: Job) -> Transcribed:
         seconds = time.time() - started
         failed = dict(gather_object(list(failed.items())))
         found = cache.get({key for key in keys if key})
-    # Such as one whose entry was damaged in the meantime: it must not pass for a clip without sound.
+    # Such as one whose entry was damaged meanwhile: it must not count as a clip without audio.
     lost = {key for key in keys if key} - {*found, *failed}
     failed |= dict.fromkeys(lost, "not in the cache after it was decoded: run again")
     return Transcribed(
@@ -134,14 +133,14 @@ def transcribe_dataset(dataset: Dataset, job: Job) -> Transcribed:
 
 
 def check_short_window(dataset: Dataset, job: Job, clips: int) -> list[dict]:
-    """Decode some clips twice, in windows of 30 s and of their own length; nothing is cached.
+    """Decode some clips twice, in windows of 30 s and of their own length, without the cache.
 
     Returns:
-        For each clip its position `row`, what was said by `full` and by `short` windows; and the seconds that all of
-        them took, in each row the same.
+        For each clip its position `row`, its texts of `full` and `short` windows, and the seconds of both for all clips
+        together.
     """
     keys, requests = requests_of(dataset, job)
-    sample = [requests[key] for key in sorted(requests)[:clips]]  # keys are hashes: as good as drawn by lot
+    sample = [requests[key] for key in sorted(requests)[:clips]]  # keys are hashes, so this is a random sample
     rows = {key: row for row, key in reversed(list(enumerate(keys))) if key}
     found = {request.key: {"row": rows[request.key]} for request in sample}
     for name, short in (("full", False), ("short", True)):
@@ -157,14 +156,14 @@ def check_short_window(dataset: Dataset, job: Job, clips: int) -> list[dict]:
 
 
 def requests_of(dataset: Dataset, job: Job) -> tuple[list[str | None], dict[str, Request]]:
-    """The cache's key of each row, None without sound, and the first clip of each key."""
+    """Cache key of each row (None without audio), and the request of each key."""
     keys, requests = [], {}
     columns = [dataset[name][:] for name in ("pcm_sha256", "corpus", "duration_seconds")]
     for row, (pcm, corpus, seconds) in enumerate(zip(*columns, strict=True)):
         if pcm is None:
             keys.append(None)
             continue
-        language = job.spoken(corpus)
+        language = job.decoding_language(corpus)
         key = transcript_key(pcm, job.recogniser.revision, language, job.options)
         keys.append(key)
         if key not in requests:
@@ -173,16 +172,16 @@ def requests_of(dataset: Dataset, job: Job) -> tuple[list[str | None], dict[str,
 
 
 def _missing(requests: dict[str, Request], cache: TranscriptCache) -> list[str]:
-    """Keys that are to be decoded, longest clips first, so that processes get equal parts."""
+    """Keys that are not cached, longest clips first, so that processes get equal parts."""
     known = cache.get(requests)
     missing = [key for key in requests if key not in known]
     return sorted(missing, key=lambda key: (-requests[key].seconds, key))
 
 
 def _decode(requests: Sequence[Request], job: Job, cache: TranscriptCache) -> dict[str, str]:
-    """Decode clips into the cache; returns what failed, by key."""
-    failed, done, stored, heard = {}, {}, time.time(), 0.0
-    # Of several processes the first shows its own part, which is as large as the others'.
+    """Decode clips into the cache; return the reasons of failures by key."""
+    failed, done, stored, audio_seconds = {}, {}, time.time(), 0.0
+    # The first process shows its own progress; its part is as large as the others'.
     hidden = None if PartialState().is_main_process else True
     with tqdm(total=len(requests), unit=" clips", desc="transcribing", disable=hidden) as bar:
         try:
@@ -191,9 +190,9 @@ def _decode(requests: Sequence[Request], job: Job, cache: TranscriptCache) -> di
                     done[request.key] = answer
                 else:
                     failed[request.key] = str(answer)
-                heard += request.seconds
+                audio_seconds += request.seconds
                 bar.update()
-                bar.set_postfix_str(f"{heard / max(bar.format_dict['elapsed'], 1e-9):.1f} s of sound a second")
+                bar.set_postfix_str(f"{audio_seconds / max(bar.format_dict['elapsed'], 1e-9):.1f} s of audio a second")
                 if time.time() - stored > STORE_SECONDS:
                     cache.put(done)
                     done, stored = {}, time.time()

@@ -1,7 +1,7 @@
-"""Sentences that a person in an emotion might say, to be added to the words of training rows.
+"""Sentences for each emotion, added to the transcripts of training rows.
 
-A sentence chosen by a row's label tells the label. On training rows it is augmentation: the model reads more words of
-each emotion than the corpus has. On rows that the model is judged by it would be a leak, and is not done.
+A sentence chosen by a row's label reveals the label. On training rows it is augmentation; on evaluation rows it would
+be a leak, and is not done.
 """
 
 import hashlib
@@ -14,27 +14,27 @@ import yaml
 from hf_ser.yaml_text import load_yaml
 
 DEFAULT = "default"
-"""Name of the bank that comes with this package: English, ten sentences for each emotion of `EMOTIONS`."""
+"""Name of the packaged bank: English, ten sentences for each emotion of `EMOTIONS`."""
 
 FORM = "a list of sentences under each class, such as 'happy: [She said yes!]'"
 
 
 def sentence_bank(name: str, labels: Sequence[str]) -> dict[str, list[str]]:
-    """The sentences of each class of a task.
+    """Read the sentences of each class of a task.
 
     Args:
-        name: `default`, a YAML file of the same form (class to list of sentences), or several with commas between:
-            the sentences of all of them, as in `default,mine.yaml`.
+        name: `default`, a YAML file of the same form (class to list of sentences), or several separated by commas,
+            which are joined, as in `default,mine.yaml`.
         labels: Classes of the task, after the label map.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, one that is no bank, or no sentence for some class.
+        FileNotFoundError, ValueError: no such file, another form, or a class without sentences.
     """
     banks = [read_bank(one) for one in name.split(",")]
-    joined = {label: list(dict.fromkeys(said for bank in banks for said in bank.get(label, ()))) for label in labels}
-    if lacking := [label for label, sentences in joined.items() if not sentences]:
+    joined = {label: list(dict.fromkeys(one for bank in banks for one in bank.get(label, ()))) for label in labels}
+    if missing := [label for label, sentences in joined.items() if not sentences]:
         raise ValueError(
-            f"--sentence_bank {name}: found no sentences for {', '.join(lacking)}, expected some for each class of the "
+            f"--sentence_bank {name}: found no sentences for {', '.join(missing)}, expected some for each class of the "
             f"task ({', '.join(labels)}). Write them into a YAML file, {FORM}, and join it: --sentence_bank "
             f"{name},FILE.yaml; or leave out --sentence_bank."
         )
@@ -42,7 +42,7 @@ def sentence_bank(name: str, labels: Sequence[str]) -> dict[str, list[str]]:
 
 
 def read_bank(name: str) -> dict[str, list[str]]:
-    """One bank, `default` or a file, as it stands.
+    """Read one bank, `default` or a file.
 
     Raises:
         FileNotFoundError, ValueError: see `sentence_bank`.
@@ -54,7 +54,7 @@ def read_bank(name: str) -> dict[str, list[str]]:
         )
     try:
         text = file.read_text(encoding="utf-8")
-        bank = load_yaml(text, yaml.BaseLoader)  # plain texts: YAML would read a sentence `Yes` as True
+        bank = load_yaml(text, yaml.BaseLoader)  # only strings: YAML would read a sentence `Yes` as True
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not readable as YAML ({error}). Expected {FORM}.") from error
     if not isinstance(bank, dict):
@@ -70,5 +70,5 @@ def read_bank(name: str) -> dict[str, list[str]]:
 
 
 def bank_digest(bank: dict[str, list[str]]) -> str:
-    """What tells one bank from another, whatever their files are called."""
+    """Digest of the sentences of a bank."""
     return hashlib.sha256(json.dumps(bank, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Clips to transcripts with any Whisper: cut into windows, decoded in batches, tried again where poor, put together.
+"""Transcribe clips with any Whisper: cut into windows, decode in batches, retry poor answers, join.
 
 requests > samples, read ahead > windows > batches of one length > features > answers, by temperature > transcripts
 """
@@ -26,7 +26,7 @@ LONGEST, EARLIEST, TENTH = MAX_WINDOW_SECONDS * SAMPLING_RATE, 20 * SAMPLING_RAT
 """Samples: a longer clip is cut between `EARLIEST` and `LONGEST`, in the quietest `TENTH` of a second."""
 
 WITHOUT_BLANKS = {"zh", "ja", "th", "lo", "my", "yue"}
-"""Languages that put no blanks between words. Source: `Tokenizer.split_to_word_tokens` of openai-whisper."""
+"""Languages without spaces between words. Source: `Tokenizer.split_to_word_tokens` of openai-whisper."""
 
 SILENCE = Transcript("", None, None, 1.0, None)
 
@@ -36,10 +36,10 @@ class Request:
     """A clip to transcribe.
 
     Args:
-        key: Names it; with the window and the temperature it decides what is drawn where the decoder samples.
-        seconds: How long it is, about: long clips come first.
-        read: Gives the samples, `(samples,)` float32 at 16 kHz; it is called in a thread.
-        language: Code of the language it is spoken in; None to have it detected.
+        key: Identifies the clip; with the window and the temperature it seeds the sampling.
+        seconds: Approximate length; long clips come first.
+        read: Returns the samples, `(samples,)` float32 at 16 kHz; called in a thread.
+        language: Language code; None to detect it.
     """
 
     key: str
@@ -50,7 +50,7 @@ class Request:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a window was settled with."""
+    """Accepted answer of a window."""
 
     text: str
     hypothesis: Hypothesis
@@ -59,18 +59,18 @@ class _Answer:
 
 @dataclass
 class _Clip:
-    """A clip some of whose windows are still open; `later` are those that wait for the language to be detected."""
+    """A clip that is not finished; `pending` are the windows that wait for its language to be detected."""
 
     request: Request
     language: str | None
     n_windows: int
-    later: list["_Window"] = field(default_factory=list)
+    pending: list["_Window"] = field(default_factory=list)
     answers: dict[int, _Answer] = field(default_factory=dict)
 
 
 @dataclass
 class _Window:
-    """A part of a clip with sound in it: its samples until it is encoded, its features where it is tried again."""
+    """Part of a clip that is not silent: its samples until it is encoded, its features for a retry."""
 
     clip: _Clip
     index: int
@@ -82,18 +82,18 @@ class _Window:
 def transcribe(
     recogniser: Recogniser, requests: Sequence[Request], options: DecodeOptions, batch_size: int = 32
 ) -> Iterator[tuple[Request, Transcript | Exception]]:
-    """Transcribe clips; each comes as soon as it is settled, in no promised order.
+    """Transcribe clips; each is yielded as soon as it is finished, in any order.
 
     An answer depends on the clip, its key and the options, not on the other clips, their order or `batch_size`.
 
     Args:
         recogniser: The model.
         requests: The clips. They are read batch by batch, one ahead of the decoding.
-        options: How it decodes.
-        batch_size: Windows that are encoded and decoded together; halved for good where a GPU cannot hold them.
+        options: Decoding options.
+        batch_size: Windows encoded and decoded together; halved permanently if GPU memory is too small.
 
     Yields:
-        Each request once, with its transcript, or with the OSError or ValueError with which it could not be read.
+        Each request once, with its transcript, or with the OSError or ValueError raised when it was read.
 
     Raises:
         ValueError: `batch_size` is below 1, or the model does not know the language of a request.
@@ -101,23 +101,23 @@ def transcribe(
     if batch_size < 1:
         raise ValueError(f"--batch_size {batch_size}: expected at least one window in a batch.")
     decoding = _Decoding(recogniser, options, batch_size)
-    # The longest first: memory runs out at once or never, and what has one length in short windows comes together.
+    # Longest first: memory runs out at once or never, and short windows of one length come together.
     in_order = sorted(requests, key=lambda request: (-request.seconds, request.key))
     for request, samples in _read_ahead(in_order, batch_size):
         if isinstance(samples, Exception):
             yield request, samples
-        elif not (heard := _heard(samples)):
+        elif not (audible := _audible_windows(samples)):
             yield request, SILENCE
         else:
-            decoding.add(request, heard)
-            yield from decoding.settled(longest_to_come=_window_seconds(samples, options))
-    yield from decoding.settled(longest_to_come=0)
+            decoding.add(request, audible)
+            yield from decoding.decode_ready(longest_to_come=_window_seconds(samples, options))
+    yield from decoding.decode_ready(longest_to_come=0)
 
 
 def windows(samples: np.ndarray) -> list[np.ndarray]:
-    """Cut a clip into parts of at most 30 s, each cut in the quietest tenth of a second from 20 to 30 s after the last.
+    """Cut a clip into consecutive parts of at most 30 s.
 
-    The parts follow one another without overlap or gap.
+    Each cut is in the quietest tenth of a second between 20 and 30 s after the previous one.
 
     Shapes:
         samples: `(samples,)` at 16 kHz.
@@ -131,19 +131,19 @@ def windows(samples: np.ndarray) -> list[np.ndarray]:
     return [*parts, samples]
 
 
-def _heard(samples: np.ndarray) -> dict[int, np.ndarray]:
-    """The windows of a clip that are not digital silence, by number; copies, for a view would keep the whole clip."""
+def _audible_windows(samples: np.ndarray) -> dict[int, np.ndarray]:
+    """Windows of a clip that are not digital silence, by number; copies, since a view would keep the whole clip."""
     return {index: part.copy() for index, part in enumerate(windows(samples)) if rms_dbfs(part) >= SILENT_DBFS}
 
 
 def _window_seconds(samples: np.ndarray, options: DecodeOptions) -> int:
-    """Length of the window in which a clip, or the first part of a longer one, is heard."""
+    """Window length in seconds of a clip, or of the first part of a longer one."""
     rounded_up = -(-len(samples) // SAMPLING_RATE)
     return min(rounded_up, MAX_WINDOW_SECONDS) if options.short_window else MAX_WINDOW_SECONDS
 
 
 def _read_ahead(requests: Sequence[Request], batch_size: int) -> Iterator[tuple[Request, np.ndarray | Exception]]:
-    """Each clip in order, while threads read the next: at most a batch of clips, and a batch of windows' worth."""
+    """Yield each clip in order, while threads read the next: at most a batch of clips, and of windows in seconds."""
     queue, seconds_ahead = deque(), 0.0
     pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
     try:
@@ -166,52 +166,52 @@ def _read(request: Request) -> np.ndarray | Exception:
     except (OSError, ValueError) as error:
         return error
     if not np.isfinite(samples).all():
-        return ValueError(f"{request.key}: found samples that are NaN or infinite, expected sound.")
+        return ValueError(f"{request.key}: found samples that are NaN or infinite, expected audio.")
     return samples
 
 
 class _Decoding:
-    """The windows on their way: those of one length and one temperature wait for one another to make a batch."""
+    """Queue of windows; those of one length and temperature are collected into batches."""
 
     def __init__(self, recogniser: Recogniser, options: DecodeOptions, batch_size: int):
         self.recogniser, self.options, self.batch_size = recogniser, options, batch_size
-        self.opening = cache(lambda language: recogniser.opening(language, options.prompt))
+        self.initial_tokens = cache(lambda language: recogniser.initial_tokens(language, options.prompt))
         self.waiting: dict[tuple[int, int], list[_Window]] = defaultdict(list)
-        """By length in seconds and by try, the position of the temperature."""
+        """By length in seconds and by attempt, the position of the temperature."""
 
-    def add(self, request: Request, heard: dict[int, np.ndarray]) -> None:
-        """Take in a clip's windows. Where the language is to be detected, the first goes ahead of the others."""
-        clip = _Clip(request, request.language if self.recogniser.multilingual else None, len(heard))
-        parts = [_Window(clip, index, _window_seconds(part, self.options), part) for index, part in heard.items()]
+    def add(self, request: Request, audible: dict[int, np.ndarray]) -> None:
+        """Queue the windows of a clip; if the language must be detected, only the first one."""
+        clip = _Clip(request, request.language if self.recogniser.multilingual else None, len(audible))
+        parts = [_Window(clip, index, _window_seconds(part, self.options), part) for index, part in audible.items()]
         known = len(parts) if clip.language or not self.recogniser.multilingual else 1
-        clip.later = parts[known:]
+        clip.pending = parts[known:]
         self._wait(parts[:known], attempt=0)
 
     def _wait(self, parts: Sequence[_Window], attempt: int) -> None:
         for window in parts:
             self.waiting[window.seconds, attempt].append(window)
 
-    def settled(self, longest_to_come: int) -> Iterator[tuple[Request, Transcript]]:
-        """Decode whole batches, and what is longer than all windows to come; gives the clips that this settles."""
+    def decode_ready(self, longest_to_come: int) -> Iterator[tuple[Request, Transcript]]:
+        """Decode full batches, and windows longer than all to come; yield the finished clips."""
         while ready := [
             (-seconds, attempt)
             for (seconds, attempt), parts in self.waiting.items()
             if len(parts) >= self.batch_size or (parts and seconds > longest_to_come)
         ]:
-            # Of one length the first tries first: what they leave behind then makes the largest batch of second ones.
+            # First attempts first, so that second attempts form large batches.
             longest, attempt = min(ready)
             parts = self.waiting[-longest, attempt]
             batch, parts[: self.batch_size] = parts[: self.batch_size], []
-            yield from self._settle(batch, attempt)
+            yield from self._decode_batch(batch, attempt)
 
-    def _settle(self, batch: list[_Window], attempt: int) -> Iterator[tuple[Request, Transcript]]:
+    def _decode_batch(self, batch: list[_Window], attempt: int) -> Iterator[tuple[Request, Transcript]]:
         temperature, last = self.options.temperatures[attempt], attempt + 1 == len(self.options.temperatures)
         for window, (hypothesis, features) in zip(batch, self._answers(batch, temperature), strict=True):
             clip, text = window.clip, self.recogniser.text(hypothesis.tokens)
-            self._wait(clip.later, attempt=0)  # the language is known by now
-            clip.later = []
+            self._wait(clip.pending, attempt=0)  # the language is known now
+            clip.pending = []
             if _is_poor(text, hypothesis, self.options) and not last:
-                # A clone, for a view would keep the features of the whole batch.
+                # A clone, since a view would keep the features of the whole batch.
                 window.samples, window.features = None, features.clone()
                 self._wait([window], attempt + 1)
                 continue
@@ -220,23 +220,23 @@ class _Decoding:
                 yield clip.request, _transcript(clip, self.options)
 
     def _answers(self, batch: list[_Window], temperature: float) -> list[tuple[Hypothesis, Tensor]]:
-        """Answer and features of each window; from here on in halves, where the memory does not hold the batch."""
+        """Answer and features of each window; the batch size is halved if memory runs out."""
         try:
             features = self._features(batch)
-            openings = [self.opening(window.clip.language) for window in batch]
+            initial_tokens = [self.initial_tokens(window.clip.language) for window in batch]
             seeds = [_seed(window, temperature) for window in batch]
-            answers = decode(self.recogniser, features, openings, temperature, seeds, self.options.max_tokens)
+            answers = decode(self.recogniser, features, initial_tokens, temperature, seeds, self.options.max_tokens)
             return list(zip(answers, features, strict=True))
         except torch.cuda.OutOfMemoryError:
             if len(batch) == 1:
                 raise
-        # Outside of the handler, which would keep alive all that was computed so far.
+        # Outside of the handler, which would keep all tensors alive.
         features = None
         self.batch_size = half = len(batch) // 2
         return [*self._answers(batch[:half], temperature), *self._answers(batch[half:], temperature)]
 
     def _features(self, batch: list[_Window]) -> Tensor:
-        """What the encoder makes of windows of one length; the languages that are not known are detected from it.
+        """Encode windows of one length, and detect unknown languages.
 
         Shapes:
             returns `(windows, 50 * seconds, width)`.
@@ -252,36 +252,36 @@ class _Decoding:
 
 
 def _seed(window: _Window, temperature: float) -> int:
-    """Of all that is drawn for a window at a temperature; 63 bits."""
+    """Seed of 63 bits for sampling a window at a temperature."""
     return seed(f"{window.clip.request.key}\n{window.index}\n{float(temperature)}")
 
 
 def _is_poor(text: str, hypothesis: Hypothesis, options: DecodeOptions) -> bool:
-    """Whether a window is to be tried again: it repeats itself or is improbable, and is not silence.
+    """Whether to retry a window: its text is repetitive or improbable, and it is not silence.
 
     Source: `decode_with_fallback` in `transcribe` and `compression_ratio` of openai-whisper.
     """
-    said = text.strip().encode()
-    repeats = len(said) / len(zlib.compress(said)) > options.compression_ratio_threshold
+    content = text.strip().encode()
+    repeats = len(content) / len(zlib.compress(content)) > options.compression_ratio_threshold
     improbable = hypothesis.avg_logprob < options.logprob_threshold
     silent = hypothesis.no_speech_prob > options.no_speech_threshold and improbable
     return (repeats or improbable) and not silent
 
 
 def _is_silent(hypothesis: Hypothesis, options: DecodeOptions) -> bool:
-    """Whether the words of a window are to be dropped. Source: `should_skip` in `transcribe` of openai-whisper."""
+    """Whether to drop the text of a window. Source: `should_skip` in `transcribe` of openai-whisper."""
     no_speech = hypothesis.no_speech_prob > options.no_speech_threshold
     return no_speech and not hypothesis.avg_logprob > options.logprob_threshold
 
 
 def _transcript(clip: _Clip, options: DecodeOptions) -> Transcript:
-    """Put the windows of a clip together; where all are judged silent, the log probability is that of all."""
+    """Join the windows of a clip; if all are judged silent, the log probability is that of all."""
     answers = [answer for _, answer in sorted(clip.answers.items())]
-    spoken = [answer for answer in answers if not _is_silent(answer.hypothesis, options)]
-    counted = [answer.hypothesis for answer in spoken or answers]
-    weights = np.array([len(hypothesis.tokens) + 1 for hypothesis in counted])  # the end counts as one
+    speech = [answer for answer in answers if not _is_silent(answer.hypothesis, options)]
+    counted = [answer.hypothesis for answer in speech or answers]
+    weights = np.array([len(hypothesis.tokens) + 1 for hypothesis in counted])  # the end token counts as one
     return Transcript(
-        text=_joined([answer.text for answer in spoken], clip.language),
+        text=_joined([answer.text for answer in speech], clip.language),
         language=clip.language,
         avg_logprob=float(np.dot([hypothesis.avg_logprob for hypothesis in counted], weights / weights.sum())),
         no_speech_prob=min(answer.hypothesis.no_speech_prob for answer in answers),
@@ -290,7 +290,7 @@ def _transcript(clip: _Clip, options: DecodeOptions) -> Transcript:
 
 
 def _joined(texts: Sequence[str], language: str | None) -> str:
-    """Texts one after the other, with a blank between where the language has blanks and the texts have none."""
+    """Join texts, with a space between them if the language has spaces and the texts have none."""
     joined = ""
     for text in filter(None, map(str.rstrip, texts)):
         blank = "" if text[0].isspace() or language in WITHOUT_BLANKS else " "

@@ -1,4 +1,4 @@
-"""Whisper as transformers computes it, behind the interface of `recogniser`."""
+"""Whisper of transformers, with the interface of `recogniser`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,14 +19,11 @@ from transformers.utils import logging
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.revisions import checkpoint_config, split_revision
 from hf_ser.transcripts.greedy import keep_rows
-from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, PRECISIONS, weights_digest
-
-POSITIONS_A_SECOND = 50
-PREFIX = "transformers:"
+from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, POSITIONS_A_SECOND, PRECISIONS, weights_digest
 
 
 def load(name: str, device: str, precision: str) -> "TransformersWhisper":
-    """A model of transformers.
+    """Load a Whisper of transformers.
 
     Args:
         name: A folder, or a Hub id with or without `@revision`.
@@ -34,8 +31,8 @@ def load(name: str, device: str, precision: str) -> "TransformersWhisper":
         precision: float32, float16 or bfloat16.
 
     Raises:
-        FileNotFoundError: there is no such model.
-        ValueError: it is no Whisper, or not a whole one.
+        FileNotFoundError: no such model.
+        ValueError: not a Whisper, or an incomplete one.
     """
     model, processor = load_whole(name)
     if not hasattr(model.generation_config, "no_timestamps_token_id"):
@@ -48,7 +45,7 @@ def load(name: str, device: str, precision: str) -> "TransformersWhisper":
 
 
 def load_whole(name: str) -> tuple[WhisperForConditionalGeneration, WhisperProcessor]:
-    """A Whisper in float32, on the CPU, that refuses one whose weights are not all in its checkpoint; its processor.
+    """Load a Whisper in float32 on the CPU, and its processor; refuse a checkpoint with missing weights.
 
     Raises:
         FileNotFoundError, ValueError: see `load`.
@@ -64,7 +61,7 @@ def load_whole(name: str) -> tuple[WhisperForConditionalGeneration, WhisperProce
     if kind != "whisper":
         raise ValueError(f"{name}: found a model of type {kind}. {expected}.")
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # its table of fresh weights; what matters is checked here
+    logging.set_verbosity_error()  # its table of new weights; they are checked here
     model, loading = WhisperForConditionalGeneration.from_pretrained(
         source, revision=revision, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
     )
@@ -83,13 +80,13 @@ def load_whole(name: str) -> tuple[WhisperForConditionalGeneration, WhisperProce
 
 
 class TransformersWhisper:
-    """As `recogniser.Recogniser`.
+    """`recogniser.Recogniser` of transformers.
 
     Args:
         model: In float32, on the CPU.
         processor: Its feature extractor and tokenizer.
-        name: What `transcript_source` calls it.
-        device, precision: Where and in what it computes.
+        name: Name in `transcript_source`.
+        device, precision: Of the computation.
     """
 
     def __init__(self, model, processor: WhisperProcessor, name: str, device: str, precision: str):
@@ -105,27 +102,26 @@ class TransformersWhisper:
         self.multilingual = bool(self.languages) and getattr(self.rules, "is_multilingual", True)
         self.max_tokens = model.config.max_target_positions // 2
         self.start, self.end = self.rules.decoder_start_token_id, self.rules.eos_token_id
-        # By its place, as `generate` finds it: it is `<|nospeech|>`, or `<|nocaptions|>` in older checkpoints.
+        # By its position, as in `generate`: it is `<|nospeech|>`, or `<|nocaptions|>` in older checkpoints.
         self.no_speech = self.rules.no_timestamps_token_id - 1
         self.always, self.first = suppressed
 
     def encode(self, clips: Sequence[np.ndarray], seconds: int) -> Tensor:
         """As `Recogniser.encode`."""
         length = seconds * SAMPLING_RATE
-        # A second more than the window: the transform reads a little beyond its end, where there is silence.
+        # A second more than the window: the transform reads a little beyond its end.
         mels = self.extractor(
             list(clips), sampling_rate=SAMPLING_RATE, max_length=length + SAMPLING_RATE, return_tensors="pt"
         )["input_features"][:, :, : seconds * 2 * POSITIONS_A_SECOND]
         mels = mels.to(self.device, self.dtype)
-        # On a CPU 30 s at a time: what more would compute on the way does not fit into its caches. (In the size of
-        # Whisper-base on one core: 66 ms a window of 3 s in tens, 84 ms alone; 1.2 s a window of 30 s, 1.4 s in pairs.)
+        # On a CPU 30 s at a time: larger batches do not fit into its caches and take longer.
         parts = mels.split(max(1, MAX_WINDOW_SECONDS // seconds)) if self.device == "cpu" else [mels]
         with torch.inference_mode(), self._window(seconds):
             return torch.cat([self.model.get_encoder()(part).last_hidden_state for part in parts])
 
     @contextmanager
     def _window(self, seconds: int) -> Iterator[None]:
-        """The encoder with positions for so many seconds: it takes no input of another length."""
+        """Crop the encoder's positions to some seconds: it takes no input of another length."""
         encoder, config = self.model.get_encoder(), self.model.config
         whole, positions = encoder.embed_positions, config.max_source_positions
         cropped = min(positions, seconds * POSITIONS_A_SECOND)
@@ -146,10 +142,10 @@ class TransformersWhisper:
         codes = [token.strip("<|>") for token in self.languages]
         return [codes[best] for best in logits.argmax(-1).tolist()]
 
-    def opening(self, language: str | None, prompt: str | None) -> list[int]:
-        """As `Recogniser.opening`."""
+    def initial_tokens(self, language: str | None, prompt: str | None) -> list[int]:
+        """As `Recogniser.initial_tokens`."""
         before = self.tokenizer.get_prompt_ids(prompt).tolist() if prompt else []
-        # As many as openai-whisper keeps: the last ones, behind the token that says what they are.
+        # As many as openai-whisper keeps: the last ones, after the token that marks a prompt.
         before = [*before[:1], *before[1:][1 - self.max_tokens :]]
         token = f"<|{language or 'en'}|>"
         known = self.languages if self.multilingual else ("<|en|>",)
@@ -158,12 +154,12 @@ class TransformersWhisper:
             raise ValueError(f"--language {language}: {self.name} does not know it. Expected one of {codes}.")
         if not self.multilingual:
             return [*before, self.start, self.rules.no_timestamps_token_id]
-        told = (self.languages[token], self.rules.task_to_id["transcribe"], self.rules.no_timestamps_token_id)
-        return [*before, self.start, *told]
+        task = (self.languages[token], self.rules.task_to_id["transcribe"], self.rules.no_timestamps_token_id)
+        return [*before, self.start, *task]
 
-    def suppress(self, logits: Tensor, said: int) -> None:
+    def suppress(self, logits: Tensor, n_generated: int) -> None:
         """As `Recogniser.suppress`."""
-        logits[:, self.always if said else [*self.always, *self.first]] = -torch.inf
+        logits[:, self.always if n_generated else [*self.always, *self.first]] = -torch.inf
 
     def decoder(self, features: Tensor) -> "TransformersDecoder":
         """As `Recogniser.decoder`."""
@@ -175,10 +171,10 @@ class TransformersWhisper:
 
 
 class TransformersDecoder:
-    """As `recogniser.DecoderState`.
+    """`recogniser.DecoderState` of transformers.
 
     Args:
-        model: Whose decoder it is.
+        model: The model.
         features: `(rows, positions, width)`.
     """
 
@@ -198,7 +194,9 @@ class TransformersDecoder:
 
     def keep(self, rows: Tensor) -> None:
         """As `DecoderState.keep`."""
-        self.features = self.features[: len(rows)]  # it says how many rows there are; the cache has what is heard
+        self.features = self.features[
+            : len(rows)
+        ]  # for the number of rows; the cache has the keys and values of the audio
         for cache in (self.cache.self_attention_cache, self.cache.cross_attention_cache):
             for layer in cache.layers:
                 layer.keys, layer.values = keep_rows(layer.keys, rows), keep_rows(layer.values, rows)

@@ -1,4 +1,4 @@
-"""How wrong transcripts are: the word error rate against the words that were spoken, with what was misheard."""
+"""Word error rates of transcripts against references, with the most frequent errors."""
 
 import math
 import textwrap
@@ -20,14 +20,14 @@ from hf_ser.plotting import save, wrapped
 RESAMPLES = 2_000
 SEED = 0
 FEW_SPEAKERS = 10
-"""Below this, the interval's note warns: a bootstrap cannot see more variety among speakers than it is given."""
+"""With fewer speakers the note of the interval warns that it is too narrow."""
 
 QUANTILES = (5, 25, 50, 75, 95)
 """Per cent."""
 
 EDGES = tuple(tenth / 10 for tenth in range(11))
 BINS = ("0", *(f"{low:g}-{high:g}" for low, high in pairwise(EDGES)), ">1")
-"""Of the histogram: no error at all, then more than the lower edge up to the upper one, then more errors than words."""
+"""Bins of the histogram: no error, then above the lower edge up to the upper one, then more errors than words."""
 
 MOST_CONFUSIONS, WORST_CLIPS = 20, 10
 LISTED = 10
@@ -37,34 +37,34 @@ LINE = 100
 """Characters a line of the terminal table."""
 
 UNSPACED = ("zh", "yue", "ja", "th", "lo", "my")
-"""Languages written without blanks between words; their letters are counted as words."""
+"""Languages without spaces between words; their letters count as words."""
 
 APOSTROPHES = str.maketrans("‘’ʼ", "'''")
-"""Whisper's normaliser knows `must've` as `must have`, but takes `must’ve` for two other words."""
+"""Whisper's normaliser expands `must've` to `must have`, but splits `must’ve` into two other words."""
 
 ERRORS = ["substitutions", "deletions", "insertions"]
 
 
 def normalised(texts: Sequence[str | None], language: str | None) -> list[str]:
-    """Texts as Whisper's own word error rates compare them: lower case, no punctuation, in English one spelling.
+    """Normalise texts as for Whisper's word error rates: lower case, no punctuation, in English one spelling.
 
     Args:
-        texts: None is no words.
-        language: Code of the language that was spoken; `en` has its own rules, None has those of all others.
+        texts: None counts as empty.
+        language: Code of the spoken language; `en` has its own rules, None has those of all others.
 
     Returns:
-        Words with one blank between them, each with a letter or a digit; of Chinese, Japanese, Thai, Lao and Burmese
-        every letter is a word.
+        Words separated by one space, each with a letter or a digit. Every letter of Chinese, Japanese, Thai, Lao and
+        Burmese is a word.
 
     Source:
-        `whisper.normalizers` of openai-whisper (Radford et al. 2022, appendix C). Typographic apostrophes are made
-        plain first, and what is left of a mark alone (`...` becomes `.`) is no word.
+        `whisper.normalizers` of openai-whisper (Radford et al. 2022, appendix C). Typographic apostrophes are
+        replaced first, and punctuation that is left (`...` becomes `.`) is not a word.
     """
-    # Here, for it brings all of whisper along, which takes seconds and which nothing else in this file wants.
+    # Imported here: it imports all of whisper, which takes seconds.
     from whisper.normalizers import BasicTextNormalizer, EnglishTextNormalizer
 
     clean = EnglishTextNormalizer() if language == "en" else BasicTextNormalizer(split_letters=language in UNSPACED)
-    # Half a millisecond a text in English, and many corpora have few sentences.
+    # Half a millisecond a text in English, and many corpora have few different sentences.
     known = {text: _words_only(clean((text or "").translate(APOSTROPHES))) for text in set(texts)}
     return [known[text] for text in texts]
 
@@ -75,65 +75,66 @@ def word_errors(
     """Count the word errors of each transcript after normalising both texts.
 
     Args:
-        references: The words that were spoken.
-        hypotheses: The words that were heard; None and empty have every word deleted.
-        languages: Code of each reference's language, as `normalised`. Both texts are read by it, whatever language
-            the recogniser took the clip for.
+        references: Reference texts.
+        hypotheses: Recognised texts; None and empty have every word deleted.
+        languages: Language code of each reference, as `normalised`; both texts are normalised by it.
 
     Returns:
-        A row each, in their order: `words` of the reference, `substitutions`, `deletions`, `insertions`, and `wer`,
-        their sum divided by the words, NaN where the reference has none.
+        One row per transcript: `words` of the reference, `substitutions`, `deletions`, `insertions`, and `wer`, their
+        sum divided by the words, NaN if the reference has none.
 
     Raises:
         ValueError: no clips; lists of different lengths.
     """
     alignment = _aligned(references, hypotheses, languages)
-    return _counts(alignment, misheard(alignment))
+    return _counts(alignment, error_pairs(alignment))
 
 
 def error_rate(
     references: Sequence[str | None], hypotheses: Sequence[str | None], languages: Sequence[str | None]
 ) -> float:
-    """Errors of all transcripts divided by the words of all references, as `word_errors`; NaN where these have none."""
+    """Errors of all transcripts divided by the words of all references, as `word_errors`; NaN if these have none."""
     errors = word_errors(references, hypotheses, languages)
     return _rate(errors[errors["words"] > 0])
 
 
-def misheard(alignment: jiwer.WordOutput) -> list[list[tuple[str, str]]]:
-    """The errors of each clip of an alignment as (word that was spoken, word that was heard).
+def error_pairs(alignment: jiwer.WordOutput) -> list[list[tuple[str, str]]]:
+    """Errors of each clip of an alignment as pairs (reference word, recognised word).
 
-    The second is empty where the word was deleted, the first where it was inserted.
+    The second is empty for a deleted word, the first for an inserted one.
     """
     errors = []
-    for spoken, heard, chunks in zip(alignment.references, alignment.hypotheses, alignment.alignments, strict=True):
+    for reference, hypothesis, chunks in zip(
+        alignment.references, alignment.hypotheses, alignment.alignments, strict=True
+    ):
         errors.append([])
         for chunk in chunks:
             if chunk.type != "equal":
-                ours = spoken[chunk.ref_start_idx : chunk.ref_end_idx]
-                errors[-1] += zip_longest(ours, heard[chunk.hyp_start_idx : chunk.hyp_end_idx], fillvalue="")
+                words = reference[chunk.ref_start_idx : chunk.ref_end_idx]
+                errors[-1] += zip_longest(words, hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx], fillvalue="")
     return errors
 
 
 def wer_report(rows: Sequence[dict]) -> dict:
-    """All figures on how wrong the transcripts of a corpus are.
+    """Report on the word error rate of a corpus.
 
     Args:
         rows: Dictionaries with `id`, `speaker`, `label`, `corpus`, `reference`, `hypothesis` and `language` (as
-            `word_errors`), and where known `sex`; of these any but the id may be None.
+            `word_errors`), and optionally `sex`; all but the id may be None.
 
     Returns:
-        Plain dicts, lists, strings and numbers, ready for JSON. `wer` is the errors of all clips divided by the words
-        of all references. `wer_ci95` is None where `wer_ci95_note` says why. Clips whose reference has no words
-        (`n_clips_without_words`) are in no other figure. A confusion's `heard` is empty where the word was deleted,
-        its `spoken` where it was inserted. `by_sex` is empty where no row tells the sex. Of the corpus's words only
-        the most confused are in it, one by one: some licences forbid to hand on more.
+        JSON-serialisable. `wer` is the errors of all clips divided by the words of all references. If `wer_ci95` is
+        None, `wer_ci95_note` says why. Clips whose reference has no words (`n_clips_without_words`) are in no other
+        figure. A confusion's `heard` is empty for a deleted word, its
+        `spoken` for an inserted one. `by_sex` is empty if the sex is unknown. Of the corpus's texts only the most
+        confused words are in it, since some licences forbid to share more.
 
     Raises:
         ValueError: no clips; no reference has words.
     """
     rows = sorted(rows, key=lambda row: row["id"])  # the report must not depend on the order of batches
     alignment = _aligned(*([row[key] for row in rows] for key in ("reference", "hypothesis", "language")))
-    errors = misheard(alignment)
+    errors = error_pairs(alignment)
     every = _counts(alignment, errors)
     for key in ("id", "speaker", "label", "corpus", "sex"):
         every[key] = [row.get(key) or UNKNOWN for row in rows]
@@ -141,7 +142,7 @@ def wer_report(rows: Sequence[dict]) -> dict:
     if clips.empty:
         raise ValueError(
             f"Found {len(rows)} clips and no reference with words, expected one at least: a word error rate is only "
-            "known where the corpus tells what was said."
+            "known if the corpus has reference transcripts."
         )
     interval, note = _interval(clips)
     worst = clips[clips["wer"] > 0].sort_values(["wer", "words", "id"], ascending=[False, False, True])[:WORST_CLIPS]
@@ -171,7 +172,7 @@ def wer_report(rows: Sequence[dict]) -> dict:
 
 
 def format_wer(report: dict) -> str:
-    """The report as a plain-text table for the terminal, rates in per cent."""
+    """Format the report for a terminal, rates in per cent."""
     kinds = ", ".join(f"{kind} {_percent(report[f'{kind[:-1]}_rate'])}" for kind in ERRORS)
     quantiles = ", ".join(f"{share} {_percent(wer)}" for share, wer in report["wer_quantiles"].items())
     confusions = [_confusion(**one) for one in report["confusions"][:LISTED]]
@@ -185,7 +186,7 @@ def format_wer(report: dict) -> str:
         "",
         *_table({f"by {key}": report[f"by_{key}"] for key in ("label", "corpus", "sex") if report[f"by_{key}"]}),
         "",
-        *_line("heard", ", ".join(confusions) or "every word as it was spoken"),
+        *_line("errors", ", ".join(confusions) or "every word is correct"),
         *_line("worst", ", ".join(worst) or "no clip has an error"),
     ]
     return "\n".join(lines)
@@ -214,7 +215,7 @@ def _words_only(text: str) -> str:
 def _aligned(
     references: Sequence[str | None], hypotheses: Sequence[str | None], languages: Sequence[str | None]
 ) -> jiwer.WordOutput:
-    """Reference and hypothesis of each row, normalised by its language, word beside word."""
+    """Align the normalised reference and hypothesis of each row."""
     if not len(references) == len(hypotheses) == len(languages):
         raise ValueError(
             f"Found {len(references)} references, {len(hypotheses)} hypotheses and {len(languages)} languages, "
@@ -232,10 +233,10 @@ def _aligned(
 
 
 def _counts(alignment: jiwer.WordOutput, errors: list[list[tuple[str, str]]]) -> pd.DataFrame:
-    """The table of `word_errors`."""
+    """Table of `word_errors`."""
     counts = []
     for words, wrong in zip(alignment.references, errors, strict=True):
-        deletions, insertions = sum(not heard for _, heard in wrong), sum(not spoken for spoken, _ in wrong)
+        deletions, insertions = sum(not new for _, new in wrong), sum(not old for old, _ in wrong)
         counts.append((len(words), len(wrong) - deletions - insertions, deletions, insertions))
     table = pd.DataFrame(counts, columns=["words", *ERRORS], dtype=np.int64)
     return table.assign(wer=table[ERRORS].sum(axis=1) / table["words"].where(table["words"] > 0))
@@ -247,9 +248,9 @@ def _rate(clips: pd.DataFrame) -> float:
 
 
 def _interval(clips: pd.DataFrame) -> tuple[list[float] | None, str]:
-    """95 % percentile bootstrap of the word error rate over speakers, and what to know about it.
+    """95 % percentile bootstrap of the word error rate over speakers, and a note on it.
 
-    Speakers, not clips, are drawn: who mumbles does so in all clips. A resample is a multinomial weight for each
+    Speakers, not clips, are drawn, since the clips of a speaker are alike. A resample is a multinomial weight for each
     speaker's errors and words.
     """
     if unknown := int((clips["speaker"] == UNKNOWN).sum()):
@@ -274,7 +275,7 @@ def _by(clips: pd.DataFrame, key: str) -> dict[str, dict]:
 
 
 def _confusions(errors: Iterable[list[tuple[str, str]]]) -> list[dict]:
-    """The most frequent errors, of equally frequent ones those first in the alphabet."""
+    """Most frequent errors; equally frequent ones in alphabetical order."""
     counts = Counter(pair for clip in errors for pair in clip)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_CONFUSIONS]
     return [{"spoken": spoken, "heard": heard, "count": count} for (spoken, heard), count in ordered]
@@ -285,7 +286,7 @@ def _percent(share: float) -> str:
 
 
 def _headline(report: dict) -> str:
-    """The rate with its interval and what it was measured on, the way the terminal and the picture print it."""
+    """Rate with its interval and number of words, as the terminal and the picture show it."""
     interval = report["wer_ci95"]
     span = f"95 % interval [{_percent(interval[0])}, {_percent(interval[1])}]" if interval else "no interval"
     return f"{_percent(report['wer'])} %, {span}, {report['n_words']} words of {report['n_clips']} clips"
@@ -302,7 +303,7 @@ def _line(kind: str, text: str) -> list[str]:
 
 
 def _table(groups: dict[str, dict[str, dict]]) -> list[str]:
-    """A line for each group of clips, under a line that says how they are grouped."""
+    """A line for each group of clips, under the name of the grouping."""
     width = max(len(name) for kind, parts in groups.items() for name in (kind, *parts))
     lines = []
     for kind, parts in groups.items():
@@ -324,7 +325,7 @@ def _draw_histogram(axes: Axes, report: dict) -> None:
 
 
 def _draw_labels(axes: Axes, report: dict) -> None:
-    """A bar for each label; the line is the rate over all clips, the band its interval."""
+    """Bar for each label; the line is the rate of all clips, the band its interval."""
     names, rates = list(report["by_label"]), [100 * one["wer"] for one in report["by_label"].values()]
     bars = axes.barh(range(len(names)), rates, height=0.7, color="tab:blue", zorder=2)
     beneath = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # the line would cross the figures

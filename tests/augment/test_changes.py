@@ -1,9 +1,9 @@
-"""The changes that only augmentation has: length, pitch, place; those it shares are tested with the stress test."""
+"""Changes that only augmentation has: length, pitch, shift. Shared ones are tested with the stress test."""
 
 import numpy as np
 import pytest
 
-from hf_ser.augment.changes import mixed, pitch_shifted, rms, shifted, spectrum_masked, time_stretched, with_speed
+from hf_ser.augment.changes import mix_noise, pitch_shifted, rms, shifted, spectrum_masked, time_stretched, with_speed
 
 RATE = 16_000
 
@@ -26,7 +26,7 @@ def pitch(samples: np.ndarray) -> float:
         (pitch_shifted, {"semitones": -3.3}, 1.0, 500 * 2 ** (-3.3 / 12)),
     ],
 )
-def test_length_and_pitch_are_those_asked_for(change, setting, seconds, hertz):
+def test_length_and_pitch_are_as_requested(change, setting, seconds, hertz):
     changed = change(tone(500), None, **setting)
     assert len(changed) / RATE == pytest.approx(seconds, abs=1e-3)
     assert pitch(changed) == pytest.approx(hertz, abs=1)
@@ -34,7 +34,7 @@ def test_length_and_pitch_are_those_asked_for(change, setting, seconds, hertz):
 
 
 @pytest.mark.parametrize("change", [time_stretched, with_speed])
-def test_clips_of_a_few_samples_are_no_matter(change):
+def test_clips_of_a_few_samples_work(change):
     assert np.isfinite(change(tone(500, 0.01), None, factor=0.9)).all()
 
 
@@ -46,9 +46,9 @@ def test_a_shift_keeps_the_length_and_half_of_the_clip():
     np.testing.assert_array_equal(shifted(clip, None, 9.0)[8000:], clip[:8000])
 
 
-def test_masks_blank_stretches_of_time_and_bands_and_leave_the_rest():
+def test_masks_change_ranges_of_time_and_bands_and_leave_the_rest():
     clip = np.random.default_rng(0).standard_normal(3 * RATE).astype(np.float32) / 10
-    clip[RATE : 2 * RATE] *= 8  # louder than the clip is on average: a mask there is heard
+    clip[RATE : 2 * RATE] *= 8  # louder than the clip is on average: a mask there changes the level
     np.testing.assert_allclose(spectrum_masked(clip, np.random.default_rng(1), 0.0), clip, atol=1e-6)
     changed = spectrum_masked(clip, np.random.default_rng(7), 0.3)
     assert changed.shape == clip.shape and changed.dtype == np.float32
@@ -62,4 +62,4 @@ def test_masks_blank_stretches_of_time_and_bands_and_leave_the_rest():
 
 def test_silent_noise_is_refused():
     with pytest.raises(ValueError, match="the noise is silent"):
-        mixed(tone(500), np.zeros(RATE), 10.0)
+        mix_noise(tone(500), np.zeros(RATE), 10.0)

@@ -1,4 +1,4 @@
-"""What a clip becomes belongs to the seed, its id and the view; what is evaluated stays as it is."""
+"""A changed clip depends on the seed, its id and the view; evaluated clips are not changed."""
 
 import copy
 import pickle
@@ -9,7 +9,7 @@ import soundfile as sf
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
-from hf_ser.augment.copies import prepare_copies, with_honest_copies
+from hf_ser.augment.copies import prepare_copies, without_evaluated_copies
 from hf_ser.augment.training import (
     CHANGES,
     Augmenter,
@@ -57,7 +57,7 @@ def test_a_specification_is_read_with_defaults_and_in_the_order_of_use():
         ("pink,gain,pink", "found pink twice"),
     ],
 )
-def test_a_wrong_specification_is_told(spec, error):
+def test_a_wrong_specification_is_refused(spec, error):
     with pytest.raises(ValueError, match=error):
         AugmentArguments(spec)
 
@@ -68,11 +68,11 @@ def test_noise_folder_and_noise_dir_go_together():
             AugmentArguments(*wrong)
 
 
-def same_sound(one: np.ndarray, other: np.ndarray) -> bool:
+def is_same_audio(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and np.allclose(one, other, rtol=0, atol=1e-6)
 
 
-def test_views_belong_to_seed_id_and_view_and_to_nothing_else(dataset):
+def test_views_depend_on_seed_id_and_view_alone(dataset):
     rows = list(range(24))
     made = Augmenter(EVERY, dataset, rows)
     again = pickle.loads(pickle.dumps(Augmenter(EVERY, dataset.select(rows[::-1]), rows)))
@@ -81,7 +81,7 @@ def test_views_belong_to_seed_id_and_view_and_to_nothing_else(dataset):
     for name, view in reversed(first):
         np.testing.assert_allclose(again(samples, name, view), first[name, view], rtol=0, atol=1e-6)
     others = [*list(first.values())[1:], Augmenter(EVERY, dataset, rows, seed=1)(samples, ids[0], 0)]
-    assert not any(same_sound(one, first[ids[0], 0]) for one in others)
+    assert not any(is_same_audio(one, first[ids[0], 0]) for one in others)
     np.testing.assert_array_equal(samples, clip(0.3))
     assert not made.failed
     assert made.key == again.key != Augmenter(EVERY, dataset, rows[:-1]).key
@@ -89,11 +89,11 @@ def test_views_belong_to_seed_id_and_view_and_to_nothing_else(dataset):
         assert (one.dtype, np.isfinite(one).all(), np.abs(one).max() <= 1) == (np.float32, True, True)
 
 
-def test_one_change_more_leaves_the_draws_of_the_others():
+def test_another_change_does_not_alter_the_draws_of_the_others():
     made = Augmenter("shift,speed:0.5", None, ())
     more = Augmenter("shift,speed:0.5,pitch_shift:0.5", None, ())
-    told = [[one for one in more.told(str(i), 0) if "pitch" not in one] for i in range(9)]
-    assert told == [made.told(str(i), 0) for i in range(9)]
+    others = [[one for one in more.describe(str(i), 0) if "pitch" not in one] for i in range(9)]
+    assert others == [made.describe(str(i), 0) for i in range(9)]
 
 
 def test_nothing_is_changed_without_a_view_or_a_specification():
@@ -103,34 +103,34 @@ def test_nothing_is_changed_without_a_view_or_a_specification():
 
 
 @pytest.mark.parametrize("kind", ["white", "pink", "noise", "babble"])
-def test_noise_has_the_ratio_asked_for(kind, dataset):
+def test_noise_has_the_requested_ratio(kind, dataset):
     samples = 0.1 * clip()
     noise = Augmenter(f"{kind}:1@7", dataset, range(16))(samples, "a", 0) - samples
     assert 10 * np.log10(np.square(samples).mean() / np.square(noise).mean()) == pytest.approx(7, abs=0.05)
 
 
 def test_babble_is_of_other_training_speakers(dataset, monkeypatch):
-    speakers, heard = dataset["speaker"][:], set()
+    speakers, mixed_in = dataset["speaker"][:], set()
     rows = [row for row, who in enumerate(speakers) if who[-1] in "1234"]
     augmenter = Augmenter("babble:1", dataset, rows)
 
     def decoded(cell):
-        heard.add(cell["path"].split("_")[0])
+        mixed_in.add(cell["path"].split("_")[0])
         return clip()
 
     monkeypatch.setattr("hf_ser.augment.training.decode_audio", decoded)
     for view in range(6):
         augmenter(clip(), dataset["id"][rows[0]], view)
-    assert heard == set("1234") - {speakers[rows[0]][-1]}
-    with pytest.raises(ValueError, match="found sound of 1 training speaker"):
+    assert mixed_in == set("1234") - {speakers[rows[0]][-1]}
+    with pytest.raises(ValueError, match="found audio of 1 training speaker"):
         Augmenter("babble", dataset, rows[:4])
 
 
-def test_a_noise_folder_is_read_but_for_its_bad_files(tmp_path, caplog):
+def test_bad_files_of_a_noise_folder_are_left_out(tmp_path, caplog):
     with pytest.raises(FileNotFoundError, match="no such folder"):
         Augmenter("noise_folder", load_nothing(), (), tmp_path / "none")
     (tmp_path / "bad.wav").write_bytes(b"RIFF but no more")
-    with pytest.raises(ValueError, match=r"found 1 sound files, none of which can be read; the first: .*bad.wav"):
+    with pytest.raises(ValueError, match=r"found 1 audio files, none of which can be read; the first: .*bad.wav"):
         Augmenter("noise_folder", load_nothing(), (), tmp_path)
     time = np.arange(3 * 22_050) / 22_050
     sf.write(tmp_path / "hum.wav", 0.2 * np.sin(2 * np.pi * 50 * time), 22_050)
@@ -180,20 +180,20 @@ def test_loader_workers_follow_the_epoch_and_change_nothing(dataset):
             view.set(epoch)
             seen.append([one for batch in loader for one in batch])
     named = [[one[:3] for one in epoch] for epoch in seen]
-    sounds = [[one[3] for one in epoch] for epoch in seen]
+    audio = [[one[3] for one in epoch] for epoch in seen]
 
     def is_same(one: int, other: int) -> bool:
-        pairs = zip(sounds[one], sounds[other], strict=True)
-        return named[one] == named[other] and all(same_sound(*pair) for pair in pairs)
+        pairs = zip(audio[one], audio[other], strict=True)
+        return named[one] == named[other] and all(is_same_audio(*pair) for pair in pairs)
 
     assert all(is_same(epoch, epoch + 3) for epoch in range(3))
     assert [{view for _, view, _ in epoch} for epoch in named[:3]] == [{0}, {1}, {0}]
     assert is_same(0, 2)
-    assert not any(same_sound(*pair) for pair in zip(sounds[0], sounds[1], strict=True))
+    assert not any(is_same_audio(*pair) for pair in zip(audio[0], audio[1], strict=True))
     assert [more for _, _, more, _ in seen[0]] == list(range(8))
 
 
-def test_copies_are_evaluated_nowhere_or_named_a_leak(prepared, tmp_path):
+def test_copies_are_not_evaluated_or_reported_as_a_leak(prepared, tmp_path):
     data, report = prepare_copies(prepared, tmp_path / "data", 1, "gain:1")
     assert (report["noted"]["augmented_copies"], report["n_kept"]) == (1, 96)
     assert [file.name for file in tmp_path.iterdir()] == ["data"]
@@ -206,18 +206,18 @@ def test_copies_are_evaluated_nowhere_or_named_a_leak(prepared, tmp_path):
         data[0][n] for n in ("id", "label", "speaker")
     )
     (fold,) = make_folds(data, "speaker_folds", which="1", n_folds=3, validation_fraction=0.5)
-    honest = with_honest_copies(data, fold)
-    assert not copies[np.concatenate([honest.test, honest.validation])].any()
-    assert len(honest.test) * 2 == len(fold.test)
-    assert (list(honest.train), honest.leaks) == (list(fold.train), ())
-    assert honest.fingerprint != fold.fingerprint
+    cleaned = without_evaluated_copies(data, fold)
+    assert not copies[np.concatenate([cleaned.test, cleaned.validation])].any()
+    assert len(cleaned.test) * 2 == len(fold.test)
+    assert (list(cleaned.train), cleaned.leaks) == (list(fold.train), ())
+    assert cleaned.fingerprint != fold.fingerprint
     (leaked,) = make_folds(data, "random", which="1", n_folds=3, allow_leak=True)
-    named = with_honest_copies(data, leaked)
+    named = without_evaluated_copies(data, leaked)
     assert "augmented_copy_overlap_train_test" in named.leaks
     assert list(named.test) == list(leaked.test)
 
 
-def test_copies_and_what_changes_them_are_asked_for_together(script, capsys):
+def test_copies_and_their_changes_are_given_together(script, capsys):
     with pytest.raises(SystemExit):
         script("prepare_data", "--corpus", "synthetic", "--output_dir", "never", "--augmented_copies", 3)
     assert "--augmented_copies N and --augment SPEC go together" in capsys.readouterr().err

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from corpora_trees.sound import write_clip
+from corpora_trees.clips import write_clip
 
 VOTE_COLUMNS = ("A", "D", "F", "H", "N", "S")
 VOTES = {

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from corpora_trees.sound import write_clip
+from corpora_trees.clips import write_clip
 
 CLIPS = ("03a01Fa", "03a01Nc", "08a02Wb", "08b10Td", "14b03Lb", "16a07Ec", "16b09Ab")
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from corpora_trees.sound import write_clip
+from corpora_trees.clips import write_clip
 
 LABELS = {
     "F_impro01": {"F": ("neu", "ang", "sad"), "M": ("neu", "hap", "exc")},

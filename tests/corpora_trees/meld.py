@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from corpora_trees.sound import write_clip
+from corpora_trees.clips import write_clip
 
 HEADER = (
     *("Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID"),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from corpora_trees.sound import write_clip
+from corpora_trees.clips import write_clip
 
 CLIPS = ("DC/a01", "DC/d03", "DC/n30", "JE/sa15", "JE/su07", "JK/f02", "KL/h11", "KL/n01")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import soundfile
 
-from corpora_trees.sound import write_clip
+from corpora_trees.clips import write_clip
 
 ARCHIVE = "TESS Toronto emotional speech set data"
 CLIPS = (

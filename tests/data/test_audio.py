@@ -68,7 +68,7 @@ def test_a_tone_keeps_pitch_level_and_length(kind, rate):
     assert amplitude_of(samples) == pytest.approx(0.5, rel=tolerance)
 
 
-def test_the_rate_asked_for_is_the_rate_given():
+def test_the_requested_rate_is_returned():
     assert len(decode_audio(encoded(tone(48_000), 48_000), sampling_rate=22_050)) == 11_025
 
 
@@ -285,7 +285,7 @@ def test_a_part_is_exactly_the_cut_of_the_whole(tmp_path, kind, start, end):
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
 @pytest.mark.parametrize(("start", "end"), PARTS)
-def test_a_part_of_any_rate_is_as_long_as_was_asked(rate, start, end):
+def test_a_part_of_any_rate_has_the_requested_length(rate, start, end):
     clip = read_clip(encoded(noise(2 * rate), rate), start, end)
     seconds = min(2.0, end or 2.0) - (start or 0.0)
     assert clip.duration_seconds == pytest.approx(seconds, abs=1 / SAMPLING_RATE)
@@ -303,17 +303,17 @@ def test_a_part_of_another_rate_is_the_cut_of_the_whole_but_for_its_edges(rate):
 
 
 def test_only_the_part_is_read(monkeypatch):
-    asked = []
+    read = []
 
     class Recording(sf.SoundFile):
         def read(self, frames=-1, *args, **options):
-            asked.append(frames)
+            read.append(frames)
             return super().read(frames, *args, **options)
 
     content = encoded(np.zeros((60 * 8_000, 2)), 8_000, "FLAC")
     monkeypatch.setattr(decoding.sf, "SoundFile", Recording)
     assert len(read_clip(content, 30.0, 30.5).samples) == SAMPLING_RATE / 2
-    assert asked == [4_000]
+    assert read == [4_000]
 
 
 @pytest.mark.parametrize(
@@ -351,10 +351,10 @@ def test_channels_are_compared_within_the_part():
 @pytest.mark.parametrize(
     ("part", "expected"), [((), True), ((0.5,), True), ((0.0, 1.5), True), ((0.0, 1.0), False), ((0.5, 0.8), False)]
 )
-def test_a_file_cut_off_is_no_matter_to_a_part_that_is_there(part, expected):
+def test_a_part_before_the_end_of_a_cut_off_file_is_complete(part, expected):
     content = encoded(noise(2 * SAMPLING_RATE), SAMPLING_RATE)
-    assert read_clip(content[: 44 + 2 * SAMPLING_RATE], *part).truncated == expected
-    assert not read_clip(content, *part).truncated
+    assert read_clip(content[: 44 + 2 * SAMPLING_RATE], *part).cut_short == expected
+    assert not read_clip(content, *part).cut_short
 
 
 @pytest.mark.parametrize(
@@ -407,28 +407,28 @@ def test_flac_gives_back_exactly_what_was_stored(kind):
     assert pcm_sha256(read_clip(stored).samples) == pcm_sha256(samples)
 
 
-def test_the_hash_is_of_the_sound_not_of_the_file():
-    sound = noise(2000)
-    stereo = np.stack([sound, sound], axis=1)
+def test_the_hash_is_of_the_audio_not_of_the_file():
+    samples = noise(2000)
+    stereo = np.stack([samples, samples], axis=1)
     same = {
-        "wav": encoded(sound, SAMPLING_RATE),
-        "flac": encoded(sound, SAMPLING_RATE, "FLAC"),
-        "24-bit": encoded(sound, SAMPLING_RATE, subtype="PCM_24"),
-        "float": encoded(sound / 2**15, SAMPLING_RATE, subtype="FLOAT"),
+        "wav": encoded(samples, SAMPLING_RATE),
+        "flac": encoded(samples, SAMPLING_RATE, "FLAC"),
+        "24-bit": encoded(samples, SAMPLING_RATE, subtype="PCM_24"),
+        "float": encoded(samples / 2**15, SAMPLING_RATE, subtype="FLOAT"),
         "stereo": encoded(stereo, SAMPLING_RATE),
-        "header": encoded(sound, SAMPLING_RATE) + b"LIST\x04\x00\x00\x00INFO",
+        "header": encoded(samples, SAMPLING_RATE) + b"LIST\x04\x00\x00\x00INFO",
     }
     hashes = {name: pcm_sha256(read_clip(content).samples) for name, content in same.items()}
-    expected = hashlib.sha256((sound.astype("<i4") * 256).tobytes()).hexdigest()
+    expected = hashlib.sha256((samples.astype("<i4") * 256).tobytes()).hexdigest()
     assert hashes == dict.fromkeys(same, expected)
 
 
-def test_another_sound_has_another_hash():
-    sound = noise(2000)
-    louder, later = sound.copy(), np.roll(sound, 1)
+def test_other_audio_has_another_hash():
+    samples = noise(2000)
+    louder, later = samples.copy(), np.roll(samples, 1)
     louder[1000] += 1
-    others = [louder, later, -sound, sound[:-1], np.append(sound, np.int16(0)), noise(2000, seed=1)]
-    hashes = {pcm_sha256(read_clip(encoded(each, SAMPLING_RATE)).samples) for each in [sound, *others]}
+    others = [louder, later, -samples, samples[:-1], np.append(samples, np.int16(0)), noise(2000, seed=1)]
+    hashes = {pcm_sha256(read_clip(encoded(each, SAMPLING_RATE)).samples) for each in [samples, *others]}
     assert len(hashes) == 1 + len(others)
 
 

@@ -1,4 +1,4 @@
-"""Audio as people bring it: whatever is prepared is what the pipeline gets, and nothing goes wrong in silence."""
+"""Audio as people bring it: preparing and the pipeline read it alike, and no error is silent."""
 
 import struct
 import tracemalloc
@@ -108,18 +108,18 @@ def test_several_clips_as_one_array_are_refused(make, ask, processor):
 
 def test_what_is_plainly_channels_is_averaged(ask):
     left, right = noise(), noise(seed=1)
-    wanted = ask((left + right) / 2)
-    assert_same_scores(ask(np.stack([left, right], 1)), wanted)
-    assert_same_scores(ask({"array": np.stack([left, right]), "sampling_rate": RATE}), wanted)
+    expected = ask((left + right) / 2)
+    assert_same_scores(ask(np.stack([left, right], 1)), expected)
+    assert_same_scores(ask({"array": np.stack([left, right]), "sampling_rate": RATE}), expected)
     assert_same_scores(ask(left[None]), ask(left))
 
 
 def test_the_processor_uses_the_rate_and_swallows_nothing(processor):
     fast = noise(1.0, 48_000)
-    wanted = processor(audio=decode_audio({"array": fast, "sampling_rate": 48_000}))
+    expected = processor(audio=decode_audio({"array": fast, "sampling_rate": 48_000}))
     for given in (fast, [fast], torch.from_numpy(fast), fast.tolist()):
         found = processor(audio=given, sampling_rate=48_000, return_tensors="pt", padding=True)
-        torch.testing.assert_close(found["input_values"], wanted["input_values"])
+        torch.testing.assert_close(found["input_values"], expected["input_values"])
     with pytest.raises(TypeError, match="sample_rate"):
         processor(audio=fast, sample_rate=48_000)
     with pytest.raises(ValueError, match="return_tensors='np'"):
@@ -140,15 +140,15 @@ def test_absurd_rates_and_channel_counts_are_refused(rate):
         read_clip(encoded(noise(0.1, channels=65)))
 
 
-def test_channels_that_cancel_are_told_and_one_is_kept(ask, tmp_path):
-    sound = noise(rate=44_100)
-    for other in (-sound, -0.95 * sound):
-        content = encoded(np.stack([sound, other], 1), 44_100, subtype="FLOAT")
+def test_channels_that_cancel_are_reported_and_one_is_kept(ask, tmp_path):
+    samples = noise(rate=44_100)
+    for other in (-samples, -0.95 * samples):
+        content = encoded(np.stack([samples, other], 1), 44_100, subtype="FLOAT")
         assert kinds(content) == ["stereo", "cancelling_channels"]
-        np.testing.assert_array_equal(read_clip(content).samples, decode_audio((44_100, sound)))
+        np.testing.assert_array_equal(read_clip(content).samples, decode_audio((44_100, samples)))
         np.testing.assert_array_equal(decode_audio(BytesIO(content)), read_clip(content).samples)
     assert kinds(encoded(noise(channels=6), 44_100)) == ["stereo"]
-    assert len(ask({"array": np.stack([sound, -sound]), "sampling_rate": 44_100})) == 3
+    assert len(ask({"array": np.stack([samples, -samples]), "sampling_rate": 44_100})) == 3
 
 
 def partly_inverted(rate: int, inverted: list[int], seconds: int = 12, channels: int = 2) -> np.ndarray:
@@ -180,7 +180,7 @@ def test_the_first_seconds_of_a_file_have_the_channels_of_the_whole(rate, invert
             assert (part.channel is not None) == any(one < seconds for one in inverted)
 
 
-def test_what_lies_beyond_the_seconds_that_are_read_is_not_told():
+def test_audio_beyond_the_seconds_that_are_read_is_not_reported():
     both = partly_inverted(RATE, [2, 3], 4)
     both[2 * RATE :] *= 1.9 / np.abs(both).max()
     both[: 2 * RATE] *= 0.5 / np.abs(both[: 2 * RATE]).max()
@@ -216,7 +216,7 @@ def test_one_channel_of_two(tmp_path):
     assert report["skipped"] == {"bad_segment": 1}
 
 
-# Files that lie, are cut off, or are something else
+# Files with wrong headers, cut off files, or are something else
 
 
 def with_total(flac: bytes, samples: int) -> bytes:
@@ -356,35 +356,42 @@ def test_a_long_clip_is_cut_with_a_warning(trim, tmp_path):
 
 
 def test_every_form_of_a_clip_that_hugging_face_users_hold(ask, tmp_path):
-    sound = noise(1.0)
-    wanted = ask(sound)
-    content = encoded(sound, subtype="FLOAT")
+    samples = noise(1.0)
+    expected = ask(samples)
+    content = encoded(samples, subtype="FLOAT")
     decoder = SimpleNamespace(
-        get_all_samples=lambda: SimpleNamespace(data=torch.from_numpy(sound[None]), sample_rate=RATE)
+        get_all_samples=lambda: SimpleNamespace(data=torch.from_numpy(samples[None]), sample_rate=RATE)
     )
-    shorts = np.round(sound * 2**15).astype(np.int16)
-    for form in (bytearray(content), memoryview(content), decoder, (RATE, sound), (sound, RATE), {"audio": decoder}):
-        assert_same_scores(ask(form), wanted)
-        assert_same_scores(ask([form, form])[1], wanted)
+    shorts = np.round(samples * 2**15).astype(np.int16)
+    for form in (
+        bytearray(content),
+        memoryview(content),
+        decoder,
+        (RATE, samples),
+        (samples, RATE),
+        {"audio": decoder},
+    ):
+        assert_same_scores(ask(form), expected)
+        assert_same_scores(ask([form, form])[1], expected)
     assert_same_scores(ask((RATE, shorts)), ask(shorts))
-    stereo = SimpleNamespace(data=torch.from_numpy(np.stack([sound, sound])), sample_rate=RATE)
-    assert_same_scores(ask(SimpleNamespace(get_all_samples=lambda: stereo)), wanted)
+    stereo = SimpleNamespace(data=torch.from_numpy(np.stack([samples, samples])), sample_rate=RATE)
+    assert_same_scores(ask(SimpleNamespace(get_all_samples=lambda: stereo)), expected)
 
 
 @pytest.mark.parametrize("missing", [float("nan"), np.nan, None, ""])
 def test_a_text_that_pandas_lacks_is_missing(ask, processor, missing):
     pd = pytest.importorskip("pandas")
-    sound = noise(1.0)
-    wanted = ask(sound)
-    assert_same_scores(ask(sound, text=missing), wanted)
-    assert_same_scores(ask([sound, sound], text=pd.Series([missing, "hello"]))[0], wanted)
-    assert ask([sound], text=[pd.NA]) == [wanted]
+    samples = noise(1.0)
+    expected = ask(samples)
+    assert_same_scores(ask(samples, text=missing), expected)
+    assert_same_scores(ask([samples, samples], text=pd.Series([missing, "hello"]))[0], expected)
+    assert ask([samples], text=[pd.NA]) == [expected]
     assert not processor(text=[missing, "hello"])["text_mask"][0].any()
     with pytest.raises(ValueError, match=r"text is 3 \(int\): expected a text"):
-        ask([sound], text=[3])
+        ask([samples], text=[3])
 
 
-def test_a_generator_is_read_as_its_answers_are_asked_for(ask):
+def test_a_generator_is_read_as_its_answers_are_consumed(ask):
     read = []
 
     def endless():
@@ -410,18 +417,18 @@ def test_a_prepared_data_set_and_its_column(ask, tmp_path):
 
 
 def test_function_to_apply_and_num_workers_of_the_stock_pipeline(ask):
-    sound = noise(1.0)
-    logits = {one["label"]: one["score"] for one in ask(sound, function_to_apply="none", num_workers=2)}
-    scores = {one["label"]: one["score"] for one in ask(sound, function_to_apply="softmax")}
+    samples = noise(1.0)
+    logits = {one["label"]: one["score"] for one in ask(samples, function_to_apply="none", num_workers=2)}
+    scores = {one["label"]: one["score"] for one in ask(samples, function_to_apply="softmax")}
     total = sum(np.exp(list(logits.values())))
     assert scores == pytest.approx({name: np.exp(value) / total for name, value in logits.items()}, abs=1e-5)
     with pytest.raises(ValueError, match="function_to_apply is 'sotfmax': expected one of softmax, sigmoid, none"):
-        ask(sound, function_to_apply="sotfmax")
+        ask(samples, function_to_apply="sotfmax")
     with pytest.raises(TypeError):
-        ask(sound, sampling_rate=8000)
+        ask(samples, sampling_rate=8000)
 
 
-def test_a_file_a_part_and_predict_hear_the_same(tmp_path):
+def test_a_file_a_part_and_predict_give_the_same_samples(tmp_path):
     from scripts import predict
 
     model, extractor = audio_only("crnn")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from corpora_trees import crema_d, emodb, iemocap, meld, savee, tess
-from corpora_trees.sound import write_clip
+from corpora_trees.clips import write_clip
 
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.prepare import prepare

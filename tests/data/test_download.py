@@ -13,7 +13,7 @@ import pytest
 from tqdm import tqdm
 
 from hf_ser.data import download as module
-from hf_ser.data.download import Download, dataverse, download, fetch, git_lfs, unpack, zenodo
+from hf_ser.data.download import Download, dataverse, download, fetch, git_lfs, unpack
 
 BYTES = bytes(range(256)) * 4096  # 1 MiB
 HALF = len(BYTES) // 2
@@ -33,7 +33,7 @@ class Publisher(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.files, self.breaks, self.statuses, self.retry_after = {}, 0, [], None
         self.ranges = self.tags = True
-        self.sent, self.asked = 0, []
+        self.sent, self.received = 0, []
 
     def offer(self, content=BYTES, name="clips.bin", **known) -> Download:
         """Put a file there; how a corpus would name it."""
@@ -53,7 +53,7 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_GET(self):
         server = self.server
-        server.asked.append((self.path, dict(self.headers)))
+        server.received.append((self.path, dict(self.headers)))
         content = server.files.get(self.path)
         status = server.statuses.pop(0) if server.statuses else 404 if content is None else 200
         if status != 200:
@@ -148,7 +148,7 @@ def names(folder) -> list[str]:
 
 
 def zipped(**members) -> bytes:
-    """A zip archive; `__` in a keyword stands for a slash."""
+    """A zip archive; `__` in a keyword is a slash."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in members.items():
@@ -157,14 +157,14 @@ def zipped(**members) -> bytes:
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])
-def test_a_file_comes_whole_and_is_not_fetched_twice(publisher, tmp_path, algorithm, capsys):
+def test_a_file_is_complete_and_not_downloaded_twice(publisher, tmp_path, algorithm, capsys):
     item = publisher.offer(checksum=f"{algorithm}:{hashlib.new(algorithm, BYTES).hexdigest().upper()}")
     assert download([item], tmp_path / "new" / "folder") == [tmp_path / "new" / "folder" / "clips.bin"]
     assert (tmp_path / "new" / "folder" / "clips.bin").read_bytes() == BYTES
     assert names(tmp_path) == ["new/folder/clips.bin"]  # no .part and no note is left
     download([item], str(tmp_path / "new" / "folder"))
-    assert (len(publisher.asked), publisher.sent) == (1, len(BYTES))
-    assert publisher.asked[0][1]["Accept-Encoding"] == "identity"  # else lengths are those of something else
+    assert (len(publisher.received), publisher.sent) == (1, len(BYTES))
+    assert publisher.received[0][1]["Accept-Encoding"] == "identity"  # else lengths are those of something else
     assert capsys.readouterr().out == ""
 
 
@@ -173,14 +173,14 @@ def test_a_broken_connection_goes_on_where_it_broke(publisher, tmp_path, waits):
     download([publisher.offer()], tmp_path)
     assert (tmp_path / "clips.bin").read_bytes() == BYTES
     assert publisher.sent <= len(BYTES) + 3 * module.CHUNK_BYTES  # what was under way when it broke may come again
-    assert "Range" not in publisher.asked[0][1]
-    starts = [int(headers["Range"][6:-1]) for _, headers in publisher.asked[1:]]
+    assert "Range" not in publisher.received[0][1]
+    starts = [int(headers["Range"][6:-1]) for _, headers in publisher.received[1:]]
     assert starts == sorted(starts)
     assert starts[0] == HALF
     assert waits == [1, 1, 1]  # each attempt got further
 
 
-def test_a_killed_download_is_taken_up_by_the_next_call(publisher, tmp_path, interrupted):
+def test_a_killed_download_is_resumed_by_the_next_call(publisher, tmp_path, interrupted):
     item = publisher.offer()
     interrupted(HALF)
     with pytest.raises(KeyboardInterrupt):
@@ -194,13 +194,13 @@ def test_a_killed_download_is_taken_up_by_the_next_call(publisher, tmp_path, int
     assert (tmp_path / "clips.bin").read_bytes() == BYTES
 
 
-def test_a_part_that_is_whole_needs_no_request(publisher, tmp_path, interrupted):
+def test_a_complete_part_needs_no_request(publisher, tmp_path, interrupted):
     item = publisher.offer()
     interrupted(len(BYTES))  # killed between the last byte and the new name
     with pytest.raises(KeyboardInterrupt):
         download([item], tmp_path)
     download([item], tmp_path)
-    assert len(publisher.asked) == 1
+    assert len(publisher.received) == 1
     assert names(tmp_path) == ["clips.bin"]
 
 
@@ -215,10 +215,10 @@ def test_a_part_of_which_nothing_is_known_is_not_continued(publisher, tmp_path, 
     publisher.sent = 0
     download([item], tmp_path)
     assert publisher.sent == len(BYTES)
-    assert "Range" not in publisher.asked[-1][1]
+    assert "Range" not in publisher.received[-1][1]
 
 
-def test_a_server_that_ignores_ranges_is_asked_for_all_of_it(publisher, tmp_path, bars, interrupted):
+def test_from_a_server_that_ignores_ranges_all_is_downloaded(publisher, tmp_path, bars, interrupted):
     publisher.ranges = False
     item = publisher.offer()
     interrupted(HALF)
@@ -226,7 +226,7 @@ def test_a_server_that_ignores_ranges_is_asked_for_all_of_it(publisher, tmp_path
         download([item], tmp_path)
     publisher.sent = 0
     download([item], tmp_path)
-    assert publisher.asked[-1][1]["Range"] == f"bytes={HALF}-"
+    assert publisher.received[-1][1]["Range"] == f"bytes={HALF}-"
     assert (bars[-1].initial, bars[-1].n) == (HALF, len(BYTES))
     assert publisher.sent == len(BYTES)
     assert (tmp_path / "clips.bin").read_bytes() == BYTES
@@ -247,14 +247,14 @@ def test_a_file_that_changed_meanwhile_is_started_over(publisher, tmp_path, inte
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_busy_server_is_asked_again(publisher, tmp_path, waits, status):
+def test_a_busy_server_is_retried(publisher, tmp_path, waits, status):
     publisher.statuses = [status] * 3
     download([publisher.offer()], tmp_path)
     assert (tmp_path / "clips.bin").read_bytes() == BYTES
     assert waits == [1, 2, 4]
 
 
-def test_a_server_that_says_when_is_asked_then(publisher, tmp_path, waits):
+def test_the_server_s_retry_after_is_obeyed(publisher, tmp_path, waits):
     publisher.statuses, publisher.retry_after = [429], "60"
     download([publisher.offer()], tmp_path)
     assert waits == [60]
@@ -268,17 +268,17 @@ def test_a_server_that_asks_for_an_hour_is_not_waited_for(publisher, tmp_path, w
 
 
 @pytest.mark.parametrize(("status", "requests"), [(403, 1), (404, 1), (500, module.ATTEMPTS)])
-def test_a_refusal_names_the_address_and_the_way_by_hand(publisher, tmp_path, status, requests):
+def test_a_refusal_names_the_address_and_the_manual_download(publisher, tmp_path, status, requests):
     item = publisher.offer()
     publisher.statuses = [status] * 9
     text = rf"{item.url}: found HTTP {status} .*by hand from https://corpus\.example, unpack it, and point --data_dir"
     with pytest.raises(FileNotFoundError, match=text):
         download([item], tmp_path, "https://corpus.example")
-    assert len(publisher.asked) == requests
+    assert len(publisher.received) == requests
     assert names(tmp_path) == []
 
 
-def test_a_host_without_a_name_server_entry_is_told_so(publisher, tmp_path, waits):
+def test_an_unknown_host_is_reported(publisher, tmp_path, waits):
     item = Download("http://corpus.invalid/clips.bin", "clips.bin")
     with pytest.raises(FileNotFoundError, match=r"http://corpus\.invalid/clips\.bin: the server cannot be reached"):
         download([item], tmp_path)
@@ -297,7 +297,7 @@ def test_a_server_that_always_breaks_at_the_same_place_is_given_up(publisher, tm
     item = publisher.offer()
     with pytest.raises(FileNotFoundError, match=f"{item.url}: the server cannot be reached or breaks off"):
         download([item], tmp_path)
-    assert len(publisher.asked) == module.ATTEMPTS
+    assert len(publisher.received) == module.ATTEMPTS
     assert (tmp_path / "clips.bin.part").stat().st_size == HALF  # kept for a better day
 
 
@@ -328,13 +328,13 @@ def test_a_damaged_file_is_fetched_again_and_replaced_only_by_a_good_one(publish
     assert (tmp_path / "clips.bin").read_bytes() == BYTES
 
 
-def test_a_file_without_a_published_checksum_is_said_to_be_unchecked(publisher, tmp_path, capsys):
+def test_a_file_without_a_published_checksum_is_reported_as_unchecked(publisher, tmp_path, capsys):
     item = publisher.offer(size_bytes=None, checksum=None)
     download([item], tmp_path)
     sha256 = hashlib.sha256(BYTES).hexdigest()
     assert f"it was not checked. Found sha256:{sha256}" in capsys.readouterr().out
     download([item], tmp_path)
-    assert len(publisher.asked) == 1
+    assert len(publisher.received) == 1
 
 
 def test_many_files_share_one_bar_and_only_the_missing_ones_are_fetched(publisher, tmp_path, bars):
@@ -347,7 +347,7 @@ def test_many_files_share_one_bar_and_only_the_missing_ones_are_fetched(publishe
         (200, 200, "B", "2 files"),
         (300, 300, "B", "3 files"),
     ]
-    assert len(publisher.asked) == 5
+    assert len(publisher.received) == 5
 
 
 def test_the_bar_of_an_unknown_size_learns_it_and_counts_what_was_there(publisher, tmp_path, interrupted, bars):
@@ -364,7 +364,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(publisher, tmp_path, nam
     item = publisher.offer()
     with pytest.raises(ValueError, match="which leads out of the folder"):
         download([Download(item.url, name)], tmp_path / "corpus")
-    assert publisher.asked == []
+    assert publisher.received == []
     with pytest.raises(ValueError, match="which leads out of the folder"):
         (tmp_path / "corpus.zip").write_bytes(zipped(good=b"", **{name: b"evil"}))
         unpack(tmp_path / "corpus.zip", tmp_path / "corpus" / "unpacked")
@@ -389,7 +389,7 @@ def test_a_folder_that_may_not_be_written_is_named(publisher, tmp_path, interrup
 
 def test_a_proxy_of_the_environment_is_used(publisher, tmp_path, monkeypatch):
     monkeypatch.setenv("http_proxy", publisher.url)
-    publisher.files["http://corpus.invalid/clips.bin"] = BYTES  # what a proxy is asked for
+    publisher.files["http://corpus.invalid/clips.bin"] = BYTES  # requested from a proxy
     download([Download("http://corpus.invalid/clips.bin", "clips.bin")], tmp_path)
     assert (tmp_path / "clips.bin").read_bytes() == BYTES
 
@@ -405,7 +405,7 @@ def test_a_corpus_is_fetched_and_unpacked_once(publisher, tmp_path):
             "downloads/clips.zip",
             "table.csv",
         ]
-    assert len(publisher.asked) == 2
+    assert len(publisher.received) == 2
     assert (tmp_path / "corpus/clips/Actor_02/b").read_bytes() == b"two"
 
 
@@ -424,7 +424,7 @@ def test_unpacking_that_was_killed_starts_over(publisher, tmp_path, monkeypatch)
     assert archive.file_name == file.name
 
 
-def test_a_folder_of_that_name_without_all_of_the_files_is_not_taken_for_the_corpus(tmp_path):
+def test_an_incomplete_folder_of_that_name_is_refused(tmp_path):
     (tmp_path / "clips.zip").write_bytes(zipped(a=b"one", b=b"two"))
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "a").write_bytes(b"one")
@@ -436,39 +436,6 @@ def test_what_is_no_zip_archive_is_named(tmp_path):
     (tmp_path / "clips.zip").write_bytes(b"<html>Please log in</html>")
     with pytest.raises(ValueError, match=r"clips\.zip: found .*, expected a zip archive"):
         unpack(tmp_path / "clips.zip", tmp_path / "clips")
-
-
-def test_a_zenodo_record_gives_size_and_checksum(publisher, tmp_path):
-    content = zipped(Actor_01__a=b"one")
-    known = publisher.offer(content, "api/records/1188976/files/Audio_Speech_Actors_01-24.zip/content")
-    record = {
-        "id": 1188976,
-        "metadata": {"license": {"id": "cc-by-nc-sa-4.0"}},
-        "files": [
-            {"key": "Video.zip", "size": 9, "checksum": "md5:00", "links": {"self": "https://never.invalid"}},
-            {
-                "id": "5a1d4c9b",
-                "key": "Audio_Speech_Actors_01-24.zip",
-                "size": known.size_bytes,
-                "checksum": known.checksum,
-                "links": {"self": known.url},
-            },
-        ],
-    }
-    publisher.offer(json.dumps(record).encode(), "api/records/1188976")
-
-    def downloads(folder):
-        return zenodo(1188976, ["Audio_Speech_Actors_01-24.zip"], folder, publisher.url)
-
-    for _ in range(2):
-        fetch(downloads, tmp_path)
-    assert len(publisher.asked) == 2  # the record and the file, once each
-    assert downloads(tmp_path / "downloads") == [
-        Download(known.url, "Audio_Speech_Actors_01-24.zip", known.size_bytes, known.checksum)
-    ]
-    assert (tmp_path / "Audio_Speech_Actors_01-24/Actor_01/a").read_bytes() == b"one"
-    with pytest.raises(ValueError, match=r"records/1188976: found files Video\.zip, Audio.*expected Song\.zip"):
-        zenodo(1188976, ["Song.zip"], tmp_path / "downloads", publisher.url)
 
 
 def test_a_dataverse_gives_all_files_of_a_dataset(publisher, tmp_path):
@@ -492,14 +459,14 @@ def test_a_dataverse_gives_all_files_of_a_dataset(publisher, tmp_path):
         "OAF_back_angry.wav",
         "downloads/doi-10.5683-SP2-E8H2MF.json",
     ]
-    assert len(publisher.asked) == 3
+    assert len(publisher.received) == 3
 
 
 @pytest.mark.parametrize("answer", [b"<html>maintenance</html>", b"[]", b'{"status": "ERROR", "message": "not found"}'])
 def test_an_answer_that_lists_no_files_is_not_kept(publisher, tmp_path, answer):
-    publisher.offer(answer, "api/records/7")
-    with pytest.raises(ValueError, match=r"api/records/7: found no list of files.*by hand from .*/records/7"):
-        zenodo(7, ["a.zip"], tmp_path, publisher.url)
+    publisher.offer(answer, "api/datasets/:persistentId/?persistentId=doi:7")
+    with pytest.raises(ValueError, match=r"persistentId=doi:7: found no list of files.*by hand from .*doi:7"):
+        dataverse(publisher.url, "doi:7", tmp_path)
     assert names(tmp_path) == []
 
 
@@ -533,7 +500,7 @@ def test_git_lfs_pointers_give_sizes_and_checksums(publisher, tmp_path):
     assert names(tmp_path) == [
         *("AudioWAV/1001#DFA.wav", "AudioWAV/1001_DFA_ANG_XX.wav", "downloads/CREMA-D-1658cd3.zip"),
     ]
-    assert len(publisher.asked) == 3
+    assert len(publisher.received) == 3
     publisher.files["/raw/AudioWAV/1001_DFA_ANG_XX.wav"] = pointer(b"anger")  # a host that gives the pointer itself
     (tmp_path / "AudioWAV/1001_DFA_ANG_XX.wav").unlink()
     with pytest.raises(ValueError, match="expected 5 bytes, sha256:"):

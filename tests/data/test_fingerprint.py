@@ -1,4 +1,4 @@
-"""Siblings of a recording are found however they were changed; clips that only sound alike are not."""
+"""Changed copies of a recording are found; clips that are only similar are not."""
 
 from io import BytesIO
 
@@ -86,7 +86,7 @@ def test_a_fingerprint_is_small_and_does_not_depend_on_the_gain(clips, prints):
         assert fingerprint(clip.astype(np.float64)) == known
 
 
-NOTHING = {
+SILENCE_FLOOR = {
     "no samples": np.zeros(0, np.float32),
     "one sample": np.zeros(1, np.float32),
     "zeros": np.zeros(50_000, np.float32),
@@ -94,9 +94,9 @@ NOTHING = {
 }
 
 
-@pytest.mark.parametrize("silence", NOTHING)
+@pytest.mark.parametrize("silence", SILENCE_FLOOR)
 def test_nothing_gives_empty_bytes_which_resemble_nothing(prints, silence):
-    assert fingerprint(NOTHING[silence]) == b""
+    assert fingerprint(SILENCE_FLOOR[silence]) == b""
     assert similar_pairs([b"", prints[0], b"", b"", prints[0], b""]) == [(1, 4, 1.0)]
     assert similar_pairs([b"", b""]) == similar_pairs([]) == []
 
@@ -123,14 +123,14 @@ def test_pairs_within_a_part_are_left_out(prints):
 def test_the_result_does_not_depend_on_the_size_of_a_block(monkeypatch, clips, prints):
     all_prints = [*prints, *(fingerprint(clip[1000:]) for clip in clips)]
     at_once = similar_pairs(all_prints)
-    monkeypatch.setattr(module, "BLOCK", 7)
-    monkeypatch.setattr(module, "SCANNED", 1000)
+    monkeypatch.setattr(module, "BLOCK_CLIPS", 7)
+    monkeypatch.setattr(module, "SCANNED_ENTRIES", 1000)
     assert similar_pairs(all_prints) == at_once
     assert len(at_once) == CLIPS
 
 
 def test_of_very_many_copies_each_is_tied_to_the_next_ones(monkeypatch, prints):
-    monkeypatch.setattr(module, "NEIGHBOURS", 3)
+    monkeypatch.setattr(module, "MAX_COLLISIONS", 3)
     found = {pair[:2] for pair in similar_pairs([prints[0]] * 20)}
     assert {(i, j) for i in range(20) for j in range(i + 1, min(i + 4, 20))} >= found
     assert {(i, i + 1) for i in range(19)} <= found
@@ -142,7 +142,7 @@ def test_a_part_for_each_clip_is_expected(prints):
 
 
 def test_too_many_clips_are_refused(monkeypatch, prints):
-    monkeypatch.setattr(module, "MOST_CLIPS", 2)
+    monkeypatch.setattr(module, "MAX_CLIPS", 2)
     with pytest.raises(ValueError, match="3 fingerprints, at most 2 expected"):
         similar_pairs(prints[:3])
 
@@ -199,7 +199,7 @@ def test_copies_of_calls_are_found_and_nothing_else(voices):
 def test_peaks_beyond_the_first_and_the_last_frame_are_no_matches():
     """All of the first clip but its end is moved before the second begins, or all but its beginning past the last."""
     bins = np.arange(0, 200, 10)
-    last = module.MOST_FRAMES - 1
+    last = module.MAX_FRAMES - 1
     for early, late in ((0, 1), (1, 0)):
         frames = np.arange(last - 2000, last, 10) if late else np.arange(0, 2000, 10)
         many = [(frame, bin_) for frame in frames for bin_ in bins]
@@ -211,7 +211,7 @@ def test_peaks_beyond_the_first_and_the_last_frame_are_no_matches():
 
 
 def test_a_tone_of_many_peaks_counts_once_for_each_that_it_meets():
-    """Where the spectrum stays level, frame after frame is a peak; three of one clip may lie on one of the other."""
+    """In a level spectrum each frame is a peak; three of one clip may match one of the other."""
     dense = [(frame, 40) for frame in range(90)] + [(frame, 90) for frame in range(0, 90, 3)]
     sparse = [(frame, 40) for frame in range(1, 90, 3)] + [(frame, 150) for frame in range(0, 90, 3)]
     joined, edges = module._joined([np.array(sorted(each), module.PEAK).tobytes() for each in (dense, sparse)])

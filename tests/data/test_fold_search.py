@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hf_ser.data import fold_search
-from hf_ser.data.fold_search import classes_in_the_way, find_folds, find_validation, folds_exist, most_folds
+from hf_ser.data.fold_search import blocking_classes, find_folds, find_validation, folds_exist, max_folds
 
 
 def holds(has, found, n_folds) -> bool:
@@ -62,7 +62,7 @@ def test_the_programme_finds_them_where_moving_speakers_does_not(monkeypatch, se
     assert has[~chosen].any(axis=0).all()
 
 
-def test_classes_that_stand_in_each_others_way_are_found_by_the_proof():
+def test_blocking_classes_are_found_by_the_proof():
     # Three classes over the pairs of three speakers: no two sides have all, though each class has two speakers.
     has = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1]], dtype=bool)
     assert find_validation(has, has.astype(int), 2, 0, 1) is None
@@ -70,11 +70,11 @@ def test_classes_that_stand_in_each_others_way_are_found_by_the_proof():
     lines = ("124", "235", "346", "457", "156", "267", "137")
     plane = np.array([[str(point) in line for line in lines] for point in range(1, 8)])
     assert find_validation(plane, plane.astype(int), 2, 0, 1) is None
-    assert most_folds(plane) is None
-    assert classes_in_the_way(plane, 3)
+    assert max_folds(plane) is None
+    assert blocking_classes(plane, 3)
 
 
-def test_parts_are_balanced_by_what_they_are_told():
+def test_parts_are_balanced_by_the_given_strata():
     has = np.eye(3, dtype=bool)[np.arange(30) % 3]
     clips = np.concatenate([has * 10, has * 10])[:30]
     found = find_folds(has, clips, 5, 4, 0)

@@ -76,11 +76,11 @@ def test_a_map_of_the_users_own(rated, tmp_path):
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("a: happy\nb: happy, sad", "happy stands on two lines, expected each label on one"),
+        ("a: happy\nb: happy, sad", "happy is on two lines, expected each label on one"),
         ("a: happy", "found 1 class, expected at least 2"),
         ("a: happy\nb: angry\na: sad", "line 3: found 'a' again, which is in line 1 already"),
-        ('A: happy\nb: angry\n"A.": sad', "a class stands on two lines"),
-        ("just words", "expected lines such as 'happy: happy, excited'"),
+        ('A: happy\nb: angry\n"A.": sad', "a class is on two lines"),
+        ("just text", "expected lines such as 'happy: happy, excited'"),
         ("a: [", "expected lines such as 'happy: happy, excited'"),
     ],
 )
@@ -91,7 +91,7 @@ def test_texts_that_are_no_map(tmp_path, text, error):
         read_label_map(str(file))
 
 
-def test_words_that_yaml_would_take_for_truth_values(tmp_path):
+def test_labels_that_yaml_would_read_as_booleans(tmp_path):
     (tmp_path / "map.yaml").write_text("yes: happy\nno: sad, off")
     assert read_label_map(str(tmp_path / "map.yaml")) == {"happy": "yes", "sad": "no", "off": "no"}
 

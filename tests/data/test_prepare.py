@@ -1,4 +1,4 @@
-"""From a folder with all that goes wrong in real ones to a data set: what can be read is kept, the rest is named."""
+"""Preparing a folder with all usual defects: readable clips are kept, the others are reported."""
 
 import csv
 import hashlib
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 LABELS = ("angry", "sad")
 
 
-def sound(seed: int, samples: int = 3200) -> np.ndarray:
+def noise(seed: int, samples: int = 3200) -> np.ndarray:
     """16-bit integers near -20 dBFS."""
     return np.random.default_rng(seed).normal(0, 3000, samples).round().astype(np.int16)
 
@@ -44,10 +44,10 @@ def write_table(folder: Path, rows: list[tuple], columns: str = "path label spea
 
 
 def clips(folder: Path, n: int) -> Path:
-    """A table of `n` good clips, `00.wav` and so on; clip i holds sound(i)."""
+    """A table of `n` good clips, `00.wav` and so on; clip i holds noise(i)."""
     folder.mkdir(exist_ok=True)
     for i in range(n):
-        write(folder / f"{i:02d}.wav", sound(i))
+        write(folder / f"{i:02d}.wav", noise(i))
     return write_table(folder, [(f"{i:02d}.wav", LABELS[i % 2], f"s{i % 3}") for i in range(n)])
 
 
@@ -55,30 +55,30 @@ def clips(folder: Path, n: int) -> Path:
 def messy(tmp_path_factory):
     """The table's folder."""
     folder = tmp_path_factory.mktemp("messy")
-    write(folder / "plain.wav", sound(1))
-    write(folder / "flac.flac", sound(2))
-    write(folder / "eight_bit.wav", sound(3), subtype="PCM_U8")
-    write(folder / "deep.wav", sound(4) / 2**15 + 2**-20, subtype="PCM_24")
-    write(folder / "fast.wav", sound(5, 19_200), 96_000)
-    write(folder / "stereo.wav", np.stack([sound(6), sound(7)], axis=1))
-    write(folder / "stereo_equal.wav", np.stack([sound(8), sound(8)], axis=1))
-    write(folder / "quiet.wav", sound(9) // 200)
-    write(folder / "long.wav", sound(10, 31 * SAMPLING_RATE))
-    write(folder / "truncated.wav", sound(11, 16_000))
+    write(folder / "plain.wav", noise(1))
+    write(folder / "flac.flac", noise(2))
+    write(folder / "eight_bit.wav", noise(3), subtype="PCM_U8")
+    write(folder / "deep.wav", noise(4) / 2**15 + 2**-20, subtype="PCM_24")
+    write(folder / "fast.wav", noise(5, 19_200), 96_000)
+    write(folder / "stereo.wav", np.stack([noise(6), noise(7)], axis=1))
+    write(folder / "stereo_equal.wav", np.stack([noise(8), noise(8)], axis=1))
+    write(folder / "quiet.wav", noise(9) // 200)
+    write(folder / "long.wav", noise(10, 31 * SAMPLING_RATE))
+    write(folder / "truncated.wav", noise(11, 16_000))
     os.truncate(folder / "truncated.wav", 44 + 2 * 8_000)
 
     (folder / "empty.wav").touch()
     (folder / "text.wav").write_text("this is a text\n")
-    write(folder / "header_only.wav", sound(12, 0))
+    write(folder / "header_only.wav", noise(12, 0))
     write(folder / "header_only_stereo.wav", np.zeros((0, 2)))
     write(folder / "silent.wav", np.zeros(3200))
     write(folder / "nan.wav", np.where(np.arange(3200) < 5, np.nan, 0.1), subtype="FLOAT")
-    write(folder / "short.wav", sound(13, 160))
+    write(folder / "short.wav", noise(13, 160))
     (folder / "broken.flac").write_bytes((folder / "flac.flac").read_bytes()[:2000])
 
     for name in ("twin_a.wav", "twin_b.wav", "label_a.wav", "label_b.wav", "speaker_a.wav", "speaker_b.wav"):
-        write(folder / name, sound({"t": 14, "l": 15, "s": 16}[name[0]]))
-    write(folder / "twin_c.flac", sound(14))
+        write(folder / name, noise({"t": 14, "l": 15, "s": 16}[name[0]]))
+    write(folder / "twin_c.flac", noise(14))
     rows = [(file.name, "angry", "01") for file in sorted(folder.iterdir(), reverse=True)]
     other = {"label_b.wav": ("label_b.wav", "sad", "01"), "speaker_b.wav": ("speaker_b.wav", "angry", "02")}
     rows = [other.get(row[0], row) for row in rows]
@@ -97,8 +97,8 @@ KEPT = (
     *("stereo_equal.wav", "truncated.wav", "twin_a.wav"),
 )
 NOT_AUDIO = "not readable as audio (Format not recognised.). Expected WAV, FLAC, OGG or MP3; convert it, or check"
-SAME_LABEL = "same sound: table/label_a.wav is angry by table/01, table/label_b.wav is sad by table/01"
-SAME_SPEAKER = "same sound: table/speaker_a.wav is angry by table/01, table/speaker_b.wav is angry by table/02"
+SAME_LABEL = "same audio: table/label_a.wav is angry by table/01, table/label_b.wav is sad by table/01"
+SAME_SPEAKER = "same audio: table/speaker_a.wav is angry by table/01, table/speaker_b.wav is angry by table/02"
 SKIPPED = {  # by file name: kind, and how the detail begins after the file's name
     "clips.csv, row 27": ("incomplete_row", "no label, and no majority of votes"),
     "missing.wav": ("unreadable", "no such file. Expected an audio file"),
@@ -110,8 +110,8 @@ SKIPPED = {  # by file name: kind, and how the detail begins after the file's na
     "silent.wav": ("silent", "level -inf dBFS"),
     "nan.wav": ("not_finite", "5 samples are NaN or infinite"),
     "short.wav": ("too_short", "0.010 s, at least 0.1 s are needed"),
-    "twin_b.wav": ("duplicate", "same sound as table/twin_a.wav, which is kept"),
-    "twin_c.flac": ("duplicate", "same sound as table/twin_a.wav, which is kept"),
+    "twin_b.wav": ("duplicate", "same audio as table/twin_a.wav, which is kept"),
+    "twin_c.flac": ("duplicate", "same audio as table/twin_a.wav, which is kept"),
     "label_a.wav": ("conflicting_duplicate", SAME_LABEL),
     "label_b.wav": ("conflicting_duplicate", SAME_LABEL),
     "speaker_a.wav": ("conflicting_duplicate", SAME_SPEAKER),
@@ -122,7 +122,7 @@ NOTED = {
     "stereo_equal.wav": ("stereo", "2 channels, all equal"),
     "quiet.wav": ("quiet", "level -66.6 dBFS"),
     "truncated.wav": ("truncated", "the file ends before its header says; 0.50 s are there"),
-    "long.wav": ("long", "31.0 s; models hear the first --max_seconds of it"),
+    "long.wav": ("long", "31.0 s; models use the first --max_seconds of it"),
 }
 
 
@@ -182,7 +182,7 @@ def test_columns_are_typed_and_the_file_is_mapped(prepared):
     assert list(dataset.features) == list(features(LABELS))
 
 
-def test_stored_sound_is_the_sound_of_the_file(prepared, messy):
+def test_stored_audio_is_that_of_the_file(prepared, messy):
     dataset, _ = prepared
     for row in dataset:
         name = row["id"].removeprefix("table/")
@@ -195,14 +195,14 @@ def test_stored_sound_is_the_sound_of_the_file(prepared, messy):
         assert row["duration_seconds"] == pytest.approx(len(given) / SAMPLING_RATE)
 
 
-def test_stored_sound_of_known_samples(prepared):
+def test_stored_audio_of_known_samples(prepared):
     dataset, _ = prepared
     stored = dict(zip(dataset["id"][:], (cell["bytes"] for cell in dataset["audio"][:]), strict=True))
     expected = {
-        "plain.wav": sound(1) / 2**15,
-        "deep.wav": sound(4) / 2**15 + 2**-20,
-        "stereo.wav": (sound(6) / 2**15 + sound(7) / 2**15) / 2,
-        "truncated.wav": sound(11, 16_000)[:8_000] / 2**15,
+        "plain.wav": noise(1) / 2**15,
+        "deep.wav": noise(4) / 2**15 + 2**-20,
+        "stereo.wav": (noise(6) / 2**15 + noise(7) / 2**15) / 2,
+        "truncated.wav": noise(11, 16_000)[:8_000] / 2**15,
     }
     for name, samples in expected.items():
         np.testing.assert_array_equal(read_clip(stored[f"table/{name}"]).samples, samples.astype(np.float32), name)
@@ -210,10 +210,10 @@ def test_stored_sound_of_known_samples(prepared):
 
 
 def test_all_columns_of_a_row(tmp_path):
-    write(tmp_path / "a.wav", sound(1))
+    write(tmp_path / "a.wav", noise(1))
     columns = "path label speaker sex session sentence transcript transcript_source votes"
     votes = '{"sad": 3, "angry": 1}'
-    write(tmp_path / "b.wav", sound(2))
+    write(tmp_path / "b.wav", noise(2))
     first = ("a.wav", "sad", "01", "F", "2", "k", "ja, ja", "whisper@1", votes)
     write_table(tmp_path, [first, ("b.wav", "angry", "", "", "", "", "", "", "")], columns)
     dataset, _ = prepare("table", tmp_path / "clips.csv", tmp_path / "data")
@@ -232,17 +232,17 @@ def test_all_columns_of_a_row(tmp_path):
         "transcript_source": "whisper@1",
         "duration_seconds": pytest.approx(0.2),
         "corpus": "table",
-        "level_dbfs": pytest.approx(rms_dbfs(sound(1) / 2**15), abs=1e-3),
+        "level_dbfs": pytest.approx(rms_dbfs(noise(1) / 2**15), abs=1e-3),
         "leading_zeros_seconds": 0.0,
         "source_format": "16000 Hz, 1 channel(s), PCM_16",
         "source_bytes": (tmp_path / "a.wav").stat().st_size,
-        "pcm_sha256": hashlib.sha256((sound(1).astype("<i4") * 256).tobytes()).hexdigest(),
+        "pcm_sha256": hashlib.sha256((noise(1).astype("<i4") * 256).tobytes()).hexdigest(),
     }
 
 
 def test_clips_given_as_bytes():
     file = BytesIO()
-    sf.write(file, sound(1), SAMPLING_RATE, format="WAV")
+    sf.write(file, noise(1), SAMPLING_RATE, format="WAV")
     row, findings = read_row(Utterance("toy/a", file.getvalue(), "sad", "toy"), LABELS)
     assert findings == []
     assert (row["label"], row["votes"], row["audio"]["path"]) == (1, None, "toy/a")
@@ -265,7 +265,7 @@ def test_whole_shards_of_bad_clips(tmp_path, monkeypatch):
 
 def test_duplicates_are_found_across_shards(tmp_path, monkeypatch):
     table = clips(tmp_path / "in", 6)
-    write(tmp_path / "in" / "04.wav", sound(0))  # 04 is angry by s1, 00 is angry by s0
+    write(tmp_path / "in" / "04.wav", noise(0))  # 04 is angry by s1, 00 is angry by s0
     monkeypatch.setattr(hf_ser.data.prepare, "SHARD_ROWS", 2)
     dataset, report = prepare("table", table, tmp_path / "data")
     assert dataset["id"][:] == [f"table/0{i}.wav" for i in (1, 2, 3, 5)]
@@ -299,7 +299,7 @@ def test_existing_output_is_refused_and_left_alone(tmp_path):
 def test_unknown_corpus_and_missing_folder():
     with pytest.raises(ValueError, match="Unknown corpus 'emo': expected one of ravdess, iemocap, emodb, crema_d"):
         list_corpora("emo", "/data")
-    with pytest.raises(ValueError, match="Corpus 'ravdess' is read from disk: say where it lies with --data_dir"):
+    with pytest.raises(ValueError, match="Corpus 'ravdess' is read from disk: give its folder with --data_dir"):
         list_corpora("ravdess", None)
 
 
@@ -364,7 +364,7 @@ def change_label(folder: Path) -> None:
 
 
 def change_sound(folder: Path) -> None:
-    write(folder / "00.wav", sound(99))
+    write(folder / "00.wav", noise(99))
     os.utime(folder / "00.wav", ns=(1, 1))  # clocks of file systems may be coarse
 
 
@@ -379,7 +379,7 @@ def test_a_changed_listing_starts_anew(tmp_path, reads, change):
     assert content(dataset) == content(unbroken)
 
 
-def test_shards_of_another_size_are_not_taken_up(tmp_path, reads, monkeypatch):
+def test_shards_of_another_size_are_not_reused(tmp_path, reads, monkeypatch):
     table = clips(tmp_path / "in", 9)
     killed(reads, table, tmp_path / "data", fatal="08.wav")
     monkeypatch.setattr(hf_ser.data.prepare, "SHARD_ROWS", 6)
@@ -419,7 +419,7 @@ def test_the_cache_is_used_until_a_file_changes(tmp_path, reads, monkeypatch):
     change_sound(tmp_path / "in")
     changed = load_or_prepare("table", table)
     assert len(reads) == 8
-    assert changed["pcm_sha256"][0] == hashlib.sha256((sound(99).astype("<i4") * 256).tobytes()).hexdigest()
+    assert changed["pcm_sha256"][0] == hashlib.sha256((noise(99).astype("<i4") * 256).tobytes()).hexdigest()
     assert changed["pcm_sha256"][1:] == first["pcm_sha256"][1:]
     change_label(tmp_path / "in")
     assert load_or_prepare("table", table)["label"][0] == 1 - changed["label"][0]
@@ -437,7 +437,7 @@ def test_of_two_runs_at_once_one_prepares_and_the_other_waits(tmp_path, reads, m
 
 def test_the_cache_of_a_generated_corpus(tmp_path, reads, monkeypatch):
     file = BytesIO()
-    sf.write(file, sound(1), SAMPLING_RATE, format="WAV")
+    sf.write(file, noise(1), SAMPLING_RATE, format="WAV")
     listing = Listing(LABELS, [Utterance("synthetic/a", file.getvalue(), "sad", "synthetic")])
     monkeypatch.setattr(CORPORA["synthetic"], "list_utterances", lambda data_dir: listing)
     monkeypatch.setattr(hf_ser.data.prepare, "read_clip", read_clip)
@@ -482,35 +482,35 @@ def test_the_script_refuses_in_one_line(tmp_path):
 
 
 def test_parts_of_a_longer_file_are_clips_of_their_own(tmp_path):
-    write(tmp_path / "long.wav", sound(1, 32_000))
+    write(tmp_path / "long.wav", noise(1, 32_000))
     rows = [("long.wav", "sad", "s1", "0.25", "0.75"), ("long.wav", "angry", "s2", "1", "3")]
     write_table(tmp_path, rows, "path label speaker start end")
     dataset, report = prepare("table", tmp_path / "clips.csv", tmp_path / "data")
     assert report["noted"] == {"cut_short": 1}
     assert dataset["duration_seconds"][:] == [0.5, 1.0]
-    expected = sound(1, 32_000)[4_000:12_000] / np.float32(2**15)
+    expected = noise(1, 32_000)[4_000:12_000] / np.float32(2**15)
     np.testing.assert_array_equal(read_clip(dataset[0]["audio"]["bytes"]).samples, expected)
 
 
-def test_rows_of_words_only(tmp_path):
-    silent = Utterance("toy/words", None, "sad", "toy", speaker="toy/a", transcript="oh", transcript_source="reference")
+def test_rows_of_text_only(tmp_path):
+    silent = Utterance("toy/text", None, "sad", "toy", speaker="toy/a", transcript="oh", transcript_source="reference")
     row, findings = read_row(silent, LABELS)
     assert findings == []
     assert {name for name, value in row.items() if value is None} >= {"audio", "duration_seconds", "pcm_sha256"}
-    assert (row["id"], row["transcript"]) == ("toy/words", "oh")
+    assert (row["id"], row["transcript"]) == ("toy/text", "oh")
     folder = meld.build(tmp_path / "meld")
     dataset, report = prepare("meld", folder, tmp_path / "data")
     assert None in dataset["audio"][:]
     assert report["source_formats"]["words only"] == dataset["audio"][:].count(None)
 
 
-def test_sound_that_is_read_when_it_is_needed():
+def test_audio_that_is_read_when_it_is_needed():
     file = BytesIO()
-    sf.write(file, sound(1), SAMPLING_RATE, format="WAV")
+    sf.write(file, noise(1), SAMPLING_RATE, format="WAV")
     row, findings = read_row(Utterance("toy/a", file.getvalue, "sad", "toy"), LABELS)
     assert findings == []
     assert row["source_bytes"] == len(file.getvalue())
-    assert row["pcm_sha256"] == pcm_sha256(sound(1) / np.float32(2**15))
+    assert row["pcm_sha256"] == pcm_sha256(noise(1) / np.float32(2**15))
 
 
 def test_several_corpora_as_one(tmp_path):
@@ -610,7 +610,7 @@ def test_how_many_clips_have_no_speaker_is_counted():
 
 def test_a_class_without_a_usable_clip_is_no_class(tmp_path):
     for i in range(4):
-        write(tmp_path / f"{i}.wav", sound(i))
+        write(tmp_path / f"{i}.wav", noise(i))
     (tmp_path / "4.wav").write_bytes(b"no audio")
     rows = [(f"{i}.wav", label, f"s{i}") for i, label in enumerate(("sad", "happy", "sad", "happy", "bored"))]
     table = write_table(tmp_path, [*rows, ("5.wav", "calm", "s5")])
@@ -618,15 +618,15 @@ def test_a_class_without_a_usable_clip_is_no_class(tmp_path):
     assert dataset.features["label"].names == ["happy", "sad"] and set(report["labels"]) == {"happy", "sad"}
     lost = {one["item"]: one["detail"] for one in report["findings"] if one["kind"] == "lost_class"}
     assert set(lost) == {"label bored", "label calm"}
-    assert lost["label calm"] == "none of its 1 clips can be used (unreadable 1): it is no class of this data set"
+    assert lost["label calm"] == "none of its 1 clips can be used (unreadable 1): it is not a class of this data set"
     assert [dataset.features["label"].names[i] for i in dataset["label"][:]] == ["sad", "happy", "sad", "happy"]
 
 
 def test_a_class_of_conflicting_copies_alone_is_no_class_and_its_votes_go(tmp_path):
     for i in range(3):
-        write(tmp_path / f"{i}.wav", sound(i))
-    write(tmp_path / "3.wav", sound(9))
-    write(tmp_path / "4.wav", sound(9))
+        write(tmp_path / f"{i}.wav", noise(i))
+    write(tmp_path / "3.wav", noise(9))
+    write(tmp_path / "4.wav", noise(9))
     labels = ("sad", "happy", "sad", "calm", "happy")
     rows = [{"path": f"{i}.wav", "label": one, "votes": {"calm": 1, one: 3}} for i, one in enumerate(labels)]
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -1,4 +1,4 @@
-"""Splits: nobody is heard in training and in the test, and every split can be told from every other."""
+"""Splits: no speaker is in training and test, and every split has its own fingerprint."""
 
 import json
 from collections import Counter
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hf_ser.data import protocols
-from hf_ser.data.protocols import PROTOCOLS, Fold, Rows, checked, describe, fingerprint, make_folds
-from hf_ser.data.schema import split_words
+from hf_ser.data.protocols import PROTOCOLS, Fold, Rows, check_leaks, describe, fingerprint, make_folds
+from hf_ser.data.schema import split_parts
 
 FOR_ALL_CORPORA = ("speaker_folds", "leave_one_speaker_out")
 SPEAKER_INDEPENDENT = (*FOR_ALL_CORPORA, "emobox", "luna_jimenez")
@@ -285,7 +285,7 @@ def test_unknown_protocol_and_fold(ravdess):
 
 
 @pytest.mark.parametrize("protocol", SPEAKER_INDEPENDENT)
-def test_final_tests_nobody_and_wastes_nobody(ravdess, protocol):
+def test_final_tests_no_speaker_and_uses_all(ravdess, protocol):
     (fold,) = make_folds(ravdess, protocol, "final")
     assert fold.name == "final"
     assert fold.test.tolist() == []
@@ -299,9 +299,9 @@ def hand_made(ravdess) -> Fold:
     return Fold("mine", np.arange(96), np.arange(96, 120), np.arange(120, 144), "0" * 16)
 
 
-def test_checked_passes_an_honest_fold(ravdess):
+def test_a_fold_without_leaks_passes(ravdess):
     fold = hand_made(ravdess)
-    same = checked(ravdess, fold)
+    same = check_leaks(ravdess, fold)
     assert same.leaks == ()
     assert (same.name, same.fingerprint, same.test.tolist()) == ("mine", "0" * 16, list(range(120, 144)))
 
@@ -319,10 +319,10 @@ def test_checked_refuses_a_shared_speaker(ravdess, part, rows, pair, speaker, le
     # A speaker is shared, not a clip: what the other part has of these rows is taken from it.
     other = pair.replace(part, "").replace(" and ", "")
     fold = replace(fold, **{other: np.setdiff1d(getattr(fold, other), rows)})
-    expected = rf"Fold mine: 1 speakers stand in both {pair} \(ravdess/{speaker}\)\. Expected every speaker in one part"
+    expected = rf"Fold mine: 1 speakers are in both {pair} \(ravdess/{speaker}\)\. Expected every speaker in one part"
     with pytest.raises(ValueError, match=expected):
-        checked(ravdess, fold)
-    assert checked(ravdess, fold, allow_leak=True).leaks == (f"speaker_overlap_{leak}",)
+        check_leaks(ravdess, fold)
+    assert check_leaks(ravdess, fold, allow_leak=True).leaks == (f"speaker_overlap_{leak}",)
 
 
 @pytest.mark.parametrize(
@@ -335,8 +335,8 @@ def test_checked_refuses_a_shared_speaker(ravdess, part, rows, pair, speaker, le
 def test_checked_refuses_a_shared_utterance_even_where_leaks_are_allowed(ravdess, part, row, pair):
     fold = hand_made(ravdess)
     fold = replace(fold, **{part: np.append(getattr(fold, part), row)})
-    with pytest.raises(ValueError, match=f"Fold mine: 1 utterances stand in both {pair}: split them"):
-        checked(ravdess, fold, allow_leak=True)
+    with pytest.raises(ValueError, match=f"Fold mine: 1 utterances are in both {pair}: split them"):
+        check_leaks(ravdess, fold, allow_leak=True)
 
 
 def test_describe_names_who_is_where(ravdess):
@@ -451,12 +451,12 @@ def test_sentence_disjoint_tests_an_unseen_sentence_of_unseen_speakers(dataset_o
         make_folds(one, "sentence_disjoint")
 
 
-def test_equal_words_are_one_sentence_where_the_corpus_numbers_none(dataset_of):
+def test_equal_texts_are_one_sentence_if_the_corpus_has_no_ids(dataset_of):
     rows = clips(range(1, 13), takes=4)
     spoken = ("Get up!", "get  up!", "Sit down", "sit down")
     dataset = dataset_of(rows, corpus=lambda one: "table", transcript=lambda one: spoken[int(one[-1])])
     for fold in make_folds(dataset, "sentence_disjoint", n_folds=3):
-        assert {words.lower().split()[0] for words in values(dataset, "transcript", fold.test)} in ({"get"}, {"sit"})
+        assert {text.lower().split()[0] for text in values(dataset, "transcript", fold.test)} in ({"get"}, {"sit"})
 
 
 def test_leave_one_corpus_out(dataset_of):
@@ -527,7 +527,7 @@ def test_fixed_by_a_file_without_validation_takes_it_from_the_training_speakers(
             '{"train": ["ravdess/01-angry-0"], "test": ["ravdess/99-angry-0"]}',
             "1 of its ids are not in the data, such as",
         ),
-        ('{"train": "ravdess/01-angry-0", "test": []}', "train is a text and no list of ids"),
+        ('{"train": "ravdess/01-angry-0", "test": []}', "train is a text, not a list of ids"),
         ('{"train": ["ravdess/01-angry-0"], "exam": ["x"]}', "found the part 'exam', expected train, validation, test"),
         ('{"train": ["ravdess/01-angry-0"]}', "found 1 training and 0 test rows, expected some of each"),
         ("[1]", "not readable as a split"),
@@ -535,7 +535,7 @@ def test_fixed_by_a_file_without_validation_takes_it_from_the_training_speakers(
         ("{", "not readable as a split"),
     ],
 )
-def test_split_files_that_are_wrong(ravdess, tmp_path, text, error):
+def test_wrong_split_files_are_refused(ravdess, tmp_path, text, error):
     file = tmp_path / "split.json"
     file.write_text(text)
     with pytest.raises(ValueError, match=error):
@@ -543,10 +543,10 @@ def test_split_files_that_are_wrong(ravdess, tmp_path, text, error):
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_split_files_of_published_words_and_other_spellings(ravdess, tmp_path, separator):
+def test_split_files_of_published_names_and_other_spellings(ravdess, tmp_path, separator):
     parts = {name: part_of(name) for name in ravdess["id"][:]}
-    words = {"train": "Training", "validation": "dev-clean", "test": "Test1", None: ""}
-    spelled = {f"\u200b{name.replace('0', chr(0xFF10))}\u00a0": words[part] for name, part in parts.items()}
+    names = {"train": "Training", "validation": "dev-clean", "test": "Test1", None: ""}
+    spelled = {f"\u200b{name.replace('0', chr(0xFF10))}\u00a0": names[part] for name, part in parts.items()}
     lines = ["\ufeffid|split", *(f"{name}|{word}" for name, word in spelled.items())]
     (tmp_path / "split.csv").write_text("\n".join(lines).replace("|", separator), encoding="utf-8")
     (fold,) = make_folds(ravdess, "fixed", split_file=tmp_path / "split.csv")
@@ -555,7 +555,7 @@ def test_split_files_of_published_words_and_other_spellings(ravdess, tmp_path, s
 
 
 @pytest.mark.parametrize(
-    ("words", "parts"),
+    ("names", "parts"),
     [
         (("train", "dev", "eval"), ("train", "validation", "test")),
         (("train", "eval", "test"), ("train", "validation", "test")),
@@ -565,8 +565,8 @@ def test_split_files_of_published_words_and_other_spellings(ravdess, tmp_path, s
         (("train-dev", "validated", "1", "t", "nodev"), (None, None, None, None, None)),
     ],
 )
-def test_words_of_published_splits(words, parts):
-    assert split_words(words) == dict(zip(words, parts, strict=True))
+def test_names_of_published_splits(names, parts):
+    assert split_parts(names) == dict(zip(names, parts, strict=True))
 
 
 def test_split_files_of_no_use(ravdess, tmp_path):
@@ -583,7 +583,7 @@ def test_split_files_of_no_use(ravdess, tmp_path):
 
 def test_a_published_split_that_shares_speakers_is_refused_or_stamped(dataset_of):
     dataset = dataset_of(clips(), split=lambda one: "test" if one.endswith("1") else "train")
-    with pytest.raises(ValueError, match="19 speakers stand in both train and test"):
+    with pytest.raises(ValueError, match="19 speakers are in both train and test"):
         make_folds(dataset, "fixed")
     (fold,) = make_folds(dataset, "fixed", allow_leak=True)
     assert "speaker_overlap_train_test" in fold.leaks
@@ -593,32 +593,30 @@ def test_a_checkpoint_chosen_on_the_test_rows_is_refused_or_stamped(ravdess, tmp
     parts = {part: [name for name in ravdess["id"][:] if part_of(name) == part] for part in ("train", "test")}
     file = tmp_path / "split.json"
     file.write_text(json.dumps({**parts, "validation": parts["test"]}))
-    with pytest.raises(ValueError, match="24 utterances stand in both validation and test"):
+    with pytest.raises(ValueError, match="24 utterances are in both validation and test"):
         make_folds(ravdess, "fixed", split_file=file)
     (fold,) = make_folds(ravdess, "fixed", split_file=file, allow_leak=True)
     assert fold.leaks == ("checkpoint_chosen_on_test",)
 
 
-def test_words_that_differ_in_punctuation_alone_are_one_sentence(dataset_of):
+def test_texts_that_differ_in_punctuation_alone_are_one_sentence(dataset_of):
     rows = clips(range(1, 13), takes=4)
     spoken = ("Get up!", "get up", "Sit down.", "sit -- DOWN")
     dataset = dataset_of(rows, corpus=lambda one: "table", transcript=lambda one: spoken[int(one[-1])])
     for fold in make_folds(dataset, "sentence_disjoint", n_folds=3):
-        said = [
-            {words.lower()[:3] for words in values(dataset, "transcript", part)} for part in (fold.train, fold.test)
-        ]
+        said = [{text.lower()[:3] for text in values(dataset, "transcript", part)} for part in (fold.train, fold.test)]
         assert sorted(map(sorted, said)) == [["get"], ["sit"]]
 
 
 def test_joined_corpora_share_their_sentences(dataset_of):
     rows = clips(range(1, 7)) + clips(range(1, 7), corpus="emodb")
-    told = {"corpus": lambda one: one.split("/")[0], "sentence": lambda one: one[0] + one[-1]}
-    dataset = dataset_of(rows, **told, transcript=lambda one: ("get up", "sit down")[int(one[-1])])
+    columns = {"corpus": lambda one: one.split("/")[0], "sentence": lambda one: one[0] + one[-1]}
+    dataset = dataset_of(rows, **columns, transcript=lambda one: ("get up", "sit down")[int(one[-1])])
     for fold in make_folds(dataset, "sentence_disjoint", n_folds=3):
         assert not values(dataset, "transcript", fold.train) & values(dataset, "transcript", fold.test)
 
 
-def test_misheard_words_do_not_join_two_sentences(dataset_of):
+def test_recognition_errors_do_not_join_two_sentences(dataset_of):
     rows = clips(range(1, 13), takes=4)
     said = {"transcript": lambda one: "get up", "transcript_source": lambda one: "whisper@1"}
     dataset = dataset_of(rows, corpus=lambda one: "table", sentence=lambda one: one[-1], **said)
@@ -626,7 +624,7 @@ def test_misheard_words_do_not_join_two_sentences(dataset_of):
 
 
 def test_sessions_that_share_speakers_do_not_part_them(dataset_of):
-    """As MELD's episodes: the speakers are then dealt into folds."""
+    """As MELD's episodes: the speakers are then split into folds."""
     dataset = dataset_of(
         clips(range(1, 13), takes=4), corpus=lambda one: "meld", session=lambda one: one[-1],
         sentence=lambda one: str(int(one[-1]) % 2),
@@ -662,7 +660,7 @@ def talk_show(seed: int, rarest: int = 4, n_speakers: int = 29) -> list[tuple]:
 
 def without_search(dataset, *arguments, **settings) -> list[Fold]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocols, "_searched", lambda dataset, rows, plans, folds, *more: folds)
+        patch.setattr(protocols, "_search_missing_classes", lambda dataset, rows, plans, folds, *more: folds)
         return make_folds(dataset, *arguments, **settings)
 
 

@@ -11,7 +11,7 @@ import soundfile as sf
 from hf_ser.augment.training import Augmenter, readable_seconds
 from hf_ser.data.audio import read_clip
 from hf_ser.data.integrity import clip_findings
-from hf_ser.data.prepare import _typed, read_row
+from hf_ser.data.prepare import _as_dataset, read_row
 from hf_ser.data.schema import Utterance
 from hf_ser.models import lying_headers
 from hf_ser.models.lying_headers import _mp3_frames, header_patch
@@ -333,7 +333,7 @@ def test_noise_is_taken_from_what_can_be_read(promised, tmp_path):
     assert readable_seconds(str(tmp_path / "x.mp3"), 1, 1) == pytest.approx(SECONDS, abs=0.2) or promised == 3
     (tmp_path / "whole.wav").unlink()
     row, _ = read_row(Utterance("t/a", bytes(encoded("WAV", "PCM_16", VOICE)), "a", "t", speaker="s"), ("a",))
-    augmenter = Augmenter("noise_folder:1@5", _typed([row], ("a",)), [0], tmp_path)
+    augmenter = Augmenter("noise_folder:1@5", _as_dataset([row], ("a",)), [0], tmp_path)
     for view in range(8):
         changed = augmenter(VOICE, "t/a", view)
         assert np.isfinite(changed).all() and np.abs(changed - VOICE).max() > 0.01

@@ -159,5 +159,5 @@ def save_trained(kind: str, folder):
         setattr(model.config, name, value)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    copy_code(folder)
+    copy_code(folder, model)
     return folder

@@ -177,7 +177,7 @@ def test_a_data_set_names_files_without_their_folders(hub, api, prepared, tmp_pa
     monkeypatch.setattr("hf_ser.publish.dataset_card.write_pictures", lambda *anything: [])
     folder = Path(shutil.copytree(prepared, tmp_path / "DS"))
     integrity = json.loads((folder / "integrity.json").read_text())
-    same = {"kind": "duplicate", "item": "table/a", "detail": "same sound as table/b, which is kept", "skipped": True}
+    same = {"kind": "duplicate", "item": "table/a", "detail": "same audio as table/b, which is kept", "skipped": True}
     unread = {"kind": "unreadable", "item": "/home/anna smith/1.wav", "detail": "/home/anna smith/1.wav: no sound"}
     relative = {"kind": "quiet", "item": "anna\\data/2.wav", "detail": "level -61 dBFS", "skipped": False}
     integrity |= {"findings": [same, unread, relative], "label_map": "/home/anna smith/map.yaml"}
@@ -215,11 +215,11 @@ def absolute(prepared, folder: Path) -> Path:
     changed.with_format(None).save_to_disk(str(folder))
     integrity = json.loads((prepared / "integrity.json").read_text())
     kept, lost = names[0], "table//home/anna smith/calls/lost, is it.wav"
-    same = f"same sound as {kept}, which is kept"
+    same = f"same audio as {kept}, which is kept"
     integrity["findings"] = [
         {"kind": "duplicate", "item": lost, "detail": same, "skipped": True},
-        {"kind": "duplicate", "item": names[1], "detail": f"same sound as {lost}, which is kept", "skipped": True},
-        {"kind": "conflicting_duplicate", "item": lost, "detail": f"same sound: {lost} is sad by x", "skipped": True},
+        {"kind": "duplicate", "item": names[1], "detail": f"same audio as {lost}, which is kept", "skipped": True},
+        {"kind": "conflicting_duplicate", "item": lost, "detail": f"same audio: {lost} is sad by x", "skipped": True},
     ]
     (folder / "integrity.json").write_text(json.dumps(integrity))
     return folder

@@ -41,7 +41,7 @@ def test_the_originals_with_their_known_faults(tmp_path):
     assert report["skipped"] == {"duplicate": 1}
     (duplicate,) = of_kind(report, "duplicate")
     assert duplicate["item"] == TWINS[1]
-    assert duplicate["detail"] == f"same sound as {TWINS[0]}, which is kept"
+    assert duplicate["detail"] == f"same audio as {TWINS[0]}, which is kept"
     assert set(TWINS) & set(dataset["id"][:]) == {TWINS[0]}
     assert {Path(finding["item"]).stem for finding in of_kind(report, "stereo")} == set(STEREO)
     assert {finding["detail"] for finding in of_kind(report, "stereo")} == {"2 channels, all equal"}

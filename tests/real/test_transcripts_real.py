@@ -42,8 +42,8 @@ def tiny(tmp_path_factory) -> tuple[Path, Path]:
 
 
 def said(recogniser, features) -> list[list[int]]:
-    openings = [recogniser.opening("en", None)] * len(features)
-    answers = decode(recogniser, features, openings, 0.0, range(len(features)), LONGEST)
+    initial_tokens = [recogniser.initial_tokens("en", None)] * len(features)
+    answers = decode(recogniser, features, initial_tokens, 0.0, range(len(features)), LONGEST)
     return [list(answer.tokens) for answer in answers]
 
 
@@ -90,8 +90,8 @@ def test_a_trained_whisper_hears_what_was_said():
     words = []
     for start in range(0, len(chosen), 8):
         features = recogniser.encode([decode_audio(utterance.audio) for utterance in chosen[start : start + 8]], 30)
-        openings = [recogniser.opening("en" if recogniser.multilingual else None, None)] * len(features)
-        answers = decode(recogniser, features, openings, 0.0, range(len(features)), None)
+        initial_tokens = [recogniser.initial_tokens("en" if recogniser.multilingual else None, None)] * len(features)
+        answers = decode(recogniser, features, initial_tokens, 0.0, range(len(features)), None)
         words += [recogniser.text(answer.tokens) for answer in answers]
     plain = EnglishTextNormalizer()
     rate = wer([plain(utterance.transcript) for utterance in chosen], [plain(heard) for heard in words])

@@ -117,10 +117,10 @@ def test_no_arguments_mean_the_default_recipe(tmp_path):
 
 @pytest.mark.parametrize("file", RECIPES, ids=[f.stem for f in RECIPES])
 def test_every_recipe_is_read_and_restates_no_default(file):
-    classes = ALL
-    if "\nhead:" in file.read_text():  # of audio alone
-        classes = (DataArguments, AudioArguments, HeadArguments, AdaptArguments, SerTrainingArguments)
-    arguments, fresh = parse_arguments(classes, [str(file)]), parse_arguments(classes, [])
+    one_modality = "\nhead:" in file.read_text()
+    classes = tuple(HeadArguments if one is FusionArguments and one_modality else one for one in ALL)
+    arguments = parse_arguments(classes, [str(file)])
+    fresh = parse_arguments(classes, [])
     for key in re.findall(r"^(\w+):", file.read_text(), re.M):
         given = next(getattr(a, key) for a in arguments if hasattr(a, key))
         default = next(getattr(a, key) for a in fresh if hasattr(a, key))

@@ -17,7 +17,7 @@ from hf_ser.runs.predictions import read_predictions
 from hf_ser.runs.record import RECORD, read_record, split_record, write_record
 from hf_ser.training import fold_run, run
 from hf_ser.training.arguments import DataArguments
-from hf_ser.transcripts.words import fold_words
+from hf_ser.transcripts.fold_transcripts import fold_transcripts
 
 ASR = "whisper@abc"
 QUICK = ("--num_train_epochs", "1", "--n_folds", "3", "--disable_tqdm", "true", "--early_stopping_patience", "0")
@@ -109,7 +109,7 @@ def test_the_model_reads_the_words_of_the_source(transcribed, script, tmp_path, 
     assert given["audited"] == data[column][:]
     trained = [data[column][row] for row in fold.train]
     if source == "mixed":
-        trained = list(fold_words(data, fold, DataArguments(transcript_source="mixed"), 42).text.values())
+        trained = list(fold_transcripts(data, fold, DataArguments(transcript_source="mixed"), 42).text.values())
         trained = trained[: len(fold.train)]
         assert None not in trained
     assert given["train"] == tokens(tmp_path, trained)
@@ -128,7 +128,7 @@ def test_sentences_on_training_rows_leave_evaluation_as_it_is(prepared, script, 
     script("train_text", *flags, "--output_dir", tmp_path)
     data, fold = first_fold(prepared)
     assert given["evaluation"] == tokens(tmp_path, [data["transcript"][row] for row in (*fold.validation, *fold.test)])
-    words = fold_words(data, fold, DataArguments(sentence_bank=f"default,{bank}"), 42)
+    words = fold_transcripts(data, fold, DataArguments(sentence_bank=f"default,{bank}"), 42)
     names = [data["id"][row] for row in fold.train]
     assert given["train"] == tokens(tmp_path, [words.text[name] for name in names])
     assert sum(words.source[name] == "reference+bank" for name in names) > 8

@@ -1,4 +1,4 @@
-"""Random Whispers of a size for tests, in the forms of both libraries, and sounds for them to hear."""
+"""Small random Whispers in the formats of both libraries, and clips for them."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ BACK_ENDS = ("openai-whisper", "transformers")
 @pytest.fixture(scope="session")
 def random_whispers(tmp_path_factory):
     """A `.pt` file and a folder of transformers with the same weights."""
-    # Here, for it imports openai-whisper, which takes seconds that most of these tests need not wait for.
+    # Imported here: it imports openai-whisper, which takes seconds and which few of these tests need.
     from hf_ser.transcripts.random_whisper import write_random_whisper
 
     return write_random_whisper(tmp_path_factory.mktemp("whispers"), "mini")
@@ -21,7 +21,7 @@ def random_whispers(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def recognisers(random_whispers) -> dict:
-    """Both of them loaded, by back end."""
+    """Both loaded, by back end."""
     return {name: load_recogniser(str(path), "cpu") for name, path in zip(BACK_ENDS, random_whispers, strict=True)}
 
 
@@ -33,7 +33,7 @@ def recogniser(request, recognisers):
 
 @pytest.fixture(scope="session")
 def clips() -> list[np.ndarray]:
-    """Six sounds of 0.5 to 3 s, as different as the generated corpus, noise and a tone make them."""
+    """Six clips of 0.5 to 3 s: generated speech, noise and a tone."""
     voices = [decode_audio(synthetic.utterance(speaker, clip).audio) for speaker, clip in ((1, 1), (2, 5), (3, 9))]
     noise = np.random.default_rng(0).normal(0, 0.1, 48_000).astype(np.float32)
     tone = 0.3 * np.sin(np.arange(20_000, dtype=np.float32) / 5)

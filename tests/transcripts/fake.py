@@ -1,4 +1,4 @@
-"""A recogniser that answers by how loud a window's loudest sample is, and keeps a record of what it was asked."""
+"""A recogniser whose answer depends on the loudest sample of a window, and which records its calls."""
 
 from collections.abc import Sequence
 
@@ -43,11 +43,11 @@ class FakeRecogniser:
         self.detected += voices
         return [LANGUAGES[voice % len(LANGUAGES)] for voice in voices]
 
-    def opening(self, language: str | None, prompt: str | None) -> list[int]:
+    def initial_tokens(self, language: str | None, prompt: str | None) -> list[int]:
         self.opened.append((language, prompt))
         return [self.start, 3 + LANGUAGES.index(language) if language else 3]
 
-    def suppress(self, logits: torch.Tensor, said: int) -> None:
+    def suppress(self, logits: torch.Tensor, n_generated: int) -> None:
         allowed = [self.end, *map(ord, LETTERS)]
         logits[:, [token for token in range(logits.shape[1]) if token not in allowed]] = -torch.inf
 
@@ -59,40 +59,40 @@ class FakeRecogniser:
 
 
 class FakeDecoder:
-    """Logits drawn anew for every voice, window length and beginning of an answer."""
+    """Random logits that depend on the voice, the window length and the tokens so far."""
 
     def __init__(self, features: torch.Tensor):
-        self.heard = [[*map(int, row[0])] for row in features]
+        self.history = [[*map(int, row[0])] for row in features]
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         logits = torch.empty(*tokens.shape, 128)
         for row, new in enumerate(tokens.tolist()):
             for position, token in enumerate(new):
-                self.heard[row].append(token)
-                drawn = np.random.default_rng(self.heard[row]).normal(0, 3, 128)
+                self.history[row].append(token)
+                drawn = np.random.default_rng(self.history[row]).normal(0, 3, 128)
                 logits[row, position] = torch.from_numpy(drawn)
         return logits
 
     def keep(self, rows: torch.Tensor) -> None:
-        self.heard = [self.heard[row] for row in rows.tolist()]
+        self.history = [self.history[row] for row in rows.tolist()]
 
     def close(self) -> None:
-        self.heard = None
+        self.history = None
 
 
 class FakeDecode:
-    """In place of `greedy.decode`: what each voice says is written down, one answer a try; the last is repeated.
+    """Replaces `greedy.decode` by scripted answers, one per attempt; the last is repeated.
 
     Args:
-        script: By voice, `(text, avg_logprob, no_speech_prob)` of each try. Other voices say their number, surely.
+        script: By voice, `(text, avg_logprob, no_speech_prob)` of each attempt. Other voices say their number.
     """
 
     def __init__(self, script: dict[int, list[tuple[str, float, float]]] | None = None):
         self.script, self.tries, self.calls, self.seeds = script or {}, {}, [], {}
 
-    def __call__(self, recogniser, features, openings, temperature, seeds, max_tokens) -> list[Hypothesis]:
+    def __call__(self, recogniser, features, initial_tokens, temperature, seeds, max_tokens) -> list[Hypothesis]:
         voices = voices_of(features)
-        assert len(openings) == len(seeds) == len(voices)
+        assert len(initial_tokens) == len(seeds) == len(voices)
         self.calls.append((temperature, voices))
         self.seeds |= {(voice, temperature): seed for voice, seed in zip(voices, seeds, strict=True)}
         return [self.answer(voice) for voice in voices]

@@ -1,4 +1,4 @@
-"""Both back ends give, in batches, token for token what their libraries give one by one."""
+"""Both back ends decode in batches token for token as their libraries do one by one."""
 
 import shutil
 from pathlib import Path
@@ -21,8 +21,8 @@ PROMPT = "Kids are talking by the door"
 
 
 def answers(recogniser, features, temperature=0.0, seeds=None, language="en", prompt=None, max_tokens=None) -> list:
-    openings = [recogniser.opening(language, prompt)] * len(features)
-    return decode(recogniser, features, openings, temperature, seeds or [0] * len(features), max_tokens)
+    initial_tokens = [recogniser.initial_tokens(language, prompt)] * len(features)
+    return decode(recogniser, features, initial_tokens, temperature, seeds or [0] * len(features), max_tokens)
 
 
 def tokens(found) -> list[tuple[int, ...]]:
@@ -35,7 +35,7 @@ def check_figures(found, expected) -> None:
 
 
 def by_openai(model, clips, **options) -> list:
-    """What openai-whisper says by itself, one by one, of what its `transcribe` hears."""
+    """Tokens of openai-whisper itself, one by one, for the input of its `transcribe`."""
     found = []
     for clip in clips:
         mel = pad_or_trim(log_mel_spectrogram(clip, padding=480_000)[:, : len(clip) // 160], 3000)
@@ -44,16 +44,18 @@ def by_openai(model, clips, **options) -> list:
 
 
 def by_transformers(folder, recogniser, clips, prompt=None, **options) -> list[tuple[int, ...]]:
-    """What transformers says by itself, one by one, without opening and end."""
+    """Tokens of transformers itself, one by one, without initial tokens and end."""
     model = WhisperForConditionalGeneration.from_pretrained(folder)
     rules, found = model.generation_config, []
     if prompt:
         options["prompt_ids"] = recogniser.tokenizer.get_prompt_ids(prompt, return_tensors="pt")
     for clip in clips:
-        heard = recogniser.extractor(clip, sampling_rate=16_000, return_tensors="pt").input_features
-        said = model.generate(heard, return_timestamps=False, return_dict_in_generate=True, **options).sequences[0]
-        opening = said.tolist().index(rules.no_timestamps_token_id) + 1
-        found.append(tuple(token for token in said[opening:].tolist() if token != rules.eos_token_id))
+        features = recogniser.extractor(clip, sampling_rate=16_000, return_tensors="pt").input_features
+        sequence = model.generate(features, return_timestamps=False, return_dict_in_generate=True, **options).sequences[
+            0
+        ]
+        start = sequence.tolist().index(rules.no_timestamps_token_id) + 1
+        found.append(tuple(token for token in sequence[start:].tolist() if token != rules.eos_token_id))
     return found
 
 
@@ -74,7 +76,7 @@ def test_transformers_token_for_token(random_whispers, recognisers, clips, promp
     assert found == by_transformers(random_whispers[1], recogniser, clips, prompt, **options)
 
 
-def test_equal_weights_say_the_same_in_both(recognisers, clips):
+def test_equal_weights_give_the_same_text_in_both(recognisers, clips):
     # In windows that the clips fill: what follows a clip is not silence to one of the libraries and is to the other.
     clips = [clip[:16_000] for clip in clips if len(clip) >= 16_000]
     features = [recogniser.encode(clips, 1) for recogniser in recognisers.values()]
@@ -82,11 +84,11 @@ def test_equal_weights_say_the_same_in_both(recognisers, clips):
     found, expected = (answers(*each) for each in zip(recognisers.values(), features, strict=True))
     assert tokens(found) == tokens(expected)
     check_figures(found, expected)
-    words, expected = ([one.text(each.tokens) for each in found] for one in recognisers.values())
-    assert words == expected
+    texts, expected = ([one.text(each.tokens) for each in found] for one in recognisers.values())
+    assert texts == expected
 
 
-def test_what_cannot_end_stops_where_openai_whisper_stops(random_whispers, clips, tmp_path):
+def test_an_endless_answer_stops_where_openai_whisper_stops(random_whispers, clips, tmp_path):
     checkpoint = torch.load(random_whispers[0])
     checkpoint["dims"]["n_text_ctx"] = 64  # not 448, so as to come to the end sooner
     positions = checkpoint["model_state_dict"]["decoder.positional_embedding"][:64]
@@ -98,7 +100,7 @@ def test_what_cannot_end_stops_where_openai_whisper_stops(random_whispers, clips
     options = DecodingOptions(without_timestamps=True, **babbling)
     recogniser.filters = DecodingTask(recogniser.model, options).logit_filters
     features = recogniser.encode(clips, 30)
-    # A prompt longer than what a model hears of it, which leaves less room for the answer than there else is.
+    # A prompt that is longer than the model keeps, which leaves less room for the answer.
     for prompt, max_tokens, length in ((None, None, 32), ("word " * 99, None, 29), (None, 5, 5)):
         found = answers(recogniser, features, prompt=prompt, max_tokens=max_tokens)
         expected = by_openai(model, clips, prompt=prompt, sample_len=max_tokens, **babbling)
@@ -107,7 +109,7 @@ def test_what_cannot_end_stops_where_openai_whisper_stops(random_whispers, clips
         check_figures(found, expected)
 
 
-def test_what_is_drawn_depends_on_the_row_alone(recogniser, clips):
+def test_sampling_depends_on_the_row_alone(recogniser, clips):
     features, seeds = recogniser.encode(clips[:4], 3), [7, 1, 2, 3]
     together = tokens(answers(recogniser, features, 0.8, seeds))
     for rows in ([0], [3, 2, 1, 0]):
@@ -120,7 +122,7 @@ def test_what_is_drawn_depends_on_the_row_alone(recogniser, clips):
 
 def test_tokens_are_drawn_as_often_as_they_are_probable():
     class Dice:
-        """Says one of two tokens, of log odds 1, and ends."""
+        """Generates one of two tokens, of log odds 1, and ends."""
 
         max_tokens, start, end, no_speech = 8, 3, 0, None
 
@@ -131,8 +133,8 @@ def test_tokens_are_drawn_as_often_as_they_are_probable():
         def step(self, tokens):
             return torch.tensor([[[-9.0, 1.0, 0.0, -99.0]]]).repeat(len(tokens), 1, 1)
 
-        def suppress(self, logits, said):
-            logits[:, [1, 2] if said else [0]] = -torch.inf
+        def suppress(self, logits, n_generated):
+            logits[:, [1, 2] if n_generated else [0]] = -torch.inf
 
         def keep(self, rows):
             pass
@@ -153,7 +155,7 @@ def test_a_short_window(recogniser, clips, monkeypatch):
     assert features.shape == (6, 150, 64)
     for row, clip in enumerate(clips):
         torch.testing.assert_close(recogniser.encode([clip], 3)[0], features[row], rtol=0, atol=1e-4)
-    # What is cropped is the table of positions: with positions of other seconds the same sound is something else.
+    # What is cropped is the table of positions: with other positions the same audio gives other features.
     assert not torch.allclose(features[0], long_before[0, :150], atol=0.1)
 
     def break_down(*_):
@@ -181,12 +183,12 @@ def test_languages_are_detected_as_the_libraries_do(recognisers, clips):
 
 def test_a_language_that_the_model_does_not_know(recogniser):
     with pytest.raises(ValueError, match=r"--language xx: \S+random-mini does not know it. Expected one of .*\bde\b"):
-        recogniser.opening("xx", None)
+        recogniser.initial_tokens("xx", None)
     with pytest.raises(ValueError, match="--language yue"):  # which only the newest know
-        recogniser.opening("yue", None)
+        recogniser.initial_tokens("yue", None)
 
 
-def test_bfloat16_says_something_of_the_same_weights(random_whispers, recognisers, clips):
+def test_bfloat16_has_the_same_revision_and_decodes(random_whispers, recognisers, clips):
     for path, exact in zip(random_whispers, recognisers.values(), strict=True):
         recogniser = load_recogniser(str(path), "cpu", "bfloat16")
         features = recogniser.encode(clips[2:4], 3)
@@ -209,7 +211,7 @@ def test_an_english_only_model(tmp_path, clips):
         assert recogniser.detect_languages(features) == [None]
         assert tokens(answers(recogniser, features, language=None, max_tokens=9)) == expected
         with pytest.raises(ValueError, match=r"--language de: .* Expected one of en"):
-            recogniser.opening("de", None)
+            recogniser.initial_tokens("de", None)
 
 
 def test_the_revision_is_that_of_the_weights(random_whispers, recognisers, tmp_path):
@@ -229,13 +231,13 @@ def test_the_revision_is_that_of_the_weights(random_whispers, recognisers, tmp_p
 
 
 class Harm:
-    """What runs code where it is unpickled."""
+    """An object that runs code when it is unpickled."""
 
     def __reduce__(self):
         return Path.touch, (Path("harm"),)
 
 
-def test_what_cannot_be_loaded(random_whispers, tmp_path, monkeypatch):
+def test_models_that_cannot_be_loaded_are_refused(random_whispers, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("text.pt").write_text("no checkpoint")
     torch.save({"weights": torch.zeros(3)}, "other.pt")

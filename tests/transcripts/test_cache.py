@@ -68,21 +68,21 @@ def start(function, *args):
 
 
 def finish(*processes) -> None:
-    """All end well."""
+    """All exit with 0."""
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0] * len(processes)
 
 
-def is_sound(path: Path) -> bool:
+def is_valid(path: Path) -> bool:
     connection = sqlite3.connect(path)
     found = connection.execute("PRAGMA integrity_check").fetchall()
     connection.close()
     return found == [("ok",)]
 
 
-def test_what_was_put_is_there_when_the_file_is_opened_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "PORTION", 7)  # so that 100 keys take many questions
+def test_entries_are_there_when_the_file_is_opened_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "KEYS_PER_QUERY", 7)  # so that 100 keys take many queries
     path = tmp_path / "new" / "folder" / "transcripts.sqlite"
     odd = {key(-1): Transcript('\0 "}{ \ud800 \x7f 話', None, None, math.inf, None)}
     with silently():
@@ -97,22 +97,22 @@ def test_what_was_put_is_there_when_the_file_is_opened_again(tmp_path, monkeypat
             assert math.isnan(cache.get([key(1)])[key(1)].no_speech_prob)
 
 
-def test_the_key_changes_with_all_that_decides_a_transcript(monkeypatch):
+def test_the_key_changes_with_all_that_determines_a_transcript(monkeypatch):
     options = DecodeOptions()
     others = {"prompt": "Zoë", "short_window": True, "temperatures": (0.0,), "compression_ratio_threshold": 2.0}
     others |= {"logprob_threshold": -2.0, "no_speech_threshold": 0.5, "max_tokens": 9, "precision": "bfloat16"}
     assert others.keys() == asdict(options).keys()
-    asked = [("sound", "model", "en", options), ("sound2", "model", "en", options), ("sound", "model2", "en", options)]
-    asked += [("sound", "model", language, options) for language in ("de", None, "None")]
-    asked += [("sound", "model", "en", replace(options, **{name: other})) for name, other in others.items()]
-    keys = [transcript_key(*one) for one in asked]
-    assert len(set(keys)) == len(asked)
-    assert keys[0] == transcript_key("sound", "model", "en", DecodeOptions())
-    monkeypatch.setattr(module, "DECODING", "another")
-    assert transcript_key(*asked[0]) not in keys
+    inputs = [("audio", "model", "en", options), ("audio2", "model", "en", options), ("audio", "model2", "en", options)]
+    inputs += [("audio", "model", language, options) for language in ("de", None, "None")]
+    inputs += [("audio", "model", "en", replace(options, **{name: other})) for name, other in others.items()]
+    keys = [transcript_key(*one) for one in inputs]
+    assert len(set(keys)) == len(inputs)
+    assert keys[0] == transcript_key("audio", "model", "en", DecodeOptions())
+    monkeypatch.setattr(module, "DECODING_VERSION", "another")
+    assert transcript_key(*inputs[0]) not in keys
 
 
-def test_the_file_lies_in_the_cache_folder(monkeypatch):
+def test_the_file_is_in_the_cache_folder(monkeypatch):
     monkeypatch.setenv("HF_SER_CACHE", "~/elsewhere")
     assert cache_file() == Path.home() / "elsewhere" / "transcripts.sqlite"
     monkeypatch.delenv("HF_SER_CACHE")
@@ -146,7 +146,7 @@ def test_twenty_kills_lose_nothing_that_was_put(tmp_path):
             reported = entries(*range(5 * done))
             assert cache.get(reported) == reported
             assert len(cache.get(batch(done))) in (0, 5)  # the one that was under way
-        assert is_sound(path)
+        assert is_valid(path)
 
 
 def put_all(path: Path, numbers: list[int], barrier) -> None:
@@ -173,7 +173,7 @@ def page_of(raw: bytes, number: int) -> int:
 
 
 def altered(raw: bytes, number: int, letter: bytes) -> bytes:
-    """With another letter in the words of a transcript."""
+    """With another letter in the text of a transcript."""
     at = place_of(raw, number)
     return raw[:at] + raw[at:].replace(b"w", letter, 1)
 
@@ -212,15 +212,15 @@ def of_another_program(raw: bytes) -> bytes:
         (of_another_program, "no such column: checksum", 117, []),
     ],
 )
-def test_a_damaged_file_is_put_aside_and_what_can_be_read_is_kept(file, damaged, message, least, long):
+def test_a_damaged_file_is_kept_aside_and_its_readable_entries_are_kept(file, damaged, message, least, long):
     raw = damaged(file.read_bytes())
     file.write_bytes(raw)
     earlier, aside = (file.with_name(f"{file.name}.damaged-{n}") for n in (1, 2))
     earlier.write_text("earlier")
-    with pytest.warns(UserWarning) as told, TranscriptCache(file) as cache:
+    with pytest.warns(UserWarning) as caught, TranscriptCache(file) as cache:
         found = cache.get(ENTRIES)
-    assert len(told) == 1
-    first, rest = str(told[0].message).split("). ")
+    assert len(caught) == 1
+    first, rest = str(caught[0].message).split("). ")
     assert first.startswith(f"{file}: found the transcript cache damaged (")
     assert message in first
     assert rest == (
@@ -234,12 +234,12 @@ def test_a_damaged_file_is_put_aside_and_what_can_be_read_is_kept(file, damaged,
     with silently(), TranscriptCache(file) as cache:
         cache.put(ENTRIES)
         assert cache.get(ENTRIES) == ENTRIES
-    assert is_sound(file)
+    assert is_valid(file)
 
 
 def test_an_altered_entry_is_missing_and_its_neighbours_are_not(file):
     raw = file.read_bytes()
-    file.write_bytes(altered(altered(raw, 7, b"W"), 8, b"\xf7"))  # other words; no UTF-8
+    file.write_bytes(altered(altered(raw, 7, b"W"), 8, b"\xf7"))  # another text; not UTF-8
     with TranscriptCache(file) as cache:
         with pytest.warns(UserWarning, match="found 2 of 120 entries altered .* They count as missing"):
             found = cache.get(ENTRIES)
@@ -259,7 +259,7 @@ def test_an_empty_file_is_a_new_cache(file):
 
 
 def die_while_writing(path: Path) -> None:
-    """Leave a journal that is to be played back: pages that are changed in the file, but not committed."""
+    """Leave a journal that is to be replayed: pages that are changed in the file, but not committed."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA cache_size = 1")
     connection.execute("BEGIN IMMEDIATE")
@@ -267,16 +267,16 @@ def die_while_writing(path: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_transaction_that_was_cut_off_is_taken_back(file):
+def test_an_unfinished_transaction_is_rolled_back(file):
     start(die_while_writing, file).join()
     assert b"lfe" in file.read_bytes()
     assert Path(f"{file}-journal").stat().st_size > PAGE
     with silently(), TranscriptCache(file) as cache:
         assert cache.get(ENTRIES) == ENTRIES
-    assert is_sound(file)
+    assert is_valid(file)
 
 
-def test_the_journal_of_another_file_alters_no_words(file, tmp_path):
+def test_the_journal_of_another_file_alters_no_text(file, tmp_path):
     other = tmp_path / "other.sqlite"
     with TranscriptCache(other) as cache:
         cache.put(entries(*range(1000, 1100)))
@@ -287,7 +287,7 @@ def test_the_journal_of_another_file_alters_no_words(file, tmp_path):
         cache.put(ENTRIES)
     with silently(), TranscriptCache(file) as cache:
         assert cache.get(ENTRIES) == ENTRIES
-    assert is_sound(file)
+    assert is_valid(file)
 
 
 def test_a_journal_goes_aside_with_the_file_that_it_belongs_to(file):
@@ -331,16 +331,16 @@ def test_a_repair_that_finds_the_disk_full_leaves_all_as_it_was(file, monkeypatc
 
 def open_damaged(path: Path, barrier, results) -> None:
     barrier.wait()
-    with warnings.catch_warnings(record=True) as told, TranscriptCache(path) as cache:
-        results.put((len(told), len(cache.get(ENTRIES))))
+    with warnings.catch_warnings(record=True) as caught, TranscriptCache(path) as cache:
+        results.put((len(caught), len(cache.get(ENTRIES))))
 
 
 def test_of_processes_that_find_the_damage_together_one_repairs(file):
     file.write_bytes(with_a_page_overwritten(file.read_bytes()))
     barrier, results = fork.Barrier(3), fork.SimpleQueue()
     finish(*(start(open_damaged, file, barrier, results) for _ in range(3)))
-    told, found = zip(*(results.get() for _ in range(3)), strict=True)
-    assert sorted(told) == [0, 0, 1]
+    warned, found = zip(*(results.get() for _ in range(3)), strict=True)
+    assert sorted(warned) == [0, 0, 1]
     assert len(set(found)) == 1 and found[0] >= 100
     assert [one.name for one in file.parent.glob("*.damaged-*")] == ["transcripts.sqlite.damaged-1"]
 
@@ -360,7 +360,7 @@ def test_an_open_cache_goes_on_in_the_file_that_another_process_has_repaired(fil
         finish(start(repair, file))
         with monkeypatch.context() as patch:
             if not looks:  # as if the repair came just after it had looked
-                patch.setattr(cache, "_follow", lambda: None)
+                patch.setattr(cache, "_reopen_if_replaced", lambda: None)
             cache.put(entries(501))
         assert cache.get(entries(500, 501)) == entries(500, 501)
         with TranscriptCache(file) as another:
@@ -377,7 +377,7 @@ def test_damage_that_comes_while_the_file_is_open_is_repaired_by_the_next_put(fi
         assert cache.get(entries(0, 500)) == entries(0, 500)
 
 
-def test_a_lock_that_is_not_let_go_is_told(file, monkeypatch):
+def test_a_lock_that_is_not_released_is_reported(file, monkeypatch):
     monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
     holder = sqlite3.connect(file, isolation_level=None)
     with TranscriptCache(file) as cache:
@@ -392,7 +392,7 @@ def test_a_lock_that_is_not_let_go_is_told(file, monkeypatch):
     holder.close()
 
 
-def test_a_place_that_cannot_be_written_is_told(file, tmp_path):
+def test_a_path_that_cannot_be_written_is_reported(file, tmp_path):
     with pytest.raises(ValueError, match=r"found a folder, expected a file for the transcript cache\. Name another"):
         TranscriptCache(tmp_path)
     with pytest.raises(ValueError, match=r"cannot be used: Not a directory\. Expected .* name another with HF_SER"):

@@ -1,4 +1,4 @@
-"""The shipped sentences keep to their form, a user's file replaces or joins them, and a wrong one is named."""
+"""The packaged sentences have their form, a user's file replaces or joins them, and a wrong one is refused."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from hf_ser.data.labels import EMOTIONS
 from hf_ser.transcripts.sentence_bank import DEFAULT, bank_digest, read_bank, sentence_bank
 
 
-def test_the_shipped_bank_says_something_else_for_every_emotion_and_names_none():
+def test_the_packaged_bank_has_different_sentences_for_every_emotion_and_names_none():
     bank = read_bank(DEFAULT)
     assert tuple(bank) == EMOTIONS
     assert all(len(sentences) >= 8 for sentences in bank.values())
@@ -15,12 +15,12 @@ def test_the_shipped_bank_says_something_else_for_every_emotion_and_names_none()
     assert [one for one in said if any(emotion in one for emotion in set(EMOTIONS) - {"other"})] == []
 
 
-def test_a_file_replaces_the_shipped_bank_or_joins_it(tmp_path):
+def test_a_file_replaces_the_packaged_bank_or_joins_it(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("happy:\n  - Hurray!\n  - She said yes!\nyes: [Yes, no]\n")
     assert sentence_bank(str(file), ["yes", "happy"]) == {"yes": ["Yes", "no"], "happy": ["Hurray!", "She said yes!"]}
     joined = sentence_bank(f"default,{file}", ["happy", "yes"])
-    assert joined["happy"] == [*read_bank(DEFAULT)["happy"], "Hurray!"], "a sentence of both stands there once"
+    assert joined["happy"] == [*read_bank(DEFAULT)["happy"], "Hurray!"], "a sentence of both is there once"
     assert joined["yes"] == ["Yes", "no"]
     assert bank_digest(joined) != bank_digest(sentence_bank("default", ["happy", "sad"]))
 
@@ -43,7 +43,7 @@ def test_classes_without_sentences_are_named_with_the_remedy():
         ("", "found NoneType, expected"),
     ],
 )
-def test_a_file_that_is_no_bank_is_named(tmp_path, text, said):
+def test_a_file_of_another_form_is_named(tmp_path, text, said):
     (tmp_path / "b.yaml").write_text(text)
     with pytest.raises(ValueError, match=rf"b\.yaml: {said}"):
         read_bank(str(tmp_path / "b.yaml"))

@@ -1,4 +1,4 @@
-"""A data set transcribed: what is decoded and what is not, what a kill leaves, and what is written."""
+"""Transcribing a data set: what is decoded, what a kill leaves, and what is written."""
 
 import json
 import multiprocessing
@@ -67,7 +67,7 @@ def test_a_second_run_decodes_nothing_and_a_new_model_everything(dataset, job):
         assert transcribe_dataset(dataset, other).decoded == len(dataset)
 
 
-def test_equal_sounds_are_decoded_once_and_the_order_of_rows_does_not_matter(dataset, job):
+def test_equal_clips_are_decoded_once_and_the_order_of_rows_does_not_matter(dataset, job):
     first = transcribe_dataset(dataset, job())
     twice = dataset.select([*reversed(range(len(dataset))), 0, 1])
     one = job(no_speech_threshold=0.61)  # another key
@@ -76,15 +76,20 @@ def test_equal_sounds_are_decoded_once_and_the_order_of_rows_does_not_matter(dat
     assert texts(done) == [*texts(first)[::-1], *texts(first)[:2]]
 
 
-def test_the_language_is_the_corpus_s_unless_another_is_asked_for(job):
-    assert [job(None).spoken(corpus) for corpus in ("emodb", "ravdess", "table", "unknown")] == ["de", "en", None, None]
-    assert job("ja").spoken("emodb") == "ja"
-    assert job("detect").spoken("emodb") is None
+def test_the_language_is_the_corpus_s_unless_another_is_given(job):
+    assert [job(None).decoding_language(corpus) for corpus in ("emodb", "ravdess", "table", "unknown")] == [
+        "de",
+        "en",
+        None,
+        None,
+    ]
+    assert job("ja").decoding_language("emodb") == "ja"
+    assert job("detect").decoding_language("emodb") is None
 
 
-def test_a_clip_that_cannot_be_read_is_named_and_the_others_go_on(dataset, job):
+def test_an_unreadable_clip_is_reported_and_the_others_are_transcribed(dataset, job):
     clips = dataset["audio"][:]
-    clips[5]["bytes"] = b"no sound"
+    clips[5]["bytes"] = b"no audio"
     spoilt = dataset.remove_columns("audio").add_column("audio", clips)
     done = transcribe_dataset(spoilt, job())
     assert list(done.failed) == [dataset["id"][5]] and "format" in done.failed[dataset["id"][5]].lower()
@@ -92,15 +97,15 @@ def test_a_clip_that_cannot_be_read_is_named_and_the_others_go_on(dataset, job):
 
 
 def _transcribe(folder, job, pipe):
-    """In a process of its own: tell of every batch that has come into the cache, and wait to be told to go on."""
+    """In another process: report every batch that is cached, and wait for a reply."""
     run.STORE_SECONDS, put = 0.0, TranscriptCache.put
 
-    def told(self, entries):
+    def put_and_wait(self, entries):
         put(self, entries)
         pipe.send(len(entries))
         pipe.recv()
 
-    TranscriptCache.put = told
+    TranscriptCache.put = put_and_wait
     torch.set_num_threads(1)  # OpenMP does not outlive a fork
     transcribe_dataset(load_prepared(folder), job)
 
@@ -142,10 +147,10 @@ def written(dataset, job, folder, output_dir):
     return done, summary
 
 
-def test_the_columns_stand_beside_the_corpus_s_own_words(prepared, job, tmp_path):
+def test_the_columns_are_kept_beside_the_corpus_s_own_transcripts(prepared, job, tmp_path):
     folder = tmp_path / "data"
     shutil.copytree(prepared, folder)
-    (folder / "audit.json").write_text("{}")  # of the old words
+    (folder / "audit.json").write_text("{}")  # of the old transcripts
     (folder / "notes").mkdir()  # the user's own
     before = load_prepared(folder)
     own, rows = before["transcript"][:], before.remove_columns(["transcript", "transcript_source"])[:]
@@ -166,7 +171,7 @@ def test_the_columns_stand_beside_the_corpus_s_own_words(prepared, job, tmp_path
     assert summary["check_short_window"]["clips"] == 5 and summary["decoded"] == len(after)
     assert "48 of 48 clips transcribed" in format_summary(summary)
 
-    # A second recogniser takes the first one's place; the corpus's words stay.
+    # A second recogniser replaces the first one; the reference transcripts stay.
     other = job()
     other.recogniser.revision = "1" * 12
     written(after, other, folder, folder)
@@ -185,7 +190,7 @@ def test_folds_are_the_same_before_and_after(dataset, job):
         assert [fold.fingerprint for fold in folds[0]] == [fold.fingerprint for fold in folds[1]]
 
 
-def test_a_kill_between_the_two_names_is_mended_when_the_data_set_is_opened(prepared, tmp_path, monkeypatch):
+def test_a_kill_while_a_folder_is_replaced_is_repaired_when_the_data_set_is_opened(prepared, tmp_path, monkeypatch):
     folder, new = Path(shutil.copytree(prepared, tmp_path / "data")), Path(shutil.copytree(prepared, tmp_path / "new"))
     replace, calls = os.replace, []
 
@@ -205,15 +210,15 @@ def test_a_kill_between_the_two_names_is_mended_when_the_data_set_is_opened(prep
     assert [file.name for file in tmp_path.iterdir() if file.is_dir()] == ["data"]
 
 
-def test_word_error_rates_are_in_the_language_of_the_corpus_whatever_is_told(dataset, job):
+def test_word_error_rates_are_in_the_language_of_the_corpus_whatever_is_given(dataset, job):
     own = ["You're twenty, Mr. Gray"] * len(dataset)
-    heard = [Transcript("you are 20 mister grey", None, -0.1, 0.0, 0.0)] * len(dataset)
+    recognised = [Transcript("you are 20 mister grey", None, -0.1, 0.0, 0.0)] * len(dataset)
     spoken = dataset.remove_columns("transcript").add_column("transcript", own)
     spoken = spoken.remove_columns("corpus").add_column("corpus", ["ravdess"] * len(dataset))
-    for asked, multilingual in (("en", True), ("detect", True), (None, False)):
-        one = job(asked)
+    for language, multilingual in (("en", True), ("detect", True), (None, False)):
+        one = job(language)
         one.recogniser.multilingual = multilingual
-        rows = compared(with_transcripts(spoken, heard, "fake@0"), one)
+        rows = compared(with_transcripts(spoken, recognised, "fake@0"), one)
         assert word_errors_of(rows)["wer"] == 0.0
     assert word_errors_of([{**rows[0], "reference": "..."}]) is None
 
@@ -226,7 +231,7 @@ def test_a_model_of_english_alone_is_not_given_german(job):
         one.check(["ravdess", "emodb"])
 
 
-def test_whom_the_recogniser_was_trained_on_goes_along(prepared, dataset, job, tmp_path):
+def test_the_training_speakers_of_the_recogniser_are_recorded(prepared, dataset, job, tmp_path):
     fold = make_folds(dataset, "speaker_folds", "1", n_folds=3)[0]
     record = {"split": split_record(dataset, fold), "ancestors": []}
     write_record(tmp_path / "asr_model", record)

@@ -1,4 +1,4 @@
-"""scripts/transcribe.py as it is called: in one process and in two, and what it refuses."""
+"""scripts/transcribe.py in one process and in two, and what it refuses."""
 
 import json
 import os
@@ -26,8 +26,8 @@ def test_two_processes_write_what_one_writes(few, random_whispers, script, tmp_p
     two = shutil.copytree(few, tmp_path / "two")
     flags = ("--asr", random_whispers[1], "--language", "en", "--temperatures", 0, "--short_window", "--max_tokens", 12)
     script("transcribe", "--dataset", few, *flags, "--cache", tmp_path / "one.sqlite", "--check_short_window", 3)
-    told = capsys.readouterr().out
-    assert "48 of 48 clips transcribed" in told and "short windows on 3 clips" in told and "WER" in told
+    output = capsys.readouterr().out
+    assert "48 of 48 clips transcribed" in output and "short windows on 3 clips" in output and "WER" in output
 
     config = ROOT / "scripts/accelerate/two_cpu_processes.yaml"
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "--main_process_port", "0"]

@@ -1,4 +1,4 @@
-"""Clips to transcripts: each once and early, the same in any company, tried again in batches, put together in order."""
+"""Transcribing clips: each once and early, equal in any batch, retried in batches, joined in order."""
 
 import random
 
@@ -28,14 +28,14 @@ def broken(error: Exception, key: str = "broken") -> Request:
 
 
 def with_pause(*voices: int, seconds: float = 25) -> np.ndarray:
-    """A window a voice, with a pause after each but the last."""
+    """One window per voice, with a pause after each but the last."""
     parts = [part for voice in voices for part in (voiced(voice, seconds), np.zeros(4800, np.float32))]
     return np.concatenate(parts[:-1])
 
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Puts a FakeDecode with the given script in the place of `greedy.decode`."""
+    """Replaces `greedy.decode` by a FakeDecode with the given script."""
 
     def put(script: dict | None = None) -> FakeDecode:
         decode = FakeDecode(script)
@@ -93,13 +93,15 @@ def test_the_cut_is_in_the_middle_of_the_pause():
 
 @pytest.fixture(scope="module")
 def mixed() -> list[Request]:
-    """Clips of many lengths, among them three of several windows, in languages told and not told."""
+    """Clips of many lengths, among them three of several windows, some with a given language."""
     draw = random.Random(1)
     lengths = [draw.uniform(0.2, 8) for _ in range(16)] + [4.0, 29.99, 30.0, 0.00007]
     clips = [voiced(100 + number, seconds) for number, seconds in enumerate(lengths)]
     clips += [with_pause(*range(voice, voice + 4)) for voice in (200, 300, 400)]
-    told = [draw.choice(("de", None)) for _ in clips]
-    return [request(clip, f"clip {n}", language) for n, (clip, language) in enumerate(zip(clips, told, strict=True))]
+    languages = [draw.choice(("de", None)) for _ in clips]
+    return [
+        request(clip, f"clip {n}", language) for n, (clip, language) in enumerate(zip(clips, languages, strict=True))
+    ]
 
 
 @pytest.mark.parametrize("short_window", [False, True])
@@ -117,7 +119,7 @@ def test_neither_batch_nor_order_changes_an_answer(mixed, short_window):
     assert len({answer.text for answer in runs[0].values()}) > 16  # short ones may agree by chance
 
 
-def test_the_longest_come_first_and_short_windows_alone_with_their_length(scripted):
+def test_the_longest_come_first_and_short_windows_are_batched_by_length(scripted):
     scripted()
     lengths = {1: 0.3, 2: 1.0, 3: 1.01, 4: 2.0, 5: 29.5, 6: 30.0, 7: 1.5}
     requests = [request(voiced(voice, seconds), str(voice)) for voice, seconds in lengths.items()]
@@ -179,7 +181,7 @@ def test_of_very_long_clips_less_than_a_batch_is_read_ahead(scripted):
     assert len(read) <= 5
 
 
-def test_what_cannot_be_read_says_why_and_the_rest_goes_on(scripted):
+def test_an_unreadable_clip_gives_its_error_and_the_rest_is_transcribed(scripted):
     scripted()
     nan = np.append(voiced(9, 1), np.float32("nan"))
     requests = [
@@ -189,13 +191,13 @@ def test_what_cannot_be_read_says_why_and_the_rest_goes_on(scripted):
     answers = {one.key: answer for one, answer in transcribe(FakeRecogniser(), requests, DecodeOptions(), 2)}
     assert isinstance(answers["a"], OSError)
     assert str(answers["b"]) == "no audio"
-    assert str(answers["c"]) == "c: found samples that are NaN or infinite, expected sound."
+    assert str(answers["c"]) == "c: found samples that are NaN or infinite, expected audio."
     assert (answers["d"].text, answers["e"].text) == ("1", "2")
     with pytest.raises(KeyError, match="a mistake"):
         list(transcribe(FakeRecogniser(), [broken(KeyError("a mistake"))], DecodeOptions()))
 
 
-def test_a_batch_of_nothing_is_refused():
+def test_a_batch_size_of_0_is_refused():
     with pytest.raises(ValueError, match=r"--batch_size 0: expected at least one window in a batch\."):
         next(transcribe(FakeRecogniser(), [], DecodeOptions(), batch_size=0))
 
@@ -209,7 +211,7 @@ def test_an_error_of_the_model_is_not_a_clip_that_cannot_be_read(scripted):
 # Tried again
 
 
-def test_poor_answers_are_tried_again_together_and_encoded_once(scripted):
+def test_poor_answers_are_retried_together_and_encoded_once(scripted):
     poor, good = (" poor", UNSURE, 0.0), (" good", SURE, 0.0)
     tries = {voice: 1 + voice % 4 for voice in range(1, 25)}  # six each settled by the first, second, third, fourth
     decode = scripted({voice: [poor] * (count - 1) + [good] for voice, count in tries.items()})
@@ -235,16 +237,16 @@ REPEATED = " again and again and" * 20
     [
         pytest.param([(REPEATED, SURE, 0.0), (" fine", SURE, 0.0)], "fine", 0.2, id="repeats itself"),
         pytest.param([(" bad", -1.01, 0.0), (" fine", -0.99, 0.0)], "fine", 0.2, id="improbable"),
-        pytest.param([(" bad", UNSURE, 0.59), (" worse", -3.0, 0.0)], "worse", 0.4, id="the last stands"),
+        pytest.param([(" bad", UNSURE, 0.59), (" worse", -3.0, 0.0)], "worse", 0.4, id="the last is kept"),
         pytest.param([(" bad", UNSURE, 0.61), (" fine", SURE, 0.0)], "", 0.0, id="silence is not tried again"),
-        pytest.param([(" sure", SURE, 0.99)], "sure", 0.0, id="sure words are kept against no speech"),
+        pytest.param([(" sure", SURE, 0.99)], "sure", 0.0, id="a sure text is kept against no speech"),
         pytest.param([(REPEATED, SURE, 0.99), (" fine", SURE, 0.99)], "fine", 0.2, id="repeats itself, no speech"),
         pytest.param([(" bad", UNSURE, 0.0), (" bad", UNSURE, 0.9)], "", 0.2, id="silence at the second try"),
         pytest.param([(" bad", -1.0, 0.9)], "", 0.0, id="at the threshold: not poor, but silence"),
         pytest.param([(" bad", UNSURE, float("nan"))], "bad", 0.4, id="a model without a no-speech token"),
     ],
 )
-def test_what_is_tried_again_and_what_is_silence(scripted, tries, text, temperature):
+def test_which_answers_are_retried_and_which_are_silence(scripted, tries, text, temperature):
     scripted({7: tries})
     answer = transcript(voiced(7, 3), temperatures=(0.0, 0.2, 0.4))
     assert (answer.text, answer.temperature) == (text, temperature)
@@ -261,7 +263,7 @@ def test_digital_silence_is_not_decoded(scripted):
     assert recogniser.encoded == decode.calls == []
 
 
-def test_a_batch_that_the_memory_does_not_hold_is_halved_for_good(scripted, monkeypatch):
+def test_a_batch_that_does_not_fit_into_memory_is_halved_permanently(scripted, monkeypatch):
     decode, refused, most = scripted(), [], 1
 
     def small(recogniser, features, *rest):
@@ -283,36 +285,36 @@ def test_a_batch_that_the_memory_does_not_hold_is_halved_for_good(scripted, monk
 # Languages
 
 
-def test_a_language_is_detected_once_a_clip_in_its_first_window_with_sound(scripted):
+def test_a_language_is_detected_once_a_clip_in_its_first_window_with_audio(scripted):
     decode, recogniser = scripted(), FakeRecogniser()
     leading = np.concatenate([voiced(0, 25), with_pause(301, 302, 303)])  # a window of silence, then `de`, `ja`, `en`
     requests = [
         *(
             request(leading, "long", None),
             request(voiced(601, 3), "found", None),
-            request(voiced(601, 3), "told", "ja"),
+            request(voiced(601, 3), "given", "ja"),
         ),
-        request(with_pause(602, 604), "told long", "en"),
+        request(with_pause(602, 604), "given long", "en"),
     ]
     answers = {one.key: answer for one, answer in transcribe(recogniser, requests, DecodeOptions())}
     assert {key: answer.language for key, answer in answers.items()} == {
         "long": "de",
         "found": "de",
-        "told": "ja",
-        "told long": "en",
+        "given": "ja",
+        "given long": "en",
     }
     assert sorted(recogniser.detected) == [301, 601]
     assert {key: answer.text for key, answer in answers.items()} == {
         "long": "301 302 303",
         "found": "601",
-        "told": "601",
-        "told long": "602 604",
+        "given": "601",
+        "given long": "602 604",
     }
     assert sorted(recogniser.opened) == [("de", None), ("en", None), ("ja", None)]
     assert len(decode.calls) == 2  # what waited for its language is decoded together, after the rest
 
 
-def test_a_model_of_one_language_is_neither_asked_nor_told(scripted):
+def test_a_model_of_one_language_neither_detects_nor_gets_a_language(scripted):
     scripted()
     recogniser = FakeRecogniser(multilingual=False)
     answer = transcript(with_pause(1, 2), language="de", recogniser=recogniser, prompt="Kim")
@@ -324,15 +326,15 @@ def test_a_model_of_one_language_is_neither_asked_nor_told(scripted):
 # Put together
 
 
-def test_windows_are_put_together_by_their_tokens(scripted):
-    script = {1: [("abc", UNSURE, 0.0), ("abc", -0.6, 0.1)], 2: [("a", -0.2, 0.3)], 3: [("unheard", UNSURE, 0.9)]}
+def test_windows_are_weighted_by_their_tokens(scripted):
+    script = {1: [("abc", UNSURE, 0.0), ("abc", -0.6, 0.1)], 2: [("a", -0.2, 0.3)], 3: [("dropped", UNSURE, 0.9)]}
     scripted(script)
     answer = transcript(with_pause(1, 2, 0, 3))
     assert (answer.text, answer.language, answer.no_speech_prob, answer.temperature) == ("abc a", "en", 0.1, 0.2)
     assert answer.avg_logprob == pytest.approx((4 * -0.6 + 2 * -0.2) / 6)
 
 
-def test_where_all_windows_are_judged_silent_the_log_probability_is_of_all(scripted):
+def test_if_all_windows_are_judged_silent_the_log_probability_is_of_all(scripted):
     scripted({1: [("a", -2.0, 0.9)], 2: [("abc", -5.0, 0.8)]})
     answer = transcript(with_pause(1, 2))
     assert (answer.text, answer.no_speech_prob) == ("", 0.8)
@@ -350,8 +352,8 @@ def test_where_all_windows_are_judged_silent_the_log_probability_is_of_all(scrip
         ("zh", (" 你好", " 世界"), "你好 世界"),
     ],
 )
-def test_seams_get_a_blank_where_the_language_has_blanks(scripted, monkeypatch, language, texts, whole):
+def test_windows_are_joined_by_a_space_if_the_language_has_spaces(scripted, monkeypatch, language, texts, whole):
     scripted({voice: [(text, SURE, 0.0)] for voice, text in enumerate(texts, start=1)})
     recogniser = FakeRecogniser()
-    monkeypatch.setattr(recogniser, "opening", lambda *given: [1])
+    monkeypatch.setattr(recogniser, "initial_tokens", lambda *given: [1])
     assert transcript(with_pause(*range(1, len(texts) + 1)), language, recogniser).text == whole

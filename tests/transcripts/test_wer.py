@@ -1,4 +1,4 @@
-"""How wrong transcripts are: words counted by hand beside what the report says."""
+"""Word error rates: errors counted by hand against the report."""
 
 import json
 import math
@@ -16,19 +16,21 @@ def clip(name: str, reference: str | None, hypothesis: str | None, **more) -> di
 
 ROWS = [
     clip("1", "a b c d e f g h i j", "a b c d e f g h i j"),
-    clip("2", "one cup of tea", "one cap of", label="happy", sex="female"),  # a word misheard, one lost
-    clip("3", "no", "no well no", speaker="ben", corpus="two", sex="male"),  # two added
-    clip("4", "we are here", None, speaker="ben"),  # three lost
+    clip("2", "one cup of tea", "one cap of", label="happy", sex="female"),  # one substitution, one deletion
+    clip("3", "no", "no well no", speaker="ben", corpus="two", sex="male"),  # two insertions
+    clip("4", "we are here", None, speaker="ben"),  # three deletions
     clip("5", "", "thank you", label="happy"),
     clip("6", None, "thank you"),
 ]
 
 
-def test_texts_that_are_read_alike_are_equal():
-    spoken = ["You’re Mr. Smith, aren't you?", "colour: twenty-two", "...", None]
-    heard = ["you are mister smith ARE NOT you", "Color 22", "", "- !"]
+def test_equivalent_texts_are_equal_when_normalised():
+    references = ["You’re Mr. Smith, aren't you?", "colour: twenty-two", "...", None]
+    hypotheses = ["you are mister smith ARE NOT you", "Color 22", "", "- !"]
     assert (
-        normalised(spoken, "en") == normalised(heard, "en") == ["you are mister smith are not you", "color 22", "", ""]
+        normalised(references, "en")
+        == normalised(hypotheses, "en")
+        == ["you are mister smith are not you", "color 22", "", ""]
     )
     assert normalised(["Größe, zwei!"], "de") == normalised(["größe zwei"], None) == ["größe zwei"]
     assert normalised(["我很好。"], "zh") == ["我 很 好"]
@@ -45,9 +47,9 @@ def test_the_errors_of_each_clip():
     assert math.isnan(error_rate(*(column[4:] for column in columns)))
 
 
-def test_each_clip_is_read_by_its_own_language():
-    spoken, heard = ["colour", "colour", "colour"], ["color"] * 3
-    assert word_errors(spoken, heard, ["de", "en", None])["wer"].tolist() == [1, 0, 1]
+def test_each_clip_is_normalised_by_its_own_language():
+    references, hypotheses = ["colour", "colour", "colour"], ["color"] * 3
+    assert word_errors(references, hypotheses, ["de", "en", None])["wer"].tolist() == [1, 0, 1]
 
 
 def test_the_report_weighs_words_and_leaves_out_clips_without_any():
@@ -68,16 +70,16 @@ def test_the_report_weighs_words_and_leaves_out_clips_without_any():
     assert {name: one["wer"] for name, one in report["by_corpus"].items()} == {"one": 5 / 17, "two": 2}
     assert list(report["by_sex"]) == ["female", "male", "unknown"]
     assert wer_report(ROWS[:1])["by_sex"] == {}
-    heard = [(one["spoken"], one["heard"]) for one in report["confusions"]]
-    assert {("cup", "cap"), ("tea", ""), ("", "well")} < set(heard)
-    assert ("", "thank") not in heard
+    pairs = [(one["spoken"], one["heard"]) for one in report["confusions"]]
+    assert {("cup", "cap"), ("tea", ""), ("", "well")} < set(pairs)
+    assert ("", "thank") not in pairs
     assert [one["id"] for one in report["worst_clips"]] == ["3", "4", "2"]
 
 
 def test_the_interval_is_of_speakers_not_clips():
     """Two speakers, one without an error, one with nothing else: half of the resamples hold one of them alone."""
-    says = {"clear": "yes", "mumbling": "us"}
-    rows = [clip(f"{name}{i}", "yes", heard, speaker=name) for i in range(50) for name, heard in says.items()]
+    texts = {"clear": "yes", "mumbling": "us"}
+    rows = [clip(f"{name}{i}", "yes", text, speaker=name) for i in range(50) for name, text in texts.items()]
     report = wer_report(rows)
     assert (report["wer"], report["wer_ci95"]) == (0.5, [0, 1])
     assert "over 2 speakers" in report["wer_ci95_note"]
@@ -100,7 +102,7 @@ def test_terminal_and_picture(tmp_path):
     plot_wer(report, tmp_path / "new" / "wer.png")
     assert imread(tmp_path / "new" / "wer.png").ndim == 3
     perfect = wer_report([clip("1", "yes", "Yes.", speaker=None)])
-    assert "every word as it was spoken" in format_wer(perfect)
+    assert "every word is correct" in format_wer(perfect)
     plot_wer(perfect, tmp_path / "wer.png")
 
 
@@ -111,7 +113,7 @@ def test_bins_hold_their_upper_edge():
     assert wer_report(rows)["wer_histogram"] == dict.fromkeys(BINS, 1)
 
 
-def test_nothing_to_measure_is_said():
+def test_nothing_to_measure_is_refused():
     with pytest.raises(ValueError, match="Found 2 clips and no reference with words, expected one at least"):
         wer_report(ROWS[4:])
     with pytest.raises(ValueError, match="Found no clips"):

@@ -16,10 +16,10 @@ from datasets import Dataset
 
 from hf_ser import stable
 from hf_ser.augment import changes as sounds
-from hf_ser.augment.changes import MP3, OPUS, VORBIS, lacking_codec
+from hf_ser.augment.changes import MP3, OPUS, VORBIS, codec_problem
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
-from hf_ser.transcripts.noise import Confusions, corrupted, vocabulary_confusions
+from hf_ser.transcripts.noise import Confusions, corrupt, vocabulary_confusions
 
 MILD, HARD, EXTREME = "mild", "hard", "extreme"
 SEVERITIES = (MILD, HARD, EXTREME)
@@ -90,7 +90,7 @@ class Others:
         speaker = self.speakers[self.row[name]]
         if not speaker:
             raise ValueError("its speaker is not known: any other voice might be the same")
-        rows = sounds.drawn_voices(self.clips_of, speaker, generator)
+        rows = sounds.draw_babble_clips(self.clips_of, speaker, generator)
         return [decode_audio(self.dataset[row]["audio"]) for row in rows]
 
     def other_words(self, name: str, generator: np.random.Generator) -> str:
@@ -160,7 +160,7 @@ def lacking(condition: Condition, kind: str, others: Others) -> str | None:
         return "no row has words"
     if condition.needs == VOICES and len(others.clips_of) < LEAST_SPEAKERS:
         return f"babble takes {LEAST_SPEAKERS} known speakers, found {len(others.clips_of)}"
-    return lacking_codec(**condition.change.keywords) if condition.needs == CODEC else None
+    return codec_problem(**condition.change.keywords) if condition.needs == CODEC else None
 
 
 def of_sound(change: Callable[..., np.ndarray]) -> Change:
@@ -178,13 +178,13 @@ def with_noise(sample: Sample, generator, others: Others, kind: str, snr_db: flo
     if kind != "babble":
         return replace(sample, samples=sounds.with_noise(sample.samples, generator, kind, snr_db))
     noise = sounds.babble(len(sample.samples), generator, others.voices(sample.id, generator))
-    return replace(sample, samples=sounds.mixed(sample.samples, noise, snr_db))
+    return replace(sample, samples=sounds.mix_noise(sample.samples, noise, snr_db))
 
 
 def misread(sample: Sample, generator, others: Others, wer: float) -> Sample:
     """Words wrong at a word error rate, one of the data set's in the place of another."""
     seed = int(generator.integers(2**31))
-    return replace(sample, text=corrupted([sample.text], [sample.id], wer, others.confusions, seed)[0])
+    return replace(sample, text=corrupt([sample.text], [sample.id], wer, others.confusions, seed)[0])
 
 
 def without_words(sample: Sample, generator, others) -> Sample:
@@ -279,7 +279,7 @@ CONDITIONS = (
     ),
     *_group(
         "speed",
-        of_sound(sounds.taken_for),
+        of_sound(sounds.with_wrong_rate),
         ("speed_0.9", "0.9", MILD, "A tenth slower, and lower.", {"rate": 14_400}),
         ("speed_1.1", "1.1", MILD, "A tenth faster, and higher.", {"rate": 17_600}),
         ("speed_0.75", "0.75", HARD, "A quarter slower, and lower.", {"rate": 12_000}),
@@ -298,12 +298,12 @@ CONDITIONS = (
     ),
     *_group(
         "silence",
-        of_sound(sounds.without_zeros),
+        of_sound(sounds.fill_zeros),
         ("no_zeros", "-70 dBFS instead", MILD, "Faint noise in the place of all exact zeros.", {"floor_dbfs": -70.0}),
     ),
     *_group(
         "rate",
-        of_sound(sounds.taken_for),
+        of_sound(sounds.with_wrong_rate),
         ("taken_for_8khz", "as 8 kHz", EXTREME, "16 kHz taken for 8 kHz: half as fast, and lower.", {"rate": 8_000}),
         ("taken_for_22khz", "as 22.05 kHz", HARD, "16 kHz taken for 22.05 kHz: faster, and higher.", {"rate": 22_050}),
         ("taken_for_44khz", "as 44.1 kHz", EXTREME, "16 kHz taken for 44.1 kHz: much faster.", {"rate": 44_100}),

@@ -31,8 +31,8 @@ from hf_ser.inputs.speakers import clips_digest
 from hf_ser.runs.classifier import AUDIO, TEXT, Classifier, enrolment_settings, rows_of_speakers, statistics_of_rows
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
 from hf_ser.runs.record import CANNOT_BE_CHECKED, hashed, is_withheld, read_record
-from hf_ser.stable import rows_digest, share
-from hf_ser.transcripts.words import read_as
+from hf_ser.stable import rows_digest, uniform
+from hf_ser.transcripts.fold_transcripts import with_transcript_source
 
 CONDITIONS_VERSION = 2
 """Of what the conditions do: raise it where a function of `conditions.py` changes, and nothing kept is used again."""
@@ -148,7 +148,7 @@ def open_labelled(classifier: Classifier, folder, record: dict | None, label_map
     name, dropped = recorded or label_map or NATIVE, {}
     if classifier.kind != AUDIO:
         # Before any row is dropped: to change a column of a selection, `datasets` would copy all of its sound.
-        dataset = read_as(dataset, settings.get("transcript_source"))
+        dataset = with_transcript_source(dataset, settings.get("transcript_source"))
     if dataset.features["label"].names != classifier.labels:
         dataset, dropped = apply_label_map(dataset, name)
     labels = dataset.features["label"].names
@@ -227,7 +227,7 @@ def spread(dataset: Dataset, rows: list[int], most: int | None, seed: int) -> li
         return rows
     names, labels, taken = dataset["id"][:], dataset["label"][:], {}
     turns = []
-    for row in sorted(rows, key=lambda row: share("stress", seed, names[row])):
+    for row in sorted(rows, key=lambda row: uniform("stress", seed, names[row])):
         taken[labels[row]] = taken.get(labels[row], 0) + 1
         turns.append((taken[labels[row]], row))
     return sorted(row for _, row in sorted(turns)[:most])

@@ -1,10 +1,9 @@
-"""The corpora that can be read: a module each, with `list_utterances(data_dir) -> Listing`, LICENCE, MAY_BE_SHARED,
-SOURCE and LANGUAGE.
+"""Supported corpora: a module each, with `list_utterances(data_dir) -> Listing`, LICENCE, MAY_BE_SHARED, SOURCE and
+LANGUAGE.
 
-MAY_BE_SHARED says whether the licence lets everybody hand on the clips as they are prepared here (mono, 16 kHz, the
-licence named); None where only the user knows. LANGUAGE is an ISO 639 code, or None where it is not one language. A
-corpus that its publisher hands out to all has DOWNLOADS (see `hf_ser.data.download.fetch`) and PAGE, where a person
-gets it by hand.
+MAY_BE_SHARED says whether the licence allows sharing the prepared clips (mono, 16 kHz, with the licence); None if only
+the user knows. LANGUAGE is an ISO 639 code, or None. A public corpus also has DOWNLOADS (see
+`hf_ser.data.download.fetch`) and PAGE, the web page for a manual download.
 """
 
 from types import ModuleType
@@ -25,5 +24,5 @@ CORPORA = {
 
 
 def corpus_of(name: str) -> ModuleType:
-    """The module of a corpus; of a name that is not known, that of a user's own recordings, whose terms it has."""
+    """Module of a corpus; for an unknown name `table`, the user's own recordings."""
     return CORPORA.get(name, table)

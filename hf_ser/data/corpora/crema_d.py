@@ -1,15 +1,15 @@
-"""CREMA-D: 91 actors, 6 emotions, 12 sentences, and the votes of the people who heard each clip.
+"""CREMA-D: 91 actors, 6 emotions, 12 sentences, and raters' votes for each clip.
 
-The label is the emotion that the actor was asked for, not the one that was heard: of the votes by voice alone 40 % name
-it, and for 42 % of the clips it is their only favourite. `votes` holds what was heard. The text carries little: each
-sentence is spoken as often in all emotions, but for IEO, which is there three times as often in all but neutral.
+The label is the intended emotion, not the perceived one: of the votes by voice alone 40 % agree with it, and it is the
+single favourite of 42 % of the clips. `votes` has the perceived emotions. The text says little about the emotion: each
+sentence is equally frequent in all emotions, except IEO, which is three times as frequent in all but neutral.
 """
 
 import re
 from itertools import zip_longest
 from pathlib import Path
 
-from hf_ser.data.corpora.named_files import NO_SOUND_BYTES, named_files
+from hf_ser.data.corpora.named_files import MIN_AUDIO_BYTES, named_files
 from hf_ser.data.download import Download, git_lfs
 from hf_ser.data.folders import files_under
 from hf_ser.data.schema import REFERENCE, Finding, Listing, Utterance
@@ -27,7 +27,7 @@ MIRROR = f"{PAGE}/-/raw/d15eeed6a139e9724483ed9a2fc4643f88708b79"
 
 
 def downloads(folder: Path) -> list[Download]:
-    """Tables and sound of one commit: what it pins is read on GitHub, the sound comes from the authors' mirror."""
+    """List the tables and audio files of one commit; the audio comes from the authors' mirror."""
     raw = f"https://raw.githubusercontent.com/{GITHUB}/{COMMIT}"
     votes = "sha256:774d9d759cb5caf2542758a39eca8c0f1d2777f9987ff5d5adf8066d192f377b"
     actors = "sha256:e33ddc8b60bedf98541735801127cbb67098b5957271adbdd5dea8a44294eec3"
@@ -71,16 +71,16 @@ VOTES, DEMOGRAPHICS = "tabulatedVotes.csv", "VideoDemographics.csv"
 VOTE_COLUMNS = {"N": "neutral", "H": "happy", "S": "sad", "A": "angry", "F": "fearful", "D": "disgust"}
 VOICE = "1"
 """First digit of a row's number in the table of votes: 1 voice alone, 2 face alone, 3 both."""
-MISHEARD = ("1064_IEO_DIS_MD", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX", "1076_MTI_SAD_XX")
-"""The raters were played another sound than the WAV of that name, or none (README of the corpus)."""
+WRONG_AUDIO = ("1064_IEO_DIS_MD", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX", "1076_MTI_SAD_XX")
+"""Clips whose raters were played other audio than the WAV of that name, or none (README of the corpus)."""
 POINTER = b"version https://git-lfs"
 
 
 def list_utterances(data_dir: str | Path) -> Listing:
-    """List the clips under a folder, with votes and actors where the tables of the corpus lie in it.
+    """List the clips below a folder, with votes and actors if the tables of the corpus are in it.
 
-    Clips are .wav or .flac: the MP3s of the corpus carry the same sound. Of a clip stored twice the first is kept.
-    Without the table of actors, sex, age, race and ethnicity are not known.
+    Clips are .wav or .flac; the MP3s of the corpus have the same audio. Of a clip stored twice the first is kept.
+    Without the table of actors, sex, age, race and ethnicity are unknown.
 
     Raises:
         FileNotFoundError: no such folder, or no clip of CREMA-D in it.
@@ -98,16 +98,16 @@ def list_utterances(data_dir: str | Path) -> Listing:
 
 
 def read_votes(file: str | Path) -> dict[str, dict[str, float]]:
-    """How many of those who heard a clip, without seeing it, chose each emotion.
+    """Read the votes of raters who heard a clip without seeing it.
 
     Args:
-        file: `tabulatedVotes.csv`. Of its three rows a clip the one of the voice alone is read.
+        file: `tabulatedVotes.csv`, of whose three rows per clip the one of the voice alone is read.
 
     Returns:
-        Counts by label, by file name without ending; a clip without votes is left out.
+        Counts by label, by file name without ending; clips without votes are left out.
 
     Raises:
-        ValueError: a column is missing, or a cell is no number.
+        ValueError: a missing column, or a cell that is not a number.
     """
     votes = {}
     for line, row in _rows(file, ("", *VOTE_COLUMNS, "fileName")):
@@ -124,10 +124,10 @@ def read_votes(file: str | Path) -> dict[str, dict[str, float]]:
 
 
 def read_actors(file: str | Path) -> dict[str, dict]:
-    """Sex, age in years, race and ethnicity of each actor, from `VideoDemographics.csv`; what is unknown is None.
+    """Read sex, age in years, race and ethnicity of each actor from `VideoDemographics.csv`; None if unknown.
 
     Raises:
-        ValueError: a column is missing, or an age is no number.
+        ValueError: a missing column, or an age that is not a number.
     """
     return {
         row["ActorID"]: {
@@ -140,18 +140,18 @@ def read_actors(file: str | Path) -> dict[str, dict]:
 
 
 def _clips(root: Path) -> tuple[dict[str, Path], list[Finding]]:
-    """The file of each clip, by its name as the tables spell it."""
+    """File of each clip, by its name in the tables."""
     files, findings = named_files(root, "crema_d", _name, "AudioWAV/1001_IEO_ANG_HI.wav")
     pointers = {name for name, file in files.items() if _is_pointer(file)}
     if len(pointers) == len(files):
         raise FileNotFoundError(
-            f"{root}: found {len(pointers)} files that are only pointers of git-lfs, expected sound: run `git lfs "
+            f"{root}: found {len(pointers)} files that are only pointers of git-lfs, expected audio: run `git lfs "
             "pull` in the repository, or fetch the corpus with --download."
         )
     for name, file in files.items():
         relative = str(file.relative_to(root))
         if name in pointers:
-            findings.append(Finding("git_lfs_pointer", relative, "no sound: run `git lfs pull`", skipped=True))
+            findings.append(Finding("git_lfs_pointer", relative, "no audio: run `git lfs pull`", skipped=True))
         elif name != file.stem:
             findings.append(Finding("misnamed", relative, f"read as {name}"))
     return {name: file for name, file in files.items() if name not in pointers}, findings
@@ -167,8 +167,8 @@ def _table(root: Path, name: str) -> Path | None:
 
 
 def _is_pointer(file: Path) -> bool:
-    """Whether this is the text that git leaves where git-lfs is not installed."""
-    return file.stat().st_size < NO_SOUND_BYTES and file.read_bytes().startswith(POINTER)
+    """Whether a file is the pointer that git leaves without git-lfs."""
+    return file.stat().st_size < MIN_AUDIO_BYTES and file.read_bytes().startswith(POINTER)
 
 
 def _utterance(name: str, file: Path, votes: dict[str, float] | None, actors: dict[str, dict]) -> Utterance:
@@ -182,7 +182,7 @@ def _utterance(name: str, file: Path, votes: dict[str, float] | None, actors: di
         sentence=sentence,
         transcript=SENTENCES[sentence],
         transcript_source=REFERENCE,
-        votes=None if name in MISHEARD else votes,
+        votes=None if name in WRONG_AUDIO else votes,
         **actors.get(actor, {}),
     )
 
@@ -190,8 +190,8 @@ def _utterance(name: str, file: Path, votes: dict[str, float] | None, actors: di
 def _vote_findings(files: dict[str, Path], votes: dict[str, dict[str, float]]) -> list[Finding]:
     findings = [Finding("unrated", f"crema_d/{name}", f"no rater in {VOTES}") for name in files if name not in votes]
     findings += [
-        Finding("misheard", f"crema_d/{name}", "the raters were played another sound or none: its votes are left out")
-        for name in MISHEARD
+        Finding("misheard", f"crema_d/{name}", "the raters were played other audio or none: its votes are left out")
+        for name in WRONG_AUDIO
         if name in files and name in votes
     ]
     if absent := sorted(set(votes) - set(files)):
@@ -201,7 +201,7 @@ def _vote_findings(files: dict[str, Path], votes: dict[str, dict[str, float]]) -
 
 
 def _rows(file: str | Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a table with their line numbers."""
+    """Rows of a table with their line numbers."""
     try:
         table = read_separated(file)
     except ValueError as error:

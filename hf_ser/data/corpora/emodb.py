@@ -1,7 +1,7 @@
 """EmoDB, the Berlin database of emotional speech: 10 actors, 7 emotions, ten German sentences, all in the file name.
 
-The published 535 clips are those that listeners recognised and found natural; the text carries nothing, for every
-sentence is spoken in all emotions.
+The published 535 clips are those that listeners recognised and found natural. The text says nothing about the emotion,
+since every sentence is spoken in all emotions.
 """
 
 import re
@@ -18,7 +18,7 @@ LANGUAGE = "de"
 
 PAGE = "http://emodb.bilderbar.info"
 DOWNLOADS = [Download("http://emodb.bilderbar.info/download/download.zip", "emodb.zip")]
-"""Its publisher gives no checksum; the one that was found is told."""
+"""The publisher gives no checksum; that of the downloaded file is printed."""
 
 LABELS = ("neutral", "happy", "sad", "angry", "fearful", "disgust", "bored")
 LETTERS = {
@@ -56,11 +56,11 @@ SENTENCES = {
     "b10": "Die wird auf dem Platz sein, wo wir sie immer hinlegen.",
 }
 NAME = re.compile(rf"({'|'.join(SPEAKERS)})({'|'.join(SENTENCES)})([{''.join(LETTERS)}])[a-z]?$")
-"""Speaker, sentence, emotion, and the version where there are several."""
+"""Speaker, sentence, emotion, and the version if there are several."""
 
 
 def list_utterances(data_dir: str | Path) -> Listing:
-    """List the clips under a folder, however deep they lie; of a clip stored twice the first is kept.
+    """List the clips below a folder at any depth; of a clip stored twice the first is kept.
 
     Raises:
         FileNotFoundError: no such folder, or no EmoDB file in it.

@@ -1,17 +1,17 @@
 """IEMOCAP: five sessions of two actors each, improvised and scripted dialogues, with the votes of several raters.
 
-The first letter of a turn's name says who wears the motion-capture markers in that recording; who speaks is said by the
-letter of its last group: `Ses01F_impro01_M000` is spoken by the man of session 1.
+The first letter of a turn's name is the actor with motion-capture markers, the letter of its last group the speaker:
+`Ses01F_impro01_M000` is spoken by the man of session 1.
 
-Turns on which no majority of raters agreed are left out. The classes are those of the corpus; the task that most papers
-report merges some and drops others, which is the label map `four_class`.
+Turns without a majority of the raters are left out. The classes are those of the corpus; the label map `four_class`
+gives the task that most papers report.
 """
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from hf_ser.data.folders import files_under
+from hf_ser.data.folders import files_under, relative_name
 from hf_ser.data.schema import REFERENCE, Finding, Listing, Utterance
 from hf_ser.files import read_old_text
 
@@ -28,7 +28,7 @@ LABELS = (
     *("frustrated", "fearful", "disgust", "surprised", "other"),
 )
 CODES = dict(zip(("neu", "hap", "exc", "sad", "ang", "fru", "fea", "dis", "sur", "oth"), LABELS, strict=True))
-"""Labels by their codes, which are also the first three letters of the raters' words (`Anger`, `Happiness`)."""
+"""Labels by code, which is also the beginning of the raters' categories (`Anger`, `Happiness`)."""
 NO_MAJORITY = "xxx"
 
 SESSION = re.compile(r"Session[1-9]$")
@@ -43,12 +43,12 @@ VOTE = re.compile(r"C-E\d+\s*:([^(]*)(\(.*)?$")
 # No votes: the actors on themselves (C-F1, C-M1), and attributes (A-E3, A-F1).
 OTHER_RATING = re.compile(r"(C-[FM]|A-[EFM])\d+\s*:")
 # Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.
-WORDS = re.compile(r"(Ses\w+)\s*\[[\d. ]+-[\d. ]+\]\s*:?\s*(.*)$")
+TRANSCRIPT = re.compile(r"(Ses\w+)\s*\[[\d. ]+-[\d. ]+\]\s*:?\s*(.*)$")
 
 
 @dataclass
 class _Rating:
-    """What the raters said of one turn; `code` is None where its header cannot be read, `votes` where a vote cannot."""
+    """Ratings of one turn; `code` is None if its header is unreadable, `votes` if a vote is."""
 
     code: str | None
     dimensions: tuple[float, ...] = ()
@@ -56,14 +56,13 @@ class _Rating:
 
 
 def list_utterances(data_dir: str | Path) -> Listing:
-    """List the turns with a majority label and their audio, whichever of the five sessions are there.
+    """List the turns with a majority label and audio, of the sessions that exist.
 
-    A rater who names several emotions shares one vote among them. Files that a Mac leaves beside others (`._*`) are not
-    looked at. Every turn that is passed over is a finding: without a majority, a label or audio, spoken by both actors
-    at once, or in a file that is damaged there.
+    A rater with several emotions splits one vote among them. macOS files (`._*`) are ignored. Every skipped turn gives
+    a finding: without a majority, a label or audio, spoken by both actors at once, or in a damaged line.
 
     Args:
-        data_dir: Folder that holds `Session1` to `Session5`, at any depth.
+        data_dir: Folder with `Session1` to `Session5`, at any depth.
 
     Raises:
         FileNotFoundError: no such folder, no session in it, or none of its labelled turns has audio.
@@ -73,12 +72,12 @@ def list_utterances(data_dir: str | Path) -> Listing:
     utterances, labelled = [], 0
     for folder in sessions:
         ratings, found = _read_ratings(folder, root)
-        words, more = _read_words(folder, root, ratings)
+        transcripts, more = _read_transcripts(folder, root, ratings)
         audio = _audio(folder)
-        findings += [*found, *more, *_without_partner(ratings, words, audio, root)]
+        findings += [*found, *more, *_unmatched_findings(ratings, transcripts, audio, root)]
         labelled += len(ratings)
         utterances += [
-            _utterance(turn, rating, audio[turn], words.get(turn))
+            _utterance(turn, rating, audio[turn], transcripts.get(turn))
             for turn, rating in ratings.items()
             if turn in audio and rating.code in CODES
         ]
@@ -93,7 +92,7 @@ def list_utterances(data_dir: str | Path) -> Listing:
 
 
 def _sessions(root: Path) -> tuple[list[Path], list[Finding]]:
-    """The folder of each session, of a corpus unpacked twice the one that lies less deep."""
+    """Folder of each session; of a corpus unpacked twice the least nested one."""
     files, findings = files_under(root)
     folders = {parent for file in files for parent in file.parents if parent.is_relative_to(root)}
     folders = [p for p in folders if SESSION.match(p.name) and (p / "dialog" / "EmoEvaluation").is_dir()]
@@ -101,8 +100,8 @@ def _sessions(root: Path) -> tuple[list[Path], list[Finding]]:
     for folder in sorted(folders, key=lambda p: (len(p.parts), str(p))):
         first = chosen.setdefault(folder.name, folder)
         if first != folder:
-            detail = f"the same session as {_relative(first, root)}"
-            findings.append(Finding("doubled_session", _relative(folder, root), detail, skipped=True))
+            detail = f"the same session as {relative_name(first, root)}"
+            findings.append(Finding("doubled_session", relative_name(folder, root), detail, skipped=True))
     if chosen:
         findings += [
             Finding("absent_session", name, f"no {name}/dialog/EmoEvaluation, so its two speakers are missing")
@@ -113,12 +112,12 @@ def _sessions(root: Path) -> tuple[list[Path], list[Finding]]:
 
 
 def _read_ratings(folder: Path, root: Path) -> tuple[dict[str, _Rating], list[Finding]]:
-    """Ratings by turn of one session; a turn whose header is damaged has a rating without a code."""
+    """Ratings by turn of one session; a turn with a damaged header has a rating without code."""
     ratings, findings = {}, []
     for file in _texts(folder / "dialog" / "EmoEvaluation"):
         current = None  # the turn that rater lines belong to
         for number, line in _lines(file):
-            place = f"{_relative(file, root)}, line {number}"
+            place = f"{relative_name(file, root)}, line {number}"
             if line.startswith("%"):
                 continue
             if (header := HEADER.match(line)) and TURN.match(header[1]) and header[2].lower() in (*CODES, NO_MAJORITY):
@@ -142,7 +141,7 @@ def _read_ratings(folder: Path, root: Path) -> tuple[dict[str, _Rating], list[Fi
 
 
 def _count_vote(line: str, rating: _Rating | None) -> bool:
-    """Add a rater's line to the votes of its turn; whether the line is one that can be read."""
+    """Add a rater's line to the votes of its turn; return whether the line is readable."""
     vote = VOTE.match(line)
     if vote is None:
         return OTHER_RATING.match(line) is not None
@@ -150,37 +149,37 @@ def _count_vote(line: str, rating: _Rating | None) -> bool:
     if not named <= set(CODES):
         return False
     if rating and rating.votes is not None:
-        for code in sorted(named):  # a set has another order in every run, and a listing must not
+        for code in sorted(named):  # the order of a set differs in every run
             rating.votes[CODES[code]] = rating.votes.get(CODES[code], 0.0) + 1 / len(named)
     return True
 
 
-def _read_words(folder: Path, root: Path, ratings: dict[str, _Rating]) -> tuple[dict[str, str], list[Finding]]:
+def _read_transcripts(folder: Path, root: Path, ratings: dict[str, _Rating]) -> tuple[dict[str, str], list[Finding]]:
     """Transcripts by turn of one session, and a finding for each line that belongs to no labelled turn."""
-    words, findings = {}, []
+    transcripts, findings = {}, []
     for file in _texts(folder / "dialog" / "transcriptions"):
         for number, line in _lines(file):
-            spoken = WORDS.match(line)
-            turn = spoken[1] if spoken else f"{_relative(file, root)}, line {number}"
-            if spoken and turn in ratings:
-                words.setdefault(turn, " ".join(spoken[2].split()))
-            elif spoken and OVERLAP.match(turn):
+            match = TRANSCRIPT.match(line)
+            turn = match[1] if match else f"{relative_name(file, root)}, line {number}"
+            if match and turn in ratings:
+                transcripts.setdefault(turn, " ".join(match[2].split()))
+            elif match and OVERLAP.match(turn):
                 findings.append(Finding("overlap_turn", turn, "both speak at once, and it has no label", skipped=True))
-            elif spoken:
+            elif match:
                 findings.append(Finding("unlabelled_turn", turn, "transcribed, but has no label", skipped=True))
             else:
                 findings.append(Finding("unnamed_line", turn, f"names no turn: {line!r}", skipped=True))
-    return words, findings
+    return transcripts, findings
 
 
 def _audio(folder: Path) -> dict[str, Path]:
-    """Sound files by turn of one session, the first by path where there are two."""
+    """Audio files by turn of one session; of two the first by path."""
     files = [p for p in files_under(folder / "sentences" / "wav")[0] if p.suffix.lower() in (".wav", ".flac")]
     return {file.stem: file for file in reversed(files) if not file.name.startswith("._")}
 
 
-def _without_partner(ratings: dict, words: dict, audio: dict[str, Path], root: Path) -> list[Finding]:
-    """Turns that lack a majority, their audio or their words, and audio that lacks a label."""
+def _unmatched_findings(ratings: dict, transcripts: dict, audio: dict[str, Path], root: Path) -> list[Finding]:
+    """Findings about turns without a majority, audio or transcript, and audio without a label."""
     findings = []
     for turn, rating in ratings.items():
         if rating.code == NO_MAJORITY:
@@ -188,14 +187,16 @@ def _without_partner(ratings: dict, words: dict, audio: dict[str, Path], root: P
         elif rating.code and turn not in audio:
             detail = f"no sentences/wav/{turn.rpartition('_')[0]}/{turn}.wav in its session"
             findings.append(Finding("missing_audio", turn, detail, skipped=True))
-        elif rating.code and not words.get(turn):
-            findings.append(Finding("no_transcript", turn, "no words in the transcription of its dialogue"))
+        elif rating.code and not transcripts.get(turn):
+            findings.append(Finding("no_transcript", turn, "no text in the transcription of its dialogue"))
     unlabelled = [audio[turn] for turn in sorted(audio.keys() - ratings.keys())]
     detail = "no rating in EmoEvaluation names it"
-    return findings + [Finding("unlabelled_audio", _relative(file, root), detail, skipped=True) for file in unlabelled]
+    return findings + [
+        Finding("unlabelled_audio", relative_name(file, root), detail, skipped=True) for file in unlabelled
+    ]
 
 
-def _utterance(turn: str, rating: _Rating, audio: Path, words: str | None) -> Utterance:
+def _utterance(turn: str, rating: _Rating, audio: Path, transcript: str | None) -> Utterance:
     session, scene, kind, letter = TURN.match(turn).groups()
     valence, activation, dominance = rating.dimensions
     return Utterance(
@@ -210,8 +211,8 @@ def _utterance(turn: str, rating: _Rating, audio: Path, words: str | None) -> Ut
         dialogue_kind=kind,
         script=scene if kind == "script" else None,
         scene=scene,
-        transcript=words or None,
-        transcript_source=REFERENCE if words else None,
+        transcript=transcript or None,
+        transcript_source=REFERENCE if transcript else None,
         votes=rating.votes or None,
         valence=valence,
         activation=activation,
@@ -220,15 +221,11 @@ def _utterance(turn: str, rating: _Rating, audio: Path, words: str | None) -> Ut
 
 
 def _texts(folder: Path) -> list[Path]:
-    """Text files of a folder itself: those below it (`Categorical`, `Attribute`) hold single raters' sheets."""
+    """Text files of a folder itself; those below it (`Categorical`, `Attribute`) are sheets of single raters."""
     return sorted(p for p in folder.glob("*.txt") if p.is_file() and not p.name.startswith("._"))
 
 
 def _lines(file: Path) -> list[tuple[int, str]]:
-    """The lines with something on them, and their numbers."""
+    """Non-empty lines with their numbers."""
     numbered = enumerate(re.split(r"\r\n|\r|\n", read_old_text(file)), start=1)
     return [(number, line.strip()) for number, line in numbered if line.strip()]
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()

@@ -1,24 +1,24 @@
-"""MELD: turns of the series Friends with their words, in three published parts.
+"""MELD: transcribed turns of the series Friends, in three published parts.
 
-The corpus gives tables of words and film clips (.mp4). Sound is found once it has been extracted to .wav or .flac
-beside the clips; until then, and where it is missing, an utterance is its words alone.
+The corpus has tables of transcripts and video clips (.mp4). The audio must be extracted to .wav or .flac beside the
+clips; without it, an utterance has text only.
 
-The published parts share their speakers (six of them speak most turns of each) and most episodes, so a result on them
-is never one on unseen speakers. A speaker is here a voice: two parts of one actor are one speaker, and so are different
-people under one name such as `Woman`, which is the safe side. Turns of several people at once (`All`, `Ross and
-Rachel`; 69 of 13,708) are left out, since each would carry voices of the test speakers into training.
+The published parts share speakers (six of them speak most turns of each) and episodes, so a result on them is not
+speaker-independent. A speaker is a voice: two parts of one actor are one speaker, and so are different people under one
+name such as `Woman`. Turns of several people at once (`All`, `Ross and Rachel`; 69 of 13,708) are left out, since they
+would leak voices of test speakers into training.
 """
 
 import re
 from dataclasses import replace
 from pathlib import Path
 
-from hf_ser.data.folders import files_under
+from hf_ser.data.folders import files_under, relative_name
 from hf_ser.data.schema import REFERENCE, Finding, Listing, Utterance
 from hf_ser.data.separated import read_separated
 from hf_ser.files import read_old_text
 
-LICENCE = "GPL-3.0 for the annotation; sound and picture belong to the makers of the series"
+LICENCE = "GPL-3.0 for the annotation; audio and video belong to the makers of the series"
 MAY_BE_SHARED = False
 SOURCE = (
     "Poria et al. 2019, MELD: A Multimodal Multi-Party Dataset for Emotion Recognition in Conversations, ACL, "
@@ -36,13 +36,13 @@ EMOTIONS = {
     "disgust": "disgust",
     "surprise": "surprised",
 }
-"""Our labels by the corpus's own words."""
+"""Our labels by the corpus's names."""
 
 PARTS = {"train": "train", "dev": "validation", "test": "test"}
-"""Our splits by the beginnings of the table's name; the ids keep the corpus's own word."""
+"""Our splits by the beginning of the table's name; ids keep the corpus's name."""
 
-WORDS, COUNTS = ("Utterance", "Speaker", "Emotion"), ("Dialogue_ID", "Utterance_ID", "Season", "Episode")
-TIMES = ("StartTime", "EndTime")
+TEXT_COLUMNS, NUMBER_COLUMNS = ("Utterance", "Speaker", "Emotion"), ("Dialogue_ID", "Utterance_ID", "Season", "Episode")
+TIME_COLUMNS = ("StartTime", "EndTime")
 
 SEVERAL = re.compile(r"(All|Both|The Guys|Her-Friends|.+ and .+)$")
 SAME_VOICE = {
@@ -53,12 +53,12 @@ SAME_VOICE = {
     "Phoebe/Waitress": "Phoebe",
     "Phoebe Sr.": "Phoebe Sr",
 }
-"""Names under which the voice of another name speaks: parts in a play, a twin by the same actress, a spelling."""
+"""Other names of a voice: parts in a play, a twin by the same actress, a spelling."""
 
 CLIP = re.compile(r"dia\d+_utt\d+$")
 # MELD's own folders are train_splits, dev_splits_complete and output_repeated_splits_test.
 PART_FOLDER = re.compile(r"(?<![a-z])(train|dev|test)")
-SOUND, FILM = (".wav", ".flac"), ".mp4"
+AUDIO_SUFFIXES, VIDEO_SUFFIX = (".wav", ".flac"), ".mp4"
 EXTRACT = 'for f in *.mp4; do ffmpeg -i "$f" -vn -ac 1 -ar 16000 "${f%.mp4}.wav"; done'
 
 # Quotes and dashes of Windows that were stored as control characters, as some copies of the tables have them.
@@ -66,42 +66,42 @@ CONTROLS = {code: bytes([code]).decode("cp1252", errors="ignore") for code in ra
 
 
 def list_utterances(data_dir: str | Path) -> Listing:
-    """List the rows of the tables under a folder, with their sound where it is there.
+    """List the rows of the tables below a folder, with their audio if it exists.
 
     Args:
-        data_dir: Folder that holds any of `train_sent_emo.csv`, `dev_sent_emo.csv` and `test_sent_emo.csv`, and sound
-            files `dia0_utt0.wav` in folders whose names begin with the part or have it as a word, at any depth.
+        data_dir: Folder with any of `train_sent_emo.csv`, `dev_sent_emo.csv` and `test_sent_emo.csv`, and audio files
+            `dia0_utt0.wav` in folders whose names contain the part, at any depth.
 
     Raises:
         FileNotFoundError: no such folder, or none of the tables in it.
-        ValueError: a table without the expected columns, or no row that can be used.
+        ValueError: a table without the expected columns, or no usable row.
     """
     root = Path(data_dir)
     tables, absent = _tables(root)
     rows = {part: _read_rows(file) for part, file in tables.items()}
     listed, findings = _listed(rows)
-    sounds, films, misplaced = _clips(root, list(tables))
-    utterances = [replace(known, audio=sounds.get(name)) for name, known in listed.items() if known]
+    audio, videos, misplaced = _clips(root, list(tables))
+    utterances = [replace(utterance, audio=audio.get(name)) for name, utterance in listed.items() if utterance]
     if not utterances:
         raise ValueError(
             f"{root}: none of the {sum(map(len, rows.values()))} rows of its tables can be used, the first because: "
             f"{findings[0].detail if findings else 'there is none'}. Expected rows as in the published tables: get "
             "them again."
         )
-    findings = [*absent, *findings, *misplaced, *_sound_findings(listed, sounds, films, root)]
+    findings = [*absent, *findings, *misplaced, *_audio_findings(listed, audio, videos, root)]
     return Listing(LABELS, utterances, findings)
 
 
 def _tables(root: Path) -> tuple[dict[str, Path], list[Finding]]:
-    """The table of each part, of several copies the one that lies less deep."""
+    """Table of each part; of several copies the least nested one."""
     tables, findings, below = {}, [], files_under(root)[0]
     for part in PARTS:
         files = [file for file in below if file.name == f"{part}_sent_emo.csv"]
         for file in sorted(files, key=lambda p: (len(p.parts), str(p))):
             first = tables.setdefault(part, file)
             if first != file:
-                detail = f"the same table as {_relative(first, root)}"
-                findings.append(Finding("doubled_file", _relative(file, root), detail, skipped=True))
+                detail = f"the same table as {relative_name(first, root)}"
+                findings.append(Finding("doubled_file", relative_name(file, root), detail, skipped=True))
         if part not in tables:
             findings.append(Finding("absent_table", f"{part}_sent_emo.csv", "not there, so this part is missing"))
     if not tables:
@@ -113,18 +113,18 @@ def _tables(root: Path) -> tuple[dict[str, Path], list[Finding]]:
 
 
 def _read_rows(file: Path) -> list[dict[str, str]]:
-    """The rows of a table, their cells trimmed, with `place` for the reader of a finding."""
+    """Rows of a table, their cells trimmed, with `place` for findings."""
     try:
         table = read_separated(file, lambda path: read_old_text(path).translate(CONTROLS))
     except ValueError as error:
         raise ValueError(f"{file}: {error}. Get the published table again.") from error
     header = table.header
-    if lacking := [column for column in (*WORDS, *COUNTS) if column not in header]:
+    if missing := [column for column in (*TEXT_COLUMNS, *NUMBER_COLUMNS) if column not in header]:
         raise ValueError(
-            f"{file}: found columns {', '.join(header)}. Expected also {', '.join(lacking)}, with commas between: get "
+            f"{file}: found columns {', '.join(header)}. Expected also {', '.join(missing)}, with commas between: get "
             "the published table again."
         )
-    # A row of another length has no cell that could be trusted.
+    # The cells of a row of another length cannot be trusted.
     return [
         {"place": f"{file.name}, line {row.line}"}
         | (
@@ -137,10 +137,10 @@ def _read_rows(file: Path) -> list[dict[str, str]]:
 
 
 def _listed(rows: dict[str, list[dict[str, str]]]) -> tuple[dict[str, Utterance | None], list[Finding]]:
-    """Utterances by part and name of the clip, None for a row that is left out, and what was found."""
-    listed, said, findings = {}, {}, []
+    """Utterances by part and name of the clip (None for a row that is left out), and findings."""
+    listed, first_of, findings = {}, {}, []
     for part, row in [(part, row) for part, table in rows.items() for row in table]:
-        if not (all(row.get(n) for n in WORDS) and all(row.get(n, "").isdecimal() for n in COUNTS)):
+        if not (all(row.get(n) for n in TEXT_COLUMNS) and all(row.get(n, "").isdecimal() for n in NUMBER_COLUMNS)):
             detail = "its cells are not those of the header, or one is empty"
             findings.append(Finding("unreadable_row", row["place"], detail, skipped=True))
             continue
@@ -160,8 +160,8 @@ def _listed(rows: dict[str, list[dict[str, str]]]) -> tuple[dict[str, Utterance 
             if (speaker := row["Speaker"]) in SAME_VOICE:
                 findings.append(Finding("same_voice", name, f"'{speaker}' counts as '{SAME_VOICE[speaker]}'"))
             # The same moment of an episode, cut into two dialogues and rated twice.
-            moment = tuple(row.get(n) for n in (*WORDS[:2], *COUNTS[2:], *TIMES))
-            if (first := said.setdefault(moment, name)) != name and row.get(TIMES[0]):
+            moment = tuple(row.get(n) for n in (*TEXT_COLUMNS[:2], *NUMBER_COLUMNS[2:], *TIME_COLUMNS))
+            if (first := first_of.setdefault(moment, name)) != name and row.get(TIME_COLUMNS[0]):
                 detail = f"the same turn as {first}; labels {listed[name].label} and {listed[first].label}"
                 findings.append(Finding("repeated_turn", name, detail))
     return listed, findings
@@ -183,47 +183,47 @@ def _utterance(name: str, part: str, row: dict[str, str]) -> Utterance:
 
 
 def _clips(root: Path, parts: list[str]) -> tuple[dict[str, Path], set[str], list[Finding]]:
-    """Sound files and names of film clips, by part and name of the clip, and the sound files that are neither."""
+    """Audio files and names of video clips by part and name of the clip, and findings about other audio files."""
     below, findings = files_under(root)
-    sounds, films = {}, set()
-    files = (p for p in below if p.suffix.lower() in (*SOUND, FILM) and not p.name.startswith("._"))
+    audio, videos = {}, set()
+    files = (p for p in below if p.suffix.lower() in (*AUDIO_SUFFIXES, VIDEO_SUFFIX) and not p.name.startswith("._"))
     for file in sorted(files, key=lambda p: (len(p.parts), str(p))):
         folders = [PART_FOLDER.search(name.lower()) for name in reversed(file.relative_to(root).parts[:-1])]
-        # The nearest folder that names a part; where there is one table, clips can only belong to it.
+        # The nearest folder that names a part; with one table, clips can only belong to it.
         part = next((found[1] for found in folders if found), parts[0] if len(parts) == 1 else None)
-        name, relative = f"{part}_{file.stem}", _relative(file, root)
-        if file.suffix.lower() == FILM:
-            films.add(name)
+        name, relative = f"{part}_{file.stem}", relative_name(file, root)
+        if file.suffix.lower() == VIDEO_SUFFIX:
+            videos.add(name)
         elif not CLIP.match(file.stem):
             detail = "expected a name such as dia0_utt0.wav"
             findings.append(Finding("not_meld", relative, detail, skipped=True))
         elif part is None:
-            detail = "lies in no folder named after train, dev or test, and these number their dialogues alike"
+            detail = "in no folder named after train, dev or test, which number their dialogues alike"
             findings.append(Finding("unplaced_audio", relative, detail, skipped=True))
-        elif (first := sounds.setdefault(name, file)) != file:
-            detail = f"the same clip as {_relative(first, root)}"
+        elif (first := audio.setdefault(name, file)) != file:
+            detail = f"the same clip as {relative_name(first, root)}"
             findings.append(Finding("doubled_file", relative, detail, skipped=True))
-    return sounds, films, findings
+    return audio, videos, findings
 
 
-def _sound_findings(listed: dict, sounds: dict[str, Path], films: set[str], root: Path) -> list[Finding]:
-    """Rows that are words only, and sound without a row."""
-    silent = [name for name, known in listed.items() if known and name not in sounds]
-    filmed = [name for name in silent if name in films]
+def _audio_findings(listed: dict, audio: dict[str, Path], videos: set[str], root: Path) -> list[Finding]:
+    """Findings about rows without audio, and audio without a row."""
+    without_audio = [name for name, utterance in listed.items() if utterance and name not in audio]
+    filmed = [name for name in without_audio if name in videos]
     findings = []
     if filmed:
-        detail = f"their clips are {FILM} alone, so they are words only; for the sound run in each folder: {EXTRACT}"
+        detail = (
+            f"their clips are {VIDEO_SUFFIX} alone, so they have text only; extract the audio in each folder: {EXTRACT}"
+        )
         findings.append(Finding("film_only", f"{len(filmed)} rows", detail))
-    if sounds or films:
-        detail = "no .wav, .flac or .mp4 of this turn, which is words only"
-        findings += [Finding("missing_audio", name, detail) for name in silent if name not in films]
+    if audio or videos:
+        detail = "no .wav, .flac or .mp4 of this turn, which has text only"
+        findings += [Finding("missing_audio", name, detail) for name in without_audio if name not in videos]
     else:
-        detail = "no dia0_utt0.wav, .flac or .mp4 in this folder, so every row is words only"
-        findings.append(Finding("words_only", f"all {len(silent)} rows", detail))
+        detail = "no dia0_utt0.wav, .flac or .mp4 in this folder, so every row has text only"
+        findings.append(Finding("words_only", f"all {len(without_audio)} rows", detail))
     detail = "no row of the tables names it"
-    unlabelled = [sounds[name] for name in sorted(sounds.keys() - listed.keys())]
-    return findings + [Finding("unlabelled_audio", _relative(file, root), detail, skipped=True) for file in unlabelled]
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+    unlabelled = [audio[name] for name in sorted(audio.keys() - listed.keys())]
+    return findings + [
+        Finding("unlabelled_audio", relative_name(file, root), detail, skipped=True) for file in unlabelled
+    ]

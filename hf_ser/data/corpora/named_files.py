@@ -1,4 +1,4 @@
-"""What the corpora share whose file names say all: each clip found once, however deep and however often it lies."""
+"""Find the clips of corpora with all information in the file names, each clip once."""
 
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -7,34 +7,30 @@ from hf_ser.data.folders import files_under
 from hf_ser.data.schema import Finding
 
 SUFFIXES = (".wav", ".flac")
-NO_SOUND_BYTES = 200
-"""A smaller file is empty, a mere header, or the text that git leaves where git-lfs is not installed."""
+MIN_AUDIO_BYTES = 200
+"""A smaller file is empty, only a header, or a git-lfs pointer."""
 
 
 def audio_files(root: Path) -> tuple[list[Path], list[Finding]]:
-    """All WAV and FLAC files under a folder: those with sound first, then the least nested, then by path.
-
-    Returns:
-        The files, and what `files_under` could not enter.
-    """
+    """WAV and FLAC files below a folder: those with audio first, then the least nested, then by path; and findings."""
     files, findings = files_under(root)
     files = [file for file in files if file.suffix.lower() in SUFFIXES]
-    return sorted(files, key=lambda file: (file.stat().st_size < NO_SOUND_BYTES, len(file.parts), str(file))), findings
+    return sorted(files, key=lambda file: (file.stat().st_size < MIN_AUDIO_BYTES, len(file.parts), str(file))), findings
 
 
 def named_files(
     data_dir: str | Path, corpus: str, name_of: Callable[[Path], Hashable | None], example: str
 ) -> tuple[dict[Hashable, Path], list[Finding]]:
-    """The file of each clip; of a clip that is stored twice the first of `audio_files`.
+    """Find the file of each clip; of a clip that is stored twice the first of `audio_files`.
 
     Args:
         data_dir: Folder of the corpus.
         corpus: Its name in CORPORA.
-        name_of: What names the clip of a file, None where the file is not of the corpus.
-        example: A path as the corpus has them, for the error.
+        name_of: Returns the name of a file's clip, None for other files.
+        example: Example of a path, for the message.
 
     Returns:
-        Files by what names them, and what was passed over (`not_<corpus>`, `doubled_file`).
+        Files by clip name, and findings (`not_<corpus>`, `doubled_file`).
 
     Raises:
         FileNotFoundError: no such folder, or no file of the corpus in it.

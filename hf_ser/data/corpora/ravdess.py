@@ -1,6 +1,6 @@
-"""RAVDESS speech: 24 actors, 8 emotions, two sentences; every fact of a clip is in its file name.
+"""RAVDESS speech: 24 actors, 8 emotions, two sentences, all in the file name.
 
-The text carries nothing here: both sentences are spoken in all emotions.
+The text says nothing about the emotion, since both sentences are spoken in all emotions.
 """
 
 import re
@@ -32,10 +32,10 @@ NAME = re.compile(r"(0[123])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1\
 
 
 def list_utterances(data_dir: str | Path) -> Listing:
-    """List the speech clips under a folder, however deep they lie.
+    """List the speech clips below a folder at any depth.
 
-    Of a clip stored twice (a folder unzipped twice, .wav beside .flac) the first is kept. Song is passed over. A clip
-    of the video modality carries the same sound as its audio-only twin: it is passed over where the twin is there.
+    Of a clip stored twice (a folder unzipped twice, .wav beside .flac) the first is kept. Songs are skipped. A clip of
+    the video modality is skipped if the audio-only clip, which has the same audio, exists.
 
     Raises:
         FileNotFoundError: no such folder, or no RAVDESS file in it.
@@ -43,7 +43,7 @@ def list_utterances(data_dir: str | Path) -> Listing:
     root = Path(data_dir)
     files, findings = audio_files(root)
     chosen = {}
-    for file in sorted(files, key=lambda file: file.stem[:2] != AUDIO_ONLY):  # so that they win over their twins
+    for file in sorted(files, key=lambda file: file.stem[:2] != AUDIO_ONLY):  # audio-only files first
         name = NAME.match(file.stem)
         relative = str(file.relative_to(root))
         if name is None:
@@ -55,7 +55,7 @@ def list_utterances(data_dir: str | Path) -> Listing:
         elif first.stem == file.stem:
             findings.append(Finding("doubled_file", relative, f"same name as {first.relative_to(root)}", skipped=True))
         else:
-            findings.append(Finding("video_twin", relative, f"same sound as {first.relative_to(root)}", skipped=True))
+            findings.append(Finding("video_twin", relative, f"same audio as {first.relative_to(root)}", skipped=True))
     if not chosen:
         raise FileNotFoundError(
             f"{root}: found {len(files)} .wav or .flac files, none with a RAVDESS speech name. Expected files such as "

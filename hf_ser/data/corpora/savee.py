@@ -1,8 +1,8 @@
 """SAVEE, Surrey audio-visual expressed emotion: four men, 7 emotions, 480 clips of TIMIT sentences.
 
-The text gives the label away: of the 15 sentences of an emotion 3 are common to all, 2 are chosen to suit it and 10 are
-spoken in no other; the neutral ones repeat the 3 and the 12. No list of which number is which sentence comes with the
-sound, so that clips have neither transcript nor sentence here; words found by ASR still tell the emotion.
+The text reveals the label: of the 15 sentences of an emotion 3 are common to all, 2 are chosen to suit it and 10 are
+spoken in no other; the neutral ones repeat the 3 and the 12. There is no list of the sentences by number, so clips have
+neither transcript nor sentence; ASR transcripts still reveal the emotion.
 """
 
 import re
@@ -31,7 +31,7 @@ NAME = re.compile(r"(DC|JE|JK|KL)_(?:(a|d|f|h|sa|su)(?:0[1-9]|1[0-5])|(n)(?:0[1-
 
 
 def list_utterances(data_dir: str | Path) -> Listing:
-    """List the clips under a folder: DC/a01.wav as published, or DC_a01.wav as in flat copies.
+    """List the clips below a folder: DC/a01.wav as published, or DC_a01.wav as in flat copies.
 
     Of a clip stored twice the first is kept.
 
@@ -43,7 +43,7 @@ def list_utterances(data_dir: str | Path) -> Listing:
 
 
 def _full_name(file: Path) -> str | None:
-    """`DC_a01`, whether the speaker stands in the file's name or is its folder; None for other files."""
+    """`DC_a01`, whether the speaker is in the file name or is the folder; None for other files."""
     name = file.stem if "_" in file.stem else f"{file.absolute().parent.name}_{file.stem}"
     return name if NAME.match(name) else None
 

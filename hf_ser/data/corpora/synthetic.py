@@ -1,11 +1,10 @@
-"""Generated speech-like clips with an emotion in the sound and in the words: it proves the machinery.
+"""Generated speech-like clips with an emotion in audio and text, for testing the code.
 
-A figure measured here says that data, training and evaluation hang together; it says nothing about speech, about
-people or about how a model does on either. Twelve voices read random words; what is drawn at random, and how far it
-spreads, was chosen so that neither the sound nor the words alone give the label away, and both together most of it.
+A result on them says nothing about real speech. Twelve voices read random words. The distributions were chosen so that
+neither audio nor text alone reveals the label, and both together mostly do.
 
-The sound tells arousal (angry and happy against neutral and sad) well and the rest badly; the words tell valence (happy
-against angry, neutral against sad) better. No text belongs to a label: every word can be said under each of the four.
+The audio shows arousal (angry and happy against neutral and sad) well and valence badly; the text shows valence (happy
+against angry, neutral against sad) better. Every word may occur under each label.
 """
 
 import hashlib
@@ -34,7 +33,7 @@ INVENTED = (
     "batil", "doven", "fimo", "gulan", "hopat", "jarel", "kibun", "lomid", "mavo", "nerut", "pilas", "rudem", "sovan",
     "tegil", "vakor", "zumel",
 )  # fmt: skip
-"""Words that mean nothing and are said alike under every label."""
+"""Invented words, equally frequent under every label."""
 
 LEANING = {
     "angry": ("hateful", "unfair", "stupid", "liar", "enough", "nonsense", "outrage", "damage"),
@@ -42,10 +41,10 @@ LEANING = {
     "neutral": ("table", "paper", "number", "window", "seven", "corner", "monday", "office"),
     "sad": ("lonely", "goodbye", "empty", "crying", "missing", "funeral", "sorry", "tired"),
 }
-"""Words that are said more often under one label than under the others."""
+"""Words that are more frequent under one label than under the others."""
 
 # Which list a leaning word is taken from (columns, in the order of LABELS) under each label (rows). Labels of one
-# valence borrow each other's words, so that the words are at their weakest exactly where the sound is at its best.
+# one valence share words, so that the text is weakest where the audio is strongest.
 _LEAN = {
     "angry": (0.66, 0.03, 0.05, 0.26),
     "happy": (0.03, 0.68, 0.24, 0.05),
@@ -72,12 +71,11 @@ _VOWELS_HZ = np.array(
     dtype=float,
 )
 _BANDWIDTHS_HZ = (80.0, 100.0, 140.0)
-# Above the third formant the vocal tract is a tube closed at one end, whatever the vowel; without these resonances the
-# cascade would fall to nothing above 3 kHz.
+# Resonances of a tube closed at one end, for every vowel; without them the cascade would have no energy above 3 kHz.
 _UPPER_FORMANTS_HZ = (3500.0, 4500.0, 5500.0, 6500.0)
 _UPPER_BANDWIDTH_HZ = 250.0
 _GLOTTAL_HZ = 120.0
-_RESPONSE_SAMPLES = 512  # 32 ms: the narrowest resonance has died away by 70 dB
+_RESPONSE_SAMPLES = 512  # 32 ms: the narrowest resonance has decayed by 70 dB
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class _Speaker:
 
 @dataclass(frozen=True)
 class _Delivery:
-    """How a voice speaks, against its habit: pitch and its range in semitones, level in dB, tempo and the corner of the
+    """Deviation from a voice's average: pitch and its range in semitones, level in dB, tempo and the corner of the
     spectral tilt in octaves."""
 
     pitch_semitones: float
@@ -117,32 +115,32 @@ def list_utterances(data_dir: str | Path | None = None) -> Listing:
     """Generate the corpus: 480 clips of 12 speakers, ten to a speaker and label, the same bytes in every run.
 
     Args:
-        data_dir: Must stay None; it is here because every corpus takes one.
+        data_dir: Must be None; every corpus has this argument.
 
     Returns:
         Listing whose utterances hold mono 16 kHz PCM_16 WAV bytes of 0.7 to 1.8 seconds.
 
     Raises:
-        ValueError: If a folder is given.
+        ValueError: a folder is given.
     """
     if data_dir is not None:
         raise ValueError(
             f"synthetic needs no --data_dir: found {str(data_dir)!r}, expected none, because its clips are generated; "
-            "leave --data_dir out, or name the corpus that lies in this folder."
+            "leave --data_dir out, or name the corpus that is in this folder."
         )
     clips = CLIPS_PER_SPEAKER_AND_LABEL * len(LABELS)
     return Listing(LABELS, [utterance(s, n) for s in range(1, SPEAKERS + 1) for n in range(1, clips + 1)])
 
 
 def utterance(speaker_number: int, clip_number: int) -> Utterance:
-    """Generate one utterance alone; it equals the one in the listing.
+    """Generate one utterance, equal to that of the listing.
 
     Args:
         speaker_number: 1 to 12; odd numbers are women, even numbers men.
-        clip_number: 1 to 40, in an order that says nothing about the label.
+        clip_number: 1 to 40, in an order independent of the label.
 
     Raises:
-        ValueError: If there is no such speaker or clip.
+        ValueError: no such speaker or clip.
     """
     clips = CLIPS_PER_SPEAKER_AND_LABEL * len(LABELS)
     if not (1 <= speaker_number <= SPEAKERS and 1 <= clip_number <= clips):
@@ -256,19 +254,19 @@ def _articulate(words: list[str], edges: np.ndarray, pulses: np.ndarray) -> tupl
 
 
 def _vowels_of(word: str) -> list[int]:
-    # The words must sound alike in every run, which Python's own hash does not give.
+    # Python's own hash differs in every run.
     return [byte % len(_VOWELS_HZ) for byte in hashlib.sha256(word.encode()).digest()[:2]]
 
 
 def _pulse_responses(
     formants_hz: np.ndarray, corner_hz: float, formant_scale: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """What each glottal pulse sounds like after the vocal tract, `(pulses, response samples)`.
+    """Response of the vocal tract to each glottal pulse, `(pulses, response samples)`.
 
     The source is a smoothed pulse with a breath of noise behind it; `corner_hz` is where its spectrum starts to fall by
     a further 6 dB an octave, which is high in a pressed voice and low in a lax one.
     """
-    # Single precision halves the time, and 16 bits hear no difference.
+    # Single precision halves the time and suffices for 16 bits.
     unit_delay = np.exp(-2j * np.pi * np.fft.rfftfreq(_RESPONSE_SAMPLES)).astype(np.complex64)
     glottis = (1 - unit_delay) * _low_pass(_GLOTTAL_HZ, unit_delay) ** 2 * _low_pass(corner_hz, unit_delay)
     breath = np.zeros((len(formants_hz), _RESPONSE_SAMPLES), dtype=np.float32)
@@ -287,7 +285,7 @@ def _low_pass(corner_hz: float, unit_delay: np.ndarray) -> np.ndarray:
 
 
 def _resonances(centres_hz: np.ndarray, bandwidths_hz: Sequence[float], unit_delay: np.ndarray) -> np.ndarray:
-    """Transfer function of two-pole resonators in a row, each with unit gain at 0 Hz, as in a cascade synthesiser.
+    """Transfer function of two-pole resonators in series, each with unit gain at 0 Hz, as in a cascade synthesiser.
 
     Source: Klatt, "Software for a cascade/parallel formant synthesizer", JASA 67 (1980), the digital resonator.
 
@@ -304,8 +302,8 @@ def _resonances(centres_hz: np.ndarray, bandwidths_hz: Sequence[float], unit_del
 
 
 def _room_noise(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """White noise near -65 dBFS, another level in each clip, and nowhere exactly zero: a run of zeros at the start is
-    the mark of cut or padded clips, which an audit must not find here."""
+    """White noise near -65 dBFS, at a random level, and nowhere exactly zero: leading zeros would mark cut or padded
+    clips, which an audit must not find here."""
     noise = rng.normal(0, 10 ** (rng.uniform(-68, -62) / 20), samples)
     return np.copysign(np.maximum(np.abs(noise), 1 / 32767), noise)
 

@@ -3,11 +3,11 @@
 A table has the columns `path` (relative to the table's folder, or absolute) and `label` or votes: `votes`, an object of
 counts by label (in a CSV, JSON), or `votes:<label>`, a column of counts for each label. `start` and `end` or `duration`
 are the seconds of a clip that is part of a file (`start_ms`, `end_ms`, `duration_ms`: milliseconds), `channel` (left,
-right or mix) its channel. All others are optional: `id`, and what `hf_ser.data.schema.TOLD` names. Other names of these
+right or mix) its channel. Optional are `id` and `hf_ser.data.schema.METADATA_COLUMNS`. Other names of these
 columns are in `hf_ser.data.corpora.table_names`; columns that are not read are named in a finding.
 
-Every text is read in its normal form (`hf_ser.normal_form`). What was read as something else than it says is counted in
-a finding: words for an unknown speaker, spellings of one label, words of a published split.
+Every text is normalised (`hf_ser.normal_form`). Findings count what was read as another value: unknown speakers,
+spellings of one label, names of splits.
 """
 
 import re
@@ -19,7 +19,7 @@ from pathlib import Path
 import soundfile as sf
 
 from hf_ser.data.corpora.table_cells import (
-    WRITTEN_BY_PROGRAMS,
+    MISSING_TEXTS,
     channel_of,
     majority,
     number,
@@ -28,7 +28,7 @@ from hf_ser.data.corpora.table_cells import (
     plain,
     votes_of,
 )
-from hf_ser.data.corpora.table_columns import NAMES, SEPARATOR, Naming, Rows, meanings
+from hf_ser.data.corpora.table_columns import NAMES, SEPARATOR, Naming, Rows, cell_meanings
 from hf_ser.data.corpora.table_folders import AUDIO_SUFFIXES
 from hf_ser.data.corpora.table_labels import (
     doubtful_findings,
@@ -46,16 +46,16 @@ from hf_ser.data.corpora.table_paths import is_absolute, local_path, relative_to
 from hf_ser.data.corpora.table_rows import Cell, read_rows
 from hf_ser.data.schema import (
     DIALOGUE_KINDS,
+    METADATA_COLUMNS,
     NUMBERS,
     REFERENCE,
     SEXES,
     SPLITS,
-    TOLD,
     Finding,
     Listing,
     Utterance,
-    known_split_words,
-    split_words,
+    known_split_names,
+    split_parts,
 )
 from hf_ser.models.source_kinds import WEB_ADDRESS, check_regular_file
 from hf_ser.normal_form import is_missing_label, is_unknown, look_alike, normal_name, normal_text, printable, storable
@@ -65,20 +65,20 @@ MAY_BE_SHARED = None
 SOURCE = "the user's own"
 LANGUAGE = None
 
-WORDS = {
+VALUES = {
     "sex": (SEXES, {"w": "female", "woman": "female", "man": "male"}),
     "dialogue_kind": (DIALOGUE_KINDS, {"improvised": "impro", "scripted": "script"}),
 }
-"""The words of a column, and other words for them; their beginnings are understood too."""
+"""Values of a column, and other names of them; beginnings of values are read too."""
 
 FOLD = re.compile(r"(?:cv|fold|part|set|split|group)?[ _-]*\d+", re.IGNORECASE)
-"""How the folds of a cross-validation are numbered."""
+"""Names of folds of a cross-validation."""
 
 FREE_TEXT = re.compile(r"\S+\s+\S+\s+\S+|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{4}")
-"""Three words, or four signs of a script without blanks: no id of a sentence, but what is said."""
+"""Three words, or four characters of a script without spaces: a transcript, not the id of a sentence."""
 
 MAX_CHECKED = 50
-"""Segments whose file is opened to see whether they are counted in seconds."""
+"""Segments whose file is opened to check that they are in seconds."""
 
 
 def list_utterances(
@@ -88,40 +88,40 @@ def list_utterances(
     label_pattern: str | None = None,
     audio_dir: str | Path | None = None,
 ) -> Listing:
-    """List the clips of a table, of a folder or of a data set.
+    """List the clips of a table, folder or data set.
 
     Args:
         data_dir: A .csv, .tsv, .jsonl or .parquet file; a folder with a sub-folder for each label, or with a
             metadata.csv with `file_name` in it or in the folder of each split; a folder of `datasets.save_to_disk`; or
-            the Hub id of a data set, as `user/name`, `user/name@revision` or `user/name:config`.
-        columns: Names of the columns where they are not ours: `{"path": "file", "votes:angry": "ang"}`; an empty name
-            leaves a column out. `label:CELL` and `speaker:CELL` say what a cell means: `{"label:NA": "negative"}`.
-        speaker_pattern: Regular expression whose groups, joined by `_`, are the speaker, searched for in the path of a
-            clip relative to `data_dir`, where no column tells the speaker.
-        label_pattern: Regular expression whose one group is the label, searched for in the same path, where no column
-            tells the label; the sub-folders of a folder then tell none.
-        audio_dir: Folder where relative paths begin, by default that of the table. An absolute path that is not there
-            is looked for in it by its last folders and name.
+            a Hub id, as `user/name`, `user/name@revision` or `user/name:config`.
+        columns: Names of the columns if they differ from ours: `{"path": "file", "votes:angry": "ang"}`; an empty name
+            leaves a column out. `label:CELL` and `speaker:CELL` give the meaning of a cell: `{"label:NA": "negative"}`.
+        speaker_pattern: Regular expression for the path of a clip relative to `data_dir`; its groups, joined by `_`,
+            are the speaker if no column has it.
+        label_pattern: Regular expression for the same path; its one group is the label if no column has it. Sub-folders
+            are then not labels.
+        audio_dir: Base of relative paths, by default the folder of the table. A missing absolute path is searched in it
+            by its last folders and name.
 
     Raises:
         FileNotFoundError: no such file or folder.
-        ValueError: not a kind of table that is read, a column is missing, an unknown split, labels that are no
-            emotions, or no row has a label.
+        ValueError: an unsupported table, a missing column, an unknown split, labels that are not emotions, or no
+            usable row.
     """
     patterns = {
         "speaker": _pattern("--speaker_pattern", speaker_pattern),
         "label": _pattern("--label_pattern", label_pattern, at_most=1),
     }
     source = read_rows(data_dir, Naming(columns or {}, needs_label=label_pattern is None), audio_dir)
-    left_out, cells = [ours for ours, theirs in (columns or {}).items() if not theirs], meanings(columns or {})
-    return _Reading(source, patterns, audio_dir is not None, left_out, cells).listing()
+    left_out, cells = [ours for ours, theirs in (columns or {}).items() if not theirs], cell_meanings(columns or {})
+    return _TableReader(source, patterns, audio_dir is not None, left_out, cells).listing()
 
 
 def _pattern(flag: str, text: str | None, at_most: int | None = None) -> re.Pattern | None:
     try:
         pattern = re.compile(text) if text is not None else None
     except re.error as error:
-        raise ValueError(f"{flag} '{text}': no regular expression ({error}). Mend it.") from error
+        raise ValueError(f"{flag} '{text}': not a regular expression ({error}). Correct it.") from error
     if pattern is not None and not 1 <= pattern.groups <= (at_most or pattern.groups):
         what = flag.removeprefix("--").removesuffix("_pattern")
         example = r"'speaker(\d+)/'" if what == "speaker" else r"'([a-z]+)/[^/]+$'"
@@ -134,15 +134,15 @@ def _pattern(flag: str, text: str | None, at_most: int | None = None) -> re.Patt
 
 
 @dataclass
-class _Reading:
-    """The rows of a corpus on their way to utterances, and what is counted over all of them.
+class _TableReader:
+    """Turns rows into utterances, and counts what findings report.
 
     Args:
         source: The rows.
-        patterns: Of the speaker and of the label, searched for in paths.
-        moved: Whether absolute paths are looked for below the folder.
-        left_out: Our columns that the user wants not to be read.
-        cells: What a cell of a column means, as the user says; None for nothing.
+        patterns: Patterns of speaker and label in paths.
+        moved: Whether missing absolute paths are searched below the folder.
+        left_out: Columns that the user left out.
+        cells: Meaning of cells by column and cell; None for a missing value.
     """
 
     source: Rows
@@ -150,24 +150,24 @@ class _Reading:
     moved: bool
     left_out: Sequence[str] = ()
     cells: dict[tuple[str, str], str | None] = field(default_factory=dict)
-    uses: Counter = field(default_factory=Counter)
+    id_counts: Counter = field(default_factory=Counter)
     commas: Counter = field(default_factory=Counter)
     unknown: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
     written: dict[str, dict[str, Counter]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Counter)))
-    odd: dict[tuple[str, str, str], list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
-    joined_in_rows: Counter = field(default_factory=Counter)
+    invalid: dict[tuple[str, str, str], list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    joined_votes_counts: Counter = field(default_factory=Counter)
     splits: dict[str, str | None] = field(default_factory=dict)
-    text_column: str = "transcript"
+    transcript_column: str = "transcript"
 
     def listing(self) -> Listing:
         """Read all rows."""
         where, rows = self.source.where, self.source.rows
         findings = list(self.source.findings)
-        self.splits = split_words({word for row in rows if (word := plain(row.get("split"))) and not is_unknown(word)})
+        self.splits = split_parts({word for row in rows if (word := plain(row.get("split"))) and not is_unknown(word)})
         findings += self.split_findings()
         if sentence_is_text(rows):
-            self.text_column = "sentence"
-            detail = "holds what is said and no ids, and there is no column `transcript`: read as the transcript"
+            self.transcript_column = "sentence"
+            detail = "holds texts and no ids, and there is no column `transcript`: read as the transcript"
             findings.append(Finding("sentence_is_text", f"{where}, column sentence", detail))
         utterances = []
         for row in rows:
@@ -177,36 +177,36 @@ class _Reading:
                 utterances.append(utterance)
         refuse_doubtful_gaps(where, self.unknown.get("label", {}), Counter(one.label for one in utterances))
         if not utterances:
-            raise self.no_clip(findings)
-        self.refuse_swapped()
-        self.refuse_other_machine(utterances)
+            raise self.no_clip_error(findings)
+        self.refuse_paths_as_labels()
+        self.refuse_windows_paths(utterances)
         refuse_milliseconds(where, utterances)
-        findings += self.findings_of_ends(utterances)
+        findings += self.overlap_findings(utterances)
         utterances, joined = joined_labels(utterances, self.written["label"])
         refuse_other_labels(where, utterances)
         refuse_ratings(where, utterances)
         utterances, several = without_several(utterances)
-        findings += [*joined, *several, *self.odd_findings(), *self.counted_findings()]
+        findings += [*joined, *several, *self.invalid_findings(), *self.count_findings()]
         findings += [*doubtful_findings(utterances), *misspelt_findings(utterances)]
         findings += self.speaker_findings(utterances)
         return _with_labels(utterances, findings)
 
     def read(self, row: dict) -> tuple[Utterance | None, list[Finding]]:
-        """The utterance of a row, None where it is left out, and what was found."""
+        """Utterance of a row (None if it is left out), and findings."""
         place, name = row["place"], _name(row["path"])
         try:
             votes = votes_of(row, self.commas)
         except ValueError as error:
             return None, [Finding("bad_votes", place, str(error), skipped=True)]
         votes = self.joined(votes)
-        label = self.label(row, name) or self.elected(votes)
-        if problem := self.lacking(name, label):
+        label = self.label(row, name) or self.majority_label(votes)
+        if problem := self.problem_of(name, label):
             return None, [Finding("incomplete_row", place, problem, skipped=True)]
         if WEB_ADDRESS.match(name):
             detail = f"{printable(name)[:200]} is a web address, expected a file: download it and name the file"
             return None, [Finding("web_address", place, detail, skipped=True)]
         if is_no_majority(label):
-            detail = f"the label {printable(label)} says that the raters agreed on none"
+            detail = f"the label {printable(label)} means that the raters did not agree"
             return None, [Finding("no_majority", place, detail, skipped=True)]
         try:
             part, channel = part_of_file(row, self.commas), channel_of(row)
@@ -217,9 +217,9 @@ class _Reading:
         if given not in (None, unique):
             detail = f"the id {printable(given)} was there before, so this row is {printable(unique)}"
             findings.append(Finding("repeated_id", f"table/{unique}", detail))
-        known, odd = self.known(row, name)
-        for kind, column, text, expected in odd:
-            self.odd[kind, column, expected].append((f"table/{unique}", printable(text)))
+        metadata, invalid = self.metadata(row, name)
+        for kind, column, text, expected in invalid:
+            self.invalid[kind, column, expected].append((f"table/{unique}", printable(text)))
         path = row["path"]
         utterance = Utterance(
             id=f"table/{unique}",
@@ -230,17 +230,17 @@ class _Reading:
             start_seconds=part[0],
             end_seconds=part[1],
             channel=channel,
-            **known,
+            **metadata,
         )
         return utterance, findings
 
     @staticmethod
-    def lacking(name: str | None, label: str | None) -> str | None:
-        """What keeps a row from being a clip."""
+    def problem_of(name: str | None, label: str | None) -> str | None:
+        """Reason why a row is incomplete, None if it is complete."""
         return "no path" if not name else "no label, and no majority of votes" if not label else None
 
     def label(self, row: dict, name: str | None) -> str | None:
-        """The label of a row, by its column or by the pattern; None where it has none."""
+        """Label of a row, from its column or the pattern; None if missing."""
         raw = _raw(row.get("label"))
         if raw and ("label", plain(raw)) in self.cells:
             return self.cells["label", plain(raw)]
@@ -254,15 +254,15 @@ class _Reading:
         return label
 
     def joined(self, votes: dict[str, float] | None) -> dict[str, float] | None:
-        """The votes of a row with the spellings of each label added up: before a majority is looked for."""
+        """Votes of a row with the spellings of each label added up."""
         if votes is None or len(joined := joined_votes(votes)) == len(votes):
             return votes
         alike = Counter(map(look_alike, votes))
-        self.joined_in_rows[tuple(sorted(name for name in votes if alike[look_alike(name)] > 1))] += 1
+        self.joined_votes_counts[tuple(sorted(name for name in votes if alike[look_alike(name)] > 1))] += 1
         return joined
 
-    def elected(self, votes: dict[str, float] | None) -> str | None:
-        """The label that most raters gave, None where there is none or it says that it is missing."""
+    def majority_label(self, votes: dict[str, float] | None) -> str | None:
+        """Label with most votes, None if there is none or it is a missing label."""
         label = majority(votes)
         if label and is_missing_label(label):
             self.unknown["votes"][printable(label)] += 1
@@ -271,37 +271,37 @@ class _Reading:
             self.written["label"][label][label] += 1
         return label
 
-    def known(self, row: dict, name: str) -> tuple[dict, list[tuple[str, str, str, str]]]:
-        """What a row tells beside path and label; kind, column, text and what was expected of each odd cell."""
-        known, odd = {column: plain(row.get(column)) for column in TOLD}, []
-        if self.text_column == "sentence":
-            known["transcript"], known["sentence"] = known["sentence"], None
+    def metadata(self, row: dict, name: str) -> tuple[dict, list[tuple[str, str, str, str]]]:
+        """Metadata of a row; and kind, column, text and expected value of each invalid cell."""
+        metadata, invalid = {column: plain(row.get(column)) for column in METADATA_COLUMNS}, []
+        if self.transcript_column == "sentence":
+            metadata["transcript"], metadata["sentence"] = metadata["sentence"], None
             row = row | {"transcript": row.get("sentence"), "sentence": None}
         for column in NAMES:
-            known[column] = self.name(column, row.get(column))
-        known["speaker"] = known["speaker"] or self.name("speaker", self.in_path("speaker", name))
-        # A data set that was prepared from a table has the prefix already.
-        known["speaker"] = f"table/{known['speaker'].removeprefix('table/')}" if known["speaker"] else None
-        for column, (words, others) in WORDS.items():
-            given = known[column]
-            known[column] = _word(given, words, others) if given else None
-            if given and known[column] is None and not is_unknown(given):
-                odd.append((f"unknown_{column}", column, given, " or ".join(words)))
-        given, known["split"] = known["split"], self.splits.get(known["split"] or "")
-        if given and known["split"] is None and not is_unknown(given):
-            odd.append(("unknown_split", "split", given, " or ".join(SPLITS)))
+            metadata[column] = self.name(column, row.get(column))
+        metadata["speaker"] = metadata["speaker"] or self.name("speaker", self.in_path("speaker", name))
+        # A prepared data set of a table has the prefix already.
+        metadata["speaker"] = f"table/{metadata['speaker'].removeprefix('table/')}" if metadata["speaker"] else None
+        for column, (values, others) in VALUES.items():
+            given = metadata[column]
+            metadata[column] = _value_of(given, values, others) if given else None
+            if given and metadata[column] is None and not is_unknown(given):
+                invalid.append((f"unknown_{column}", column, given, " or ".join(values)))
+        given, metadata["split"] = metadata["split"], self.splits.get(metadata["split"] or "")
+        if given and metadata["split"] is None and not is_unknown(given):
+            invalid.append(("unknown_split", "split", given, " or ".join(SPLITS)))
         for column in NUMBERS:
             try:
-                known[column] = number(row.get(column), column, self.commas, row.get(SEPARATOR))
+                metadata[column] = number(row.get(column), column, self.commas, row.get(SEPARATOR))
             except ValueError as error:
-                known[column] = None
-                odd.append(("bad_number", column, plain(row.get(column)), str(error).partition("expected ")[2]))
-        known["transcript"] = self.transcript(row.get("transcript"))
-        known["transcript_source"] = (known["transcript_source"] or REFERENCE) if known["transcript"] else None
-        return known, odd
+                metadata[column] = None
+                invalid.append(("bad_number", column, plain(row.get(column)), str(error).partition("expected ")[2]))
+        metadata["transcript"] = self.transcript(row.get("transcript"))
+        metadata["transcript_source"] = (metadata["transcript_source"] or REFERENCE) if metadata["transcript"] else None
+        return metadata, invalid
 
     def name(self, column: str, value) -> str | None:
-        """The name in a cell, None where it is empty or says that it is not known."""
+        """Name in a cell, None if empty or unknown."""
         raw = _raw(value)
         if raw is None:
             return None
@@ -315,15 +315,15 @@ class _Reading:
         return name or None
 
     def transcript(self, value) -> str | None:
-        """What is said in a clip."""
+        """Transcript in a cell, None if missing."""
         raw = _raw(value)
-        if raw in WRITTEN_BY_PROGRAMS:
+        if raw in MISSING_TEXTS:
             self.unknown["transcript"][raw] += 1
             return None
         return (normal_text(raw) or None) if raw else None
 
     def in_path(self, what: str, name: str | None) -> str | None:
-        """What a pattern finds in a path, its groups joined."""
+        """Joined groups of a pattern in a path, None if it is not found."""
         if (pattern := self.patterns[what]) is None or name is None:
             return None
         found = pattern.search(relative_to(self.source.folder, local_path(self.source.folder, name, self.moved)))
@@ -331,62 +331,62 @@ class _Reading:
         return storable("_".join(groups)) or None
 
     def unique(self, name: str) -> str:
-        """A name that no row had before."""
+        """Unique id from a name."""
         name = plain(name) or name
         unique = name
-        while unique in self.uses:
-            self.uses[name] += 1
-            unique = f"{name}#{self.uses[name]}"
-        self.uses[unique] += 1
+        while unique in self.id_counts:
+            self.id_counts[name] += 1
+            unique = f"{name}#{self.id_counts[name]}"
+        self.id_counts[unique] += 1
         return unique
 
     def split_findings(self) -> list[Finding]:
-        """Say how the words of the split are read.
+        """Report how the names of the split are read.
 
         Raises:
-            ValueError: a word of the table is not known.
+            ValueError: an unknown name.
         """
         counts = Counter(word for row in self.source.rows if (word := plain(row.get("split"))) in self.splits)
         unknown = sorted(word for word, part in self.splits.items() if part is None)
         if unknown and not self.source.free_splits:
-            said = ", ".join(f"'{printable(word)}' ({counts[word]} rows)" for word in unknown)
+            listed = ", ".join(f"'{printable(word)}' ({counts[word]} rows)" for word in unknown)
             folds = ""
             if all(FOLD.fullmatch(word) for word in unknown):
                 folds = (
                     " These look like folds: for one of them write train, validation and test in the column, or in a "
-                    "file for --protocol fixed --split_file; else the folds are made anew, by speaker."
+                    "file for --protocol fixed --split_file; else new folds by speaker are made."
                 )
             raise ValueError(
-                f"{self.source.where}: found in the column of the split {said}. Expected one of {known_split_words()}, "
-                "a number or word after it such as Test1 or dev-clean, or an empty cell: rename them, or leave the "
-                f"column out with --columns split= (nothing after the equals sign).{folds}"
+                f"{self.source.where}: found {listed} in the column of the split. Expected one of "
+                f"{known_split_names()}, a number or word after it such as Test1 or dev-clean, or nothing: rename "
+                f"them, or leave the column out with --columns split= (nothing after the equals sign).{folds}"
             )
         others = {word: part for word, part in self.splits.items() if part and word.casefold() != part}
         if not others:
             return []
-        said = ", ".join(f"'{printable(word)}' ({counts[word]} rows) as {others[word]}" for word in sorted(others))
-        return [Finding("split_words", self.source.where, f"read {said}")]
+        listed = ", ".join(f"'{printable(word)}' ({counts[word]} rows) as {others[word]}" for word in sorted(others))
+        return [Finding("split_words", self.source.where, f"read {listed}")]
 
-    def odd_findings(self) -> list[Finding]:
-        """Cells that are not what their column holds: each column once, a single cell by its clip."""
+    def invalid_findings(self) -> list[Finding]:
+        """Report invalid cells: each column once, a single cell by its clip."""
         findings = []
-        for (kind, column, expected), cells in self.odd.items():
+        for (kind, column, expected), cells in self.invalid.items():
             before = f"{column}: " if kind == "bad_number" else ""
             if len(cells) == 1:
                 ((item, text),) = cells
                 findings.append(Finding(kind, item, f"{before}found '{text}', expected {expected}"))
                 continue
             counts = Counter(text for _, text in cells)
-            said = ", ".join(f"'{text}' ({count})" for text, count in counts.most_common(10))
+            listed = ", ".join(f"'{text}' ({count})" for text, count in counts.most_common(10))
             more = f" and {len(counts) - 10} others" if len(counts) > 10 else ""
-            detail = f"{len(cells)} cells are read as empty: found {said}{more}, expected {expected}"
+            detail = f"{len(cells)} cells are read as empty: found {listed}{more}, expected {expected}"
             findings.append(Finding(kind, f"{self.source.where}, column {column}", detail, count=len(cells)))
         return findings
 
-    def no_clip(self, findings: list[Finding]) -> ValueError:
-        """The error of a table none of whose rows can be used, by what most of them lack."""
+    def no_clip_error(self, findings: list[Finding]) -> ValueError:
+        """Error for a table without usable rows, with the most frequent reason."""
         where, rows, skipped = self.source.where, self.source.rows, [one for one in findings if one.skipped]
-        self.refuse_swapped()
+        self.refuse_paths_as_labels()
         kinds = Counter(one.kind for one in skipped)
         kind = kinds.most_common(1)[0][0] if kinds else "incomplete_row"
         first = next((f". The first that is left out: {f.item}: {f.detail}" for f in skipped if f.kind == kind), "")
@@ -402,11 +402,11 @@ class _Reading:
             "these cells, or leave their column out with --columns NAME= (nothing after the equals sign)."
         )
 
-    def refuse_swapped(self) -> None:
-        """Make sure that the labels are not the paths.
+    def refuse_paths_as_labels(self) -> None:
+        """Refuse paths in the column of the label.
 
         Raises:
-            ValueError: they are.
+            ValueError: most labels are file names.
         """
         labels = [label for row in self.source.rows if (label := plain(row.get("label")))]
         files = [label for label in labels if label.lower().endswith(AUDIO_SUFFIXES)]
@@ -417,54 +417,56 @@ class _Reading:
             found, remedy = "file names too", "name the column of the emotions, as --columns label=NAME"
         else:
             found = f"such as {printable(paths[0])}" if paths else "nothing"
-            remedy = "the two seem swapped: rename them in the table, or say --columns path=LABEL,label=PATH with the "
-            remedy += "names that they have there"
+            remedy = "the two seem swapped: rename them in the table, or give --columns path=LABEL,label=PATH with "
+            remedy += "their names in it"
         raise ValueError(
             f"{self.source.where}: found file names in the column of the label, such as {printable(files[0])}, and in "
             f"that of the path {found}. Expected file names in the one and emotions in the other: {remedy}."
         )
 
-    def counted_findings(self) -> list[Finding]:
-        """What was read as something else than it says, with counts."""
+    def count_findings(self) -> list[Finding]:
+        """Report values that were read as others, with counts."""
         where, findings = self.source.where, []
-        for column, words in sorted(self.unknown.items()):
-            said = ", ".join(f"'{word}' ({count})" for word, count in words.most_common(10))
-            detail = f"{words.total()} cells say that it is not known, and are read as empty: {said}"
+        for column, counts in sorted(self.unknown.items()):
+            listed = ", ".join(f"'{cell}' ({count})" for cell, count in counts.most_common(10))
+            detail = f"{counts.total()} cells mean that it is not known, and are read as empty: {listed}"
             if column in ("label", "speaker"):
-                word = next(iter(words))
-                detail += f"; if one is a name, say so: --columns {column}:{word}={word}"
+                cell = next(iter(counts))
+                detail += f"; if one is a name, give --columns {column}:{cell}={cell}"
             findings.append(Finding(f"unknown_{column}_word", f"{where}, column {column}", detail))
         for column, spellings in sorted(self.written.items()):
             several = {name: ways for name, ways in spellings.items() if len(ways) > 1 and column != "label"}
             for name, ways in sorted(several.items()):
-                said = ", ".join(f"{shown(way)} ({count})" for way, count in sorted(ways.items()))
-                detail = f"spellings that are read as one: {said}"
+                listed = ", ".join(f"{shown(way)} ({count})" for way, count in sorted(ways.items()))
+                detail = f"spellings that are read as one: {listed}"
                 findings.append(Finding(f"joined_{column}s", f"{column} {name}", detail))
-        for names, rows in sorted(self.joined_in_rows.items()):
-            detail = f"votes for {', '.join(map(shown, names))} in one row are added up where they are spellings of one"
+        for names, rows in sorted(self.joined_votes_counts.items()):
+            detail = (
+                f"votes for {', '.join(map(shown, names))} in one row are added up, since they are spellings of one"
+            )
             findings.append(Finding("joined_votes", where, detail, count=rows))
         if self.commas:
-            said = ", ".join(f"{count} of {column}" for column, count in sorted(self.commas.items()))
-            findings.append(Finding("decimal_comma", where, f"numbers with a comma, read as decimals: {said}"))
+            listed = ", ".join(f"{count} of {column}" for column, count in sorted(self.commas.items()))
+            findings.append(Finding("decimal_comma", where, f"numbers with a comma, read as decimals: {listed}"))
         return findings
 
     def speaker_findings(self, utterances: list[Utterance]) -> list[Finding]:
-        """Clips without a speaker, where all lack one or a pattern was to find it."""
+        """Report clips without a speaker, if there are no speakers or a pattern is given."""
         where, pattern = self.source.where, self.patterns["speaker"]
         unknown = [utterance.id for utterance in utterances if utterance.speaker is None]
         if len(unknown) == len(utterances):
-            remedy = "add a column `speaker`, or say --speaker_pattern, for a split by speaker needs to know who speaks"
+            remedy = "add a column `speaker`, or give --speaker_pattern: splits by speaker need it"
             return [Finding("no_speakers", where, f"no clip has a speaker: {remedy}")]
         if unknown and pattern is not None:
             detail = f"'{pattern.pattern}' finds no speaker in {len(unknown)} paths, the first that of {unknown[0]}"
             return [Finding("speaker_not_in_path", where, detail)]
         return []
 
-    def findings_of_ends(self, utterances: list[Utterance]) -> list[Finding]:
-        """Name the clips that go on to the end of their file, over clips of it that begin later.
+    def overlap_findings(self, utterances: list[Utterance]) -> list[Finding]:
+        """Report clips that go on to the end of their file, over later clips of it.
 
         Raises:
-            ValueError: the table has starts and no ends at all, and the user has not left them out.
+            ValueError: starts without ends, unless the user left them out.
         """
         last = defaultdict(float)
         for one in utterances:
@@ -484,11 +486,11 @@ class _Reading:
             )
         return [Finding("runs_over_others", self.source.where, f"{found}: fill their end in", count=len(over))]
 
-    def refuse_other_machine(self, utterances: list[Utterance]) -> None:
-        """Make sure that the table was not written for another machine altogether.
+    def refuse_windows_paths(self, utterances: list[Utterance]) -> None:
+        """Refuse a table that was written on another machine.
 
         Raises:
-            ValueError: all paths are absolute ones of Windows, and no file of them is here.
+            ValueError: all paths are absolute Windows paths of missing files.
         """
         paths = [str(row["path"]) for row in self.source.rows if isinstance(row["path"], str)]
         of_windows = paths and all(is_absolute(path) and not path.startswith("/") for path in paths)
@@ -496,13 +498,13 @@ class _Reading:
             raise ValueError(
                 f"{self.source.where}: found absolute paths of Windows, the first {printable(paths[0])}, and none of "
                 f"these {len(paths)} files {'in --audio_dir ' + str(self.source.folder) if self.moved else 'here'}. "
-                "Expected paths on this machine: say --audio_dir DIR, the folder that holds the recordings; they are "
-                "looked for in it by their last folders and names."
+                "Expected paths on this machine: give --audio_dir DIR, the folder with the recordings; they are "
+                "searched in it by their last folders and names."
             )
 
 
 def sentence_is_text(rows: Iterable[dict]) -> bool:
-    """Whether a column `sentence` holds what is said, as Common Voice has it, and there is no transcript."""
+    """Whether a column `sentence` holds transcripts, as in Common Voice, and there is no other."""
     rows = list(rows)
     if any("transcript" in row for row in rows):
         return False
@@ -511,19 +513,19 @@ def sentence_is_text(rows: Iterable[dict]) -> bool:
 
 
 def refuse_milliseconds(where: str, utterances: Iterable[Utterance]) -> None:
-    """Make sure that segments are counted in seconds, by the lengths of some of their files.
+    """Check that segments are in seconds, by the lengths of some files.
 
     Raises:
-        ValueError: most begin or end far beyond their file, and would lie in it as milliseconds or samples.
+        ValueError: most are far beyond the end of their file, and fit as milliseconds or samples.
     """
     ends = [(u.end_seconds, u) for u in utterances if u.end_seconds and isinstance(u.audio, Path)]
     checked, beyond, fitting = 0, 0, Counter()
     for end, utterance in ends[:: max(1, len(ends) // MAX_CHECKED)]:
         try:
-            check_regular_file(utterance.audio)  # a pipe would be waited for
+            check_regular_file(utterance.audio)  # reading a pipe would block
             info = sf.info(utterance.audio)
         except (OSError, RuntimeError, ValueError):
-            continue  # reading it will say what is wrong
+            continue  # it is reported when it is read
         checked += 1
         beyond += end > 10 * info.duration + 1
         fitting["milliseconds"] += end / 1000 <= info.duration + 0.5
@@ -538,33 +540,33 @@ def refuse_milliseconds(where: str, utterances: Iterable[Utterance]) -> None:
 
 
 def _with_labels(utterances: list[Utterance], findings: list[Finding]) -> Listing:
-    """Name the labels; votes for what is nobody's label are left out."""
+    """Set the labels of the listing; votes for other labels are left out."""
     labels = {utterance.label for utterance in utterances}
     lost = Counter(name for u in utterances for name in u.votes or {} if name not in labels)
     findings += [
         Finding("lost_votes", f"votes for {name}", f"no clip has this label; left out of {count} clips' votes")
         for name, count in sorted(lost.items())
     ]
-    utterances = [replace(u, votes=_among(u.votes, labels)) if u.votes else u for u in utterances]
+    utterances = [replace(u, votes=_votes_for(u.votes, labels)) if u.votes else u for u in utterances]
     return Listing(tuple(sorted(labels)), utterances, findings)
 
 
 def _name(path) -> str | None:
-    """The name of a clip by its path; a path itself stays as it is, for a file of that name to be opened."""
+    """Name of a clip from its path or cell, None if empty."""
     return path.name if isinstance(path, Cell) else _raw(path)
 
 
 def _raw(value) -> str | None:
-    """A cell as it was written but for blanks around it, None where it is empty."""
+    """Cell without spaces around it, not normalised; None if empty."""
     text = value.strip() if isinstance(value, str) else plain(value)
     return text if text and plain(text) else None
 
 
-def _word(given: str, words: tuple[str, ...], others: dict[str, str]) -> str | None:
-    begun = [word for word in words if word.startswith(given.lower())]
+def _value_of(given: str, values: tuple[str, ...], others: dict[str, str]) -> str | None:
+    begun = [value for value in values if value.startswith(given.lower())]
     return others.get(given.lower()) or (begun[0] if len(begun) == 1 else None)
 
 
-def _among(votes: dict[str, float], labels: set[str]) -> dict[str, float] | None:
+def _votes_for(votes: dict[str, float], labels: set[str]) -> dict[str, float] | None:
     kept = {name: count for name, count in votes.items() if name in labels}
     return kept if sum(kept.values()) > 0 else None

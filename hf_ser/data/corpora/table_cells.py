@@ -1,4 +1,4 @@
-"""The cells of a user's own table: texts, numbers, times and votes, however programs write them."""
+"""Parse cells of a user's table: texts, numbers, times and votes, as various programs write them."""
 
 import datetime
 import json
@@ -15,14 +15,14 @@ from hf_ser.models.decoding import CHANNELS
 from hf_ser.normal_form import is_unknown, normal_form, normal_name, printable
 from hf_ser.yaml_text import once_each
 
-CHANNEL_WORDS = {"1": "left", "2": "right", "l": "left", "r": "right", "mono": "mix"}
-CHANNEL_WORDS |= {name: name for name in CHANNELS}
-"""What a column `channel` may say."""
+CHANNEL_NAMES = {"1": "left", "2": "right", "l": "left", "r": "right", "mono": "mix"}
+CHANNEL_NAMES |= {name: name for name in CHANNELS}
+"""Values of a column `channel`."""
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 NUMBER = re.compile(r"[+-]?[\d.,]+(?:[eE][+-]?\d+)?")
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
-"""May be a thousand or one with three decimals."""
+"""Ambiguous: thousands separators, or three decimals."""
 
 FRAMES = re.compile(r"\d+:\d+:\d+[:;]\d+")
 TIME = re.compile(
@@ -30,38 +30,34 @@ TIME = re.compile(
 )
 UNITS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 0.001, "min": 60.0}
 WITH_UNIT = re.compile(rf"([+-]?\d+(?:[.,]\d+)?|[+-]?[.,]\d+) ?({'|'.join(UNITS)})")
-WRITTEN_BY_PROGRAMS = ("nan", "NaN", "NaT", "<NA>", "#N/A")
-"""What an empty cell of a transcript becomes; nobody says these alone."""
-
-
-class Commas(Counter):
-    """Counts the numbers of each column that are written with a decimal comma."""
+MISSING_TEXTS = ("nan", "NaN", "NaT", "<NA>", "#N/A")
+"""Texts that programs write for a missing transcript; as transcripts they do not occur."""
 
 
 def plain(value) -> str | None:
-    """A cell as a text in its normal form, None where it is empty."""
+    """Cell as a normalised text, None if empty."""
     if value is None or value is pd.NaT or value is pd.NA:
         return None
     if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, bool | np.bool_):
         return str(value).lower()  # as JSON writes it
-    if isinstance(value, float) and value.is_integer():  # what a column of whole numbers with gaps becomes
+    if isinstance(value, float) and value.is_integer():  # integers with missing values become floats
         value = int(value)
     return normal_form(str(value)) or None
 
 
 def number(value, column: str, commas: Counter, separator: str | None = None) -> float | None:
-    """A cell as a number, None where it is empty or says that it is not known.
+    """Cell as a number, None if empty or unknown.
 
     Args:
         value: The cell.
-        column: For the count.
-        commas: Counts the numbers with a decimal comma.
-        separator: What parts the cells of the table; behind a semicolon a comma is a decimal one.
+        column: Its column.
+        commas: Counts the numbers with a decimal comma, by column.
+        separator: Separator of the table; with a semicolon, a comma is a decimal comma.
 
     Raises:
-        ValueError: it is none.
+        ValueError: not a number.
     """
     text = plain(value)
     if text is None or (is_unknown(text) and text != "-1" and text.casefold() != "nan"):
@@ -85,10 +81,10 @@ def number(value, column: str, commas: Counter, separator: str | None = None) ->
 
 
 def seconds(value, column: str, commas: Counter, separator: str | None = None) -> float | None:
-    """A cell of a time as seconds: a number, a duration such as `0 days 00:00:01.5` or `1:02.5`, or None.
+    """Cell as seconds: a number, a duration such as `0 days 00:00:01.5` or `1:02.5`, or None if empty.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: another form.
     """
     if isinstance(value, np.timedelta64 | datetime.timedelta) and not pd.isna(value):
         return pd.Timedelta(value).total_seconds()
@@ -109,10 +105,10 @@ def seconds(value, column: str, commas: Counter, separator: str | None = None) -
 
 
 def part_of_file(row: dict, commas: Counter) -> tuple[float | None, float | None]:
-    """Start and end in seconds of a clip that is a part of a file.
+    """Start and end in seconds of a part of a file, each None if not given.
 
     Raises:
-        ValueError: they are none, or not in this order.
+        ValueError: not times, or not in this order.
     """
     start, end, duration = (_seconds_of(row, column, commas) for column in ("start", "end", "duration"))
     if duration is not None and duration <= 0:
@@ -125,7 +121,7 @@ def part_of_file(row: dict, commas: Counter) -> tuple[float | None, float | None
 
 
 def _seconds_of(row: dict, column: str, commas: Counter) -> float | None:
-    """A time of a row in seconds, from its column in seconds or in milliseconds."""
+    """Time of a row in seconds, from its column in seconds or milliseconds."""
     found = seconds(row.get(column), column, commas, row.get(SEPARATOR))
     name = column + MILLISECONDS
     if found is not None or row.get(name) is None:
@@ -138,19 +134,19 @@ def _seconds_of(row: dict, column: str, commas: Counter) -> float | None:
 
 
 def channel_of(row: dict) -> str | None:
-    """What of a file of several channels a clip is, None where the row does not say.
+    """Channel of a row, None if not given.
 
     Raises:
-        ValueError: another word.
+        ValueError: an unknown channel.
     """
     given = (plain(row.get("channel")) or "").lower()
-    if given and not is_unknown(given) and given not in CHANNEL_WORDS:
+    if given and not is_unknown(given) and given not in CHANNEL_NAMES:
         raise ValueError(f"found the channel '{printable(given)}', expected left, right or mix (or 1, 2)")
-    return CHANNEL_WORDS.get(given)
+    return CHANNEL_NAMES.get(given)
 
 
 def part_name(part: tuple[float | None, float | None]) -> str:
-    """`@1.5-3` of a clip that is part of a file, to the millisecond."""
+    """Suffix `@1.5-3` of a part of a file, to the millisecond; empty for a whole file."""
     start, end = part
     if start is None and end is None:
         return ""
@@ -158,10 +154,10 @@ def part_name(part: tuple[float | None, float | None]) -> str:
 
 
 def votes_of(row: dict, commas: Counter) -> dict[str, float] | None:
-    """Raters' votes of a row by label, None where there are none.
+    """Raters' votes of a row by label, None if there are none.
 
     Raises:
-        ValueError: they are no counts.
+        ValueError: not counts.
     """
     value = row.get("votes")
     if value is None or value == "":
@@ -180,10 +176,10 @@ def votes_of(row: dict, commas: Counter) -> dict[str, float] | None:
 
 
 def _count(cell, where: str, commas: Counter, separator: str | None = None) -> float | None:
-    """A number of votes, None where the cell is empty.
+    """Number of votes, None if the cell is empty.
 
     Raises:
-        ValueError: it is none.
+        ValueError: not a count.
     """
     try:
         count = number(cell, "votes", commas, separator)
@@ -196,10 +192,10 @@ def _count(cell, where: str, commas: Counter, separator: str | None = None) -> f
 
 
 def _counts_of_object(value, commas: Counter) -> list[tuple[str, float | None]]:
-    """The counts by label of one cell.
+    """Counts by label of one cell.
 
     Raises:
-        ValueError: it holds none.
+        ValueError: another form.
     """
     try:
         given = json.loads(value, object_pairs_hook=once_each) if isinstance(value, str) else dict(value)
@@ -213,6 +209,6 @@ def _counts_of_object(value, commas: Counter) -> list[tuple[str, float | None]]:
 
 
 def majority(votes: dict[str, float] | None) -> str | None:
-    """The label with most votes, None where several have as many."""
+    """Label with most votes, None for a tie."""
     first, *rest = sorted((votes or {}).items(), key=lambda vote: -vote[1]) or [(None, 0)]
     return None if rest and rest[0][1] == first[1] else first[0]

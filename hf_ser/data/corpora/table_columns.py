@@ -1,4 +1,4 @@
-"""The columns of a user's own table: which are read, and by which names."""
+"""Columns of a user's table: which are read, and by which names."""
 
 import re
 from collections import Counter
@@ -7,37 +7,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hf_ser.data.corpora.table_names import END, MILLISECONDS, START, TIMES, by_other_names, doubtful_columns
-from hf_ser.data.schema import TOLD, Finding
+from hf_ser.data.schema import METADATA_COLUMNS, Finding
 from hf_ser.normal_form import normal_form, printable
 
-KNOWN = ("path", "label", "votes", "id", *TOLD, "channel", *TIMES)
-"""Columns that are read; beside them `votes:<label>`, one for each label. `end` goes before `duration`, and times in
-seconds before those in milliseconds."""
+KNOWN = ("path", "label", "votes", "id", *METADATA_COLUMNS, "channel", *TIMES)
+"""Columns that are read, besides `votes:<label>`, one for each label. `end` is preferred to `duration`, seconds to
+milliseconds."""
 
-ALSO = {"start_seconds": "start", "end_seconds": "end"}
+ALIASES = {"start_seconds": "start", "end_seconds": "end"}
 VOTES = "votes:"
 SEPARATOR = "separator of its table"
-"""Key of a row beside the names of its columns: what parts the cells, in a table of separated text."""
+"""Key of a row, besides its columns, with the separator of its table."""
 
 NAMES = ("speaker", "session", "dialogue", "script", "scene", "sentence", "race", "ethnicity")
-"""Columns of names, in which words for "not known" count as empty."""
-ONLY_IN_PLACE = [one for one in TIMES if one not in ("start", "end")]
-"""Read where there is no `start` or `end`: a duration alone is that of the whole file."""
+"""Columns of names, in which spellings of "not known" count as empty."""
+ALTERNATIVE_TIMES = [one for one in TIMES if one not in ("start", "end")]
+"""Read if there is no `start` or `end`: a duration alone is that of the whole file."""
 
-MAX_NAMED = 20
-"""Columns that a finding names."""
+MAX_LISTED = 20
+"""Columns that a finding lists."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What was found, by the names of KNOWN.
+    """Rows of a table or data set, with the column names of KNOWN.
 
     Args:
-        where: What messages call it.
-        folder: Where relative paths begin.
-        rows: A dictionary a clip; `path` is a text or a `Cell`.
-        findings: What was passed over.
-        free_splits: Whether an unknown split is the name that somebody gave a part of a data set, and only reported.
+        where: Name in messages.
+        folder: Base of relative paths.
+        rows: A dictionary per clip; `path` is a text or a `Cell`.
+        findings: Remarks.
+        free_splits: Whether unknown split names are only reported, as those of a data set.
     """
 
     where: str
@@ -49,38 +49,38 @@ class Rows:
 
 @dataclass(frozen=True)
 class Naming:
-    """How the columns of a corpus are named.
+    """Column names of a corpus, ours to theirs.
 
     Args:
-        asked: Names that the user gave, ours with theirs; an empty one leaves our column out.
-        usual: Names that this kind of data has where the user gives none, ours with theirs.
-        needs_label: Whether there must be a column of labels or votes.
-        otherwise: Names that are looked for where a column of ours is not there, the first that is found.
+        requested: Names that the user gave; an empty one leaves our column out.
+        usual: Default names of this kind of data.
+        needs_label: Whether a column of labels or votes is required.
+        alternatives: Other names that are tried in order if our column is missing.
     """
 
-    asked: Mapping[str, str]
+    requested: Mapping[str, str]
     usual: Mapping[str, str] = field(default_factory=dict)
     needs_label: bool = True
-    otherwise: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def named(self, where: str, found: list[str]) -> dict[str, str]:
-        """Our name of each column that is read, with the name that it has in the data.
+        """Map our names to those of the data, for the columns that are read.
 
         Args:
-            where: What messages call the data.
-            found: Columns that are there; their capitals do not count. A column that `asked` names is not read under
-                its own name.
+            where: Name of the data in messages.
+            found: Columns of the data; capitals are ignored. A column in `requested` is not read under its own name.
 
         Raises:
-            ValueError: an unknown name, a column that is not there or is there twice, two for one name, or no path or
-                label.
+            ValueError: an unknown, missing, repeated or ambiguous column, or no path or label.
         """
-        given = {ours: theirs for ours, theirs in self.usual.items() if theirs in found} | self._asked(where, found)
+        given = {ours: theirs for ours, theirs in self.usual.items() if theirs in found} | self._requested_names(
+            where, found
+        )
         names = {ours: theirs for ours, theirs in given.items() if theirs is not None}
         taken = set(names.values())
         for theirs in (name for name in dict.fromkeys(found) if name not in taken):
             ours = _our_name(theirs)
-            if not is_known(ours) or ours in given or ours in ONLY_IN_PLACE:
+            if not is_known(ours) or ours in given or ours in ALTERNATIVE_TIMES:
                 continue
             if ours in names:
                 raise ValueError(
@@ -89,7 +89,7 @@ class Naming:
                 )
             names[ours] = theirs
         spelled = {normal_form(name).lower(): name for name in reversed(found)}
-        for ours, others in self.otherwise.items():
+        for ours, others in self.alternatives.items():
             there = [spelled[name] for name in others if name in spelled and spelled[name] not in names.values()]
             if ours not in names and ours not in given and there:
                 names[ours] = there[0]
@@ -100,25 +100,27 @@ class Naming:
 
     @property
     def left_out(self) -> list[str]:
-        """Our columns that the user gave an empty name."""
-        return [ALSO.get(ours, ours) for ours, theirs in self.asked.items() if not theirs and not is_of_cells(ours)]
+        """Our columns with an empty name."""
+        return [
+            ALIASES.get(ours, ours) for ours, theirs in self.requested.items() if not theirs and not is_cell_entry(ours)
+        ]
 
     def findings(self, where: str, found: list[str], names: Mapping[str, str]) -> list[Finding]:
-        """Say which columns were read by another name, and which were not read.
+        """Report columns that were read by another name, and those that were not read.
 
         Args:
             where, found: As of `named`.
-            names: What it gave.
+            names: Result of `named`.
         """
-        findings, asked = [], [ALSO.get(ours, ours) for ours in self.asked]
+        findings, requested = [], [ALIASES.get(ours, ours) for ours in self.requested]
         other = {
             ours: theirs
             for ours, theirs in names.items()
-            if ours not in asked and _our_name(theirs) != ours and self.usual.get(ours) != theirs
+            if ours not in requested and _our_name(theirs) != ours and self.usual.get(ours) != theirs
         }
         if other:
-            said = ", ".join(f"{printable(theirs)} as `{ours}`" for ours, theirs in other.items())
-            findings.append(Finding("read_as", where, f"columns by another name: read {said}", count=len(other)))
+            listed = ", ".join(f"{printable(theirs)} as `{ours}`" for ours, theirs in other.items())
+            findings.append(Finding("read_as", where, f"columns by another name: read {listed}", count=len(other)))
         unread = list(dict.fromkeys(name for name in found if name not in names.values()))
         for theirs, what, ours in doubtful_columns(unread, names, self.left_out):
             detail = (
@@ -127,13 +129,13 @@ class Naming:
             )
             findings.append(Finding("doubtful_column", f"{where}, column {printable(theirs)}", detail))
         if unread:
-            said = ", ".join(printable(name) for name in unread[:MAX_NAMED])
-            more = f" and {len(unread) - MAX_NAMED} others" if len(unread) > MAX_NAMED else ""
-            findings.append(Finding("unread_columns", where, f"not read: {said}{more}", count=len(unread)))
+            listed = ", ".join(printable(name) for name in unread[:MAX_LISTED])
+            more = f" and {len(unread) - MAX_LISTED} others" if len(unread) > MAX_LISTED else ""
+            findings.append(Finding("unread_columns", where, f"not read: {listed}{more}", count=len(unread)))
         return findings
 
     def _check_has_ends(self, where: str, found: list[str], names: Mapping[str, str]) -> None:
-        """Make sure that no clip runs to the end of its file where a column that is not read may end it."""
+        """Refuse starts without ends if an unread column may have the ends."""
         if not any(one in names for one in START) or any(one in names or one in self.left_out for one in END):
             return
         unread = [name for name in found if name not in names.values()]
@@ -157,27 +159,26 @@ class Naming:
             )
         has_label = not self.needs_label or any(name == "label" or name.startswith("votes") for name in names)
         if "path" not in names or not has_label:
-            wanted = "`path` and `label` (or `votes`), and where known `speaker`, `sex`, `transcript`"
+            wanted = "`path` and `label` (or `votes`), and if known `speaker`, `sex`, `transcript`"
             example = "path=FILE,label=EMOTION"
             if not self.needs_label:
-                wanted, example = "`path`, and where known `transcript`, `start`, `end`", "path=FILE"
+                wanted, example = "`path`, and if known `transcript`, `start`, `end`", "path=FILE"
             raise ValueError(
                 f"{where}: found columns {', '.join(map(printable, found))}. Expected {wanted}: rename the columns, or "
                 f"name them as --columns {example}.{_other_separator(found)}"
             )
 
-    def _asked(self, where: str, found: list[str]) -> dict[str, str | None]:
+    def _requested_names(self, where: str, found: list[str]) -> dict[str, str | None]:
         spelled = {normal_form(name).lower(): name for name in found} | {name: name for name in found}
         names = {}
-        for ours, theirs in self.asked.items():
-            ours = ALSO.get(ours, ours)
-            if is_of_cells(ours):
+        for ours, theirs in self.requested.items():
+            ours = ALIASES.get(ours, ours)
+            if is_cell_entry(ours):
                 continue
             if not is_known(ours):
                 raise ValueError(
                     f"--columns: found '{ours}={theirs}'. Expected before the = one of {', '.join(KNOWN)}, or "
-                    "votes:LABEL for the column of the votes for one label: name one of these (what a cell means is "
-                    "said by label:CELL=NAME)."
+                    "votes:LABEL for the column of votes for one label (label:CELL=NAME gives the meaning of a cell)."
                 )
             names[ours] = (spelled.get(theirs) or spelled.get(normal_form(theirs).lower())) if theirs else None
             if theirs and names[ours] is None:
@@ -189,30 +190,30 @@ class Naming:
 
 
 def is_known(ours: str) -> bool:
-    """Whether a column of this name is read."""
+    """Whether a column with this name is read."""
     return ours in KNOWN or (ours.startswith(VOTES) and ours != VOTES)
 
 
-def is_of_cells(asked: str) -> bool:
-    """Whether the left side of an entry of `--columns` names cells and no column: `label:NA`, `speaker:Nan`."""
-    column, colon, cell = asked.partition(":")
+def is_cell_entry(requested: str) -> bool:
+    """Whether an entry of `--columns` is about cells, not a column: `label:NA`, `speaker:Nan`."""
+    column, colon, cell = requested.partition(":")
     return bool(colon and cell) and column in ("label", *NAMES)
 
 
-def meanings(columns: Mapping[str, str]) -> dict[tuple[str, str], str | None]:
-    """What the user says that cells mean: `label:NA=NA` keeps one, `label:+=positive` names it, `label:-=` drops it."""
-    said = {tuple(asked.split(":", 1)): name for asked, name in columns.items() if is_of_cells(asked)}
-    return {(column, normal_form(cell)): name or None for (column, cell), name in said.items()}
+def cell_meanings(columns: Mapping[str, str]) -> dict[tuple[str, str], str | None]:
+    """Meaning of cells by the user: `label:NA=NA` keeps one, `label:+=positive` renames it, `label:-=` drops it."""
+    given = {tuple(requested.split(":", 1)): name for requested, name in columns.items() if is_cell_entry(requested)}
+    return {(column, normal_form(cell)): name or None for (column, cell), name in given.items()}
 
 
 def _our_name(theirs: str) -> str:
     name = normal_form(theirs)
-    ours = ALSO.get(name.lower(), name.lower())
+    ours = ALIASES.get(name.lower(), name.lower())
     return VOTES + name[len(VOTES) :].strip() if ours.startswith(VOTES) else ours  # a label keeps its capitals
 
 
 def _other_separator(found: list[str]) -> str:
-    """What to do where a header is one cell for its reader."""
+    """Remedy for a header that is read as one cell."""
     marks = Counter(re.findall(r"[|;:^~,\t]", found[0])) if len(found) == 1 else Counter()
     if not marks:
         return ""
@@ -225,6 +226,6 @@ def _other_separator(found: list[str]) -> str:
 
 
 def _example(ours: str, theirs: str) -> str:
-    """What to write to have a column read."""
-    said = f"--columns {ours}={printable(theirs)}"
-    return f"{said} ({ours}{MILLISECONDS}= in milliseconds)" if ours in TIMES else said
+    """Option that reads a column."""
+    option = f"--columns {ours}={printable(theirs)}"
+    return f"{option} ({ours}{MILLISECONDS}= in milliseconds)" if ours in TIMES else option

@@ -1,4 +1,4 @@
-"""A folder of recordings whose sub-folders are the labels, and what speaks against taking them for labels."""
+"""Folders of recordings whose sub-folders are the labels, with checks that they are labels."""
 
 import re
 from collections import Counter, defaultdict
@@ -8,36 +8,26 @@ from pathlib import Path
 from hf_ser.data.corpora.table_columns import Naming, Rows
 from hf_ser.data.folders import files_under
 from hf_ser.data.labels import EMOTIONS
-from hf_ser.data.schema import Finding, split_words
+from hf_ser.data.schema import Finding, split_parts
 from hf_ser.normal_form import look_alike, normal_name, printable, storable
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 
-SEX_WORDS = frozenset(
+SEX_NAMES = frozenset(
     (
         *("female", "females", "male", "males", "f", "m", "w", "fem", "woman", "women", "man", "men", "girl", "girls"),
         *("boy", "boys", "lady", "ladies", "weiblich", "maennlich", "femme", "homme", "mujer", "hombre"),
     )
 )
-FOLDER_WORDS = frozenset(
+FOLDER_NAMES = frozenset(
     (
         *("audio", "audios", "wav", "wavs", "wave", "flac", "mp3", "ogg", "clip", "clips", "data", "dataset", "file"),
-        *(
-            "files",
-            "sound",
-            "sounds",
-            "recording",
-            "recordings",
-            "speech",
-            "voice",
-            "segments",
-            "utterances",
-            "audiowav",
-        ),
+        *("files", "sound", "sounds", "recording", "recordings", "speech", "voice", "segments", "utterances"),
+        "audiowav",
     )
 )
-"""What folders are called that hold recordings of every kind."""
-EMOTION_WORDS = frozenset(
+"""Names of folders of any recordings."""
+EMOTION_NAMES = frozenset(
     (
         *(*EMOTIONS, "anger", "happiness", "sadness", "fear", "afraid", "joy", "surprise", "disgusted", "boredom"),
         *("calmness", "excitement", "frustration", "contempt", "positive", "negative", "ang", "hap", "neu", "fea"),
@@ -45,43 +35,43 @@ EMOTION_WORDS = frozenset(
     )
 )
 NUMBERED = re.compile(r"(?:(.*?[^\W\d])[\s_-]*\d+|0\d+|\d{2,})")
-"""A folder of one speaker: `Actor_01`, `spk3`, `0011`."""
+"""Names of folders of a speaker: `Actor_01`, `spk3`, `0011`."""
 CLASS_PREFIXES = ("class", "label", "emotion", "emo", "category", "cat", "level")
-WAY_OUT = (
-    "name a table of the files (path,label) in --data_dir, or say where a path has its label with --label_pattern, a "
+LABEL_REMEDY = (
+    "name a table of the files (path,label) in --data_dir, or find the label in a path with --label_pattern, a "
     r"regular expression with one group, such as '([^/]+)/[^/]+$' for the folder of a file or '_([a-z]+)\.' for the "
     "end of its name"
 )
 
 
 def audio_below(folder: Path) -> tuple[list[Path], list[Finding]]:
-    """Audio files below a folder, relative to it, without hidden ones, and what else there is."""
+    """Audio files below a folder, relative to it and without hidden ones, and findings about others."""
     files, findings = files_under(folder)
     files = [file.relative_to(folder) for file in files]
     files = [file for file in files if not any(part.startswith(".") for part in file.parts)]
-    sounds = [file for file in files if file.suffix.lower() in AUDIO_SUFFIXES]
+    audio = [file for file in files if file.suffix.lower() in AUDIO_SUFFIXES]
     others = Counter(file.suffix.lower() or "no ending" for file in files if file.suffix.lower() not in AUDIO_SUFFIXES)
     findings += [
         Finding("not_audio", str(folder), f"{count} files with {suffix}", skipped=True, count=count)
         for suffix, count in sorted(others.items())
     ]
-    return sounds, findings
+    return audio, findings
 
 
 def rows_of_label_folders(folder: Path, naming: Naming) -> Rows:
-    """The clips of a folder; where a pattern tells the labels, its sub-folders tell none.
+    """Rows of a folder with a sub-folder for each label; if a pattern gives the labels, sub-folders do not matter.
 
     Raises:
-        ValueError: no audio in sub-folders, or sub-folders that are speakers, sexes or anything but labels.
+        ValueError: no audio in sub-folders, or sub-folders that are not labels.
     """
-    sounds, findings = audio_below(folder)
+    audio, findings = audio_below(folder)
     # A folder of splits, each with a folder for each label: train/angry/x.wav.
-    parts = split_words(normal_name(file.parts[0]) for file in sounds if len(file.parts) > 1)
-    depth = 1 if parts and all(parts.values()) and all(len(file.parts) > 1 for file in sounds) else 0
-    labelled = [file for file in sounds if len(file.parts) > depth + 1] if naming.needs_label else sounds
+    parts = split_parts(normal_name(file.parts[0]) for file in audio if len(file.parts) > 1)
+    depth = 1 if parts and all(parts.values()) and all(len(file.parts) > 1 for file in audio) else 0
+    labelled = [file for file in audio if len(file.parts) > depth + 1] if naming.needs_label else audio
     if not labelled:
         raise ValueError(
-            f"{folder}: found {len(sounds) + sum(one.count for one in findings)} files, none of them "
+            f"{folder}: found {len(audio) + sum(one.count for one in findings)} files, none of them "
             f"{', '.join(AUDIO_SUFFIXES)} in the sub-folder of a label. Expected files such as angry/x.wav, a "
             "metadata.csv beside them, or a data set of datasets.save_to_disk: name a table of the files, or such a "
             "folder, in --data_dir."
@@ -94,36 +84,36 @@ def rows_of_label_folders(folder: Path, naming: Naming) -> Rows:
 
     findings += [
         Finding("no_label_folder", storable(file.as_posix()), "not in the sub-folder of a label", skipped=True)
-        for file in sorted(set(sounds) - set(labelled))
+        for file in sorted(set(audio) - set(labelled))
     ]
     rows = [{ours: row[theirs] for ours, theirs in names.items()} | {"place": row["path"]} for row in given]
     return Rows(str(folder), folder, rows, findings)
 
 
 def check_label_folders(folder: Path, files: Sequence[tuple[str, ...]]) -> None:
-    """Make sure that the sub-folders may be labels.
+    """Check that the sub-folders may be labels.
 
     Args:
-        folder: For the message.
-        files: Parts of the path of each file, from the folder of the label on.
+        folder: Folder, for the message.
+        files: Path parts of each file, from the folder of the label on.
 
     Raises:
-        ValueError: they are speakers, sexes, or names for folders of any content.
+        ValueError: speakers, sexes, or names of folders of any content.
     """
     below = defaultdict(set)
     for parts in files:
         below[normal_name(parts[0])].update(parts[1:-1][:1])
     names = sorted(below)
-    emotions = {name for name in names if _word(name) in EMOTION_WORDS}
+    emotions = {name for name in names if _word(name) in EMOTION_NAMES}
     deeper = {normal_name(name) for names in below.values() for name in names}
     what = None
     if emotions:
         return
-    if all(_word(name) in FOLDER_WORDS for name in names):
+    if all(_word(name) in FOLDER_NAMES for name in names):
         what = "which are names for folders of any content"
-    elif all(_word(name) in SEX_WORDS for name in names):
+    elif all(_word(name) in SEX_NAMES for name in names):
         what = "which are sexes"
-    elif {name for name in deeper if _word(name) in EMOTION_WORDS}:
+    elif {name for name in deeper if _word(name) in EMOTION_NAMES}:
         shown = ", ".join(sorted(printable(name) for name in deeper)[:4])
         what = f"and below them {shown}, so that the upper ones seem to be speakers and the lower ones labels"
     elif len(names) == 1:
@@ -132,7 +122,9 @@ def check_label_folders(folder: Path, files: Sequence[tuple[str, ...]]) -> None:
         what = "which are numbered as speakers are"
     if what:
         shown = ", ".join(printable(name) for name in names[:4]) + (" ..." if len(names) > 4 else "")
-        raise ValueError(f"{folder}: found the sub-folders {shown}, {what}. Expected one for each label: {WAY_OUT}.")
+        raise ValueError(
+            f"{folder}: found the sub-folders {shown}, {what}. Expected one for each label: {LABEL_REMEDY}."
+        )
 
 
 def _is_numbered(name: str) -> bool:

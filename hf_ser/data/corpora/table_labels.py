@@ -1,37 +1,37 @@
-"""The labels of a user's own table: spellings of one label joined, and what is no emotion refused or named."""
+"""Labels of a user's table: join spellings of one label, and refuse or report what is not an emotion."""
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from hf_ser.data.corpora.table_folders import SEX_WORDS, WAY_OUT
+from hf_ser.data.corpora.table_folders import LABEL_REMEDY, SEX_NAMES
 from hf_ser.data.schema import Finding, Utterance
 from hf_ser.normal_form import look_alike, normal_form, printable
 
 NO_MAJORITY = frozenset(("xxx", "noagreement", "nomajority", "nomajorityvote"))
-"""What corpora write where their raters agreed on no emotion, as `look_alike` spells it; IEMOCAP's is `xxx`."""
+"""Labels without majority of the raters, in the form of `look_alike`; IEMOCAP's is `xxx`."""
 
 DOUBTFUL = frozenset(("x", "none", "unknown", "unk", "undefined", "noise", "silence", "nolabel", "invalid"))
-"""Labels that may mean that there is none."""
+"""Labels that may mean a missing label."""
 
 
 def is_no_majority(label: str) -> bool:
-    """Whether a label says that the raters did not agree."""
+    """Whether a label means that the raters did not agree."""
     return look_alike(label) in NO_MAJORITY
 
 
 def joined_labels(
     utterances: Sequence[Utterance], written: Mapping[str, Counter]
 ) -> tuple[list[Utterance], list[Finding]]:
-    """Give every spelling of a label the one that most clips have, in votes too.
+    """Replace every spelling of a label by the most frequent one, also in votes.
 
     Args:
-        utterances: With labels in their normal form.
-        written: How each label was written, and how often.
+        utterances: Utterances with normalised labels.
+        written: Counts of the original spellings of each label.
 
     Returns:
-        The utterances, and a finding for each label that was written in several ways.
+        The utterances, and a finding for each label with several spellings.
     """
     spellings = defaultdict(Counter)
     for utterance in utterances:
@@ -42,10 +42,10 @@ def joined_labels(
     for key, label in sorted(chosen.items(), key=lambda item: item[1]):
         ways = sum((written[name] for name in spellings[key]), Counter())
         if len(ways) > 1:
-            said = ", ".join(
+            listed = ", ".join(
                 f"{shown(way)} ({count})" for way, count in sorted(ways.items(), key=lambda w: (-w[1], w[0]))
             )
-            findings.append(Finding("joined_labels", f"label {label}", f"spellings that are read as one: {said}"))
+            findings.append(Finding("joined_labels", f"label {label}", f"spellings that are read as one: {listed}"))
     return [_respelled(utterance, chosen) for utterance in utterances], findings
 
 
@@ -60,7 +60,7 @@ def _respelled(utterance: Utterance, chosen: Mapping[str, str]) -> Utterance:
 
 
 def joined_votes(votes: Mapping[str, float]) -> dict[str, float]:
-    """Votes whose spellings of one label are added up, under the spelling that has most of them."""
+    """Add up votes for spellings of one label, under the spelling with most votes."""
     spellings = defaultdict(dict)
     for name, count in votes.items():
         spellings[look_alike(name)][name] = count
@@ -68,12 +68,12 @@ def joined_votes(votes: Mapping[str, float]) -> dict[str, float]:
 
 
 def shown(text: str) -> str:
-    """A spelling for a message, with codes for the characters that look like others."""
+    """Spelling for a message, with codes for look-alike characters."""
     return f"'{printable(text)}'" if normal_form(text) == text else ascii(text)
 
 
 def doubtful_findings(utterances: Sequence[Utterance]) -> list[Finding]:
-    """Labels that may be no emotion, which are kept as classes."""
+    """Report labels that may be missing labels; they are kept as classes."""
     counts = Counter(utterance.label for utterance in utterances)
     detail = "clips have this label, which may mean that they have none; a --label_map leaves it out"
     return [
@@ -84,52 +84,52 @@ def doubtful_findings(utterances: Sequence[Utterance]) -> list[Finding]:
 
 
 MAY_BE_CLASS = re.compile(r"NA|None|Null|NULL|Nan|nil|\W+")
-"""Of the labels that are read as missing, those that may be classes: negative affect, none, signs such as + and -."""
+"""Labels read as missing that may be classes: negative affect, none, signs such as + and -."""
 
 SURELY_MISSING = re.compile(r"[?.\s_]+")
 
 GAP_CLIPS, GAP_SHARE, GAP_CLASSES = 3, 0.1, 20
-"""From how many clips, what share of all, and up to how many classes a label that is read as missing is doubted."""
+"""Least clips, least share of all, and most classes for which a label read as missing is doubted."""
 
 
 def refuse_doubtful_gaps(where: str, missing: Mapping[str, int], labels: Mapping[str, int]) -> None:
-    """Make sure that no class is lost because its name is what others write into an empty cell.
+    """Refuse a table if a label that is read as missing may be a class.
 
     Args:
-        where: What messages call the table.
-        missing: Labels that are read as missing, and how many clips have each.
-        labels: The same of the labels that are read.
+        where: Name of the table in messages.
+        missing: Clips of each label that is read as missing.
+        labels: Clips of each other label.
 
     Raises:
-        ValueError: one may be a class: it is frequent, and there are few others.
+        ValueError: one is frequent, and there are few classes.
     """
     total = sum(missing.values()) + sum(labels.values())
     may_be = [word for word in missing if MAY_BE_CLASS.fullmatch(word) and not SURELY_MISSING.fullmatch(word)]
     many = [word for word in may_be if missing[word] >= max(GAP_CLIPS, GAP_SHARE * total)]
     if not many or len(labels) + len(may_be) > GAP_CLASSES:
         return
-    said = ", ".join(f"'{word}' ({missing[word]} of {total} clips)" for word in many)
+    found = ", ".join(f"'{word}' ({missing[word]} of {total} clips)" for word in many)
     others = ", ".join(f"{printable(label)} ({count})" for label, count in sorted(labels.items())[:6]) or "none"
     keep = ",".join(f"label:{word}=NAME" for word in many)
     drop = ",".join(f"label:{word}=" for word in many)
     raise ValueError(
-        f"{where}: found the label {said}, which programs write where there is none, beside {others}. Expected to know "
+        f"{where}: found the label {found}, which programs write for a missing one, beside {others}. Expected to know "
         f"whether it is a class: keep it with --columns {keep} (NAME is what the class is to be called), or leave its "
         f"clips out with --columns {drop} (nothing after the equals sign)."
     )
 
 
 SEVERAL = re.compile(r"[|;,/+&]| and | or ")
-"""What parts the labels of a cell that holds several."""
+"""Separators of several labels in a cell."""
 
 SURELY_SEVERAL = re.compile(r"[|;]")
-"""What no name of one emotion is written with."""
+"""Separators that are in no name of an emotion."""
 
 
 def without_several(utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[Finding]]:
-    """Leave out the clips whose cell holds several labels, and count them.
+    """Leave out clips whose cell has several labels.
 
-    It does where all its parts are labels of other clips; behind | and ; one of them is enough.
+    All parts must be labels of other clips; with | or ; one of them suffices.
     """
     counts = Counter(utterance.label for utterance in utterances)
     single = {look_alike(label) for label in counts if not SEVERAL.search(label)}
@@ -149,14 +149,14 @@ def without_several(utterances: Sequence[Utterance]) -> tuple[list[Utterance], l
 
 NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
 MOST_FRACTIONS, MOST_NUMBERS = 12, 30
-"""Classes that may be numbers: so many of which some have a fraction, and so many whole ones."""
+"""Most numeric classes, if some have a fraction, and if all are integers."""
 
 
 def refuse_ratings(where: str, utterances: Sequence[Utterance]) -> None:
-    """Make sure that the labels are no ratings on a scale.
+    """Refuse labels that are ratings on a scale.
 
     Raises:
-        ValueError: they are numbers, and too many to be the codes of classes.
+        ValueError: too many different numbers to be classes.
     """
     labels = sorted({utterance.label for utterance in utterances})
     if not all(NUMBER.fullmatch(label) for label in labels):
@@ -173,11 +173,11 @@ def refuse_ratings(where: str, utterances: Sequence[Utterance]) -> None:
 
 
 LEAST_LETTERS, RARE_SHARE = 3, 0.05
-"""Letters of a label from which on one edit is a likely slip; share of the other label's clips that is few."""
+"""Least letters of a label for which one edit is a likely typing error; greatest share of the other label's clips."""
 
 
 def misspelt_findings(utterances: Sequence[Utterance]) -> list[Finding]:
-    """Labels of few clips that are one letter away from a frequent one, which are kept as classes."""
+    """Report rare labels that are one letter away from a frequent one; they are kept as classes."""
     counts, findings = Counter(utterance.label for utterance in utterances), []
     for label, count in sorted(counts.items()):
         many = [other for other, clips in counts.items() if count < clips and count <= max(RARE_SHARE * clips, 1)]
@@ -186,14 +186,14 @@ def misspelt_findings(utterances: Sequence[Utterance]) -> list[Finding]:
             other = max(frequent, key=lambda name: (counts[name], name))
             detail = (
                 f"{count} clips have this label and {counts[other]} have {printable(other)}, which is one letter away: "
-                "correct it in the table where it is misspelt, or join the two with a --label_map"
+                "correct it in the table if it is misspelt, or join the two with a --label_map"
             )
             findings.append(Finding("misspelt_label", f"label {printable(label)}", detail, count=count))
     return findings
 
 
 def is_one_edit(one: str, other: str) -> bool:
-    """Whether two texts differ by one letter that is added, left out or another, or by two that are swapped."""
+    """Whether two texts differ by one inserted, deleted, substituted or swapped letter."""
     if one == other or abs(len(one) - len(other)) > 1:
         return False
     pairs = zip(one, other, strict=False)
@@ -204,18 +204,18 @@ def is_one_edit(one: str, other: str) -> bool:
 
 
 def refuse_other_labels(where: str, utterances: Sequence[Utterance]) -> None:
-    """Make sure that the labels are neither the sexes nor the speakers.
+    """Refuse labels that are the sexes or the speakers.
 
     Raises:
         ValueError: they are.
     """
     labels = sorted({utterance.label for utterance in utterances})
     named = ", ".join(printable(label) for label in labels[:4]) + (" ..." if len(labels) > 4 else "")
-    if all(look_alike(label) in SEX_WORDS for label in labels):
-        raise ValueError(f"{where}: found the labels {named}, which are sexes. Expected emotions: {WAY_OUT}.")
+    if all(look_alike(label) in SEX_NAMES for label in labels):
+        raise ValueError(f"{where}: found the labels {named}, which are sexes. Expected emotions: {LABEL_REMEDY}.")
     speakers = [(utterance.speaker or "").removeprefix("table/") for utterance in utterances]
     alike = [look_alike(who) == look_alike(one.label) for who, one in zip(speakers, utterances, strict=True)]
     if len(labels) > 1 and all(alike):
         raise ValueError(
-            f"{where}: found the labels {named}, which are the speakers of their clips. Expected emotions: {WAY_OUT}."
+            f"{where}: found the labels {named}, which are their clips' speakers. Expected emotions: {LABEL_REMEDY}."
         )

@@ -1,7 +1,7 @@
-"""The one vocabulary of column names: by which names other programs and languages know our columns.
+"""Vocabulary of column names in other programs and languages.
 
 NeMo and Kaldi write `offset` and `duration`, Praat `tmin` and `tmax`, ELAN `Begin Time - ss.msec`, others `start_ms` or
-`Beginn;Ende`. A name is looked up without capitals, blanks, dashes and underlines, and without its unit.
+`Beginn;Ende`. A name is looked up without capitals, spaces, dashes, underscores and unit.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from hf_ser.normal_form import normal_form
 
 MILLISECONDS = "_ms"
-"""Ending of our names for times in milliseconds: `start_ms`."""
+"""Ending of our names of times in milliseconds: `start_ms`."""
 
 START = ("start", "start_ms")
 END = ("end", "end_ms", "duration", "duration_ms")
@@ -44,7 +44,7 @@ OTHER_NAMES = {
     ),
     "duration": ("duration", "dur", "dauer", "duree", "duracion", "durata", "segmentduration", "segdur"),
 }
-"""Names of our columns, as `spelling` writes them."""
+"""Other names of our columns, in the form of `spelling`."""
 
 UNITS = {
     **dict.fromkeys(("ms", "msec", "msecs", "millis", "millisecond", "milliseconds", "millisekunden"), MILLISECONDS),
@@ -73,19 +73,19 @@ SEEMS = {
     },
     "the label": {"label": ("emotion", "emotions", "emo", "label", "feeling", "mood", "affect", "sentiment")},
 }
-"""What a column may hold that has one of these words in its name."""
+"""Possible contents of a column with one of these words in its name."""
 
 
 def words_of(name: str) -> list[str]:
-    """`Begin Time - ss.msec` and `beginTime_ms` to words in small letters, accents left out."""
+    """Split `Begin Time - ss.msec` or `beginTime_ms` into lower-case words without accents."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", normal_form(name))
     return re.findall(r"[^\W_]+", name.lower().translate(str.maketrans("áéèêíóúñçäöü", "aeeeiouncaou")))
 
 
 def spelling(name: str) -> tuple[str, str]:
-    """A name as it is looked up, and the ending of our name for its unit: `("begintime", "_ms")`."""
+    """Name for the look-up, and the ending of our name for its unit: `("begintime", "_ms")`."""
     words = words_of(name)
-    if "hh" in words:  # ELAN's hh:mm:ss.ms: the cells say their units
+    if "hh" in words:  # ELAN's hh:mm:ss.ms: the unit is in the cells
         return "".join(words[: words.index("hh")]), ""
     unit = ""
     if len(words) > 1 and words[-1] in UNITS:
@@ -99,11 +99,11 @@ def spelling(name: str) -> tuple[str, str]:
 
 
 def by_other_names(found: Sequence[str], names: dict[str, str], left_out: Collection[str]) -> dict[str, str]:
-    """Our name of each column that has one of `OTHER_NAMES`, where just one column has and none has our own.
+    """Map our names to columns with one of `OTHER_NAMES`, if exactly one has it and none has our own name.
 
     Args:
         found: Columns of the table.
-        names: Those that are read already, ours with theirs.
+        names: Columns that are read already, ours to theirs.
         left_out: Our names that the user left out.
     """
     taken, spelled = set(names.values()), {name: spelling(name) for name in dict.fromkeys(found)}
@@ -114,7 +114,7 @@ def by_other_names(found: Sequence[str], names: dict[str, str], left_out: Collec
         for theirs, (spelt, unit) in spelled.items():
             if theirs not in taken and spelt in others and (units or not unit):
                 columns.setdefault(ours + unit, []).append(theirs)
-        # ELAN writes one time in three units, in as many columns: seconds are taken.
+        # ELAN writes one time in three units and columns: seconds are used.
         chosen = min(columns, default=None)
         if chosen is not None and len({spelled[theirs][0] for theirs in columns[chosen]}) == 1:
             more[chosen] = columns[chosen][0]
@@ -128,7 +128,7 @@ def by_other_names(found: Sequence[str], names: dict[str, str], left_out: Collec
         look_up("start", OTHER_NAMES["start"], units=True)
     spans = any(spelt in OTHER_NAMES["duration"] for spelt, _ in spelled.values())
     if not any(name in names or name in more or name in left_out for name in START) and spans:
-        look_up("start", ("offset",), units=True)  # of NeMo; beside an onset it is the end
+        look_up("start", ("offset",), units=True)  # NeMo's start; beside an onset it is the end
     if any(name in names or name in more for name in START) and not any(n in names or n in left_out for n in END):
         look_up("end", (*OTHER_NAMES["end"], "offset"), units=True)
         if not any(name in more for name in END):
@@ -139,12 +139,12 @@ def by_other_names(found: Sequence[str], names: dict[str, str], left_out: Collec
 
 
 def _seems(words: Collection[str], seeming: Collection[str]) -> bool:
-    """Whether a word is one of those, or begins with a long one: `Startzeitpunkt`."""
+    """Whether a word is in `seeming`, or begins with a long one of it: `Startzeitpunkt`."""
     return any(word == one or (len(one) > 4 and word.startswith(one)) for word in words for one in seeming)
 
 
 def doubtful_columns(unread: Sequence[str], names: Collection[str], left_out: Collection[str]) -> list[tuple]:
-    """Unread columns that seem to hold what is not read: their name, what it seems to be, and our name for it."""
+    """Unread columns that may hold a missing column: their name, its probable content, and our name."""
     doubtful = []
     for theirs in unread:
         words = set(words_of(theirs)) | {spelling(theirs)[0]}
@@ -152,7 +152,7 @@ def doubtful_columns(unread: Sequence[str], names: Collection[str], left_out: Co
             fits = [name for name, seeming in ours.items() if _seems(words, seeming)]
             have = {"start": START, "end": END, "duration": END}
             is_read = [any(one in names or one in left_out for one in have.get(name, (name,))) for name in fits]
-            # The length of a whole file is no part of it.
+            # The length of a whole file does not make it a part.
             idle = what == "a time" and fits and fits[0] == "duration" and not any(one in names for one in START)
             if fits and not any(is_read) and not idle:
                 doubtful.append((theirs, what, fits[0]))

@@ -1,4 +1,4 @@
-"""The files of a user's own table: where they are, however their names are spelled or wherever they were moved to."""
+"""Find the files of a user's table, also with other spellings of their names or in another folder."""
 
 import os
 from functools import lru_cache
@@ -8,15 +8,15 @@ from hf_ser.normal_form import normal_form
 
 
 def local_path(folder: Path, path: str, moved: bool = False) -> Path:
-    """A file of a table on this machine; where there is none the path as it would be.
+    """Path of a file of a table on this machine; if there is no such file, the expected path.
 
-    Tried are the path as given, with the separators of Windows read as such, and with names of the same normal form:
-    Macs write `ü` as two characters.
+    The path is tried as given, with Windows separators, and with names of the same normal form (macOS writes `ü` as two
+    characters).
 
     Args:
-        folder: Where relative paths begin.
-        path: As the table has it.
-        moved: Look for an absolute path that is not there by its last folders and its name below `folder`.
+        folder: Base of relative paths.
+        path: Path in the table.
+        moved: Whether to search a missing absolute path below `folder` by its last folders and name.
     """
     given = os.path.join(folder, path)
     if os.path.isfile(given):
@@ -35,24 +35,24 @@ def local_path(folder: Path, path: str, moved: bool = False) -> Path:
 
 
 def by_other_capitals(path: Path) -> str | None:
-    """The name of the one file beside a path that is not there whose name differs from its own in capitals alone."""
+    """Name of the only file in the folder of a missing path that differs from it in capitals alone, else None."""
     wanted = normal_form(path.name).casefold()
     found = [name for name in _names(str(path.parent)).values() if normal_form(name).casefold() == wanted]
     return found[0] if len(found) == 1 and found[0] != path.name else None
 
 
 def is_absolute(path: str) -> bool:
-    """Whether a path is absolute on Windows or elsewhere."""
+    """Whether a path is absolute on any system."""
     return PureWindowsPath(path).is_absolute() or PureWindowsPath(path).drive != "" or path.startswith("/")
 
 
 def relative_to(folder: Path, path: Path) -> str:
-    """A path for patterns and names: relative where it lies below the folder, with `/` between."""
+    """Path for patterns and names: relative if it is below the folder, with `/` as separator."""
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
 def _existing(folder: str, path: str) -> str | None:
-    """The file of this path, or of one whose names have the same normal form."""
+    """Existing file of a path, or of one whose names have the same normal form; else None."""
     if os.path.isfile(given := os.path.join(folder, path)):
         return given
     found = "/" if path.startswith("/") else folder
@@ -69,7 +69,7 @@ def _existing(folder: str, path: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _names(folder: str) -> dict[str, str]:
-    """The names in a folder by their normal form; none where the folder cannot be read."""
+    """Names in a folder by normal form; empty if it cannot be read."""
     try:
         return {normal_form(name): name for name in sorted(os.listdir(folder))}
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Where the rows of a user's own corpus come from: a table file, folders with metadata or of labels, or a data set."""
+"""Read the rows of a user's corpus: a table, a folder with metadata or label folders, or a data set."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from hf_ser.data.corpora.table_columns import SEPARATOR, Naming, Rows
 from hf_ser.data.corpora.table_folders import audio_below, rows_of_label_folders
 from hf_ser.data.folders import files_under
-from hf_ser.data.schema import Finding, split_words
+from hf_ser.data.schema import Finding, split_parts
 from hf_ser.data.separated import Row, Separated, read_separated
 from hf_ser.normal_form import is_text, normal_form, normal_name, printable
 from hf_ser.yaml_text import once_each
@@ -24,21 +24,21 @@ HUB_NAME = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([^:]+))?(?::(.+))?")
 
 @dataclass(frozen=True)
 class Cell:
-    """The sound of one row of a data set: called, it reads the bytes, so that a listing holds none of them.
+    """Audio of one row of a data set; calling it reads the bytes, so that a listing holds none.
 
-    Equal, and of one `repr`, where the fingerprint of the data set, the row and the column are.
+    Cells are equal, and have one `repr`, if data set fingerprint, row and column are equal.
     """
 
     fingerprint: str
     row: int
     column: str
-    sounds: Dataset = field(repr=False, compare=False)
+    audio: Dataset = field(repr=False, compare=False)
     name: str = field(repr=False, compare=False)
     folders: tuple[Path, ...] = field(repr=False, compare=False)
 
     def __call__(self) -> bytes:
-        sound = self.sounds[self.row]
-        content, path = sound[f"{self.column}.bytes"], sound[f"{self.column}.path"]
+        row = self.audio[self.row]
+        content, path = row[f"{self.column}.bytes"], row[f"{self.column}.path"]
         if not content and not path:
             raise ValueError(
                 f"{self.name}: found neither bytes nor a path in the column `{self.column}`. Expected one: leave this "
@@ -47,7 +47,7 @@ class Cell:
         return content or self._file(path).read_bytes()
 
     def _file(self, path: str) -> Path:
-        """The file that a cell names, which whoever made the data set may choose: only one of the data set's own."""
+        """File of a cell; only files in the folders of the data set are allowed, since its author chose the path."""
         for folder in self.folders:
             file = (folder / path).resolve()
             if file.is_relative_to(folder.resolve()) and file.is_file():
@@ -60,34 +60,34 @@ class Cell:
 
 
 class FileCell(Cell):
-    """The same where the column holds the names of files."""
+    """Cell of a column of file names."""
 
     def __call__(self) -> bytes:
-        return self._file(self.sounds[self.row][self.column]).read_bytes()
+        return self._file(self.audio[self.row][self.column]).read_bytes()
 
 
 def read_rows(data_dir: str | Path, naming: Naming, audio_dir: str | Path | None = None) -> Rows:
-    """Read the rows of whatever `data_dir` is, without their sound.
+    """Read the rows of a table, folder or data set, without their audio.
 
     Args:
-        data_dir: The file, folder or Hub id.
-        naming: How its columns are named.
-        audio_dir: Folder where relative paths begin; by default that of the table.
+        data_dir: A file, folder or Hub id.
+        naming: Column names.
+        audio_dir: Base of relative paths; by default the folder of the table.
 
     Raises:
-        FileNotFoundError: nothing is there, and it is no Hub id, or no `audio_dir`.
-        ValueError: it cannot be read, or a column is missing.
+        FileNotFoundError: no such file, folder, Hub id or `audio_dir`.
+        ValueError: it is not readable, or a column is missing.
     """
     if audio_dir is not None and not Path(audio_dir).is_dir():
         raise FileNotFoundError(f"--audio_dir {audio_dir}: no such folder. Expected the one that holds the recordings.")
     place = Path(data_dir)
     if place.is_dir():
         if any((place / name).is_file() for name in ("dataset_dict.json", "state.json")):
-            return _elsewhere(
+            return _with_folder(
                 _rows_of_datasets(str(place), lambda: load_from_disk(str(place)), naming, (place,)), audio_dir
             )
         if metadata := _metadata(place):
-            return _elsewhere(_rows_of_metadata(place, metadata, naming), audio_dir)
+            return _with_folder(_rows_of_metadata(place, metadata, naming), audio_dir)
         if audio_dir is not None:
             raise ValueError(
                 f"--audio_dir {audio_dir}: found for the folder {place}, whose own files are read. Expected a table in "
@@ -95,22 +95,22 @@ def read_rows(data_dir: str | Path, naming: Naming, audio_dir: str | Path | None
             )
         return rows_of_label_folders(place, naming)
     hub = HUB_NAME.fullmatch(str(data_dir))
-    # A mistyped path must not be looked up on the Hub: it has the ending of a table, or its folder is there.
+    # A mistyped path must not be requested from the Hub: it has the ending of a table, or its folder exists.
     if not place.exists() and hub and place.suffix.lower() not in READERS and not place.parent.is_dir():
         name, revision, config = hub.groups()
         folders = (Path(HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}", Path(DOWNLOADED_DATASETS_PATH))
         load = lambda: load_dataset(name, config, revision=revision)  # noqa: E731
         rows = _rows_of_datasets(str(data_dir), load, naming, folders)
-        return _elsewhere(rows, audio_dir)
-    return _elsewhere(_rows_of_file(place, naming), audio_dir)
+        return _with_folder(rows, audio_dir)
+    return _with_folder(_rows_of_file(place, naming), audio_dir)
 
 
-def _elsewhere(rows: Rows, audio_dir: str | Path | None) -> Rows:
+def _with_folder(rows: Rows, audio_dir: str | Path | None) -> Rows:
     return rows if audio_dir is None else replace(rows, folder=Path(audio_dir))
 
 
 def _read_separated(file: Path) -> tuple[list[str], list[dict], list[Finding]]:
-    """A CSV or TSV; only an empty cell is missing here: what others say is decided column by column."""
+    """Read a CSV or TSV; only empty cells are missing here."""
     table = read_separated(file)
     width, rows, short = len(table.header), [], []
     for row in table.rows:
@@ -129,7 +129,7 @@ def _read_separated(file: Path) -> tuple[list[str], list[dict], list[Finding]]:
 
 
 def _why_more_cells(row: Row, table: Separated) -> str:
-    """The likely cause of a row that is longer than the header."""
+    """Likely cause of a row that is longer than the header."""
     width = len(table.header)
     if table.header[0].startswith("#"):
         return "the first line seems to be a comment: remove it"
@@ -138,13 +138,13 @@ def _why_more_cells(row: Row, table: Separated) -> str:
     if all(len(one.cells) == width + 1 for one in table.rows):
         return "every row has one cell more, as R's write.table does for row names: write it with row.names=FALSE"
     mark = "tab" if table.separator == "\t" else table.separator
-    return f"a text with '{mark}' in it has to stand in quotes"
+    return f"a text with '{mark}' in it has to be in quotes"
 
 
 def _read_jsonl(file: Path) -> tuple[list[str], list[dict | None], list[Finding]]:
-    """A file with a JSON object a line; a line that is none is None and named."""
+    """Read a JSON object per line; other lines are None and reported."""
     rows, findings, first = [], [], None
-    # Bytes that are no UTF-8 spoil their own row: what they become can be stored nowhere, and is found as such.
+    # Bytes that are not UTF-8 become surrogates, which are reported with their row.
     with open(file, encoding="utf-8-sig", errors="surrogateescape") as lines:
         for line_number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -173,8 +173,7 @@ def _read_parquet(file: Path) -> tuple[list[str], list[dict], list[Finding]]:
 
 
 READERS = {".csv": _read_separated, ".tsv": _read_separated, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-"""Readers of a file: names of its columns, its rows by these, and findings."""
-
+"""Readers by file ending; they return column names, rows and findings."""
 
 CONVERT = {
     **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "Save it from its program as 'CSV UTF-8'."),
@@ -185,7 +184,7 @@ CONVERT = {
     ".json": "With pandas: pandas.read_json(FILE).to_json('clips.jsonl', orient='records', lines=True).",
     ".txt": "Rename it to .tsv if tabs part its cells, or to .csv.",
 }
-"""How tables of other kinds become one that is read."""
+"""How to convert tables of other kinds."""
 
 
 def _rows_of_file(file: Path, naming: Naming) -> Rows:
@@ -204,7 +203,7 @@ def _rows_of_file(file: Path, naming: Naming) -> Rows:
         found, rows, findings = READERS[file.suffix.lower()](file)
     except PermissionError:
         raise
-    except Exception as error:  # of pandas, pyarrow, json and decoding, which a damaged file can make raise anything
+    except Exception as error:  # a damaged file can make pandas, pyarrow or json raise anything
         text = printable(error) or type(error).__name__
         raise ValueError(
             f"{file}: not readable as {file.suffix} ({text}). Expected a whole one, in UTF-8 where it is text: "
@@ -212,7 +211,7 @@ def _rows_of_file(file: Path, naming: Naming) -> Rows:
         ) from error
     names = naming.named(str(file), found)
     findings = [*findings, *naming.findings(str(file), found, names)]
-    # A column may stand for several of ours.
+    # A column may be several of ours.
     rows = [
         {ours: row.get(theirs) for ours, theirs in names.items()}
         | {"place": f"{file.name}, row {number}", SEPARATOR: row.get(SEPARATOR)}
@@ -223,14 +222,14 @@ def _rows_of_file(file: Path, naming: Naming) -> Rows:
     findings = [*findings, *repeated]
     if any(isinstance(row["path"], dict) for row in rows):
         raise ValueError(
-            f"{file}: found sounds in the column of paths. Expected paths: save it as a data set, with "
+            f"{file}: found audio in the column of paths. Expected paths: save it as a data set, with "
             "datasets.load_dataset('parquet', data_files=FILE).save_to_disk(DIR), and give DIR as --data_dir."
         )
     return Rows(str(file), file.parent, *_of_text(rows, findings))
 
 
 def _without_headers(rows: list[dict], names: dict[str, str]) -> tuple[list[dict], list[Finding]]:
-    """Leave out the rows that repeat the names of the columns, as tables have them that were joined end to end."""
+    """Leave out rows that repeat the header, as in concatenated tables."""
     kept, findings = [], []
     for row in rows:
         cells = [row[ours] for ours in names]
@@ -238,7 +237,7 @@ def _without_headers(rows: list[dict], names: dict[str, str]) -> tuple[list[dict
             isinstance(cell, str) and normal_form(cell) == names[ours] for ours, cell in zip(names, cells, strict=True)
         ]
         if len(names) > 1 and all(same):
-            detail = "repeats the names of the columns, as where two tables were joined end to end"
+            detail = "repeats the names of the columns, as in concatenated tables"
             findings.append(Finding("repeated_header", row["place"], detail, skipped=True))
         else:
             kept.append(row)
@@ -246,14 +245,14 @@ def _without_headers(rows: list[dict], names: dict[str, str]) -> tuple[list[dict
 
 
 def _of_text(rows: list[dict], findings: list[Finding]) -> tuple[list[dict], list[Finding]]:
-    """The rows whose texts can be stored, and a finding for each of the others."""
+    """Rows whose texts can be stored, and a finding for each other row."""
     kept, found = [], list(findings)
     for row in rows:
         values = {column: value for column, value in row.items() if column not in ("votes", "path")}
         nested = [column for column, value in values.items() if isinstance(value, list | dict)]
         if bad := nested or [column for column, value in row.items() if isinstance(value, str) and not is_text(value)]:
             what = f"{type(row[bad[0]]).__name__}, expected a text" if nested else "half of a surrogate pair"
-            detail = f"{bad[0]} is no text: {what}, {printable(row[bad[0]])[:80]}"
+            detail = f"{bad[0]} is not a text: {what}, {printable(row[bad[0]])[:80]}"
             found.append(Finding("unreadable_row", row["place"], detail, skipped=True))
         else:
             kept.append(row)
@@ -261,30 +260,30 @@ def _of_text(rows: list[dict], findings: list[Finding]) -> tuple[list[dict], lis
 
 
 def _metadata(folder: Path) -> list[Path]:
-    """The metadata of a folder as `datasets` reads it: beside the files, or in the folder of each split."""
+    """Metadata files of a folder, as `datasets` reads them: beside the files, or in the folder of each split."""
     files = [file for file in files_under(folder)[0] if file.stem == "metadata" and file.suffix.lower() in READERS]
     files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
     order = list(READERS)
-    # Of several in one folder the first kind is read.
+    # Of several kinds in one folder the first is read.
     first = {file.parent: file for file in sorted(files, key=lambda file: -order.index(file.suffix.lower()))}
     return [first[folder]] if folder in first else [first[each] for each in sorted(first)]
 
 
 def _rows_of_metadata(folder: Path, tables: list[Path], naming: Naming) -> Rows:
-    """The rows of one or of several metadata files; the folders of the latter name the split."""
+    """Rows of one or several metadata files; the folders of several name the split."""
     rows, findings = [], []
     for table in tables:
         read = _rows_of_file(table, replace(naming, usual={"path": "file_name"}))
         within = table.parent.relative_to(folder)
-        words = [name for name, part in split_words(map(normal_name, within.parts)).items() if part]
+        splits = [name for name, part in split_parts(map(normal_name, within.parts)).items() if part]
         for row in read.rows:
             path = None if row["path"] is None else str(within / str(row["path"]))
-            split = {"split": words[-1]} if words and "split" not in {*row, *naming.asked} else {}
+            split = {"split": splits[-1]} if splits and "split" not in {*row, *naming.requested} else {}
             rows.append(row | {"path": path} | split)
         findings += read.findings
     named = {normal_form(Path(str(row["path"])).as_posix()) for row in rows}
-    sounds, _ = audio_below(folder)
-    if without := [file for file in sounds if normal_form(file.as_posix()) not in named]:
+    audio, _ = audio_below(folder)
+    if without := [file for file in audio if normal_form(file.as_posix()) not in named]:
         detail = f"{len(without)} audio files are in no metadata, the first: {printable(without[0])}"
         findings.append(Finding("not_in_metadata", str(folder), detail, skipped=True, count=len(without)))
     return Rows(str(folder if len(tables) > 1 else tables[0]), folder, rows, findings)
@@ -293,14 +292,14 @@ def _rows_of_metadata(folder: Path, tables: list[Path], naming: Naming) -> Rows:
 def _rows_of_datasets(
     where: str, load: Callable[[], Dataset | DatasetDict], naming: Naming, folders: tuple[Path, ...]
 ) -> Rows:
-    """Rows of a data set; `folders` are where the files may lie that its cells name."""
+    """Rows of a data set; its cells may only name files in `folders`."""
     try:
         loaded = load()
-    except IndexError as error:  # of datasets, where no file has a row
+    except IndexError as error:  # `datasets` raises it if no file has a row
         raise ValueError(
             f"{where}: found a data set without a row. Expected one a clip: save it again with its rows."
         ) from error
-    except Exception as error:  # of the Hub, of the network, of the data set's own files
+    except Exception as error:  # from the Hub, the network, or the files
         raise ValueError(
             f"{where}: not readable as a data set, nor a file or folder here "
             f"({type(error).__name__}: {printable(error)}). Expected a folder of datasets.save_to_disk, or a Hub id as "
@@ -310,7 +309,7 @@ def _rows_of_datasets(
     splits = loaded if isinstance(loaded, DatasetDict) else {None: loaded}
     rows, named = [], []
     for split, dataset in splits.items():
-        # Without its format, which may give tensors, or hide columns.
+        # Without its format, which may return tensors or hide columns.
         read, found = _rows_of_dataset(where, dataset.with_format(None), naming, split, folders)
         rows, named = rows + read, named + [one for one in found if one not in named]
     rows = [row | {"place": f"{Path(where).name}, row {number}"} for number, row in enumerate(rows, start=1)]
@@ -348,19 +347,19 @@ def _values(dataset: Dataset, ours: str, column: str, split: str | None, folders
         return [None if index is None or index < 0 else feature.names[index] for index in values]
     if ours != "votes" and not isinstance(feature, Value):
         raise ValueError(
-            f"column {column}: found {feature}, expected one text or number a row (for sounds an Audio column, or a "
+            f"column {column}: found {feature}, expected one text or number a row (for audio an Audio column, or a "
             "struct of bytes and path): convert it, or name another column with --columns."
         )
     return values
 
 
 def _cells(dataset: Dataset, column: str, split: str | None, folders: tuple[Path, ...]) -> list[Cell]:
-    """Its sounds, none of them read: flattened, the bytes stay on disk while the names of the files are looked up."""
-    sounds = dataset.select_columns([column])
+    """Cells of an audio column; flattened, so that reading the file names does not read the bytes."""
+    audio = dataset.select_columns([column])
     if isinstance(dataset.features[column], Audio):
-        sounds = sounds.cast_column(column, Audio(decode=False))
-    sounds = sounds.flatten()
-    files = sounds.select_columns([f"{column}.path"])[:][f"{column}.path"]
+        audio = audio.cast_column(column, Audio(decode=False))
+    audio = audio.flatten()
+    files = audio.select_columns([f"{column}.path"])[:][f"{column}.path"]
     names = [Path(split or "", file or f"row {row}").as_posix() for row, file in enumerate(files, start=1)]
-    # A private name, but the only one that tells a data set from another.
-    return [Cell(dataset._fingerprint, row, column, sounds, name, folders) for row, name in enumerate(names)]
+    # A private attribute, but the only one that identifies a data set.
+    return [Cell(dataset._fingerprint, row, column, audio, name, folders) for row, name in enumerate(names)]

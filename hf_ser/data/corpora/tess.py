@@ -1,7 +1,7 @@
 """TESS, the Toronto emotional speech set: two actresses, 7 emotions, 200 words in "Say the word ...".
 
-Each word is spoken in all emotions, so that the text carries nothing. With two speakers a speaker-independent split
-trains on one and tests on the other.
+Each word is spoken in all emotions, so the text says nothing about the emotion. With two speakers a
+speaker-independent split trains on one and tests on the other.
 """
 
 import re
@@ -33,14 +33,14 @@ EMOTION_CODES = {
 AGES = {"OAF": 64, "YAF": 26}
 """Years of the older and the younger actress."""
 MISSPELT = {"OA": "OAF"}
-"""The published OA_bite_neutral.wav is the older actress's: read as it stands, it would be a third speaker."""
+"""The published OA_bite_neutral.wav is the older actress's: otherwise it would be a third speaker."""
 NAME = re.compile(rf"(OAF|YAF|OA)_([a-z]+)_({'|'.join(EMOTION_CODES)})$", re.IGNORECASE)
 
 
 def list_utterances(data_dir: str | Path) -> Listing:
-    """List the clips under a folder, however deep they lie; the folders' names, which vary, are not read.
+    """List the clips below a folder at any depth; folder names, which vary, are ignored.
 
-    Of a clip stored twice (the widespread archive holds everything twice) the first is kept.
+    Of a clip stored twice (the widespread archive has everything twice) the first is kept.
 
     Raises:
         FileNotFoundError: no such folder, or no TESS file in it.
@@ -55,7 +55,7 @@ def list_utterances(data_dir: str | Path) -> Listing:
 
 
 def _parts(file: Path) -> tuple[str, str, str] | None:
-    """Speaker, word and emotion code of a file name, in the official spelling."""
+    """Speaker, word and emotion code of a file name, in the official spelling; None for other files."""
     name = NAME.match(file.stem)
     if name is None:
         return None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.signal import welch
 
-from hf_ser.augment.changes import encoded, lacking_codec, with_codec
+from hf_ser.augment.changes import codec_problem, encoded, with_codec
 from hf_ser.checks.stress.conditions import (
     CONDITIONS,
     SEVERITIES,
@@ -165,7 +165,7 @@ def test_a_codec_that_libsndfile_lacks_is_told():
         "lost", "codec", "", "mild", "", partial(with_codec, format="OGG", subtype="AMR", rate=RATE), "codec"
     )
     assert "does not write and read OGG AMR" in lacking(lost, "audio", COMPANY)
-    assert lacking_codec("WAV", "ULAW", 8_000) is None
+    assert codec_problem("WAV", "ULAW", 8_000) is None
 
 
 @pytest.mark.parametrize(("name", "seconds"), [("room_0.3s", 0.3), ("room_0.6s", 0.6), ("room_1.2s", 1.2)])

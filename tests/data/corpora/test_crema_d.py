@@ -1,4 +1,4 @@
-"""CREMA-D: the emotion that was asked for as the label, what was heard as votes, and the tables beside the sound."""
+"""CREMA-D: the intended emotion as the label, perceived emotions as votes, and the tables beside the audio."""
 
 import csv
 import re
@@ -42,7 +42,7 @@ def listed(tmp_path):
         ("SAD", "sad"),
     ],
 )
-def test_the_label_is_the_emotion_that_was_asked_for(tmp_path, code, label):
+def test_the_label_is_the_intended_emotion(tmp_path, code, label):
     (utterance,) = list_utterances(touch(tmp_path, f"AudioWAV/1001_IEO_{code}_HI.wav")).utterances
     assert utterance.id == f"crema_d/1001_IEO_{code}_HI"
     assert utterance.label == label
@@ -50,7 +50,7 @@ def test_the_label_is_the_emotion_that_was_asked_for(tmp_path, code, label):
     assert (utterance.transcript, utterance.transcript_source) == ("It's eleven o'clock", REFERENCE)
 
 
-def test_labels_and_sentences_are_whole():
+def test_labels_and_sentences_are_complete():
     named = set(crema_d.EMOTION_CODES.values())
     assert named == set(crema_d.VOTE_COLUMNS.values()) == set(crema_d.LABELS) <= set(EMOTIONS)
     assert crema_d.VOTE_COLUMNS == LETTERS
@@ -70,7 +70,7 @@ def test_clips_of_the_repository(listed, tmp_path):
     }
     assert utterances["1040_ITH_SAD_XX"].audio == tmp_path / "AudioWAV/1040_ITH_SAD_X.wav"
     foreign = "file name is not that of a clip of this corpus"
-    misheard = "the raters were played another sound or none: its votes are left out"
+    wrong_audio = "the raters were played other audio or none: its votes are left out"
     assert sorted((f.kind, f.item, f.detail, f.skipped) for f in listing.findings) == [
         (
             "absent_clips",
@@ -79,8 +79,8 @@ def test_clips_of_the_repository(listed, tmp_path):
             False,
         ),
         ("doubled_file", "backup/AudioWAV/1001_IEO_ANG_HI.wav", "same clip as AudioWAV/1001_IEO_ANG_HI.wav", True),
-        ("git_lfs_pointer", "AudioWAV/1003_TSI_FEA_XX.wav", "no sound: run `git lfs pull`", True),
-        ("misheard", "crema_d/1076_MTI_NEU_XX", misheard, False),
+        ("git_lfs_pointer", "AudioWAV/1003_TSI_FEA_XX.wav", "no audio: run `git lfs pull`", True),
+        ("misheard", "crema_d/1076_MTI_NEU_XX", wrong_audio, False),
         ("misnamed", "AudioWAV/1040_ITH_SAD_X.wav", "read as 1040_ITH_SAD_XX", False),
         ("not_crema_d", "AudioWAV/._1001_IEO_ANG_HI.wav", foreign, True),
         ("not_crema_d", "AudioWAV/1001_XYZ_ANG_HI.wav", foreign, True),
@@ -102,13 +102,13 @@ def test_votes_are_those_of_the_voice_alone(listed):
     assert utterances["1040_ITH_SAD_XX"].votes == none | {"sad": 7, "neutral": 1}, "the file is misnamed, not the table"
 
 
-def test_a_clip_that_nobody_heard_has_no_votes(listed):
+def test_an_unrated_clip_has_no_votes(listed):
     _, utterances = listed
     assert utterances["1002_TIE_HAP_XX"].votes is None
     assert utterances["1076_MTI_SAD_XX"].votes is None
 
 
-def test_votes_for_another_sound_are_left_out(listed):
+def test_votes_for_other_audio_are_left_out(listed):
     _, utterances = listed
     assert utterances["1076_MTI_NEU_XX"].votes is None
 
@@ -130,7 +130,7 @@ def test_an_unknown_race_is_none(tmp_path):
     }
 
 
-def test_without_tables_only_the_names_are_known_and_that_is_said(tmp_path):
+def test_without_tables_only_the_names_are_known_and_that_is_reported(tmp_path):
     listing = list_utterances(touch(tmp_path, "AudioWAV/1001_IEO_ANG_HI.wav"))
     (utterance,) = listing.utterances
     assert utterance.votes is utterance.sex is utterance.age is utterance.race is utterance.ethnicity is None
@@ -175,10 +175,10 @@ def test_foreign_names_are_reported_and_left_out(tmp_path, name):
     assert ("not_crema_d", f"{name}.wav", True) in [(f.kind, f.item, f.skipped) for f in listing.findings]
 
 
-def test_sound_wins_over_a_pointer_to_it(tmp_path):
+def test_audio_is_preferred_to_a_pointer_to_it(tmp_path):
     touch(tmp_path, "1001_IEO_ANG_HI.wav", "deeper/1001_IEO_ANG_HI.wav")
     (tmp_path / "1001_IEO_ANG_HI.wav").write_text(tree.POINTER)
-    (tmp_path / "deeper/1001_IEO_ANG_HI.wav").write_bytes(b"sound" * 100)
+    (tmp_path / "deeper/1001_IEO_ANG_HI.wav").write_bytes(b"audio" * 100)
     (utterance,) = list_utterances(tmp_path).utterances
     assert utterance.audio == tmp_path / "deeper/1001_IEO_ANG_HI.wav"
 

@@ -1,4 +1,4 @@
-"""EmoDB: everything stands in the file name; what is foreign or doubled is said."""
+"""EmoDB: everything is in the file name; other and doubled files are reported."""
 
 import re
 
@@ -19,7 +19,7 @@ def touch(root, *names):
 
 
 @pytest.mark.parametrize(
-    ("name", "label", "sex", "age", "words"),
+    ("name", "label", "sex", "age", "text"),
     [
         ("03a01Fa", "happy", "male", 31, "Der Lappen liegt auf dem Eisschrank."),
         ("08a02Wb", "angry", "female", 34, "Das will sie am Mittwoch abgeben."),
@@ -33,13 +33,13 @@ def touch(root, *names):
         ("16b10F", "happy", "female", 31, "Die wird auf dem Platz sein, wo wir sie immer hinlegen."),
     ],
 )
-def test_everything_is_in_the_name(tmp_path, name, label, sex, age, words):
+def test_everything_is_in_the_name(tmp_path, name, label, sex, age, text):
     (utterance,) = list_utterances(touch(tmp_path, f"wav/{name}.wav")).utterances
     assert utterance.id == f"emodb/{name}"
     assert utterance.audio == tmp_path / f"wav/{name}.wav"
     assert (utterance.label, utterance.sex, utterance.age) == (label, sex, age)
     assert (utterance.corpus, utterance.speaker, utterance.sentence) == ("emodb", f"emodb/{name[:2]}", name[2:5])
-    assert utterance.transcript.startswith(words)
+    assert utterance.transcript.startswith(text)
     assert utterance.transcript_source == REFERENCE
 
 
@@ -70,9 +70,9 @@ def test_names_that_are_nearly_right_are_not_guessed_at(tmp_path, name):
     assert [(f.kind, f.item) for f in listing.findings] == [("not_emodb", f"{name}.wav")]
 
 
-def test_an_empty_copy_gives_way_to_one_with_sound(tmp_path):
+def test_a_copy_with_audio_is_preferred_to_an_empty_one(tmp_path):
     touch(tmp_path, "03a01Fa.wav", "deeper/03a01Fa.flac")
-    (tmp_path / "deeper/03a01Fa.flac").write_bytes(b"sound" * 100)
+    (tmp_path / "deeper/03a01Fa.flac").write_bytes(b"audio" * 100)
     (utterance,) = list_utterances(tmp_path).utterances
     assert utterance.audio == tmp_path / "deeper/03a01Fa.flac"
 

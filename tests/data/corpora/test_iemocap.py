@@ -192,11 +192,11 @@ def test_everything_passed_over_is_counted(listing):
     assert {finding.kind for finding in listing.findings if not finding.skipped} == {"no_transcript"}
 
 
-def test_words_that_nobody_wrote_down_are_unknown(listing, by_id):
+def test_a_missing_transcript_is_unknown(listing, by_id):
     without = [utterance.id for utterance in listing.utterances if utterance.transcript is None]
     assert sorted(without) == sorted(f"iemocap/{turn}" for turn in items(listing, "no_transcript"))
     assert by_id["iemocap/Ses01F_impro01_F010"].transcript_source is None
-    assert by_id["iemocap/Ses03F_impro01_F001"].transcript is None  # a line without words
+    assert by_id["iemocap/Ses03F_impro01_F001"].transcript is None  # an empty line
     assert len(without) == 4 + 4
 
 

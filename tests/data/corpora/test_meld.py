@@ -1,4 +1,4 @@
-"""MELD as people have it: with and without sound, in parts that number their dialogues alike."""
+"""MELD with and without audio, in parts that number their dialogues alike."""
 
 import re
 from collections import Counter
@@ -104,7 +104,7 @@ def test_several_people_at_once_are_no_speaker(table, speaker):
     assert [utterance.speaker for utterance in listing.utterances] == ["meld/Allesandro"]
 
 
-def test_rows_without_sound_are_words_only(by_id, listing):
+def test_rows_without_audio_have_text_only(by_id, listing):
     assert by_id["meld/train_dia9_utt6"].audio is by_id["meld/train_dia9_utt7"].audio is None
     assert items(listing, "missing_audio") == ["train_dia9_utt7"]
     (film,) = (finding for finding in listing.findings if finding.kind == "film_only")
@@ -124,7 +124,7 @@ def test_films_alone_give_one_finding_however_many_they_are(table, tmp_path):
     assert items(listing, "film_only") == ["3 rows"]
 
 
-def test_tables_alone_are_words_only(table):
+def test_tables_alone_have_text_only(table):
     listing = table(tree.row("Oh.", "Ross", "joy", 0, 0))
     assert [utterance.audio for utterance in listing.utterances] == [None]
     assert items(listing, "absent_table") == ["dev_sent_emo.csv", "test_sent_emo.csv"]
@@ -156,7 +156,7 @@ def test_what_is_there_twice_counts_once(table, tmp_path):
     assert items(listing, "doubled_file") == ["copy/train_sent_emo.csv", "copy/train/dia0_utt0.wav"]
 
 
-def test_a_turn_that_stands_in_two_dialogues_is_noted(table):
+def test_a_turn_in_two_dialogues_is_reported(table):
     turn = tree.row("Noo.", "Rachel", "sadness", 3, 5)
     again = [*turn[:3], "disgust", turn[4], "6", "0", *turn[7:]]
     listing = table(turn, again, tree.row("Noo.", "Rachel", "sadness", 3, 6))

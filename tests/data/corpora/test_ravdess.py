@@ -1,4 +1,4 @@
-"""RAVDESS as people have it: nested, unzipped twice, with songs, video sound and the droppings of a Mac beside it."""
+"""RAVDESS in practice: nested, unzipped twice, with songs, audio of videos and files of macOS."""
 
 import re
 
@@ -12,7 +12,7 @@ NESTED = "Audio_Speech_Actors_01-24"
 
 
 def listed(root) -> dict:
-    """Which file stands for which id."""
+    """File by id."""
     return {u.id: u.audio.relative_to(root).as_posix() for u in list_utterances(root).utterances}
 
 
@@ -24,14 +24,14 @@ def found(root) -> list[tuple]:
 @pytest.mark.parametrize(("actor", "sex"), [("01", "male"), ("02", "female"), ("23", "male"), ("24", "female")])
 def test_everything_is_in_the_name(tree, emotion, actor, sex):
     expected = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"][emotion - 1]
-    for statement, words in (("01", "Kids are talking by the door"), ("02", "Dogs are sitting by the door")):
+    for statement, text in (("01", "Kids are talking by the door"), ("02", "Dogs are sitting by the door")):
         tree(f"Actor_{actor}/03-01-0{emotion}-01-{statement}-01-{actor}.wav")
         (utterance,) = (u for u in list_utterances(tree()).utterances if u.sentence == statement)
         assert utterance.id == f"ravdess/03-01-0{emotion}-01-{statement}-01-{actor}"
         assert utterance.audio == tree() / f"Actor_{actor}/03-01-0{emotion}-01-{statement}-01-{actor}.wav"
         assert (utterance.label, utterance.sex) == (expected, sex)
         assert (utterance.corpus, utterance.speaker) == ("ravdess", f"ravdess/{actor}")
-        assert (utterance.transcript, utterance.transcript_source) == (words, REFERENCE)
+        assert (utterance.transcript, utterance.transcript_source) == (text, REFERENCE)
         assert utterance.session is utterance.votes is None
 
 
@@ -86,22 +86,22 @@ def test_song_is_passed_over(tree):
 
 @pytest.mark.parametrize("modality", ["01", "02"])
 @pytest.mark.parametrize("folder", ["", "a/deeper/folder/"])
-def test_sound_of_the_video_gives_way_to_its_audio_only_twin(tree, modality, folder):
-    # Whichever comes first by depth or by name: the same sound must never stand under two ids.
+def test_an_audio_only_clip_is_preferred_to_its_video(tree, modality, folder):
+    # Whichever comes first by depth or by name: the same audio must never have two ids.
     root = tree(f"{modality}-01-05-01-01-01-09.wav", f"{folder}03-01-05-01-01-01-09.wav")
     assert listed(root) == {"ravdess/03-01-05-01-01-01-09": f"{folder}03-01-05-01-01-01-09.wav"}
-    detail = f"same sound as {folder}03-01-05-01-01-01-09.wav"
+    detail = f"same audio as {folder}03-01-05-01-01-01-09.wav"
     assert found(root) == [("video_twin", f"{modality}-01-05-01-01-01-09.wav", detail)]
 
 
-def test_sound_of_the_video_is_kept_once_where_it_has_no_audio_only_twin(tree):
+def test_audio_of_a_video_without_audio_only_clip_is_kept_once(tree):
     root = tree("01-01-05-01-01-01-09.wav", "02-01-05-01-01-01-09.wav", "03-01-05-01-01-02-09.wav")
     assert set(listed(root)) == {"ravdess/01-01-05-01-01-01-09", "ravdess/03-01-05-01-01-02-09"}
     assert [(kind, item) for kind, item, _ in found(root)] == [("video_twin", "02-01-05-01-01-01-09.wav")]
 
 
 FOREIGN = (
-    "._03-01-05-01-01-01-09.wav",  # AppleDouble: no sound, and the name of a clip
+    "._03-01-05-01-01-01-09.wav",  # AppleDouble: no audio, and the name of a clip
     "__MACOSX/Actor_09/._03-01-05-01-01-01-09.wav",
     "03-01-09-01-01-01-09.wav",  # there is no ninth emotion
     "03-01-05-01-01-01.wav",

@@ -1,4 +1,4 @@
-"""The synthetic corpus: the same bytes in every run, sound audio, and neither sound nor words giving the label away."""
+"""The synthetic corpus: equal bytes in every run, valid audio, and neither audio nor text reveals the label."""
 
 import hashlib
 import io
@@ -36,12 +36,12 @@ def waves(listing):
 
 @pytest.fixture(scope="module")
 def log_probabilities(listing, waves):
-    """Of each label on speakers that the probe has not heard, `(480, 4)`, by what the probe knows."""
+    """Of each label on unseen speakers, `(480, 4)`, by the modality of the probe."""
     counts = CountVectorizer().fit_transform([utterance.transcript for utterance in listing.utterances]).toarray()
     return {
-        "sound": _probe(listing, np.array([_functionals(wave) for wave in waves]), C=0.3),
+        "audio": _probe(listing, np.array([_functionals(wave) for wave in waves]), C=0.3),
         "spectrum": _probe(listing, np.array([_log_spectrum(wave) for wave in waves]), C=0.01),
-        "words": _probe(listing, counts.astype(float), C=0.1),
+        "text": _probe(listing, counts.astype(float), C=0.1),
     }
 
 
@@ -177,19 +177,19 @@ def test_no_word_belongs_to_a_label(listing):
     assert 0.08 < np.mean([not leaning & set(utterance.transcript.split()) for utterance in listing.utterances]) < 0.25
 
 
-def test_sound_and_words_tell_about_two_thirds_each_and_more_together(listing, log_probabilities):
+def test_audio_and_text_give_about_two_thirds_each_and_more_together(listing, log_probabilities):
     uar = {name: _uar(listing, scores) for name, scores in log_probabilities.items()}
-    together = _uar(listing, log_probabilities["sound"] + log_probabilities["words"])
-    assert 0.6 < uar["sound"] < 0.82
+    together = _uar(listing, log_probabilities["audio"] + log_probabilities["text"])
+    assert 0.6 < uar["audio"] < 0.82
     assert 0.58 < uar["spectrum"] < 0.82
-    assert 0.57 < uar["words"] < 0.77
+    assert 0.57 < uar["text"] < 0.77
     assert max(uar.values()) + 0.05 < together < 0.97
 
 
-def test_sound_tells_arousal_and_words_tell_valence(listing, log_probabilities):
-    sound, words = log_probabilities["sound"], log_probabilities["words"]
-    assert _arousal_accuracy(listing, sound) > 0.88 > _arousal_accuracy(listing, words) + 0.05
-    assert _valence_accuracy(listing, words) > _valence_accuracy(listing, sound) + 0.05
+def test_audio_shows_arousal_and_text_valence(listing, log_probabilities):
+    audio, text = log_probabilities["audio"], log_probabilities["text"]
+    assert _arousal_accuracy(listing, audio) > 0.88 > _arousal_accuracy(listing, text) + 0.05
+    assert _valence_accuracy(listing, text) > _valence_accuracy(listing, audio) + 0.05
 
 
 def test_a_folder_is_refused(tmp_path):

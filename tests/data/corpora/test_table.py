@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from hf_ser.data.corpora.table import list_utterances
-from hf_ser.data.schema import TOLD, Listing, Utterance
+from hf_ser.data.schema import METADATA_COLUMNS, Listing, Utterance
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -27,7 +27,7 @@ def write(folder: Path, suffix: str, rows: list[dict], name: str = "clips") -> P
 
 @pytest.fixture
 def listed(tmp_path):
-    """A function that writes a table, of rows or of a text as it stands, and lists it."""
+    """A function that writes a table from rows or text, and lists it."""
 
     def write_and_list(table: list[dict] | str, suffix: str = ".csv", **flags) -> Listing:
         if not isinstance(table, str):
@@ -115,7 +115,7 @@ def test_speakers_written_as_numbers_stay_whole_beside_an_empty_cell(listed, suf
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_cells_that_only_look_empty(listed, suffix):
-    # "None" may be all that somebody says; as a speaker it is nobody, which is counted.
+    # "None" may be a transcript; as a speaker it is unknown, which is counted.
     rows = [{"path": "a.wav", "label": "sad", "speaker": "NA", "transcript": "None"}]
     listing = listed(rows, suffix)
     (utterance,) = listing.utterances
@@ -140,7 +140,7 @@ def test_votes_give_the_label_and_ties_give_none(listed, suffix):
     rows = [
         {"path": "a.wav", "votes": {"angry": 1, "sad": 3, "happy": 2}},
         {"path": "tie.wav", "votes": {"angry": 2, "sad": 2, "happy": 1}},
-        {"path": "nobody.wav", "votes": {"angry": 0, "sad": 0, "happy": 0}},
+        {"path": "none.wav", "votes": {"angry": 0, "sad": 0, "happy": 0}},
         {"path": "share.wav", "votes": {"angry": 0.6, "sad": 0.4, "happy": 0}},
         {"path": "clear.wav", "votes": {"angry": 0, "sad": 0, "happy": 5}, "speaker": "1"},
     ]
@@ -156,7 +156,7 @@ def test_votes_give_the_label_and_ties_give_none(listed, suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_label_stands_above_the_votes_and_settles_a_tie(listed, suffix):
+def test_a_label_is_preferred_to_the_votes_and_decides_a_tie(listed, suffix):
     rows = [
         {"path": "a.wav", "label": "sad", "votes": {"angry": 2, "sad": 2}},
         {"path": "b.wav", "label": "calm", "votes": {"angry": 2, "sad": 0}},
@@ -164,7 +164,7 @@ def test_a_label_stands_above_the_votes_and_settles_a_tie(listed, suffix):
     ]
     listing = listed(rows, suffix)
     assert [u.label for u in listing.utterances] == ["sad", "calm", "calm"]
-    # "angry" is nobody's label, so it is no class that could be tested: its votes are left out, and that is said.
+    # No clip has the label "angry", so it is not a class: its votes are left out, which is reported.
     assert listing.labels == ("calm", "sad")
     assert [u.votes for u in listing.utterances] == [{"sad": 2.0}, None, None]
     assert [(f.kind, f.item) for f in listing.findings] == [("lost_votes", "votes for angry")]
@@ -213,7 +213,7 @@ def test_a_csv_from_a_spreadsheet(tmp_path):
 
 
 EXPECTED_COLUMNS = (
-    r"Expected `path` and `label` \(or `votes`\), and where known `speaker`, `sex`, `transcript`: rename the columns, "
+    r"Expected `path` and `label` \(or `votes`\), and if known `speaker`, `sex`, `transcript`: rename the columns, "
     r"or name them as --columns path=FILE,label=EMOTION\."
 )
 EXPECTED_VOTES = r'Expected an object of counts by label such as \{"angry": 2, "sad": 1\}\.'
@@ -231,7 +231,7 @@ EXPECTED_VOTES = r'Expected an object of counts by label such as \{"angry": 2, "
         (
             "a.jsonl",
             '{"path": {"bytes": "x"}, "label": "sad"}',
-            "found sounds in the column of paths. Expected paths",
+            "found audio in the column of paths. Expected paths",
         ),
         ("a.jsonl", '{"path": "a.wav"}\n', f"a.jsonl: found columns path. {EXPECTED_COLUMNS}"),
         ("a.csv", "", r"a.csv: not readable as .csv \(No columns to parse from file\). Expected a whole one"),
@@ -315,7 +315,7 @@ def test_ids_stay_unique_and_whole(listed):
     assert ids == ["table/a", "table/a#2", "table/a#2#2", "table/12345678901234567", "table/a.wav"]
 
 
-def test_a_word_that_is_not_understood_is_said(listed):
+def test_an_unknown_value_is_reported(listed):
     listing = listed(
         "path,label,speaker,sex,split,dialogue_kind\n"
         "a.wav,sad,1,W,dev,improvised\nb.wav,sad,1,woman,Valid,Script\nc.wav,sad,1,x,,play\nd.wav,sad,1,,,\n"
@@ -347,20 +347,20 @@ def test_spellings_of_split(listed, given, expected):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_all_that_an_utterance_can_tell_is_read(listed, tmp_path, suffix):
     texts = ("speaker", "race", "ethnicity", "session", "dialogue", "script", "scene", "sentence", "transcript")
-    told = {column: f"{column} 1" for column in texts} | {"transcript_source": "whisper@1"}
-    told |= {"sex": "male", "split": "test", "dialogue_kind": "impro"}
-    told |= {"age": 31.0, "valence": 2.5, "activation": 3.0, "dominance": -0.25}
-    assert set(told) == set(TOLD)
-    listing = listed([{"path": "a.wav", "label": "sad", "start": 1.5, "end": 2.25} | told], suffix)
-    told["speaker"] = "table/speaker 1"
+    metadata = {column: f"{column} 1" for column in texts} | {"transcript_source": "whisper@1"}
+    metadata |= {"sex": "male", "split": "test", "dialogue_kind": "impro"}
+    metadata |= {"age": 31.0, "valence": 2.5, "activation": 3.0, "dominance": -0.25}
+    assert set(metadata) == set(METADATA_COLUMNS)
+    listing = listed([{"path": "a.wav", "label": "sad", "start": 1.5, "end": 2.25} | metadata], suffix)
+    metadata["speaker"] = "table/speaker 1"
     part = {"start_seconds": 1.5, "end_seconds": 2.25}
     assert listing.utterances == [
-        Utterance(id="table/a.wav@1.5-2.25", audio=tmp_path / "a.wav", label="sad", corpus="table", **told, **part)
+        Utterance(id="table/a.wav@1.5-2.25", audio=tmp_path / "a.wav", label="sad", corpus="table", **metadata, **part)
     ]
     assert listing.findings == []
 
 
-def test_a_number_that_is_none_is_said_and_left_out(listed, tmp_path):
+def test_an_invalid_number_is_reported_and_left_out(listed, tmp_path):
     listing = listed('path,label,speaker,age,valence,dominance\na.wav,sad,1,25-30,nan,"2,5"\nb.wav,sad,1,30,-1e1,\n')
     numbers = [(u.age, u.valence, u.dominance) for u in listing.utterances]
     assert numbers == [(None, None, 2.5), (30.0, -10.0, None)]
@@ -410,9 +410,9 @@ def test_columns_of_other_names(listed, tmp_path, suffix):
     columns = {"path": "file_name", "label": "emotion", "speaker": "who", "sentence": "transcript", "start": "begin"}
     (utterance,) = listed(rows, suffix, columns=columns | {"id": "file_name"}).utterances
     # "transcript" is now the sentence, and no transcript; the flag's label wins over a column of that name.
-    told = {"speaker": "table/7", "sentence": "s7", "start_seconds": 1.0}
+    metadata = {"speaker": "table/7", "sentence": "s7", "start_seconds": 1.0}
     audio = tmp_path / "a.wav"
-    assert utterance == Utterance(id="table/a.wav", audio=audio, label="sad", corpus="table", **told)
+    assert utterance == Utterance(id="table/a.wav", audio=audio, label="sad", corpus="table", **metadata)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -441,7 +441,7 @@ def test_votes_in_a_column_for_each_label(listed, suffix, named):
             {"emotion": "label"},
             r"--columns: found 'emotion=label'. Expected before the = one of path, label, votes, id",
         ),
-        ({"votes:": "label"}, r"found 'votes:=label'.* end, or votes:LABEL for the column of the votes for one label"),
+        ({"votes:": "label"}, r"found 'votes:=label'.* end, or votes:LABEL for the column of votes for one label"),
         (
             {"speaker": "who"},
             r"clips.csv: found columns path, label. Expected 'who', which --columns gives for `speaker`: name a column",
@@ -468,24 +468,24 @@ def test_a_speaker_read_from_the_path(listed, tmp_path):
     assert listing.findings == []
 
 
-def test_a_speaker_that_is_not_in_the_path_is_said(listed):
+def test_a_speaker_that_is_not_in_the_path_is_reported(listed):
     listing = listed("path,label\n1.wav,sad\na_2.wav,sad\n3.wav,sad\n", speaker_pattern="(.)_")
     assert [u.speaker for u in listing.utterances] == [None, "table/a", None]
     detail = "'(.)_' finds no speaker in 2 paths, the first that of table/1.wav"
     assert [(f.kind, f.detail) for f in listing.findings] == [("speaker_not_in_path", detail)]
 
 
-def test_a_corpus_without_speakers_is_told_the_remedy(listed):
+def test_a_corpus_without_speakers_gets_the_remedy(listed):
     for flags in ({}, {"speaker_pattern": "(x)"}):
         (finding,) = listed("path,label\na.wav,sad\nb.wav,sad\n", **flags).findings
         assert (finding.kind, finding.skipped) == ("no_speakers", False)
-        assert "add a column `speaker`, or say --speaker_pattern" in finding.detail
+        assert "add a column `speaker`, or give --speaker_pattern" in finding.detail
 
 
 @pytest.mark.parametrize(
     ("pattern", "text"),
     [
-        ("(", r"--speaker_pattern '\(': no regular expression \(.*Mend it"),
+        ("(", r"--speaker_pattern '\(': not a regular expression \(.*Correct it"),
         ("abc", "--speaker_pattern 'abc': found 0 groups. Expected one or more, around the speaker"),
         ("", "found 0 groups"),
     ],

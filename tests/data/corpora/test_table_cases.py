@@ -1,4 +1,4 @@
-"""What people bring: spellings, programs' words for nothing, other machines' paths, folders that are no labels."""
+"""Tables in practice: spellings, missing values of programs, paths of other machines, folders that are not labels."""
 
 import json
 import os
@@ -71,12 +71,12 @@ def test_spellings_of_one_speaker_are_one_person(listed):
     assert [one.item for one in listing.findings if one.kind == "joined_speakers"] == ["speaker Jürgen"]
 
 
-def test_words_for_nobody_are_no_speaker_and_counted(listed):
-    words = ["Unknown", "nan", "N/A", "-", "?", "none", "unk", "Unknown", "anna"]
-    listing = listed("path,label,speaker\n" + "".join(f"{n},sad,{word}\n" for n, word in enumerate(words)))
+def test_unknown_speakers_are_missing_and_counted(listed):
+    cells = ["Unknown", "nan", "N/A", "-", "?", "none", "unk", "Unknown", "anna"]
+    listing = listed("path,label,speaker\n" + "".join(f"{n},sad,{cell}\n" for n, cell in enumerate(cells)))
     assert [one.speaker for one in listing.utterances] == [None] * 8 + ["table/anna"]
     (said,) = (one.detail for one in listing.findings if one.kind == "unknown_speaker_word")
-    assert said.startswith("8 cells say that it is not known") and "'Unknown' (2)" in said and "'unk' (1)" in said
+    assert said.startswith("8 cells mean that it is not known") and "'Unknown' (2)" in said and "'unk' (1)" in said
 
 
 def test_labels_that_programs_write_are_none(listed):
@@ -94,18 +94,20 @@ def test_a_column_that_is_there_twice_is_refused_by_its_name(listed, column):
     assert listed("path,label,speaker,note,note\na,sad,s,1,2\n").labels == ("sad",)
 
 
-def test_published_words_of_a_split(listed):
-    words = ["Train", "Development", "Test1", "Test2", "training", "devel", "validate", "dev-clean", "", "nan"]
-    listing = listed("path,label,speaker,split\n" + "".join(f"{n},sad,s,{word}\n" for n, word in enumerate(words)))
+def test_published_names_of_a_split(listed):
+    cells = ["Train", "Development", "Test1", "Test2", "training", "devel", "validate", "dev-clean", "", "nan"]
+    listing = listed("path,label,speaker,split\n" + "".join(f"{n},sad,s,{cell}\n" for n, cell in enumerate(cells)))
     parts = ["train", "validation", "test", "test", "train", "validation", "validation", "validation", None, None]
     assert [one.split for one in listing.utterances] == parts
     assert "'Test1' (1 rows) as test" in next(one.detail for one in listing.findings if one.kind == "split_words")
 
 
 @pytest.mark.parametrize("word", ["fold1", "1", "train-dev", "validated", "hold-out"])
-def test_an_unknown_word_of_a_split_is_refused_by_its_name(listed, word):
+def test_an_unknown_name_of_a_split_is_refused(listed, word):
     text = f"path,label,speaker,split\na,sad,s,train\nb,sad,s,{word}\nc,sad,s,{word}\n"
-    with pytest.raises(ValueError, match=rf"column of the split '{word}' \(2 rows\)\. Expected one of train, training"):
+    with pytest.raises(
+        ValueError, match=rf"found '{word}' \(2 rows\) in the column of the split\. Expected one of train, training"
+    ):
         listed(text)
     assert {one.split for one in listed(text, columns=column_names("split=")).utterances} == {None}
 
@@ -143,7 +145,7 @@ def test_times_in_other_units_are_refused(listed, tmp_path, ends, unit):
     assert len(listed("path,label,speaker,end\na.wav,sad,s,0.5\na.wav,sad,s,400\n").utterances) == 2
 
 
-def test_a_sentence_that_is_said_is_the_transcript(listed):
+def test_a_spoken_sentence_is_the_transcript(listed):
     (one,) = listed("path\tlabel\tspeaker\tsentence\na\tsad\ts\tplease call me back\n", ".tsv").utterances
     assert (one.transcript, one.sentence, one.transcript_source) == ("please call me back", None, "reference")
     (one,) = listed("path,label,speaker,sentence\na,sad,s,请给我回电话\n").utterances
@@ -165,7 +167,7 @@ def test_file_names_of_another_system_are_found(listed, tmp_path, form):
 def test_the_folder_of_the_recordings_and_paths_of_windows(listed, tmp_path):
     tone(tmp_path / "audio/clips/a.wav")
     text = "path,label,speaker\nC:\\Users\\x\\clips\\a.wav,sad,s\n"
-    with pytest.raises(ValueError, match=r"absolute paths of Windows, the first C:.*say --audio_dir DIR, the folder"):
+    with pytest.raises(ValueError, match=r"absolute paths of Windows, the first C:.*give --audio_dir DIR, the folder"):
         listed(text)
     for given in (text, "path,label\n/home/y/clips/a.wav,sad\n", "path,label\nclips/a.wav,sad\n"):
         (one,) = listed(given, audio_dir=tmp_path / "audio").utterances
@@ -177,7 +179,7 @@ def test_the_folder_of_the_recordings_and_paths_of_windows(listed, tmp_path):
 def test_files_that_are_not_there_are_named_once_with_the_remedy(tmp_path):
     (tmp_path / "t.csv").write_text("path,label\n" + f"{'a' * 300}.wav,sad\nb.wav,sad\n")
     with pytest.raises(
-        ValueError, match=r"none of 2 clips could be used.*None of its files is there: say --audio_dir"
+        ValueError, match=r"none of 2 clips could be used.*None of its files exists: give --audio_dir"
     ) as error:
         prepare("table", tmp_path / "t.csv", tmp_path / "ds")
     assert str(error.value).count(str(tmp_path)) <= 1
@@ -264,7 +266,7 @@ def test_a_label_column_of_sexes_is_refused(listed, rows):
 
 
 def test_a_label_column_of_speakers_is_refused(listed):
-    with pytest.raises(ValueError, match=r"which are the speakers of their clips\. Expected emotions"):
+    with pytest.raises(ValueError, match=r"which are their clips' speakers\. Expected emotions"):
         listed("path,who\na,anna\nb,bert\n", columns={"label": "who", "speaker": "who"})
 
 
@@ -327,8 +329,8 @@ def test_a_list_or_an_object_is_no_label_and_no_speaker(tmp_path):
     assert [one.id for one in listing.utterances] == ["table/a.wav"]
     found = [one.detail for one in listing.findings if one.kind == "unreadable_row"]
     assert found == [
-        "label is no text: list, expected a text, ['angry']",
-        "speaker is no text: dict, expected a text, {'n': 's1'}",
+        "label is not a text: list, expected a text, ['angry']",
+        "speaker is not a text: dict, expected a text, {'n': 's1'}",
     ]
 
 

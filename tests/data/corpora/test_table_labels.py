@@ -103,7 +103,7 @@ def test_votes_that_are_no_numbers_are_named_by_column_row_and_value(listed, tex
     assert str(error.value).count("row 1") == 1
 
 
-def test_words_for_an_age_are_one_finding(listed):
+def test_invalid_ages_are_one_finding(listed):
     rows = "".join(f"{n}.wav,sad,s,{word}\n" for n, word in enumerate(["twenties"] * 3 + ["thirties", "31"]))
     (finding,) = listed("path,label,speaker,age\n" + rows).findings
     assert (finding.kind, finding.count, finding.skipped) == ("bad_number", 4, False)
@@ -111,7 +111,7 @@ def test_words_for_an_age_are_one_finding(listed):
     assert finding.detail == "4 cells are read as empty: found 'twenties' (3), 'thirties' (1), expected a number"
 
 
-def test_words_for_a_sex_are_one_finding(listed):
+def test_invalid_sexes_are_one_finding(listed):
     (finding,) = listed("path,label,speaker,sex\na,sad,s,x\nb,sad,s,y\n").findings
     assert (finding.kind, finding.count) == ("unknown_sex", 2)
 
@@ -164,7 +164,7 @@ def test_the_user_says_what_a_cell_means(listed):
     text = "path,label,speaker\na,sad,Nan\nb,sad,Ben\nc,sad,Nan\n"
     assert [one.speaker for one in listed(text).utterances] == [None, "table/Ben", None]
     (detail,) = [one.detail for one in listed(text).findings if one.kind == "unknown_speaker_word"]
-    assert detail.endswith("if one is a name, say so: --columns speaker:Nan=Nan")
+    assert detail.endswith("if one is a name, give --columns speaker:Nan=Nan")
     kept = listed(text, columns=column_names("speaker:Nan=Nan"))
     assert [one.speaker for one in kept.utterances] == ["table/Nan", "table/Ben", "table/Nan"]
     with pytest.raises(ValueError, match=r"found 'path:x=y'.*label:CELL=NAME"):

@@ -14,7 +14,7 @@ from hf_ser.data.prepare import load_prepared
         ("t.csv", "path|label|speaker\na|sad|s\n", r"look parted by '\|'.*first line `sep=\|`"),
         ("t.csv", "path:label\na:sad\n", "look parted by ':'"),
         ("t.csv", "path,label\n1,a,sad\n2,b,sad\n", r"every row has one cell more, as R's.*row\.names=FALSE"),
-        ("t.csv", "path,label,text\na,sad,oh, no\nb,sad,x\n", "a text with ',' in it has to stand in quotes"),
+        ("t.csv", "path,label,text\na,sad,oh, no\nb,sad,x\n", "a text with ',' in it has to be in quotes"),
         ("t.csv", "# exported\npath,label\na,sad\n", "the first line seems to be a comment"),
         ("t.csv", "path,label\n# a,b,c\na,sad\n", "the line seems to be a comment"),
         ("t.csv", "PK\x03\x04 and so on", "an Excel file or an archive under the name of a table"),

@@ -14,7 +14,7 @@ from hf_ser.data.schema import features
 @pytest.fixture(autouse=True)
 def away_from_the_hub(monkeypatch):
     def load_dataset(*args, **options):
-        raise AssertionError(f"the Hub was asked for {args}")
+        raise AssertionError(f"the Hub was called with {args}")
 
     monkeypatch.setattr(table_rows, "load_dataset", load_dataset)
 
@@ -37,7 +37,7 @@ def test_a_folder_for_each_label(tree):
     assert [finding.kind for finding in listing.findings] == ["speaker_not_in_path"]
 
 
-def test_what_is_no_clip_in_a_folder_is_said(tree):
+def test_other_files_in_a_folder_are_reported(tree):
     root = tree("sad/1_a.wav", "sad/._1_a.wav", ".git/x.wav", "sad/.cache/b.wav", "sad/notes.txt", "a.TXT", "README")
     listing = list_utterances(tree("loose.wav"), speaker_pattern=r"(\d)_")
     assert plain(listing.utterances) == [("sad/1_a.wav", "sad", "1")]
@@ -68,7 +68,7 @@ def test_a_folder_without_labels(tree, names):
         list_utterances(tree(*names))
 
 
-def test_metadata_stand_above_the_folders(tree):
+def test_metadata_are_preferred_to_the_folders(tree):
     root = tree("angry/a.wav", "b.wav")
     (root / "metadata.csv").write_text("file_name,path,emotion,speaker\nangry/a.wav,other,calm,1\nb.wav,other,sad,2\n")
     listing = list_utterances(root, columns={"label": "emotion"})
@@ -76,7 +76,7 @@ def test_metadata_stand_above_the_folders(tree):
     assert [u.audio for u in listing.utterances] == [root / "angry/a.wav", root / "b.wav"]
 
 
-SOUNDS = [bytes([i]) * 10 for i in range(4)]
+AUDIO = [bytes([i]) * 10 for i in range(4)]
 NATIVE = Features({"audio": Audio(16_000), "label": ClassLabel(names=["sad", "angry"]), "speaker": Value("int64")})
 
 
@@ -91,7 +91,7 @@ def built(typed: Features, **columns) -> Dataset:
 
 @pytest.fixture
 def native() -> Dataset:
-    cells = [{"bytes": sound, "path": f"{i}.wav"} for i, sound in enumerate(SOUNDS)]
+    cells = [{"bytes": content, "path": f"{i}.wav"} for i, content in enumerate(AUDIO)]
     return built(NATIVE, audio=cells, label=[0, 1, None, 1], speaker=[7, 8, 8, None])
 
 
@@ -99,12 +99,12 @@ def test_a_data_set_on_disk(native, tmp_path):
     native.with_format("numpy", columns=["label"]).save_to_disk(tmp_path / "ds")
     listing = list_utterances(tmp_path / "ds")
     assert plain(listing.utterances) == [("0.wav", "sad", "7"), ("1.wav", "angry", "8"), ("3.wav", "angry", None)]
-    assert [u.audio() for u in listing.utterances] == [SOUNDS[0], SOUNDS[1], SOUNDS[3]]
+    assert [u.audio() for u in listing.utterances] == [AUDIO[0], AUDIO[1], AUDIO[3]]
     assert [(f.kind, f.item) for f in listing.findings] == [("incomplete_row", "ds, row 3")]
     assert {u.split for u in listing.utterances} == {None}
 
 
-def test_a_sound_of_a_data_set_is_told_by_its_repr(native, tmp_path):
+def test_audio_of_a_data_set_is_identified_by_its_repr(native, tmp_path):
     native.save_to_disk(tmp_path / "ds")
     native.select([1, 0, 2, 3]).save_to_disk(tmp_path / "other")
     first, again, other = (list_utterances(tmp_path / name) for name in ("ds", "ds", "other"))
@@ -120,12 +120,12 @@ def test_splits_of_a_data_set(native, tmp_path):
     DatasetDict(parts).save_to_disk(tmp_path / "ds")
     listing = list_utterances(tmp_path / "ds")
     assert [(u.id, u.split, u.audio()) for u in listing.utterances] == [
-        ("table/train/0.wav", "train", SOUNDS[0]),
-        ("table/train/1.wav", "train", SOUNDS[1]),
-        ("table/train/3.wav", "train", SOUNDS[3]),
-        ("table/validation/0.wav", "validation", SOUNDS[0]),
-        ("table/test/1.wav", "test", SOUNDS[1]),
-        ("table/extra/3.wav", None, SOUNDS[3]),
+        ("table/train/0.wav", "train", AUDIO[0]),
+        ("table/train/1.wav", "train", AUDIO[1]),
+        ("table/train/3.wav", "train", AUDIO[3]),
+        ("table/validation/0.wav", "validation", AUDIO[0]),
+        ("table/test/1.wav", "test", AUDIO[1]),
+        ("table/extra/3.wav", None, AUDIO[3]),
     ]
     assert [(f.kind, f.item) for f in listing.findings if not f.skipped] == [("unknown_split", "table/extra/3.wav")]
 
@@ -135,18 +135,18 @@ def test_columns_of_a_data_set(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(table_rows, "HF_HUB_CACHE", str(tmp_path))
     files = [tmp_path / "datasets--anna--emo" / f"{name}.wav" for name in "ab"]
     files[0].parent.mkdir()
-    for file, sound in zip(files, SOUNDS, strict=False):
-        file.write_bytes(sound)
-    sounds = [str(file) if kind == "paths" else {"bytes": None, "path": str(file)} for file in files]
-    typed = Features({"Emotion": Value("string"), "sound": Value("string") if kind == "paths" else STRUCT})
-    dataset = Dataset.from_dict({"Emotion": ["sad", "angry"], "sound": sounds}, features=typed)
+    for file, content in zip(files, AUDIO, strict=False):
+        file.write_bytes(content)
+    cells = [str(file) if kind == "paths" else {"bytes": None, "path": str(file)} for file in files]
+    typed = Features({"Emotion": Value("string"), "clip": Value("string") if kind == "paths" else STRUCT})
+    dataset = Dataset.from_dict({"Emotion": ["sad", "angry"], "clip": cells}, features=typed)
     if kind == "audio":
-        dataset = dataset.cast_column("sound", Audio())
+        dataset = dataset.cast_column("clip", Audio())
     # As if from the Hub, for save_to_disk would take the files in.
     monkeypatch.setattr(table_rows, "load_dataset", lambda *given, **options: dataset)
-    utterances = list_utterances("anna/emo", columns={"path": "sound", "label": "emotion"}).utterances
+    utterances = list_utterances("anna/emo", columns={"path": "clip", "label": "emotion"}).utterances
     assert [(u.id, u.label) for u in utterances] == [(f"table/{files[0]}", "sad"), (f"table/{files[1]}", "angry")]
-    assert [u.audio() for u in utterances] == SOUNDS[:2]
+    assert [u.audio() for u in utterances] == AUDIO[:2]
 
 
 @pytest.mark.parametrize("kind", ["struct", "paths"])
@@ -154,11 +154,11 @@ def test_columns_of_a_data_set(tmp_path, monkeypatch, kind):
 def test_a_data_set_names_no_file_of_this_disk(tmp_path, monkeypatch, kind, place):
     """Whoever made it chose the names: a private recording would go into a data set that is then pushed."""
     private = tmp_path / "private.wav"
-    private.write_bytes(b"nobody else's business")
+    private.write_bytes(b"private")
     own = tmp_path / ("datasets--anna--emo" if place == "hub" else "ds")
     own.mkdir()
     (own / "link.wav").symlink_to(private)
-    (own / "inside.wav").write_bytes(SOUNDS[1])
+    (own / "inside.wav").write_bytes(AUDIO[1])
     names = [
         "/dev/zero",
         str(private),
@@ -178,13 +178,13 @@ def test_a_data_set_names_no_file_of_this_disk(tmp_path, monkeypatch, kind, plac
     monkeypatch.setattr(table_rows, "load_from_disk", lambda *given: dataset)
     (own / "state.json").write_text("{}")
     *others, inside = list_utterances("anna/emo" if place == "hub" else own).utterances
-    assert inside.audio() == SOUNDS[1]
+    assert inside.audio() == AUDIO[1]
     for utterance in others:
         with pytest.raises(ValueError, match=r"names the file .*, expected one in the data set's own folder"):
             utterance.audio()
 
 
-def test_a_row_without_sound_is_told_when_it_is_read(tmp_path):
+def test_a_row_without_audio_is_reported_when_it_is_read(tmp_path):
     cells = [{"bytes": b"x", "path": None}, {"bytes": None, "path": None}, None]
     typed = Features({**NATIVE, "audio": STRUCT})
     built(typed, audio=cells, label=[0, 1, 1], speaker=[1, 1, 1]).save_to_disk(tmp_path / "ds")
@@ -196,7 +196,7 @@ def test_a_row_without_sound_is_told_when_it_is_read(tmp_path):
             utterance.audio()
 
 
-def test_the_sounds_stay_on_disk(tmp_path):
+def test_the_audio_stays_on_disk(tmp_path):
     cells = [{"bytes": bytes([i]) * 2**20, "path": f"{i}.wav"} for i in range(16)]
     built(NATIVE, audio=cells, label=[0] * 16, speaker=[1] * 16).save_to_disk(tmp_path / "ds")
     tracemalloc.start()
@@ -213,7 +213,7 @@ def test_a_data_set_that_we_prepared(tmp_path):
     labels = ("neutral", "sad", "angry")
     typed = features(labels)
     row = dict.fromkeys(typed)
-    row |= {"id": "toy/a", "audio": {"bytes": SOUNDS[0], "path": "a.wav"}, "label": 2, "votes": [0.0, 0.25, 0.75]}
+    row |= {"id": "toy/a", "audio": {"bytes": AUDIO[0], "path": "a.wav"}, "label": 2, "votes": [0.0, 0.25, 0.75]}
     row |= {"corpus": "toy", "speaker": "toy/1", "sex": "male", "age": 30.0, "split": "test", "valence": 2.5}
     row |= {"transcript": "oh", "transcript_source": "whisper@1", "fingerprint": b"\0", "source_bytes": 7}
     other = row | {"id": "toy/b", "label": 1, "votes": None, "speaker": "toy/2"}
@@ -225,11 +225,11 @@ def test_a_data_set_that_we_prepared(tmp_path):
     assert (first.votes, second.votes) == ({"sad": 0.25, "angry": 0.75}, None)
     assert (first.sex, first.age, first.split, first.valence) == ("male", 30.0, "test", 2.5)
     assert (first.transcript, first.transcript_source) == ("oh", "whisper@1")
-    assert first.audio() == SOUNDS[0]
+    assert first.audio() == AUDIO[0]
 
 
 @pytest.mark.parametrize(
-    ("given", "asked"),
+    ("given", "expected"),
     [
         ("anna/emo-1.0", ("anna/emo-1.0", None, None)),
         ("anna/emo@v2", ("anna/emo", None, "v2")),
@@ -237,7 +237,7 @@ def test_a_data_set_that_we_prepared(tmp_path):
         ("anna/emo@refs/convert/parquet:de", ("anna/emo", "de", "refs/convert/parquet")),
     ],
 )
-def test_a_data_set_on_the_hub(native, tmp_path, monkeypatch, given, asked):
+def test_a_data_set_on_the_hub(native, tmp_path, monkeypatch, given, expected):
     monkeypatch.chdir(tmp_path)
     calls = []
 
@@ -247,9 +247,9 @@ def test_a_data_set_on_the_hub(native, tmp_path, monkeypatch, given, asked):
 
     monkeypatch.setattr(table_rows, "load_dataset", load_dataset)
     listing = list_utterances(given)
-    assert calls == [asked]
+    assert calls == [expected]
     assert [u.id for u in listing.utterances] == ["table/train/0.wav", "table/train/1.wav", "table/train/3.wav"]
-    assert listing.utterances[2].audio() == SOUNDS[3]
+    assert listing.utterances[2].audio() == AUDIO[3]
 
 
 @pytest.mark.parametrize("error", [ConnectionError("no network"), RuntimeError("scripts are gone"), ImportError("x")])

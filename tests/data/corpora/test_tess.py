@@ -64,7 +64,7 @@ def test_the_misspelt_speaker_is_no_third_one(tmp_path):
     assert [(f.kind, f.detail) for f in listing.findings] == [("misnamed", "read as OAF_bite_neutral")]
 
 
-def test_the_misspelt_clip_and_its_mended_copy_are_one(tmp_path):
+def test_the_misspelt_clip_and_its_corrected_copy_are_one(tmp_path):
     listing = list_utterances(touch(tmp_path, "OAF_bite_neutral.wav", "OA_bite_neutral.wav"))
     assert [u.id for u in listing.utterances] == ["tess/OAF_bite_neutral"]
     assert [f.kind for f in listing.findings if f.skipped] == ["doubled_file"]

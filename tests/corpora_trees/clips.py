@@ -1,4 +1,4 @@
-"""The sound of the example trees: clips as small as the integrity checks let pass, no two alike."""
+"""Audio of the example trees: the smallest valid clips, all different."""
 
 import zlib
 from pathlib import Path
