@@ -22,6 +22,7 @@ from hf_ser.publish.hub import push_model
 from hf_ser.publish.results import write_results
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.comparison import compare as compare_predictions
+from hf_ser.runs.comparison import run_names
 from hf_ser.runs.embeddings import embeddings as embed_clips
 from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
@@ -153,7 +154,7 @@ def audit(
     if not isinstance(data, Dataset):
         return audit_run(_run(data).path)
     data, _ = apply_label_map(data, label_map)
-    return audit_data(data, make_folds(data, protocol, allow_leak=True, **split), reads=True)
+    return audit_data(data, make_folds(data, protocol, allow_leak=True, **split), reads_text=True)
 
 
 @errors_in_python()
@@ -164,8 +165,7 @@ def compare(a: RunFolder | str | Path, b: RunFolder | str | Path) -> dict:
         The difference in UAR with a paired interval over speakers, a permutation test, and what it comes from.
     """
     runs = [_run(a), _run(b)]
-    names = [run.path.name for run in runs]
-    names = [str(run.path) for run in runs] if names[0] == names[1] else names
+    names = run_names([run.path for run in runs])
     return compare_predictions(*(read_predictions(run.path / PREDICTIONS) for run in runs), names)
 
 

@@ -1,7 +1,6 @@
-"""The command `hf-ser`, and what all scripts share: an input error is shown in its own words, without a traceback.
+"""The command `hf-ser`, and the error handling of all scripts: input errors are shown without a traceback.
 
-Scripts import this before all else, so that Ctrl-C is one line too while they import their libraries, which takes
-seconds: nothing here may import what is large.
+Scripts import this first, so that Ctrl-C prints one line also during their slow imports: import nothing large here.
 """
 
 import argparse
@@ -35,7 +34,7 @@ STOPPED = "stopped by Ctrl-C"
 
 
 def main() -> None:
-    """Run one of the scripts by its name, as `python scripts/NAME.py` does in a checkout."""
+    """Run a script by its name, like `python scripts/NAME.py` in a checkout."""
     prepare_console()
     stop_at_once_on_interrupt()
     known = scripts()
@@ -51,21 +50,21 @@ def main() -> None:
 
 
 def scripts() -> dict[str, Path]:
-    """The file of each script by its name."""
+    """The scripts' files by name."""
     from hf_ser.files import package_file
 
     return {file.stem: file for file in sorted(package_file("scripts").glob("*.py")) if file.stem != "__init__"}
 
 
 def usage(known: dict[str, Path]) -> str:
-    """All commands with the first line of their documentation, which is also that of their file."""
+    """The list of commands, each with the first line of its docstring, which is also that of its file."""
     about = {name: file.read_text(encoding="utf-8").splitlines()[0].strip('"') for name, file in known.items()}
     width = max(map(len, known))
     return USAGE.format(commands="\n".join(f"  {name:{width}}  {first}" for name, first in about.items()))
 
 
-class Shown:
-    """Standard output on which labels, speakers and file names control no terminal; all else is the stream's own."""
+class PrintableStream:
+    """A stream that escapes control codes in what is written to it."""
 
     def __init__(self, stream):
         self.stream = stream
@@ -79,18 +78,17 @@ class Shown:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call a script's `main`; end with status 2 and one message where this package refused its input.
+    """Call a script's `main`; end with status 2 and one message on an input error.
 
-    So it is with a folder that may not be written, a package that is not installed and a disk that is full. An error
-    raised anywhere else is a fault to be reported and keeps its traceback; `HF_SER_TRACEBACK=1` keeps all. Ctrl-C ends
-    it with one line and status 130, a reader of its output that is gone (`| head`) with 141 and none. What a script
-    prints holds no control codes of a user's texts.
+    Input errors are errors of this package, missing permissions, missing packages and a full disk. Other errors keep
+    their traceback; `HF_SER_TRACEBACK=1` keeps all. Ctrl-C ends with one line and status 130, a closed output with
+    status 141. Control codes in the output are escaped.
     """
     prepare_console()
     if signal.getsignal(signal.SIGINT) is _stop_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there is something to clean up
     try:
-        with redirect_stdout(Shown(sys.stdout)):
+        with redirect_stdout(PrintableStream(sys.stdout)):
             take_plugins(sys.argv)
             main()
         if sys.stdout is not None:
@@ -101,10 +99,10 @@ def run(main: Callable[[], None]) -> None:
         print("\n" * sys.stderr.isatty() + STOPPED, file=sys.stderr, flush=True)  # below a progress bar
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed must not raise again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that flushing at exit does not raise again
         sys.exit(128 + 13)
     except Exception as error:
-        message = refusal(error)
+        message = error_message(error)
         if message is None or os.environ.get("HF_SER_TRACEBACK"):
             raise
         print(f"error: {printable(message, keep_lines=True)}", file=sys.stderr)
@@ -132,9 +130,9 @@ def take_plugins(arguments: list[str]) -> None:
     load_plugins(*(source for one in given.plugins for source in one.split(",")))
 
 
-def refusal(error: Exception) -> str | None:
-    """What to say of an error that a person can mend without a traceback; None of any other."""
-    if full := full_disk(error):
+def error_message(error: Exception) -> str | None:
+    """The message of an error that users can correct; None for any other error."""
+    if full := disk_full_message(error):
         return full
     from hf_ser.files import package_file
 
@@ -143,12 +141,12 @@ def refusal(error: Exception) -> str | None:
     if isinstance(error, PermissionError):
         return str(error)
     if ours and isinstance(error, ValueError | FileNotFoundError | FileExistsError | ImportError):
-        return missing_package(error) if isinstance(error, ModuleNotFoundError) else str(error)
-    return missing_package(error) if isinstance(error, ImportError) else None
+        return missing_package_message(error) if isinstance(error, ModuleNotFoundError) else str(error)
+    return missing_package_message(error) if isinstance(error, ImportError) else None
 
 
-def missing_package(error: ImportError) -> str | None:
-    """Which package is not installed, and what installs it; None where that is not what the error is about."""
+def missing_package_message(error: ImportError) -> str | None:
+    """The message of an error about a missing package, with the command that installs it; None for any other error."""
     if isinstance(error, ModuleNotFoundError):
         name = (error.name or "").partition(".")[0]
         if not name or name in ("hf_ser", "scripts"):
@@ -161,19 +159,19 @@ def missing_package(error: ImportError) -> str | None:
 
 
 NOT_INSTALLED = re.compile(r"not found in your environment|not installed|pip install")
-"""What libraries say in an ImportError where they lack an optional package."""
+"""Texts of libraries' ImportErrors about a missing optional package."""
 
 FULL = re.compile(
     r"No space left on device|Disk quota exceeded|[Ee]rrno 28\b|os error (28|122)\b|database or disk is full"
     r"|PytorchStreamWriter failed writing|unexpected pos \d+ vs"
 )
-"""What libraries say where a file could not be written to its end, in errors of their own kinds."""
+"""Texts of libraries' errors about a full disk."""
 
 
-def full_disk(error: BaseException) -> str | None:
-    """What to say where a disk is full, in an error or in what it was raised from; None of any other error.
+def disk_full_message(error: BaseException) -> str | None:
+    """The message of an error that was caused by a full disk; None for any other error.
 
-    An error that was raised while another was handled is one of its own: that disk may be full no longer.
+    Only explicit causes count: an error raised while another was handled is an error of its own.
     """
     seen, one = [], error
     while one is not None and one not in seen:
@@ -181,39 +179,39 @@ def full_disk(error: BaseException) -> str | None:
         if getattr(one, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or FULL.search(str(one)):
             place = f" at {one.filename}" if getattr(one, "filename", None) else ""
             return (
-                f"found no room{place} to write ({' '.join(str(one).split())[:200]}). Expected room on the disk: what "
-                "is finished is kept (parts of a preparation, transcripts, checkpoints, folds), what is half written "
-                "is made anew. Make room, or give another --output_dir, and then the same command again: it goes on "
-                "from what is there. Caches are in $HF_SER_CACHE (default: ~/.cache/hf_ser) and $HF_HOME."
+                f"found no space left{place} ({' '.join(str(one).split())[:200]}). Expected space on the disk: free "
+                "some, or give another --output_dir, and run the same command again. It continues: what is finished "
+                "is kept (parts of a preparation, transcripts, checkpoints, folds), what is half written is made "
+                "again. Caches are in $HF_SER_CACHE (default: ~/.cache/hf_ser) and $HF_HOME."
             )
         one = one.__cause__
     return None
 
 
 def prepare_console() -> None:
-    """Let the console show all names: what its encoding lacks, such as `ü` in ASCII, is printed as `\\xfc`."""
+    """Print characters that the console's encoding lacks, such as `ü` in ASCII, as `\\xfc`."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # not where a test or a notebook has put something else there
+        if hasattr(stream, "reconfigure"):  # tests and notebooks replace the streams
             stream.reconfigure(errors="backslashreplace")
 
 
 def stop_at_once_on_interrupt() -> None:
-    """End the process on Ctrl-C with one line while libraries are imported, some of which catch the exception of it."""
+    """End the process on Ctrl-C with one line during imports: some libraries catch KeyboardInterrupt."""
     if threading.current_thread() is threading.main_thread() and not os.environ.get("HF_SER_TRACEBACK"):
         signal.signal(signal.SIGINT, _stop_at_once)
 
 
 def _stop_at_once(number, frame) -> NoReturn:
     os.write(2, f"{STOPPED}\n".encode())
-    os._exit(128 + signal.SIGINT)  # nothing was begun yet
+    os._exit(128 + signal.SIGINT)  # nothing to clean up yet
 
 
 def _is_script() -> bool:
-    """Whether this process runs a script of ours, not a test or a notebook that imports one."""
+    """Whether this process runs one of the scripts, and does not merely import one."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
-    here = Path(__file__).resolve().parent  # in a checkout the scripts are beside it, in a wheel inside of it
+    here = Path(__file__).resolve().parent  # scripts are beside it in a checkout, inside it in a wheel
     return file is not None and Path(file).resolve().parent in (here / "scripts", here.parent / "scripts")
 
 
-if _is_script() and parent_process() is None:  # not in a worker, which would print a line of its own
+if _is_script() and parent_process() is None:  # workers would each print a line
     stop_at_once_on_interrupt()

@@ -1,7 +1,6 @@
-"""Texts of users (labels, speakers, file names, notices) in Markdown, HTML and on a terminal: shown, never obeyed.
+"""Escaping of users' texts (labels, speakers, file names, notices) in Markdown and HTML.
 
-Cards and pages are filled by the environments below, which pass every text that a template prints through one function;
-what is meant as markup says so by `Markup`.
+The environments below pass every text that a template prints through one function; `Markup` is left as it is.
 """
 
 import html
@@ -16,13 +15,13 @@ from markupsafe import Markup
 from hf_ser.normal_form import normal_form, printable
 
 LINKED = re.compile(r"\b[a-z][a-z0-9+.-]*:/|\bwww\.|\b(?:mailto|xmpp):\S|(?<!\w)@\w|@(?=[\w-]+\.\w)\w", re.IGNORECASE)
-"""What the Hub links without any markup: addresses, and names behind an at sign. A backslash would not do."""
+"""What the Hub turns into links without markup: addresses and names after an at sign. A backslash does not stop it."""
 NO_LINK = "&#8203;"
-"""A blank of no width, which parts it."""
+"""A zero-width space, which breaks such a link."""
 
 
 def escaped(text: object) -> str:
-    """A text of a user within a line of Markdown: neither HTML, nor a link, nor the end of a cell or of the line."""
+    """A user's text escaped for a line of Markdown: no HTML, link, end of cell or end of line."""
     text = printable(normal_form(str(text)))
     text = re.sub(r"([\\`*\[\]|~#!]|(?<!\w)_|_(?!\w))", r"\\\1", html.escape(text, quote=False))
     text = LINKED.sub(lambda found: found[0][:-1] + NO_LINK + found[0][-1], text)
@@ -30,12 +29,12 @@ def escaped(text: object) -> str:
 
 
 def code_span(text: object) -> str:
-    """A text of a user in backticks, of which it has none itself."""
+    """A user's text as a code span, without backticks inside."""
     return f"`{printable(normal_form(str(text))).replace('`', chr(39)).replace('|', '/')}`"
 
 
 def filled_markdown(template: str, values: Mapping[str, Any]) -> str:
-    """A Markdown template with its values: all texts `escaped`, but for those that are Markup or in `code`."""
+    """Fill a Markdown template; all texts are `escaped` except Markup and those in `code`."""
     environment = Environment(finalize=_for_markdown, keep_trailing_newline=True)
     environment.filters["code"] = lambda text: Markup(code_span(text))
     return environment.from_string(template).render(values)
@@ -43,7 +42,7 @@ def filled_markdown(template: str, values: Mapping[str, Any]) -> str:
 
 @cache
 def page_environment() -> Environment:
-    """For HTML pages: no text becomes markup, nor hides or turns what stands beside it."""
+    """The Jinja environment of HTML pages, which escapes all texts and removes control characters."""
     return Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_for_page
     )

@@ -1,4 +1,4 @@
-"""The recipes and studies that come with the package, found by name wherever it is installed."""
+"""Finding recipes and studies by path or by name."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -10,10 +10,9 @@ RECIPES = "scripts/recipes"
 
 
 def find_recipe(name: str | Path, folders: Sequence[Path]) -> Path:
-    """A recipe or study by its path in one of some folders, or else by its name among those of this package.
+    """Find a recipe or study by its path in one of some folders, or by its name among those of this package.
 
-    The latter as `seeds/alexnet.yaml` or, as in a checkout, `scripts/recipes/seeds/alexnet.yaml`; `.yaml` may be left
-    out.
+    A name is `seeds/alexnet.yaml` or `scripts/recipes/seeds/alexnet.yaml`; `.yaml` may be left out.
 
     Raises:
         FileNotFoundError: there is none.

@@ -48,8 +48,8 @@ def register(kind: str, name: str, thing=None):
         kind: Key of PLACES.
         name: As settings and recipes name it.
         thing: A corpus is a function that lists its utterances, in a file that has LICENCE, MAY_BE_SHARED, SOURCE and
-            LANGUAGE above it; a protocol a function; a change a `hf_ser.augment.training.Kind`; a head, a pooling and a
-            network subclasses of `nn.Module`; a family a subclass of `hf_ser.models.encoders.Family`, its name the
+            LANGUAGE above it; a protocol a function; a change a `hf_ser.augment.training.Change`; a head, a pooling and
+            a network subclasses of `nn.Module`; a family a subclass of `hf_ser.models.encoders.Family`, its name the
             `model_type` of a configuration. hf_ser/README.md has one of each.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`user/name@revision`: what lies on the Hub, pinned to a branch, a tag or a commit."""
+"""Names on the Hub with a revision, `user/name@revision`, and configurations of checkpoints."""
 
 import re
 import traceback
@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
 )
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
-from hf_ser.models import PRESETS, TEXT_PRESETS  # and our own configurations, which are then known by their names
+from hf_ser.models import PRESETS, TEXT_PRESETS  # also registers this package's configurations
 from hf_ser.models.config_checks import check_config
 
 CONFIG_NAME = "config.json"
@@ -34,10 +34,10 @@ HUB_ADDRESS = re.compile(
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
-    """Name and revision of a model or data set; what lies on disk under the whole name has none.
+    """Name and revision of a model or data set; a path on disk has no revision.
 
     Raises:
-        ValueError: nothing stands before or after the `@`, or a folder of that name would be loaded instead.
+        ValueError: nothing before or after the `@`, or a folder of that name would be loaded instead.
 
     Examples:
         >>> split_revision("facebook/wav2vec2-base@main")
@@ -50,20 +50,20 @@ def split_revision(name: str) -> tuple[str, str | None]:
         raise ValueError(f"{name}: expected user/name@revision, such as facebook/wav2vec2-base@main.")
     if Path(repository).is_dir():  # which transformers prefers, and which has no revisions
         raise ValueError(
-            f"{name}: found the folder {repository}, expected no revision of one: leave @{revision} out, or give the "
-            "name of the Hub from where no such folder lies."
+            f"{name}: found the folder {repository}, and folders have no revisions. Leave out @{revision}, or run the "
+            "command where there is no such folder."
         )
     return repository, revision
 
 
 def checkpoint_config(name: str) -> PreTrainedConfig:
-    """Configuration of a checkpoint, with this package's or transformers' own code: none of its folder's is run.
+    """Load the configuration of a checkpoint without running code from its folder.
 
     Raises:
         FileNotFoundError: it is neither a model folder nor a Hub model that can be reached or is in the cache.
-        ValueError: its config.json describes no model that somebody could have trained.
+        ValueError: its config.json describes no valid model.
     """
-    check_is_no_file(name)
+    check_not_a_file(name)
     repository, revision = split_revision(name)
     models = sorted(Path(repository).glob("*/config.json")) if Path(repository).is_dir() else []
     if models and not (Path(repository) / "config.json").is_file():
@@ -78,16 +78,17 @@ def checkpoint_config(name: str) -> PreTrainedConfig:
     if values["model_type"] not in CONFIG_MAPPING:
         raise ValueError(
             f"{where}: model_type is {values['model_type'][:60]!r}, which neither this package nor transformers has. "
-            "Expected one: no code of a model's folder is run here. Name another model, or a newer transformers."
+            "Expected one, since code from a model's folder is not run here. Use another model, or a newer "
+            "transformers."
         )
-    with readable(name):
+    with clear_loading_errors(name):
         config = AutoConfig.from_pretrained(repository, revision=revision, trust_remote_code=False)
-        config.num_labels  # noqa: B018  (is worked out when asked for)
+        config.num_labels  # noqa: B018  (computed on access)
     return config
 
 
-def check_is_no_file(name: str) -> None:
-    """Refuse what is plainly no name of a model: a file, or an address of the web.
+def check_not_a_file(name: str) -> None:
+    """Check that a model's name is neither a file nor a web address.
 
     Raises:
         FileNotFoundError: it is one.
@@ -106,7 +107,7 @@ def check_is_no_file(name: str) -> None:
 
 
 def _config_values(name: str, repository: str, revision: str | None) -> dict:
-    """What config.json holds; raises as `checkpoint_config`."""
+    """The content of config.json; raises as `checkpoint_config`."""
     try:
         if not Path(repository).exists():
             _look_up(repository, revision)
@@ -123,52 +124,50 @@ def _config_values(name: str, repository: str, revision: str | None) -> dict:
         if file.is_file():
             raise ValueError(
                 f"{file}: not readable as a model's configuration ({_first_line(error)}). Expected an object in JSON: "
-                "take it anew from where the model comes from."
+                "download the model again."
             ) from error
         is_path = name.startswith(("/", ".", "~")) and not Path(name).exists()
         found = "no such folder" if is_path else f"neither a model folder nor a model of the Hub ({_first_line(error)})"
         near = get_close_matches(name, [*PRESETS, *TEXT_PRESETS], n=1, cutoff=0.7)
-        ours = f"of ours: did you mean {near[0]}?" if near else f"of ours ({', '.join([*PRESETS, *TEXT_PRESETS])})."
+        ours = f": did you mean {near[0]}?" if near else f" ({', '.join([*PRESETS, *TEXT_PRESETS])})."
         raise FileNotFoundError(
             f"{name}: found {found}. Expected a folder with a config.json, or a Hub id such as facebook/wav2vec2-base "
-            f"or user/name@REVISION; in training also the name of a network {ours}"
+            f"or user/name@REVISION; in training also the name of a network of hf_ser{ours}"
         ) from error
 
 
 def _look_up(repository: str, revision: str | None) -> None:
-    """Make sure that a model's config.json is in the cache or on the Hub, by one request.
+    """Check with one request that a model's config.json is in the cache or on the Hub.
 
-    transformers tries for half a minute where the Hub is not reached, which a misspelt name on a machine without a
-    network would have to wait for.
+    Without this, transformers retries for half a minute where the network is down.
 
     Raises:
         OSError: it is in neither, with the reason.
     """
-    cached = isinstance(try_to_load_from_cache(repository, CONFIG_NAME, revision=revision), str)
-    if cached:
+    if isinstance(try_to_load_from_cache(repository, CONFIG_NAME, revision=revision), str):
         return
     tried = f"the cache {constants.HF_HUB_CACHE} does not hold it"
     if constants.HF_HUB_OFFLINE:
-        raise OSError(f"{tried}, and HF_HUB_OFFLINE is set, so that the Hub is not looked at")
+        raise OSError(f"{tried}, and HF_HUB_OFFLINE is set, so the Hub was not tried")
     try:
         get_hf_file_metadata(hf_hub_url(repository, CONFIG_NAME, revision=revision))
     except (RevisionNotFoundError, RemoteEntryNotFoundError, GatedRepoError) as error:
         raise OSError(f"{tried}, and of {constants.ENDPOINT}: {_first_line(error)}") from error
     except RepositoryNotFoundError as error:
-        why = "has no such model, or it is private and no token that may read it is given (hf auth login)"
+        why = "has no such model, or it is private and your token may not read it (hf auth login)"
         raise OSError(f"{tried}, and {constants.ENDPOINT} {why}") from error
     except HFValidationError as error:
-        raise OSError(f"it is no name of a repository: {_first_line(error)}") from error
-    except Exception as error:  # of the network's own kinds
+        raise OSError(f"it is not a valid repository name: {_first_line(error)}") from error
+    except Exception as error:  # network errors of several libraries
         raise OSError(f"{tried}, and {constants.ENDPOINT} could not be reached: {_first_line(error)}") from error
 
 
 @contextmanager
-def readable(name: str) -> Iterator[None]:
-    """Say which model could not be loaded, whatever a library says that meets a damaged or hostile folder.
+def clear_loading_errors(name: str) -> Iterator[None]:
+    """Turn errors of libraries that load a damaged folder into one that names the model.
 
     Raises:
-        ValueError: whatever was raised inside, but for what this package itself refuses.
+        ValueError: for any error inside; this package's own errors keep their type and text.
     """
     try:
         yield
@@ -180,8 +179,8 @@ def readable(name: str) -> Iterator[None]:
                 raise
             raise type(error)(f"{name}: {error}") from error
         raise ValueError(
-            f"{name}: could not be loaded as a model ({type(error).__name__}: {_first_line(error)}). Expected a whole "
-            "folder as save_pretrained writes it, or such a model of the Hub: take its files anew, or name another."
+            f"{name}: could not be loaded as a model ({type(error).__name__}: {_first_line(error)}). Expected a "
+            "complete folder from save_pretrained, or such a model on the Hub: copy its files again, or use another."
         ) from error
 
 

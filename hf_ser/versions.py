@@ -1,4 +1,4 @@
-"""Whether the installed libraries are as recent as this package was installed to need, before they are imported."""
+"""Checks of the installed libraries' versions, before they are imported."""
 
 import re
 from collections.abc import Iterable
@@ -12,17 +12,17 @@ EXTRA = re.compile(r'extra == "([^"]+)"')
 
 
 def requirements(package: str = PACKAGE) -> dict[str, Requirement]:
-    """What a package needs wherever it is used, by the name of the library; empty where it is not installed."""
+    """The requirements of a package without its extras, by library; empty where it is not installed."""
     try:
         lines = requires(package) or []
-    except PackageNotFoundError:  # a checkout that is on the path and was never installed
+    except PackageNotFoundError:  # a checkout on the path that was not installed
         return {}
     needed = [Requirement(line) for line in lines]
     return {one.name: one for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})}
 
 
 def extra_of(module: str, package: str = PACKAGE) -> str | None:
-    """The extra of a package that installs a library, such as `search` for optuna; None where no one does."""
+    """The extra of a package that installs a library, such as `search` for optuna; None where none does."""
     try:
         needed = [Requirement(line) for line in requires(package) or []]
     except PackageNotFoundError:
@@ -32,25 +32,22 @@ def extra_of(module: str, package: str = PACKAGE) -> str | None:
 
 
 def check_versions(package: str = PACKAGE) -> None:
-    """Make sure that no library is missing, or older than needed.
-
-    One that is newer than the range is let pass: pip warns of it, and it may well work.
+    """Check that no library is missing or older than needed; newer ones pass.
 
     Raises:
-        ImportError: some are; it names each with what was found and needed, and the command that mends it.
+        ImportError: some are; it names each with what was found and needed, and the command to run.
     """
-    wrong = {one: what for one in requirements(package).values() if (what := _unfit(one)) is not None}
+    wrong = {one: what for one in requirements(package).values() if (what := _outdated(one)) is not None}
     if wrong:
         found = ", ".join(f"{one.name}: {what} (expected {one.specifier})" for one, what in wrong.items())
         names = " ".join(f'"{one.name}{one.specifier}"' for one in wrong)
         raise ImportError(f"{package} needs other versions of its libraries. Found {found}. Run: pip install {names}")
 
 
-def installed(names: Iterable[str]) -> list[str]:
-    """Requirements of other people for what is installed here, such as `torch==2.14.1`, in the order of the names.
+def pinned_requirements(names: Iterable[str]) -> list[str]:
+    """Requirements that pin the installed versions, such as `torch==2.14.1`, in the order of the names.
 
-    A version that an index may not have (a development build or another pre-release) is replaced by the range that this
-    package needs.
+    A pre-release, which an index may not have, is replaced by the range that this package needs.
     """
     needed, pins = requirements(), []
     for name in names:
@@ -59,12 +56,12 @@ def installed(names: Iterable[str]) -> list[str]:
     return pins
 
 
-def _unfit(needed: Requirement) -> str | None:
-    """What was found where it is older than needed, else None."""
+def _outdated(needed: Requirement) -> str | None:
+    """What is installed, where it is missing or older than needed; else None."""
     try:
         found = version(needed.name)
     except PackageNotFoundError:
         return "not installed"
     least = [Version(one.version) for one in needed.specifier if one.operator in (">=", "~=")]
-    # Of 5.23.0.dev0 or 5.23rc1, on the way to a release, that release counts.
+    # 5.23.0.dev0 and 5.23rc1 count as 5.23.
     return found if any(Version(Version(found).base_version) < one for one in least) else None

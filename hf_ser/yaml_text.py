@@ -1,4 +1,4 @@
-"""Reading YAML and JSON that a user or a stranger wrote: of bounded size, each key once, no aliases that can grow."""
+"""Reading untrusted YAML and JSON: of bounded size, each key once, without aliases."""
 
 from pathlib import Path
 
@@ -9,16 +9,15 @@ MAX_DEPTH = 50
 
 
 def load_yaml(text: str, loader: type = yaml.SafeLoader) -> object:
-    """What a YAML text says.
+    """Parse a YAML text.
 
     Args:
         text: The text.
         loader: SafeLoader, or BaseLoader, which leaves every value a text.
 
     Raises:
-        yaml.YAMLError: the text is no YAML; it is longer than MAX_CHARACTERS, nests deeper than MAX_DEPTH, has a key
-            twice, of which YAML would take the last without a word, or uses anchors and aliases (`&a`, `*a`), by which
-            a few lines can stand for more than a machine can hold.
+        yaml.YAMLError: the text is no YAML, is longer than MAX_CHARACTERS, nests deeper than MAX_DEPTH, has a key twice
+            (YAML would take the last), or has anchors and aliases (`&a`, `*a`), which can expand without bound.
     """
     if len(text) > MAX_CHARACTERS:
         raise yaml.YAMLError(f"found {len(text)} characters, expected at most {MAX_CHARACTERS}: shorten it")
@@ -27,7 +26,7 @@ def load_yaml(text: str, loader: type = yaml.SafeLoader) -> object:
         if isinstance(token, yaml.AnchorToken | yaml.AliasToken):
             raise yaml.YAMLError(
                 f"line {token.start_mark.line + 1}: found the {type(token).__name__.removesuffix('Token').lower()} "
-                f"'{token.value}', expected none: write out what it stands for"
+                f"'{token.value}', expected none: write its value out"
             )
         starts = (yaml.BlockMappingStartToken, yaml.BlockSequenceStartToken)
         starts += (yaml.FlowMappingStartToken, yaml.FlowSequenceStartToken)
@@ -41,7 +40,7 @@ def load_yaml(text: str, loader: type = yaml.SafeLoader) -> object:
 
 
 def _check_keys(node: yaml.Node | None) -> None:
-    """Make sure that no mapping has a key twice, in a node and all that is in it."""
+    """Check that no mapping in a node has a key twice."""
     if isinstance(node, yaml.MappingNode):
         lines: dict[str, int] = {}
         for key, value in node.value:
@@ -58,14 +57,14 @@ def _check_keys(node: yaml.Node | None) -> None:
 
 
 def read_mapping(file: Path, loader: type = yaml.SafeLoader) -> dict:
-    """What a YAML file of `key: value` lines says.
+    """Read a YAML file of `key: value` lines.
 
     Args:
         file: The file.
         loader: As `load_yaml`.
 
     Raises:
-        ValueError: the file is no such YAML; the message names it.
+        ValueError: the file is no such YAML.
     """
     try:
         values = load_yaml(file.read_text(encoding="utf-8-sig"), loader)
@@ -76,11 +75,11 @@ def read_mapping(file: Path, loader: type = yaml.SafeLoader) -> dict:
     return values
 
 
-def once_each(pairs: list[tuple[str, object]]) -> dict:
-    """The `object_pairs_hook` of json.loads that refuses a key that comes twice.
+def unique_keys(pairs: list[tuple[str, object]]) -> dict:
+    """An `object_pairs_hook` of json.loads that rejects repeated keys.
 
     Raises:
-        ValueError: one does.
+        ValueError: a key occurs twice.
     """
     made = dict(pairs)
     if len(made) < len(pairs):

@@ -1,9 +1,9 @@
-"""Say whether a result can be trusted: what the parts of a split share, and what gives the label away.
+"""Check whether a result can be trusted: what the parts of a split share, and what gives the label away.
 
 python scripts/audit.py --dataset DS --protocol emobox     # before training
-python scripts/audit.py --run runs/NAME [--dataset DS]     # what was really trained
+python scripts/audit.py --run runs/NAME [--dataset DS]     # a finished run
 
-Ends with status 1 where it finds a leak, 0 where it finds none, 2 where it could not look.
+The exit status is 1 for a leak, 0 for none, 2 for an input error.
 """
 
 from hf_ser.cli import parse_early, run
@@ -26,7 +26,7 @@ def command_line() -> argparse.Namespace:
     parser.add_argument("--n_folds", type=int, default=5)
     parser.add_argument("--validation_fraction", type=float, default=0.2)
     parser.add_argument("--split_seed", type=int, default=0)
-    parser.add_argument("--split_file", help="of --protocol fixed")
+    parser.add_argument("--split_file", help="split file of --protocol fixed")
     parser.add_argument("--not_copies", help="CSV of pairs of ids that a person has found to be no copies")
     parser.add_argument("--label_map", default="native", help=f"native, {', '.join(maps)}, or a YAML file")
     parser.add_argument("--sound_only", action="store_true", help="for an audio-only model, to which text is no leak")
@@ -54,7 +54,7 @@ def main() -> None:
 
     dataset = load_prepared(arguments.dataset) if arguments.dataset else None
     if arguments.not_copies and dataset is None:
-        raise ValueError("--not_copies is read with --dataset: found none. Name the prepared data set too.")
+        raise ValueError("--not_copies needs --dataset: found none. Name the prepared data set too.")
     cleared = read_not_copies(arguments.not_copies, dataset["id"][:]) if arguments.not_copies else None
     if arguments.run:
         subject = {"run": arguments.run, "dataset": arguments.dataset}
@@ -68,7 +68,7 @@ def main() -> None:
             arguments.n_folds,
             arguments.validation_fraction,
             arguments.split_seed,
-            True,  # an audit names a leak; it does not refuse it
+            True,  # an audit reports leaks instead of refusing them
             arguments.split_file,
         )
         print("\n".join(describe(dataset, fold) for fold in folds))

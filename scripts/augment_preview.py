@@ -54,7 +54,7 @@ from hf_ser.data.corpora import CORPORA
 from hf_ser.data.prepare import load_prepared
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.files import atomic_write, package_file
-from hf_ser.glyphs import without_boxes
+from hf_ser.glyphs import replace_missing_glyphs
 from hf_ser.inputs.collate import clips
 from hf_ser.markup import page_environment
 from hf_ser.models.libraries import audio_transforms
@@ -144,7 +144,7 @@ def draw(samples: np.ndarray, longest: int, peak: float, loudest: float) -> byte
         axes.xaxis.label.set_size(8)
         axes.yaxis.label.set_size(8)
     buffer = BytesIO()
-    without_boxes(figure)
+    replace_missing_glyphs(figure)
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
 

@@ -3,24 +3,24 @@
 python scripts/benchmark.py prepare --rows 10000 30000 100000
 
 prepares tables of that many generated clips, each in a process of its own, and prints the time and the peak memory.
-With --kill each is killed half-way and taken up; rows that are then lost or doubled end it with an error.
+With --kill each is killed half-way and resumed; lost or repeated rows are an error.
 
 python scripts/benchmark.py transcribe --data_dir RAVDESS [--asr openai-whisper:tiny]
 
 transcribes clips with openai-whisper in a loop of `model.transcribe(clip)`, one at a time, and with this toolkit, in
-turns, and prints how much faster the batches are and for how many clips the words are the same. Without --asr the model
-has the size of whisper-tiny and random weights: it takes as long a token, and says nothing of what was spoken.
+turns, and prints how much faster the batches are and for how many clips the texts are the same. Without --asr the model
+has the size of whisper-tiny and random weights: it takes the same time a token, and its texts mean nothing.
 
 python scripts/benchmark.py frozen --dataset DATA --audio_model MODEL [--clips 64] [--head linear --pooling mean]
 
 trains a head on a frozen encoder, once encoding every clip in every epoch and once from the cache (--cache_frozen), and
-prints the time of an epoch both ways, that of filling the cache, and how far the answers lie apart. The cache is a
-temporary one.
+prints the time of an epoch both ways, that of filling the cache, and the difference of the logits. The cache is
+temporary.
 
 python scripts/benchmark.py encode --audio_model MODEL [--max_seconds 30 5] [--seconds 3.7]
 
-runs an audio encoder on clips of one length, for each --max_seconds that it may be cropped to (wav2vec2 and its like
-take what they are given: for them the clips are padded to it), in float32 and in bfloat16, in turns.
+runs an audio encoder on clips of one length, for each --max_seconds that it may be cropped to (for wav2vec2 and similar
+models the clips are padded to it), in float32 and in bfloat16, in turns.
 """
 
 from hf_ser.cli import parse_early, run
@@ -116,7 +116,7 @@ def main() -> None:
 
 
 def measure_prepare(arguments: argparse.Namespace) -> None:
-    """Time and memory of preparing."""
+    """Measure time and memory of preparing."""
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         table = generate(Path(folder), max(arguments.rows))
         print("    rows   seconds  CPU seconds  CPU ms/row   peak MB")
@@ -126,7 +126,7 @@ def measure_prepare(arguments: argparse.Namespace) -> None:
 
 
 def generate(folder: Path, rows: int) -> list[dict]:
-    """Noise bursts of half a second, 16-bit WAV, no two alike; their rows as a table has them."""
+    """Write distinct noise bursts of half a second as 16-bit WAV files, and return the rows of their table."""
     table = []
     for row in tqdm(range(rows), unit=" clips", desc="generating", disable=None):
         file = folder / "clips" / f"{row // 1000:04d}" / f"{row:07d}.wav"
@@ -138,12 +138,10 @@ def generate(folder: Path, rows: int) -> list[dict]:
 
 
 def measure(table: list[dict], output_dir: Path, kill: bool) -> tuple[float, float, float]:
-    """Seconds, CPU seconds and peak memory in MB of preparing; of the second run where the first is killed half-way.
-
-    The memory is the largest resident size, pages of mapped files among it.
+    """Seconds, CPU seconds and peak resident memory in MB of preparing; with `kill`, of resuming a killed run.
 
     Raises:
-        ValueError: rows are missing, or there twice.
+        ValueError: rows are missing or repeated.
     """
     file = output_dir.with_suffix(".csv")
     with open(file, "w", newline="") as handle:
@@ -177,7 +175,7 @@ print(json.dumps({"cpu": used.ru_utime + used.ru_stime, "kilobytes": used.ru_max
 
 
 def measure_transcribe(arguments: argparse.Namespace) -> None:
-    """The loop and the batches in turns, and whether they say the same."""
+    """Compare the loop and the batches, in time and in their texts."""
     files = audio_files(arguments.data_dir, arguments.clips)
     with tempfile.TemporaryDirectory() as folder:
         ways = ways_to_transcribe(arguments, Path(folder))
@@ -188,16 +186,16 @@ def measure_transcribe(arguments: argparse.Namespace) -> None:
             texts[name] = ways[name](files)
             seconds[name].append(time.perf_counter() - started)
     print(f"{len(files)} clips of {arguments.data_dir}, {hardware()}, model: {arguments.asr or 'random weights'}")
-    print(f"{'':<40} {'s a clip':>8} {'than the loop':>14} {'than told':>10} {'words as told':>14}")
+    print(f"{'':<40} {'s a clip':>8} {'than the loop':>14} {'with language':>14} {'same text':>14}")
     medians = {name: statistics.median(measured) for name, measured in seconds.items()}
     for name, median in medians.items():
-        faster = [f"{medians[loop] / median:.1f}x" for loop in (LOOP, TOLD)]
-        same = sum(texts[name][file] == texts[TOLD][file] for file in files)
-        print(f"{name:<40} {median / len(files):>8.3f} {faster[0]:>14} {faster[1]:>10} {same:>8} of {len(files)}")
+        faster = [f"{medians[loop] / median:.1f}x" for loop in (LOOP, LOOP_WITH_LANGUAGE)]
+        same = sum(texts[name][file] == texts[LOOP_WITH_LANGUAGE][file] for file in files)
+        print(f"{name:<40} {median / len(files):>8.3f} {faster[0]:>14} {faster[1]:>14} {same:>8} of {len(files)}")
 
 
 def audio_files(folder: Path, clips: int) -> list[str]:
-    """So many files of a folder, evenly chosen.
+    """A number of files of a folder, evenly chosen.
 
     Raises:
         ValueError: there are none.
@@ -209,18 +207,17 @@ def audio_files(folder: Path, clips: int) -> list[str]:
     return found[:: max(1, len(found) // clips)][:clips]
 
 
-LOOP, TOLD = "loop of model.transcribe", "the same, told the language"
+LOOP, LOOP_WITH_LANGUAGE = "loop of model.transcribe", "the same, language given"
 
 
 def ways_to_transcribe(arguments: argparse.Namespace, folder: Path) -> dict[str, Callable[[list[str]], dict[str, str]]]:
-    """Functions from files to their words: two loops, then the batches.
+    """Functions from files to their texts: two loops, then the batches.
 
     All are greedy, without time stamps. The first loop detects the language of each clip, as `model.transcribe(path)`
-    does; the others are told it, as this toolkit tells it where it knows the corpus. The loops' files are read here,
-    for openai-whisper would start ffmpeg for each; that saves them time.
+    does; the others are given it. The loops do not start ffmpeg for each file, which saves them time.
     """
     checkpoint, model_folder = (arguments.asr, None) if arguments.asr else write_random_whisper(folder)
-    # The very model of the first back end, under its own `transcribe`.
+    # The model of the first back end, with its own `transcribe`.
     model = whisper.load_model(str(checkpoint).removeprefix("openai-whisper:"))
     how = {"temperature": 0, "without_timestamps": True, "condition_on_previous_text": False}
     how |= {"sample_len": arguments.max_tokens, "fp16": model.device.type == "cuda"}
@@ -237,7 +234,7 @@ def ways_to_transcribe(arguments: argparse.Namespace, folder: Path) -> dict[str,
         answers = transcribe(recogniser, requests, options, arguments.batch_size)
         return {request.key: answer.text for request, answer in answers}
 
-    ways = {LOOP: partial(loop, None), TOLD: partial(loop, arguments.language)}
+    ways = {LOOP: partial(loop, None), LOOP_WITH_LANGUAGE: partial(loop, arguments.language)}
     for name, spec in (("openai-whisper", checkpoint), ("transformers", model_folder)):
         recogniser = load_recogniser(str(spec)) if spec else None
         for window, short in (("30 s windows", False), ("short windows", True)) if spec else ():
@@ -246,7 +243,7 @@ def ways_to_transcribe(arguments: argparse.Namespace, folder: Path) -> dict[str,
 
 
 def measure_encode(arguments: argparse.Namespace) -> None:
-    """Clips a second of an encoder by the length that it computes and the precision, medians over the rounds."""
+    """Measure clips a second of an encoder by length and precision, as medians over the rounds."""
     torch.set_num_threads(arguments.threads)
     ways = {}
     for seconds in arguments.max_seconds:
@@ -270,8 +267,8 @@ def measure_encode(arguments: argparse.Namespace) -> None:
     for (seconds, half), taken in times.items():
         median = statistics.median(taken)
         precision = "bfloat16" if half else "float32"
-        told = f"{arguments.clips / median:6.2f} clips/s, {first / median:5.2f}x"
-        print(f"  cropped or padded to {seconds:4g} s, {precision:8}: {told}")
+        speed = f"{arguments.clips / median:6.2f} clips/s, {first / median:5.2f}x"
+        print(f"  cropped or padded to {seconds:4g} s, {precision:8}: {speed}")
 
 
 def encode_once(encoder, batch: dict[str, torch.Tensor], half: bool) -> None:
@@ -281,25 +278,25 @@ def encode_once(encoder, batch: dict[str, torch.Tensor], half: bool) -> None:
 
 
 def measure_frozen(arguments: argparse.Namespace) -> None:
-    """The same training twice: encoding every clip in every epoch, and from the cache."""
+    """Run the same training twice: encoding every clip in every epoch, and from the cache."""
     data = load_prepared(arguments.dataset)
     step = max(1, len(data) // (2 * arguments.clips))
     chosen = range(0, len(data), step)[: 2 * arguments.clips]
     rows, held_out = data.select(chosen[::2]), data.select(chosen[1::2])
-    told = {}
+    results = {}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HF_SER_CACHE"] = folder
         for way in ("encoded every epoch", "from the cache"):
-            told[way] = train_frozen(arguments, rows, held_out, way == "from the cache", Path(folder) / "run")
+            results[way] = train_frozen(arguments, rows, held_out, way == "from the cache", Path(folder) / "run")
     print(f"{len(rows)} clips of {arguments.dataset}, {hardware()}, model: {arguments.audio_model}")
     print(f"head {arguments.head}, pooling {arguments.pooling}, batches of {arguments.batch_size}")
     print(f"{'':<22} {'first epoch s':>13} {'epoch s':>9} {'clips/s':>9} {'held-out WA':>13}")
-    for way, (seconds, logits) in told.items():
+    for way, (seconds, logits) in results.items():
         epoch = statistics.median(seconds[1:])
-        # Evenly chosen rows may lack a class, of which there would be no UAR.
+        # WA, since evenly chosen rows may lack a class.
         accuracy = (logits.argmax(axis=1) == np.array(held_out["label"][:])).mean()
         print(f"{way:<22} {seconds[0]:>13.2f} {epoch:>9.3f} {len(rows) / epoch:>9.1f} {accuracy:>13.4f}")
-    (slow, logits), (fast, read) = told.values()
+    (slow, logits), (fast, read) = results.values()
     print(
         f"an epoch is {statistics.median(slow[1:]) / statistics.median(fast[1:]):.1f}x as fast from the cache; ", end=""
     )
@@ -308,7 +305,7 @@ def measure_frozen(arguments: argparse.Namespace) -> None:
 
 
 def train_frozen(arguments, rows, held_out, cached: bool, folder: Path) -> tuple[list[float], np.ndarray]:
-    """Seconds of each epoch, without evaluation, and the logits of the rows that are held out."""
+    """Train, and return the seconds of each epoch and the logits of the held-out rows."""
     training = SerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=arguments.epochs,
@@ -337,7 +334,7 @@ def train_frozen(arguments, rows, held_out, cached: bool, folder: Path) -> tuple
 
 
 class Epochs(TrainerCallback):
-    """Keeps the seconds that each epoch takes."""
+    """Records the seconds of each epoch."""
 
     def __init__(self):
         self.seconds: list[float] = []
@@ -351,7 +348,7 @@ class Epochs(TrainerCallback):
 
 
 def samples_of(file: str) -> np.ndarray:
-    """A file's clip."""
+    """The samples of a file."""
     return read_clip(file).samples
 
 

@@ -4,9 +4,9 @@
     python scripts/compare.py STUDY.yaml --dataset DS --seeds 1,2,3 --fold all --only crnn,alexnet
     python scripts/compare.py A.yaml B.yaml --dataset DS -- --num_train_epochs 5   # two recipes; flags for all after --
 
-Each system and seed is a run of its training script. Given again, the command goes on where it was: what is done with
-the same settings is not trained again. A run that fails stops no other; the exit status is then 1. Systems whose
-result is leaked, or of another protocol, are listed apart and compared with no other.
+Each system and seed is a run of its training script. Run again, the command continues: what is finished with the same
+settings is not trained again. A failed run stops no other; the exit status is then 1. Systems whose result is leaked,
+or of another protocol, are listed apart and compared with no other.
 """
 
 from hf_ser.cli import parse_early, run
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def _read(sources: list[str]) -> Study:
-    """One study file, or several recipes."""
+    """Read one study file, or several recipes."""
     return read_study(sources[0]) if len(sources) == 1 else study_of_recipes(sources)
 
 

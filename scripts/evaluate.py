@@ -6,8 +6,8 @@
 
 A run is its folder or a predictions.jsonl; from the latter report, pictures and page are made beside it.
 
-Python puts a script's folder first on its path, where this file hides the `evaluate` library from the scripts beside
-it. None of them needs that library: the figures are computed by hf_ser.runs.scores.
+This file hides the `evaluate` library from the scripts beside it, since Python puts a script's folder first on its
+path. None of them needs that library.
 """
 
 from hf_ser.cli import parse_early, run
@@ -36,19 +36,12 @@ from hf_ser.inputs.collate import clips
 from hf_ser.publish.plots import plot_comparison
 from hf_ser.publish.results import write_pictures_and_page, write_results
 from hf_ser.runs.classifier import Classifier, statistics_of_rows
-from hf_ser.runs.comparison import COMPARISON, compare, format_comparison, write_comparison
+from hf_ser.runs.comparison import COMPARISON, compare, format_comparison, run_names, write_comparison
 from hf_ser.runs.embeddings import embeddings, plot_embedding_map
 from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
 from hf_ser.runs.record import RECORD, as_trained, read_record
-from hf_ser.runs.report import (
-    REPORT,
-    conditions_of,
-    label_map_of,
-    make_report,
-    notices_of,
-    write_report,
-)
+from hf_ser.runs.report import REPORT, conditions_of, label_map_of, make_report, notices_of, write_report
 from hf_ser.runs.report_text import format_report
 
 
@@ -65,7 +58,7 @@ def main() -> None:
 
 
 def report(source: Path, arguments: argparse.Namespace) -> str:
-    """Report on one run: all that training writes for a run's folder, report and pictures for a file."""
+    """Write the report of one run: everything that training writes for a folder, report and pictures for a file."""
     dataset = load_prepared(arguments.dataset) if arguments.dataset else None
     embed_audio = True if arguments.embed_audio else None
     if dataset is not None:
@@ -76,28 +69,25 @@ def report(source: Path, arguments: argparse.Namespace) -> str:
         return write_results(source, dataset, embed_audio)
     file = predictions_of(source)
     run_folder = file.parent.parent if (file.parent / RECORD).is_file() else file.parent
-    told = make_report(read_predictions(file), read_verdict(run_folder), label_map_of(run_folder))
+    made = make_report(read_predictions(file), read_verdict(run_folder), label_map_of(run_folder))
     folder = arguments.output_dir or file.parent
-    write_report(told, folder / REPORT)
-    page = write_pictures_and_page(told, folder, dataset, embed_audio)
-    return f"{format_report(told)}\nreport: {page}"
+    write_report(made, folder / REPORT)
+    page = write_pictures_and_page(made, folder, dataset, embed_audio)
+    return f"{format_report(made)}\nreport: {page}"
 
 
 def comparison(a: Path, b: Path, output_dir: Path | None) -> str:
-    """Compare two runs: comparison.json and comparison.png."""
+    """Compare two runs, and write comparison.json and comparison.png."""
     files = [predictions_of(source) for source in (a, b)]
-    names = [file.parent.name for file in files]
-    names = [str(file.parent) for file in files] if names[0] == names[1] else names
-    told = compare(*map(read_predictions, files), names)
-    folder = output_dir or files[1].parent
-    file = folder / COMPARISON
-    write_comparison(told, file)
-    plot_comparison(told, file.with_suffix(".png"))
-    return f"{format_comparison(told)}\ncomparison: {file}, {file.with_suffix('.png')}"
+    result = compare(*map(read_predictions, files), run_names([file.parent for file in files]))
+    file = (output_dir or files[1].parent) / COMPARISON
+    write_comparison(result, file)
+    plot_comparison(result, file.with_suffix(".png"))
+    return f"{format_comparison(result)}\ncomparison: {file}, {file.with_suffix('.png')}"
 
 
 def check_dataset(dataset, file: Path, name: Path) -> None:
-    """Make sure that a data set has what a run was tested on."""
+    """Check that a data set has the utterances that a run was tested on."""
     tested = [row["id"] for row in read_predictions(file)]
     if not set(tested) & set(dataset["id"][:]):
         raise ValueError(
@@ -107,18 +97,18 @@ def check_dataset(dataset, file: Path, name: Path) -> None:
 
 
 def predictions_of(source: Path) -> Path:
-    """The predictions of a run's folder; a file is taken to be them."""
+    """The predictions file of a run's folder; a file itself."""
     return source / PREDICTIONS if source.is_dir() else source
 
 
 def write_embedding_maps(source: Path, dataset) -> None:
-    """`embedding_map.png` in the folder of each fold of a run, or of the one fold that is named."""
+    """Write `embedding_map.png` into the folder of each fold of a run, or of the one fold given."""
     folds = [FoldFolder(source)] if (source / RECORD).is_file() else RunFolder(source).folds.values()
     folders = [fold.path for fold in folds if fold.is_tested]
     if not folders:
         raise ValueError(
-            f"{source}: found no tested fold, expected a run's folder with fold_1/{PREDICTIONS} or the like, for its "
-            "model makes the embeddings: name one, or leave out --embedding_map."
+            f"{source}: found no tested fold, whose model is needed for embeddings. Expected a run's folder with "
+            f"fold_1/{PREDICTIONS} or the like: name one, or leave out --embedding_map."
         )
     for folder in folders:
         rows = {row["id"]: row for row in read_predictions(folder / PREDICTIONS)}
@@ -134,9 +124,9 @@ def write_embedding_maps(source: Path, dataset) -> None:
         classifier, texts = Classifier(str(folder)), [row["transcript"] for row in examples]
         known, _ = statistics_of_rows(classifier, every, tested)
         vectors = embeddings(classifier, clips(examples), texts, speaker_statistics=known)
-        told = [rows[row["id"]] for row in examples]
-        emotions, speakers = [row["reference"] for row in told], [row["speaker"] for row in told]
-        heading = conditions_of(told)
+        predicted = [rows[row["id"]] for row in examples]
+        emotions, speakers = [row["reference"] for row in predicted], [row["speaker"] for row in predicted]
+        heading = conditions_of(predicted)
         heading["notices"] = notices_of(heading | {"audit": read_verdict(folder.parent)})
         plot_embedding_map(vectors, emotions, speakers, heading, folder / "embedding_map.png")
 

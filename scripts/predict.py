@@ -1,6 +1,6 @@
-"""Emotion of audio files, with a trained model.
+"""Predict the emotion of audio files with a trained model.
 
-python scripts/predict.py runs/quickstart/fold_1 a.wav b.mp3 --text "what was said in a" "and in b"
+python scripts/predict.py runs/quickstart/fold_1 a.wav b.mp3 --text "transcript of a" "transcript of b"
 python scripts/predict.py runs/quickstart/fold_1 calls "more/*.flac" --json > labels.jsonl
 python scripts/predict.py runs/quickstart/fold_1 calls.csv --batch_size 32 --output answers.csv
 python scripts/predict.py runs/calls/final calls/*.flac --asr openai-whisper:base --language en
@@ -78,7 +78,7 @@ from hf_ser.data.prepare import column_names
 from hf_ser.models import SerPipeline
 from hf_ser.models.decoding import MIX
 from hf_ser.normal_form import printable
-from hf_ser.runs.answers import Answer, Answering, answers_file, check_output, json_line, text_row
+from hf_ser.runs.answers import Answer, ClipPredictor, answers_file, check_output, json_line, text_row
 from hf_ser.runs.classifier import FUSION, TEXT, Classifier
 from hf_ser.runs.record import read_record
 from hf_ser.transcripts.cache import transcript_key
@@ -87,10 +87,10 @@ from hf_ser.transcripts.recogniser import DecodeOptions
 from hf_ser.transcripts.transcriber import Request, transcribe
 
 MANY, LOG_SECONDS = 20, 10.0
-"""Files from which on progress is told also where the standard error is no terminal, and how often."""
+"""Fewest files to print progress into a log, and how often."""
 
-SYNTHETIC = "this model was trained on the synthetic corpus (generated voices): it knows nothing of real speech"
-NO_TEXT = "no text is given, and this model was trained on audio and text: it answers from the audio alone"
+SYNTHETIC = "this model was trained on the synthetic corpus (generated voices), not on real speech"
+NO_TEXT = "no text is given, and this model was trained on audio and text: it uses the audio alone"
 
 
 def main() -> None:
@@ -104,22 +104,22 @@ def main() -> None:
 
     classifier = load_classifier(arguments.model, arguments.device)
     classify = classifier.pipeline
-    check_words(parser, arguments, classify)
+    check_text_options(parser, arguments, classify)
     if arguments.abstain:
         check_has_threshold(classify, arguments.model)
     say(f"note: {note}" for note in given.notes)
     clips = texts_of(given, arguments, TEXT not in classify.modalities)
     about_model = [SYNTHETIC] if is_synthetic(arguments.model) else []
-    lacks_text = partial(lacking_text, classifier.kind == FUSION)
+    text_note = partial(missing_text_note, classifier.kind == FUSION)
     say(f"note: {note}" for note in about_model)
-    if without := [clip for clip in clips if lacks_text(clip)]:
+    if without := [clip for clip in clips if text_note(clip)]:
         say([f"note: {len(without)} of {len(clips)} files: {NO_TEXT}"])
-    answering = Answering(
+    answering = ClipPredictor(
         classify,
         arguments.batch_size,
         arguments.channel,
-        of_speaker(classify, arguments.enrolment),
-        lambda clip: [*about_model, *lacks_text(clip)],
+        enrolled_statistics(classify, arguments.enrolment),
+        lambda clip: [*about_model, *text_note(clip)],
     )
     failed = 0
     with answers_file(arguments.output, classifier.labels, arguments.abstain) as write:
@@ -132,47 +132,47 @@ def main() -> None:
         sys.exit(1)
 
 
-def check_words(parser: argparse.ArgumentParser, arguments: argparse.Namespace, classify: SerPipeline) -> None:
-    """Refuse arguments that do not go together, or with the model."""
+def check_text_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace, classify: SerPipeline) -> None:
+    """Check that the options on text go together and with the model."""
     if (arguments.text or arguments.asr) and TEXT not in classify.modalities:
-        parser.error(f"{arguments.model} was trained on sound alone: leave out --text and --asr, or name a fused model")
+        parser.error(f"{arguments.model} is an audio-only model: leave out --text and --asr, or name a fused model")
     if arguments.text and arguments.asr:
-        parser.error("--text and --asr both give the words: leave out one")
+        parser.error("--text and --asr both give the transcripts: leave out one")
     if arguments.language and not arguments.asr:
         parser.error("--language is for --asr: name a recogniser, or leave it out")
 
 
 def load_classifier(model: str, device: str | None) -> Classifier:
-    """A model that takes audio."""
+    """Load a model that takes audio."""
     classifier = Classifier(model, device)
     if classifier.kind == TEXT:
         raise ValueError(
-            f"{model}: a model of words alone, which hears nothing. Expected a model of train_audio.py or "
+            f"{model}: found a text-only model. Expected a model of train_audio.py or "
             'train_fusion.py; for texts use pipeline("text-classification", model=...).'
         )
     return classifier
 
 
 def is_synthetic(model: str) -> bool:
-    """Whether a model's record says that it was trained on generated voices."""
+    """Whether a model was trained on generated voices, by its record."""
     try:
         return "synthetic" in ((read_record(model) or {}).get("corpora") or ())
-    except ValueError:  # of a model on the Hub that cannot be reached now
+    except ValueError:  # the Hub cannot be reached
         return False
 
 
-def lacking_text(is_fused: bool, clip: GivenClip) -> list[str]:
-    """The note on a clip without the text that the model was trained with."""
+def missing_text_note(is_fused: bool, clip: GivenClip) -> list[str]:
+    """The note on a clip without text, for a model of audio and text."""
     return [NO_TEXT] if is_fused and clip.error is None and not (clip.text or "").strip() else []
 
 
 def texts_of(given: Given, arguments: argparse.Namespace, is_audio_only: bool) -> list[GivenClip]:
-    """The clips with the texts of the command line, of the recogniser or of their tables."""
+    """The clips with texts from the command line, the recogniser or their tables."""
     if arguments.text:
         return with_texts(given.clips, arguments.text)
     if arguments.asr:
-        said = transcribed(given.clips, arguments.asr, arguments.language, arguments.device, arguments.channel)
-        return with_texts(given.clips, said)
+        texts = transcribed(given.clips, arguments.asr, arguments.language, arguments.device, arguments.channel)
+        return with_texts(given.clips, texts)
     if is_audio_only and any(clip.text for clip in given.clips):
         say(["note: an audio-only model: the transcripts of the table are not used"])
         return with_texts(given.clips, [None] * len(given.clips))
@@ -180,17 +180,17 @@ def texts_of(given: Given, arguments: argparse.Namespace, is_audio_only: bool) -
 
 
 def read(classify: SerPipeline, file: str, channel: str = MIX) -> tuple[np.ndarray, list[str]]:
-    """What the model gets of a file, and what a person should know of it; raises as the pipeline's `read`."""
+    """Read a file as input of the model, with notes on it; raises as the pipeline's `read`."""
     samples, notes = classify.read(file, channel)
     return samples, list(notes.values())
 
 
-def of_speaker(classify: SerPipeline, enrolment: list[str] | None) -> torch.Tensor | None:
-    """What the clips of a speaker tell of the voice; without them a note, where the model was tested with them."""
+def enrolled_statistics(classify: SerPipeline, enrolment: list[str] | None) -> torch.Tensor | None:
+    """Statistics of a speaker's clips; without clips a note, for a model with per-speaker normalisation."""
     if enrolment:
         for file in enrolment:
             say(f"note: {file}: {note}" for note in read(classify, file)[1])
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of the same notes
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # the same notes again
             return classify.speaker_statistics(enrolment)
     if classify.speaker_front_end is not None:
         by = "the training speakers" if classify.speaker_front_end.is_whole else "itself"
@@ -202,7 +202,7 @@ def of_speaker(classify: SerPipeline, enrolment: list[str] | None) -> torch.Tens
 def transcribed(
     clips: Sequence[GivenClip], asr: str, language: str | None, device: str | None, channel: str = MIX
 ) -> list[str | None]:
-    """The words of each clip as `transcribe.py` would hear them; None where it cannot be read."""
+    """Transcribe each clip as `transcribe.py` does; None where it cannot be read."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     options = DecodeOptions(precision=default_precision(device))
     recogniser, requests = load_recogniser(asr, device, options.precision), {}
@@ -211,19 +211,19 @@ def transcribed(
         try:
             decoded = again() if clip.error is None else None
         except (OSError, ValueError):
-            decoded = None  # told where its emotion is asked for
+            decoded = None  # reported when its emotion is predicted
         if decoded is not None:
-            # Under the name of its sound: what is drawn at a temperature must not depend on the spelling of a path.
+            # The key is of the audio: draws at a temperature must not depend on the path.
             key = transcript_key(pcm_sha256(decoded.samples), recogniser.revision, language, options)
             requests[clip] = Request(key, decoded.duration_seconds, lambda again=again: again().samples, language)
     answers = transcribe(recogniser, list({one.key: one for one in requests.values()}.values()), options)
     bar = tqdm(answers, total=len(requests), unit=" files", desc="transcribing", disable=None)
-    words = {request.key: getattr(answer, "text", None) for request, answer in bar}
-    return [words[requests[clip].key] if clip in requests else None for clip in clips]
+    texts = {request.key: getattr(answer, "text", None) for request, answer in bar}
+    return [texts[requests[clip].key] if clip in requests else None for clip in clips]
 
 
 def check_has_threshold(classify: SerPipeline, model: str) -> None:
-    """Make sure that a model has a confidence below which it would rather not answer."""
+    """Check that a model has an abstain threshold."""
     if getattr(classify.model.config, "abstain_threshold", None) is None:
         raise ValueError(
             f"{model}: --abstain found no abstain_threshold in its config.json, expected one as training fits it on "
@@ -232,7 +232,7 @@ def check_has_threshold(classify: SerPipeline, model: str) -> None:
 
 
 def with_progress(answers: Iterator[Answer], total: int) -> Iterator[Answer]:
-    """The answers, with a progress bar; of many files in a log with a line now and then."""
+    """Yield the answers with a progress bar, or, for many files in a log, with lines of progress."""
     if sys.stderr is not None and sys.stderr.isatty():
         yield from tqdm(answers, total=total, unit=" files")
         return
@@ -245,11 +245,11 @@ def with_progress(answers: Iterator[Answer], total: int) -> Iterator[Answer]:
             last = now
 
 
-def show(answer: Answer, as_json: bool, abstains: bool, said: set[str]) -> None:
-    """Print an answer, and on the standard error its notes but for those that are said already."""
+def show(answer: Answer, as_json: bool, abstains: bool, known: set[str]) -> None:
+    """Print an answer, and on the standard error its notes except known ones."""
     if answer.error is not None:
         say([f"skipped: {answer.error}"])
-    say(f"note: {answer.clip.name}: {note}" for note in answer.notes if note not in said)
+    say(f"note: {answer.clip.name}: {note}" for note in answer.notes if note not in known)
     if as_json:
         tqdm.write(json_line(answer.as_row(abstains), sys.stdout.encoding or "utf-8"), file=sys.stdout)
     elif answer.error is None:

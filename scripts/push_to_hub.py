@@ -1,4 +1,4 @@
-"""Push a trained model or a prepared data set to the Hub; given again, it sends only what is not there yet.
+"""Push a trained model or a prepared data set to the Hub; run again, it sends only what is new.
 
 python scripts/push_to_hub.py runs/quickstart/fold_1 user/name [--private] [--space]   # a model, and a demo of it
 python scripts/push_to_hub.py runs/calls/final user/name [--public]                    # of your own table: private
@@ -14,15 +14,17 @@ from pathlib import Path
 def command_line() -> argparse.Namespace:
     """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of a trained model (fold_1, final), or of a prepared data set")
-    parser.add_argument("repo_id", help="as user/name; made where it is missing")
-    seen = parser.add_mutually_exclusive_group()
-    seen.add_argument("--private", action="store_true", help="make it for its owner alone")
-    seen.add_argument("--public", action="store_true", help="everybody may have a model of your own recordings")
-    parser.add_argument("--space", action="store_true", help="of a model: make a Gradio Space of the same name too")
-    parser.add_argument("--licence", help="of a data set from your own table: the Hub's name of its licence")
+    parser.add_argument("folder", type=Path, help="trained model (fold_1, final) or prepared data set")
+    parser.add_argument("repo_id", help="user/name; made where it is missing")
+    visible = parser.add_mutually_exclusive_group()
+    visible.add_argument("--private", action="store_true", help="visible to its owner alone")
+    visible.add_argument("--public", action="store_true", help="make a model of your own recordings public")
+    parser.add_argument("--space", action="store_true", help="for a model: also make a Gradio Space of the same name")
+    parser.add_argument("--licence", help="for a data set from your own table: the Hub's name of its licence")
     parser.add_argument(
-        "--allow_outside_files", action="store_true", help="of a data set: push recordings from outside its folder too"
+        "--allow_outside_files",
+        action="store_true",
+        help="of a data set: push recordings from outside its folder too",
     )
     parser.add_argument("--revision", help="branch to push to; default: main")
     return parser.parse_args()
@@ -44,7 +46,7 @@ def main() -> None:
         if arguments.space:
             raise ValueError(f"{folder}: found a data set, expected a model with --space: leave it out.")
         if arguments.public:
-            raise ValueError(f"{folder}: found a data set, expected a model with --public: say --licence of your own.")
+            raise ValueError(f"{folder}: found a data set, expected a model with --public: use --licence for your own.")
         push_dataset(
             *(folder, repo_id, arguments.private, arguments.licence, arguments.revision),
             allow_outside_files=arguments.allow_outside_files,

@@ -3,9 +3,8 @@
 python scripts/stress.py runs/quickstart/fold_1 --dataset DS
 python scripts/stress.py user/name@revision --dataset DS --groups noise,codec --max_clips 200 --output_dir O
 
-Tests a fold's model on the rows its fold was tested on, any other on the rows of DS that it has not met. Every answer
-is kept: given again, the command goes on where it was. Ends with status 0 whatever it finds; --strict makes a failed
-verdict status 1.
+Tests a fold's model on the rows its fold was tested on, any other on the rows of DS that it was not trained on. Answers
+are kept, so that the command continues when it is run again. The exit status is 0; with --strict 1 if it failed.
 """
 
 from hf_ser.cli import parse_early, run
@@ -42,9 +41,9 @@ if __name__ == "__main__":
 
 from hf_ser.checks.stress.conditions import CONDITIONS, GROUPS, HARD, MILD
 from hf_ser.checks.stress.results import FAILED, MAX_DROP, PICTURE, STRESS, format_stress, make_stress
-from hf_ser.checks.stress.run import answered, choose_rows, clean_rows
+from hf_ser.checks.stress.run import clean_rows, run_conditions, select_rows
 from hf_ser.data.prepare import load_prepared
-from hf_ser.publish.model_card import shown
+from hf_ser.publish.model_card import public_name
 from hf_ser.publish.results import write_stress_results
 from hf_ser.runs.classifier import AUDIO, Classifier
 
@@ -65,21 +64,21 @@ def main() -> None:
     output_dir, started = arguments.output_dir or Path(arguments.model), time.time()
 
     classifier = Classifier(arguments.model, arguments.device)
-    chosen = choose_rows(
+    chosen = select_rows(
         classifier, arguments.dataset, arguments.label_map, arguments.max_clips, arguments.seed, arguments.allow_leak
     )
     conditions = [condition for condition in CONDITIONS if condition.group in groups]
     if set(groups) <= {"words"} and classifier.kind == AUDIO:
         raise ValueError(
-            f"{arguments.model}: found a model that only hears, to which changed words are nothing. Expected groups "
-            f"that change the sound: name some of {', '.join(GROUPS[:-1])}."
+            f"{arguments.model}: found an audio-only model, which changed transcripts do not affect. Expected groups "
+            f"that change the audio: name some of {', '.join(GROUPS[:-1])}."
         )
     partial = [f"Only some changes were tried: {', '.join(groups)}."] if set(groups) < set(GROUPS) else []
     partial += [f"At most {arguments.max_clips} clips were tested."] if arguments.max_clips else []
-    (clean, *outcomes), notices = answered(
+    (clean, *outcomes), notices = run_conditions(
         classifier, chosen, conditions, output_dir / "stress", arguments.seed, arguments.batch_size
     )
-    about = {"model": shown(arguments.model), "dataset": shown(arguments.dataset), "seed": arguments.seed}
+    about = {"model": public_name(arguments.model), "dataset": public_name(arguments.dataset), "seed": arguments.seed}
     given = {MILD: arguments.max_drop_mild, HARD: arguments.max_drop_hard}
     thresholds = MAX_DROP | {kind: drop for kind, drop in given.items() if drop is not None}
     rows = clean_rows(classifier, chosen, clean)

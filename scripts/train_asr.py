@@ -19,7 +19,7 @@ from hf_ser.training.run import open_data
 
 
 def main() -> None:
-    """Data, model, training, report."""
+    """Train and test recognisers."""
     data, asr, training = parse_arguments((DataArguments, AsrArguments, AsrTrainingArguments), output_dir="runs/asr")
     dataset, folds, label_map = open_data(data, asr)
     train_folds(dataset, folds, label_map, data, asr, training)

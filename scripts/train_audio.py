@@ -1,4 +1,4 @@
-"""Train an audio-only model: a pretrained encoder with a head, or a network of ours from scratch.
+"""Train an audio-only model: a pretrained encoder with a head, or an own network from scratch.
 
 accelerate launch scripts/train_audio.py --audio_model facebook/wav2vec2-base --corpus ravdess --data_dir DIR
 """
@@ -14,7 +14,7 @@ from hf_ser.training.tasks import parse_task, run_task
 
 
 def main() -> None:
-    """Settings, data, training, report."""
+    """Train and test a model."""
     run_task("audio", parse_task("audio"))
 
 

@@ -15,7 +15,7 @@ from hf_ser.training.tasks import parse_task, run_task
 
 
 def main() -> None:
-    """Settings, data, training, report."""
+    """Train and test a model."""
     run_task("fusion", parse_task("fusion"))
 
 

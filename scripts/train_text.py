@@ -1,4 +1,4 @@
-"""Train a text-only model: any AutoModelForSequenceClassification, or our GRU.
+"""Train a text-only model: any AutoModelForSequenceClassification, or a GRU.
 
 accelerate launch scripts/train_text.py --text_model distilbert-base-uncased --corpus table --data_dir CLIPS.csv
 """
@@ -14,7 +14,7 @@ from hf_ser.training.tasks import parse_task, run_task
 
 
 def main() -> None:
-    """Settings, data, training, report."""
+    """Train and test a model."""
     run_task("text", parse_task("text"))
 
 

@@ -14,7 +14,7 @@ TELEPHONE = butter(4, (300, 3400), "bandpass", fs=LINE_RATE, output="sos")
 
 
 def voice(seed: int, seconds: float) -> np.ndarray:
-    """Someone who talks for so long, and pauses; another voice and other words for each seed. Mono, 16 kHz."""
+    """Generated speech of a given length with pauses; each seed is another voice and text. Mono, 16 kHz."""
     generator = np.random.default_rng(seed)
     frames = int(seconds * LINE_RATE) // HOP
     at = np.arange(frames) * HOP / LINE_RATE

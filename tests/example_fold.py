@@ -62,7 +62,7 @@ STRESS = {
 
 
 def predictions(corpus: str = "ravdess", leaks: tuple[str, ...] = ()) -> list[dict]:
-    """Two speakers, each of whom says every class twice; one answer in three is wrong."""
+    """Two speakers, each of whom has every class twice; one prediction in three is wrong."""
     rows = []
     for number in range(12):
         answer = np.full(3, 0.1)

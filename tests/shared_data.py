@@ -1,4 +1,4 @@
-"""Where the real data and models lie that some tests want: beside the checkout, or where HF_SER_SHARED says."""
+"""Where some tests find real data and models: beside the checkout, or in HF_SER_SHARED."""
 
 import os
 from pathlib import Path

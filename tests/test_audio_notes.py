@@ -124,7 +124,7 @@ def odd_files(folder) -> dict[str, str]:
     return files
 
 
-def test_the_pipeline_warns_of_each_kind_once_and_by_the_words_of_a_data_set(ask, tmp_path):
+def test_the_pipeline_warns_of_each_kind_once_with_the_texts_of_a_data_set(ask, tmp_path):
     for kind, file in odd_files(tmp_path).items():
         with pytest.warns(UserWarning) as warned:
             answer = ask(file)
@@ -185,7 +185,7 @@ def test_a_warning_cannot_control_a_terminal(ask, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("samples", "options", "said"),
+    ("samples", "options", "expected"),
     [
         (np.stack([calls.voice(1, 1.0), np.zeros(RATE)], 1), {"channel": "right"}, "right channel.*another channel"),
         (np.append(calls.voice(1, 1.0), np.nan), {}, "NaN or infinity.*export it again"),
@@ -193,9 +193,9 @@ def test_a_warning_cannot_control_a_terminal(ask, tmp_path):
         (np.zeros(RATE), {}, "silence.*check which file"),
     ],
 )
-def test_a_refusal_says_what_to_do_about_its_kind(samples, options, said, ask, tmp_path):
+def test_a_refusal_names_the_remedy_of_its_kind(samples, options, expected, ask, tmp_path):
     file = written(tmp_path, "x.wav", samples, subtype="FLOAT")
-    with pytest.raises(ValueError, match=rf"x\.wav: .*expected speech, found .*{said}") as error:
+    with pytest.raises(ValueError, match=rf"x\.wav: .*expected speech, found .*{expected}") as error:
         ask(file, **options)
     assert "record it again" not in str(error.value)
 

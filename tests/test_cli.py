@@ -1,4 +1,4 @@
-"""What a person can mend is said in one line: a package that is not installed, a disk that is full."""
+"""What a person can mend is output in one line: a package that is not installed, a disk that is full."""
 
 import errno
 import sqlite3
@@ -9,13 +9,13 @@ from hf_ser import cli
 from hf_ser.versions import extra_of
 
 
-def said_by(main, capsys) -> str:
+def error_output(main, capsys) -> str:
     with pytest.raises(SystemExit) as end:
         cli.run(main)
     assert end.value.code == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and "Traceback" not in said
-    return said
+    output = capsys.readouterr().err
+    assert output.startswith("error: ") and "Traceback" not in output
+    return output
 
 
 @pytest.mark.parametrize(
@@ -29,16 +29,16 @@ def test_a_package_that_is_not_installed_is_one_line(name, install, capsys):
             raise ModuleNotFoundError(f"No module named '{name}.x'", name=f"{name}.x")  # noqa: B904
 
     assert (
-        said_by(main, capsys)
+        error_output(main, capsys)
         == f"error: found no package {name}, which is needed here. Expected it installed: {install}\n"
     )
 
 
-def test_what_a_library_says_of_a_package_that_it_lacks_is_one_line(capsys):
+def test_a_missing_optional_package_of_a_library_is_one_line(capsys):
     def main():
         raise ImportError("\nX requires the protobuf library but it was not found in your environment.\n Go to")
 
-    assert said_by(main, capsys).count("\n") == 1
+    assert error_output(main, capsys).count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -78,15 +78,15 @@ def raising(error):
         wrapped,
     ],
 )
-def test_a_full_disk_is_one_line_that_says_what_is_kept_and_how_to_go_on(main, capsys):
-    said = said_by(main, capsys)
-    assert said.startswith("error: found no room") and said.count("\n") == 1
-    assert "what is finished is kept" in said and "the same command again" in said
+def test_a_full_disk_is_one_line_with_what_is_kept_and_the_remedy(main, capsys):
+    output = error_output(main, capsys)
+    assert output.startswith("error: found no space left") and output.count("\n") == 1
+    assert "what is finished is kept" in output and "the same command again" in output
 
 
 def test_another_failed_write_is_no_full_disk():
-    assert cli.full_disk(OSError(errno.EIO, "Input/output error")) is None
-    assert cli.full_disk(ValueError("28 clips")) is None
+    assert cli.disk_full_message(OSError(errno.EIO, "Input/output error")) is None
+    assert cli.disk_full_message(ValueError("28 clips")) is None
 
 
 def after_a_full_disk(error):
@@ -99,9 +99,9 @@ def after_a_full_disk(error):
     return main
 
 
-def test_an_error_after_a_full_disk_is_told_in_its_own_words(capsys):
+def test_an_error_after_a_full_disk_keeps_its_message(capsys):
     error = ModuleNotFoundError("No module named 'optuna'", name="optuna")
-    assert "found no package optuna" in said_by(after_a_full_disk(error), capsys)
+    assert "found no package optuna" in error_output(after_a_full_disk(error), capsys)
     with pytest.raises(KeyError):
         cli.run(after_a_full_disk(KeyError("a fault")))
 

@@ -92,7 +92,7 @@ def test_a_space_gets_the_libraries_that_a_model_s_code_imports():
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.split(".")[0])
     assert imported - sys.stdlib_module_names - {"gradio"} == set(SPACE_LIBRARIES)  # gradio is there in every Space
-    assert versions.installed(["numpy", "soundfile"]) == [
+    assert versions.pinned_requirements(["numpy", "soundfile"]) == [
         f"{name}=={versions.Version(versions.version(name)).public}" for name in ("numpy", "soundfile")
     ]
 
@@ -149,7 +149,7 @@ except ImportError as error:
 
 
 def message(tmp_path, name: str, version: str, module: str, before: str = "") -> str:
-    """What a fresh process says that imports a module beside another version of a library."""
+    """The output of a fresh process that imports a module beside another version of a library."""
     code = FAKE.format(name=name, version=version, module=module, before=before)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert "MESSAGE" in done.stdout, done.stderr[-2000:]
@@ -157,11 +157,11 @@ def message(tmp_path, name: str, version: str, module: str, before: str = "") ->
 
 
 def test_an_old_transformers_is_named_before_anything_else_is_imported(tmp_path):
-    said = message(tmp_path, "transformers", "4.57.3", "hf_ser")
-    assert "Found transformers: 4.57.3 (expected <6,>=5.23). Run: pip install" in said
+    output = message(tmp_path, "transformers", "4.57.3", "hf_ser")
+    assert "Found transformers: 4.57.3 (expected <6,>=5.23). Run: pip install" in output
     before = f"import transformers; transformers.__version__ = '5.22.9'; sys.path.insert(0, {str(MODELS)!r})"
-    said = message(tmp_path, "none", "0", "libraries", before)
-    assert said.startswith("This model's code found transformers 5.22.9, expected 5.23 or later (below 6). Run: pip")
+    output = message(tmp_path, "none", "0", "libraries", before)
+    assert output.startswith("This model's code found transformers 5.22.9, expected 5.23 or later (below 6). Run: pip")
 
 
 @pytest.mark.parametrize(
@@ -175,10 +175,10 @@ def test_an_old_transformers_is_named_before_anything_else_is_imported(tmp_path)
 def test_a_torch_and_torchaudio_that_do_not_fit_are_named(tmp_path, torch, failure, pip):
     (tmp_path / "torchaudio").mkdir()
     (tmp_path / "torchaudio/__init__.py").write_text(f"raise {failure}")
-    said = message(tmp_path, "torch", torch, "libraries", f"sys.path[:0] = ['.', {str(MODELS)!r}]")
+    output = message(tmp_path, "torch", torch, "libraries", f"sys.path[:0] = ['.', {str(MODELS)!r}]")
     reason = failure.partition("'")[2].removesuffix("')")
-    assert f" cannot be imported beside torch {torch} ({reason}). Expected two that fit each other" in said
-    assert f"Run: {pip}" in said and said.strip().endswith(" ".join(libraries.PAIR))
+    assert f" cannot be imported beside torch {torch} ({reason}). Expected two that fit each other" in output
+    assert f"Run: {pip}" in output and output.strip().endswith(" ".join(libraries.PAIR))
 
 
 def test_every_package_and_every_file_that_is_looked_up_is_in_the_wheel():
@@ -233,7 +233,7 @@ def test_the_command_lists_every_script_and_runs_one(capsys, monkeypatch):
 
 def test_a_missing_soxr_is_named_with_the_command(tmp_path):
     (tmp_path / "soxr.py").write_text("raise ImportError('no soxr here')")
-    said = message(tmp_path, "soxr", "0.1", "libraries", f"sys.path[:0] = ['.', {str(MODELS)!r}]")
-    assert "found soxr 0.1 (no soxr here)" in said
-    assert said.strip().endswith('Run: pip install "soxr>=0.5"')
+    output = message(tmp_path, "soxr", "0.1", "libraries", f"sys.path[:0] = ['.', {str(MODELS)!r}]")
+    assert "found soxr 0.1 (no soxr here)" in output
+    assert output.strip().endswith('Run: pip install "soxr>=0.5"')
     assert f">={libraries.LEAST_SOXR}" in str({one.name: one.specifier for one in REQUIREMENTS}["soxr"])

@@ -25,7 +25,7 @@ ROOMS = (
     *("models", "revisions"),
     *("data", "transcripts", "augment", "inputs", "runs", "checks", "publish", "training", "api"),
 )
-"""In the order of the data's way; hf_ser/README.md says what each is for."""
+"""In import order; hf_ser/README.md says what each is for."""
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

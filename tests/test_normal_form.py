@@ -1,4 +1,4 @@
-"""Normal form of texts, spellings of "not known", and texts of users on a terminal."""
+"""Normal forms of compared texts, the texts that mean "unknown", and users' texts on a terminal."""
 
 import pytest
 
@@ -27,9 +27,9 @@ def test_spellings_that_look_the_same_are_one_name(spelling):
 
 
 def test_a_transcript_keeps_the_joiners_of_its_language_alone():
-    said = "می\u200cخواهم"
-    assert normal_text(f" \u200c{said}\u200b\u200d ") == said
-    assert normal_form(said) == "میخواهم"
+    text = "می\u200cخواهم"
+    assert normal_text(f" \u200c{text}\u200b\u200d ") == text
+    assert normal_form(text) == "میخواهم"
 
 
 def test_dots_around_a_name_are_removed():
@@ -78,7 +78,7 @@ def test_names_that_differ(one, other):
         *("Speaker Unknown", "unknown speaker 4", "anon12", "<anonymous>", "t.b.d.", "Anonymous-3"),
     ],
 )
-def test_spellings_of_an_unknown_value(word):
+def test_texts_that_mean_unknown(word):
     assert is_unknown(word)
 
 
@@ -100,7 +100,7 @@ def test_spellings_of_an_unknown_value(word):
         "spk?1",
     ],
 )
-def test_names_that_are_not_unknown(word):
+def test_names_that_do_not_mean_unknown(word):
     assert not is_unknown(word)
 
 
@@ -109,7 +109,7 @@ def test_labels_that_programs_write_into_empty_cells_are_missing():
     assert not any(map(is_missing_label, ("none", "unknown", "sad", "0", "neutral")))
 
 
-def test_no_text_controls_a_terminal():
+def test_control_codes_never_reach_a_terminal():
     assert printable("\x1b]0;x\x07\x1b[31mred\u202e\ud800\r\n") == r"\x1b]0;x\x07\x1b[31mred\u202e\ud800\r\n"
     assert printable("Ärger, 生气 (möglich)") == "Ärger, 生气 (möglich)"
     assert printable("a\nb\x9b", keep_lines=True) == "a\nb\\x9b"

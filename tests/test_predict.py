@@ -19,7 +19,7 @@ from models.tiny import LABELS, save_trained
 
 from hf_ser.data.given_clips import GivenClip, given_clips
 from hf_ser.normal_form import is_text
-from hf_ser.runs.answers import Answering, json_line
+from hf_ser.runs.answers import ClipPredictor, json_line
 from hf_ser.runs.classifier import Classifier
 
 RATE = 16_000
@@ -97,36 +97,36 @@ def test_wild_cards_end_where_links_lead_round_and_give_each_file_once(folder):
     assert "no file has such a name" in clip.error
 
 
-def test_a_table_in_milliseconds_is_refused_and_a_part_beyond_its_file_told(audio_model, folder):
+def test_a_table_in_milliseconds_is_refused_and_a_part_beyond_its_file_noted(audio_model, folder):
     (folder / "ms.csv").write_text("path,start,end\nb.wav,0,1400\na.WAV,100,1200\n")
     (clip,) = given_clips([str(folder / "ms.csv")]).clips
     assert "ms.csv: found segments far beyond" in clip.error and "divide them by 1000" in clip.error
     (folder / "long.csv").write_text("path,start,end\nb.wav,0.5,9\na.WAV,0.5,1.5\n")
     given = given_clips([str(folder / "long.csv")])
     classify = Classifier(str(audio_model), "cpu").pipeline
-    far, whole = Answering(classify).answers(given.clips)
+    far, whole = ClipPredictor(classify).answers(given.clips)
     assert "8.50 s were asked for, the file ends after 1.00 s of them" in far.notes and not whole.notes
 
 
 @pytest.mark.parametrize("channels", [2, 4, 6])
-def test_more_than_two_channels_that_are_averaged_are_told(audio_model, folder, channels):
+def test_averaging_more_than_two_channels_is_noted(audio_model, folder, channels):
     draw = np.random.default_rng(0)
     both = calls.voice(2, 1.5)[:, None] * draw.uniform(0.2, 0.9, channels) + 0.001 * draw.normal(
         size=(24_000, channels)
     )
     sf.write(folder / "many.wav", both, RATE)
     classify = Classifier(str(audio_model), "cpu").pipeline
-    for channel, told in (("mix", channels > 2), ("left", False)):
-        (answer,) = Answering(classify, channel=channel).answers([GivenClip("m", str(folder / "many.wav"))])
-        assert (f"{channels} channels, different, averaged" in answer.notes) == told
+    for channel, noted in (("mix", channels > 2), ("left", False)):
+        (answer,) = ClipPredictor(classify, channel=channel).answers([GivenClip("m", str(folder / "many.wav"))])
+        assert (f"{channels} channels, different, averaged" in answer.notes) == noted
 
 
-def test_a_file_whose_name_begins_with_a_dash_is_told_how_to_be_given(audio_model, folder, script, capsys, monkeypatch):
+def test_a_file_name_with_a_leading_dash_is_refused_with_the_remedy(audio_model, folder, script, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     sf.write("-b.wav", calls.voice(1, 1.0), RATE)
     with pytest.raises(SystemExit):
         script("predict", audio_model, "-b.wav")
-    assert "-b.wav is a file here, and taken for an option: give it as ./-b.wav" in capsys.readouterr().err
+    assert "-b.wav is a file here, but was read as an option: give it as ./-b.wav" in capsys.readouterr().err
     script("predict", audio_model, "./-b.wav")
 
 
@@ -178,9 +178,9 @@ def test_json_has_a_line_for_each_file_and_what_it_needs(audio_model, folder, tm
     sf.write(folder / "z.wav", 0.1 * np.random.default_rng(0).standard_normal(RATE), RATE)
     with pytest.raises(SystemExit) as ended:
         script("predict", audio_model, folder, "https://a.org/x.wav", "--json", "--batch_size", 2)
-    printed, said = capsys.readouterr()
+    printed, errors = capsys.readouterr()
     answers = rows(printed)
-    assert ended.value.code == 1 and "2 of 6 files could not be read" in said
+    assert ended.value.code == 1 and "2 of 6 files could not be read" in errors
     assert [Path(one["file"]).name for one in answers] == ["a.WAV", "b.wav", "broken.wav", "c.flac", "z.wav", "x.wav"]
     failed = [one for one in answers if "error" in one]
     assert [set(one) for one in failed] == [{"file", "error"}] * 2 and "web address" in failed[1]["error"]
@@ -190,13 +190,13 @@ def test_json_has_a_line_for_each_file_and_what_it_needs(audio_model, folder, tm
         is_noise = one["file"].endswith("z.wav")
         assert one["unsure"] == (is_noise or one["confidence"] < 0.4)
         assert [note[:15] for note in one["notes"]] == (["no speech found"] if is_noise else [])
-    assert f"note: {folder}/z.wav: no speech found: a steady tone or noise" in said
+    assert f"note: {folder}/z.wav: no speech found: a steady tone or noise" in errors
 
 
 def test_people_see_the_table_that_they_know(audio_model, folder, script, capsys):
     script("predict", audio_model, folder / "b.wav")
-    printed, said = capsys.readouterr()
-    assert printed.startswith(f"{folder}/b.wav  ") and printed.count(" %") == 3 and said == ""
+    printed, errors = capsys.readouterr()
+    assert printed.startswith(f"{folder}/b.wav  ") and printed.count(" %") == 3 and errors == ""
     sf.write(folder / "z.wav", calls.tones(440, seconds=1.0), RATE)
     script("predict", audio_model, folder / "z.wav")
     assert capsys.readouterr().out.startswith(f"{folder}/z.wav  unsure: ")
@@ -210,10 +210,10 @@ def test_batches_do_not_change_the_answers_and_come_as_they_are_ready(audio_mode
             read.append(index)
             yield GivenClip("b", str(folder / ("b.wav", "a.WAV", "gone.wav")[index % 3]))
 
-    answers = Answering(classify, batch_size=4).answers(each(20))
+    answers = ClipPredictor(classify, batch_size=4).answers(each(20))
     first = [next(answers), next(answers), next(answers)]
     assert len(read) == 4 and [one.error is None for one in first] == [True, True, False]
-    alone = list(Answering(classify, batch_size=1).answers(each(3)))
+    alone = list(ClipPredictor(classify, batch_size=1).answers(each(3)))
     for one, other in zip(first[:2], alone, strict=False):
         assert [s["score"] for s in one.scores] == pytest.approx([s["score"] for s in other.scores], abs=1e-5)
     assert len(list(answers)) == 17
@@ -231,7 +231,7 @@ def test_what_a_batch_cannot_take_is_tried_alone(audio_model, folder, monkeypatc
     monkeypatch.setattr(classify, "answers", little_memory)
     sf.write(folder / "short.wav", calls.voice(1, 1.0), RATE)
     clips = [GivenClip(name, str(folder / name)) for name in ("short.wav", "b.wav", "short.wav")]
-    errors = [one.error for one in Answering(classify).answers(clips)]
+    errors = [one.error for one in ClipPredictor(classify).answers(clips)]
     assert errors[0] is errors[2] is None and "b.wav: the model could not answer" in errors[1]
 
 
@@ -242,12 +242,12 @@ def test_a_fused_model_without_a_text_and_a_synthetic_one_are_noted(fused_model,
         script("predict", fused_model, folder / "t.csv", "--json")
     finally:
         (fused_model / "training_record.json").unlink()
-    printed, said = capsys.readouterr()
+    printed, errors = capsys.readouterr()
     with_text, without = rows(printed)
     assert with_text["text"] == "hello you" and without["text"] is None
     assert [note for note in with_text["notes"] if "synthetic" in note] == with_text["notes"]
-    assert "no text is given" in without["notes"][1] and "1 of 2 files: no text is given" in said
-    assert said.count("synthetic corpus (generated voices)") == 1
+    assert "no text is given" in without["notes"][1] and "1 of 2 files: no text is given" in errors
+    assert errors.count("synthetic corpus (generated voices)") == 1
     script("predict", fused_model, folder / "b.wav", "--json")
     (one,) = rows(capsys.readouterr().out)
     assert len(one["notes"]) == 1 and "no text is given" in one["notes"][0]
@@ -267,10 +267,10 @@ def test_a_recogniser_gives_the_texts_of_parts_too(fused_model, folder, script, 
     assert [row.get("text") for row in rows(capsys.readouterr().out)] == ["0.75 s", "1.5 s", None]
 
 
-def test_words_for_a_model_without_them_and_counts_that_differ_are_refused(audio_model, folder, script, capsys):
+def test_texts_for_an_audio_only_model_and_wrong_numbers_of_texts_are_refused(audio_model, folder, script, capsys):
     wrong = {
         "2 files and 1 texts": (folder / "b.wav", folder / "a.WAV", "--text", "x"),
-        "trained on sound alone": (folder / "b.wav", "--text", "x"),
+        "is an audio-only model": (folder / "b.wav", "--text", "x"),
         "--language is for --asr": (folder / "b.wav", "--language", "en"),
         "batch_size": (folder / "b.wav", "--batch_size", "0"),
     }
@@ -312,7 +312,7 @@ def test_answers_go_to_a_file_too_whole_or_not_at_all(kind, audio_model, folder,
         assert float(table[0]["score:sad"]) == printed[0]["scores"]["sad"] and table[0]["unsure"] in ("true", "false")
         assert "0 bytes" in table[3]["error"] and not table[3]["label"]
     before = output.read_bytes()
-    monkeypatch.setattr("hf_ser.runs.answers.Answering._read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("hf_ser.runs.answers.ClipPredictor._read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         script("predict", audio_model, folder, "--output", output)
     assert output.read_bytes() == before and os.listdir(output.parent) == [output.name]
@@ -321,15 +321,15 @@ def test_answers_go_to_a_file_too_whole_or_not_at_all(kind, audio_model, folder,
 def test_a_file_for_the_answers_is_refused_before_the_work(audio_model, folder, script, tmp_path):
     (folder / "t.csv").write_text("path\nb.wav\n")
     (tmp_path / "x.csv").mkdir()
-    for output, why in ((folder / "t.csv", "a table that is read"), ("x.txt", "Expected .csv"), ("x.csv", "a folder")):
+    for output, why in ((folder / "t.csv", "an input table"), ("x.txt", "Expected .csv"), ("x.csv", "a folder")):
         with pytest.raises(ValueError, match=why):
             script("predict", audio_model, folder / "t.csv", "--output", tmp_path / output)
 
 
 def test_many_files_have_a_bar_with_a_rate(audio_model, folder, script, capsys):
     script("predict", audio_model, *[folder / "b.wav"] * 25)
-    printed, said = capsys.readouterr()
-    assert len(printed.splitlines()) == 25 and "25/25" in said and "files/s" in said
+    printed, errors = capsys.readouterr()
+    assert len(printed.splitlines()) == 25 and "25/25" in errors and "files/s" in errors
 
 
 def test_names_and_labels_cannot_control_a_terminal(audio_model, folder, script, capsys):
@@ -339,8 +339,8 @@ def test_names_and_labels_cannot_control_a_terminal(audio_model, folder, script,
     script("predict", audio_model, name, "--json")
     with pytest.raises(SystemExit):
         script("predict", audio_model, str(name) + "\x9b31m")
-    printed, said = capsys.readouterr()
-    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(printed + said)
+    printed, errors = capsys.readouterr()
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(printed + errors)
     assert r"\x1b]0;owned" in printed and json.loads(printed.splitlines()[1])["file"] == str(name)
 
 
@@ -365,15 +365,15 @@ def test_a_console_of_another_encoding_shows_every_name(encoding, shown, audio_m
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("MODEL/config.json", r"found a file\. Expected the folder of a model: give .*audio"),
         ("https://huggingface.co/user/name/tree/v1", "found a web address.*: give user/name@v1"),
         ("s3://bucket/model", "found a web address.*: give user/name"),
     ],
 )
-def test_what_is_no_model_is_named(name, said, audio_model, folder, script):
-    with pytest.raises(FileNotFoundError, match=said):
+def test_an_invalid_model_is_named(name, message, audio_model, folder, script):
+    with pytest.raises(FileNotFoundError, match=message):
         script("predict", name.replace("MODEL", str(audio_model)), folder)
 
 
@@ -425,8 +425,8 @@ def test_ctrl_c_is_one_line(code, left):
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    printed, said = process.communicate(timeout=20)
-    assert (process.returncode, printed, said) == (130, left, "stopped by Ctrl-C\n")
+    printed, errors = process.communicate(timeout=20)
+    assert (process.returncode, printed, errors) == (130, left, "stopped by Ctrl-C\n")
 
 
 def test_every_script_is_ready_for_ctrl_c_before_it_imports_anything_large():

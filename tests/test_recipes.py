@@ -16,8 +16,8 @@ TELLS_THE_SCRIPT = ("audio_model", "text_model")
 """May stand in a recipe though it is the default: scripts/compare.py goes by it."""
 
 
-def parsed(script: str, words: list[str]):
-    return parse_arguments(TASKS[script.removeprefix("train_").removesuffix(".py")].classes, words)
+def parsed(script: str, arguments: list[str]):
+    return parse_arguments(TASKS[script.removeprefix("train_").removesuffix(".py")].classes, arguments)
 
 
 @pytest.mark.parametrize("file", SEEDS, ids=lambda file: file.stem)
@@ -38,7 +38,7 @@ def test_every_system_of_a_study_is_read_by_its_script(file):
         assert (training.seed, data.corpus) == (7, study.settings["corpus"]), system.name
 
 
-def test_no_recipe_leaks_and_the_leaked_study_says_so():
+def test_no_recipe_leaks_but_the_leaked_study_is_marked():
     assert not [file for file in SEEDS if yaml.safe_load(file.read_text()).get("allow_leak")]
     leaking = [file.stem for file in STUDIES if "--allow_leak" in read_study(file).flags]
     assert leaking == ["meld_text", "seeds_leaked"]

@@ -24,12 +24,12 @@ def test_a_revision_of_a_folder_is_refused_for_it_would_be_passed_over(tmp_path,
     (tmp_path / "user" / "name").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     for use in (split_revision, checkpoint_config):
-        with pytest.raises(ValueError, match=r"found the folder user/name, expected no revision.*leave @deadbeef out"):
+        with pytest.raises(ValueError, match=r"found the folder user/name, .*Leave out @deadbeef"):
             use("user/name@deadbeef")
     assert split_revision("user/name") == ("user/name", None)
 
 
-def test_a_checkpoint_that_is_nowhere_is_told_with_what_would_do(tmp_path):
+def test_a_missing_checkpoint_is_refused_with_the_remedy(tmp_path):
     for name in (str(tmp_path), "nobody/nothing@main"):
         with pytest.raises(FileNotFoundError, match="found neither a model folder nor a model of the Hub"):
             checkpoint_config(name)

@@ -7,7 +7,7 @@ import yaml
 
 from hf_ser.checks.study.plan import read_study
 from hf_ser.data.protocols import read_split
-from hf_ser.yaml_text import load_yaml, once_each, read_mapping
+from hf_ser.yaml_text import load_yaml, read_mapping, unique_keys
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,9 @@ def test_one_name_in_several_mappings_is_read():
 
 def test_a_file_that_is_no_mapping_is_named(tmp_path):
     file = tmp_path / "f.yaml"
-    for raw, said in ((b"- a", "found list"), (b"\xff\xfe", "not readable as YAML"), (b"a: [", "not readable as YAML")):
+    for raw, why in ((b"- a", "found list"), (b"\xff\xfe", "not readable as YAML"), (b"a: [", "not readable as YAML")):
         file.write_bytes(raw)
-        with pytest.raises(ValueError, match=rf"f\.yaml: .*{said}"):
+        with pytest.raises(ValueError, match=rf"f\.yaml: .*{why}"):
             read_mapping(file)
 
 
@@ -42,7 +42,7 @@ def test_a_part_that_comes_twice_in_a_split_file_is_refused(tmp_path):
     file.write_text('{"train": ["a"], "test": ["b"], "train": ["c"]}')
     with pytest.raises(ValueError, match=r"split\.json: .*found the name 'train' twice"):
         read_split(file)
-    assert json.loads('{"a": 1}', object_pairs_hook=once_each) == {"a": 1}
+    assert json.loads('{"a": 1}', object_pairs_hook=unique_keys) == {"a": 1}
 
 
 def test_a_system_that_comes_twice_in_a_study_is_refused(tmp_path):

@@ -8,12 +8,12 @@ from transformers import pipeline
 MODEL, REVISION = "{{ repo_id }}", "{{ revision }}"
 
 NOTICE = """
-A demonstration for research. A label is what was acted, or what listeners heard: it is **not what a person felt**, and
-the scores of an unfamiliar voice, language or microphone can be far off.
+A demonstration for research. A label is the emotion that was acted, or that raters perceived: it is **not what a person
+felt**, and the scores of an unfamiliar voice, language or microphone can be far off.
 
-Do not decide about people with it: not in hiring, grading, policing, credit, health or insurance. In the European
+Do not use it for decisions about people: not in hiring, grading, policing, credit, health or insurance. In the European
 Union, Regulation (EU) 2024/1689 (AI Act), article 5(1)(f), forbids inferring emotions of people at the workplace and in
-education, save for medical or safety reasons. Give it only recordings of people who have agreed to it.
+education, except for medical or safety reasons. Use only recordings of people who have agreed to it.
 """
 
 classify = pipeline(
@@ -28,22 +28,22 @@ takes_text = getattr(config, "text_config", None) is not None
 threshold = getattr(config, "abstain_threshold", None)
 
 
-def answer(recording: str | None, words: str = "") -> tuple[dict[str, float], str]:
-    """All classes with their scores, and the answer in a word: `unsure` below the model's own threshold."""
+def answer(recording: str | None, text: str = "") -> tuple[dict[str, float], str]:
+    """The scores of all classes, and the best label, or `unsure` below the model's threshold."""
     if recording is None:
         raise gr.Error("There is no recording: speak into the microphone, or choose a file.")
     try:
-        said = classify(recording, text=words.strip() or None) if takes_text else classify(recording)
+        scores = classify(recording, text=text.strip() or None) if takes_text else classify(recording)
     except (ValueError, OSError) as error:
         raise gr.Error(f"This recording could not be read: {error}") from error
-    best = said[0]
+    best = scores[0]
     sure = threshold is None or best["score"] >= threshold
-    return {one["label"]: one["score"] for one in said}, best["label"] if sure else "unsure"
+    return {one["label"]: one["score"] for one in scores}, best["label"] if sure else "unsure"
 
 
 inputs = [gr.Audio(sources=["microphone", "upload"], type="filepath", label="Recording")]
 if takes_text:
-    inputs.append(gr.Textbox(label="What is said (may be left empty)"))
+    inputs.append(gr.Textbox(label="Transcript (may be empty)"))
 outputs = [gr.Label(num_top_classes=config.num_labels, label="Scores"), gr.Textbox(label="Answer")]
 demo = gr.Interface(
     answer, inputs, outputs, title=MODEL, description=f"Commit `{REVISION}`", article=NOTICE, flagging_mode="never"

@@ -31,7 +31,7 @@ from hf_ser.data.fold_search import (
 from hf_ser.data.schema import REFERENCE, SPLITS, known_split_names, split_parts
 from hf_ser.data.separated import Separated, read_separated
 from hf_ser.normal_form import is_unknown, normal_form, printable
-from hf_ser.yaml_text import once_each
+from hf_ser.yaml_text import unique_keys
 
 FINAL = "final"
 TEXT_FOLDS = 2
@@ -330,7 +330,7 @@ def read_split(file: str | Path) -> dict[str, list[str]]:
         raise FileNotFoundError(f"{file}: no such split file. Expected a CSV with the columns id and split, or JSON.")
     try:
         if file.suffix.lower() == ".json":
-            parts = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=once_each)
+            parts = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=unique_keys)
             if texts := [part for part, names in parts.items() if isinstance(names, str)]:
                 raise ValueError(f"{texts[0]} is a text, not a list of ids")
             pairs = [(part, str(name)) for part, names in parts.items() for name in names]
@@ -411,7 +411,7 @@ def describe(dataset: Dataset, fold: Fold) -> str:
             continue
         who = sorted({str(speakers[i]).split("/", 1)[-1] for i in rows})
         counts = Counter(names[labels[i]] for i in rows)
-        spoken = f"{len(who)} speakers" + (f" ({' '.join(who)})" if len(who) <= 24 else "")
+        spoken = f"{len(who)} speaker{'s' * (len(who) != 1)}" + (f" ({' '.join(who)})" if len(who) <= 24 else "")
         lines.append(f"  {part:<10} {len(rows):>6} clips, {spoken}")
         lines.append(f"  {'':<10} " + "  ".join(f"{name} {counts[name]}" for name in names))
     if apart := dataset.num_rows - sum(len(rows) for rows in (fold.train, fold.validation, fold.test)):

@@ -1,4 +1,4 @@
-"""Pictures of how far a model's confidence can be trusted, and of what it could tell apart at other thresholds."""
+"""Pictures of calibration, risk and coverage, and ROC."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ ANSWERS = "tab:blue"
 
 
 def plot_reliability(report: dict, path: str | Path) -> None:
-    """Draw how often the model is right at each confidence, and how many utterances have it, as a PNG.
+    """Draw the accuracy and the number of utterances at each confidence as a PNG.
 
     Args:
-        report: As `make_report` gives it; bins without utterances are left empty.
+        report: Result of `make_report`; bins without utterances are left empty.
         path: PNG file to write.
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, figure 4.
@@ -41,7 +41,7 @@ def plot_reliability(report: dict, path: str | Path) -> None:
 
 
 def ece_text(calibration: dict) -> str:
-    """Expected calibration error with and without temperature, in words."""
+    """Expected calibration error with and without temperature, as text."""
     before = calibration["ece_uncalibrated"]
     if before is None or not any(calibration["temperature"].values()):
         return f"ECE {calibration['ece']:.3f}, no temperature was fitted"
@@ -50,12 +50,10 @@ def ece_text(calibration: dict) -> str:
 
 
 def plot_risk_coverage(report: dict, path: str | Path) -> None:
-    """Draw the share of wrong answers among the most confident utterances as a PNG.
-
-    A point marks what the thresholds that were fitted on validation speakers come to on the test speakers.
+    """Draw the error rate among the most confident utterances, and a point for the abstain threshold, as a PNG.
 
     Args:
-        report: As `make_report` gives it.
+        report: Result of `make_report`.
         path: PNG file to write.
 
     Source: Geifman & El-Yaniv 2017, Selective Classification for Deep Neural Networks, section 2.
@@ -82,7 +80,7 @@ def plot_roc(report: dict, path: str | Path) -> None:
     """Draw the ROC curve of each class against all others as a PNG.
 
     Args:
-        report: As `make_report` gives it.
+        report: Result of `make_report`.
         path: PNG file to write.
     """
     curves = report["roc"]
@@ -107,5 +105,5 @@ def plot_roc(report: dict, path: str | Path) -> None:
 
 
 def _styles(n: int) -> list[str]:
-    """Line styles that take turns, for whoever cannot tell the colours apart."""
+    """Alternating line styles, for readers who cannot distinguish the colours."""
     return [("-", "--", "-.")[index % 3] for index in range(n)]

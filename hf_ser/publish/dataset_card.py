@@ -16,17 +16,18 @@ from hf_ser.files import atomic_write, package_file
 from hf_ser.markup import code_span, escaped
 from hf_ser.normal_form import printable
 from hf_ser.publish.dataset_plots import write_pictures
+from hf_ser.runs.report_text import counted
 
 CARD = "README.md"
 
 HEAVY = ("audio", "fingerprint")
-"""Columns that a report never reads as a whole."""
+"""Columns that a report does not read as a whole."""
 
 HUB_LICENCES = (
     *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-4.0"),
     *("mit", "apache-2.0", "odbl", "gpl-3.0"),
 )
-"""Licences that the Hub knows by these names; every other one is `other`, and its words stand in the card."""
+"""The Hub's names of licences; any other is `other`, and its text is in the card."""
 
 SIZES = (
     *((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")),
@@ -34,15 +35,15 @@ SIZES = (
 )
 
 START_SECONDS = 0.2
-"""Exact zeros at the start for longer than this are the mark of a clip that was cut or padded."""
+"""Exact zeros at the start for longer than this are a sign of a cut or padded clip."""
 
 COLUMNS = {
     "id": "name of the utterance, unique over all corpora",
     "audio": "the clip, mono, 16 kHz, FLAC bytes; not decoded by `datasets`",
     "label": "emotion, index of the class",
     "votes": "raters' votes as a distribution over the classes",
-    "corpus": "corpus that the clip is from",
-    "speaker": "who speaks",
+    "corpus": "corpus of the clip",
+    "speaker": "speaker",
     "sex": "`female` or `male`",
     "age": "years",
     "race": "as the corpus words it",
@@ -54,7 +55,7 @@ COLUMNS = {
     "scene": "script or improvised scenario",
     "sentence": "fixed sentence that several clips share",
     "split": "part that the corpus was published with",
-    "transcript": "the words",
+    "transcript": "transcript",
     "transcript_source": "`reference`, or `<ASR id>@<revision>`",
     "valence": "mean of the raters, on the corpus's own scale",
     "activation": "mean of the raters, on the corpus's own scale",
@@ -65,29 +66,27 @@ COLUMNS = {
     "source_format": "rate, channels and sample format of the file that was read",
     "source_bytes": "size of that file",
     "pcm_sha256": "hash of the samples",
-    "fingerprint": "landmarks by which the sound is known again",
-    "reference_transcript": "the words as the corpus gives them; `transcript` has a recogniser's",
+    "fingerprint": "acoustic fingerprint, to find copies",
+    "reference_transcript": "the corpus's own transcript; `transcript` has a recogniser's",
     "asr_avg_logprob": "mean log probability of the recogniser's tokens",
-    "no_speech_prob": "probability, by the recogniser, that nobody speaks",
+    "no_speech_prob": "the recogniser's probability of no speech",
 }
-"""What the columns of `hf_ser.data.schema` mean, for a reader of the card."""
+"""Meaning of the columns of `hf_ser.data.schema`."""
 
 
 def write_dataset_report(dataset: Dataset, integrity: dict, folder: str | Path) -> list[Path]:
     """Draw the pictures of a data set and write its card, `README.md`, beside them.
 
-    Meant for the data set's own folder, where the Hub looks for a card. Of the sound only one clip a class is read.
-
     Args:
-        dataset: Rows typed by `hf_ser.data.schema.features`.
-        integrity: As `hf_ser.data.prepare.prepare` gives it.
-        folder: Where to write; made where it is missing.
+        dataset: Rows typed by `hf_ser.data.schema.features`; the audio of one clip a class is read.
+        integrity: Result of `hf_ser.data.prepare.prepare`.
+        folder: Folder to write to, made where it is missing.
 
     Returns:
         The files that were written, the card last.
 
     Raises:
-        FileNotFoundError: the card's template is not there.
+        FileNotFoundError: the card's template is missing.
         ValueError: the data set has no rows.
     """
     if len(dataset) == 0:
@@ -102,9 +101,9 @@ def write_dataset_report(dataset: Dataset, integrity: dict, folder: str | Path) 
 
 
 def light_table(dataset: Dataset) -> pd.DataFrame:
-    """All columns but the sound, a row an utterance: labels as categories, unknown speaker and sex as such.
+    """All columns except the audio: labels as categories, missing speaker and sex as `UNKNOWN`.
 
-    What a corpus names within itself is prefixed with the corpus, so that joined corpora do not share it.
+    Sessions, dialogues, scripts, scenes and sentences are prefixed with their corpus.
     """
     light = dataset.select_columns([name for name in dataset.column_names if name not in HEAVY])
     table = light.with_format("pandas")[:]
@@ -118,12 +117,12 @@ def make_card(table: pd.DataFrame, integrity: dict, folder_name: str) -> Dataset
     """Fill the template.
 
     Args:
-        table: As `light_table` gives it.
-        integrity: As `hf_ser.data.prepare.prepare` gives it.
-        folder_name: Of the data set, for the line that loads it.
+        table: Result of `light_table`.
+        integrity: Result of `hf_ser.data.prepare.prepare`.
+        folder_name: Name of the data set's folder, for the code that loads it.
 
     Raises:
-        FileNotFoundError: the template is not there.
+        FileNotFoundError: the template is missing.
     """
     corpora = sorted(set(table["corpus"]))
     licences = [hub_licence(corpus_of(name).LICENCE) for name in corpora]
@@ -144,24 +143,25 @@ def make_card(table: pd.DataFrame, integrity: dict, folder_name: str) -> Dataset
         folder_name=folder_name,
         escaped=escaped,
         code=code_span,
+        counted=counted,
         literal=lambda text: json.dumps(printable(text).replace("`", "_"), ensure_ascii=False),
         start_seconds=START_SECONDS,
         **_counts(table),
     )
-    card.text = re.sub(r"\n{3,}", "\n\n", card.text) + "\n"  # where the template passed over a paragraph
+    card.text = re.sub(r"\n{3,}", "\n\n", card.text) + "\n"  # where the template left out a paragraph
     return card
 
 
 def synthetic_notice(table: pd.DataFrame) -> str:
-    """What must be known of generated rows; empty where there are none."""
+    """The notice on generated rows; empty where there are none."""
     if not (generated := int((table["corpus"] == "synthetic").sum())):
         return ""
     what = "Generated" if generated == len(table) else f"{generated} of {len(table)} rows are generated"
-    return f"{what} sound, not speech: it proves the machinery and says nothing about people."
+    return f"{what} audio, not speech: it tests the software and says nothing about people."
 
 
 def suitable_protocols(table: pd.DataFrame) -> dict[str, str]:
-    """Protocols that these rows allow, and why; empty where no split can be speaker-independent."""
+    """Protocols that suit these rows, and why; empty where no split can be speaker-independent."""
     speakers = table["speaker"].nunique()
     if (table["speaker"] == UNKNOWN).any() or speakers < 3:
         return {}
@@ -173,13 +173,13 @@ def suitable_protocols(table: pd.DataFrame) -> dict[str, str]:
     if "session" in whole and sessions > 2 and sessions_part_speakers(table["session"], table["speaker"]):
         reasons["leave_one_session_out"] = f"{sessions} recording sessions"
     if corpora > 1:
-        reasons["leave_one_corpus_out"] = f"{corpora} corpora: how far a model carries to other recordings"
+        reasons["leave_one_corpus_out"] = f"{corpora} corpora: how a model transfers to other recordings"
     if "sentence" in whole and 1 < sentences < len(table):
-        reasons["sentence_disjoint"] = f"{sentences} sentences: neither speaker nor words were met in training"
+        reasons["sentence_disjoint"] = f"{sentences} sentences: test speakers and sentences are not in training"
     if "dialogue" in whole and table["script"].notna().any():
-        reasons["script_disjoint"] = f"{table['script'].nunique()} scripts: no play was met in training"
+        reasons["script_disjoint"] = f"{table['script'].nunique()} scripts: test plays are not in training"
     if "scene" in whole:
-        reasons["scene_disjoint"] = f"{table['scene'].nunique()} scenes: nor any improvised scenario"
+        reasons["scene_disjoint"] = f"{table['scene'].nunique()} scenes: neither are improvised scenarios"
     if set(table["corpus"]) == {"ravdess"} and speakers == 24:
         reasons["emobox"] = "six published folds, for comparison with EmoBox"
         reasons["luna_jimenez"] = "five published folds, for comparison with Luna-Jimenez et al. 2021"
@@ -191,33 +191,33 @@ def suitable_protocols(table: pd.DataFrame) -> dict[str, str]:
     return reasons
 
 
-def hub_licence(words: str) -> str:
-    """The Hub's name of a licence; `other` for all that it has no name for."""
-    slug = words.lower().replace(" ", "-")
+def hub_licence(licence: str) -> str:
+    """The Hub's name of a licence; `other` where it has none."""
+    slug = licence.lower().replace(" ", "-")
     return slug if slug in HUB_LICENCES else "other"
 
 
 def size_category(rows: int) -> str:
-    """The Hub's word for how many rows there are."""
+    """The Hub's size category of a number of rows."""
     return next((name for limit, name in SIZES if rows < limit), "n>100M")
 
 
 def _counts(table: pd.DataFrame) -> dict:
     """All figures of the card."""
-    sounding = int(table["duration_seconds"].notna().sum())
+    n_with_audio = int(table["duration_seconds"].notna().sum())
     sources = table["transcript_source"].dropna().value_counts()
     sentences = pd.crosstab(table["sentence"], table["label"])  # of the classes that have rows
     levels = table.groupby("label", observed=True)["level_dbfs"].median().dropna()
     return {
         "n_rows": len(table),
-        "n_sounding": sounding,
+        "n_with_audio": n_with_audio,
         "hours": table["duration_seconds"].sum() / 3600,
         "n_speakers": len(set(table["speaker"]) - {UNKNOWN}),
         "n_without_speaker": int((table["speaker"] == UNKNOWN).sum()),
         "sexes": table["sex"].value_counts().sort_index().to_dict(),
         "classes": _classes(table),
-        "level_spread": np.ptp(levels) if sounding else 0.0,
-        "columns": _filled(table, sounding),
+        "level_spread": np.ptp(levels) if n_with_audio else 0.0,
+        "columns": _filled(table, n_with_audio),
         "votes": int(table["votes"].notna().sum()),
         "transcripts": sources.to_dict(),
         "n_transcribed": int(table["transcript"].notna().sum()),
@@ -230,24 +230,24 @@ def _counts(table: pd.DataFrame) -> dict:
 
 
 def _classes(table: pd.DataFrame) -> list[dict]:
-    """A line for each class: how many, by whom, how long, how loud."""
+    """Counts, speakers, length and level of each class."""
     lines = []
     for label, rows in table.groupby("label", observed=False):
-        sounding = rows[rows["duration_seconds"].notna()]
+        with_audio = rows[rows["duration_seconds"].notna()]
         line = {"label": label, "rows": len(rows), "share": len(rows) / len(table)}
         line["speakers"] = len(set(rows["speaker"]) - {UNKNOWN})
-        if len(sounding):
-            line["seconds"] = sounding["duration_seconds"].median()
-            line["level"] = sounding["level_dbfs"].median()
-            line["zero_start"] = (sounding["leading_zeros_seconds"] > START_SECONDS).mean()
+        if len(with_audio):
+            line["seconds"] = with_audio["duration_seconds"].median()
+            line["level"] = with_audio["level_dbfs"].median()
+            line["zero_start"] = (with_audio["leading_zeros_seconds"] > START_SECONDS).mean()
         lines.append(line)
     return lines
 
 
-def _filled(table: pd.DataFrame, sounding: int) -> list[dict]:
-    """Name, meaning and number of filled cells of each column; audio and fingerprint are there where sound is."""
+def _filled(table: pd.DataFrame, n_with_audio: int) -> list[dict]:
+    """Name, meaning and number of filled cells of each column."""
     known = {"speaker": (table["speaker"] != UNKNOWN).sum(), "sex": (table["sex"] != UNKNOWN).sum()}
-    known |= dict.fromkeys(HEAVY, sounding)
+    known |= dict.fromkeys(HEAVY, n_with_audio)
     known |= {name: table[name].notna().sum() for name in table if name not in known}
     return [
         {"name": name, "meaning": meaning, "filled": int(known[name])}

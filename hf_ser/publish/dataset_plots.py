@@ -1,4 +1,4 @@
-"""Pictures of a data set: who says what, how long, and how it looks. Drawn without pyplot, as all our pictures."""
+"""Pictures of a data set: counts, durations and examples."""
 
 import textwrap
 from pathlib import Path
@@ -17,7 +17,7 @@ from hf_ser.models.libraries import audio_transforms
 from hf_ser.plotting import WARNING, save, wrapped
 
 NARROW = 14
-"""Letters a line of labels beside an axis."""
+"""Characters a line of labels beside an axis."""
 
 SEX_COLOURS = {"female": "tab:orange", "male": "tab:blue", UNKNOWN: "tab:gray"}
 
@@ -27,13 +27,13 @@ DYNAMIC_RANGE_DB = 70
 
 
 def write_pictures(dataset: Dataset, table: pd.DataFrame, folder: Path, notice: str = "") -> list[Path]:
-    """Draw every picture that the rows allow; those of the sound only where there is sound.
+    """Draw all pictures of a data set; those of the audio only where there is audio.
 
     Args:
-        dataset: The rows; of their sound one clip a class is read.
-        table: Their columns as `hf_ser.publish.dataset_card.light_table` gives them.
-        folder: Where the PNG files go.
-        notice: Told in red on each picture, since pictures travel without their text.
+        dataset: The rows; the audio of one clip a class is read.
+        table: Result of `hf_ser.publish.dataset_card.light_table`.
+        folder: Folder for the PNG files.
+        notice: Notice to write in red on each picture.
 
     Returns:
         The files that were written.
@@ -51,7 +51,7 @@ def write_pictures(dataset: Dataset, table: pd.DataFrame, folder: Path, notice: 
 
 
 def draw_class_counts(table: pd.DataFrame) -> Figure:
-    """Rows of each class by sex, a panel for each corpus."""
+    """Draw the rows of each class by sex, one panel a corpus."""
     labels = list(table["label"].cat.categories)
     sexes = [sex for sex in (*SEXES, UNKNOWN) if (table["sex"] == sex).any()]
     corpora = sorted(table["corpus"].unique())
@@ -85,10 +85,10 @@ def draw_class_counts(table: pd.DataFrame) -> Figure:
 
 
 def draw_durations(table: pd.DataFrame) -> Figure:
-    """Lengths of the clips of each class: median, quartiles, the middle 98 per cent, and dots for the rest."""
+    """Draw the lengths of the clips of each class: median, quartiles, 1st and 99th percentile, and outliers."""
     labels = list(table["label"].cat.categories)
-    sounding = table[table["duration_seconds"].notna()]
-    lengths = [sounding["duration_seconds"][sounding["label"] == label].to_numpy() for label in labels]
+    with_audio = table[table["duration_seconds"].notna()]
+    lengths = [with_audio["duration_seconds"][with_audio["label"] == label].to_numpy() for label in labels]
     figure = Figure(figsize=(8, 0.42 * len(labels) + 1.5), layout="constrained")
     axes = figure.subplots()
     names = [f"{wrapped(label, NARROW)} ({len(length)})" for label, length in zip(labels, lengths, strict=True)]
@@ -106,38 +106,35 @@ def draw_durations(table: pd.DataFrame) -> Figure:
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
     axes.set_xlabel("seconds (line: median, box: quartiles, whiskers: 1st and 99th percentile)")
-    longest, median = sounding["duration_seconds"].max(), sounding["duration_seconds"].median()
-    if longest > 12 * median:  # a few long clips would press all others to the edge
+    longest, median = with_audio["duration_seconds"].max(), with_audio["duration_seconds"].median()
+    if longest > 12 * median:  # else a few long clips would squeeze all others
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
     else:
         axes.set_xlim(left=0)
-    silent = len(table) - len(sounding)
-    lacking = f"; {silent} rows without sound are not shown" if silent else ""
-    hours = sounding["duration_seconds"].sum() / 3600
-    axes.set_title(f"{len(sounding)} clips, {hours:.2f} hours{lacking}", fontsize=11)
+    silent = len(table) - len(with_audio)
+    lacking = f"; {silent} rows without audio are not shown" if silent else ""
+    hours = with_audio["duration_seconds"].sum() / 3600
+    axes.set_title(f"{len(with_audio)} clips, {hours:.2f} hours{lacking}", fontsize=11)
     return figure
 
 
 def choose_examples(table: pd.DataFrame) -> list[int]:
-    """Row numbers of one clip for each class that has sound: the one of median length, by id where lengths are equal.
-
-    Of more than `MAX_EXAMPLES` classes those with most clips are shown, in their own order.
-    """
-    sounding = table[table["duration_seconds"].notna()]
-    largest = sounding["label"].value_counts(sort=False).nlargest(MAX_EXAMPLES).index
+    """Row numbers of the clip of median length of each class with audio, of at most the `MAX_EXAMPLES` largest."""
+    with_audio = table[table["duration_seconds"].notna()]
+    largest = with_audio["label"].value_counts(sort=False).nlargest(MAX_EXAMPLES).index
     chosen = []
     for label in table["label"].cat.categories:
-        rows = sounding[sounding["label"] == label].sort_values(["duration_seconds", "id"])
+        rows = with_audio[with_audio["label"] == label].sort_values(["duration_seconds", "id"])
         if label in largest and len(rows):
             chosen.append(int(rows.index[(len(rows) - 1) // 2]))
     return chosen
 
 
 def draw_examples(dataset: Dataset, rows: list[int]) -> Figure:
-    """Waveform and log-mel spectrogram of the given rows, each on its own scale; the level is told in numbers.
+    """Draw waveform and log-mel spectrogram of the given rows, with the level in dBFS.
 
-    Some corpora are 20 dB louder in one class than in another: on one scale the quiet clips would be flat lines.
+    Each has its own scale: in some corpora one class is 20 dB louder than another.
     """
     across = min(len(rows), 4)
     down = -(-len(rows) // across)
@@ -148,9 +145,9 @@ def draw_examples(dataset: Dataset, rows: list[int]) -> Figure:
         clip = decode_audio(row["audio"])
         top, left = 2 * (place // across), place % across
         wave, mel = figure.add_subplot(grid[top, left]), figure.add_subplot(grid[top + 1, left])
-        told = f"{shortened(row['id'], 32)}, {row['level_dbfs']:.1f} dBFS"
+        subtitle = f"{shortened(row['id'], 32)}, {row['level_dbfs']:.1f} dBFS"
         wave.set_title(wrapped(names[row["label"]], NARROW), fontsize=11, fontweight="bold", pad=16)
-        wave.text(0.5, 1.03, told, transform=wave.transAxes, ha="center", va="bottom", fontsize=8)
+        wave.text(0.5, 1.03, subtitle, transform=wave.transAxes, ha="center", va="bottom", fontsize=8)
         _draw_wave(wave, clip)
         _draw_log_mel(mel, clip)
         wave.set_xlim(mel.get_xlim())
@@ -162,7 +159,7 @@ def draw_examples(dataset: Dataset, rows: list[int]) -> Figure:
 
 
 def draw_speaker_by_class(table: pd.DataFrame) -> Figure:
-    """Rows of each speaker in each class; of many speakers those with most rows, and the others as one line."""
+    """Draw the rows of each speaker in each class; beyond `MAX_SPEAKERS`, the others are one line."""
     labels = list(table["label"].cat.categories)
     counts = pd.crosstab(table["speaker"], table["label"]).reindex(columns=labels, fill_value=0)
     known = counts.drop(UNKNOWN, errors="ignore").sort_index()
@@ -172,24 +169,19 @@ def draw_speaker_by_class(table: pd.DataFrame) -> Figure:
     if others := len(known) - len(single):
         lines.append((f"{others} other speakers together", known[MAX_SPEAKERS:].sum().to_numpy()))
     if UNKNOWN in counts.index:
-        lines.append(("speaker not known", counts.loc[UNKNOWN].to_numpy()))
+        lines.append(("speaker unknown", counts.loc[UNKNOWN].to_numpy()))
     return _heat_map(labels, lines, len(single), f"rows of each of {len(known)} speakers in each class")
 
 
 def shortened(name: str, length: int) -> str:
-    """A name with its middle left out where it is long: its beginning tells the corpus, its end the clip."""
+    """A name whose middle is left out where it is long; dollar signs are escaped for matplotlib."""
     if len(name) > length:
         name = f"{name[: length // 2 - 1]}…{name[-(length - length // 2) :]}"
-    return _without_math(name)
-
-
-def _without_math(text: str) -> str:
-    """Dollar signs that matplotlib does not take for the beginning of a formula."""
-    return text.replace("$", r"\$")
+    return name.replace("$", r"\$")
 
 
 def _draw_wave(axes: Axes, clip: np.ndarray) -> None:
-    """Least and greatest sample of each stretch, so that a long clip is drawn as fast and as true as a short one."""
+    """Draw minimum and maximum of short segments, which is fast for long clips too."""
     stretches = np.array_split(clip, min(600, len(clip)))
     seconds = (np.arange(len(stretches)) + 0.5) * len(clip) / len(stretches) / SAMPLING_RATE
     axes.fill_between(seconds, [s.min() for s in stretches], [s.max() for s in stretches], linewidth=0.5, color="black")
@@ -208,25 +200,25 @@ def _draw_log_mel(axes: Axes, clip: np.ndarray) -> None:
 
 
 def _mel(hz: float) -> float:
-    """The scale of torchaudio's filters, `mel_scale="htk"`."""
+    """Frequency on the mel scale of torchaudio's filters, `mel_scale="htk"`."""
     return 2595 * np.log10(1 + hz / 700)
 
 
 def _heat_map(labels: list[str], lines: list[tuple[str, np.ndarray]], coloured: int, caption: str) -> Figure:
-    """Counts with their sum at the right; only the first lines, one speaker each, are coloured."""
+    """Draw counts with their sum at the right; only the first `coloured` lines, one speaker each, are coloured."""
     names = [name for name, _ in lines]
     counts = np.stack([line for _, line in lines])
     longest = max(len(line) for label in labels for line in wrapped(label, NARROW).split("\n"))
     width = max(0.55, 0.09 * longest) * (len(labels) + 1) + 0.085 * max(map(len, names)) + 0.6
     figure = Figure(figsize=(max(5, width), 0.24 * len(names) + 1.5), layout="constrained")
     axes = figure.subplots()
-    shade = np.full((len(names), len(labels) + 1), np.nan)  # white where it is no speaker's count
+    shade = np.full((len(names), len(labels) + 1), np.nan)  # white except for counts of one speaker
     shade[:coloured, :-1] = counts[:coloured]
     full = max(np.nanmax(shade), 1) if coloured else 1
     axes.imshow(shade, cmap="Blues", vmin=0, vmax=full, aspect="auto")
     for (row, column), count in np.ndenumerate(np.column_stack([counts, counts.sum(axis=1)])):
         colour = "white" if shade[row, column] > 0.6 * full else "black" if count else "darkgray"
-        # Hundreds of texts that lie inside anyway: the layout need not measure them.
+        # The layout need not measure hundreds of texts inside the axes.
         axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8, in_layout=False)
     axes.axvline(len(labels) - 0.5, color="black", linewidth=0.8)
     axes.axhline(coloured - 0.5, color="black", linewidth=0.8)

@@ -1,4 +1,4 @@
-"""A trained model, a prepared data set or a demo onto the Hub: one commit each, and what is there is not sent again."""
+"""Pushing a trained model, a prepared data set or a demo to the Hub, one commit each."""
 
 import platform
 import time
@@ -21,33 +21,33 @@ from hf_ser.publish.privacy import (
     check_licence,
     check_outside_files,
     dataset_files,
-    hears,
     matches,
     model_card_of,
     model_files,
+    takes_audio,
 )
 from hf_ser.runs.record import RECORD, corpora_of_stages, parsed_record
-from hf_ser.versions import installed
+from hf_ser.versions import pinned_requirements
 
 SPACE_FILES = ("app.py", "README.md", "requirements.txt")
 SPACE_LIBRARIES = ("numpy", "packaging", "soundfile", "soxr", "torch", "torchaudio", "transformers")
-"""What a Space needs beside Gradio: the libraries that a model's own code imports."""
+"""Libraries that a Space needs beside Gradio: those that a model's code imports."""
 
 PAUSES = (2, 8)
-"""Seconds before each new attempt; within one, huggingface_hub itself tries a request several times."""
+"""Seconds before each new attempt; huggingface_hub itself also retries requests."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a push goes.
+    """The destination of a push.
 
     Args:
-        name: As `user/name`.
+        name: `user/name`.
         kind: `model`, `dataset` or `space`.
         private: Whether only its owner may see it.
         revision: Branch; None is `main`.
         api: The Hub's client.
-        kept: What of the user's is safe whatever happens, for the messages.
+        kept: What is safe if the push fails, for messages.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Target:
 
     @property
     def address(self) -> str:
-        """As a browser has it."""
+        """The web address."""
         return f"{self.api.endpoint}/{'' if self.kind == 'model' else self.kind + 's/'}{self.name}"
 
 
@@ -73,19 +73,18 @@ def push_model(
 ) -> str:
     """Push a trained model with its processor, code, card, report and pictures.
 
-    Its card is written anew from what is pushed, so that the code in it names the repository; nothing in the folder
-    changes.
+    The card is made from what is pushed and names the repository; nothing in the folder changes.
 
     Args:
-        folder: Of a fold, or `final`.
-        repo_id: As `user/name`; the repository is made where it is missing.
-        private: Make it for its owner alone; None as `pushed_privately`.
-        space: Make a Space of the same name too, which runs the commit that was pushed.
+        folder: Folder of a fold, or `final`.
+        repo_id: `user/name`; the repository is made where it is missing.
+        private: Whether only the owner may see it; None as `is_private_push`.
+        space: Also make a Space of the same name, which runs the pushed commit.
         revision: Branch to push to, made where it is missing; None is `main`.
         api: The Hub's client; by default the user's own.
 
     Returns:
-        Hash of the commit; where nothing has changed, of the one that is there.
+        Hash of the commit; without changes, of the latest one.
 
     Raises:
         FileNotFoundError: no trained model there.
@@ -93,13 +92,13 @@ def push_model(
         ValueError: a bad name, an unfinished model, pickled weights, or a Hub that cannot be reached.
     """
     folder = Path(folder)
-    files = model_files(folder)  # refuses before anything is written
-    private = pushed_privately(corpora_of_stages(parsed_record(folder / RECORD)), private)
+    files = model_files(folder)  # raises before anything is written
+    private = is_private_push(corpora_of_stages(parsed_record(folder / RECORD)), private)
     target = Target(checked_name(repo_id), "model", private, revision, api or HfApi(), f"The model is safe in {folder}")
-    if space and not hears(folder):
-        raise ValueError(f"{folder}: --space found a model of words alone, expected one that hears: leave --space out.")
+    if space and not takes_audio(folder):
+        raise ValueError(f"{folder}: --space found a text-only model, expected a model of audio: leave --space out.")
     files[CARD] = model_card_of(folder, files, repo_id, revision)
-    _open(target)
+    _create_repository(target)
     sha = _push(target, files, MODEL_FILES, "Model of hf_ser")
     if space:
         push_space(repo_id, sha, private, target.api)
@@ -120,10 +119,10 @@ def push_dataset(
     `datasets.load_dataset(repo_id)` reads it, and `prepare_data.py --corpus table --data_dir repo_id@REVISION`.
 
     Args:
-        folder: Written by `hf_ser.data.prepare.prepare`; nothing in it changes.
+        folder: Folder of a prepared data set; nothing in it changes.
         repo_id, private, revision, api: As of `push_model`.
         licence: The Hub's name of the licence of a user's own table.
-        allow_outside_files: Push recordings too that lay outside the folder of their table.
+        allow_outside_files: Also push recordings from outside the folder of their table.
 
     Returns:
         As `push_model`.
@@ -131,16 +130,15 @@ def push_dataset(
     Raises:
         FileNotFoundError: no prepared data set there.
         PermissionError: no token, or no right to write there.
-        ValueError: a licence that forbids sharing, or none given; recordings from elsewhere on this disk; else as
-            `push_model`.
+        ValueError: a licence that forbids sharing, or none given; recordings from outside; else as `push_model`.
     """
     folder, dataset = Path(folder), load_prepared(folder)
     kept = f"The data set is safe in {folder}"
     target = Target(checked_name(repo_id), "dataset", private, revision, api or HfApi(), kept)
     check_licence(set(dataset["corpus"][:]), licence)
     check_outside_files(folder, allow_outside_files)
-    _open(target)
-    with temporary_folder(cache_folder(), "push") as work:  # as large as the data: not in /tmp
+    _create_repository(target)
+    with temporary_folder(cache_folder(), "push") as work:  # as large as the data, so not in /tmp
         files = dataset_files(dataset, folder, work, repo_id, licence)
         return _push(target, files, DATASET_FILES, "Data set of hf_ser")
 
@@ -149,7 +147,7 @@ def push_space(repo_id: str, sha: str, private: bool = False, api: HfApi | None 
     """Push a Gradio Space that runs a commit of a model of the same name.
 
     Args:
-        repo_id: Of the model, and of the Space.
+        repo_id: Name of the model and of the Space.
         sha: Commit of the model.
         private, api: As of `push_model`.
 
@@ -157,14 +155,19 @@ def push_space(repo_id: str, sha: str, private: bool = False, api: HfApi | None 
         Hash of the Space's commit.
 
     Raises:
-        FileNotFoundError: the templates are not there.
+        FileNotFoundError: the templates are missing.
         PermissionError, ValueError: as `push_model`.
     """
     target = Target(checked_name(repo_id), "space", private, None, api or HfApi(), f"The model is pushed, commit {sha}")
-    values = {"repo_id": repo_id, "revision": sha, "name": repo_id.split("/")[-1], "pins": installed(SPACE_LIBRARIES)}
+    values = {
+        "repo_id": repo_id,
+        "revision": sha,
+        "name": repo_id.split("/")[-1],
+        "pins": pinned_requirements(SPACE_LIBRARIES),
+    }
     values["python"] = ".".join(platform.python_version_tuple()[:2])  # the one that these versions work with
     files = {name: _filled(package_file(f"cards/space/{name}"), values).encode() for name in SPACE_FILES}
-    _open(target)
+    _create_repository(target)
     commit = _push(target, files, SPACE_FILES, "Demo of a model of hf_ser")
     if private:
         print("A private Space reads a private model with a token: add it to the Space's secrets as HF_TOKEN.")
@@ -177,39 +180,39 @@ def _filled(file: Path, values: dict) -> str:
     )
 
 
-def pushed_privately(corpora: Iterable[str], private: bool | None) -> bool:
-    """Whether a model is pushed for its owner alone: as is said, else if it was trained on a user's own recordings.
+def is_private_push(corpora: Iterable[str], private: bool | None) -> bool:
+    """Whether a model is pushed as private: by default if it was trained on a user's own recordings.
 
-    What people of an own table said may be private, and a model keeps something of what it was trained on.
+    Own recordings may be private, and a model retains something of them.
 
     Args:
-        corpora: Keys of CORPORA that it and its encoders were trained on; another name counts as own recordings.
-        private: What the user says; None is nothing.
+        corpora: Keys of CORPORA that it and its encoders were trained on; other names count as own recordings.
+        private: The user's choice; None for the default.
     """
     own = sorted(name for name in set(corpora) if corpus_of(name).MAY_BE_SHARED is None)
     if private is None and own:
         print(
-            f"This model was trained on recordings of your own ({', '.join(own)}), so it is pushed as a private one. "
-            "What the encoders that it began with were trained on counts too, as yours where it is not known. "
-            "If everybody may have it: push_to_hub.py --public, or in training --hub_private_repo false."
+            f"This model was trained on your own recordings ({', '.join(own)}), so it is pushed as a private model. "
+            "The training data of its initial encoders counts too, as your own where it is unknown. "
+            "To make it public: push_to_hub.py --public, or in training --hub_private_repo false."
         )
     return bool(own) if private is None else private
 
 
 def check_push(repo_id: str, private: bool = False, api: HfApi | None = None) -> None:
-    """Check, before a training starts, that its model can be pushed when it ends; makes the repository.
+    """Check before training that the model can be pushed, and make the repository.
 
     Raises:
         PermissionError: no token, or no right to write there.
         ValueError: a bad name, or a Hub that cannot be reached.
     """
     target = Target(checked_name(repo_id), "model", private, None, api or HfApi(), "Nothing was begun")
-    _persistently(target.api.whoami, target)
-    _open(target)
+    _with_retries(target.api.whoami, target)
+    _create_repository(target)
 
 
 def checked_name(repo_id: str) -> str:
-    """The name itself.
+    """Return a valid name of a repository.
 
     Raises:
         ValueError: it is not of the form `user/name`.
@@ -217,13 +220,13 @@ def checked_name(repo_id: str) -> str:
     try:
         validate_repo_id(repo_id)
         if "/" not in repo_id:
-            raise HFValidationError("it does not say whose it is")
+            raise HFValidationError("the user is missing")
     except HFValidationError as error:
         raise ValueError(f"Repository '{repo_id}': {error}. Expected user/name, such as jane/ser-ravdess.") from error
     return repo_id
 
 
-def _open(target: Target) -> None:
+def _create_repository(target: Target) -> None:
     """Make the repository and the branch where they are missing; raises as `push_model`."""
     api, name, kind = target.api, target.name, target.kind
     sdk = {"space_sdk": "gradio"} if kind == "space" else {}
@@ -233,31 +236,31 @@ def _open(target: Target) -> None:
         api.auth_check(name, repo_type=kind, write=True)
         return api.repo_info(name, repo_type=kind)
 
-    held = _persistently(made, target)
+    held = _with_retries(made, target)
     if target.private and not held.private:
         raise ValueError(
             f"{target.address}: found a public repository, expected a private one: name another, make it private in "
-            "its settings on the Hub, or say --public (in training --hub_private_repo false) if everybody may have it."
+            "its settings on the Hub, or use --public (in training --hub_private_repo false) if it may be public."
         )
     if target.revision:
-        _persistently(lambda: api.create_branch(name, branch=target.revision, repo_type=kind, exist_ok=True), target)
+        _with_retries(lambda: api.create_branch(name, branch=target.revision, repo_type=kind, exist_ok=True), target)
 
 
 def _push(target: Target, files: dict[str, Path | bytes], ours: tuple[str, ...], message: str) -> str:
-    """Bring a branch to hold just these of our files, in one commit, and say so.
+    """Update a branch to these files in one commit, and print the result.
 
     Args:
-        target: Where.
-        files: By their names in the repository.
-        ours: Patterns of what a push writes; what of it is there and no longer among the files is removed.
-        message: Of the commit.
+        target: The destination.
+        files: Files by their names in the repository.
+        ours: Patterns of pushed files; matching ones that are no longer among `files` are deleted.
+        message: Message of the commit.
 
     Returns:
         Hash of the commit.
     """
 
     def commit() -> tuple[str, bool]:
-        # All anew at each attempt: one whose answer was lost may have been the last.
+        # Everything again at each attempt: the previous one may have succeeded without an answer.
         held = target.api.repo_info(target.name, repo_type=target.kind, revision=target.revision)
         stale = sorted({one.rfilename for one in held.siblings} - set(files))
         operations = [CommitOperationDelete(path) for path in stale if matches(path, ours)]
@@ -267,27 +270,27 @@ def _push(target: Target, files: dict[str, Path | bytes], ours: tuple[str, ...],
         )
         return made.oid, made.oid != held.sha
 
-    sha, changed = _persistently(commit, target)
+    sha, changed = _with_retries(commit, target)
     print(f"{'pushed' if changed else 'nothing has changed'}: {target.address}, commit {sha}")
     return sha
 
 
-def _persistently(action: Callable, target: Target):
-    """Do something on the Hub, again after a pause where that may help; raises as `push_model`."""
+def _with_retries(action: Callable, target: Target):
+    """Call an action on the Hub and retry after temporary errors; raises as `push_model`."""
     for pause in (*PAUSES, None):
         try:
             return action()
         except (HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, RuntimeError, ValueError) as error:
             cause = _cause(error)
-            if pause is None or not _may_pass(cause):
-                raise _in_own_words(cause, target) from error
+            if pause is None or not _is_temporary(cause):
+                raise _explained_error(cause, target) from error
             print(f"{target.address}: {_first_line(cause)}; trying again in {pause} s", flush=True)
             time.sleep(pause)
     return None
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The Hub's answer, where the error of an upload's thread hides it."""
+    """The underlying error of an error in an upload thread."""
     while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -297,22 +300,22 @@ def _status(error: BaseException) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Whether the same call may succeed a little later."""
+def _is_temporary(error: BaseException) -> bool:
+    """Whether the same call may succeed later."""
     status = _status(error)
     if status is None:
         return isinstance(error, HTTPError | RuntimeError)
-    return status >= 500 or status in (408, 409, 412)  # the latter: another push at the same time
+    return status >= 500 or status in (408, 409, 412)  # 409 and 412: another push at the same time
 
 
 def _first_line(error: BaseException) -> str:
-    """The beginning of a message that may be long."""
+    """The first line of a message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _in_own_words(error: BaseException, target: Target) -> Exception:
-    """What went wrong and what to do about it."""
+def _explained_error(error: BaseException, target: Target) -> Exception:
+    """The error for users: what went wrong and the remedy."""
     where, status = target.address, _status(error)
     if isinstance(error, OfflineModeIsEnabled):
         return ValueError(f"{where}: found HF_HUB_OFFLINE set, expected a connection: unset it to push.")
@@ -332,12 +335,12 @@ def _in_own_words(error: BaseException, target: Target) -> Exception:
         seconds = error.response.headers.get("Retry-After")
         wait = f"{seconds} s" if seconds else "some minutes"
         return ValueError(
-            f"{where}: too many requests. Expected fewer: wait {wait}, then give the same command again; what was "
+            f"{where}: too many requests. Expected fewer: wait {wait}, then run the same command again; what was "
             f"uploaded is not sent again. {target.kept}."
         )
     if isinstance(error, ValueError) or (status is not None and status < 500):
         return ValueError(f"{where}: the Hub refused it ({' '.join(str(error).split())}). {target.kept}.")
     return ValueError(
-        f"{where}: the Hub could not be reached, or broke off ({_first_line(error)}). Expected a connection: give the "
+        f"{where}: the Hub could not be reached, or broke off ({_first_line(error)}). Expected a connection: run the "
         f"same command again; what was uploaded is not sent again. {target.kept}."
     )

@@ -1,4 +1,4 @@
-"""The card of a trained model, made from what its training and its evaluation left in its folder."""
+"""The card of a trained model, made from the files in its folder."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from hf_ser.runs.calibration import made_worse
 from hf_ser.runs.classifier import AUDIO, FUSION, TEXT
 from hf_ser.runs.record import RECORD, read_record
 from hf_ser.runs.report import REPORT, REPORT_VERSION
-from hf_ser.runs.report_text import audit_text
+from hf_ser.runs.report_text import audit_text, counted
 
 USAGE = {
     AUDIO: """\
@@ -40,11 +40,11 @@ from transformers import pipeline
 ask = pipeline("text-classification", model={model}{revision}, top_k=None, trust_remote_code=True)
 print(ask("where is my parcel"))""",
 }
-"""How a model of each kind is asked; the sound is any file that soundfile reads."""
+"""Code that uses a model of each kind."""
 
-ENROLLED = """
+ENROLMENT_USAGE = """
 print(ask("call.wav", enrolment=["other1.wav", "other2.wav"]))  # other clips of the same speaker"""
-"""And one whose features are scaled by speaker."""
+"""More code for a model with per-speaker normalisation."""
 
 TASKS = {AUDIO: "audio-classification", FUSION: "audio-classification", TEXT: "text-classification"}
 
@@ -53,33 +53,33 @@ HUB_METRICS = (
     ("accuracy", "wa", "WA (weighted accuracy)"),
     ("f1", "macro_f1", "macro F1"),
 )
-"""The Hub's kind of a figure, its key in the report, and what it is called."""
+"""The Hub's type of a figure, its key in the report, and its name."""
 
 PICTURES = {
     "confusion_matrix.png": "Confusion matrix of the test speakers",
     "reliability.png": "Reliability: how often the model is right at each confidence",
     "stress.png": "Change in UAR under each changed recording",
 }
-"""Pictures that may lie beside the card, and what is said where they cannot be seen."""
+"""Pictures that may be beside the card, and their alternative texts."""
 
-OF_ALL = "This model was tested on nobody: it was trained on all speakers but those that chose its checkpoint."
-OF_ALL_SOLVED = "This model was tested on nobody: it was trained on all speakers."
-OF_OTHERS = "The speakers that this model was tested on lack a class, so that there is no UAR for it alone."
+NOT_TESTED = "This model was not tested: it was trained on all speakers except those for choosing its checkpoint."
+NOT_TESTED_SOLVED = "This model was not tested: it was trained on all speakers."
+NO_OWN_UAR = "The test speakers of this model lack a class, so that there is no UAR for it alone."
 
 PRECISIONS = {"no": "float32", "fp16": "float16 mixed", "bf16": "bfloat16 mixed"}
-"""What accelerate calls them, in words."""
+"""Accelerate's names of precisions, and what the card calls them."""
 
 
 def write_model_card(folder: str | Path, repo_id: str | None = None, revision: str | None = None) -> Path:
     """Write `README.md` into a trained model's folder.
 
     Args:
-        folder: Of a fold, or `final`.
-        repo_id: The Hub's name of the model, for the code that uses it; by default the folder's own name.
-        revision: Commit that the code pins.
+        folder: Folder of a fold, or `final`.
+        repo_id: Name of the model on the Hub, for the code in the card; by default the folder's name.
+        revision: Commit to pin in the code.
 
     Raises:
-        FileNotFoundError: it holds no model that was trained by this package to its end, or the template is not there.
+        FileNotFoundError: it holds no finished model of this package, or the template is missing.
         ValueError: its report is of an earlier version.
     """
     folder = Path(folder)
@@ -90,13 +90,13 @@ def write_model_card(folder: str | Path, repo_id: str | None = None, revision: s
 
 
 def make_model_card(folder: Path, repo_id: str | None = None, revision: str | None = None) -> ModelCard:
-    """The card as `write_model_card` writes it."""
+    """Make the card; raises as `write_model_card`."""
     record = read_record(folder) if (folder / RECORD).is_file() else None
     if not (record and record["finished"]):
         found = "an unfinished training" if record else "no training record"
         raise FileNotFoundError(
-            f"{folder}: found {found}, expected the folder of a model that hf_ser has trained to its end, such as "
-            "runs/quickstart/fold_1: name one, or let the training end by giving its command again."
+            f"{folder}: found {found}, expected the folder of a model that hf_ser has finished training, such as "
+            "runs/quickstart/fold_1: name one, or finish the training by running its command again."
         )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     report, why_others = _report(folder, record)
@@ -107,7 +107,7 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
     values = {
         "card_data": Markup(_metadata(name, kind, record, report, why_others).to_yaml()),
         "title": name,
-        "kind": {AUDIO: "the sound", TEXT: "the words", FUSION: "the sound and the words"}[kind],
+        "kind": {AUDIO: "audio", TEXT: "text", FUSION: "audio and text"}[kind],
         "notices": notices,
         "corpora": {corpus: corpus_of(corpus) for corpus in record["corpora"]},
         "record": record,
@@ -121,28 +121,29 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         "pictures": {one: text for one, text in PICTURES.items() if (folder / one).is_file()},
         "is_worse": bool(report) and made_worse(report["calibration"]),
         "percent": lambda share: f"{100 * share:.1f}",
+        "counted": counted,
         "leaked": bool(record["leaks"] or (report and report["leaks"])),
         "precision": PRECISIONS.get(record["precision"], record["precision"]),
-        "settings": {key: shown(value) for key, value in sorted(record["settings"].items()) if key != "model"},
+        "settings": {key: public_name(value) for key, value in sorted(record["settings"].items()) if key != "model"},
         "encoders": origins(record),
         "usage": Markup(
             USAGE[kind]
             .replace("{model}", json.dumps(name))
             .replace("{revision}", f", revision={json.dumps(revision)}" if revision else "")
-            + ENROLLED * by_speaker
+            + ENROLMENT_USAGE * by_speaker
         ),
         "enrolment": enrolment_note(record["settings"].get("enrolment_clips", 0)) if by_speaker else None,
         "pushed": repo_id is not None,
-        "hears": kind != TEXT,
+        "takes_audio": kind != TEXT,
     }
     template = package_file("cards/model_card.md").read_text(encoding="utf-8")
     card = ModelCard(filled_markdown(template, values))
-    card.text = re.sub(r"\n{3,}", "\n\n", card.text).rstrip() + "\n"  # where the template passed over a paragraph
+    card.text = re.sub(r"\n{3,}", "\n\n", card.text).rstrip() + "\n"  # where the template left out a paragraph
     return card
 
 
-def shown(value) -> str:
-    """A setting as a card shows it: a name of the Hub as it is, of a path on somebody's disk its last part alone."""
+def public_name(value) -> str:
+    """A setting without local folders: a name on the Hub unchanged, of a path its last part."""
     text = str(value)
     return text if HUB_NAME.fullmatch(text) else re.split(r"[\\/]", text.rstrip("\\/"))[-1]
 
@@ -153,25 +154,21 @@ def _by_speaker(config: dict) -> bool:
 
 
 def _report(folder: Path, record: dict) -> tuple[dict | None, str]:
-    """The report that speaks for a model; where it is of other models too, why.
-
-    A model that was trained on all speakers was tested on none, and a test without a class has no UAR. What the
-    settings are worth is then told by all the folds that were trained with them into the same run.
-    """
+    """The report of a model, or of its run with the reason: it was not tested, or its test lacks a class."""
     report = _of_this_version(folder / REPORT) or _of_this_version(folder.parent / REPORT)
     fold = record["split"]["fold"]
     if report and list(report["folds"]) == [fold] and (folder / REPORT).is_file():
         return report, ""
-    of_all = OF_ALL_SOLVED if record.get("solved") else OF_ALL
-    return report, of_all if fold == FINAL else OF_OTHERS
+    of_all = NOT_TESTED_SOLVED if record.get("solved") else NOT_TESTED
+    return report, of_all if fold == FINAL else NO_OWN_UAR
 
 
 def origins(record: dict) -> dict[str, str]:
-    """How each encoder of a training record came to be, without the path that it was loaded from."""
+    """The origin of each encoder of a training record, without local folders."""
     sources = record.get("sources", {})
     return {
-        modality: said.replace(source, shown(source)) if (source := sources.get(modality)) else said
-        for modality, said in record.get("encoders", {}).items()
+        modality: origin.replace(source, public_name(source)) if (source := sources.get(modality)) else origin
+        for modality, origin in record.get("encoders", {}).items()
     }
 
 
@@ -179,7 +176,7 @@ def _of_this_version(file: Path) -> dict | None:
     report = _read(file)
     if report and report["report_version"] != REPORT_VERSION:
         raise ValueError(
-            f"{file}: found version {report['report_version']} of the report, expected {REPORT_VERSION}: make it anew "
+            f"{file}: found version {report['report_version']} of the report, expected {REPORT_VERSION}: make it again "
             "with python scripts/evaluate.py and the run's folder."
         )
     return report
@@ -190,13 +187,13 @@ def _read(file: Path) -> dict | None:
 
 
 def _notices(record: dict, report: dict | None, stress: dict | None) -> list[str]:
-    """What stands at the top: what the report, the record and the stress test have to say first."""
+    """Notices at the top of the card, of report, record and stress test."""
     found = [*report["notices"]] if report else []
-    said = set(report["leaks"]) if report else set()
-    if leaks := sorted({*record["leaks"], *(stress["leaks"] if stress else [])} - said):
-        found.append(f"LEAKED: {', '.join(leaks)}. Not all that stands here was measured on people it had never met.")
+    known = set(report["leaks"]) if report else set()
+    if leaks := sorted({*record["leaks"], *(stress["leaks"] if stress else [])} - known):
+        found.append(f"LEAKED: {', '.join(leaks)}. Not all figures here were measured on unseen speakers.")
     if not report and "synthetic" in record["corpora"]:
-        found.append("Trained on a synthetic corpus: it proves the machinery and knows nothing of speech.")
+        found.append("Trained on a synthetic corpus: it tests the software and knows nothing of speech.")
     return found
 
 
@@ -206,7 +203,7 @@ def _audit(report: dict | None, record: dict) -> str:
 
 
 def _metadata(name: str, kind: str, record: dict, report: dict | None, why_others: str) -> ModelCardData:
-    """What the Hub reads."""
+    """The card's metadata for the Hub."""
     licences = {hub_licence(corpus_of(corpus).LICENCE) for corpus in record["corpora"]}
     return ModelCardData(
         license=licences.pop() if len(licences) == 1 else "other",
@@ -221,7 +218,7 @@ def _metadata(name: str, kind: str, record: dict, report: dict | None, why_other
 
 
 def _results(kind: str, report: dict, why_others: str) -> list[EvalResult]:
-    """UAR, WA and macro F1 as the Hub shows them beside a model; leaked, synthetic or other models' by that name."""
+    """UAR, WA and macro F1 for the Hub, marked where they are leaked, synthetic or of other models."""
     leaked = report["leaks"] or (report["audit"] and report["audit"]["leak"])
     stamps = [
         *(["cross-validation with the same settings, not this model alone"] if why_others else []),

@@ -1,4 +1,4 @@
-"""The report as one page for people: every figure, picture and, where it may be handed on, sound, in a single file."""
+"""The report as one HTML page with all figures, pictures and, where its licence allows, audio."""
 
 import base64
 import hashlib
@@ -13,13 +13,13 @@ from hf_ser.data.corpora import CORPORA
 from hf_ser.files import atomic_write, package_file
 from hf_ser.markup import page_environment
 from hf_ser.publish.curves import ece_text
-from hf_ser.runs.report_text import headline_uar
+from hf_ser.runs.report_text import counted, headline_uar, transcripts_text
 
 PAGE = "report.html"
-"""Of the run, and of the template that it is made from."""
+"""File name of the page, and of its template."""
 
 MOST_CLIPS = 20
-"""Clips in a page: 20 of RAVDESS are 0.7 MB, and a page should still go by mail."""
+"""Most clips in a page, which should be small enough to mail: 20 of RAVDESS are 0.7 MB."""
 
 CAPTIONS = {
     "confusion_matrix.png": (
@@ -29,44 +29,44 @@ CAPTIONS = {
     ),
     "reliability.png": (
         "Reliability",
-        "How often the model is right among utterances of like confidence. Bars under the dashed line: more confident "
-        "than right. Below, how many utterances each bar stands on; a bar on few of them says little.",
+        "How often the model is right among utterances of similar confidence. Bars under the dashed line: the model is "
+        "overconfident. Below, the number of utterances of each bar; a bar of few utterances says little.",
     ),
     "risk_coverage.png": (
         "Risk and coverage",
-        "Were only the most confident share of the utterances answered (to the right: more of them), this share of the "
-        "answers would be wrong. The point is what the thresholds fitted on validation speakers come to.",
+        "The error rate if only the most confident share of the utterances is answered. The point is the threshold "
+        "fitted on validation speakers.",
     ),
     "roc.png": (
         "ROC of each class",
-        "Each class against all others, over every threshold of its probability. The nearer a line runs to the upper "
-        "left corner, the better the class is told from the rest; the dotted line is chance. Folds are pooled, each "
-        "calibrated by itself before.",
+        "Each class against all others, over every threshold of its probability. The nearer a line is to the upper "
+        "left corner, the better the class is separated from the rest; the dotted line is chance. Folds are calibrated "
+        "one by one and then pooled.",
     ),
     "groups.png": (
         "Sexes and speakers",
         "UAR of each sex, with its interval where there is one, and of each speaker, from the worst to the best. A "
-        "hollow point is the WA of somebody who lacks a class.",
+        "hollow point is the WA of a group or speaker without utterances of some class.",
     ),
     "learning_curves.png": (
         "Learning curves",
-        "Loss and validation UAR by epoch, a line a fold; a star marks the checkpoint that was kept. Validation loss "
+        "Loss and validation UAR by epoch, one line a fold; a star marks the checkpoint that was kept. Validation loss "
         "that rises while the training loss falls is overfitting.",
     ),
     "embedding_map.png": (
         "Map of the embeddings",
-        "What the last layer is given for each utterance, in two dimensions (t-SNE), coloured by emotion and by "
-        "speaker. The higher silhouette tells what the model groups; distances between far groups mean nothing.",
+        "Input of the last layer for each utterance, in two dimensions (t-SNE), coloured by emotion and by speaker. "
+        "The higher silhouette shows what the model groups by; distances between far groups mean nothing.",
     ),
     "stress.png": (
         "Stress",
-        "Change of UAR under each condition against the clean clips, with its interval and the limit it is held to.",
+        "Change of UAR under each condition against the clean clips, with its interval and limit.",
     ),
 }
 """Title and caption of each picture, in the order of the page."""
 
-OF_FOLDS = ("embedding_map.png", "stress.png")
-"""Pictures of one model: they lie in the folder of its fold."""
+FOLD_PICTURES = ("embedding_map.png", "stress.png")
+"""Pictures of one model, in the folder of its fold."""
 
 
 def write_page(
@@ -76,29 +76,29 @@ def write_page(
     clips: dict[str, bytes] | None = None,
     clips_note: str = "",
 ) -> Path:
-    """Write `report.html`: one file without a single outside link, with the pictures that lie in the folder.
+    """Write `report.html`: one file without outside links, with the pictures in the folder.
 
     Args:
-        report: As `make_report` gives it.
-        folder: Of the run; its pictures, and those of its folds, are found by the names of `CAPTIONS`.
-        stress: As stress.json has it; None where it was not run.
-        clips: FLAC bytes by utterance id, and what to know about them, as `playable` gives both.
-        clips_note: Likewise.
+        report: Result of `make_report`.
+        folder: Folder of the run; pictures of `CAPTIONS` are taken from it and its folds.
+        stress: Content of stress.json; None where it was not run.
+        clips, clips_note: FLAC bytes by utterance id, and a note on them, from `playable_clips`.
 
     Returns:
         The file that was written.
 
     Raises:
-        FileNotFoundError: the template is not there.
+        FileNotFoundError: the template is missing.
     """
     folder = Path(folder)
     text = _template(package_file(f"cards/{PAGE}").read_text(encoding="utf-8")).render(
         report=report,
         headline=headline_uar(report),
         ece=ece_text(report["calibration"]),
+        transcripts=transcripts_text(report["transcript_sources"]),
         pictures=_pictures(report, folder),
         stress=stress,
-        clips={name: _data_uri(sound, "audio/flac") for name, sound in (clips or {}).items()},
+        clips={name: _data_uri(flac, "audio/flac") for name, flac in (clips or {}).items()},
         clips_note=clips_note,
     )
     with atomic_write(folder / PAGE) as file:
@@ -106,25 +106,24 @@ def write_page(
     return folder / PAGE
 
 
-def playable(report: dict, dataset: Dataset, allowed: bool | None = None) -> tuple[dict[str, bytes], str]:
-    """The sound of the worst confusions, as far as everybody may hand it on; no other sound is read.
+def playable_clips(report: dict, dataset: Dataset, allowed: bool | None = None) -> tuple[dict[str, bytes], str]:
+    """The audio of the worst confusions that may be shared; no other audio is read.
 
     Args:
-        report: As `make_report` gives it.
-        dataset: What was evaluated, as `hf_ser.data.prepare.load_prepared` opens it.
-        allowed: True where the user says that the clips of a corpus of theirs may be handed on; False for none at all.
+        report: Result of `make_report`.
+        dataset: The evaluated data set.
+        allowed: True if the user's own clips may be shared; False for no clips at all.
 
     Returns:
-        FLAC bytes by id, `MOST_CLIPS` at most, and a note for the page: what they are, or why there are none.
+        FLAC bytes by id, at most `MOST_CLIPS`, and a note for the page: their source, or why there are none.
 
     Raises:
-        ValueError: clips were asked for whose licence forbids to hand them on.
+        ValueError: `allowed` for clips whose licence forbids sharing.
     """
     if allowed is False:
         return {}, "No clips: none were to be embedded."
-    asked = _worst_ids(report)
     position = {name: index for index, name in enumerate(dataset["id"][:])}
-    rows = dataset.select([position[name] for name in asked if name in position])
+    rows = dataset.select([position[name] for name in _worst_ids(report) if name in position])
     corpora = rows["corpus"][:]
     refused = _refused(sorted(set(corpora)), allowed)
     rows = rows.select([index for index, corpus in enumerate(corpora) if corpus not in refused])
@@ -140,45 +139,45 @@ def _worst_ids(report: dict) -> list[str]:
 
 
 def _refused(corpora: list[str], allowed: bool | None) -> dict[str, str]:
-    """Corpora whose clips stay out, and why."""
+    """Corpora whose clips are left out, and why."""
     may = {name: CORPORA[name].MAY_BE_SHARED if name in CORPORA else None for name in corpora}
     forbidden = [name for name, shared in may.items() if shared is False]
     if allowed and forbidden:
         raise ValueError(
-            f"--embed_audio: found clips of {', '.join(forbidden)}, whose licence forbids to hand them on ("
+            f"--embed_audio: found clips of {', '.join(forbidden)}, whose licence forbids sharing ("
             f"{'; '.join(CORPORA[name].LICENCE for name in forbidden)}); expected only corpora that may be shared, or "
             "a table of your own. Leave the option out: the page is then written without these clips."
         )
-    reasons = {False: "its licence forbids to hand clips on"}
+    reasons = {False: "its licence forbids sharing"}
     if not allowed:
-        reasons[None] = "only you know whether they may be handed on; if so, make the page again with --embed_audio"
+        reasons[None] = "only you know whether they may be shared; if so, make the page again with --embed_audio"
     return {name: reasons[shared] for name, shared in may.items() if shared in reasons}
 
 
 def _clips_note(embedded: list[str], refused: dict[str, str]) -> str:
     known = {name: f": {CORPORA[name].SOURCE}; {CORPORA[name].LICENCE}" for name in embedded if name in CORPORA}
-    told = [f"Clips of {name}{known.get(name, '')}." for name in embedded]
-    told += [f"No clips of {name}: {reason}." for name, reason in refused.items()]
-    return " ".join(told) or "No clips: the data set has no sound of these utterances."
+    notes = [f"Clips of {name}{known.get(name, '')}." for name in embedded]
+    notes += [f"No clips of {name}: {reason}." for name, reason in refused.items()]
+    return " ".join(notes) or "No clips: the data set has no audio of these utterances."
 
 
 def _pictures(report: dict, folder: Path) -> list[dict]:
-    """Title, caption, text in place of the picture, and the picture itself, of each that lies there."""
-    told, found = _told(report), []
+    """Title, caption, alternative text and data URI of each picture in the folder."""
+    texts, found = _picture_texts(report), []
     for name, (title, caption) in CAPTIONS.items():
         files = {title: folder / name}
-        if name in OF_FOLDS:
+        if name in FOLD_PICTURES:
             files |= {f"{title}, {file.parent.name}": file for file in sorted(folder.glob(f"*/{name}"))}
         for heading, file in files.items():
             if file.is_file():
                 uri = _data_uri(file.read_bytes(), "image/png")
-                alt = f"{heading}: {told.get(name, caption)}"
+                alt = f"{heading}: {texts.get(name, caption)}"
                 found.append({"title": heading, "caption": caption, "alt": alt, "uri": uri})
     return found
 
 
-def _told(report: dict) -> dict[str, str]:
-    """What the pictures of a report show, in figures, for whoever cannot see them."""
+def _picture_texts(report: dict) -> dict[str, str]:
+    """Alternative texts of the pictures of a report."""
     calibration, groups = report["calibration"], report["per_sex"] | report["per_speaker"]
     recall = [f"{label} {_percent(row['recall'])} %" for label, row in report["per_class"].items()]
     bins = [
@@ -211,12 +210,12 @@ def _data_uri(content: bytes, kind: str) -> str:
 
 
 def _sha256(style: str) -> str:
-    """Of the style sheet, as a Content-Security-Policy names it: no other style then counts, whatever a text holds."""
+    """Hash of the style sheet for the Content-Security-Policy, which then allows no other style."""
     return base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
 
 
 @cache
 def _template(text: str) -> Template:
     environment = page_environment().overlay()
-    environment.filters |= {"percent": _percent, "points": _points, "sha256": _sha256}
+    environment.filters |= {"percent": _percent, "points": _points, "sha256": _sha256, "counted": counted}
     return environment.from_string(text)

@@ -1,4 +1,4 @@
-"""Pictures of a report and of a training run, drawn without pyplot: no global state, no display, safe in threads."""
+"""Pictures of a report and of a training run, drawn without pyplot, which has global state."""
 
 import math
 import textwrap
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hf_ser.data.schema import UNKNOWN
-from hf_ser.plotting import WARNING, filled, save, title, wrapped
+from hf_ser.plotting import WARNING, save, title, wrapped, wrapped_notices
 from hf_ser.publish.curves import plot_reliability, plot_risk_coverage, plot_roc
 from hf_ser.publish.dataset_plots import SEX_COLOURS, shortened
 from hf_ser.runs.report_text import counted, headline_uar
@@ -27,8 +27,8 @@ def write_pictures(report: dict, folder: str | Path) -> list[Path]:
     """Draw every picture of a report, under the names of `PICTURES`.
 
     Args:
-        report: As `make_report` gives it.
-        folder: Where the PNG files go.
+        report: Result of `make_report`.
+        folder: Folder for the PNG files.
 
     Returns:
         The files that were written.
@@ -40,13 +40,12 @@ def write_pictures(report: dict, folder: str | Path) -> list[Path]:
 
 
 def plot_confusion_matrix(report: dict, path: str | Path) -> None:
-    """Draw counts and row per cent of a report's confusion matrix as a PNG.
+    """Draw counts and row percentages of a report's confusion matrix as a PNG.
 
-    The colour is the row per cent, so that the diagonal shows each class's recall whatever its size. Notices (leaked,
-    synthetic) stand in red under the title, since pictures travel without their text.
+    The colour is the row percentage, so that the diagonal shows each class's recall.
 
     Args:
-        report: As `make_report` gives it.
+        report: Result of `make_report`.
         path: PNG file to write.
     """
     counts = np.array(report["confusion_matrix"])  # (reference, predicted)
@@ -74,10 +73,10 @@ def plot_learning_curves(histories: dict[str, list[dict]], path: str | Path, not
     """Draw training loss, validation loss and validation UAR against the epoch as a PNG; a star marks the best UAR.
 
     Args:
-        histories: `state.log_history` of the Trainer by fold. Entries without `epoch` and without the key of a curve
-            are passed over, so a run without validation, or one that logged nothing, is drawn as far as it goes.
+        histories: `state.log_history` of the Trainer by fold; entries without `epoch` or the key of a curve are
+            skipped.
         path: PNG file to write.
-        notices: Of the report, such as that the run leaked: drawn above the curves.
+        notices: Notices of the report, such as a leak, to draw above the curves.
     """
     figure = Figure(figsize=(10, 4.2 + 0.3 * len(notices)), layout="constrained")
     loss_axes, uar_axes = figure.subplots(1, 2, sharex=True)
@@ -93,7 +92,7 @@ def plot_learning_curves(histories: dict[str, list[dict]], path: str | Path, not
         axes.grid(alpha=0.3)
         _legend(axes, nothing=f"no {name} was logged")
     if notices:
-        figure.suptitle(filled(notices, 110), color=WARNING, fontsize=9)
+        figure.suptitle(wrapped_notices(notices, 110), color=WARNING, fontsize=9)
     if several:
         uar_axes.set_title(f"{len(histories)} models, one line each", fontsize=10)
     last = max((entry["epoch"] for history in histories.values() for entry in history if "epoch" in entry), default=1)
@@ -106,16 +105,16 @@ def plot_learning_curves(histories: dict[str, list[dict]], path: str | Path, not
 def plot_groups(report: dict, path: str | Path) -> None:
     """Draw the UAR of each sex with its interval, and of each speaker from the worst to the best, as a PNG.
 
-    A hollow point is the WA of a speaker or sex that lacks a class of the task, for whom there is no UAR.
+    A hollow point is the WA of a speaker or sex without utterances of some class.
 
     Args:
-        report: As `make_report` gives it.
+        report: Result of `make_report`.
         path: PNG file to write.
     """
     sexes = report["per_sex"]
     speakers = dict(sorted(report["per_speaker"].items(), key=lambda item: _figure(item[1])))
     names = [f"{name}, {counted(group['n_speakers'], 'speaker')}" for name, group in sexes.items()] + list(speakers)
-    places = [*range(len(sexes)), *range(len(sexes) + 1, len(sexes) + 1 + len(speakers))]  # a gap parts the two
+    places = [*range(len(sexes)), *range(len(sexes) + 1, len(sexes) + 1 + len(speakers))]  # a gap between the two
     longest = min(max(map(len, names)), LONGEST_NAME)
     wide, high = min(max(7.0, 0.2 * len(names) + 1.5), 18.0), 4.4 + 0.065 * longest
     figure = Figure(figsize=(wide, high + 0.3 * len(report["notices"])), layout="constrained")
@@ -136,10 +135,10 @@ def plot_groups(report: dict, path: str | Path) -> None:
 
 
 def plot_comparison(comparison: dict, path: str | Path) -> None:
-    """Draw the recall of each class, and the figure of each speaker, of two runs over the same utterances, as a PNG.
+    """Draw the recall of each class and the figure of each speaker of two compared runs as a PNG.
 
     Args:
-        comparison: As `hf_ser.runs.comparison.compare` gives it.
+        comparison: Result of `hf_ser.runs.comparison.compare`.
         path: PNG file to write.
     """
     classes, notices = comparison["per_class"], comparison["notices"]
@@ -155,13 +154,13 @@ def plot_comparison(comparison: dict, path: str | Path) -> None:
         left.scatter([one[run] for one in classes.values()], range(len(classes)), color=colour, label=name)
     left.set_yticks(range(len(classes)), [wrapped(label) for label in classes])
     left.invert_yaxis()
-    left.set(xlabel="recall of the class; beside it B less A, in points", xlim=(-0.02, 1.12))
+    left.set(xlabel="recall of the class; beside it B minus A, in points", xlim=(-0.02, 1.12))
     left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=9, frameon=False)
     _speakers_apart(right, comparison["per_speaker"])
     left.grid(alpha=0.3)
     figure.supxlabel(textwrap.fill(comparison["verdict"].replace("$", r"\$"), 130), fontsize=10)
     if notices:
-        figure.suptitle(filled(notices, 120), color=WARNING, fontsize=9, fontweight="bold")
+        figure.suptitle(wrapped_notices(notices, 120), color=WARNING, fontsize=9, fontweight="bold")
     save(figure, path)
 
 
@@ -172,7 +171,7 @@ PICTURES = {
     "roc.png": plot_roc,
     "groups.png": plot_groups,
 }
-"""The pictures that a report alone is enough for."""
+"""Pictures that are drawn from a report alone."""
 
 
 def _figure(group: dict) -> float:
@@ -193,12 +192,12 @@ def _group_legend(axes: Axes, report: dict) -> None:
     if any(group.get("uar_ci95") for group in groups):
         axes.plot([], [], color="dimgray", linewidth=2.5, label="95 % interval over speakers")
     if any(group["uar"] is None for group in groups):
-        axes.plot([], [], "o", color="dimgray", markerfacecolor="white", label="WA (a class is lacking)")
+        axes.plot([], [], "o", color="dimgray", markerfacecolor="white", label="WA (a class is missing)")
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.005, 1))
 
 
 def _speakers_apart(axes: Axes, speakers: dict[str, dict]) -> None:
-    """Run B against run A, a point a speaker; named are those for whom it matters most which run it is."""
+    """Plot run B against run A, one point a speaker; the speakers with the largest differences are named."""
     for measure, face in (("uar", "dimgray"), ("wa", "white")):
         points = [(one["a"], one["b"]) for one in speakers.values() if one["measure"] == measure]
         if points:
@@ -221,7 +220,7 @@ def _points(history: list[dict], key: str) -> list[tuple[float, float]]:
 def _curve(axes: Axes, history: list[dict], key: str, **style) -> None:
     points = _points(history, key)
     if points:
-        marker = "." if len(points) < 30 else None  # a run of one epoch is a point, which a bare line would not show
+        marker = "." if len(points) < 30 else None  # a line without markers would not show a single epoch
         axes.plot(*zip(*points, strict=True), marker=marker, **style)
 
 
@@ -233,7 +232,7 @@ def _mark_best(axes: Axes, history: list[dict]) -> None:
 
 
 def _legend(axes: Axes, nothing: str) -> None:
-    """One entry a kind of curve, not one a fold; or a word in the middle where there is no curve at all."""
+    """Draw one legend entry for each kind of curve, or a text where there is no curve."""
     handles, labels = axes.get_legend_handles_labels()
     kinds = dict(zip(labels, handles, strict=True))
     if kinds:

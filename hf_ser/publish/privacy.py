@@ -1,4 +1,4 @@
-"""What of a model or a data set may leave: which files, and what is taken out of them before they do."""
+"""Which files of a model or a data set are pushed, and what is removed from them before."""
 
 import json
 import re
@@ -23,31 +23,31 @@ from hf_ser.data.prepare import quiet_datasets
 from hf_ser.data.schema import UNKNOWN
 from hf_ser.models.saving import PLUGINS
 from hf_ser.publish.dataset_card import CARD, write_dataset_report
-from hf_ser.publish.model_card import TASKS, origins, shown, write_model_card
+from hf_ser.publish.model_card import TASKS, origins, public_name, write_model_card
 from hf_ser.runs.predictions import PREDICTIONS
-from hf_ser.runs.record import RECORD, corpora_of_stages, parsed_record, that_may_leave, without_names
+from hf_ser.runs.record import RECORD, corpora_of_stages, parsed_record, public_record, public_record_without_names
 from hf_ser.runs.report import REPORT
 
-ISLAND = tuple(
+MODEL_CODE = tuple(
     file.name for file in sorted(Path(hf_ser.models.__file__).parent.glob("*.py")) if file.stem != "__init__"
 )
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
-OF_FIGURES = (
+FIGURE_PICTURES = (
     *("confusion_matrix.png", "reliability.png", PICTURE, "roc.png", "risk_coverage.png", "learning_curves.png"),
 )
-OF_PEOPLE = ("groups.png", "embedding_map.png", "comparison.png")
+SPEAKER_PICTURES = ("groups.png", "embedding_map.png", "comparison.png")
 MODEL_FILES = (
     *("config.json", *WEIGHTS, "model.safetensors.index.json"),
     *("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt"),
     *("spiece.model", "sentencepiece.bpe.model"),
-    *ISLAND,
-    *(CARD, REPORT, RECORD, STRESS, PREDICTIONS, *OF_FIGURES, *OF_PEOPLE),
+    *MODEL_CODE,
+    *(CARD, REPORT, RECORD, STRESS, PREDICTIONS, *FIGURE_PICTURES, *SPEAKER_PICTURES),
 )
-"""All that leaves a model's folder: checkpoints, optimizers, adapters, transcripts and anything else stay."""
+"""Files of a model that are pushed; checkpoints, optimizers, adapters, transcripts and all others are not."""
 
-NAMES_PEOPLE = (PREDICTIONS, *OF_PEOPLE)
-"""Of these, nothing leaves the folder of a model whose clips may not be shared."""
+PRIVATE_FILES = (PREDICTIONS, *SPEAKER_PICTURES)
+"""Of these, files that are not pushed for a model whose clips may not be shared."""
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
@@ -55,14 +55,14 @@ DATASET_FILES = ("data/*.parquet", CARD, INTEGRITY, "*.png")
 SHARD_BYTES = 500_000_000
 
 DUPLICATES = ("duplicate", "conflicting_duplicate")
-"""Findings whose detail names clips by their ids; a slash in that of any other is one of a path."""
+"""Findings whose detail holds ids of clips; in all others a slash belongs to a path."""
 
 
 def model_files(folder: Path) -> dict[str, Path | bytes]:
-    """What is pushed of a model's folder, by its name in the repository.
+    """The files of a model to push, by their names in the repository.
 
-    Paths of the user's disk are cut to their last part. Where the clips may not be handed on, or only the user knows,
-    neither are lists of them nor the names of who speaks: no predictions, and no speakers and ids in what is told.
+    Local paths are cut to their last part. Where the clips may not be shared, or this is unknown, predictions and all
+    names of speakers and clips are removed.
 
     Raises:
         FileNotFoundError: no model there, or none of this package.
@@ -71,17 +71,17 @@ def model_files(folder: Path) -> dict[str, Path | bytes]:
     record = _finished_record(folder)
     names = (*MODEL_FILES, *plugin_files(folder))
     files = {file.name: file for file in sorted(folder.iterdir()) if file.is_file() and matches(file.name, names)}
-    held = {name: _read(files[name]) for name in WITHOUT_PATHS if name in files}
-    told = {name: WITHOUT_PATHS[name](content) for name, content in held.items()}
-    stressed = told[STRESS]["corpus"].split("+") if STRESS in told else []  # perhaps of another data set
-    # What the encoders were trained on too: the record has hashes of it.
+    original = {name: _read(files[name]) for name in WITHOUT_PATHS if name in files}
+    public = {name: WITHOUT_PATHS[name](content) for name, content in original.items()}
+    stressed = public[STRESS]["corpus"].split("+") if STRESS in public else []  # perhaps of another data set
+    # The training data of the encoders counts too: the record has hashes of it.
     of_stages = corpora_of_stages(record | {"sources": {}})
     if not all(corpus_of(name).MAY_BE_SHARED for name in (*of_stages, *stressed)):
-        told |= {name: WITHOUT_PEOPLE[name](told[name]) for name in WITHOUT_PEOPLE if name in told}
-        files = {name: file for name, file in files.items() if name not in NAMES_PEOPLE}
-    if PICTURE in files and told.get(STRESS) != held.get(STRESS):
-        files[PICTURE] = _drawn(told[STRESS])  # the old one says what was taken out
-    return files | {name: _as_bytes(content) for name, content in told.items() if content != held[name]}
+        public |= {name: WITHOUT_PEOPLE[name](public[name]) for name in WITHOUT_PEOPLE if name in public}
+        files = {name: file for name, file in files.items() if name not in PRIVATE_FILES}
+    if PICTURE in files and public.get(STRESS) != original.get(STRESS):
+        files[PICTURE] = _stress_picture(public[STRESS])  # the old picture shows what was removed
+    return files | {name: _as_bytes(content) for name, content in public.items() if content != original[name]}
 
 
 def plugin_files(folder: Path) -> list[str]:
@@ -92,38 +92,42 @@ def plugin_files(folder: Path) -> list[str]:
 
 
 def config_without_paths(config):
-    """A configuration, whose parts do not say what folder their encoders were loaded from."""
+    """A configuration without the folders that its encoders were loaded from."""
     if not isinstance(config, dict):
         return config
-    origin = {key: shown(config[key]) for key in ("_name_or_path", "name_or_path") if config.get(key)}
+    origin = {key: public_name(config[key]) for key in ("_name_or_path", "name_or_path") if config.get(key)}
     return {key: config_without_paths(value) for key, value in config.items()} | origin
 
 
 def record_without_paths(record: dict) -> dict:
-    """A training record that tells nothing of the disk it was made on."""
+    """A training record without local paths."""
     sources, words = record.get("sources", {}), record.get("words", {})
-    record = that_may_leave(record)
-    # Whoever wrote a list of cleared pairs may have named its file after people.
+    record = public_record(record)
+    # The file name of a list of cleared pairs may name people.
     settings = {key: value for key, value in record["settings"].items() if key != "not_copies"}
-    told = {"settings": _plain(settings), "sources": _plain(sources), "encoders": origins(record)}
+    record |= {
+        "settings": _without_folders(settings),
+        "sources": _without_folders(sources),
+        "encoders": origins(record),
+    }
     if bank := words.get("sentence_bank"):
-        told["words"] = words | {"sentence_bank": _plain(bank)}
-    return record | told
+        record["words"] = words | {"sentence_bank": _without_folders(bank)}
+    return record
 
 
 def record_without_people(record: dict) -> dict:
-    """A training record without any speaker or clip, by name or by a hash that a list of names would undo."""
-    untold = {"detail": "not told: it may name clips or people", "evidence": []}
-    return without_names(record) | {"audit": [finding | untold for finding in record.get("audit", [])]}
+    """A training record without speakers and clips, by name or by a hash that a list of names would reveal."""
+    removed = {"detail": "removed: it may name clips or people", "evidence": []}
+    return public_record_without_names(record) | {"audit": [finding | removed for finding in record.get("audit", [])]}
 
 
 def report_without_paths(report: dict) -> dict:
-    """A report that tells nothing of the disk it was made on."""
-    return report | ({"label_map": _plain(report["label_map"])} if report.get("label_map") else {})
+    """A report without local paths."""
+    return report | ({"label_map": _without_folders(report["label_map"])} if report.get("label_map") else {})
 
 
 def report_without_people(report: dict) -> dict:
-    """A report that names no speaker and no clip."""
+    """A report without names of speakers and clips."""
     speakers = {
         UNKNOWN if name == UNKNOWN else f"speaker {number}": one
         for number, (name, one) in enumerate(report["per_speaker"].items(), start=1)
@@ -132,19 +136,23 @@ def report_without_people(report: dict) -> dict:
     for confusion in report["confusions"]:
         worst = [one | {"id": f"clip {next(clip)}"} for one in confusion["worst"]]
         confusions.append(confusion | {"worst": worst})
-    return report | {"per_speaker": speakers, "confusions": confusions, "notices": _of_nobody(report["notices"])}
+    return report | {
+        "per_speaker": speakers,
+        "confusions": confusions,
+        "notices": _anonymous_notices(report["notices"]),
+    }
 
 
 def stress_without_paths(stress: dict) -> dict:
-    """A stress test that tells nothing of the disk it was made on."""
-    return stress | {name: shown(stress[name]) for name in ("model", "dataset")}
+    """A stress test without local paths."""
+    return stress | {name: public_name(stress[name]) for name in ("model", "dataset")}
 
 
 def stress_without_people(stress: dict) -> dict:
-    """A stress test that names no clip: how many were skipped under each condition, and not which."""
+    """A stress test without names of clips: skipped ones are only counted."""
     clips = {clip for skipped in stress["skipped"].values() for clip in skipped}
     skipped = {name: len(skipped) for name, skipped in stress["skipped"].items()}
-    return stress | {"skipped": skipped, "notices": _of_nobody(stress["notices"], clips)}
+    return stress | {"skipped": skipped, "notices": _anonymous_notices(stress["notices"], clips)}
 
 
 CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
@@ -155,34 +163,34 @@ WITHOUT_PATHS = {
     STRESS: stress_without_paths,
 }
 WITHOUT_PEOPLE = {RECORD: record_without_people, REPORT: report_without_people, STRESS: stress_without_people}
-"""What is told of a model by file, without what is taken out of it always, and where the clips may not be shared."""
+"""Functions by file that remove local paths, always, and people, where the clips may not be shared."""
 
 
 def model_card_of(folder: Path, files: dict[str, Path | bytes], repo_id: str, revision: str | None) -> bytes:
-    """A model's card, made where nothing lies but what is pushed of its folder, and the report of its run above."""
+    """Make a model's card from the pushed files alone, and the report of its run."""
     with TemporaryDirectory() as work:
         place = Path(work) / folder.resolve().name
         place.mkdir()
         for name, content in files.items():
-            if name.endswith((".json", ".png")):  # a card reads no other
+            if name.endswith((".json", ".png")):  # a card reads no other files
                 (place / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
         if (report := folder.resolve().parent / REPORT).is_file():
             shutil.copy(report, work)
         return write_model_card(place, repo_id, revision).read_bytes()
 
 
-def _of_nobody(notices: list[str], clips: Iterable[str] = ()) -> list[str]:
-    """The notices that name no clip and no speaker, whose names begin with their corpus."""
+def _anonymous_notices(notices: list[str], clips: Iterable[str] = ()) -> list[str]:
+    """The notices without names of clips and speakers, which begin with their corpus."""
     names = (*clips, *(f"{corpus}/" for corpus in CORPORA))
     return [notice for notice in notices if not any(name in notice for name in names)]
 
 
-def _plain(told: dict) -> dict:
-    return {key: shown(value) if isinstance(value, str) else value for key, value in told.items()}
+def _without_folders(values: dict) -> dict:
+    return {key: public_name(value) if isinstance(value, str) else value for key, value in values.items()}
 
 
-def _drawn(stress: dict) -> bytes:
-    """The picture of a stress test."""
+def _stress_picture(stress: dict) -> bytes:
+    """Draw the picture of a stress test."""
     with TemporaryDirectory() as work:
         plot_stress(stress, Path(work) / PICTURE)
         return (Path(work) / PICTURE).read_bytes()
@@ -197,7 +205,7 @@ def _as_bytes(content: dict) -> bytes:
 
 
 def _finished_record(folder: Path) -> dict:
-    """The training record of a model that can be pushed; raises as `model_files`."""
+    """The training record of a finished model; raises as `model_files`."""
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     if "config.json" not in names or not any(matches(name, WEIGHTS) for name in names):
         if pickled := sorted(name for name in names if name.endswith(PICKLES)):
@@ -216,8 +224,8 @@ def _finished_record(folder: Path) -> dict:
     record = parsed_record(folder / RECORD)
     if not record.get("finished"):
         raise ValueError(
-            f"{folder}: found a training that has not ended. Expected a finished one: give its command again, and it "
-            "goes on from its last checkpoint."
+            f"{folder}: found an unfinished training. Expected a finished one: run its command again, which continues "
+            "from the last checkpoint."
         )
     if record.get("settings", {}).get("model") not in TASKS:
         raise ValueError(
@@ -226,40 +234,40 @@ def _finished_record(folder: Path) -> dict:
         )
     if not record.get("corpora"):
         raise ValueError(
-            f"{folder}: found a {RECORD} that does not say which corpora the model was trained on. Expected their "
-            "names in `corpora`, which decide what may leave: copy the record anew, or train the model again."
+            f"{folder}: found a {RECORD} without the corpora that the model was trained on. Expected their names in "
+            "`corpora`, which decide what may be pushed: copy the record again, or train the model again."
         )
     return record
 
 
-def hears(folder: Path) -> bool:
-    """Whether a model answers to sound."""
+def takes_audio(folder: Path) -> bool:
+    """Whether a model takes audio."""
     config = _read(folder / "config.json")
     return "audio-classification" in (config.get("custom_pipelines") or {})
 
 
 def check_licence(corpora: set[str], licence: str | None) -> None:
-    """Check that the clips of some corpora may be handed on; of several the strictest decides.
+    """Check that the clips of all these corpora may be shared.
 
     Args:
         corpora: Keys of CORPORA.
-        licence: What the user says of the own table.
+        licence: Licence of the user's own table.
 
     Raises:
-        ValueError: a licence forbids it, a user's own table comes without one, or one is given for nothing.
+        ValueError: a licence forbids it, the licence of an own table is missing, or one is given without such a table.
     """
     for name in sorted(corpora):
         if corpus_of(name).MAY_BE_SHARED is False:
             raise ValueError(
-                f"Corpus '{name}' may not be handed on, in a private repository neither: its licence is "
+                f"Corpus '{name}' may not be shared, not even in a private repository: its licence is "
                 f'"{corpus_of(name).LICENCE}". Expected corpora that may be shared: push the model instead, and let '
                 f"others get the corpus from {corpus_of(name).SOURCE}."
             )
     own = sorted(name for name in corpora if corpus_of(name).MAY_BE_SHARED is None)
     if own and not licence:
         raise ValueError(
-            f"Corpus '{own[0]}' is your own, and only you know its licence. Expected one, as the Hub names it: if you "
-            "may share these recordings, say --licence cc-by-4.0, or whatever it is."
+            f"Corpus '{own[0]}' is your own, and its licence is missing. Expected the Hub's name of one: if you may "
+            "share these recordings, add --licence cc-by-4.0, or the one that applies."
         )
     if licence and not own:
         given = ", ".join(f"{name} is under {corpus_of(name).LICENCE}" for name in sorted(corpora))
@@ -267,13 +275,13 @@ def check_licence(corpora: set[str], licence: str | None) -> None:
 
 
 def check_outside_files(folder: Path, allowed: bool) -> None:
-    """Check that a data set holds no recordings from outside its corpus's folder, or that the user allows them.
+    """Check that a data set holds no recordings from outside its corpus's folder, unless they are allowed.
 
-    Whoever wrote a table may have named private files of this disk in it.
+    A table of another author may name private files of this disk.
 
     Args:
         folder: The prepared data set.
-        allowed: Whether the user said so.
+        allowed: Whether the user allows them.
 
     Raises:
         ValueError: it holds some.
@@ -283,56 +291,55 @@ def check_outside_files(folder: Path, allowed: bool) -> None:
         detail = "; ".join(one["detail"] for one in integrity["findings"] if one["kind"] == OUTSIDE)
         raise ValueError(
             f"{folder}: {count} of its recordings come from elsewhere on this disk ({detail}). Expected recordings "
-            "from the corpus's own folder alone: look whether you want to hand these on. If you do, say "
-            "--allow_outside_files; else leave their rows out of the table and prepare it again."
+            "from the corpus's own folder alone: check whether you want to share these. If so, add "
+            "--allow_outside_files; else remove their rows from the table and prepare it again."
         )
 
 
 def ids_without_paths(dataset: Dataset) -> dict[str, str]:
-    """A new id of each row whose own tells where its file lies on the disk it was prepared on, by the old one.
+    """New ids, by the old ones, of rows whose id is a local path.
 
-    An own table may name its files by their whole path, or by one that leads out of its folder. The new id is the
-    beginning of the hash of the recording, which anybody can work out who has it, and the file's name.
+    A user's table may name files by absolute paths, or by ones that lead out of its folder. The new id is the beginning
+    of the recording's hash and the file name.
     """
     names, taken = {}, set(dataset["id"][:])
     for number, (old, pcm) in enumerate(zip(dataset["id"][:], dataset["pcm_sha256"][:], strict=True), start=1):
         corpus, _, name = old.partition("/")
-        if tells_the_disk(name):
+        if is_local_path(name):
             new = f"{corpus}/{(pcm or f'row_{number}')[:16]}-{_last_part(name)}"
             names[old] = new if new not in taken else f"{new}#{number}"
             taken.add(names[old])
     return names
 
 
-DISK = re.compile(r"(?:[\\/~]|[A-Za-z]:[\\/]|file:|\.\.[\\/])|.*[\\/]\.\.[\\/]", re.DOTALL)
-"""How a path begins that tells of a disk, or that leads out of its folder."""
+LOCAL_PATH = re.compile(r"(?:[\\/~]|[A-Za-z]:[\\/]|file:|\.\.[\\/])|.*[\\/]\.\.[\\/]", re.DOTALL)
+"""The start of a path that is absolute, in a home folder, or leads out of its folder."""
+
+LOCAL_ID = re.compile(rf"(?:{'|'.join(CORPORA)})/(?:[\\/~]|[A-Za-z]:[\\/]|file:)|(?:^|[\\/])\.\.[\\/]")
+"""An id with such a path, within a text."""
 
 
-ID_OF_DISK = re.compile(rf"(?:{'|'.join(CORPORA)})/(?:[\\/~]|[A-Za-z]:[\\/]|file:)|(?:^|[\\/])\.\.[\\/]")
-"""In a text, an id of such a clip."""
-
-
-def tells_the_disk(text: str | None) -> bool:
-    """Whether a text is a path that says where something lies on a disk: absolute, of a home, or out of its folder."""
-    return bool(text and len(re.split(r"[\\/]", text)) > 1 and DISK.match(text))
+def is_local_path(text: str | None) -> bool:
+    """Whether a text is a path that is absolute, in a home folder, or leads out of its folder."""
+    return bool(text and len(re.split(r"[\\/]", text)) > 1 and LOCAL_PATH.match(text))
 
 
 def rows_without_paths(dataset: Dataset, names: dict[str, str], work: Path) -> Dataset:
-    """A data set whose cells tell nothing of the disk it was made on.
+    """A data set without local paths in its cells.
 
     Args:
-        dataset: A prepared data set, which stays as it is.
-        names: As `ids_without_paths` gives them.
+        dataset: A prepared data set, which is not changed.
+        names: Result of `ids_without_paths`.
         work: Folder for the changed rows.
     """
     texts = [name for name, kind in dataset.features.items() if kind == Value("string") and name != "id"]
     held = {name: set(dataset.unique(name)) for name in texts}
-    plain = {name: {one: _last_part(one) for one in ones if _tells(name, one)} for name, ones in held.items()}
-    plain = {name: _distinct(ones, held[name]) for name, ones in plain.items() if ones}
+    plain = {name: {one: _last_part(one) for one in ones if _names_a_path(name, one)} for name, ones in held.items()}
+    plain = {name: _made_distinct(ones, held[name]) for name, ones in plain.items() if ones}
     if names:
         plain["id"] = names
     files = (path for cells in dataset.data.column("audio").chunks for path in cells.field("path").to_pylist())
-    if not plain and not any(map(_cell_tells, files)):
+    if not plain and not any(map(_cell_is_local_path, files)):
         return dataset
 
     def change(rows: pa.Table) -> pa.Table:
@@ -340,13 +347,13 @@ def rows_without_paths(dataset: Dataset, names: dict[str, str], work: Path) -> D
             values = [ones.get(one, one) for one in rows.column(name).to_pylist()]
             rows = rows.set_column(rows.column_names.index(name), name, pa.array(values, pa.string()))
         cells = rows.column("audio").combine_chunks()
-        paths = [_last_part(one) if _cell_tells(one) else one for one in cells.field("path").to_pylist()]
+        paths = [_last_part(one) if _cell_is_local_path(one) else one for one in cells.field("path").to_pylist()]
         parts = {"bytes": cells.field("bytes"), "path": pa.array(paths, pa.string())}
         renamed = pa.StructArray.from_arrays(list(parts.values()), list(parts), mask=cells.is_null())
         return rows.set_column(rows.column_names.index("audio"), "audio", renamed)
 
     with quiet_datasets():
-        # As Arrow, for what is encoded as Audio asks for torchcodec; and not beside the user's own files.
+        # As Arrow, since encoding Audio needs torchcodec; and cached outside the user's folder.
         changed = dataset.with_format("arrow").map(
             change,
             batched=True,
@@ -358,20 +365,20 @@ def rows_without_paths(dataset: Dataset, names: dict[str, str], work: Path) -> D
     return changed.with_format(None)
 
 
-def _tells(column: str, text: str | None) -> bool:
-    """`_cell_tells`; what is spoken may begin with a slash, as `/laughs/ well`, and is a path if it ends as a file."""
-    spoken = column in ("sentence", "script", "scene") or column.endswith("transcript")
-    return _cell_tells(text) and not (spoken and not Path(text).suffix)
+def _names_a_path(column: str, text: str | None) -> bool:
+    """Whether a cell is a local path; a transcript such as `/laughs/ well` is one only with a file suffix."""
+    is_text = column in ("sentence", "script", "scene") or column.endswith("transcript")
+    return _cell_is_local_path(text) and not (is_text and not Path(text).suffix)
 
 
-def _cell_tells(text: str | None) -> bool:
-    """`tells_the_disk` of a cell, which may have a corpus before the path."""
+def _cell_is_local_path(text: str | None) -> bool:
+    """Whether a cell is a local path, also after the name of a corpus."""
     corpus, slash, rest = (text or "").partition("/")
-    return tells_the_disk(rest if slash and corpus in CORPORA else text)
+    return is_local_path(rest if slash and corpus in CORPORA else text)
 
 
-def _distinct(plain: dict[str, str], held: set) -> dict[str, str]:
-    """New texts that stay as many as the old ones, so that two speakers do not become one."""
+def _made_distinct(plain: dict[str, str], held: set) -> dict[str, str]:
+    """New texts that are made distinct where the old ones are, so that two speakers do not become one."""
     taken = {one for one in held if one not in plain}
     for old in sorted(plain):
         new, number = plain[old], 2
@@ -382,50 +389,50 @@ def _distinct(plain: dict[str, str], held: set) -> dict[str, str]:
 
 
 def integrity_without_paths(integrity: dict, names: dict[str, str] | None = None) -> dict:
-    """An integrity report that names files without the folders of the disk they lie on, and clips by their ids.
+    """An integrity report without local paths.
 
     Args:
         integrity: The report.
-        names: New ids by the old ones, as `ids_without_paths` gives them.
+        names: New ids by the old ones, from `ids_without_paths`.
     """
     names = names or {}
     longest = sorted(names, key=len, reverse=True)
 
     def plain_id(text: str) -> str:
         corpus, _, name = text.partition("/")
-        return names.get(text) or (f"{corpus}/{_last_part(name)}" if tells_the_disk(name) else text)
+        return names.get(text) or (f"{corpus}/{_last_part(name)}" if is_local_path(name) else text)
 
     def plain_detail(text: str) -> str:
         for old in longest:
             text = text.replace(old, names[old])
-        return "not told: it names files by where they lie on a disk" if ID_OF_DISK.search(text) else text
+        return "removed: it names local files" if LOCAL_ID.search(text) else text
 
     def plain(finding: dict) -> dict:
-        # A clip's id begins with its corpus, and only equal clips are told by the ids of others.
+        # A clip's id begins with its corpus, and only findings of equal clips hold ids of others.
         is_id = finding["item"].partition("/")[0] in CORPORA
         item = plain_id(finding["item"]) if is_id else _last_part(finding["item"])
         detail = plain_detail(finding["detail"]) if finding["kind"] in DUPLICATES else _last_part(finding["detail"])
         return finding | {"item": item, "detail": detail}
 
     findings = [plain(finding) for finding in integrity["findings"]]
-    return integrity | {"label_map": shown(integrity["label_map"]), "findings": findings}
+    return integrity | {"label_map": public_name(integrity["label_map"]), "findings": findings}
 
 
 def _last_part(text: str) -> str:
-    """What follows the last slash: of a path its name, of words that begin with a path its name and the words."""
+    """The text after the last slash."""
     return re.split(r"[\\/]", text.rstrip("\\/"))[-1]
 
 
 def dataset_files(
     dataset: Dataset, folder: Path, work: Path, repo_id: str, licence: str | None
 ) -> dict[str, Path | bytes]:
-    """Write what is pushed of a data set into a folder for the purpose.
+    """Write the files of a data set to push.
 
     Args:
         dataset: The prepared data set.
-        folder: Where it lies.
-        work: Where to write.
-        repo_id: For the card's code.
+        folder: Its folder.
+        work: Folder to write to.
+        repo_id: Name on the Hub, for the card's code.
         licence: As of `push_dataset`.
 
     Returns:
@@ -459,7 +466,7 @@ To train on it with hf_ser: `python scripts/prepare_data.py --corpus table --dat
 
 
 def _card_for_hub(file: Path, repo_id: str, licence: str | None) -> None:
-    """Tell the card where its rows lie, and a table's licence."""
+    """Add the files of the rows, and a table's licence, to the card."""
     card = DatasetCard.load(file)
     card.data.configs = [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}]
     if licence:

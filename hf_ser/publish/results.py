@@ -1,7 +1,7 @@
-"""What a run shows people: reports, pictures, the page and the cards, all made from its predictions and records."""
+"""Writing the results of a run: reports, pictures, page and cards, from its predictions and records."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datasets import Dataset
@@ -12,9 +12,9 @@ from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import PICTURE, STRESS, write_stress
 from hf_ser.files import atomic_write
 from hf_ser.publish.model_card import write_model_card
-from hf_ser.publish.page import playable, write_page
+from hf_ser.publish.page import playable_clips, write_page
 from hf_ser.publish.plots import plot_confusion_matrix, plot_learning_curves, plot_reliability, write_pictures
-from hf_ser.runs.folder import RunFolder
+from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions, write_predictions
 from hf_ser.runs.record import RECORD, is_finished
 from hf_ser.runs.report import REPORT, label_map_of, make_report, write_report
@@ -24,65 +24,73 @@ CURVES = "learning_curves.png"
 
 
 def write_results(output_dir: str | Path, dataset: Dataset | None = None, embed_audio: bool | None = None) -> str:
-    """Gather the folds of a run that are done, write all that people look at, and return the report's table.
+    """Write report, pictures, page and cards of a run's finished folds, and return the report as text.
 
     Args:
         output_dir: The run's folder.
-        dataset: Its data set, for sounds to play in the page; without it there are none.
-        embed_audio: As `hf_ser.publish.page.playable`'s `allowed`.
+        dataset: Its data set, for audio in the page; without it there is none.
+        embed_audio: As `allowed` of `hf_ser.publish.page.playable_clips`.
 
     Raises:
-        ValueError: the page is asked for sounds that their licence does not let it hold.
+        ValueError: audio is to be embedded that its licence forbids to share.
     """
     output_dir = Path(output_dir)
     found = RunFolder(output_dir).folds
     folds, tested = [fold.path for fold in found.values()], [fold.path for fold in found.values() if fold.is_tested]
-    histories = {name: fold.record["history"] for name, fold in found.items()}
     lines = [f"model of {folder.name}: {folder}" for folder in folds]
     if not tested:
-        plot_learning_curves(histories, output_dir / CURVES)
+        write_learning_curves(found, output_dir)
         write_cards(folds)
-        return "\n".join([*lines, "No speaker was left to test: for a figure run --fold all with the same settings."])
+        return "\n".join([*lines, "No speaker was left to test: for figures run --fold all with the same settings."])
     rows = [row for folder in tested for row in read_predictions(folder / PREDICTIONS)]
-    # The audit would take a report of fewer folds for one that its predictions do not bear out.
+    # The audit would report that an older report of fewer folds does not follow from the predictions.
     (output_dir / REPORT).unlink(missing_ok=True)
     write_predictions(output_dir / PREDICTIONS, rows)
     findings = audit_run(output_dir)
     write_audit({"run": output_dir.name}, findings, output_dir / AUDIT)
-    judged = [folder for folder in tested if write_fold_report(folder, findings)]
+    with_report = [folder for folder in tested if write_fold_report(folder, findings)]
     report = make_report(rows, verdict(findings), label_map_of(output_dir))
     write_report(report, output_dir / REPORT)
-    plot_learning_curves(histories, output_dir / CURVES, report["notices"])
+    write_learning_curves(found, output_dir, report["notices"])
     page = write_pictures_and_page(report, output_dir, dataset, embed_audio)
     for folder in folds:
-        if folder not in judged:
-            lend_report(output_dir, folder)
+        if folder not in with_report:
+            copy_run_report_to(output_dir, folder)
     write_cards(folds)
     return "\n".join([format_report(report), *lines, f"report: {page}"])
+
+
+def write_learning_curves(folds: Mapping[str, FoldFolder], folder: Path, notices: Sequence[str] = ()) -> None:
+    """Draw the learning curves of the folds; none for solved heads, which are not trained by epochs."""
+    histories = {name: fold.record["history"] for name, fold in folds.items() if not fold.record.get("solved")}
+    if histories:
+        plot_learning_curves(histories, folder / CURVES, notices)
+    else:
+        (folder / CURVES).unlink(missing_ok=True)
 
 
 def write_pictures_and_page(
     report: dict, folder: Path, dataset: Dataset | None = None, embed_audio: bool | None = None
 ) -> Path:
-    """The pictures of a report and the page that shows them, beside it."""
+    """Write the pictures of a report and the page beside it."""
     write_pictures(report, folder)
     return write_page_of(report, folder, dataset, embed_audio)
 
 
 def write_page_of(report: dict, folder: Path, dataset: Dataset | None = None, embed_audio: bool | None = None) -> Path:
-    """The page of a report, with the pictures that lie beside it."""
-    clips, note = ({}, "") if dataset is None else playable(report, dataset, embed_audio)
+    """Write the page of a report, with the pictures in its folder."""
+    clips, note = ({}, "") if dataset is None else playable_clips(report, dataset, embed_audio)
     return write_page(report, folder, stress_of(folder), clips, note)
 
 
 def stress_of(folder: Path) -> dict | None:
-    """What a stress test found: of the one model of a run that had one, or of the model whose folder this is."""
+    """The stress test of a model's folder, or of a run's only model that has one; else None."""
     files = [*folder.glob(STRESS), *folder.glob(f"*/{STRESS}")]
     return json.loads(files[0].read_text(encoding="utf-8")) if len(files) == 1 else None
 
 
 def write_stress_results(result: dict, folder: Path, dataset: Dataset) -> None:
-    """Write a stress test into a folder; where that is a trained model's, also into its card and its run's page."""
+    """Write a stress test into a folder and, for a trained model's folder, into its card and its run's page."""
     write_stress(result, folder / STRESS)
     plot_stress(result, folder / PICTURE)
     if not ((folder / RECORD).is_file() and is_finished(folder)):
@@ -93,14 +101,14 @@ def write_stress_results(result: dict, folder: Path, dataset: Dataset) -> None:
 
 
 def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> bool:
-    """Report and pictures of one fold, which travel with its model; none where its test lacks a class of the task.
+    """Write report and pictures of one fold beside its model, unless its test lacks a class.
 
     Args:
-        folder: Of the fold.
-        findings: Of the audit of its run.
+        folder: Folder of the fold.
+        findings: Findings of the run's audit.
 
     Returns:
-        Whether there is one.
+        Whether they were written.
     """
     rows = read_predictions(folder / PREDICTIONS)
     if {row["reference"] for row in rows} != set(rows[0]["probabilities"]):
@@ -113,8 +121,8 @@ def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> bool:
     return True
 
 
-def lend_report(run: Path, folder: Path) -> None:
-    """Put the run's report and pictures beside a model that has none of its own; its card says whose they are."""
+def copy_run_report_to(run: Path, folder: Path) -> None:
+    """Copy the run's report and pictures to a model without its own; its card says that they are the run's."""
     for source in (run / REPORT, run / "confusion_matrix.png", run / "reliability.png"):
         if source.is_file():
             with atomic_write(folder / source.name, "wb") as file:
@@ -122,6 +130,6 @@ def lend_report(run: Path, folder: Path) -> None:
 
 
 def write_cards(folders: Sequence[Path]) -> None:
-    """The cards of some models."""
+    """Write the cards of some models."""
     for folder in folders:
         write_model_card(folder)

@@ -1,6 +1,6 @@
-"""What a tracker is shown beside transformers' own curves: the test figures, the pictures and the report of a fold.
+"""Sending the test figures, pictures and report of a fold to trackers, beside transformers' own curves.
 
-Nothing here is imported, and nothing reaches a tracker, unless `--report_to` names it.
+A tracker is imported and used only if `--report_to` names it.
 """
 
 import html
@@ -26,10 +26,10 @@ FIGURES = ("uar", "wa", "macro_f1", "ece")
 
 
 def check_trackers(report_to: Sequence[str]) -> None:
-    """Make sure, before the work, that the trackers that are asked for are there.
+    """Check before training that the trackers are installed.
 
     Raises:
-        ValueError: one is not installed, or is none.
+        ValueError: one is unknown or not installed.
     """
     known, installed = sorted(INTEGRATION_TO_CALLBACK), get_available_reporting_integrations()
     for name in report_to:
@@ -42,22 +42,22 @@ def check_trackers(report_to: Sequence[str]) -> None:
 
 
 def tensorboard_beside(report_to: Sequence[str], folder: Path) -> tuple[list[str], list[TrainerCallback]]:
-    """The trackers that Trainer is left with, and TensorBoard's callback, which writes into `FOLDER/tensorboard`.
+    """The other trackers, and TensorBoard's callback, which writes into `FOLDER/tensorboard`.
 
-    Trainer's own would write among the checkpoints, which go when a fold is done.
+    Trainer's own callback would write into the checkpoints' folder, which is deleted after training.
     """
     if TENSORBOARD not in report_to:
         return list(report_to), []
     others = [name for name in report_to if name != TENSORBOARD]
-    # Other processes write nothing: their callback never makes a writer.
+    # Without a writer, the callbacks of other processes write nothing.
     writer = _summary_writer(folder) if PartialState().is_main_process else None
     return others, [TensorBoardCallback(writer)]
 
 
 def track_results(report_to: Sequence[str], folder: Path, arguments: TrainingArguments) -> None:
-    """Show the trackers of a fold its report and pictures; one that fails is told, and the run goes on.
+    """Send report and pictures of a fold to its trackers; a failure is printed and does not stop the run.
 
-    A tracker that has no place for them is passed over.
+    Trackers without such a function are skipped.
     """
     if not (folder / REPORT).is_file():  # its test lacks a class
         return
@@ -69,7 +69,7 @@ def track_results(report_to: Sequence[str], folder: Path, arguments: TrainingArg
             continue
         try:
             TRACKERS[name](figures, pictures, format_report(report), folder, arguments)
-        except Exception as error:  # whatever a service of others comes upon, the model is trained and must be kept
+        except Exception as error:  # the model is trained: no failure of a service may stop the run
             print(f"note: {name} did not take the report of {folder} ({type(error).__name__}: {error})")
 
 
@@ -95,7 +95,7 @@ def _wandb(figures, pictures, text, folder, arguments) -> None:
 def _mlflow(figures, pictures, text, folder, arguments) -> None:
     import mlflow
 
-    client, run_id = mlflow.MlflowClient(), mlflow.last_active_run().info.run_id  # Trainer has ended it by now
+    client, run_id = mlflow.MlflowClient(), mlflow.last_active_run().info.run_id  # Trainer has already ended it
     for name, figure in figures.items():
         client.log_metric(run_id, name, figure)
     for file in [*pictures, folder / REPORT]:
@@ -105,7 +105,7 @@ def _mlflow(figures, pictures, text, folder, arguments) -> None:
 def _trackio(figures, pictures, text, folder, arguments) -> None:
     import trackio
 
-    # Trainer has finished it by now.
+    # Trainer has already finished the run.
     trackio.init(project=arguments.project, name=arguments.run_name, space_id=arguments.trackio_space_id, resume="must")
     pictured = {picture.stem: trackio.Image(str(picture)) for picture in pictures}
     trackio.log({**figures, **pictured, "report": trackio.Markdown(f"```\n{text}\n```")})
@@ -116,6 +116,6 @@ TRACKERS = {TENSORBOARD: _tensorboard, "wandb": _wandb, "mlflow": _mlflow, "trac
 
 
 def _summary_writer(folder: Path):
-    from torch.utils.tensorboard import SummaryWriter  # only there where TensorBoard is
+    from torch.utils.tensorboard import SummaryWriter  # needs TensorBoard installed
 
     return SummaryWriter(str(folder / TENSORBOARD))

@@ -1,8 +1,8 @@
-"""What a recogniser heard, as columns of the data set, and how good it is.
+"""Writing a recogniser's transcripts as columns of the data set, with their word error rates.
 
-DS/                        the data set, with the recogniser's words in `transcript`
-DS/transcripts.json, .png  how it was done, and the word error rate where the corpus gives the words
-DS/asr/                    whom the recogniser was trained on, where that is recorded
+DS/                        the data set, with the recogniser's transcripts in `transcript`
+DS/transcripts.json, .png  settings, and the word error rate where the corpus has transcripts
+DS/asr/                    the recogniser's training record, where there is one
 """
 
 import json
@@ -28,16 +28,16 @@ from hf_ser.transcripts.run import Job, Transcribed
 from hf_ser.transcripts.wer import error_rate, format_wer, normalised, plot_wer, wer_report
 
 SUMMARY, PICTURE = "transcripts.json", "transcripts.png"
-OF_THE_OLD_WORDS = (SUMMARY, PICTURE, "audit.json", "state.json", "dataset_info.json", DIGESTS)
-"""Files of a data set's folder that say nothing of the new one."""
+OUTDATED_FILES = (SUMMARY, PICTURE, "audit.json", "state.json", "dataset_info.json", DIGESTS)
+"""Files of a data set's folder that do not apply to the new one."""
 
 
 def with_transcripts(dataset: Dataset, transcripts: Sequence[Transcript | None], source: str) -> Dataset:
-    """The data set with a recogniser's words in `transcript`, the corpus's own kept in `reference_transcript`.
+    """The data set with a recogniser's transcripts in `transcript`, and the corpus's own in `reference_transcript`.
 
     Args:
         dataset: A prepared data set, transcribed before or not.
-        transcripts: One a row.
+        transcripts: One transcript a row.
         source: The recogniser, `<id>@<revision>`.
     """
     columns = {
@@ -55,12 +55,12 @@ def with_transcripts(dataset: Dataset, transcripts: Sequence[Transcript | None],
 
 
 def write_transcribed(dataset: Dataset, job: Job, summary: dict, folder: Path, output_dir: Path) -> None:
-    """Write the transcribed data set as a folder that appears only when it is whole.
+    """Write the transcribed data set as a folder that appears only when it is complete.
 
     Args:
-        dataset: With its transcripts.
-        job: Whose they are; the training record of the recogniser is taken along.
-        summary: As `summarise` gives it.
+        dataset: The data set with its transcripts.
+        job: The transcription; the training record of its recogniser is copied.
+        summary: Result of `summarise`.
         folder: The prepared data set that was transcribed.
         output_dir: The same folder, which is then replaced, or a new one.
     """
@@ -72,8 +72,8 @@ def write_transcribed(dataset: Dataset, job: Job, summary: dict, folder: Path, o
         write_digests(work)
         for entry in sorted(folder.iterdir()):
             if entry.is_dir() and entry.name != ASR_RECORD:
-                shutil.copytree(entry, work / entry.name, symlinks=True)  # a user's own
-            elif entry.is_file() and entry.suffix != ".arrow" and entry.name not in OF_THE_OLD_WORDS:
+                shutil.copytree(entry, work / entry.name, symlinks=True)  # made by the user
+            elif entry.is_file() and entry.suffix != ".arrow" and entry.name not in OUTDATED_FILES:
                 shutil.copy2(entry, work)
         if record := read_record(job.folder) if job.folder else None:
             write_record(work / ASR_RECORD, record)
@@ -82,7 +82,7 @@ def write_transcribed(dataset: Dataset, job: Job, summary: dict, folder: Path, o
         if summary["word_errors"]:
             plot_wer(summary["word_errors"], work / PICTURE)
         if output_dir != folder:
-            refuse_existing(output_dir)  # it may have come while the clips were decoded
+            refuse_existing(output_dir)  # it may have been made meanwhile
         replace_folder(work, output_dir)
         if (output_dir / CARD).is_file():
             write_dataset_report(dataset, json.loads((output_dir / REPORT).read_text()), output_dir)
@@ -90,51 +90,51 @@ def write_transcribed(dataset: Dataset, job: Job, summary: dict, folder: Path, o
 
 
 def refuse_existing(output_dir: Path) -> None:
-    """Make sure that a new folder is new.
+    """Check that a new folder does not exist.
 
     Raises:
-        FileExistsError: it is there.
+        FileExistsError: it does.
     """
     if output_dir.exists():
-        raise FileExistsError(f"{output_dir} is there already: name another --output_dir.")
+        raise FileExistsError(f"{output_dir} exists already: name another --output_dir.")
 
 
 def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]) -> dict:
-    """All that is to be said of a transcription, JSON types only.
+    """Summarise a transcription as a JSON object.
 
     Args:
-        dataset: With its transcripts.
-        job, done: How it was transcribed and what came of it.
-        checked: What `check_short_window` found, empty where it was not asked for.
+        dataset: The data set with its transcripts.
+        job, done: The transcription and its result.
+        checked: Result of `check_short_window`; empty without it.
     """
-    heard = [one for one in done.transcripts if one is not None]
+    transcribed = [one for one in done.transcripts if one is not None]
     rows = compared(dataset, job)
-    met = met_speakers(job)
-    unmet = [row for row in rows if hashed(row["speaker"] or "") not in met]
+    trained_on = training_speakers(job)
+    unseen = [row for row in rows if hashed(row["speaker"] or "") not in trained_on]
     return {
         "asr": job.source,
         "options": asdict(job.options),
         "language": job.language,
         "rows": len(done.transcripts),
-        "transcribed": len(heard),
-        "without_sound": len(done.transcripts) - len(heard) - len(done.failed),
-        "without_words": sum(not one.text for one in heard),
+        "transcribed": len(transcribed),
+        "without_sound": len(done.transcripts) - len(transcribed) - len(done.failed),
+        "without_words": sum(not one.text for one in transcribed),
         "failed": done.failed,
         "decoded": done.decoded,
         "decode_seconds": round(done.seconds, 2),
         "decoded_audio_seconds": round(done.audio_seconds, 2),
         "hardware": hardware(),
-        "languages": dict(Counter(one.language or "not told" for one in heard).most_common()),
-        "temperatures": dict(sorted(Counter(f"{one.temperature}" for one in heard).items())),
+        "languages": dict(Counter(one.language or "not told" for one in transcribed).most_common()),
+        "temperatures": dict(sorted(Counter(f"{one.temperature}" for one in transcribed).items())),
         "word_errors": word_errors_of(rows),
-        "clips_of_met_speakers": len(rows) - len(unmet),
-        "word_errors_of_unmet_speakers": word_errors_of(unmet) if len(unmet) < len(rows) else None,
+        "clips_of_met_speakers": len(rows) - len(unseen),
+        "word_errors_of_unmet_speakers": word_errors_of(unseen) if len(unseen) < len(rows) else None,
         "check_short_window": window_effect(dataset, job, checked) if checked else None,
     }
 
 
 def compared(dataset: Dataset, job: Job) -> list[dict]:
-    """The rows that have both the corpus's words and the recogniser's, as `wer_report` takes them."""
+    """The rows with transcripts of both corpus and recogniser, as `wer_report` takes them."""
     columns = {name: dataset[name][:] for name in ("id", "speaker", "sex", "corpus")}
     columns["label"] = [dataset.features["label"].names[i] for i in dataset["label"][:]]
     columns["reference"] = dataset["reference_transcript"][:]
@@ -144,60 +144,60 @@ def compared(dataset: Dataset, job: Job) -> list[dict]:
     return [row for row in rows if row["reference"] and row["hypothesis"] is not None]
 
 
-def met_speakers(job: Job) -> set[str]:
-    """Hashes of the speakers that the recogniser was trained on, or its checkpoint chosen, where that is recorded."""
+def training_speakers(job: Job) -> set[str]:
+    """Hashes of the recogniser's training and validation speakers, where they are recorded."""
     splits = ancestry(job.folder) if job.folder else []
     return {who for split in splits for part in ("train", "validation") for who in split[part]["speakers"]}
 
 
 def word_errors_of(rows: list[dict]) -> dict | None:
-    """The report on the words of some rows; None where there are none, as in a reference of "..." alone."""
+    """The word errors of some rows; None where the references have no words, such as "..."."""
     spoken = normalised([row["reference"] for row in rows], None)
     return wer_report(rows) if any(spoken) else None
 
 
 def window_effect(dataset: Dataset, job: Job, checked: list[dict]) -> dict:
-    """What short windows change: share of clips with the same words, word error rates and seconds.
+    """The effect of short windows: share of clips with the same text, word error rates and seconds.
 
     Args:
-        dataset: With its transcripts.
-        job: How it was transcribed.
-        checked: As `check_short_window` gives it.
+        dataset: The data set with its transcripts.
+        job: The transcription.
+        checked: Result of `check_short_window`.
     """
     rows = [one["row"] for one in checked]
     own = dataset["reference_transcript"][:]
     true = [own[row] for row in rows]
     corpora = dataset["corpus"][:]
     languages = [job.reference_language(corpora[row]) for row in rows]
-    said = {name: [one[name] or "" for one in checked] for name in ("full", "short")}
-    pairs = {"short_against_full": (said["full"], said["short"])}
-    pairs |= {f"{name}_against_reference": (true, texts) for name, texts in said.items()}
+    hypotheses = {name: [one[name] or "" for one in checked] for name in ("full", "short")}
+    pairs = {"short_against_full": (hypotheses["full"], hypotheses["short"])}
+    pairs |= {f"{name}_against_reference": (true, texts) for name, texts in hypotheses.items()}
     rates = {name: error_rate(*pair, languages) for name, pair in pairs.items() if any(pair[0])}
     rates = {name: rate for name, rate in rates.items() if not math.isnan(rate)}  # of texts without words
     return {
         "clips": len(checked),
         "same_words": sum(one["full"] == one["short"] for one in checked) / len(checked),
         "word_error_rates": rates,
-        "seconds": {name: round(checked[0][f"{name}_seconds"], 2) for name in said},
+        "seconds": {name: round(checked[0][f"{name}_seconds"], 2) for name in hypotheses},
     }
 
 
 def format_summary(summary: dict) -> str:
-    """A transcription in a few lines."""
+    """A summary as text."""
     decoded, seconds = summary["decoded"], summary["decode_seconds"]
     cached = summary["transcribed"] - decoded
     lines = [f"{summary['asr']}: {summary['transcribed']} of {summary['rows']} clips transcribed"]
     if decoded:
-        rate, heard = decoded / seconds, summary["decoded_audio_seconds"] / seconds
-        lines.append(f"  decoded {decoded} in {seconds:.1f} s: {rate:.2f} clips, {heard:.1f} s of sound a second")
-    lines.append(f"  not decoded anew: {cached} (in the cache, or equal sounds)")
-    lines.append(f"  without words (silence, or nobody speaks): {summary['without_words']}")
+        rate, speed = decoded / seconds, summary["decoded_audio_seconds"] / seconds
+        lines.append(f"  decoded {decoded} in {seconds:.1f} s: {rate:.2f} clips, {speed:.1f} s of audio a second")
+    lines.append(f"  not decoded again: {cached} (in the cache, or equal recordings)")
+    lines.append(f"  without text (silence, or no speech): {summary['without_words']}")
     tried = {t: n for t, n in summary["temperatures"].items() if t not in ("0.0", "None")}
     if tried:
-        lines.append("  poor at temperature 0, settled at " + ", ".join(f"{t}: {n}" for t, n in tried.items()))
+        lines.append("  poor at temperature 0, accepted at " + ", ".join(f"{t}: {n}" for t, n in tried.items()))
     lines.append("  languages: " + ", ".join(f"{name} {clips}" for name, clips in summary["languages"].items()))
     if summary["without_sound"]:
-        lines.append(f"  without sound: {summary['without_sound']}")
+        lines.append(f"  without audio: {summary['without_sound']}")
     if failed := summary["failed"]:
         lines.append(f"  failed: {len(failed)}, all in {SUMMARY}, the first:")
         lines += [f"    {name}: {why}" for name, why in list(failed.items())[:10]]
@@ -207,13 +207,13 @@ def format_summary(summary: dict) -> str:
         )
         times = effect["seconds"]
         lines.append(
-            f"  short windows on {effect['clips']} clips: {100 * effect['same_words']:.1f} % have the same words; word "
+            f"  short windows on {effect['clips']} clips: {100 * effect['same_words']:.1f} % have the same text; word "
             f"error rates: {rates}; {times['full']} s became {times['short']} s"
         )
     if summary["word_errors"]:
         lines.append(format_wer(summary["word_errors"]))
-    if met := summary["clips_of_met_speakers"]:
-        unmet = summary["word_errors_of_unmet_speakers"]
-        rate = f"on the others its word error rate is {100 * unmet['wer']:.1f} %" if unmet else "there are no others"
-        lines.append(f"NOTE: {met} clips are of speakers that this recogniser was trained on; {rate}.")
+    if seen := summary["clips_of_met_speakers"]:
+        unseen = summary["word_errors_of_unmet_speakers"]
+        rate = f"on the others its word error rate is {100 * unseen['wer']:.1f} %" if unseen else "there are no others"
+        lines.append(f"NOTE: {seen} clips are of speakers that this recogniser was trained on; {rate}.")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A model's answers to many clips: read and classified batch by batch, with notes, and as lines of a file."""
+"""Predictions of a model for many clips, read and classified batch by batch, and their output files."""
 
 import csv
 import json
@@ -17,22 +17,22 @@ from hf_ser.models.decoding import MIX
 from hf_ser.normal_form import printable, storable
 
 MOST_SECONDS = 600.0
-"""Of a batch, with its padding: clips are batched to save time, and a batch of hours would only take memory."""
+"""Longest batch, padding included: longer ones take memory and save no time."""
 
 OUTPUTS = (".csv", ".jsonl")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of a clip, or why it says nothing.
+    """The prediction of a model for a clip, or the error in its place.
 
     Args:
         clip: The clip.
-        scores: Label and score of each class, most probable first; none where there is an error.
-        notes: What makes the answer doubtful.
-        is_speech: Whether anything in the clip varies as a voice does.
-        unsure: Whether no speech was found, or the best score lies below the model's threshold.
-        error: Why there is no answer.
+        scores: Label and score of each class, most probable first; empty where there is an error.
+        notes: Reasons to doubt the prediction.
+        is_speech: Whether the clip seems to contain speech.
+        unsure: Whether no speech was found, or the best score is below the model's threshold.
+        error: Why there is no prediction.
     """
 
     clip: GivenClip
@@ -43,10 +43,10 @@ class Answer:
     error: str | None = None
 
     def as_row(self, abstains: bool) -> dict:
-        """The answer as JSON has it.
+        """The answer as a JSON object.
 
         Args:
-            abstains: Whether there is no label where the model is unsure.
+            abstains: Leave out the label where the model is unsure.
         """
         part = {"start": self.clip.start_seconds, "end": self.clip.end_seconds, "channel": self.clip.channel}
         named = {"file": self.clip.file} | {key: value for key, value in part.items() if value is not None}
@@ -56,7 +56,7 @@ class Answer:
 
 
 def answer_row(scores: list[dict], text: str | None, unsure: bool, notes: Sequence[str], abstains: bool) -> dict:
-    """The keys of an answer in JSON; `probabilities` is `scores` by the name that it had first."""
+    """The keys of a prediction in JSON; `probabilities` is the former name of `scores`."""
     by_label = {one["label"]: one["score"] for one in scores}
     return {
         "label": None if unsure and abstains else scores[0]["label"],
@@ -70,15 +70,15 @@ def answer_row(scores: list[dict], text: str | None, unsure: bool, notes: Sequen
 
 
 @dataclass(frozen=True)
-class Answering:
-    """A model and how it is to answer.
+class ClipPredictor:
+    """A model's pipeline and its settings for predicting clips.
 
     Args:
-        classify: Its pipeline.
-        batch_size: Clips a forward pass; the answers do not depend on it beyond rounding.
-        channel: Of clips that name none.
-        speaker_statistics: Of the one speaker of all clips, where the model takes them.
-        notes_of: What to note of a clip beside how it was read.
+        classify: The pipeline.
+        batch_size: Clips a forward pass; no effect on the result beyond rounding.
+        channel: Channel of clips that name none.
+        speaker_statistics: Statistics of the one speaker of all clips, where the model takes them.
+        notes_of: Gives more notes on a clip.
     """
 
     classify: SerPipeline
@@ -88,21 +88,21 @@ class Answering:
     notes_of: Callable[[GivenClip], Sequence[str]] = lambda clip: ()
 
     def answers(self, clips: Iterable[GivenClip]) -> Iterator[Answer]:
-        """The answers in the order of the clips; what cannot be read or answered is one too, with its error."""
+        """Yield an answer for each clip, in order; of a clip that could not be classified it holds the error."""
         waiting, longest = [], 0
         rate = self.classify.feature_extractor.sampling_rate
         for clip in clips:
             one = self._read(clip)
             samples = 0 if isinstance(one, Answer) else len(one[1])
             if max(longest, samples) * (len(waiting) + 1) > MOST_SECONDS * rate:
-                yield from self._answered(waiting)
+                yield from self._flush(waiting)
                 waiting, longest = [], 0
             waiting.append(one)
             longest = max(longest, samples)
             if len(waiting) >= self.batch_size or not longest:
-                yield from self._answered(waiting)
+                yield from self._flush(waiting)
                 waiting, longest = [], 0
-        yield from self._answered(waiting)
+        yield from self._flush(waiting)
 
     def _read(self, clip: GivenClip) -> Answer | tuple[GivenClip, np.ndarray, dict[str, str]]:
         if clip.error is not None:
@@ -113,22 +113,22 @@ class Answering:
         except (ValueError, OSError, MemoryError) as error:
             return Answer(clip, error=str(error) or f"{clip.file}: {type(error).__name__}")
 
-    def _answered(self, batch: list) -> Iterator[Answer]:
-        heard = [one for one in batch if not isinstance(one, Answer)]
-        answers = iter(self._classified(heard))
+    def _flush(self, batch: list) -> Iterator[Answer]:
+        readable = [one for one in batch if not isinstance(one, Answer)]
+        answers = iter(self._classify_batch(readable))
         for one in batch:
             yield one if isinstance(one, Answer) else next(answers)
 
-    def _classified(self, heard: list[tuple]) -> Iterator[Answer]:
-        if not heard:
+    def _classify_batch(self, readable: list[tuple]) -> Iterator[Answer]:
+        if not readable:
             return
-        clips, samples, notes = zip(*heard, strict=True)
+        clips, samples, notes = zip(*readable, strict=True)
         try:
             scores = self.classify.answers(samples, [clip.text for clip in clips], self.speaker_statistics)
         except (ValueError, RuntimeError, MemoryError) as error:  # such as too little memory for this many
-            if len(heard) > 1:
-                for one in heard:
-                    yield from self._classified([one])
+            if len(readable) > 1:
+                for one in readable:
+                    yield from self._classify_batch([one])
             else:
                 why = f"{clips[0].file}: the model could not answer ({type(error).__name__}: {error})."
                 if not isinstance(error, ValueError):
@@ -143,10 +143,10 @@ class Answering:
 
 
 def json_line(row: dict, encoding: str = "utf-8") -> str:
-    """A JSON object on a line; what an encoding lacks, and what would control a terminal, as `\\u` and four digits.
+    """A JSON object on one line; characters that the encoding lacks, and control characters, are escaped as `\\uXXXX`.
 
     Raises:
-        ValueError: a number in it is NaN or infinite, which JSON has not.
+        ValueError: a number in it is NaN or infinite, which JSON cannot hold.
     """
     line = json.dumps(row, ensure_ascii=False, allow_nan=False)
     try:
@@ -158,10 +158,10 @@ def json_line(row: dict, encoding: str = "utf-8") -> str:
 
 
 def check_output(path: Path | None, tables: Sequence[Path]) -> None:
-    """Refuse a file for the answers before the work.
+    """Check the output file for predictions before the work begins.
 
     Raises:
-        ValueError: it has another ending than those that are written, is a folder, or a table that is read.
+        ValueError: its ending is not supported, or it is a folder or an input table.
     """
     if path is None:
         return
@@ -170,12 +170,14 @@ def check_output(path: Path | None, tables: Sequence[Path]) -> None:
     if path.is_dir():
         raise ValueError(f"--output {path}: found a folder. Expected a file: name another.")
     if any(path.resolve() == table.resolve() for table in tables):
-        raise ValueError(f"--output {path}: found a table that is read. Expected another file: rename it.")
+        raise ValueError(f"--output {path}: found an input table. Expected another file: rename it.")
 
 
 @contextmanager
 def answers_file(path: Path | None, labels: Sequence[str], abstains: bool) -> Iterator[Callable[[Answer], None]]:
-    """A function that writes an answer to a file, which takes its name once all are in it; without a path to nothing.
+    """Open a file for answers and give the function that writes one; the file appears once it is complete.
+
+    Without a path nothing is written.
 
     Raises:
         OSError: it cannot be written.
@@ -204,6 +206,6 @@ def _cells(answer: Answer, abstains: bool) -> dict:
 
 
 def text_row(file: str, scores: list[dict], text: str | None, unsure: bool) -> str:
-    """An answer as a line of the table for people, most probable first, then the text it was read with."""
+    """An answer as a line of text: file, labels with scores (most probable first), transcript."""
     shown = "  ".join(f"{one['label']} {100 * one['score']:.1f} %" for one in scores)
     return printable(f"{file}  {'unsure: ' if unsure else ''}{shown}" + (f'  "{text}"' if text else ""))

@@ -1,7 +1,4 @@
-"""How far a model's confidence can be trusted, and what it may leave unanswered.
-
-Temperature and threshold are fitted on validation speakers; everything else here only measures.
-"""
+"""Calibration and abstention: temperature and threshold from validation speakers, and how good they are."""
 
 import math
 
@@ -12,33 +9,32 @@ from scipy.special import log_softmax, softmax
 from hf_ser.runs.scores import ECE_BINS, ROUNDING, calibration_bins
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.25, 10.0
-"""A validation part without a mistake would ask for a temperature of 0, one answered by chance for an infinite one."""
+"""Limits of the temperature, which would be 0 for perfect predictions and infinite for predictions at chance."""
 
 TARGET_COVERAGE = 0.8
 """Share of the validation clips that the abstain threshold lets a model answer."""
 
 CURVE_POINTS = 101
-"""Points that a curve has at most: enough for a picture, and a report of many classes stays readable."""
+"""Most points of a curve in the report."""
 
-LEAST = 1e-12
-"""Probability under which a class counts as ruled out by `nll`: its logarithm must be finite."""
+NLL_FLOOR = 1e-12
+"""Smallest probability in `nll`, whose logarithm must be finite."""
 
 SMALLEST = np.finfo(np.float64).tiny
-"""What a probability of 0 counts as where another temperature is taken: a higher floor would tell other logits."""
+"""Smallest probability in `tempered`; a larger floor would change the logits."""
 
 SHOWN = 0.001
-"""The last digit that reports show of a calibration error: a smaller difference is none."""
+"""The last digit of a calibration error in reports: a smaller difference counts as none."""
 
 THRESHOLD_MARGIN = 1e-6
-"""By how much the abstain threshold is below the confidence it is taken from: equal answers differ by some 3e-8 with
-their batch, and the pipeline computes its scores in float32. Neither may decide which of them are given."""
+"""Distance of the abstain threshold below its confidence: scores differ by some 3e-8 with the batch and float32."""
 
 
 def fit_temperature(logits: np.ndarray, references: np.ndarray) -> float:
-    """The temperature under which the softmax of the logits is most likely, within the two limits above.
+    """Fit the temperature that maximises the likelihood of the references, within the two limits above.
 
     Args:
-        logits: Of validation utterances; log probabilities will do.
+        logits: Logits or log probabilities of the validation utterances.
         references: Class indices.
 
     Shapes:
@@ -57,7 +53,7 @@ def fit_temperature(logits: np.ndarray, references: np.ndarray) -> float:
 
 
 def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities as a softmax at another temperature would give them; `1 / temperature` takes it back.
+    """Probabilities rescaled by a temperature; `1 / temperature` undoes it.
 
     Shapes:
         probabilities: (..., classes), and so is the result.
@@ -66,19 +62,17 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def made_worse(calibration: dict) -> bool:
-    """Whether the test speakers' calibration error is larger with the temperature than without.
-
-    Few validation speakers, or validation speakers that have chosen the model too, can give such a temperature.
+    """Whether the calibration error on the test speakers is larger with the temperature than without.
 
     Args:
-        calibration: Of a report.
+        calibration: The `calibration` of a report.
     """
     before = calibration["ece_uncalibrated"]
     return before is not None and calibration["ece"] > before + SHOWN / 2
 
 
 def abstain_threshold(probabilities: np.ndarray, coverage: float = TARGET_COVERAGE) -> float:
-    """The highest confidence that a share `coverage` of the validation utterances reaches, less `THRESHOLD_MARGIN`.
+    """The highest confidence that a share `coverage` of the validation utterances reaches, minus `THRESHOLD_MARGIN`.
 
     Shapes:
         probabilities: (utterances, classes), calibrated.
@@ -90,7 +84,7 @@ def abstain_threshold(probabilities: np.ndarray, coverage: float = TARGET_COVERA
 
 
 def answered(confidence: np.ndarray, threshold: np.ndarray) -> np.ndarray:
-    """Which utterances a model that may abstain answers: those whose confidence reaches the threshold.
+    """Mask of the utterances whose confidence reaches the threshold.
 
     Shapes:
         confidence, threshold: (utterances,), and so is the result.
@@ -99,17 +93,17 @@ def answered(confidence: np.ndarray, threshold: np.ndarray) -> np.ndarray:
 
 
 def nll(probabilities: np.ndarray, references: np.ndarray) -> float:
-    """Mean negative log probability of the true class, in nats; one of 0 counts as `LEAST`, 27.6 nats.
+    """Mean negative log probability of the true class, in nats; at most 27.6 (`NLL_FLOOR`).
 
     Shapes:
         probabilities: (utterances, classes), references: (utterances,)
     """
     true = np.take_along_axis(probabilities, references[:, None], axis=1)
-    return float(-np.log(np.clip(true, LEAST, None)).mean())
+    return float(-np.log(np.clip(true, NLL_FLOOR, None)).mean())
 
 
 def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> list[dict]:
-    """Mean confidence and accuracy of the utterances in each of the bins over which `ece` is computed.
+    """Mean confidence and accuracy in each of the bins of `ece`.
 
     Shapes:
         confidence, correct: (utterances,)
@@ -133,17 +127,16 @@ def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> list[dict]:
 
 
 def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> dict:
-    """How often a model errs that answers only what it is most sure of.
+    """Error rate among the most confident utterances, for every share of them.
 
-    Utterances of equal confidence have no order: their mistakes count as spread evenly over their places, which is the
-    mean over all orders.
+    Errors among utterances of equal confidence are spread evenly, which is the mean over all orders.
 
     Shapes:
         confidence, correct: (utterances,)
 
     Returns:
-        `coverage` and `risk`: the share answered, and the share of wrong answers among those, at `CURVE_POINTS` places
-        at most. `aurc`: mean risk over every number of answers from one to all; 0 is best.
+        `coverage` and `risk`: the share answered and the error rate among those, at most `CURVE_POINTS` points.
+        `aurc`: mean risk over every number of answers; 0 is best.
 
     Source: Geifman and El-Yaniv 2017, Selective Classification for Deep Neural Networks (the curve); Geifman, Uziel and
     El-Yaniv 2019, Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers (`aurc`).
@@ -159,7 +152,7 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> dict:
 
 
 def curve_points(n: int) -> np.ndarray:
-    """Indices of at most `CURVE_POINTS` of n points, evenly spaced, first and last among them.
+    """Indices of at most `CURVE_POINTS` of n points, evenly spaced, first and last included.
 
     Shapes:
         the result: (points,)

@@ -1,4 +1,4 @@
-"""Trained models from their files: whole, as they were saved, and with none of the code that lies beside them."""
+"""Loading trained models: complete, with unchanged weights, and without running code from their folder."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
 
 from hf_ser.models.loading import check_weights
-from hf_ser.revisions import checkpoint_config, readable, split_revision
+from hf_ser.revisions import checkpoint_config, clear_loading_errors, split_revision
 from hf_ser.runs.record import RECORD, parsed_record
 
 WEIGHTS = "weights"
@@ -18,16 +18,16 @@ WEIGHTS = "weights"
 
 BYTES_A_WEIGHT = 4
 MUCH_MORE = 4
-"""How many times more weights a configuration may describe than its files have bytes for (of small numbers, say)."""
+"""How many times more weights than bytes a model may have, such as one of quantised weights."""
 SMALL = 100_000_000
-"""Weights below which a model is simply built."""
+"""Number of weights below which a model's size is not checked."""
 
 QUIET = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-"""For a file that may not be there, or not to be had now."""
+"""Arguments of `cached_file` for a file that may be missing or unreachable."""
 
 
 def load_model(auto_class, name: str) -> PreTrainedModel:
-    """`from_pretrained` in float32 of a whole model: nothing in it is random, and none of the folder's code is run.
+    """Load a model in float32, without random weights and without running the folder's code.
 
     Args:
         auto_class: Such as AutoModelForAudioClassification.
@@ -35,7 +35,7 @@ def load_model(auto_class, name: str) -> PreTrainedModel:
 
     Raises:
         FileNotFoundError: there is no such model.
-        ValueError: weights are missing, no numbers, or other ones than training saved.
+        ValueError: weights are missing, not finite, or differ from those that training saved.
     """
     model, loading = load_with_info(auto_class, name)
     check_weights(model, loading, name)
@@ -43,14 +43,14 @@ def load_model(auto_class, name: str) -> PreTrainedModel:
 
 
 def load_with_info(auto_class, name: str, **kwargs) -> tuple[PreTrainedModel, dict]:
-    """A model in float32 and what was found of its weights, which the caller is to look at; raises as `load_model`."""
+    """Load a model in float32, with transformers' loading info, which the caller must check; raises as `load_model`."""
     config = checkpoint_config(name)
     repository, revision = split_revision(name)
     check_saved_weights(name)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # its table of fresh weights; what matters of it is checked
     try:
-        with readable(name):
+        with clear_loading_errors(name):
             check_size(auto_class, config, name)
             return auto_class.from_pretrained(
                 repository,
@@ -66,7 +66,7 @@ def load_with_info(auto_class, name: str, **kwargs) -> tuple[PreTrainedModel, di
 
 
 def check_size(auto_class, config, name: str) -> None:
-    """Make sure that a model is not far larger than its files, before memory is asked for.
+    """Check that a model is not far larger than its files, before memory is allocated.
 
     Raises:
         ValueError: it is.
@@ -78,12 +78,12 @@ def check_size(auto_class, config, name: str) -> None:
     if stored and size > SMALL and size > MUCH_MORE * stored:
         raise ValueError(
             f"{name}: config.json describes a model of {size:,} weights, and its files hold {stored:,} bytes. Expected "
-            f"about {BYTES_A_WEIGHT} bytes a weight: mend config.json, or take both from their publisher anew."
+            f"about {BYTES_A_WEIGHT} bytes a weight: correct config.json, or download both again."
         )
 
 
 def weight_files(name: str) -> list[Path]:
-    """The safetensors files of a model in a folder or in the Hub's cache; none of one whose weights are pickled."""
+    """The safetensors files of a model in a folder or in the Hub's cache; empty for pickled weights."""
     repository, revision = split_revision(name)
     whole = cached_file(repository, SAFE_WEIGHTS_NAME, revision=revision, **QUIET)
     if whole is not None:
@@ -97,22 +97,22 @@ def weight_files(name: str) -> list[Path]:
 
 
 def weights_digests(folder: str | Path) -> dict[str, str]:
-    """SHA-256 of each file of weights in a folder by its name, for its training record."""
+    """SHA-256 of each weights file in a folder, by file name."""
     return {file.name: _digest(file) for file in sorted(Path(folder).glob("*.safetensors"))}
 
 
 def check_saved_weights(name: str) -> None:
-    """Make sure that a model's weights are those that training saved, where its record has their digests.
+    """Check a model's weights against the digests in its training record, where it has them.
 
     Raises:
-        ValueError: they are others.
+        ValueError: they differ.
     """
     saved = _saved_digests(name)
     for file in weight_files(name) if saved else ():
         if file.name in saved and _digest(file) != saved[file.name]:
             raise ValueError(
                 f"{file}: these are not the weights that training saved (their SHA-256 is not that in "
-                f"training_record.json). Expected the same: the file is damaged or was changed. Copy it anew or train "
+                f"training_record.json). Expected the same: the file is damaged or was changed. Copy it again or train "
                 f"again; if you changed it yourself, remove `{WEIGHTS}` from that record."
             )
 

@@ -1,4 +1,4 @@
-"""A trained model as its users run it: sound and words in, calibrated probabilities out."""
+"""A trained model behind one call: audio and text in, calibrated probabilities out."""
 
 from collections.abc import Iterator, Sequence
 
@@ -20,7 +20,7 @@ from hf_ser.inputs.speakers import enrolment_note, speaker_statistics
 from hf_ser.models import SerConfig, SerPipeline
 from hf_ser.models.configuration_ser import AUDIO, TEXT
 from hf_ser.models.pipeline_ser import check_finite
-from hf_ser.revisions import checkpoint_config, readable, split_revision
+from hf_ser.revisions import checkpoint_config, clear_loading_errors, split_revision
 from hf_ser.runs.checkpoints import load_model
 from hf_ser.runs.record import read_record
 
@@ -28,43 +28,42 @@ FUSION = "fusion"
 
 
 class Classifier:
-    """A model of any of the three kinds behind one call, with this package's own code: none of the folder's is run.
+    """A model of audio, text or both, loaded with this package's code; the folder's own code is not run.
 
     Args:
         name: A model folder, or a Hub id with or without `@revision`.
-        device: As torch names it; None is a GPU where there is one.
+        device: A torch device; None is a GPU where there is one.
 
     Attributes:
         kind: `audio`, `text` or `fusion`.
         labels: Classes in the order of the columns of `probabilities`.
-        temperature: What the logits are divided by, 1.0 where the model was not calibrated.
-        abstain_threshold: Confidence under which the model would rather not answer; None where it has none.
+        temperature: Divisor of the logits; 1.0 where the model was not calibrated.
+        abstain_threshold: Confidence below which the model abstains; None where it has none.
         model: The model, in evaluation mode.
-        speaker_front_end: What measures a speaker's clips, of a model that was trained with per-speaker normalisation:
-            rows without statistics are then another system than was tested. None of any other model.
+        speaker_front_end: Computes speaker statistics, for a model with per-speaker normalisation; else None. Such a
+            model is less accurate without them.
 
     Raises:
         FileNotFoundError: there is no such model.
-        ValueError: weights or numbers that it answers with are missing or senseless, its files are damaged, or there is
-            no such device.
+        ValueError: weights are missing or not finite, files are damaged, or there is no such device.
     """
 
     def __init__(self, name: str, device: str | None = None):
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         self.name, config = name, checkpoint_config(name)
-        reads = type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
-        model = load_model(AutoModelForSequenceClassification if reads else AutoModelForAudioClassification, name)
+        is_text = type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+        model = load_model(AutoModelForSequenceClassification if is_text else AutoModelForAudioClassification, name)
         if isinstance(config, SerConfig):
             self.kind = FUSION if len(config.modalities) == 2 else config.modalities[0]
         else:
-            self.kind = TEXT if reads else AUDIO
+            self.kind = TEXT if is_text else AUDIO
         parts = {}
         if self.kind != TEXT:
             parts["feature_extractor"] = _beside(AutoFeatureExtractor, name)
         if self.kind != AUDIO:
             parts["tokenizer"] = _beside(AutoTokenizer, name)
-        with readable(name):
+        with clear_loading_errors(name):
             task, device = "audio-classification", checked_device(device)
             self.pipeline = SerPipeline(model=model, task=task, device=device, **parts)
         self.model, self.speaker_front_end = self.pipeline.model, self.pipeline.speaker_front_end
@@ -80,16 +79,15 @@ class Classifier:
         batch_size: int = 16,
         speaker_statistics: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Class probabilities of each row; a model of one kind takes no notice of what it cannot use.
+        """Class probabilities of each row; a model of audio ignores texts, a model of text ignores clips.
 
-        A model that only reads answers each text once, so that equal texts have equal answers.
+        A text-only model classifies each distinct text once, so that equal texts have equal probabilities.
 
         Args:
-            clips: Sound of each row; None where a fused model is to do without.
-            texts: Words of each row; None where they are not known.
-            batch_size: Rows a forward pass, of like length; the result does not depend on it beyond rounding.
-            speaker_statistics: Of each row's speaker, as `statistics_of_rows` gives them; None as the pipeline without
-                enrolment.
+            clips: Audio of each row; None where it is missing.
+            texts: Text of each row; None where it is missing.
+            batch_size: Rows a forward pass, of similar length; no effect on the result beyond rounding.
+            speaker_statistics: Statistics of each row's speaker, from `statistics_of_rows`; None without enrolment.
 
         Shapes:
             each clip `(samples,)` float32 at 16 kHz; speaker_statistics `(rows, 2, bands)`; the result
@@ -100,15 +98,15 @@ class Classifier:
         """
         logits = np.empty((len(texts), len(self.labels)))
         first = first_of_text(texts) if self.kind == TEXT else np.arange(len(texts))
-        asked = np.unique(first)
-        for part in self.batches([clips[row] for row in asked], [texts[row] for row in asked], batch_size):
-            rows = asked[part]
+        unique = np.unique(first)
+        for part in self.batches([clips[row] for row in unique], [texts[row] for row in unique], batch_size):
+            rows = unique[part]
             known = None if speaker_statistics is None else speaker_statistics[rows]
             logits[rows] = self.logits([clips[row] for row in rows], [texts[row] for row in rows], known)
         return softmax(logits[first] / self.temperature, axis=-1)
 
     def batches(self, clips: Sequence, texts: Sequence, batch_size: int = 16) -> Iterator[np.ndarray]:
-        """Positions of the rows of each forward pass: like length together, the longest first."""
+        """Yield the row positions of each forward pass: similar lengths together, the longest first."""
         if self.kind == TEXT:
             sizes = [len(text or "") for text in texts]
         else:
@@ -118,13 +116,13 @@ class Classifier:
             yield order[start : start + batch_size]
 
     def logits(self, clips: list, texts: list, speaker_statistics: np.ndarray | None = None) -> np.ndarray:
-        """What the model itself says of rows, in one forward pass and in their order, before any temperature.
+        """Logits of rows in one forward pass, before the temperature.
 
         Shapes:
             speaker_statistics `(rows, 2, bands)`; the result `(rows, classes)` float64.
 
         Raises:
-            ValueError: they are no numbers.
+            ValueError: they are not finite.
         """
         batch = self.pipeline.extract(clips, texts)
         if speaker_statistics is not None:
@@ -137,17 +135,17 @@ class Classifier:
 
 
 def _beside(auto_class, name: str):
-    """The tokenizer or feature extractor that lies beside a model."""
+    """Load the tokenizer or feature extractor of a model."""
     repository, revision = split_revision(name)
-    with readable(name):
+    with clear_loading_errors(name):
         return auto_class.from_pretrained(repository, revision=revision, trust_remote_code=False)
 
 
 def checked_device(name: str | None) -> str:
-    """The device itself; None is a GPU where there is one.
+    """The name of an available device; None is a GPU where there is one.
 
     Raises:
-        ValueError: torch knows no such device, or it is not there.
+        ValueError: there is no such device.
     """
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -163,15 +161,15 @@ def checked_device(name: str | None) -> str:
 def statistics_of_rows(
     classifier: Classifier, dataset: Dataset, rows: Sequence[int]
 ) -> tuple[np.ndarray | None, list[str]]:
-    """What a model that is scaled by speaker is given for some rows, as its training gave it for those it tested.
+    """Speaker statistics of some rows, computed as in training, for a model with per-speaker normalisation.
 
     Args:
         classifier: Any model.
-        dataset: All rows that the speakers of these may be known by, in the labels of the model.
-        rows: Indices of the rows that are wanted.
+        dataset: All rows of the speakers, in the labels of the model.
+        rows: Indices of the rows.
 
     Returns:
-        None and no notice of a model that is not scaled so; else the statistics, and what to know about them.
+        The statistics and a note on them; None and no note for a model without per-speaker normalisation.
 
     Shapes:
         `(rows, 2, bands)` float32.
@@ -195,12 +193,12 @@ def statistics_of_rows(
 
 
 def enrolment_settings(classifier: Classifier) -> tuple[int, int]:
-    """By how many clips the training of a model knew a speaker, 0 for all, and the seed that drew them."""
+    """Enrolment clips of each speaker in training (0 for all), and the seed that drew them."""
     record = read_record(classifier.name) or {}
     return record.get("settings", {}).get("enrolment_clips", 0), record.get("seed", 0)
 
 
 def rows_of_speakers(names: Sequence[str | None], rows: Sequence[int]) -> list[int]:
-    """All rows of the speakers of some rows; `names` is the speaker of each."""
+    """All rows of the speakers of some rows; `names` holds the speaker of every row."""
     wanted = {names[row] for row in rows}
     return [row for row, name in enumerate(names) if name in wanted]

@@ -1,4 +1,4 @@
-"""Two runs on the same utterances: how far they differ, and whether that could be the choice of speakers."""
+"""Comparison of two runs on the same utterances, with a paired interval and a permutation test over speakers."""
 
 import json
 import textwrap
@@ -11,7 +11,7 @@ from hf_ser.data.schema import UNKNOWN
 from hf_ser.files import atomic_write
 from hf_ser.runs.intervals import SEED, STATISTICS, difference_intervals
 from hf_ser.runs.predictions import check_predictions
-from hf_ser.runs.report import Answers, answers_of, conditions_of, notices_of
+from hf_ser.runs.report import NO_TEXT, PredictionArrays, conditions_of, notices_of, prediction_arrays
 from hf_ser.runs.report_text import counted
 from hf_ser.runs.scores import ROUNDING, difference, uar_from_confusion
 
@@ -19,13 +19,13 @@ COMPARISON = "comparison.json"
 COMPARISON_VERSION = 1
 
 MOST_EXACT = 4_096
-"""Assignments of the speakers that the permutation test still counts out; beyond, it draws `PERMUTATIONS` of them."""
+"""Most permutations that are enumerated; of more, `PERMUTATIONS` are drawn."""
 
 PERMUTATIONS = 10_000
 EXAMPLES = 5
 LARGEST_P = 0.05
 FEWEST_SPEAKERS = 6
-"""What it takes, beside an interval without 0, to call one run better: no test of 5 speakers can give p <= 0.05."""
+"""Fewest speakers to call one run better: with 5, no permutation test can give p <= 0.05."""
 
 LINE = 100
 
@@ -35,24 +35,26 @@ MUST_AGREE = {
     "transcript_sources": "sources of transcripts",
     "leaks": "leaks",
 }
-"""Conditions that make a comparison one of more than two models, and the word for them in its notices."""
+"""Conditions in which two runs should agree, and what a notice calls them."""
 
 
 def compare(rows_a: Sequence[dict], rows_b: Sequence[dict], names: Sequence[str] = ("A", "B")) -> dict:
-    """Compare two runs, of rows as `read_predictions` gives them, over the utterances that both of them tested.
+    """Compare two runs on the utterances that both were tested on.
+
+    Args:
+        rows_a, rows_b: Results of `read_predictions`.
+        names: Two names; equal ones get `(A)` and `(B)`.
 
     Returns:
-        Plain dicts, lists, strings and numbers, ready for JSON. Under `a` and `b` stand the two runs everywhere, and
-        differences are b less a: UAR, WA and macro F1 of the runs stand under `a` and `b`, and under `difference` also
-        with their interval over speakers, None where `interval_note` says why. `permutation` is the p value of the
-        UAR's difference if it did not matter which of the two models answered a speaker. `outcomes` counts who was
-        right. All is of the common utterances, `conditions` too. `(A)` and `(B)` tell equal names apart.
+        A JSON object over the common utterances. `a` and `b` are the two runs, and differences are b minus a. UAR, WA
+        and macro F1 are under `a`, `b` and `difference`, there with intervals over speakers (None where `interval_note`
+        says why). `permutation` is the test of the difference in UAR; `outcomes` counts which run was right.
 
     Raises:
-        ValueError: As `check_predictions`; other than two names; different labels; no utterance in common; another
-            reference or speaker for one utterance; a class that no common utterance has.
+        ValueError: as `check_predictions`; other than two names; different labels; no common utterance; different
+            references or speakers for one utterance; a class that no common utterance has.
     """
-    names = _told_apart(names)
+    names = _distinct_names(names)
     check_predictions(rows_a, f"predictions of {names[0]}")
     check_predictions(rows_b, f"predictions of {names[1]}")
     a, b, notices = _joined(rows_a, rows_b, names)
@@ -87,16 +89,15 @@ def write_comparison(comparison: dict, path: str | Path) -> None:
 
 
 def permutation_test(by_speaker: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict:
-    """Probability of a UAR difference as large if, for every speaker, a coin had told which model is which.
+    """Paired permutation test of the difference in UAR, which swaps the two models for whole speakers.
 
-    Whole speakers are swapped, since the clips of one are not independent. With the same utterances in both, the UAR's
-    difference is a sum over speakers, of which a swap turns one sign.
+    The clips of a speaker are not independent. The difference is a sum over speakers, and a swap changes one sign.
 
     Shapes:
         each matrix: (classes, classes)
 
     Returns:
-        `p`, None where speakers are unknown; `n_permutations`; `exact`, whether those are all there are.
+        `p`, None where speakers are unknown; `n_permutations`; `exact`, whether all permutations were enumerated.
 
     Source: Good 2005, Permutation, Parametric and Bootstrap Tests of Hypotheses, chapter 3 (paired comparisons).
     """
@@ -112,7 +113,7 @@ def permutation_test(by_speaker: dict[str, np.ndarray], other: dict[str, np.ndar
         swapped = np.random.default_rng(SEED).integers(0, 2, size=(PERMUTATIONS, n_speakers))
     sums = (1 - 2 * swapped) @ shares  # (permutations,)
     extreme = int((np.abs(sums) >= abs(shares.sum()) - ROUNDING).sum())
-    # The order that was seen is one of the exact ones; beside drawn ones it counts as one more.
+    # The observed assignment is one of the enumerated ones; it is added to drawn ones.
     p = extreme / len(sums) if exact else (extreme + 1) / (len(sums) + 1)
     return {"p": p, "n_permutations": len(sums), "exact": exact}
 
@@ -130,7 +131,7 @@ def format_comparison(comparison: dict) -> str:
         comparison["interval_note"],
     ]
     table = [_figure_line(name, comparison) for name in STATISTICS]
-    rights = (
+    outcomes = (
         f"both right {counts['both_right']}, only A {counts['only_a_right']}, only B {counts['only_b_right']}, "
         f"both wrong {counts['both_wrong']}"
     )
@@ -142,21 +143,29 @@ def format_comparison(comparison: dict) -> str:
             "",
             *_class_table(comparison["per_class"]),
             "",
-            *textwrap.wrap(rights, LINE),
+            *textwrap.wrap(outcomes, LINE),
             *_example_lines(comparison["examples"]),
         ]
     )
 
 
-def _told_apart(names: Sequence[str]) -> Sequence[str]:
-    """Two names; where they are equal, as those of two folders `run` are, each with its letter."""
+def run_names(folders: Sequence[Path]) -> list[str]:
+    """Names of two runs' folders; their paths where the names are equal."""
+    names = [folder.name for folder in folders]
+    return [str(folder) for folder in folders] if names[0] == names[1] else names
+
+
+def _distinct_names(names: Sequence[str]) -> Sequence[str]:
+    """The two names; equal ones with `(A)` and `(B)`."""
     if len(names) != 2:
         raise ValueError(f"names: found {list(names)}, expected two. Give one name for each run.")
     return names if names[0] != names[1] else [f"{name} ({run})" for name, run in zip(names, "AB", strict=True)]
 
 
-def _joined(rows_a: Sequence[dict], rows_b: Sequence[dict], names: Sequence[str]) -> tuple[Answers, Answers, list[str]]:
-    """Both runs on their common utterances, in one order of utterances and labels, and what was left out."""
+def _joined(
+    rows_a: Sequence[dict], rows_b: Sequence[dict], names: Sequence[str]
+) -> tuple[PredictionArrays, PredictionArrays, list[str]]:
+    """Both runs on their common utterances, in one order of rows and labels, and a notice of rows left out."""
     labels, others = list(rows_a[0]["probabilities"]), list(rows_b[0]["probabilities"])
     if set(labels) != set(others):
         raise ValueError(
@@ -175,14 +184,14 @@ def _joined(rows_a: Sequence[dict], rows_b: Sequence[dict], names: Sequence[str]
     partial = max(len(rows_a), len(rows_b)) > len(pairs)
     notice = f"Left out, since only one run tested them: {' and '.join(left)} utterances."
     return (
-        answers_of([one for one, _ in joined]),
-        answers_of([other for _, other in joined]),
+        prediction_arrays([one for one, _ in joined]),
+        prediction_arrays([other for _, other in joined]),
         [notice] if partial else [],
     )
 
 
 def _agreed(one: dict, other: dict, names: Sequence[str], labels: list[str]) -> tuple[dict, dict]:
-    """Two rows of one utterance, the labels in the order of the first run; the speaker from either that knows it."""
+    """Two rows of one utterance, with the first run's order of labels and the speaker from either row."""
     for key in ("reference", "speaker"):
         found = {one[key], other[key]} - {None}
         if len(found) > 1:
@@ -221,7 +230,7 @@ def _verdict(differences: dict, names: Sequence[str], n_speakers: int, p: float 
     return f"{better} is better than {worse} by {points} ({span}, p = {p:.3f})."
 
 
-def _per_class(a: Answers, b: Answers) -> dict[str, dict]:
+def _per_class(a: PredictionArrays, b: PredictionArrays) -> dict[str, dict]:
     recalls = {}
     for index, label in enumerate(a.labels):
         own = a.references == index
@@ -231,7 +240,7 @@ def _per_class(a: Answers, b: Answers) -> dict[str, dict]:
 
 
 def _per_speaker(by_speaker: dict[str, dict[str, np.ndarray]]) -> dict[str, dict]:
-    """UAR of the speakers who have every class, WA of the others."""
+    """UAR of each speaker who has every class, WA of the others."""
     figures = {}
     for name, confusion in by_speaker["a"].items():
         measure = "uar" if confusion.sum(axis=1).all() else "wa"
@@ -240,8 +249,8 @@ def _per_speaker(by_speaker: dict[str, dict[str, np.ndarray]]) -> dict[str, dict
     return figures
 
 
-def _outcomes(a: Answers, b: Answers) -> dict:
-    """Who was right, and of the utterances that tell the two apart those that the right one was surest of."""
+def _outcomes(a: PredictionArrays, b: PredictionArrays) -> dict:
+    """Counts of which run was right, and for each run its most confident utterances that only it got right."""
     kinds = {
         "both_right": a.correct & b.correct,
         "only_a_right": a.correct & ~b.correct,
@@ -249,9 +258,9 @@ def _outcomes(a: Answers, b: Answers) -> dict:
         "both_wrong": ~a.correct & ~b.correct,
     }
     examples = {}
-    for kind, surer in (("only_a_right", a), ("only_b_right", b)):
+    for kind, right in (("only_a_right", a), ("only_b_right", b)):
         chosen = np.flatnonzero(kinds[kind])
-        chosen = chosen[np.argsort(-surer.confidence[chosen], kind="stable")][:EXAMPLES]
+        chosen = chosen[np.argsort(-right.confidence[chosen], kind="stable")][:EXAMPLES]
         examples[kind] = [
             {
                 "id": a.rows[i]["id"],
@@ -265,7 +274,7 @@ def _outcomes(a: Answers, b: Answers) -> dict:
 
 
 def _run_notices(conditions: dict[str, dict], names: Sequence[str]) -> list[str]:
-    """What the reports of the two runs warn of."""
+    """Notices of the two runs' reports."""
     return [
         f"{name}: {notice}"
         for run, name in zip("ab", names, strict=True)
@@ -274,16 +283,17 @@ def _run_notices(conditions: dict[str, dict], names: Sequence[str]) -> list[str]
 
 
 def _differing(conditions: dict[str, dict], names: Sequence[str]) -> list[str]:
-    def said(run: str, key: str) -> str:
+    def value_text(run: str, key: str) -> str:
         value = conditions[run][key]
         if key == "split_fingerprint":
             return value[:12]  # as long as the report's own table shows it
         return (", ".join(value) or "none") if isinstance(value, list) else value
 
     return [
-        f"The runs have different {word}: {names[0]} {said('a', key)}, {names[1]} {said('b', key)}."
+        f"The runs have different {word}: {names[0]} {value_text('a', key)}, {names[1]} {value_text('b', key)}."
         for key, word in MUST_AGREE.items()
         if conditions["a"][key] != conditions["b"][key]
+        and not (key == "transcript_sources" and NO_TEXT in (conditions["a"][key], conditions["b"][key]))
     ]
 
 

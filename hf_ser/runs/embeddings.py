@@ -1,4 +1,4 @@
-"""What a model makes of each utterance before it names a class, and a map of it: does it group emotions, or people?"""
+"""Embeddings of a model, the inputs of its last linear layer, and a map of them by emotion and by speaker."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_ser.plotting import WARNING, colours, filled, save, wrapped
+from hf_ser.plotting import WARNING, colours, save, wrapped, wrapped_notices
 from hf_ser.runs.classifier import Classifier
 
 PERPLEXITY = 30.0
@@ -30,14 +30,12 @@ def embeddings(
     batch_size: int = 16,
     speaker_statistics: np.ndarray | None = None,
 ) -> np.ndarray:
-    """What the model's last linear layer is given for each row; of late fusion both branches', side by side.
+    """Input of the model's last linear layer for each row; for late fusion, of both branches side by side.
 
     Args:
         classifier: A model of any kind.
-        clips: Sound of each row, as `Classifier.probabilities` takes it.
-        texts: Words of each row, likewise.
-        batch_size: Rows a forward pass; the result does not depend on it beyond rounding.
-        speaker_statistics: Of each row's speaker, likewise; `(rows, 2, bands)`.
+        clips, texts, speaker_statistics: As `Classifier.probabilities` takes them.
+        batch_size: Rows a forward pass; no effect on the result beyond rounding.
 
     Shapes:
         the result `(rows, size)` float32, in the order of the rows.
@@ -59,9 +57,9 @@ def embeddings(
 
 
 def last_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
-    """The layers that give the logits, by name: linear, as wide as there are classes, in no encoder.
+    """The layers that give the logits, by name: linear, with one output a class, outside the encoders.
 
-    A fusion head of a `head_size` as small as the number of classes would be counted with its inner layers.
+    Inner layers of a fusion head whose `head_size` equals the number of classes are included.
 
     Raises:
         ValueError: there is none.
@@ -83,7 +81,7 @@ def last_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
 
 
 def embedding_map(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Two dimensions in which near rows stay near, by t-SNE; distances between far groups mean nothing.
+    """Map rows to two dimensions by t-SNE; distances between far groups mean nothing.
 
     Shapes:
         vectors: `(rows, size)`; the result: `(rows, 2)`.
@@ -102,9 +100,9 @@ def embedding_map(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def silhouette(vectors: np.ndarray, names: Sequence[str | None]) -> float | None:
-    """How much nearer rows of one name are to each other than to the next name's: 1 apart, 0 mixed, below 0 astray.
+    """Silhouette of the standardised vectors grouped by name: 1 is well separated, 0 mixed.
 
-    Of the standardised vectors, not of a map of them, which exaggerates groups. Rows without a name are left out.
+    Rows without a name are left out. A map of the vectors would exaggerate the groups.
 
     Returns:
         None where there are fewer than two names, or no two rows share one.
@@ -124,20 +122,20 @@ def silhouette(vectors: np.ndarray, names: Sequence[str | None]) -> float | None
 def plot_embedding_map(
     vectors: np.ndarray, labels: Sequence[str], speakers: Sequence[str | None], report: dict, path: str | Path
 ) -> None:
-    """Draw the map of a model's embeddings twice as a PNG, coloured by emotion and by speaker.
+    """Draw the map of a model's embeddings as a PNG, coloured by emotion and by speaker.
 
     Args:
-        vectors: As `embeddings` gives them.
+        vectors: Result of `embeddings`.
         labels: Emotion of each row.
-        speakers: Speaker of each row; None where not known.
-        report: `corpus`, `protocol` and `notices`, as `make_report` gives them.
+        speakers: Speaker of each row; None where unknown.
+        report: `corpus`, `protocol` and `notices` of a report.
         path: PNG file to write.
 
     Shapes:
         vectors: `(rows, size)`.
 
     Raises:
-        ValueError: as `embedding_map`, or rows, labels and speakers of different number.
+        ValueError: as `embedding_map`; numbers of rows, labels and speakers differ.
     """
     if not len(vectors) == len(labels) == len(speakers):
         found = f"{len(vectors)} rows, {len(labels)} labels and {len(speakers)} speakers"
@@ -147,12 +145,12 @@ def plot_embedding_map(
     for axes, what, names in zip(figure.subplots(1, 2), ("emotion", "speaker"), (labels, speakers), strict=True):
         _scatter(axes, points, names)
         value = silhouette(vectors, names)
-        told = "no silhouette" if value is None else f"silhouette {value:.2f}"
-        axes.set_title(f"by {what}: {told}", fontsize=11)
+        figure_text = "no silhouette" if value is None else f"silhouette {value:.2f}"
+        axes.set_title(f"by {what}: {figure_text}", fontsize=11)
     head = f"{report['corpus']}, protocol {report['protocol']}"
-    figure.supxlabel(f"{head}: what the last layer is given for {len(vectors)} utterances, t-SNE", fontsize=10)
+    figure.supxlabel(f"{head}: input of the last layer for {len(vectors)} utterances, t-SNE", fontsize=10)
     if report["notices"]:
-        figure.suptitle(filled(report["notices"], 130), color=WARNING, fontsize=9, fontweight="bold")
+        figure.suptitle(wrapped_notices(report["notices"], 130), color=WARNING, fontsize=9, fontweight="bold")
     save(figure, path)
 
 
@@ -170,7 +168,7 @@ def _scatter(axes: Axes, points: np.ndarray, names: Sequence[str | None]) -> Non
 
 @contextmanager
 def _inputs_of(layers: dict[str, nn.Linear]) -> Iterator[dict[str, np.ndarray]]:
-    """What layers are given while the block runs, by name: the newest of each, `(batch, size)`."""
+    """Record the latest input of each layer inside the block, by name: `(batch, size)`."""
     given = {}
 
     def keep(name: str):

@@ -1,4 +1,4 @@
-"""A run's folder and those of its folds, as training leaves them: what is in them is read when it is asked for."""
+"""A run's folder and those of its folds, read on access."""
 
 import json
 from functools import cached_property
@@ -11,7 +11,7 @@ from hf_ser.runs.report import REPORT, RUN
 
 
 class FoldFolder:
-    """The folder of one finished fold: a model that can be loaded and pushed, and what was measured with it.
+    """The folder of one finished fold: its model, predictions and report.
 
     Args:
         path: The folder, such as `runs/NAME/fold_1`.
@@ -28,7 +28,7 @@ class FoldFolder:
 
     @cached_property
     def record(self) -> dict:
-        """What the model was trained on, and how: `training_record.json`.
+        """`training_record.json`: what the model was trained on, and how.
 
         Raises:
             ValueError: it is damaged.
@@ -42,21 +42,21 @@ class FoldFolder:
 
     @property
     def is_tested(self) -> bool:
-        """Whether there are predictions: a model that was trained on all speakers has none."""
+        """Whether there are predictions; a model trained on all speakers has none."""
         return (self.path / PREDICTIONS).is_file()
 
     @cached_property
     def predictions(self) -> list[dict]:
-        """A dictionary for each test utterance; empty where there was none."""
+        """One dictionary for each test utterance; empty where there are none."""
         return read_predictions(self.path / PREDICTIONS) if self.is_tested else []
 
     @property
     def report(self) -> dict | None:
-        """The fold's own report; None where it was not tested."""
+        """The fold's own report; None where it has none."""
         return _json(self.path / REPORT)
 
     def model(self, device: str | None = None) -> Classifier:
-        """The trained model, ready to answer; see `Classifier`."""
+        """Load the trained model; see `Classifier`."""
         return Classifier(str(self.path), device)
 
 
@@ -86,12 +86,12 @@ class RunFolder:
 
     @property
     def settings(self) -> dict:
-        """What differs from the defaults, of the settings that decide the result."""
+        """The settings that differ from the defaults and affect the result."""
         return (_json(self.path / RUN) or {}).get("settings", {})
 
     @property
     def report(self) -> dict | None:
-        """The figures of all tested folds together, such as `report["uar"]`; None where none was tested."""
+        """The figures over all tested folds, such as `report["uar"]`; None where none was tested."""
         return _json(self.path / REPORT)
 
 

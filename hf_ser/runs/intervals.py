@@ -1,11 +1,10 @@
-"""How far a figure would move with other speakers: intervals from drawing the test speakers again and again.
+"""Bootstrap intervals over the test speakers.
 
-Speakers, not utterances, are drawn: a speaker's clips rise and fall together, and drawing clips would pretend to many
-more independent observations than there are. A resample is a multinomial weight for each speaker's confusion matrix,
-so that all of them are one matrix product.
+Speakers are drawn instead of utterances, since the clips of a speaker are not independent. A resample is a multinomial
+weight for each speaker's confusion matrix, so that all resamples are one matrix product.
 
 The percentiles are *expanded*: with n speakers, the plain percentile interval is too narrow by sqrt((n - 1) / n), and
-takes its width from the normal distribution where Student's t would be right. Both are mended in the levels.
+by the normal distribution in place of Student's t. Both are corrected in the levels.
 
 Source: Hesterberg 2015, What Teachers Should Know About the Bootstrap, The American Statistician 69(4), section 5.3.
 """
@@ -24,26 +23,17 @@ SEED = 0
 CONFIDENCE = 0.95
 
 COVERAGE = {2: 51, 3: 74, 4: 86, 5: 91}
-"""Times in 100 that the interval of so few speakers held the true UAR in simulations, where 95 are promised.
-
-Generated speakers of RAVDESS's shape (60 clips, 8 classes), each with own skill for each class, 1,000 corpora or more.
-From 6 speakers on it held 93 to 95 times (6, 8, 10, 24 and 50 speakers); no resample lies outside the speakers'
-own figures, so that few of them cannot reach far enough. With very unequal numbers of clips it was 90 (5 speakers),
-92 (24) and 93 (50).
-"""
+"""Measured coverage of the nominal 95 % interval of UAR in %, by number of speakers: see Intervals in
+scripts/recipes/README.md."""
 
 PAIRED_COVERAGE = {2: 51, 3: 75, 4: 88, 5: 92, 6: 92}
-"""The same of the difference of two runs; 96 with 10 speakers, 95 with 24 and 50."""
+"""Measured coverage of the interval of a difference of two runs."""
 
 GAP_COVERAGE = {2: "67 to 85", 3: "90"}
-"""The same of the gap between two groups, by the speakers of the smaller one.
-
-Of 2 speakers against 2 it held 67 times, against 12 and 24 it held 85 and 79; of 3 against 3 and 12, 90; with 4 and
-more it held 93 to 96 (4 and 4, 4 and 12, 5 and 5, 5 and 12, 12 and 12).
-"""
+"""Measured coverage of the interval of a gap between two groups, by the speakers of the smaller one."""
 
 Confusions = Mapping[str, np.ndarray]
-"""One confusion matrix a speaker, `(classes, classes)`, rows the reference."""
+"""One confusion matrix for each speaker, `(classes, classes)`, rows the reference."""
 
 
 def wa_from_confusion(confusion: np.ndarray) -> np.ndarray:
@@ -69,7 +59,7 @@ STATISTICS = {"uar": uar_from_confusion, "wa": wa_from_confusion, "macro_f1": ma
 
 
 def speaker_intervals(by_speaker: Confusions, resamples: int = RESAMPLES) -> tuple[dict[str, list[float] | None], str]:
-    """95 % intervals of the pooled `STATISTICS`, and what to know about them.
+    """95 % intervals of the pooled `STATISTICS`.
 
     Returns:
         `{statistic: [low, high]}` and a note; the values are None where the note says why there are none.
@@ -80,29 +70,24 @@ def speaker_intervals(by_speaker: Confusions, resamples: int = RESAMPLES) -> tup
 def difference_intervals(
     by_speaker: Confusions, other: Confusions, resamples: int = RESAMPLES
 ) -> tuple[dict[str, list[float] | None], str]:
-    """95 % intervals of the differences `other - by_speaker` of two models on the same utterances.
-
-    Both get the same draws, so that what makes a speaker easy for both cancels.
+    """95 % intervals of the differences `other - by_speaker` of two models, paired by the same draws.
 
     Raises:
-        ValueError: The two are not of the same speakers and references.
+        ValueError: the two have different speakers or references.
     """
     if by_speaker.keys() != other.keys() or any(
         (matrix.sum(axis=1) != other[name].sum(axis=1)).any() for name, matrix in by_speaker.items()
     ):
         raise ValueError(
             "paired interval: found two sets of confusion matrices with different speakers or references, expected "
-            "two answers to the same utterances. Join the runs by utterance first."
+            "predictions of the same utterances. Join the runs by utterance first."
         )
     other = {name: other[name] for name in by_speaker}
     return _intervals([by_speaker, other], lambda pooled: pooled[1] - pooled[0], resamples, PAIRED_COVERAGE)
 
 
 def gap_interval(group: Confusions, other: Confusions, resamples: int = RESAMPLES) -> tuple[list[float] | None, str]:
-    """95 % interval of the difference `UAR(group) - UAR(other)` of two groups of speakers, drawn independently.
-
-    The degrees of freedom of two groups are Welch's, from the variances of the resamples.
-    """
+    """95 % interval of `UAR(group) - UAR(other)` of two independent groups, with Welch's degrees of freedom."""
     for one in (group, other):
         if reason := _why_none(one):
             return None, reason
@@ -118,14 +103,14 @@ def gap_interval(group: Confusions, other: Confusions, resamples: int = RESAMPLE
 
 
 def holds_zero(interval: Sequence[float]) -> bool:
-    """Whether a difference's interval `[low, high]` holds 0; an end that is 0 but for rounding counts as 0."""
+    """Whether an interval `[low, high]` contains 0, with a tolerance for rounding."""
     return interval[0] <= ROUNDING and interval[1] >= -ROUNDING
 
 
 def _intervals(
     runs: Sequence[Confusions], figure, resamples: int, coverage: Mapping[int, int]
 ) -> tuple[dict[str, list[float] | None], str]:
-    """Intervals of `figure([statistic of each run])`; all runs are of the same speakers and get the same draws."""
+    """Intervals of `figure([statistic of each run])`; all runs have the same speakers and draws."""
     if reason := _why_none(runs[0]):
         return dict.fromkeys(STATISTICS), reason
     n_speakers = len(runs[0])
@@ -147,7 +132,7 @@ def _draws(n_speakers: int, resamples: int, stream: int = 0) -> np.ndarray:
     """How often each speaker is drawn: (resamples, speakers). Another stream is independent of the first."""
     generator = np.random.default_rng([SEED, stream])
     counts = generator.multinomial(n_speakers, np.full(n_speakers, 1 / n_speakers), size=resamples)
-    return counts.astype(np.float64)  # whole numbers still, but a product that BLAS computes
+    return counts.astype(np.float64)  # so that BLAS computes the product
 
 
 def _pooled(by_speaker: Confusions, draws: np.ndarray) -> np.ndarray:
@@ -166,8 +151,8 @@ def _expanded(values: np.ndarray, parts: Sequence[np.ndarray], sizes: Sequence[i
 
     Args:
         values: The figure in each resample.
-        parts: The figure of each independent group in each resample, of which `values` is the sum or difference.
-        sizes: Number of speakers of each group.
+        parts: The figure of each independent group in each resample; `values` is their sum or difference.
+        sizes: Number of speakers in each group.
 
     Shapes:
         values, each of parts: (resamples,)
@@ -197,17 +182,17 @@ def _too_many_dropped(whole: np.ndarray) -> str | None:
     return f"No interval: {dropped} of {len(whole)} resamples of the speakers lacked a class of the task."
 
 
-def _note(of_whom: str, whole: np.ndarray) -> str:
+def _note(subject: str, whole: np.ndarray) -> str:
     return (
-        f"Expanded percentile bootstrap over {of_whom}, {len(whole)} resamples, seed {SEED}; {int((~whole).sum())} "
+        f"Expanded percentile bootstrap over {subject}, {len(whole)} resamples, seed {SEED}; {int((~whole).sum())} "
         "resamples lacked a class and were dropped. Covers the choice of test speakers, not of training."
     )
 
 
-def _coverage_note(of_whom: str, measured: int | str | None) -> str:
+def _coverage_note(subject: str, measured: int | str | None) -> str:
     if measured is None:
         return ""
     return (
-        f" {of_whom} it is too narrow: in simulations it held the true figure {measured} times in 100 instead of 95. "
-        "One without width says that these speakers fared alike, not that others would."
+        f" {subject} it is too narrow: in simulations it held the true figure {measured} times in 100 instead of 95. "
+        "An interval of zero width only says that these speakers have the same figure."
     )

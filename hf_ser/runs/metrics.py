@@ -1,4 +1,4 @@
-"""The field's figures behind the `evaluate` interface."""
+"""The figures of `hf_ser.runs.scores` as an `evaluate.Metric`."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from hf_ser.runs.scores import score
 
 
 class SerMetric(evaluate.Metric):
-    """The figures of `score` behind the `evaluate` interface: `compute`, `add_batch` and `evaluate.combine`.
+    """The figures of `score` with the `evaluate` interface: `compute`, `add_batch` and `evaluate.combine`.
 
-    Build it directly; `evaluate.load("hf_ser/runs/metrics.py", labels=...)` gives the same. It collects in memory
-    unless `num_process` is above 1, so that runs side by side never meet in one cache file.
+    `evaluate.load("hf_ser/runs/metrics.py", labels=...)` gives the same. It collects in memory unless `num_process` is
+    above 1, so that parallel runs share no cache file.
 
     Args:
         labels: All class names of the task in the order of their indices.

@@ -1,7 +1,6 @@
-"""`predictions.jsonl`: what a run said of every test utterance, and everything its report is made from.
+"""`predictions.jsonl`: the predictions of a run for its test utterances, from which its report is computed.
 
-One JSON object a line, all with the same keys. A row carries its corpus, protocol, split fingerprint and leaks, so that
-no figure can part from the conditions it was measured under.
+One JSON object a line, all with the same keys, among them corpus, protocol, split fingerprint and leaks.
 """
 
 import json
@@ -48,12 +47,11 @@ def write_predictions(path: str | Path, rows: Sequence[dict]) -> None:
     Args:
         path: File to write.
         rows: One dict an utterance with the keys `FIELDS`: `speaker` and `sex` may be None, `fold` is a string,
-            `leaks` a list of names (empty when there are none), `notes` what else a reader of the figures must know
-            (a list of sentences; may be left out), `transcript_source` where its words came from (None
-            without words), `reference` a label name, `probabilities` `{label: probability}` in the order of the class
-            indices, and `votes` the raters' `{label: share}` in the same order, or None. `temperature` is the one that
-            the probabilities were calibrated with (None where they were not) and `abstain_threshold` the confidence
-            under which the model would rather not answer; both were fitted on the fold's validation speakers.
+            `leaks` a list of names, `notes` a list of sentences for readers of the figures (may be left out),
+            `transcript_source` the source of the transcript (None without one), `reference` a label name,
+            `probabilities` `{label: probability}` in the order of the class indices, and `votes` the raters'
+            `{label: share}` in the same order, or None. `temperature` is that of the calibration (None without) and
+            `abstain_threshold` the confidence below which the model abstains.
 
     Raises:
         ValueError: As `check_predictions`; nothing is written.
@@ -100,19 +98,16 @@ def read_predictions(path: str | Path) -> list[dict]:
 
 
 def check_predictions(rows: Sequence[dict], source: str = "predictions") -> None:
-    """Make sure that rows belong to one evaluation: same keys, labels and protocol, every utterance once.
-
-    Rows of several corpora may stand together (a joined corpus).
+    """Check that rows belong to one evaluation: same keys, labels and protocol, every utterance once.
 
     Args:
-        rows: Rows as `write_predictions` takes them.
-        source: What the error texts call the rows, e.g. the file; row 1 is its line 1.
+        rows: Rows as `write_predictions` takes them, of one or several corpora.
+        source: Name of the rows in errors, such as the file; row 1 is its line 1.
 
     Raises:
-        ValueError: No rows, missing or unknown keys, values of a wrong kind, probabilities or votes that are no
-            distribution, votes over other labels than the probabilities, an id that comes twice (in one fold or over
-            folds), a reference outside the labels, labels (or their order) or protocols that differ between rows, or
-            two fingerprints within one fold.
+        ValueError: no rows; missing or unknown keys; values of a wrong type; probabilities or votes that are no
+            distribution; votes with other labels; an id that occurs twice; a reference outside the labels; labels,
+            their order or protocols that differ between rows; two fingerprints within one fold.
     """
     if not rows:
         raise ValueError(f"{source}: found no rows, expected one for each test utterance. Run the evaluation again.")

@@ -1,4 +1,4 @@
-"""What a model was trained on, written beside it, and the check that no later stage is tested on it."""
+"""The training record of a model, and the check that no later stage is tested on what the model was trained on."""
 
 import hashlib
 import json
@@ -30,20 +30,19 @@ REMEDIES = {
     "transcripts": "transcribe with the recogniser of this fold (--asr runs/asr/fold_1 --output_dir DS_1), or use "
     "--transcript_source reference"
 }
-"""What to do about a model that has met the test rows, by its modality where it is not `REMEDY`."""
+"""Remedies against a model that was trained on test rows, by modality; `REMEDY` for all others."""
 
-
-SEEN = ("ids", "pcm", "speakers")
-"""What a record says of the rows of a part: hashes of their ids, of their recordings, of who speaks."""
+ROW_HASHES = ("ids", "pcm", "speakers")
+"""Hashes that a record holds of the rows of a part: ids, samples, speakers."""
 
 
 def hashed(name: str) -> str:
-    """Hash of an id or a speaker, so that a record can be shared without naming files or people."""
+    """Hash of an id or a speaker: a record names neither files nor people."""
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
-def seen(dataset: Dataset, rows) -> dict[str, list[str]]:
-    """Hashes of the utterances, the sounds and the speakers in some rows."""
+def row_hashes(dataset: Dataset, rows) -> dict[str, list[str]]:
+    """Hashes of the ids, the audio and the speakers of some rows."""
     part = dataset.select_columns(["id", "pcm_sha256", "speaker"]).select(rows)[:]
     return {
         "ids": sorted(hashed(name) for name in part["id"]),
@@ -53,15 +52,13 @@ def seen(dataset: Dataset, rows) -> dict[str, list[str]]:
 
 
 WITHHELD = "withheld"
-"""Key of a part in the record of a model that was pushed: what of SEEN was left out of it, and cannot be checked."""
-NAMES = ("ids", "speakers")
-"""Of SEEN, what people can guess: a name hashes to the same wherever, so whoever has a list of names finds it. A
-recording cannot be guessed; its hash tells nothing to those who have not got it."""
+"""Key of a part in the record of a pushed model: which of ROW_HASHES were removed."""
+GUESSABLE = ("ids", "speakers")
+"""Those of ROW_HASHES that a list of names reveals. Audio cannot be guessed from its hash."""
 
 CANNOT_BE_CHECKED = "whom it was trained on is withheld: beyond equal recordings, this cannot be checked"
 
-
-MAY_LEAVE = frozenset(
+PUBLIC_KEYS = frozenset(
     (
         *("finished", "protocol", "leaks", "audit", "settings", "notes", "weights", "not_copies", "search", "corpora"),
         *("train_seconds", "prepare_seconds", "encoders", "sources", "base_models", "seed", "parameters"),
@@ -69,59 +66,60 @@ MAY_LEAVE = frozenset(
         *("history", "solved"),
     )
 )
-"""Keys of a record that leave with a model, beside its split and its ancestors. A new key stays until it is here."""
+"""Keys of a record that are published with a model, beside its split and its ancestors."""
 
-SPLIT_MAY_LEAVE = ("fold", "split_fingerprint", "corpora")
-"""The same of a split, beside its parts; of a part, what `SEEN` names."""
+PUBLIC_SPLIT_KEYS = ("fold", "split_fingerprint", "corpora")
+"""Keys of a split that are published, beside the `ROW_HASHES` of its parts."""
 
 
-def that_may_leave(record: dict) -> dict:
-    """A training record as it may be handed on: what is known to be harmless, and of cleared pairs their number."""
-    kept = {key: value for key, value in record.items() if key in MAY_LEAVE}
+def public_record(record: dict) -> dict:
+    """A training record with its public keys only; of cleared pairs their number."""
+    kept = {key: value for key, value in record.items() if key in PUBLIC_KEYS}
     if cleared := record.get("not_copies"):
-        kept["not_copies"] = {"count": _count_of(cleared), "sha256": cleared.get("sha256", "")}
+        kept["not_copies"] = {"count": _number_of_pairs(cleared), "sha256": cleared.get("sha256", "")}
     if record.get("split"):
-        kept["split"] = _split_that_may_leave(record["split"])
+        kept["split"] = _public_split(record["split"])
     if "ancestors" in record:
-        kept["ancestors"] = [_split_that_may_leave(split) for split in record["ancestors"] or []]
+        kept["ancestors"] = [_public_split(split) for split in record["ancestors"] or []]
     return kept
 
 
-def _count_of(cleared: dict) -> int:
+def _number_of_pairs(cleared: dict) -> int:
     return len(cleared["pairs"]) if "pairs" in cleared else cleared.get("count", 0)
 
 
-def _split_that_may_leave(split: dict) -> dict:
+def _public_split(split: dict) -> dict:
     parts = {
-        part: {key: split[part][key] for key in (*SEEN, WITHHELD) if key in split[part]}
+        part: {key: split[part][key] for key in (*ROW_HASHES, WITHHELD) if key in split[part]}
         for part in ("train", "validation")
     }
-    return {key: split[key] for key in SPLIT_MAY_LEAVE if key in split} | parts
+    return {key: split[key] for key in PUBLIC_SPLIT_KEYS if key in split} | parts
 
 
-def without_names(record: dict) -> dict:
-    """A training record that may leave, whose split and ancestors hold no hash of a speaker or an id, and say so."""
-    kept = that_may_leave(record)
-    told = {"split": _unnamed(kept["split"])} if kept.get("split") else {}
+def public_record_without_names(record: dict) -> dict:
+    """A public training record without hashes of speakers and ids; `WITHHELD` names what was removed."""
+    kept = public_record(record)
+    if kept.get("split"):
+        kept["split"] = _split_without_names(kept["split"])
     if kept.get("ancestors"):
-        told["ancestors"] = [_unnamed(split) for split in kept["ancestors"]]
-    return kept | told
+        kept["ancestors"] = [_split_without_names(split) for split in kept["ancestors"]]
+    return kept
 
 
-def _unnamed(split: dict) -> dict:
-    nothing = {key: [] for key in NAMES} | {WITHHELD: list(NAMES)}
+def _split_without_names(split: dict) -> dict:
+    nothing = {key: [] for key in GUESSABLE} | {WITHHELD: list(GUESSABLE)}
     return split | {part: split[part] | nothing for part in ("train", "validation")}
 
 
 UNRECORDED = "not recorded"
-"""In place of a corpus: of an encoder that does not say what it was trained on."""
+"""In place of a corpus, for an encoder whose training data is unknown."""
 NOT_RECORDED = "its training data is not recorded"
 
 
 def corpora_of_stages(record: dict) -> set[str]:
-    """The corpora that a model and the encoders it began with were trained on, `UNRECORDED` for one that is not known.
+    """The corpora that a model and its initial encoders were trained on; `UNRECORDED` where one is unknown.
 
-    An encoder of the Hub that has no record is a public one; of a folder on this disk nothing is known.
+    A Hub encoder without a record counts as public; a local folder without one counts as unknown.
     """
     found = set(record.get("corpora") or [UNRECORDED])
     for split in record.get("ancestors") or ():
@@ -129,17 +127,17 @@ def corpora_of_stages(record: dict) -> set[str]:
     of_hub = set(record.get("base_models") or ())
     encoders = record.get("encoders") or {}
     for modality, source in (record.get("sources") or {}).items():
-        is_public = made_here(source) or split_revision(source)[0] in of_hub
+        is_public = is_own_network(source) or split_revision(source)[0] in of_hub
         if not is_public and NOT_RECORDED in str(encoders.get(modality, "")):
             found.add(UNRECORDED)
     return found
 
 
 def corpora_of_sources(sources: Iterable[str]) -> set[str]:
-    """The same of encoders before they are trained further."""
+    """The corpora that encoders were trained on, before they are trained further."""
     found = set()
     for source in sources:
-        if made_here(source):
+        if is_own_network(source):
             continue
         splits = ancestry(source)
         if not splits and Path(source).exists():
@@ -150,18 +148,18 @@ def corpora_of_sources(sources: Iterable[str]) -> set[str]:
 
 
 def is_withheld(splits: list[dict]) -> bool:
-    """Whether a record does not say whom a model was trained on, of which it was the model's publisher's to decide."""
+    """Whether the publisher removed speakers and ids from a model's record."""
     return any(split[part].get(WITHHELD) for split in splits for part in ("train", "validation"))
 
 
 def split_record(dataset: Dataset, fold: Fold) -> dict:
-    """What of a data set trains, chooses and tests in a fold."""
+    """Hashes of the training and validation rows of a fold, with its name, fingerprint and corpora."""
     return {
         "fold": fold.name,
         "split_fingerprint": fold.fingerprint,
         "corpora": sorted(set(dataset.select_columns("corpus").select([*fold.train, *fold.validation])["corpus"][:])),
-        "train": seen(dataset, fold.train),
-        "validation": seen(dataset, fold.validation),
+        "train": row_hashes(dataset, fold.train),
+        "validation": row_hashes(dataset, fold.validation),
     }
 
 
@@ -172,15 +170,15 @@ def write_record(folder: str | Path, record: dict) -> None:
 
 
 def read_record(source: str | Path) -> dict | None:
-    """The record of a model, None where there is none (a model of others).
+    """Read the training record of a model; None where there is none.
 
-    It lies in the fold's folder, which may be above the one given: `fold_1/adapter`, `fold_1/checkpoints/checkpoint-9`.
+    Folders above are searched too: `fold_1/adapter`, `fold_1/checkpoints/checkpoint-9`.
 
     Args:
         source: A folder, or a name of the Hub, also with `@REVISION`.
 
     Raises:
-        ValueError: the file holds no training record, or the Hub does not tell whether there is one.
+        ValueError: the file holds no training record, or the Hub did not answer.
     """
     folder = Path(source)
     for place in (folder, *list(folder.absolute().parents)[:2]) if folder.is_dir() else ():
@@ -201,9 +199,9 @@ def _record_on_hub(name: str) -> dict | None:
         if isinstance(error, EntryNotFoundError) and not unreached:
             return None
         raise ValueError(
-            f"{name}: found no answer to whether {RECORD} lies beside this model ({str(error).partition(chr(10))[0]}), "
-            "expected one: without it nothing tells what the model was trained on. Check name, revision and connection "
-            "and try again, or set HF_HUB_OFFLINE=1 to use the cache alone."
+            f"{name}: could not find out whether this model has a {RECORD} ({str(error).partition(chr(10))[0]}). It "
+            "is needed to know what the model was trained on. Check name, revision and connection and try again, or "
+            "set HF_HUB_OFFLINE=1 to use the cache alone."
         ) from error
     try:
         record = _as_json(Path(file))
@@ -215,7 +213,7 @@ def _record_on_hub(name: str) -> dict | None:
     return record
 
 
-KINDS = {
+KEY_TYPES = {
     "finished": bool,
     "split": dict,
     "ancestors": list,
@@ -235,14 +233,14 @@ KINDS = {
     "train_seconds": (int, float),
     "prepare_seconds": (int, float),
 }
-"""What the keys of a record are, where they are there."""
+"""Types of a record's keys, each of which may be missing."""
 
 
 def parsed_record(file: Path) -> dict:
     """A training record from its file.
 
     Raises:
-        ValueError: it is none, or one of its keys is not what it should be.
+        ValueError: it is no training record, or one of its keys has a wrong type.
     """
     record = _as_json(file)
     check_record(record, str(file))
@@ -263,16 +261,16 @@ def check_record(record, where: str) -> None:
     """Make sure that a training record has the form that training gives it.
 
     Raises:
-        ValueError: it has another.
+        ValueError: it has another form.
     """
     if not isinstance(record, dict):
-        raise _no_record(where, f"a {type(record).__name__}", "an object of keys and values")
-    for key, kind in KINDS.items():
+        raise _invalid_record(where, f"a {type(record).__name__}", "an object of keys and values")
+    for key, kind in KEY_TYPES.items():
         value = record.get(key)
         if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-            raise _no_record(where, f"{key} {str(value)[:60]!r}", f"{key} as training writes it")
+            raise _invalid_record(where, f"{key} {str(value)[:60]!r}", f"{key} as training writes it")
     if not all(isinstance(name, str) for name in (*(record.get("corpora") or ()), *(record.get("leaks") or ()))):
-        raise _no_record(where, "corpora or leaks that are no text", "their names")
+        raise _invalid_record(where, "corpora or leaks that are no text", "their names")
     for split in (record.get("split"), *(record.get("ancestors") or ())):
         if split is not None:
             _check_split(split, where)
@@ -281,12 +279,14 @@ def check_record(record, where: str) -> None:
 def _check_split(split, where: str) -> None:
     for part in ("train", "validation"):
         rows = split.get(part) if isinstance(split, dict) else None
-        hashes = [rows.get(kind) for kind in SEEN] if isinstance(rows, dict) else [None]
+        hashes = [rows.get(kind) for kind in ROW_HASHES] if isinstance(rows, dict) else [None]
         if not all(isinstance(one, list) and all(isinstance(each, str) for each in one) for one in hashes):
-            raise _no_record(where, f"a split whose {part} part has not {', '.join(SEEN)}", "lists of hashes for each")
+            raise _invalid_record(
+                where, f"a split whose {part} part has not {', '.join(ROW_HASHES)}", "lists of hashes for each"
+            )
 
 
-def _no_record(where: str, found: str, expected: str) -> ValueError:
+def _invalid_record(where: str, found: str, expected: str) -> ValueError:
     return ValueError(
         f"{where}: found {found}, expected {expected}: this is no training record of hf_ser, or a damaged one. Copy it "
         "anew, or remove it if this model's training data need not be known."
@@ -304,31 +304,30 @@ def as_trained(dataset: Dataset, settings: dict) -> Dataset:
 
     Args:
         dataset: The run's data set.
-        settings: Those of its record.
+        settings: The `settings` of its record.
     """
     dataset = with_transcript_source(dataset, settings.get("transcript_source"))
     return apply_label_map(dataset, settings.get("label_map", NATIVE))[0]
 
 
 def stage_leaks(dataset: Dataset, fold: Fold, sources: dict[str, str], allow_leak: bool) -> list[str]:
-    """Check that no encoder has been trained, or its checkpoint chosen, on rows that this fold is judged by.
+    """Check that no encoder was trained on this fold's validation or test rows, or chosen on its test rows.
 
-    An encoder may have been trained on what trains here, and its checkpoint chosen on what trains or chooses here.
-    What trained it itself (a fused model's own encoders, say) is recorded in `ancestors` and checked too.
+    The encoder's own `ancestors` are checked too.
 
     Args:
         dataset: The data set.
         fold: The fold to be trained.
         sources: Folder or name of each encoder, by modality.
-        allow_leak: Name the leak instead of refusing it.
+        allow_leak: Return the leaks instead of raising.
 
     Returns:
-        Leaks found, one word each.
+        Names of the leaks found.
 
     Raises:
         ValueError: an encoder has seen rows or speakers of this fold's validation or test part.
     """
-    test, validation = seen(dataset, fold.test), seen(dataset, fold.validation)
+    test, validation = row_hashes(dataset, fold.test), row_hashes(dataset, fold.validation)
     leaks = []
     for modality, source in sources.items():
         splits = ancestry(source)
@@ -344,8 +343,8 @@ def stage_leaks(dataset: Dataset, fold: Fold, sources: dict[str, str], allow_lea
                 if not allow_leak:
                     raise ValueError(
                         f"{source}: this {modality} model was {how} on data that fold {fold.name} uses as {part} "
-                        f"({shared['ids']} utterances, {shared['pcm']} equal sounds, {shared['speakers']} speakers are "
-                        f"shared). Expected one that has not met them: {REMEDIES.get(modality, REMEDY)}; "
+                        f"({shared['ids']} utterances, {shared['pcm']} equal recordings and {shared['speakers']} "
+                        f"speakers are shared). Expected one trained on other data: {REMEDIES.get(modality, REMEDY)}; "
                         "or add --allow_leak to have the result stamped as leaked."
                     )
                 leaks.append(f"stage_leakage_{modality}_{part}")
@@ -353,27 +352,27 @@ def stage_leaks(dataset: Dataset, fold: Fold, sources: dict[str, str], allow_lea
 
 
 def ancestry(source: str) -> list[dict]:
-    """The split records of an encoder and of what it was itself built from."""
+    """The split records of an encoder and of the models it was built from."""
     record = read_record(source)
     if record is None:
         return []
     if "split" not in record:
-        raise _no_record(f"{source}: {RECORD}", "no split", "what this model was trained on")
+        raise _invalid_record(f"{source}: {RECORD}", "no split", "what this model was trained on")
     return [record["split"], *(record.get("ancestors") or [])]
 
 
-def made_here(source: str) -> bool:
-    """Whether an encoder is one of ours, which starts from random weights."""
+def is_own_network(source: str) -> bool:
+    """Whether an encoder is one of this package's networks, which start from random weights."""
     return source in PRESETS or source in TEXT_PRESETS
 
 
 def provenance(sources: dict[str, str]) -> dict[str, str]:
-    """How each encoder came to be, in words for the report."""
+    """The origin of each encoder, as text for the report."""
     return {modality: _origin(source) for modality, source in sources.items()}
 
 
 def _origin(source: str) -> str:
-    if made_here(source):
+    if is_own_network(source):
         return "trained here from scratch"
     if not (splits := ancestry(source)):
         return f"{source} ({NOT_RECORDED})"
@@ -381,7 +380,7 @@ def _origin(source: str) -> str:
 
 
 def hardware() -> str:
-    """What this process and its siblings compute on."""
+    """The number of processes and their device."""
     state = PartialState()
     name = (
         torch.cuda.get_device_name(state.device)

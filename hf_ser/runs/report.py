@@ -1,4 +1,4 @@
-"""The report: every figure of an evaluation, with the conditions it was measured under, from the predictions alone."""
+"""The report: every figure of an evaluation and its conditions, computed from the predictions alone."""
 
 import hashlib
 import json
@@ -28,26 +28,28 @@ RUN = "run.json"
 
 REPORT_VERSION = 3
 MOST_CONFUSIONS, WORST_OF_EACH = 10, 5
-"""How many pairs of classes a report shows, and how many utterances of each to listen to first."""
+"""Most pairs of confused classes in a report, and most utterances of each."""
 
 PACKAGES = ("hf_ser", "torch", "transformers", "datasets", "scikit-learn", "numpy")
 
 NO_VOTES = "No rater votes in this corpus: soft-label figures need those of several raters, and none are invented here."
 VERDICTS = ("clean", "warnings", "leak")
+NO_TEXT = ["none"]
+"""`transcript_sources` of an audio-only model."""
 
 
 def label_map_of(run: str | Path) -> dict | None:
-    """The label map of a run's folder, `{"name": ..., "dropped": {label: rows}}`; None where the folder is no run's."""
+    """The label map of a run, `{"name": ..., "dropped": {label: rows}}`; None where the folder has no run.json."""
     file = Path(run) / RUN
     return json.loads(file.read_text(encoding="utf-8"))["data"].get("label_map") if file.is_file() else None
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a run said of its test utterances, as arrays.
+class PredictionArrays:
+    """Predictions of a run as arrays.
 
     Shapes:
-        given, probabilities: (utterances, classes), as the model gave them and scaled to the exact sum of 1;
+        given, probabilities: (utterances, classes), as in the file and scaled to sum to exactly 1;
         references, predicted, confidence: (utterances,)
     """
 
@@ -70,45 +72,45 @@ class Answers:
         return self.predicted == self.references
 
     def column(self, key: str) -> list[str]:
-        """A column of names, those that are not known as `UNKNOWN`."""
+        """A column of names; `UNKNOWN` where one is missing."""
         return [row[key] or UNKNOWN for row in self.rows]
 
     def confusions(self, groups: list[str], kept: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """One confusion matrix a group of the utterances, or of the kept ones; `groups` names that of each."""
+        """One confusion matrix for each group; `groups` names the group of each utterance, `kept` selects some."""
         kept = np.ones(len(self.rows), dtype=bool) if kept is None else kept
         groups = list(compress(groups, kept))
         return confusion_by_group(groups, self.references[kept], self.predicted[kept], len(self.labels))
 
 
-def answers_of(rows: Sequence[dict]) -> Answers:
-    """Sorted by id, since no figure may depend on the order of batches or folds."""
+def prediction_arrays(rows: Sequence[dict]) -> PredictionArrays:
+    """Predictions as arrays, sorted by id: no figure may depend on the order of batches or folds."""
     rows = sorted(rows, key=lambda row: row["id"])
     labels = list(rows[0]["probabilities"])
     given = np.array([list(row["probabilities"].values()) for row in rows], dtype=np.float64)
     references = np.array([labels.index(row["reference"]) for row in rows])
-    return Answers(rows, labels, given, given / given.sum(axis=1, keepdims=True), references)
+    return PredictionArrays(rows, labels, given, given / given.sum(axis=1, keepdims=True), references)
 
 
 def make_report(rows: Sequence[dict], audit: dict | None = None, label_map: dict | None = None) -> dict:
-    """Compute the report of a run; all folds are pooled, and `per_fold` tells them apart.
+    """Compute the report of a run, over all folds together and in `per_fold` for each.
 
     Args:
-        rows: Predictions as `read_predictions` gives them, in any order.
-        audit: What the audit of the data and the run came to: `verdict`, one of `VERDICTS`, and the kinds of its
-            findings in the lists `leak` and `warning`. None where it was not run.
-        label_map: As `label_map_of`; None where it is not known.
+        rows: Result of `read_predictions`, in any order.
+        audit: `verdict` (one of `VERDICTS`) and the lists `leak` and `warning` of finding kinds; None where the audit
+            was not run.
+        label_map: Result of `label_map_of`; None where it is unknown.
 
     Returns:
-        What `report.schema.json` beside this file describes, ready for JSON. A figure that cannot be had is None: UAR
-        of a speaker, sex or fold that lacks one of the task's classes, intervals over unknown speakers.
+        The JSON object that `report.schema.json` beside this file describes. A figure that cannot be computed is None:
+        UAR of a speaker, sex or fold without one of the classes, intervals over unknown speakers.
 
     Raises:
-        ValueError: As `check_predictions`, a class of the task that no row has as its reference, an unknown verdict,
-            or two temperatures or thresholds within one fold.
+        ValueError: as `check_predictions`; a class has no utterance; an unknown verdict; two temperatures or thresholds
+            within one fold.
     """
     check_predictions(rows)
     _check_audit(audit)
-    answers = answers_of(rows)
+    answers = prediction_arrays(rows)
     by_fold = answers.confusions(answers.column("fold"))
     conditions = conditions_of(answers.rows) | {"label_map": label_map, "audit": audit}
     headline = _headline(answers)
@@ -145,7 +147,7 @@ def _check_audit(audit: dict | None) -> None:
         raise ValueError(f"audit: found the verdict {audit['verdict']!r}, expected one of {', '.join(VERDICTS)}.")
 
 
-def _headline(answers: Answers) -> dict:
+def _headline(answers: PredictionArrays) -> dict:
     by_speaker = answers.confusions(answers.column("speaker"))
     figures = score(answers.given, answers.references, answers.labels)
     intervals, note = speaker_intervals(by_speaker)
@@ -162,7 +164,7 @@ def _headline(answers: Answers) -> dict:
 def confusion_by_group(
     groups: list[str], references: np.ndarray, predicted: np.ndarray, n_classes: int
 ) -> dict[str, np.ndarray]:
-    """One confusion matrix a group, in natural order of their names.
+    """One confusion matrix for each group, in natural order of their names.
 
     Shapes:
         references, predicted: (utterances,); each matrix: (classes, classes)
@@ -189,7 +191,7 @@ def _figures(confusion: np.ndarray) -> dict:
     }
 
 
-def _per_speaker(answers: Answers) -> dict[str, dict]:
+def _per_speaker(answers: PredictionArrays) -> dict[str, dict]:
     sexes: dict[str, set] = {}
     for row, speaker in zip(answers.rows, answers.column("speaker"), strict=True):
         sexes.setdefault(speaker, set()).add(row["sex"] if speaker != UNKNOWN else None)
@@ -199,8 +201,8 @@ def _per_speaker(answers: Answers) -> dict[str, dict]:
     }
 
 
-def _by_sex(answers: Answers) -> dict:
-    """`per_sex` and `sex_gap`, from one confusion matrix a speaker of each sex."""
+def _by_sex(answers: PredictionArrays) -> dict:
+    """`per_sex` and `sex_gap` of the report."""
     sexes = np.array(answers.column("sex"))
     groups = {sex: answers.confusions(answers.column("speaker"), sexes == sex) for sex in sorted(set(sexes.tolist()))}
     per_sex = {sex: _sex_figures(group, answers.labels) for sex, group in groups.items()}
@@ -230,10 +232,10 @@ def _sex_figures(by_speaker: dict[str, np.ndarray], labels: list[str]) -> dict:
 
 
 def sex_gap(by_sex: dict[str, dict[str, np.ndarray]]) -> dict:
-    """UAR of the women less that of the men, with its interval.
+    """UAR of female minus UAR of male speakers, with its interval.
 
     Args:
-        by_sex: One confusion matrix a speaker for each sex: `{"female": {speaker: matrix}, "male": ...}`.
+        by_sex: Confusion matrices by sex and speaker: `{"female": {speaker: matrix}, "male": ...}`.
     """
     if lacking := [sex for sex in SEXES if sex not in by_sex]:
         return {"uar": None, "ci95": None, "note": f"No gap: no utterance of a {' or '.join(lacking)} speaker."}
@@ -246,8 +248,8 @@ def sex_gap(by_sex: dict[str, dict[str, np.ndarray]]) -> dict:
     return {"uar": gap, "ci95": interval, "note": note}
 
 
-def _of_fold(answers: Answers, key: str) -> dict[str, float | None]:
-    """What was fitted for each fold."""
+def _of_fold(answers: PredictionArrays, key: str) -> dict[str, float | None]:
+    """The one value of a key in each fold."""
     found: dict[str, set] = {}
     for row in answers.rows:
         found.setdefault(row["fold"], set()).add(row[key])
@@ -260,7 +262,7 @@ def _of_fold(answers: Answers, key: str) -> dict[str, float | None]:
     return {fold: found[fold].pop() for fold in sorted(found, key=_natural)}
 
 
-def _calibration(answers: Answers) -> dict:
+def _calibration(answers: PredictionArrays) -> dict:
     temperature = _of_fold(answers, "temperature")
     before = None
     if any(temperature.values()):
@@ -276,13 +278,13 @@ def _calibration(answers: Answers) -> dict:
     }
 
 
-def _abstention(answers: Answers) -> dict:
-    """Figures of the utterances that the models would answer."""
+def _abstention(answers: PredictionArrays) -> dict:
+    """Figures over the utterances whose confidence reaches the threshold."""
     threshold = _of_fold(answers, "abstain_threshold")
     if without := [fold for fold, value in threshold.items() if value is None]:
         note = f"No figures: fold {', '.join(without)} of these predictions has no abstain threshold."
         return {"threshold": threshold, **dict.fromkeys(("coverage", "n", "wa", "uar")), "note": note}
-    # The confidence as the model gave it, for so the pipeline compares it.
+    # The confidence before rescaling, as the pipeline compares it.
     kept = answered(answers.given.max(axis=1), np.array([row["abstain_threshold"] for row in answers.rows]))
     n = int(kept.sum())
     everyone = ["all"] * len(kept)
@@ -293,8 +295,8 @@ def _abstention(answers: Answers) -> dict:
     return {"threshold": threshold, "coverage": n / len(kept), **figures, "note": note}
 
 
-def _confusions(answers: Answers) -> list[dict]:
-    """Pairs of classes that are taken for each other, most frequent first."""
+def _confusions(answers: PredictionArrays) -> list[dict]:
+    """Confused pairs of classes, most frequent first."""
     pairs = list(zip(answers.references.tolist(), answers.predicted.tolist(), strict=True))
     support = Counter(reference for reference, _ in pairs)
     wrong = Counter(pair for pair in pairs if pair[0] != pair[1])
@@ -311,8 +313,8 @@ def _confusions(answers: Answers) -> list[dict]:
     ]
 
 
-def _worst(answers: Answers, mistakes: list[int]) -> list[dict]:
-    """The mistakes that the model was surest of."""
+def _worst(answers: PredictionArrays, mistakes: list[int]) -> list[dict]:
+    """The mistakes with the highest confidence."""
     confidence = answers.confidence
     surest = sorted(mistakes, key=lambda index: -confidence[index])[:WORST_OF_EACH]
     return [
@@ -321,7 +323,7 @@ def _worst(answers: Answers, mistakes: list[int]) -> list[dict]:
     ]
 
 
-def _roc(answers: Answers) -> dict[str, dict]:
+def _roc(answers: PredictionArrays) -> dict[str, dict]:
     """Each class against the rest."""
     curves = {}
     for index, label in enumerate(answers.labels):
@@ -336,7 +338,7 @@ def _roc(answers: Answers) -> dict[str, dict]:
 
 
 def conditions_of(rows: list[dict]) -> dict:
-    """What the figures were measured on: corpus, protocol, splits and their leaks."""
+    """Conditions of the figures: corpus, protocol, splits, leaks, notes, transcripts."""
     prints = {row["fold"]: row["split_fingerprint"] for row in rows}
     folds = {fold: prints[fold] for fold in sorted(prints, key=_natural)}
     if len(folds) == 1:
@@ -364,7 +366,7 @@ def _soft_labels(rows: list[dict], probabilities: np.ndarray) -> dict:
     return {"n": len(voted), **soft_scores(probabilities[voted], votes)}
 
 
-def _per_class(answers: Answers) -> dict[str, dict]:
+def _per_class(answers: PredictionArrays) -> dict[str, dict]:
     labels, classes = answers.labels, range(len(answers.labels))
     columns = precision_recall_fscore_support(answers.references, answers.predicted, labels=classes, zero_division=0)
     names = ("precision", "recall", "f1", "support")
@@ -381,25 +383,27 @@ def notices_of(conditions: dict) -> list[str]:
             f"LEAKED RUN: {', '.join(conditions['leaks'])}. The test set was not independent of training: "
             "compare this figure with no clean one."
         )
-    # Leaks that were found before training stand in the predictions already.
+    # Leaks found before training are in the predictions already.
     if audit and (later := [kind for kind in audit["leak"] if kind not in conditions["leaks"]]):
         notices.append(f"THE AUDIT FOUND A LEAK: {', '.join(later)}. Compare this figure with no clean one.")
     notices += conditions["notes"]
     if "synthetic" in conditions["corpus"].split("+"):
-        notices.append("Synthetic corpus: this figure proves the machinery and says nothing about speech.")
+        notices.append("Synthetic corpus: this figure tests the software and says nothing about speech.")
     return notices
 
 
-def _no_skill(answers: Answers, uar: float) -> list[str]:
-    """A model that has learned nothing looks tidy: narrow intervals, little calibration error, no leak."""
-    if len(said := set(answers.predicted.tolist())) == 1:
-        return [f"The model gives every utterance one class, {answers.labels[said.pop()]}: it tells nothing apart."]
+def _no_skill(answers: PredictionArrays, uar: float) -> list[str]:
+    """Notice of a model that has learned nothing, whose intervals and calibration error look good."""
+    if len(predicted := set(answers.predicted.tolist())) == 1:
+        return [
+            f"The model gives every utterance one class, {answers.labels[predicted.pop()]}: it tells nothing apart."
+        ]
     is_chance = uar <= 1 / len(answers.labels) + ROUNDING
     return ["UAR is not above chance: the model tells nothing apart."] if is_chance else []
 
 
 def _absent_actors(rows: list[dict]) -> list[str]:
-    """A published protocol run on a part of its corpus gives a figure that stands beside no published one."""
+    """Notice of a published protocol that was run on a part of its corpus, so that published figures do not compare."""
     listed = dict(enumerate(PUBLISHED.get(rows[0]["protocol"], ()), start=1))
     tested = {(row["fold"], row["speaker"]) for row in rows}
     lacking = {
@@ -407,11 +411,11 @@ def _absent_actors(rows: list[dict]) -> list[str]:
         for fold, actors in listed.items()
         if any(row["fold"] == str(fold) for row in rows)
     }
-    said = ", ".join(
+    absent = ", ".join(
         f"{', '.join(map(str, actors))} in fold {fold}" for fold, actors in sorted(lacking.items()) if actors
     )
-    note = f"Test actors absent from the data: {said}. Compare this figure with no published one of this protocol."
-    return [note] if said else []
+    note = f"Test actors absent from the data: {absent}. Compare this figure with no published one of this protocol."
+    return [note] if absent else []
 
 
 def _versions() -> dict[str, str | None]:

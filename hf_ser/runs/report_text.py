@@ -1,9 +1,10 @@
-"""A report as text for the terminal, and the words for a figure that the pictures share."""
+"""A report as text for the terminal, and texts of figures that the pictures share."""
 
 import textwrap
 
 from hf_ser.normal_form import printable
 from hf_ser.runs.calibration import made_worse
+from hf_ser.runs.report import NO_TEXT
 
 LINE = 100
 """Characters a line of the terminal table."""
@@ -20,11 +21,7 @@ def format_report(report: dict) -> str:
         *_label_map_lines(report["label_map"]),
         f"{report['corpus']}, protocol {report['protocol']}, {counted(n_folds, 'fold')}, "
         f"split {report['split_fingerprint'][:12]}",
-        *textwrap.wrap(
-            f"{counted(report['n_utterances'], 'utterance')}, {counted(report['n_speakers'], 'speaker')}, "
-            f"transcripts: {', '.join(report['transcript_sources'])}",
-            LINE,
-        ),
+        *textwrap.wrap(_size_text(report), LINE),
         "",
         *_line("UAR", headline_uar(report)),
         *_line("", report["uar_ci95_note"]),
@@ -61,7 +58,7 @@ def _label_map_lines(label_map: dict | None) -> list[str]:
 
 
 def headline_uar(report: dict) -> str:
-    """UAR in per cent with its interval and chance, the way the terminal and the plots print it."""
+    """UAR in per cent with its interval and chance, for the terminal and the plots."""
     interval = report["uar_ci95"]
     span = f"95 % interval [{_percent(interval[0])}, {_percent(interval[1])}]" if interval else "no interval"
     return f"{_percent(report['uar'])} %, {span}, chance {_percent(report['chance_uar'])} %"
@@ -70,6 +67,17 @@ def headline_uar(report: dict) -> str:
 def counted(n: int, noun: str) -> str:
     """`1 speaker`, `2 speakers`."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def transcripts_text(sources: list[str]) -> str:
+    """The sources of the transcripts; empty for an audio-only model."""
+    return "" if sources == NO_TEXT else ", ".join(sources)
+
+
+def _size_text(report: dict) -> str:
+    size = f"{counted(report['n_utterances'], 'utterance')}, {counted(report['n_speakers'], 'speaker')}"
+    sources = transcripts_text(report["transcript_sources"])
+    return f"{size}, transcripts: {sources}" if sources else size
 
 
 def _percent(share: float) -> str:
@@ -83,11 +91,11 @@ def _line(kind: str, text: str) -> list[str]:
 def _soft_text(soft: dict) -> str:
     if not soft["n"]:
         return "no rater votes in this corpus"
-    doubt = soft["entropy_correlation"]
+    correlation = soft["entropy_correlation"]
     return (
         f"KL {soft['kl']:.3f} nats, cosine {soft['cosine']:.3f}, Brier {soft['brier']:.3f}, "
         f"most voted class {_percent(soft['majority_wa'])} %"
-        + ("" if doubt is None else f", entropy correlation {doubt:.2f}")
+        + ("" if correlation is None else f", entropy correlation {correlation:.2f}")
         + f" (votes of {soft['n']} utterances)"
     )
 
@@ -96,7 +104,7 @@ def _calibration_text(calibration: dict) -> str:
     before, temperatures = calibration["ece_uncalibrated"], [t for t in calibration["temperature"].values() if t]
     if before is None:
         return f"not calibrated: ECE {calibration['ece']:.3f}, NLL {calibration['nll']:.3f} nats"
-    worse = " (worse: do not take these scores for calibrated)" if made_worse(calibration) else ""
+    worse = " (worse: these scores are not calibrated)" if made_worse(calibration) else ""
     low, high = f"{min(temperatures):.2f}", f"{max(temperatures):.2f}"
     return (
         f"ECE {before:.3f} before, {calibration['ece']:.3f} after{worse}, "
@@ -128,7 +136,7 @@ def _points(share: float) -> str:
 
 
 def _confusion_lines(confusions: list[dict]) -> list[str]:
-    """The most frequent confusions, each with the one mistake that the model was surest of."""
+    """The most frequent confusions, each with its most confident mistake."""
     if not confusions:
         return []
     lines = [
@@ -140,6 +148,7 @@ def _confusion_lines(confusions: list[dict]) -> list[str]:
 
 
 def audit_text(audit: dict | None) -> str:
+    """The verdict of an audit in one line."""
     if audit is None:
         return "not run"
     found = f"LEAK: {', '.join(audit['leak'])}" if audit["verdict"] == "leak" else "no leak found"

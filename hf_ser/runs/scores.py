@@ -1,8 +1,7 @@
-"""The field's figures from class probabilities: UAR first, and always over the task's classes.
+"""UAR and other figures from class probabilities, always over all classes of the task.
 
-`score` is the one place where they are computed; `hf_ser.runs.metrics.SerMetric` is the same behind the `evaluate`
-interface, apart from here because importing `evaluate` takes longer than scoring any run. `soft_scores` is against the
-votes of several raters instead of one label.
+`hf_ser.runs.metrics.SerMetric` has the `evaluate` interface; it is a file of its own because importing `evaluate` is
+slow. `soft_scores` compares with the votes of several raters instead of one label.
 """
 
 from collections.abc import Sequence
@@ -20,22 +19,21 @@ HIGHER_IS_BETTER = {
 """Whether higher is better, by the name of each figure of `score`, and of the loss that Trainer adds."""
 
 SUM_TOLERANCE = 1e-3
-"""How far a row of probabilities may be from summing to 1: half-precision softmax and rounded files pass."""
+"""Tolerance of a row's sum of probabilities, large enough for half-precision softmax and rounded files."""
 
 ECE_BINS = 15
 
 ROUNDING = 1e-9
-"""Figures that differ by less than this are equal: they differ by the order in which numbers were added."""
+"""Figures that differ by less than this are equal: the order of additions changes them by as much."""
 
 DIGITS = 10
-"""Decimals that figures are rounded to before one of them is chosen, so that rounding breaks no tie."""
+"""Decimals that figures are rounded to before the best is chosen, so that rounding breaks no tie."""
 
 ENTROPY_DIGITS = 6
-"""Decimals of an entropy that count: probabilities come from float32, and equal ones differ by some 1e-7."""
+"""Decimals that an entropy is rounded to: equal probabilities in float32 differ by some 1e-7."""
 
 KL_FLOOR = 1e-6
-"""Least probability in the Kullback-Leibler divergence: a vote for a class that was ruled out costs at most 13.8 nats,
-and not infinitely many."""
+"""Smallest probability in the Kullback-Leibler divergence, so that one vote costs at most 13.8 nats."""
 
 
 def score(probabilities: np.ndarray, references: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
@@ -55,8 +53,8 @@ def score(probabilities: np.ndarray, references: np.ndarray, labels: Sequence[st
         `ece` (expected calibration error); all but `mcc` (-1 to 1) lie in 0 to 1.
 
     Raises:
-        ValueError: Shapes that disagree, probabilities that are no distribution, a reference that is no class index,
-            or a class of the task that no reference has.
+        ValueError: shapes differ; probabilities are no distribution; a reference is no class index; a class has no
+            reference.
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, eq. 3 (`ece`).
     """
@@ -80,7 +78,7 @@ def score(probabilities: np.ndarray, references: np.ndarray, labels: Sequence[st
 
 
 def soft_scores(probabilities: np.ndarray, votes: np.ndarray) -> dict[str, float | None]:
-    """Score class probabilities against the distribution of the raters' votes, each figure a mean over utterances.
+    """Score class probabilities against the raters' votes; each figure is a mean over utterances.
 
     Args:
         probabilities: Predicted distribution of each utterance.
@@ -90,16 +88,16 @@ def soft_scores(probabilities: np.ndarray, votes: np.ndarray) -> dict[str, float
         probabilities, votes: (utterances, classes)
 
     Returns:
-        `kl`: Kullback-Leibler divergence of the prediction from the votes, `sum votes log(votes / prediction)`, in
-        nats, the prediction not below `KL_FLOOR`; 0 is best.
+        `kl`: Kullback-Leibler divergence `sum votes log(votes / prediction)` in nats, the prediction not below
+        `KL_FLOOR`; 0 is best.
         `cosine`: cosine between the two; 1 is best.
         `brier`: squared distance between the two, summed over the classes; 0 is best, 2 is worst.
         `majority_wa`: share of utterances whose predicted class got the most votes, or tied for them.
-        `entropy_correlation`: Spearman's correlation between the entropy of the prediction and that of the votes, that
-        is whether the model doubts where the raters do; None where either is the same for all utterances.
+        `entropy_correlation`: Spearman's correlation between the entropies of prediction and votes; None where either
+        is constant.
 
     Raises:
-        ValueError: Shapes that disagree, or rows that are no distribution.
+        ValueError: shapes differ, or rows are no distribution.
 
     Source: Kullback and Leibler 1951, On information and sufficiency (`kl`); Brier 1950, Verification of forecasts
     expressed in terms of probability (`brier`).
@@ -131,18 +129,17 @@ def soft_scores(probabilities: np.ndarray, votes: np.ndarray) -> dict[str, float
 def uar_from_confusion(confusion: np.ndarray, labels: Sequence[str] | None = None) -> float | np.ndarray:
     """Unweighted average recall over the task's classes.
 
-    `sklearn.metrics.balanced_accuracy_score` leaves an absent class out of the mean, so a fold without the hardest
-    class scores higher (0.8 where the task's figure is 0.4); here an absent class is an error.
+    An absent class is an error; `sklearn.metrics.balanced_accuracy_score` would leave it out of the mean.
 
     Args:
         confusion: Counts, rows the reference, columns the prediction; leading axes are separate matrices.
-        labels: Class names, for the error text only.
+        labels: Class names for the error.
 
     Shapes:
         confusion: (..., classes, classes); the result: (...), a plain float for one matrix.
 
     Raises:
-        ValueError: A class has no reference.
+        ValueError: a class has no reference.
     """
     confusion = np.asarray(confusion)
     support = confusion.sum(axis=-1)
@@ -152,23 +149,22 @@ def uar_from_confusion(confusion: np.ndarray, labels: Sequence[str] | None = Non
         lacking = ", ".join(repr(name) for name, gone in zip(names, absent, strict=True) if gone)
         raise ValueError(
             f"UAR: found no utterance with the reference {lacking}, expected at least one of each of the task's "
-            f"{len(names)} classes ({', '.join(names)}), since UAR is their mean recall. Score folds that hold every "
-            "class together, choose a protocol whose test sets do, or take the class out of the task's labels."
+            f"{len(names)} classes ({', '.join(names)}), since UAR is their mean recall. Score several folds together, "
+            "choose a protocol whose test sets have every class, or remove the class from the task's labels."
         )
     uar = (np.diagonal(confusion, axis1=-2, axis2=-1) / support).mean(axis=-1)
     return uar if uar.ndim else float(uar)
 
 
 def difference(one: float, other: float) -> float:
-    """The first figure less the second, 0 where they differ by rounding alone."""
+    """The first figure minus the second; 0 where they differ only by rounding."""
     return one - other if abs(one - other) > ROUNDING else 0.0
 
 
 def calibration_bins(confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
-    """Utterances, sum of their confidence and number of right ones in each of `ECE_BINS` equal-width bins.
+    """Number of utterances, sum of confidence and number of correct ones in each of `ECE_BINS` equal-width bins.
 
-    Bin m of M holds the confidences in ((m - 1) / M, m / M], as in Guo et al. 2017. One that rounding put beyond m / M,
-    such as 0.6 divided by a sum that is not quite 1, stays in bin m.
+    Bin m of M holds the confidences in ((m - 1) / M, m / M], as in Guo et al. 2017, with a tolerance for rounding.
 
     Shapes:
         confidence: (utterances,), correct: (utterances,); the result: (3, bins)
@@ -179,7 +175,7 @@ def calibration_bins(confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """Mean distance of confidence from accuracy over equal-width bins, weighted by the bins' utterances.
+    """Mean distance of confidence from accuracy over equal-width bins, weighted by their utterances.
 
     Shapes:
         confidence: (utterances,), correct: (utterances,)
@@ -190,7 +186,7 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> f
 
 
 def _checked(probabilities, references, labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The two arrays, float64 and integer, or a ValueError that says which row is wrong and how."""
+    """Check and convert the arrays to float64 and integers; raises as `score`."""
     width = len(labels)
     if width < 2:
         raise ValueError(f"labels: found {list(labels)}, expected two classes or more. Pass all labels of the task.")
@@ -225,10 +221,10 @@ def _probability_table(
             f"{name}: found shape {table.shape}, expected (utterances, {width}) with one utterance or more and "
             f"one column for each of the {width} labels. Check that the model and the labels belong to the same task."
         )
-    unsound = np.flatnonzero(~np.isfinite(table).all(axis=1))
-    if unsound.size:
+    not_finite = np.flatnonzero(~np.isfinite(table).all(axis=1))
+    if not_finite.size:
         raise ValueError(
-            f"{name}: found {table[unsound[0]].tolist()} in row {unsound[0]}, expected finite numbers. Look for "
+            f"{name}: found {table[not_finite[0]].tolist()} in row {not_finite[0]}, expected finite numbers. Look for "
             "a diverged training run, or for overflow in half precision."
         )
     off = np.abs(table.sum(axis=1) - 1) > SUM_TOLERANCE

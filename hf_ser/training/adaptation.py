@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from hf_ser.models.encoders import FAMILIES, family_of
 from hf_ser.models.modeling_ser import is_frozen
-from hf_ser.runs.record import made_here
+from hf_ser.runs.record import is_own_network
 
 LAYERS = ("encoder.layers", "encoder.layer", "transformer.layer", "encoder.albert_layer_groups", "layers")
 LAYERS += ("encoder.stages",)
@@ -62,7 +62,7 @@ def refuse_fresh(flag: str, name: str, source: str) -> None:
     Raises:
         ValueError: the encoder is made here.
     """
-    if made_here(source):
+    if is_own_network(source):
         raise ValueError(
             f"{flag}: the {name} encoder is made here, with random weights. Expected a trained one to be frozen: train "
             f"it first with train_{name}.py and name its folder, or leave out {flag.split()[0]}."

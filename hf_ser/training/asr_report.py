@@ -52,7 +52,7 @@ def conditions(records: list[dict], lines: list[dict]) -> dict:
     corpora = sorted({line["corpus"] for line in lines})
     notices = [
         f"LEAKED RUN: {', '.join(leaks)}. The test rows were not independent of training." if leaks else "",
-        "Synthetic corpus: this figure proves the machinery and says nothing about speech."
+        "Synthetic corpus: this figure tests the software and says nothing about speech."
         if "synthetic" in corpora
         else "",
         f"{known} of {len(lines)} test clips say what is also said in training, by others: on new sentences the gain "

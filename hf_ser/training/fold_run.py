@@ -35,7 +35,7 @@ from hf_ser.runs.record import (
     RECORD,
     ancestry,
     hardware,
-    made_here,
+    is_own_network,
     provenance,
     split_record,
     stage_leaks,
@@ -168,7 +168,10 @@ def train_fold(asked: Asked, fold: Fold, folder: Path, audit: list[AuditFinding]
     """Train one fold, save its model, predict its test rows and write its record, in this order."""
     dataset, data, job = asked.dataset, asked.data, Job(asked, fold)
     words, candidate = job.words, job.candidate
-    sources = candidate.sources | recogniser_record(data, "text" in candidate.sources)
+    reads = "text" in candidate.sources
+    if not reads:  # the transcripts of the data set were not used
+        words = replace(words, source=dict.fromkeys(words.source))
+    sources = candidate.sources | recogniser_record(data, reads)
     audit = [one for one in audit if one.fold in (None, fold.name)]
     found = {one.kind for one in audit if one.severity == LEAK}
     leaks = sorted({*fold.leaks, *found, *stage_leaks(dataset, fold, sources, data.allow_leak)})
@@ -258,7 +261,7 @@ def saved_uar(trainer: SerTrainer) -> float | None:
 
 def on_the_hub(source: str) -> bool:
     """Whether an encoder was loaded from the Hub, and not from a folder or made here."""
-    return not made_here(source) and not Path(source).exists()
+    return not is_own_network(source) and not Path(source).exists()
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:

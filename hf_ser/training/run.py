@@ -30,7 +30,7 @@ from hf_ser.data.prepare import check_columns, load_or_prepare, load_prepared
 from hf_ser.data.protocols import FINAL, Fold, describe, fold_folder, make_folds
 from hf_ser.data.schema import REFERENCE
 from hf_ser.files import atomic_write, remove_leftovers
-from hf_ser.publish.hub import check_push, push_model, pushed_privately
+from hf_ser.publish.hub import check_push, is_private_push, push_model
 from hf_ser.publish.results import write_results
 from hf_ser.registry import plugin_digests
 from hf_ser.runs.record import corpora_of_sources, is_finished, read_record
@@ -216,7 +216,7 @@ def may_push(folds: list[Fold], training, dataset: Dataset, models: Sequence = (
         )
     if PartialState().is_main_process:
         encoders = named_sources(models, [fold.name for fold in folds])
-        private = pushed_privately({*dataset["corpus"][:], *corpora_of_sources(encoders)}, training.hub_private_repo)
+        private = is_private_push({*dataset["corpus"][:], *corpora_of_sources(encoders)}, training.hub_private_repo)
         check_push(training.hub_model_id, private, HfApi(token=training.hub_token))
 
 

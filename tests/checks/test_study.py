@@ -10,7 +10,7 @@ from example_fold import RECORD, SPLIT
 
 from hf_ser.checks.study.plan import Study, System, read_study, study_of_recipes
 from hf_ser.checks.study.plots import plot_study
-from hf_ser.checks.study.results import Measured, format_study, holm, make_study
+from hf_ser.checks.study.results import SystemResult, format_study, holm, make_study
 from hf_ser.checks.study.run import runs_of, train
 from hf_ser.runs.predictions import write_predictions
 from hf_ser.runs.report import make_report, write_report
@@ -24,7 +24,7 @@ def written(folder: Path, right: float, seed: int = 1, protocol="emobox", leaks=
     draw, rows = np.random.default_rng([seed, int(100 * right)]), []
     for number in range(SPEAKERS * 10):
         reference = LABELS[number % 2]
-        said = reference if draw.random() < right else LABELS[1 - number % 2]
+        predicted = reference if draw.random() < right else LABELS[1 - number % 2]
         rows.append(
             {
                 "id": f"c/{number}",
@@ -40,7 +40,7 @@ def written(folder: Path, right: float, seed: int = 1, protocol="emobox", leaks=
                 "reference": reference,
                 "temperature": None,
                 "abstain_threshold": None,
-                "probabilities": {label: 0.8 if label == said else 0.2 for label in LABELS},
+                "probabilities": {label: 0.8 if label == predicted else 0.2 for label in LABELS},
             }
         )
     split = SPLIT | {"train": {"ids": [str(n) for n in range(100)], "pcm": [], "speakers": []}}
@@ -85,16 +85,16 @@ def test_done_runs_are_skipped_and_a_failed_one_stops_no_other(tmp_path, calls):
         System("bad", "train_audio.py", None, ("--fail", "1")),
         System("fair", "train_text.py", None, ("--right", "0.7")),
     ]
-    study, said = Study(tuple(systems), {"dataset": "DS"}, (1, 2)), []
+    study, lines = Study(tuple(systems), {"dataset": "DS"}, (1, 2)), []
     runs = runs_of(study, tmp_path)
-    failed = train(runs, Path("scripts"), say=said.append)
+    failed = train(runs, Path("scripts"), say=lines.append)
     assert [run.name for run in failed] == ["bad, seed 1", "bad, seed 2"] and len(calls) == 6
     assert calls[0][1:8] == ["scripts/train_audio.py", "--dataset", "DS", "--right", "0.9", "--seed", "1"]
-    assert any("FAILED (status 2)" in line and "    no such model" in line for line in said)
-    assert any(line.startswith("[1/6] good, seed 1: UAR") and "remaining" in line for line in said)
+    assert any("FAILED (status 2)" in line and "    no such model" in line for line in lines)
+    assert any(line.startswith("[1/6] good, seed 1: UAR") and "remaining" in line for line in lines)
     calls.clear()
-    train(runs_of(study, tmp_path), Path("scripts"), say=said.append)
-    assert len(calls) == 2 and "4 of 6 runs are done already" in said, "only what failed is tried again"
+    train(runs_of(study, tmp_path), Path("scripts"), say=lines.append)
+    assert len(calls) == 2 and "4 of 6 runs are done already" in lines, "only what failed is tried again"
     result = make_study(study, runs_of(study, tmp_path))
     assert [one["name"] for one in result["systems"]] == ["good", "fair"]
     assert result["missing"] == ["bad, seed 1", "bad, seed 2"]
@@ -102,14 +102,14 @@ def test_done_runs_are_skipped_and_a_failed_one_stops_no_other(tmp_path, calls):
     assert not any(run.is_done() for run in changed), "other settings are another run"
 
 
-def test_a_report_of_more_folds_is_not_that_of_the_fold_that_is_asked_for(tmp_path, calls):
-    system, said = System("good", "train_audio.py", None, ("--right", "0.9")), []
+def test_a_report_of_more_folds_is_not_taken_for_that_of_one(tmp_path, calls):
+    system, lines = System("good", "train_audio.py", None, ("--right", "0.9")), []
     (run,) = runs_of(Study((system,), {"fold": "1"}, (1,)), tmp_path)
-    assert not train([run], Path("scripts"), say=said.append) and run.is_done()
+    assert not train([run], Path("scripts"), say=lines.append) and run.is_done()
     (other,) = runs_of(Study((system,), {"fold": "2"}, (1,)), tmp_path)
     calls.clear()
-    with pytest.raises(ValueError, match=r"seed_1: found fold 1, of an earlier study.*name another --output_dir"):
-        train([other], Path("scripts"), say=said.append)
+    with pytest.raises(ValueError, match=r"seed_1: found fold 1 of an earlier study.*name another --output_dir"):
+        train([other], Path("scripts"), say=lines.append)
     assert not calls and run.is_done() and not other.is_done(), "what was done is left as it was"
 
 
@@ -130,7 +130,7 @@ def test_seeds_are_pooled_by_speaker_and_stand_beside_their_spread(tmp_path):
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
-def test_leaked_systems_stand_apart_and_are_compared_with_none(tmp_path):
+def test_leaked_systems_are_listed_apart_and_are_compared_with_none(tmp_path):
     systems = {"fair": {"right": 0.6}, "better": {"right": 0.7}}
     leaked = {"right": 1.0, "protocol": "random", "leaks": ["speaker_leakage"], "fingerprint": "other"}
     study, runs = prepared(tmp_path, {**systems, "leaky": leaked, "hidden": {"right": 1.0, "leaks": ["copies"]}}, (1,))
@@ -141,11 +141,11 @@ def test_leaked_systems_stand_apart_and_are_compared_with_none(tmp_path):
     assert "**LEAKED: copies**" in format_study(result).split("Not to be compared")[1]
     plot_study(result, tmp_path / "study.png")
     assert (tmp_path / "study.png").stat().st_size > 1000
-    with pytest.raises(ValueError, match="leaky: found a system that is not done, or whose result is leaked"):
+    with pytest.raises(ValueError, match="leaky: found a system that is not finished, or whose result is leaked"):
         make_study(Study(study.systems, study.settings, study.seeds, baseline="leaky"), runs)
 
 
-def test_different_splits_are_refused_and_another_protocol_stands_apart(tmp_path):
+def test_different_splits_are_refused_and_another_protocol_is_listed_apart(tmp_path):
     other = {"right": 0.9, "protocol": "speaker_folds", "fingerprint": "zzz"}
     study, runs = prepared(tmp_path / "a", {"one": {"right": 0.8}, "two": other}, (1,))
     assert [one["why"] for one in make_study(study, runs)["apart"]] == ["protocol speaker_folds, not emobox"]
@@ -154,7 +154,7 @@ def test_different_splits_are_refused_and_another_protocol_stands_apart(tmp_path
         make_study(study, runs)
 
 
-def test_few_speakers_are_said_to_tell_nothing_apart(tmp_path, monkeypatch):
+def test_few_speakers_give_no_significant_difference(tmp_path, monkeypatch):
     monkeypatch.setattr("test_study.SPEAKERS", 4)
     study, runs = prepared(tmp_path, {"one": {"right": 1.0}, "two": {"right": 0.5}}, seeds=(1,), baseline="two")
     result = make_study(study, runs)
@@ -201,7 +201,7 @@ def test_a_study_that_cannot_be_is_refused(tmp_path, text, found):
         read_study(tmp_path / "s.yaml")
 
 
-def test_recipes_are_told_by_their_keys_or_by_name(tmp_path, monkeypatch):
+def test_the_script_of_a_recipe_is_known_by_its_keys_or_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, text in (("a", "audio_model: crnn"), ("b", "audio_model: x\ntext_model: y"), ("c", "seed: 1")):
         (tmp_path / f"{name}.yaml").write_text(text)
@@ -233,5 +233,5 @@ def test_the_script_ends_with_status_1_where_a_run_failed(tmp_path, calls, scrip
 def test_systems_that_are_equal_but_for_rounding_stand_by_name(tmp_path, monkeypatch):
     study, runs = prepared(tmp_path, {"b": {"right": 0.9}, "a": {"right": 0.8}, "c": {"right": 0.7}})
     uar = {"a": 0.6, "b": np.nextafter(0.6, 1), "c": 0.7}
-    monkeypatch.setattr(Measured, "figure", lambda one, _: uar[one.name])
+    monkeypatch.setattr(SystemResult, "figure", lambda one, _: uar[one.name])
     assert [one["name"] for one in make_study(study, runs)["systems"]] == ["c", "a", "b"]

@@ -10,8 +10,8 @@ import torch
 from example_fold import trained
 from models.tiny import LABELS, assert_same_scores, awaken, save_trained
 
-from hf_ser.checks.stress.conditions import Others
-from hf_ser.checks.stress.run import CLEAN, Key, answered, choose_rows
+from hf_ser.checks.stress.conditions import OtherRows
+from hf_ser.checks.stress.run import CLEAN, CacheKey, run_conditions, select_rows
 from hf_ser.data.prepare import load_prepared
 from hf_ser.inputs.collate import Collator
 from hf_ser.inputs.collate import clips as waveforms_of
@@ -26,7 +26,7 @@ from hf_ser.models import (
 from hf_ser.publish.model_card import write_model_card
 from hf_ser.runs.classifier import Classifier, statistics_of_rows
 from hf_ser.runs.embeddings import embeddings
-from hf_ser.runs.record import seen, write_record
+from hf_ser.runs.record import row_hashes, write_record
 from hf_ser.training.building import label_maps
 
 SEED = 3
@@ -51,7 +51,7 @@ def tested(request, data, tmp_path_factory):
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
     nobody = {"ids": [], "pcm": [], "speakers": []}
-    split = {"fold": "1", "split_fingerprint": "x", "train": seen(data, train), "validation": nobody}
+    split = {"fold": "1", "split_fingerprint": "x", "train": row_hashes(data, train), "validation": nobody}
     settings = {"enrolment_clips": request.param} if request.param else {}
     record = {"finished": True, "split": split, "ancestors": [], "leaks": [], "settings": settings, "seed": SEED}
     write_record(folder, record)
@@ -75,9 +75,9 @@ def test_pipeline_classifier_and_stress_answer_as_the_evaluation_did(tested, dat
     assert notices == [enrolment_note(number)]
     np.testing.assert_allclose(classifier.probabilities(sounds, texts, 4, statistics), expected, atol=1e-5)
     assert np.abs(classifier.probabilities(sounds, texts) - expected).max() > 1e-2, "it does matter"
-    chosen = choose_rows(classifier, prepared, max_clips=5)
+    chosen = select_rows(classifier, prepared, max_clips=5)
     assert enrolment_note(number) in chosen.notices
-    (clean,), _ = answered(classifier, chosen, [], tmp_path)
+    (clean,), _ = run_conditions(classifier, chosen, [], tmp_path)
     place = {data[row]["id"]: position for position, row in enumerate(rows)}
     for name, answer in clean.probabilities.items():
         np.testing.assert_allclose(answer, expected[place[name]], atol=1e-5)
@@ -135,11 +135,11 @@ def test_the_card_shows_how_to_enrol(tmp_path):
 
 def test_the_stress_test_keeps_its_answers_where_statistics_differ_by_rounding(tested, data, prepared):
     classifier = Classifier(str(tested[0]), "cpu")
-    chosen = choose_rows(classifier, prepared, max_clips=5)
-    others = Others(chosen.dataset)
+    chosen = select_rows(classifier, prepared, max_clips=5)
+    others = OtherRows(chosen.dataset)
 
     def key(chosen) -> str:
-        return Key(classifier, chosen, others, 0).of(CLEAN)
+        return CacheKey(classifier, chosen, others, 0).of(CLEAN)
 
     rounded = replace(chosen, speaker_statistics=chosen.speaker_statistics * np.float32(1 + 1e-6))
     assert (rounded.speaker_statistics != chosen.speaker_statistics).any()

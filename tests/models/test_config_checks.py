@@ -235,7 +235,7 @@ def test_no_code_of_a_folder_is_run_and_nobody_is_asked(folders, tmp_path, monke
     alien = tmp_path / "wav2vec2"
     config = json.loads((alien / "config.json").read_text())
     (alien / "config.json").write_text(json.dumps(config | {"model_type": "alien"}))
-    with pytest.raises(ValueError, match=r"model_type is 'alien'.*no code of a model's folder is run here"):
+    with pytest.raises(ValueError, match=r"model_type is 'alien'.*code from a model's folder is not run here"):
         Classifier(str(alien))
     assert not asked and not mark.exists()
 

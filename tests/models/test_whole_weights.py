@@ -174,6 +174,8 @@ def test_a_part_that_is_defined_elsewhere_is_not_saved(tmp_path):
 
     model, _ = fused()
     model.head.gate = Mine(2, 2)
-    with pytest.raises(ValueError, match=r"Mine \(head.gate\) is defined in .*could not be loaded elsewhere"):
+    with pytest.raises(
+        ValueError, match=r"test_whole_weights.py, line \d+: found an import of models, which is not installed"
+    ):
         model.save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())

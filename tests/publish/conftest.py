@@ -31,12 +31,12 @@ def hub():
 
 @pytest.fixture
 def pauses(monkeypatch):
-    """No waiting between attempts; the seconds that were asked for, ours and those of huggingface_hub."""
-    asked = SimpleNamespace(ours=[], theirs=[])
-    monkeypatch.setattr(hf_ser.publish.hub, "time", SimpleNamespace(sleep=asked.ours.append))
-    quick = SimpleNamespace(**{**vars(time), "sleep": asked.theirs.append})
+    """No waiting between attempts; the seconds of waiting, ours and those of huggingface_hub."""
+    waits = SimpleNamespace(ours=[], theirs=[])
+    monkeypatch.setattr(hf_ser.publish.hub, "time", SimpleNamespace(sleep=waits.ours.append))
+    quick = SimpleNamespace(**{**vars(time), "sleep": waits.theirs.append})
     monkeypatch.setattr(huggingface_hub.utils._http, "time", quick)
-    return asked
+    return waits
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def card(monkeypatch):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
-    """A fused model's folder as training leaves it, with things in it that are nobody's business."""
+    """A fused model's folder as training leaves it, with private files in it."""
     folder = tmp_path_factory.mktemp("trained") / "fold_1"
     model, processor = fused(abstain_threshold=0.5, calibration_temperature=1.5)
     model.save_pretrained(folder)
@@ -96,9 +96,14 @@ def fresh(hub, tmp_path):
     """Run code in a fresh process with an empty cache and what it prints as JSON; `token` is its user's."""
 
     def run(code: str, token: str | None = OWNER_TOKEN):
-        told = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0", "OMP_NUM_THREADS": "1"}
-        told |= {"HF_HOME": str(tmp_path / "hf_home"), "HF_HUB_DISABLE_TELEMETRY": "1"}
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")} | told
+        extra = {
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_OFFLINE": "0",
+            "OMP_NUM_THREADS": "1",
+        }
+        extra |= {"HF_HOME": str(tmp_path / "hf_home"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")} | extra
         environment |= {"HF_TOKEN": token} if token else {}
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=900

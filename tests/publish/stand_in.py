@@ -139,7 +139,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     wbufsize, disable_nagle_algorithm = -1, True  # headers and body in one packet: 40 ms a call otherwise
-    timeout = 20  # a connection that nobody uses must not outlive the tests
+    timeout = 20  # an idle connection must not outlive the tests
     server: Hub
 
     def do_GET(self):
@@ -243,9 +243,9 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, {"errors": [], "warnings": []})
 
     def create(self):
-        asked = json.loads(self.body)
-        kind, owner = f"{asked.get('type') or 'model'}s", asked.get("organization") or self.user
-        name = f"{owner}/{asked['name']}"
+        wanted = json.loads(self.body)
+        kind, owner = f"{wanted.get('type') or 'model'}s", wanted.get("organization") or self.user
+        name = f"{owner}/{wanted['name']}"
         if owner != self.user:
             self.answer(403, {"error": "forbidden"}, {"X-Error-Message": "You have no rights to this namespace"})
             return
@@ -253,7 +253,7 @@ class Handler(BaseHTTPRequestHandler):
         if (kind, name) in self.server.repositories:
             self.answer(409, {"error": "You already created this repo", "url": url})
             return
-        private = asked.get("private") or asked.get("visibility") == "private"
+        private = wanted.get("private") or wanted.get("visibility") == "private"
         repository = self.server.repositories[kind, name] = Repository(bool(private))
         repository.commit("main", {".gitattributes": b"*.safetensors filter=lfs\n"})
         self.answer(200, {"url": url, "name": name})
@@ -288,8 +288,8 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200)
 
     def verify(self):
-        asked = json.loads(self.body)
-        there = len(self.server.objects.get(asked["oid"], b"")) == asked["size"]
+        wanted = json.loads(self.body)
+        there = len(self.server.objects.get(wanted["oid"], b"")) == wanted["size"]
         self.answer(200 if there else 404, {})
 
     def commit(self, kind, name, revision):
@@ -360,14 +360,14 @@ class Handler(BaseHTTPRequestHandler):
     def paths(self, kind, name, revision):
         _, _, files = self.at(kind, name, revision)
         if "json" in self.headers.get("Content-Type", ""):
-            asked = json.loads(self.body)["paths"]
+            wanted = json.loads(self.body)["paths"]
         else:
-            asked = parse_qs(self.body.decode()).get("paths", [])
-        asked = [asked] if isinstance(asked, str) else asked
-        rows = [entry(path, files[path]) for path in asked if path in files]
+            wanted = parse_qs(self.body.decode()).get("paths", [])
+        wanted = [wanted] if isinstance(wanted, str) else wanted
+        rows = [entry(path, files[path]) for path in wanted if path in files]
         rows += [
             {"type": "directory", "path": path, "oid": git_oid(path.encode()), "size": 0}
-            for path in asked
+            for path in wanted
             if any(one.startswith(f"{path}/") for one in files)
         ]
         self.answer(200, rows)

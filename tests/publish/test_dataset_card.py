@@ -35,12 +35,12 @@ from hf_ser.publish.dataset_plots import (
 )
 
 LABELS = ("angry", "happy", "sad")
-SOUND = {"bytes": encode_flac(on_grid(np.sin(np.arange(4800) / 20) / 2)), "path": "clip.wav"}
+AUDIO = {"bytes": encode_flac(on_grid(np.sin(np.arange(4800) / 20) / 2)), "path": "clip.wav"}
 PICTURES = ["class_counts.png", "speaker_by_class.png", "durations.png", "examples.png"]
 
 
 def row(number: int, seconds: float | None = 1.0, corpus: str = "ravdess", **more) -> dict:
-    """A row of the data; without seconds it has no sound."""
+    """A row of the data; without seconds it has no audio."""
     measured = {"level_dbfs": -20.0 - number % 3, "leading_zeros_seconds": 0.0, "source_format": "16000 Hz"}
     return {
         "id": f"{corpus}/{number:03d}",
@@ -48,7 +48,7 @@ def row(number: int, seconds: float | None = 1.0, corpus: str = "ravdess", **mor
         "corpus": corpus,
         "speaker": f"{corpus}/{number % 4}",
         "sex": ("female", "male")[number % 2],
-        "audio": SOUND if seconds else None,
+        "audio": AUDIO if seconds else None,
         "duration_seconds": seconds,
         **(measured if seconds else {}),
         **more,
@@ -73,7 +73,7 @@ def card_of(rows: list[dict], labels: tuple[str, ...] = LABELS, **more) -> Datas
     return make_card(light_table(data), integrity(data, **more), "folder")
 
 
-def words(card: DatasetCard) -> str:
+def joined(card: DatasetCard) -> str:
     """The text with its lines joined, so that a phrase is found wherever it breaks."""
     return " ".join(card.text.split())
 
@@ -105,7 +105,7 @@ def test_the_front_matter_is_what_the_hub_reads():
 
 
 @pytest.mark.parametrize(("rows", "name"), [(999, "n<1K"), (1000, "1K<n<10K"), (99_999, "10K<n<100K")])
-def test_sizes_are_told_in_the_words_of_the_hub(rows, name):
+def test_size_categories_are_the_hubs(rows, name):
     assert size_category(rows) == name
 
 
@@ -129,18 +129,18 @@ def test_classes_are_counted_and_measured():
     assert "| sad | 0 | 0.0 % | 0 | | | |" in lines
 
 
-def test_votes_and_words_are_never_claimed_where_there_are_none():
-    bare = words(card_of([row(0), row(1)]))
-    assert "No rater votes exist in this data: none are invented." in bare
+def test_votes_and_transcripts_are_only_claimed_where_there_are_some():
+    bare = joined(card_of([row(0), row(1)]))
+    assert "This data has no rater votes." in bare
     assert "**Transcripts.** There are none." in bare
     given = [row(0, votes=[0.5, 0.5, 0.0], transcript="a", transcript_source="reference"), row(1)]
     given.append(row(2, transcript="b", transcript_source="whisper@abc"))
-    full = words(card_of(given))
+    full = joined(card_of(given))
     assert "1 of 3 rows have raters' votes" in full
-    assert "2 of 3 rows have words, by source: `reference` 1, `whisper@abc` 1." in full
+    assert "2 of 3 rows have a transcript, by source: `reference` 1, `whisper@abc` 1." in full
 
 
-def test_what_was_left_out_is_told():
+def test_skipped_utterances_are_counted():
     card = card_of(
         [row(0), row(1)],
         skipped={"unreadable": 2},
@@ -150,22 +150,22 @@ def test_what_was_left_out_is_told():
     )
     assert "| unreadable | 2 |" in card.text
     assert "| stereo | 5 |" in card.text
-    assert "4 utterances were listed, 2 are here. Passed over" in words(card)
-    assert "`four_class` dropped 7 rows, whose labels have no class in it: calm 3, bored 4." in words(card)
-    assert "No finding kept any out." in words(card_of([row(0)]))
+    assert "4 utterances were listed, 2 are here. Skipped" in joined(card)
+    assert "`four_class` dropped 7 rows, whose labels have no class in it: calm 3, bored 4." in joined(card)
+    assert "None was skipped." in joined(card_of([row(0)]))
 
 
-def test_generated_sound_is_named_at_the_top_and_on_every_picture(tmp_path, monkeypatch):
+def test_generated_audio_is_named_at_the_top_and_on_every_picture(tmp_path, monkeypatch):
     noticed = []
     monkeypatch.setattr(dataset_card, "write_pictures", lambda *arguments: noticed.append(arguments[-1]) or [])
     data = dataset([row(number, corpus="synthetic") for number in range(6)])
     write_dataset_report(data, integrity(data), tmp_path)
-    assert "> **Generated sound, not speech" in DatasetCard.load(tmp_path / "README.md").text[:200]
+    assert "> **Generated audio, not speech" in DatasetCard.load(tmp_path / "README.md").text[:200]
     data = dataset([row(1, corpus="synthetic"), row(2)])
     write_dataset_report(data, integrity(data), tmp_path)
-    assert noticed[0].startswith("Generated sound")
-    assert noticed[1].startswith("1 of 2 rows are generated sound")
-    assert "enerated sound" not in card_of([row(0)]).text
+    assert noticed[0].startswith("Generated audio")
+    assert noticed[1].startswith("1 of 2 rows are generated audio")
+    assert "enerated audio" not in card_of([row(0)]).text
 
 
 def test_protocols_are_those_that_the_rows_allow():
@@ -188,43 +188,43 @@ def test_protocols_are_those_that_the_rows_allow():
     assert offered(both) == {*always, "leave_one_corpus_out"}
 
 
-def test_a_published_split_that_shares_speakers_says_so():
+def test_a_published_split_that_shares_speakers_is_marked():
     shared = [row(number, split=("train", "test")[number % 3 == 0]) for number in range(12)]
-    assert "shares 4 speakers between train and test: needs `--allow_leak`" in words(card_of(shared))
+    assert "shares 4 speakers between train and test: needs `--allow_leak`" in joined(card_of(shared))
     clean = [row(number, split=("train", "test")[number % 4 == 0]) for number in range(12)]
-    assert "`fixed`: the split that the corpus was published with A random" in words(card_of(clean))
+    assert "`fixed`: the split that the corpus was published with A random" in joined(card_of(clean))
 
 
 def test_unknown_speakers_leave_no_split_to_recommend():
-    text = words(card_of([row(number, speaker=None if number < 5 else "a") for number in range(9)]))
-    assert "5 rows do not say who speaks. So no split can be shown to be speaker-independent" in text
+    text = joined(card_of([row(number, speaker=None if number < 5 else "a") for number in range(9)]))
+    assert "5 rows have no speaker. So no split can be shown to be speaker-independent" in text
 
 
-def test_fixed_sentences_are_judged_by_the_classes_they_are_said_in():
+def test_fixed_sentences_are_described_by_their_classes():
     rows = [row(number, sentence=str(number // 3 % 2)) for number in range(18)]
-    assert "each is said in every class, so that their words tell next to nothing" in words(card_of(rows))
+    assert "each occurs in every class, so that the text predicts almost nothing" in joined(card_of(rows))
     rows = [row(number, sentence=str(number % 3)) for number in range(18)]
-    assert "3 of them are not said in every class" in words(card_of(rows))
+    assert "3 of them do not occur in every class" in joined(card_of(rows))
     rows = [row(number, sentence="1", corpus=("tess", "savee")[number // 3 % 2]) for number in range(18)]
-    assert "2 fixed sentences are shared by many clips; each is said in every class" in words(card_of(rows))
+    assert "2 fixed sentences are shared by many clips; each occurs in every class" in joined(card_of(rows))
 
 
-def test_rows_without_sound_leave_out_the_pictures_of_sound(tmp_path):
+def test_rows_without_audio_leave_out_its_pictures(tmp_path):
     data = dataset([row(number, seconds=None) for number in range(6)])
     files = write_dataset_report(data, integrity(data), tmp_path)
     assert [file.name for file in files] == ["class_counts.png", "speaker_by_class.png", "README.md"]
     text = files[-1].read_text()
-    assert "**No row has sound:**" in text
+    assert "**No row has audio:**" in text
     assert "durations.png" not in text
     assert "decode_audio(" not in text
 
 
-def test_some_rows_without_sound(tmp_path):
+def test_some_rows_without_audio(tmp_path):
     data = dataset([row(0), row(1, seconds=None), row(2, seconds=None)])
     assert len(write_dataset_report(data, integrity(data), tmp_path)) == 5
-    assert "**2 rows have no sound**" in (tmp_path / "README.md").read_text()
+    assert "**2 rows have no audio**" in (tmp_path / "README.md").read_text()
     (axes,) = draw_durations(light_table(data)).axes
-    assert axes.get_title() == "1 clips, 0.00 hours; 2 rows without sound are not shown"
+    assert axes.get_title() == "1 clips, 0.00 hours; 2 rows without audio are not shown"
 
 
 def test_names_that_would_break_a_table_or_a_formula(tmp_path):
@@ -267,7 +267,7 @@ def test_of_many_speakers_the_largest_are_shown_and_the_others_summed():
     (axes,) = draw_speaker_by_class(light_table(dataset(rows))).axes
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names[:2] == [f"s{many - 1:03d}", "s000"]
-    assert names[MAX_SPEAKERS:] == ["5 other speakers together", "speaker not known"]
+    assert names[MAX_SPEAKERS:] == ["5 other speakers together", "speaker unknown"]
     cells = np.reshape([int(text) for text in texts(axes)], (MAX_SPEAKERS + 2, 4))
     assert cells[0].sum() == 2 * 10
     assert cells[-2].tolist()[-1] == 5

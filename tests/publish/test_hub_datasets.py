@@ -21,7 +21,7 @@ rows = load_dataset("user/voices", split="train", revision={sha!r})
 table = list_utterances("user/voices@{sha}").utterances
 card = DatasetCard.load("user/voices", repo_type="dataset")
 print(json.dumps({{
-    "sounds": {{row["id"]: digest(row["audio"]["bytes"]) for row in rows}},
+    "audio": {{row["id"]: digest(row["audio"]["bytes"]) for row in rows}},
     "labels": rows.features["label"].names,
     "columns": rows.column_names,
     "table": {{one.id.removeprefix("table/"): [one.label, one.speaker, digest(one.audio())] for one in table}},
@@ -38,8 +38,8 @@ def data_of(prepared, tmp_path_factory):
         folder = tmp_path_factory.mktemp("data") / "DS"
         dataset = load_prepared(prepared)
         names = [corpora[row % len(corpora)] for row in range(len(dataset))]
-        said = dataset.map(lambda row, index: {"corpus": names[index]}, with_indices=True, load_from_cache_file=False)
-        said.save_to_disk(str(folder))
+        typed = dataset.map(lambda row, index: {"corpus": names[index]}, with_indices=True, load_from_cache_file=False)
+        typed.save_to_disk(str(folder))
         shutil.copy(prepared / "integrity.json", folder)
         return folder
 
@@ -65,10 +65,10 @@ def test_what_comes_back_is_what_was_prepared(hub, api, data_of, fresh, capsys):
 
     found, rows = fresh(PULL.format(sha=sha)), load_prepared(folder)
     names = rows.features["label"].names
-    sounds = {row["id"]: hashlib.sha256(row["audio"]["bytes"]).hexdigest() for row in rows}
-    assert found["sounds"] == sounds and found["columns"] == rows.column_names and found["labels"] == names
-    told = {row["id"]: [names[row["label"]], row["speaker"], sounds[row["id"]]] for row in rows}
-    assert found["table"] == told  # what prepare_data.py --corpus table reads
+    audio = {row["id"]: hashlib.sha256(row["audio"]["bytes"]).hexdigest() for row in rows}
+    assert found["audio"] == audio and found["columns"] == rows.column_names and found["labels"] == names
+    table = {row["id"]: [names[row["label"]], row["speaker"], audio[row["id"]]] for row in rows}
+    assert found["table"] == table  # what prepare_data.py --corpus table reads
     assert found["licence"] == ["cc-by-nc-sa-4.0", "other"] and found["task"] == ["audio-classification"]
     assert 'load_dataset("user/voices"' in found["text"] and "load_prepared" not in found["text"]
 
@@ -85,16 +85,16 @@ def test_a_smaller_data_set_leaves_no_old_rows_behind(hub, api, data_of, no_pict
     ]
 
 
-@pytest.mark.parametrize("asked", [{}, {"private": True}, {"licence": "cc-by-4.0"}])
-def test_a_corpus_that_may_not_be_shared_decides_for_all(hub, api, data_of, asked):
-    with pytest.raises(ValueError, match="Corpus 'iemocap' may not be handed on, in a private repository neither"):
-        push_dataset(data_of("synthetic", "table", "iemocap"), REPO, api=api, **asked)
+@pytest.mark.parametrize("options", [{}, {"private": True}, {"licence": "cc-by-4.0"}])
+def test_a_corpus_that_may_not_be_shared_decides_for_all(hub, api, data_of, options):
+    with pytest.raises(ValueError, match="Corpus 'iemocap' may not be shared, not even in a private repository"):
+        push_dataset(data_of("synthetic", "table", "iemocap"), REPO, api=api, **options)
     assert not hub.calls
 
 
 def test_a_users_own_table_wants_a_licence(hub, api, data_of, no_pictures):
     own = data_of("table", "synthetic")
-    with pytest.raises(ValueError, match=r"Corpus 'table' is your own.*say --licence"):
+    with pytest.raises(ValueError, match=r"Corpus 'table' is your own.*add --licence"):
         push_dataset(own, REPO, api=api)
     with pytest.raises(ValueError, match=r"--licence mit: synthetic is under .*leave it out"):
         push_dataset(data_of("synthetic"), REPO, licence="mit", api=api)

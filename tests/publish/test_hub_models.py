@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
 from hf_ser.publish.hub import SPACE_LIBRARIES, check_push, push_model
-from hf_ser.publish.privacy import ISLAND
+from hf_ser.publish.privacy import MODEL_CODE
 
 REPO = "user/emotion"
 PULL = """
@@ -26,9 +26,9 @@ import numpy as np
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import pipeline
-sound = np.load({sound!r})
-def scores(said):
-    return {{one["label"]: one["score"] for one in said}}
+clip = np.load({clip!r})
+def scores(answers):
+    return {{one["label"]: one["score"] for one in answers}}
 older = pipeline("audio-classification", model={repo!r}, revision={older!r}, trust_remote_code=True)
 def refused(token):
     try:
@@ -45,24 +45,24 @@ gradio.Error = type("Error", (Exception,), {{}})
 sys.modules["gradio"] = gradio
 app = {{"__name__": "app"}}
 exec(open(hf_hub_download({repo!r}, "app.py", repo_type="space")).read(), app)
-unsure = app["answer"](sound, "hello you")
+unsure = app["answer"](clip, "hello you")
 app["threshold"] = 0.0
-sure = app["answer"](sound, "")
+sure = app["answer"](clip, "")
 try:
     app["answer"](None)
 except gradio.Error as error:
-    told = str(error)
+    message = str(error)
 print(json.dumps({{
-    "scores": [scores(older(sound)), scores(app["classify"](sound))],
+    "scores": [scores(older(clip)), scores(app["classify"](clip))],
     "refused": [refused(False), refused(True)],
-    "app": [unsure, sure], "told": told, "inputs": len(app["inputs"]), "pinned": app["REVISION"],
+    "app": [unsure, sure], "message": message, "inputs": len(app["inputs"]), "pinned": app["REVISION"],
 }}))
 """
 
 
-def local_scores(folder, sound, **words) -> dict[str, float]:
-    said = pipeline("audio-classification", model=str(folder), trust_remote_code=True)(sound, **words)
-    return {one["label"]: one["score"] for one in said}
+def local_scores(folder, clip, **more) -> dict[str, float]:
+    answers = pipeline("audio-classification", model=str(folder), trust_remote_code=True)(clip, **more)
+    return {one["label"]: one["score"] for one in answers}
 
 
 def retrain(folder) -> None:
@@ -78,27 +78,27 @@ def contents(folder) -> dict:
 def test_what_comes_back_is_what_was_trained_at_every_commit(hub, api, model, fresh, tmp_path, capsys):
     config = json.loads((model / "config.json").read_text()) | {"abstain_threshold": 1.0}
     (model / "config.json").write_text(json.dumps(config))
-    sound = clips(1.0)[0]
-    np.save(tmp_path / "sound.npy", sound)
-    expected = [local_scores(model, sound)]
+    clip = clips(1.0)[0]
+    np.save(tmp_path / "clip.npy", clip)
+    expected = [local_scores(model, clip)]
     shas = [push_model(model, REPO, api=api)]
     retrain(model)
-    expected += [local_scores(model, sound)]
+    expected += [local_scores(model, clip)]
     shas += [push_model(model, REPO, space=True, api=api)]
     assert push_model(model, "user/secret", private=True, api=api)
     assert shas[0] != shas[1] and expected[0] != expected[1]
     assert f"commit {shas[1]}" in capsys.readouterr().out
 
-    found = fresh(PULL.format(sound=str(tmp_path / "sound.npy"), repo=REPO, older=shas[0]))
+    found = fresh(PULL.format(clip=str(tmp_path / "clip.npy"), repo=REPO, older=shas[0]))
     for scores, trained in zip(found["scores"], expected, strict=True):
         assert scores == pytest.approx(trained, abs=1e-6)
     assert hub.files("models", REPO)["model.safetensors"] == (model / "model.safetensors").read_bytes()
     assert found["refused"] == [True, False]
     assert found["pinned"] == shas[1] and found["inputs"] == 2
     unsure, sure = found["app"]
-    assert unsure == [pytest.approx(local_scores(model, sound, text="hello you"), abs=1e-6), "unsure"]
+    assert unsure == [pytest.approx(local_scores(model, clip, text="hello you"), abs=1e-6), "unsure"]
     assert sure == [pytest.approx(expected[1], abs=1e-6), max(expected[1], key=expected[1].get)]
-    assert found["told"].startswith("There is no recording")
+    assert found["message"].startswith("There is no recording")
     space = hub.files("spaces", REPO)
     assert {"app.py", "requirements.txt"} < set(space) and b"\nmodels:\n- user/emotion\n" in space["README.md"]
     pins = [Requirement(line) for line in space["requirements.txt"].decode().splitlines()]
@@ -112,7 +112,7 @@ def test_only_what_belongs_to_a_model_is_pushed(hub, api, model):
     push_model(model, REPO, api=api)
     pushed = hub.files("models", REPO)
     assert set(pushed) - {".gitattributes"} == {
-        *ISLAND,
+        *MODEL_CODE,
         *("config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json"),
         *("README.md", "training_record.json", "report.json", "confusion_matrix.png", "predictions.jsonl"),
     }
@@ -140,15 +140,15 @@ def test_clips_and_people_of_a_corpus_that_may_not_be_shared_stay_here(corpus, h
     }
 
 
-def test_the_users_disk_is_not_told(hub, api, model):
+def test_local_paths_are_not_pushed(hub, api, model):
     record = json.loads((model / "training_record.json").read_text())
     record |= {"sources": {"audio": "/home/anna/secret/wav2vec2"}}
     record["settings"] = record["settings"] | {"audio_model": "/home/anna/secret/wav2vec2"}
     record["words"] = {"sentence_bank": {"bank": "/home/anna/secret/bank.yaml", "digest": "0"}}
     (model / "training_record.json").write_text(json.dumps(record))
     push_model(model, REPO, api=api)
-    told = hub.files("models", REPO)["training_record.json"].decode()
-    assert "secret" not in told and '"audio_model": "wav2vec2"' in told
+    message = hub.files("models", REPO)["training_record.json"].decode()
+    assert "secret" not in message and '"audio_model": "wav2vec2"' in message
 
 
 def test_an_unchanged_model_is_not_sent_again(hub, api, model, capsys):
@@ -198,7 +198,7 @@ def test_a_commit_that_breaks_off_is_tried_again_and_made_once(hub, api, model, 
 
 
 @pytest.mark.parametrize(
-    ("kind", "status", "error", "told", "attempts"),
+    ("kind", "status", "error", "message", "attempts"),
     [
         ("create", 401, PermissionError, "no token, or one that is not valid.*hf auth login.*HF_TOKEN", 1),
         ("commit", 401, PermissionError, "no token, or one that is not valid.*hf auth login.*HF_TOKEN", 1),
@@ -209,15 +209,15 @@ def test_a_commit_that_breaks_off_is_tried_again_and_made_once(hub, api, model, 
         ("yaml", 400, ValueError, "the Hub refused it .*Invalid metadata in README.md", 1),
     ],
 )
-def test_each_refusal_is_told_in_its_own_words(hub, api, model, kind, status, error, told, attempts):
+def test_each_refusal_has_its_message(hub, api, model, kind, status, error, message, attempts):
     hub.fail(kind, status, times=1000, Retry_After="30")
-    with pytest.raises(error, match=f"{hub.endpoint}/{REPO}: .*{told}.*The model is safe in {model}"):
+    with pytest.raises(error, match=f"{hub.endpoint}/{REPO}: .*{message}.*The model is safe in {model}"):
         push_model(model, REPO, api=api)
     assert hub.calls[kind] == attempts
     assert not [sha for held in hub.repositories.values() for sha in list(held.commits)[1:]]
 
 
-def test_no_token_and_no_connection_are_told_before_a_training(hub, online, monkeypatch, tmp_path):
+def test_a_missing_token_or_connection_is_found_before_training(hub, online, monkeypatch, tmp_path):
     check_push(REPO, private=True)
     assert hub.repositories["models", REPO].private
     with pytest.raises(PermissionError, match="may not write there"):
@@ -260,26 +260,26 @@ def spoil(folder, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "error", "told"),
+    ("how", "error", "message"),
     [
         ("no weights", FileNotFoundError, "found no trained model. Expected config.json and model.safetensors"),
         ("pickled", ValueError, "found weights in pytorch_model.bin, expected model.safetensors.*save_pretrained"),
         ("unrecorded", FileNotFoundError, "found a model without training_record.json"),
-        ("unfinished", ValueError, "found a training that has not ended.*give its command again"),
+        ("unfinished", ValueError, "found an unfinished training.*run its command again"),
         ("recogniser", ValueError, "found a recogniser"),
     ],
 )
-def test_what_is_no_finished_model_is_refused_before_anything_is_sent(hub, api, model, how, error, told):
+def test_what_is_no_finished_model_is_refused_before_anything_is_sent(hub, api, model, how, error, message):
     spoil(model, how)
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         push_model(model, REPO, api=api)
     assert not hub.calls
 
 
-def test_a_demo_of_a_model_that_does_not_hear(hub, api, model):
+def test_a_demo_of_a_text_only_model(hub, api, model):
     config = json.loads((model / "config.json").read_text()) | {"custom_pipelines": None}
     (model / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"--space found a model of words alone.*leave --space out"):
+    with pytest.raises(ValueError, match=r"--space found a text-only model.*leave --space out"):
         push_model(model, REPO, space=True, api=api)
     assert not hub.calls
 

@@ -22,7 +22,7 @@ from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import Outcome, make_stress, write_stress
 from hf_ser.data.prepare import load_prepared
 from hf_ser.data.protocols import make_folds
-from hf_ser.publish.hub import push_dataset, push_model, pushed_privately
+from hf_ser.publish.hub import is_private_push, push_dataset, push_model
 from hf_ser.runs.checkpoints import weights_digests
 from hf_ser.runs.predictions import read_predictions
 from hf_ser.runs.record import (
@@ -52,13 +52,13 @@ def real(prepared, tmp_path_factory) -> Path:
     awaken(AutoModel.from_config(config)).save_pretrained(home / "my encoder")
     extractor.save_pretrained(home / "my encoder")
     (home / "my labels.yaml").write_text(LABELS)
-    told = ("--dataset", prepared, "--output_dir", home / "run", "--audio_model", home / "my encoder", *QUICK)
-    told += ("--label_map", home / "my labels.yaml", "--protocol", "random", "--allow_leak", "--max_seconds", "2")
+    arguments = ("--dataset", prepared, "--output_dir", home / "run", "--audio_model", home / "my encoder", *QUICK)
+    arguments += ("--label_map", home / "my labels.yaml", "--protocol", "random", "--allow_leak", "--max_seconds", "2")
     spec = spec_from_file_location("train_fusion_real", ROOT / "scripts" / "train_fusion.py")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train_fusion", *map(str, told)])
+        patch.setattr(sys, "argv", ["train_fusion", *map(str, arguments)])
         module.main()
     folder = home / "run" / "fold_1"
     stress_test(folder, prepared)
@@ -80,7 +80,7 @@ def stress_test(folder: Path, dataset: Path) -> None:
 
 @pytest.fixture
 def model_of(model, tmp_path):
-    """A tiny model's folder, which is said to be trained on some corpora."""
+    """A tiny model's folder, with a record of some corpora."""
 
     def build(*corpora: str) -> Path:
         record = json.loads((model / "training_record.json").read_text()) | {"corpora": list(corpora)}
@@ -119,10 +119,10 @@ def test_no_clip_and_no_speaker_is_named(pushed, real):
     assert evident, "nothing to hide, so nothing is tested"
     for one, before in zip(record["audit"], ours["audit"], strict=True):
         AuditFinding(**one)
-        assert one == before | {"evidence": [], "detail": "not told: it may name clips or people"}
+        assert one == before | {"evidence": [], "detail": "removed: it may name clips or people"}
 
 
-def test_nobody_is_found_by_a_list_of_names(pushed, real, prepared):
+def test_a_list_of_names_finds_no_speaker(pushed, real, prepared):
     """An unkeyed hash of a name is the name, to whoever has a list."""
     data, ours = load_prepared(prepared), read_record(real)
     names = [hashed(one) for column in ("speaker", "id") for one in data[column][:]]
@@ -149,7 +149,7 @@ def test_a_report_without_people_is_still_a_report(pushed, real):
     assert f"UAR {100 * ours['uar']:.1f} %" in card and 'revision="trial"' in card
 
 
-def test_a_stress_test_says_how_many_clips_were_skipped_and_not_which(pushed, real):
+def test_a_stress_test_counts_skipped_clips_without_naming_them(pushed, real):
     stress, ours = json.loads(pushed["stress.json"]), json.loads((real / "stress.json").read_text())
     assert stress["skipped"] == {CONDITIONS[1].name: 1}
     assert "as it should be" in stress["notices"] and len(stress["notices"]) == len(ours["notices"]) - 2
@@ -185,8 +185,8 @@ def test_a_data_set_names_files_without_their_folders(hub, api, prepared, tmp_pa
     push_dataset(folder, REPO, licence="cc-by-4.0", api=api)
     files = hub.files("datasets", REPO)
     assert not [name for name, content in files.items() if b"anna" in content]
-    told = json.loads(files["integrity.json"])["findings"]
-    assert told == [same, unread | {"item": "1.wav", "detail": "1.wav: no sound"}, relative | {"item": "2.wav"}]
+    arguments = json.loads(files["integrity.json"])["findings"]
+    assert arguments == [same, unread | {"item": "1.wav", "detail": "1.wav: no sound"}, relative | {"item": "2.wav"}]
 
 
 def absolute(prepared, folder: Path) -> Path:
@@ -243,7 +243,7 @@ def test_a_data_set_tells_of_no_disk_in_any_cell(hub, api, prepared, tmp_path, m
     assert [row["transcript"] for row in rows[:3]] == ["/laughs/ hello", "1.txt", "yes / no"]
     findings = json.loads(files["integrity.json"])["findings"]
     assert findings[0]["item"] == "table/lost, is it.wav" and first["id"] in findings[0]["detail"]
-    assert findings[1]["detail"] == findings[2]["detail"] == "not told: it names files by where they lie on a disk"
+    assert findings[1]["detail"] == findings[2]["detail"] == "removed: it names local files"
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
@@ -254,8 +254,8 @@ def empty_cache(tmp_path, monkeypatch):
 
 
 def test_a_training_pushes_its_model_when_it_ends(hub, online, prepared, script, tmp_path, no_pictures):
-    told = ("--dataset", prepared, "--output_dir", tmp_path / "o", *QUICK, "--push_to_hub", "--hub_model_id", REPO)
-    script("train_text", *told, "--hub_token", OWNER_TOKEN, "--hub_revision", "trial")
+    arguments = ("--dataset", prepared, "--output_dir", tmp_path / "o", *QUICK, "--push_to_hub", "--hub_model_id", REPO)
+    script("train_text", *arguments, "--hub_token", OWNER_TOKEN, "--hub_revision", "trial")
     repository, files = hub.repositories["models", REPO], hub.files("models", REPO, "trial")
     assert repository.private and set(repository.branches) == {"main", "trial"}
     assert files["model.safetensors"] == (tmp_path / "o" / "fold_1" / "model.safetensors").read_bytes()
@@ -263,22 +263,22 @@ def test_a_training_pushes_its_model_when_it_ends(hub, online, prepared, script,
     assert OWNER_TOKEN.encode() not in b"".join(files.values())
 
 
-def test_a_model_of_own_recordings_is_private_unless_told(hub, online, api, model_of, prepared, script, capsys):
+def test_a_model_of_own_recordings_is_private_by_default(hub, online, api, model_of, prepared, script, capsys):
     push_model(model_of("table"), "user/own", api=api)
     assert hub.repositories["models", "user/own"].private
-    assert "trained on recordings of your own (table), so it is pushed as a private one" in capsys.readouterr().out
+    assert "trained on your own recordings (table), so it is pushed as a private model" in capsys.readouterr().out
     push_model(model_of("table", "ravdess"), "user/both", api=api)
     assert hub.repositories["models", "user/both"].private
     push_model(model_of("ravdess"), "user/corpus", api=api)
     assert not hub.repositories["models", "user/corpus"].private
-    script("push_to_hub", model_of("table"), "user/told", "--public")
-    assert not hub.repositories["models", "user/told"].private
+    script("push_to_hub", model_of("table"), "user/public", "--public")
+    assert not hub.repositories["models", "user/public"].private
     with pytest.raises(ValueError, match=r"found a public repository, expected a private one.*--public"):
-        push_model(model_of("table"), "user/told", api=api)
+        push_model(model_of("table"), "user/public", api=api)
     with pytest.raises(ValueError, match="found a data set, expected a model with --public"):
         script("push_to_hub", prepared, "user/data", "--public")
-    for corpora, said, private in (("table", None, True), ("savee", None, False), ("table", False, False)):
-        assert pushed_privately({corpora, "ravdess"}, said) is private  # what a training asks before it starts
+    for corpora, choice, private in (("table", None, True), ("savee", None, False), ("table", False, False)):
+        assert is_private_push({corpora, "ravdess"}, choice) is private  # what training checks before it starts
 
 
 def test_an_encoder_of_the_hub_that_has_met_the_test_rows_is_refused(hub, api, empty_cache, real, prepared):
@@ -286,18 +286,18 @@ def test_an_encoder_of_the_hub_that_has_met_the_test_rows_is_refused(hub, api, e
     data = load_prepared(prepared)
     fold, name = make_folds(data, "speaker_folds", n_folds=3)[0], f"{REPO}@{sha}"
     assert is_withheld(ancestry(name)) and not is_withheld(ancestry(str(real)))
-    untold = "whom it was trained on is withheld: beyond equal recordings, this cannot be checked"
-    assert provenance({"audio": name}) == {"audio": f"{name} ({untold})"}
+    withheld = "whom it was trained on is withheld: beyond equal recordings, this cannot be checked"
+    assert provenance({"audio": name}) == {"audio": f"{name} ({withheld})"}
     with pytest.raises(ValueError, match=rf"{name}: this audio model was trained on data that fold 1 uses as test"):
         stage_leaks(data, fold, {"audio": name}, allow_leak=False)
 
 
-def test_only_a_hub_that_has_no_record_says_so(hub, api, empty_cache, monkeypatch):
+def test_only_a_hub_without_a_record_gives_none(hub, api, empty_cache, monkeypatch):
     api.create_repo("user/other")
     assert read_record("user/other") is None
     api.upload_file(path_or_fileobj=b'{"loss": 1}', path_in_repo="training_record.json", repo_id="user/other")
     assert read_record("user/other") is None  # another's file of this name
-    unknown = "found no answer to whether training_record.json lies beside.*Check name, revision and connection"
+    unknown = "could not find out whether this model has a training_record.json.*Check name, revision and connection"
     for name in ("user/nothing", "user/other@nowhere"):
         with pytest.raises(ValueError, match=f"{name}: {unknown}"):
             read_record(name)
@@ -341,13 +341,13 @@ def test_what_the_encoders_were_trained_on_counts(hub, online, api, model_of, ca
     (folder / "training_record.json").write_text(json.dumps(record))
     push_model(folder, "user/stages", api=api)
     assert hub.repositories["models", "user/stages"].private is private
-    assert ("recordings of your own" in capsys.readouterr().out) is private
+    assert ("your own recordings" in capsys.readouterr().out) is private
     if private and "ancestors" in more:
         assert hashed("anna") not in hub.files("models", "user/stages")["training_record.json"].decode()
 
 
 def test_a_record_without_its_corpora_is_refused(api, model_of):
-    with pytest.raises(ValueError, match="does not say which corpora the model was trained on"):
+    with pytest.raises(ValueError, match="without the corpora that the model was trained on"):
         push_model(model_of(), "user/nothing", api=api)
 
 

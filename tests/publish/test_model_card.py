@@ -1,4 +1,4 @@
-"""The card of a model: what it says of its figures, what it hides, and that its code runs."""
+"""The card of a model: its figures, what it leaves out, and that its code runs."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from models.tiny import LABELS, clips
 
 from hf_ser.publish.model_card import write_model_card
-from hf_ser.publish.results import lend_report
+from hf_ser.publish.results import copy_run_report_to
 from hf_ser.runs.report import make_report, write_report
 
 NEVER = "chosen on validation speakers, never on those of the test"
@@ -50,7 +50,7 @@ def test_a_leaked_and_a_synthetic_run_say_so_at_the_top_and_in_the_metadata(tmp_
     assert "synthetic" in card.data.eval_results[0].dataset_name
 
 
-def test_a_leak_of_the_training_or_of_the_stress_test_stands_at_the_top_of_a_clean_report(tmp_path):
+def test_a_leak_of_the_training_or_of_the_stress_test_is_at_the_top_of_a_clean_report(tmp_path):
     clean = make_report(predictions())
     folder = trained(tmp_path / "a", report=clean, leaks=["stage_leakage_audio_test"])
     card = write_model_card(folder).read_text()
@@ -74,20 +74,20 @@ def test_names_of_classes_and_settings_are_text_and_tell_no_path(tmp_path):
     assert "&lt;b&gt;fett" in card and "<b>" not in card
 
 
-def test_a_model_that_was_tested_on_nobody_tells_the_figures_of_the_others_as_such(tmp_path):
+def test_a_model_without_a_test_shows_the_figures_of_its_run(tmp_path):
     final = {"split": SPLIT | {"fold": "final"}}
     card = write_model_card(trained(tmp_path / "final", **final)).read_text()
-    assert "There is no figure for this model" in card and "tested on nobody" in card and "model-index" not in card
+    assert "There is no figure for this model" in card and "was not tested" in card and "model-index" not in card
     write_report(make_report(predictions()), tmp_path / "report.json")
     card = write_model_card(tmp_path / "final").read_text()
-    assert "tested on nobody" in card and "are of the 1 model of its run" in card
+    assert "was not tested" in card and "are of the 1 model of its run" in card
     assert "cross-validation with the same settings, not this model alone" in " ".join(card.split())
     for name in ("confusion_matrix.png", "reliability.png"):
         (tmp_path / name).write_bytes(b"of the run")
-    lend_report(tmp_path, tmp_path / "final")  # as it is pushed
-    lent = write_model_card(tmp_path / "final").read_text()
-    assert lent.replace("\n", "").startswith(card.replace("\n", "")[:200]) and "tested on nobody" in lent
-    assert "](reliability.png)" in lent
+    copy_run_report_to(tmp_path, tmp_path / "final")  # as it is pushed
+    copied = write_model_card(tmp_path / "final").read_text()
+    assert copied.replace("\n", "").startswith(card.replace("\n", "")[:200]) and "was not tested" in copied
+    assert "](reliability.png)" in copied
 
 
 def test_an_unfinished_or_foreign_folder_is_refused(tmp_path):
@@ -99,7 +99,7 @@ def test_an_unfinished_or_foreign_folder_is_refused(tmp_path):
 
 def test_a_report_of_an_earlier_version_is_to_be_made_anew(tmp_path):
     folder = trained(tmp_path / "fold_1", report=make_report(predictions()) | {"report_version": 2})
-    with pytest.raises(ValueError, match="found version 2 of the report, expected 3: make it anew with python"):
+    with pytest.raises(ValueError, match="found version 2 of the report, expected 3: make it again with python"):
         write_model_card(folder)
 
 
@@ -111,7 +111,7 @@ def test_the_code_of_the_card_runs_where_hf_ser_is_absent(tmp_path):
     sf.write(tmp_path / "call.wav", clips(1.0)[0], 16_000)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    answers = done.stdout.strip().splitlines()  # of the sound, of both without and with words, of words
+    answers = done.stdout.strip().splitlines()  # audio, both without and with text, text
     assert len(answers) == 4 and all(f"'label': '{label}'" in line for line in answers for label in LABELS)
 
 

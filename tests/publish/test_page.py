@@ -1,4 +1,4 @@
-"""The page holds all it shows, believes no text of a user's file, and plays only what may be handed on."""
+"""The page holds all it shows, escapes users' texts, and plays only what may be shared."""
 
 import base64
 import hashlib
@@ -12,7 +12,7 @@ from datasets import Dataset, Features
 import hf_ser.files
 from hf_ser.data.schema import features
 from hf_ser.publish import page
-from hf_ser.publish.page import CAPTIONS, MOST_CLIPS, playable, write_page
+from hf_ser.publish.page import CAPTIONS, MOST_CLIPS, playable_clips, write_page
 from hf_ser.runs.report import make_report
 
 EVIL = "<script>alert('x')</script>"
@@ -49,12 +49,12 @@ def make_rows(n: int = 12, corpora: tuple[str, ...] = ("ravdess",), evil: str = 
 
 
 def dataset_of_rows(rows: list[dict], silent: str = "") -> Dataset:
-    """Their data set; the sound of a row is its own id."""
+    """Their data set; the audio of a row is its own id."""
     typed = features(("sad", "happy"))
     wanted = Features({name: typed[name] for name in ("id", "corpus", "audio")})
     columns = {"id": [row["id"] for row in rows], "corpus": [row["corpus"] for row in rows]}
-    sounds = [None if row["id"] == silent else {"bytes": row["id"].encode(), "path": None} for row in rows]
-    return Dataset.from_dict(columns | {"audio": sounds}).cast(wanted)
+    cells = [None if row["id"] == silent else {"bytes": row["id"].encode(), "path": None} for row in rows]
+    return Dataset.from_dict(columns | {"audio": cells}).cast(wanted)
 
 
 class Parts(HTMLParser):
@@ -62,14 +62,14 @@ class Parts(HTMLParser):
 
     def __init__(self, text: str):
         super().__init__()
-        self.tags, self.words = [], []
+        self.tags, self.texts = [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data):
-        self.words.append(data)
+        self.texts.append(data)
 
     def of(self, tag: str) -> list[dict]:
         return [attributes for name, attributes in self.tags if name == tag]
@@ -82,7 +82,7 @@ def test_page_is_one_file_that_loads_nothing(tmp_path):
         (tmp_path / name).write_bytes(PICTURE)
     (tmp_path / "fold_1").mkdir()
     (tmp_path / "fold_1" / "embedding_map.png").write_bytes(PICTURE)
-    clips, note = playable(report, dataset_of_rows(rows))
+    clips, note = playable_clips(report, dataset_of_rows(rows))
     file = write_page(report, tmp_path, clips=clips, clips_note=note)
     assert file == tmp_path / "report.html"
     text = file.read_text()
@@ -101,9 +101,9 @@ def test_page_is_one_file_that_loads_nothing(tmp_path):
     assert policy.startswith("default-src 'none';")
     assert f"style-src 'sha256-{digest}'" in policy
     assert all("scope" in one for one in parts.of("th"))
-    words = " ".join(parts.words)
+    texts = " ".join(parts.texts)
     for expected in ("no leak found", "level_by_class", "sad taken for happy", "Map of the embeddings, fold_1"):
-        assert expected in words
+        assert expected in texts
 
 
 def test_notices_stand_before_all_else(tmp_path):
@@ -123,18 +123,18 @@ def test_texts_of_users_files_are_no_markup(tmp_path):
     parts = Parts(text)
     assert not parts.of("script") and "<script" not in text
     assert not [one for _, one in parts.tags if "onload" in one]
-    assert EVIL in " ".join(parts.words)
+    assert EVIL in " ".join(parts.texts)
 
 
-def test_sounds_of_the_worst_confusions_are_in_the_page(tmp_path):
+def test_audio_of_the_worst_confusions_are_in_the_page(tmp_path):
     rows = make_rows(12)
     report = make_report(rows)
-    clips, note = playable(report, dataset_of_rows(rows, silent="ravdess/009"))
+    clips, note = playable_clips(report, dataset_of_rows(rows, silent="ravdess/009"))
     wrong = {row["id"] for row in rows if max(row["probabilities"], key=row["probabilities"].get) != row["reference"]}
     assert clips == {name: name.encode() for name in wrong - {"ravdess/009"}}
     assert "Livingstone & Russo 2018" in note and "CC BY-NC-SA 4.0" in note
     audio = Parts(write_page(report, tmp_path, clips=clips, clips_note=note).read_text()).of("audio")
-    expected = {"data:audio/flac;base64," + base64.b64encode(sound).decode() for sound in clips.values()}
+    expected = {"data:audio/flac;base64," + base64.b64encode(clip).decode() for clip in clips.values()}
     assert {one["src"] for one in audio} == expected
     assert all("controls" in one and one["preload"] == "none" for one in audio)
 
@@ -144,17 +144,17 @@ def test_the_worst_of_each_confusion_come_first_and_no_more_than_fit(monkeypatch
     report, dataset = make_report(rows), dataset_of_rows(rows)
     monkeypatch.setattr(page, "MOST_CLIPS", 3)
     worst = [[one["id"] for one in pair["worst"]] for pair in report["confusions"]]
-    assert list(playable(report, dataset)[0]) == [worst[0][0], worst[1][0], worst[0][1]]
+    assert list(playable_clips(report, dataset)[0]) == [worst[0][0], worst[1][0], worst[0][1]]
     assert MOST_CLIPS == 20
 
 
 @pytest.mark.parametrize(
-    ("corpora", "allowed", "embedded", "told"),
+    ("corpora", "allowed", "embedded", "message"),
     [
         (("ravdess",), False, set(), "none were to be embedded"),
-        (("iemocap",), None, set(), "No clips of iemocap: its licence forbids to hand clips on."),
-        (("table",), None, set(), "No clips of table: only you know whether they may be handed on; .* --embed_audio"),
-        (("unheard_of",), None, set(), "No clips of unheard_of: only you know"),
+        (("iemocap",), None, set(), "No clips of iemocap: its licence forbids sharing."),
+        (("table",), None, set(), "No clips of table: only you know whether they may be shared; .* --embed_audio"),
+        (("unknown_corpus",), None, set(), "No clips of unknown_corpus: only you know"),
         (("table",), True, {"table"}, "Clips of table"),
         (
             ("ravdess", "iemocap", "table"),
@@ -164,25 +164,25 @@ def test_the_worst_of_each_confusion_come_first_and_no_more_than_fit(monkeypatch
         ),
     ],
 )
-def test_only_what_may_be_handed_on_is_embedded(corpora, allowed, embedded, told):
+def test_only_what_may_be_shared_is_embedded(corpora, allowed, embedded, message):
     rows = make_rows(24, corpora)
-    clips, note = playable(make_report(rows), dataset_of_rows(rows), allowed)
+    clips, note = playable_clips(make_report(rows), dataset_of_rows(rows), allowed)
     assert {name.split("/")[0] for name in clips} == embedded
-    assert re.search(told, note)
+    assert re.search(message, note)
 
 
-def test_what_a_licence_forbids_is_refused_even_when_asked_for():
+def test_what_a_licence_forbids_is_refused_even_with_embed_audio():
     rows = make_rows(24, ("ravdess", "iemocap"))
     with pytest.raises(ValueError, match="--embed_audio: found clips of iemocap, whose licence forbids"):
-        playable(make_report(rows), dataset_of_rows(rows), allowed=True)
+        playable_clips(make_report(rows), dataset_of_rows(rows), allowed=True)
 
 
-def test_no_other_sound_is_read(monkeypatch):
+def test_no_other_audio_is_read(monkeypatch):
     rows = make_rows(24, ("ravdess", "iemocap"))
     dataset, read = dataset_of_rows(rows), []
     formatted = Dataset.__iter__
     monkeypatch.setattr(Dataset, "__iter__", lambda self: read.append(self["id"][:]) or formatted(self))
-    clips, _ = playable(make_report(rows), dataset)
+    clips, _ = playable_clips(make_report(rows), dataset)
     assert clips and read == [list(clips)]
 
 
@@ -207,9 +207,9 @@ def test_everything_right_and_a_stress_table(tmp_path):
         "interval_note": "Of three speakers only.",
     }
     parts = Parts(write_page(make_report(rows), tmp_path, json.loads(json.dumps(stress))).read_text())
-    words = " ".join(" ".join(parts.words).split())
+    texts = " ".join(" ".join(parts.texts).split())
     for expected in (
-        "None: every utterance was recognised.",
+        "None: every utterance was classified correctly.",
         "-25.0",
         "-30.0 to -20.0",
         "not judged",
@@ -218,11 +218,11 @@ def test_everything_right_and_a_stress_table(tmp_path):
         "Interval, female: Expanded percentile bootstrap over 2 speakers",
         "Interval, male: No interval: one speaker only",
     ):
-        assert expected in words
+        assert expected in texts
 
 
 def test_the_caption_of_the_roc_says_that_folds_are_pooled_after_their_own_calibration():
-    assert "Folds are pooled, each calibrated by itself before." in CAPTIONS["roc.png"][1]
+    assert "Folds are calibrated one by one and then pooled." in CAPTIONS["roc.png"][1]
 
 
 def test_a_missing_template_is_named(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Pictures are written for every shape of report and history; what they look like was judged by eye."""
 
+from types import SimpleNamespace
+
 import matplotlib
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from hf_ser.publish.plots import (
     plot_learning_curves,
     write_pictures,
 )
+from hf_ser.publish.results import CURVES, write_learning_curves
 from hf_ser.runs.comparison import compare
 from hf_ser.runs.report import make_report as report_of
 
@@ -200,3 +203,9 @@ def test_pyplot_is_left_alone(tmp_path):
     before = matplotlib.get_backend(), pyplot.get_fignums()
     plot_confusion_matrix(make_report(2), tmp_path / "confusion_matrix.png")
     assert (matplotlib.get_backend(), pyplot.get_fignums()) == before
+
+
+def test_solved_heads_have_no_learning_curves(tmp_path):
+    (tmp_path / CURVES).touch()  # of an earlier version
+    write_learning_curves({"1": SimpleNamespace(record={"solved": True, "history": history(1)})}, tmp_path)
+    assert not (tmp_path / CURVES).exists()

@@ -106,14 +106,14 @@ def test_risk_coverage_of_the_best_and_the_worst_order():
 def test_equal_confidences_have_no_order():
     rng = np.random.default_rng(1)
     confidence, correct = rng.choice([0.3, 0.6, 0.9], 250), rng.random(250) < 0.7
-    told = risk_coverage(confidence, correct)
+    curve = risk_coverage(confidence, correct)
     order = rng.permutation(250)
-    assert risk_coverage(confidence[order], correct[order]) == told
+    assert risk_coverage(confidence[order], correct[order]) == curve
     alike = risk_coverage(np.full(250, 0.5), correct)
     assert alike["risk"] == pytest.approx([1 - correct.mean()] * 101), "no confidence tells right from wrong"
     orders = [rng.permutation(250) for _ in range(300)]
     broken = [risk_coverage(confidence[o] - 1e-9 * np.arange(250), correct[o])["aurc"] for o in orders]
-    assert told["aurc"] == pytest.approx(np.mean(broken), abs=3 * np.std(broken) / np.sqrt(300))
+    assert curve["aurc"] == pytest.approx(np.mean(broken), abs=3 * np.std(broken) / np.sqrt(300))
 
 
 def test_long_curves_are_thinned_and_keep_their_ends():
@@ -147,7 +147,7 @@ def test_equal_answers_that_rounding_sets_apart_are_given_together():
 
 @pytest.mark.parametrize(("ece", "before", "is_worse"), [(0.12, 0.1, True), (0.1, 0.12, False), (0.1, None, False)])
 def test_a_temperature_that_made_it_worse_is_called_so(ece, before, is_worse):
-    told = {"ece": ece, "ece_uncalibrated": before, "temperature": {"1": before and 0.8}}
-    assert made_worse(told) == is_worse
-    assert ("worse than without it" in ece_text(told)) == is_worse
-    assert "calibrated" not in ece_text(told)
+    calibration = {"ece": ece, "ece_uncalibrated": before, "temperature": {"1": before and 0.8}}
+    assert made_worse(calibration) == is_worse
+    assert ("worse than without it" in ece_text(calibration)) == is_worse
+    assert "calibrated" not in ece_text(calibration)

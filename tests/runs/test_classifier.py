@@ -22,54 +22,54 @@ def test_kind_labels_temperature_and_threshold_come_back_from_the_folder(classif
 
 
 def test_answers_do_not_depend_on_the_batch_or_the_order(classifier):
-    sounds, texts = clips(1.0, 0.4, 2.2), list(TEXTS)
-    whole = classifier.probabilities(sounds, texts, batch_size=3)
-    np.testing.assert_allclose(classifier.probabilities(sounds, texts, batch_size=1), whole, atol=1e-5)
-    np.testing.assert_allclose(classifier.probabilities(sounds[::-1], texts[::-1], 2)[::-1], whole, atol=1e-5)
+    audio, texts = clips(1.0, 0.4, 2.2), list(TEXTS)
+    whole = classifier.probabilities(audio, texts, batch_size=3)
+    np.testing.assert_allclose(classifier.probabilities(audio, texts, batch_size=1), whole, atol=1e-5)
+    np.testing.assert_allclose(classifier.probabilities(audio[::-1], texts[::-1], 2)[::-1], whole, atol=1e-5)
     assert np.ptp(whole, axis=0).max() > 1e-3  # the rows do differ
 
 
 def test_a_pipeline_gives_the_same_calibrated_scores(classifier):
-    sound = None if classifier.kind == "text" else clips(1.0)[0]
+    clip = None if classifier.kind == "text" else clips(1.0)[0]
     text = None if classifier.kind == "audio" else "hello you"
-    said = {one["label"]: one["score"] for one in classifier.pipeline(sound, text=text)}
-    (told,) = classifier.probabilities([sound], [text])
-    assert said == pytest.approx(dict(zip(LABELS, told, strict=True)), abs=1e-6)
+    by_label = {one["label"]: one["score"] for one in classifier.pipeline(clip, text=text)}
+    (probabilities,) = classifier.probabilities([clip], [text])
+    assert by_label == pytest.approx(dict(zip(LABELS, probabilities, strict=True)), abs=1e-6)
     classifier.pipeline.model.config.calibration_temperature = None
-    raw = {one["label"]: one["score"] for one in classifier.pipeline(sound, text=text)}
+    raw = {one["label"]: one["score"] for one in classifier.pipeline(clip, text=text)}
     classifier.pipeline.model.config.calibration_temperature = 2.5
     tempered = np.array([raw[label] for label in LABELS]) ** (1 / 2.5)
-    assert told == pytest.approx(tempered / tempered.sum(), abs=1e-5)
+    assert probabilities == pytest.approx(tempered / tempered.sum(), abs=1e-5)
 
 
-def test_a_text_model_answers_as_transformers_loads_it(tmp_path):
+def test_a_text_model_gives_what_transformers_gives(tmp_path):
     folder = save_trained("text", tmp_path)
     model = AutoModelForAudioClassification.from_pretrained(folder)
     with torch.inference_mode():
         logits = model(**tokenizer()(["hello you"], return_tensors="pt", return_token_type_ids=False)).logits[0]
-    (told,) = Classifier(str(folder), "cpu").probabilities([None], ["hello you"])
-    assert told == pytest.approx((logits / 2.5).softmax(-1).numpy(), abs=1e-6)
+    (probabilities,) = Classifier(str(folder), "cpu").probabilities([None], ["hello you"])
+    assert probabilities == pytest.approx((logits / 2.5).softmax(-1).numpy(), abs=1e-6)
 
 
-def test_a_fused_model_answers_without_the_sound_or_the_words(tmp_path):
+def test_a_fused_model_works_without_audio_or_text(tmp_path):
     ask = Classifier(str(save_trained("fusion", tmp_path)), "cpu")
-    (sound,) = clips(1.0)
-    both, deaf, wordless = ask.probabilities([sound, None, sound], ["hello", "hello", None])
-    assert not np.allclose(both, deaf) and not np.allclose(both, wordless)
+    (clip,) = clips(1.0)
+    both, text_only, audio_only = ask.probabilities([clip, None, clip], ["hello", "hello", None])
+    assert not np.allclose(both, text_only) and not np.allclose(both, audio_only)
 
 
 def test_equal_texts_have_equal_answers_whatever_they_are_batched_with(tmp_path):
     ask = Classifier(str(save_trained("text", tmp_path)), "cpu")
-    asked = []
+    sizes = []
 
     def rounded_otherwise(model, _, outputs):
-        asked.append(len(outputs.logits))
+        sizes.append(len(outputs.logits))
         outputs.logits += 1e-7 * torch.randn_like(outputs.logits)
 
     ask.model.register_forward_hook(rounded_otherwise)
     texts = ["hello you", "what a day", None, "hello you ", "", "what a day", "hello you"]
     answers = ask.probabilities([None] * len(texts), texts, batch_size=2)
-    assert sum(asked) == len({tuple(answer) for answer in answers}) == 3
+    assert sum(sizes) == len({tuple(answer) for answer in answers}) == 3
     for one, other in ((0, 3), (0, 6), (1, 5), (2, 4)):
         np.testing.assert_array_equal(answers[one], answers[other])
     np.testing.assert_allclose(answers[1], ask.probabilities([None], ["what a day"])[0], atol=1e-5)
@@ -89,15 +89,15 @@ def test_answers_that_are_no_numbers_are_refused(kind, wrong, tmp_path):
     with torch.no_grad():
         for weights in classifier.model.parameters():
             weights.mul_(wrong)
-    sounds, texts = clips(1.0, 0.4), ["hello you", "what a day"]
+    audio, texts = clips(1.0, 0.4), ["hello you", "what a day"]
     refusal = rf"{tmp_path}: \d+ of \d+ logits are NaN or infinite\. Expected numbers: .* train it again"
     with pytest.raises(ValueError, match=refusal):
-        classifier.probabilities(sounds, texts)
+        classifier.probabilities(audio, texts)
     if kind == "text":
         return
     for function in ("softmax", "sigmoid", "none"):
         with pytest.raises(ValueError, match=refusal):
-            classifier.pipeline(sounds, text=texts if kind == "fusion" else None, function_to_apply=function)
+            classifier.pipeline(audio, text=texts if kind == "fusion" else None, function_to_apply=function)
 
 
 def test_a_json_line_is_json(tmp_path):

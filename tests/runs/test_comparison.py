@@ -46,25 +46,30 @@ def run_of(right: list[int], **changes) -> list[dict]:
 
 def test_one_run_is_right_wherever_the_other_is_and_more():
     a, b = run_of([5] * 8), run_of([7, 6, 8, 7, 6, 7, 8, 7])
-    told = compare(a, b, ("old", "new"))
-    assert (told["a"]["uar"], told["b"]["uar"]) == (0.5, pytest.approx(0.7))
-    assert told["difference"]["uar"] == pytest.approx(0.2)
-    low, high = told["difference"]["uar_ci95"]
+    result = compare(a, b, ("old", "new"))
+    assert (result["a"]["uar"], result["b"]["uar"]) == (0.5, pytest.approx(0.7))
+    assert result["difference"]["uar"] == pytest.approx(0.2)
+    low, high = result["difference"]["uar_ci95"]
     assert 0.1 < low < 0.2 < high < 0.3
-    assert told["verdict"].startswith("new is better than old by 20.0 points of UAR (95 % interval ")
-    assert told["verdict"].endswith(", p = 0.008).")
-    assert told["outcomes"] == {"both_right": 80, "only_a_right": 0, "only_b_right": 32, "both_wrong": 48}
-    assert told["examples"]["only_a_right"] == []
-    assert len(told["examples"]["only_b_right"]) == 5
-    assert told["examples"]["only_b_right"][0] == {"id": "r/00-happy-5", "reference": "happy", "a": "sad", "b": "happy"}
-    assert told["per_class"]["sad"] == {"support": 80, "a": 0.5, "b": 0.7, "difference": pytest.approx(0.2)}
+    assert result["verdict"].startswith("new is better than old by 20.0 points of UAR (95 % interval ")
+    assert result["verdict"].endswith(", p = 0.008).")
+    assert result["outcomes"] == {"both_right": 80, "only_a_right": 0, "only_b_right": 32, "both_wrong": 48}
+    assert result["examples"]["only_a_right"] == []
+    assert len(result["examples"]["only_b_right"]) == 5
+    assert result["examples"]["only_b_right"][0] == {
+        "id": "r/00-happy-5",
+        "reference": "happy",
+        "a": "sad",
+        "b": "happy",
+    }
+    assert result["per_class"]["sad"] == {"support": 80, "a": 0.5, "b": 0.7, "difference": pytest.approx(0.2)}
     one = {"n": 20, "measure": "uar", "a": 0.5, "b": 0.8, "difference": pytest.approx(0.3)}
-    assert told["per_speaker"]["r/2"] == one
-    assert told["permutation"] == {"p": 2 / 2**8, "n_permutations": 256, "exact": True}
-    assert told["notices"] == []
+    assert result["per_speaker"]["r/2"] == one
+    assert result["permutation"] == {"p": 2 / 2**8, "n_permutations": 256, "exact": True}
+    assert result["notices"] == []
     for run, rows in (("a", a), ("b", b)):
         report = make_report(rows)
-        assert told[run] == pytest.approx({name: report[name] for name in ("uar", "wa", "macro_f1")})
+        assert result[run] == pytest.approx({name: report[name] for name in ("uar", "wa", "macro_f1")})
 
 
 def test_the_verdict_follows_the_interval_in_both_directions():
@@ -118,9 +123,9 @@ def test_order_of_rows_and_labels_changes_nothing():
 
 def test_utterances_of_one_run_alone_are_left_out_and_counted():
     a, b = run_of([5] * 4), run_of([7] * 4)
-    told = compare(a[:60], b[20:])
-    assert (told["n_utterances"], told["n_only_a"], told["n_only_b"], told["n_speakers"]) == (40, 20, 20, 2)
-    assert told["notices"] == ["Left out, since only one run tested them: 20 of A and 20 of B utterances."]
+    result = compare(a[:60], b[20:])
+    assert (result["n_utterances"], result["n_only_a"], result["n_only_b"], result["n_speakers"]) == (40, 20, 20, 2)
+    assert result["notices"] == ["Left out, since only one run tested them: 20 of A and 20 of B utterances."]
     with pytest.raises(ValueError, match=r"found none that both runs tested \(A: r/00-sad-0, ...; B: r/01-sad-0"):
         compare(a[:20], b[20:])
     sad = [row for row in a if row["reference"] == "sad"]
@@ -130,9 +135,9 @@ def test_utterances_of_one_run_alone_are_left_out_and_counted():
 
 def test_speakers_and_classes_that_are_not_there():
     a, b = run_of([5] * 3, speaker=None), run_of([7] * 3, speaker=None)
-    told = compare(a, b)
-    assert told["difference"]["uar_ci95"] is told["permutation"]["p"] is None
-    assert "no p value" in format_comparison(told)
+    result = compare(a, b)
+    assert result["difference"]["uar_ci95"] is result["permutation"]["p"] is None
+    assert "no p value" in format_comparison(result)
     assert compare(a, run_of([7] * 3))["n_speakers"] == 3, "the other run knows them"
     only_sad = [row for row in run_of([5] * 3) if row["speaker"] != "r/1" or row["reference"] == "sad"]
     assert compare(only_sad, run_of([7] * 3))["per_speaker"]["r/1"]["measure"] == "wa"
@@ -153,10 +158,10 @@ def test_what_may_not_be_compared(changes, names, text):
         compare(run_of([5, 6]), run_of([5, 6], **changes), names)
 
 
-def test_two_runs_of_one_name_are_told_apart():
-    told = compare(run_of([5] * 3), run_of([7] * 3), ("run", "run"))
-    assert told["names"] == {"a": "run (A)", "b": "run (B)"}
-    assert told["verdict"].startswith("run (B) is ahead of run (A) by 20.0 points")
+def test_runs_of_equal_names_get_letters():
+    result = compare(run_of([5] * 3), run_of([7] * 3), ("run", "run"))
+    assert result["names"] == {"a": "run (A)", "b": "run (B)"}
+    assert result["verdict"].startswith("run (B) is ahead of run (A) by 20.0 points")
 
 
 def test_the_note_of_few_speakers_is_that_of_pairs():
@@ -168,24 +173,26 @@ def test_the_note_of_few_speakers_is_that_of_pairs():
     assert PAIRED_COVERAGE[5] != COVERAGE[5]
 
 
-def test_differences_of_the_runs_are_told():
+def test_differing_conditions_are_noted():
     a = run_of([5, 6], leaks=["random split"])
     b = run_of([5, 6], protocol="emobox", split_fingerprint="f2", transcript_source="reference", corpus="synthetic")
-    told = compare(a, b, ("one", "two"))
-    text = " ".join(told["notices"])
-    assert told["notices"][0].startswith("one: LEAKED RUN: random split.")
-    assert "two: Synthetic corpus: this figure proves the machinery" in text
+    result = compare(a, b, ("one", "two"))
+    text = " ".join(result["notices"])
+    assert result["notices"][0].startswith("one: LEAKED RUN: random split.")
+    assert "two: Synthetic corpus: this figure tests the software" in text
     assert "different protocols: one speaker_folds, two emobox." in text
     assert "different splits, so their models did not learn from the same speakers: one f1, two f2." in text
-    assert "different sources of transcripts: one none, two reference." in text
+    assert "different sources of transcripts" not in text, "an audio-only model has none"
     assert "different leaks: one random split, two none." in text
+    text = " ".join(compare(run_of([5, 6], transcript_source="asr@1"), b)["notices"])
+    assert "different sources of transcripts: A asr@1, B reference." in text
 
 
 def test_text_and_file(tmp_path):
-    told = compare(run_of([5, 6, 4, 5]), run_of([7, 7, 6, 8]), ("runs/audio", "runs/fused"))
-    write_comparison(told, tmp_path / "comparison.json")
-    assert json.loads((tmp_path / "comparison.json").read_text()) == told
-    text = format_comparison(told)
+    result = compare(run_of([5, 6, 4, 5]), run_of([7, 7, 6, 8]), ("runs/audio", "runs/fused"))
+    write_comparison(result, tmp_path / "comparison.json")
+    assert json.loads((tmp_path / "comparison.json").read_text()) == result
+    text = format_comparison(result)
     assert "A: runs/audio, B: runs/fused; 80 utterances of both, 4 speakers" in text
     assert "runs/fused is ahead of runs/audio by 20.0 points of UAR" in text
     assert "Paired permutation test over speakers: p = 0.1250." in " ".join(text.split())
@@ -210,9 +217,9 @@ def test_speakers_who_fare_alike_but_for_rounding_are_ahead_nowhere():
             rows.append(row | name | {"probabilities": probabilities})
         return rows
 
-    told = compare(run([3, 2, 1]), run([1, 2, 3]))
-    assert all(one["a"] != one["b"] and one["difference"] == 0 for one in told["per_speaker"].values())
-    assert told["difference"]["uar"] == 0 and told["verdict"].endswith("have the same UAR on these utterances.")
+    result = compare(run([3, 2, 1]), run([1, 2, 3]))
+    assert all(one["a"] != one["b"] and one["difference"] == 0 for one in result["per_speaker"].values())
+    assert result["difference"]["uar"] == 0 and result["verdict"].endswith("have the same UAR on these utterances.")
 
 
 def test_an_interval_that_ends_at_zero_but_for_rounding_holds_it():

@@ -13,8 +13,8 @@ from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.embeddings import embedding_map, embeddings, last_layers, plot_embedding_map, silhouette
 from hf_ser.training.building import label_maps
 
-WORDS = ("hello", "what a day", "there you hello what a day", TEXTS[0], TEXTS[2])
-SOUNDS = (0.4, 1.5, 0.9, 1.1, 0.3)
+SPOKEN = ("hello", "what a day", "there you hello what a day", TEXTS[0], TEXTS[2])
+SECONDS = (0.4, 1.5, 0.9, 1.1, 0.3)
 
 
 def saved(kind: str, folder):
@@ -36,10 +36,10 @@ def saved(kind: str, folder):
     ("kind", "size"), [("audio", 16), ("text", None), ("whisper", None), ("gated", 16), ("mean", 32)]
 )
 def test_embeddings_are_what_the_logits_are_made_of_row_by_row(kind, size, tmp_path):
-    classifier, sounds = Classifier(str(saved(kind, tmp_path)), "cpu"), clips(*SOUNDS)
-    alone = np.concatenate([embeddings(classifier, [one], [words]) for one, words in zip(sounds, WORDS, strict=True)])
+    classifier, audio = Classifier(str(saved(kind, tmp_path)), "cpu"), clips(*SECONDS)
+    alone = np.concatenate([embeddings(classifier, [one], [text]) for one, text in zip(audio, SPOKEN, strict=True)])
     for batch_size in (1, 4):
-        together = embeddings(classifier, sounds, WORDS, batch_size)
+        together = embeddings(classifier, audio, SPOKEN, batch_size)
         np.testing.assert_allclose(together, alone, atol=2e-5)
     assert size in (None, alone.shape[1])
     assert (
@@ -48,7 +48,7 @@ def test_embeddings_are_what_the_logits_are_made_of_row_by_row(kind, size, tmp_p
     if kind != "mean":
         (layer,) = last_layers(classifier.model).values()
         logits = layer(torch.from_numpy(alone)).detach().numpy()
-        np.testing.assert_allclose(logits, classifier.logits(sounds, WORDS), atol=1e-4)
+        np.testing.assert_allclose(logits, classifier.logits(audio, SPOKEN), atol=1e-4)
 
 
 def test_nothing_stays_hooked_to_the_model_and_no_rows_are_an_error(tmp_path):

@@ -107,7 +107,7 @@ def test_a_pair_and_a_gap_of_few_speakers_are_warned_of_with_their_own_figures()
     assert (
         f"With only 3 speakers it is too narrow: in simulations it held the true figure {PAIRED_COVERAGE[3]} " in note
     )
-    assert note.endswith("One without width says that these speakers fared alike, not that others would.")
+    assert note.endswith("An interval of zero width only says that these speakers have the same figure.")
     two = dict(list(many.items())[:2])
     for other in (two, many):  # both were measured, and the figures lie apart
         assert "With 2 speakers in a group it is too narrow" in gap_interval(two, other)[1]
@@ -133,5 +133,5 @@ def test_other_speakers_or_references_cannot_be_paired():
     one, other = corpora(2, 4)
     with pytest.raises(ValueError, match="found two sets of confusion matrices with different speakers or references"):
         difference_intervals(one, {name: other[name] for name in list(other)[:3]})
-    with pytest.raises(ValueError, match="expected two answers to the same utterances"):
+    with pytest.raises(ValueError, match="expected predictions of the same utterances"):
         difference_intervals(one, {name: matrix[::-1] for name, matrix in other.items()})

@@ -1,4 +1,4 @@
-"""An encoder that has met the rows a fused model is judged by is refused."""
+"""An encoder that was trained on test rows of a fused model is refused."""
 
 import dataclasses
 import json
@@ -12,11 +12,11 @@ from hf_ser.runs.record import (
     hashed,
     is_finished,
     provenance,
+    public_record_without_names,
     read_record,
-    seen,
+    row_hashes,
     split_record,
     stage_leaks,
-    without_names,
     write_record,
 )
 
@@ -44,8 +44,8 @@ def test_an_encoder_of_another_fold_is_refused_with_the_remedy(tmp_path, data, f
     sources = encoder_trained_on(tmp_path, data, folds[1])
     with pytest.raises(ValueError, match="this audio model was trained on data that fold 1 uses as test") as error:
         stage_leaks(data, folds[0], sources, allow_leak=False)
-    for said in (str(tmp_path), "16 utterances", "2 speakers", "{fold}", "--allow_leak"):
-        assert said in str(error.value)
+    for part in (str(tmp_path), "16 utterances", "2 speakers", "{fold}", "--allow_leak"):
+        assert part in str(error.value)
 
 
 def test_the_leak_is_named_where_it_is_allowed(tmp_path, data, folds):
@@ -60,11 +60,11 @@ def test_a_checkpoint_chosen_on_test_rows_is_refused(tmp_path, data, folds):
         stage_leaks(data, fold, encoder_trained_on(tmp_path, data, chosen), allow_leak=False)
 
 
-def test_the_same_speaker_or_the_same_sound_is_enough(tmp_path, data, folds):
-    fold, record = folds[0], {"fold": "1", "split_fingerprint": "x", "validation": seen(data, [])}
-    test = seen(data, fold.test)
+def test_an_equal_speaker_or_recording_is_enough(tmp_path, data, folds):
+    fold, record = folds[0], {"fold": "1", "split_fingerprint": "x", "validation": row_hashes(data, [])}
+    test = row_hashes(data, fold.test)
     for kind in ("speakers", "pcm"):
-        trained = {**seen(data, []), kind: test[kind][:1]}
+        trained = {**row_hashes(data, []), kind: test[kind][:1]}
         write_record(tmp_path, {"split": {**record, "train": trained}, "ancestors": []})
         with pytest.raises(ValueError, match="was trained on data that fold 1 uses as test"):
             stage_leaks(data, fold, {"audio": str(tmp_path)}, allow_leak=False)
@@ -86,7 +86,7 @@ def test_a_name_of_the_hub_that_is_not_in_the_cache_is_not_recorded_offline():
         assert read_record(name) is None and ancestry(name) == []
 
 
-def test_a_record_names_nobody(tmp_path, data, folds):
+def test_a_record_holds_no_names(tmp_path, data, folds):
     encoder_trained_on(tmp_path, data, folds[0])
     text = (tmp_path / "training_record.json").read_text()
     assert "table/" not in text
@@ -136,18 +136,18 @@ def test_a_record_without_a_split_tells_nothing_of_the_training_data(tmp_path):
         ancestry(str(tmp_path))
 
 
-def test_what_is_withheld_is_said_and_equal_recordings_still_count(tmp_path, data, folds, capsys):
+def test_withheld_names_are_noted_and_equal_recordings_still_found(tmp_path, data, folds, capsys):
     record = {"split": split_record(data, folds[1]), "ancestors": [split_record(data, folds[2])]}
-    told = without_names(record)
-    text, names = json.dumps(told), [hashed(name) for name in (*data["speaker"][:], *data["id"][:])]
-    assert not [name for name in names if name in text] and told["split"]["train"]["pcm"]
-    write_record(tmp_path, told)
-    with pytest.raises(ValueError, match=r"\(0 utterances, \d+ equal sounds, 0 speakers are shared\)"):
+    public = public_record_without_names(record)
+    text, names = json.dumps(public), [hashed(name) for name in (*data["speaker"][:], *data["id"][:])]
+    assert not [name for name in names if name in text] and public["split"]["train"]["pcm"]
+    write_record(tmp_path, public)
+    with pytest.raises(ValueError, match=r"\(0 utterances, \d+ equal recordings and 0 speakers are shared\)"):
         stage_leaks(data, folds[0], {"audio": str(tmp_path)}, allow_leak=False)
-    for split in (told["split"], *told["ancestors"]):
+    for split in (public["split"], *public["ancestors"]):
         for part in ("train", "validation"):
             split[part]["pcm"] = []
-    write_record(tmp_path, told)
+    write_record(tmp_path, public)
     capsys.readouterr()
     assert stage_leaks(data, folds[0], {"audio": str(tmp_path)}, allow_leak=False) == []
     assert f"note: {tmp_path}: whom it was trained on is withheld" in capsys.readouterr().out

@@ -223,7 +223,7 @@ def test_notices_and_joined_corpora():
     assert report["corpus"] == "ravdess+synthetic"
     assert report["leaks"] == ["random split", "shared speakers"]
     assert report["notices"][0].startswith("LEAKED RUN: random split, shared speakers.")
-    synthetic = "Synthetic corpus: this figure proves the machinery and says nothing about speech."
+    synthetic = "Synthetic corpus: this figure tests the software and says nothing about speech."
     assert report["notices"][1] == synthetic
     assert format_report(report).startswith("LEAKED RUN: random split, shared speakers.")
     assert synthetic in format_report(report)
@@ -281,16 +281,18 @@ def test_without_votes_the_report_says_so_and_makes_none_up():
     assert "soft   no rater votes in this corpus" in format_report(report).splitlines()
 
 
-def test_the_report_says_where_the_words_came_from():
+def test_sources_of_transcripts_are_in_the_report_of_a_model_with_text():
     rows = make_rows()
     rows[0]["transcript_source"], rows[5]["transcript_source"] = "openai/whisper-tiny@169d4a4", None
     report = make_report(rows)
     assert report["transcript_sources"] == ["none", "openai/whisper-tiny@169d4a4", "reference"]
-    said = "240 utterances, 12 speakers, transcripts: none, openai/whisper-tiny@169d4a4, reference"
-    assert said in format_report(report)
+    line = "240 utterances, 12 speakers, transcripts: none, openai/whisper-tiny@169d4a4, reference"
+    assert line in format_report(report)
+    audio_only = make_report([row | {"transcript_source": None} for row in rows])
+    assert "240 utterances, 12 speakers\n" in format_report(audio_only)
 
 
-def test_the_audit_stands_in_the_report():
+def test_the_audit_is_in_the_report():
     rows = make_rows(protocol="speaker_folds")
     assert make_report(rows)["audit"] is None
     assert "audit  not run" in format_report(make_report(rows)).splitlines()
@@ -299,13 +301,13 @@ def test_the_audit_stands_in_the_report():
     warned = make_report(rows, {"verdict": "warnings", "leak": [], "warning": ["level", "silence"]})
     assert "audit  no leak found; warnings: level, silence" in format_report(warned).splitlines()
     assert clean["notices"] == warned["notices"] == []
-    audit = {"verdict": "leak", "leak": ["same_sound"], "warning": ["level"]}
+    audit = {"verdict": "leak", "leak": ["identical_sound_train_test"], "warning": ["level"]}
     leaked = make_report(rows, audit)
     assert leaked["audit"] == audit
-    assert "audit  LEAK: same_sound; warnings: level" in format_report(leaked).splitlines()
-    assert format_report(leaked).startswith("THE AUDIT FOUND A LEAK: same_sound.")
-    stamped = make_report([row | {"leaks": ["same_sound"]} for row in rows], audit)
-    assert [notice.split(":")[0] for notice in stamped["notices"]] == ["LEAKED RUN"], "told once"
+    assert "audit  LEAK: identical_sound_train_test; warnings: level" in format_report(leaked).splitlines()
+    assert format_report(leaked).startswith("THE AUDIT FOUND A LEAK: identical_sound_train_test.")
+    stamped = make_report([row | {"leaks": ["identical_sound_train_test"]} for row in rows], audit)
+    assert [notice.split(":")[0] for notice in stamped["notices"]] == ["LEAKED RUN"], "once only"
     with pytest.raises(ValueError, match="found the verdict 'fine', expected one of clean, warnings, leak"):
         make_report(rows, {"verdict": "fine", "leak": [], "warning": []})
 
@@ -396,8 +398,8 @@ def test_confusions_are_those_of_the_matrix():
     assert counts == sorted(matrix[~np.eye(4, dtype=bool)].tolist(), reverse=True)[:10]
     by_id = {row["id"]: row for row in rows}
     for one in confusions:
-        true, said = LABELS.index(one["reference"]), LABELS.index(one["predicted"])
-        assert (one["n"], one["share"]) == (matrix[true, said], matrix[true, said] / 240)
+        true, other = LABELS.index(one["reference"]), LABELS.index(one["predicted"])
+        assert (one["n"], one["share"]) == (matrix[true, other], matrix[true, other] / 240)
         surest = sorted(
             row["probabilities"][one["predicted"]]
             for row in rows
@@ -428,11 +430,11 @@ def test_script_makes_the_report_anew(tmp_path, script, capsys):
     assert format_report(make_report(rows)) in capsys.readouterr().out
 
 
-def test_a_model_that_tells_nothing_apart_is_said_to():
+def test_a_model_without_skill_is_noted():
     one = {label: float(label == LABELS[0]) for label in LABELS}
     constant = [row | {"probabilities": one} for row in make_rows()]
-    said = f"The model gives every utterance one class, {LABELS[0]}: it tells nothing apart."
-    assert said in make_report(constant)["notices"]
+    notice = f"The model gives every utterance one class, {LABELS[0]}: it tells nothing apart."
+    assert notice in make_report(constant)["notices"]
     wrong = [hand_row("1", "sad", "happy"), hand_row("2", "happy", "sad")]
     assert "UAR is not above chance: the model tells nothing apart." in make_report(wrong)["notices"]
     assert not any("nothing apart" in notice for notice in make_report(make_rows())["notices"])

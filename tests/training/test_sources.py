@@ -36,7 +36,7 @@ def test_a_misspelt_name_is_asked_for_once_and_the_message_says_what_was_tried(r
 def test_without_a_network_the_hub_is_not_looked_at(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(revisions, "get_hf_file_metadata", None)
-    with pytest.raises(FileNotFoundError, match="HF_HUB_OFFLINE is set, so that the Hub is not looked at"):
+    with pytest.raises(FileNotFoundError, match="HF_HUB_OFFLINE is set, so the Hub was not tried"):
         checkpoint_config("user/modle@main")
 
 

@@ -1,4 +1,4 @@
-"""What an audit says: findings with a severity, the evidence and the remedy, and the verdict over them."""
+"""Findings of an audit, with severity, evidence and remedy, and the verdict over them."""
 
 import json
 import textwrap
@@ -19,17 +19,17 @@ LINE = 110
 
 @dataclass(frozen=True)
 class AuditFinding:
-    """One thing that bears on whether a result can be believed.
+    """One finding that affects whether a result can be trusted.
 
     Args:
-        kind: A short controlled word, e.g. `speaker_overlap_train_test`.
-        severity: `leak`, the test says nothing about unseen speech; `warning`, a person must know it to read the
-            figure; `note`, it was looked at and this is what was found.
-        detail: What was found, with its figures.
+        kind: A controlled name, such as `speaker_overlap_train_test`.
+        severity: `leak`: the test says nothing about unseen speech. `warning`: readers of the figures must know it.
+            `note`: for information.
+        detail: What was found, with figures.
         remedy: What to do about it.
-        evidence: Ids of utterances, or pairs of them joined by ` = `; at most `MAX_EVIDENCE` are kept.
-        fold: Fold that it was found in, None where it is of the whole data set.
-        n_evidence: How much evidence there is.
+        evidence: Ids of utterances, or pairs of them joined by ` = `; at most `MAX_EVIDENCE`.
+        fold: The fold; None for the whole data set.
+        n_evidence: Number of all evidence.
     """
 
     kind: str
@@ -44,12 +44,12 @@ class AuditFinding:
 def finding(
     kind: str, severity: str, detail: str, remedy: str, evidence: Sequence[str] = (), fold: str | None = None
 ) -> AuditFinding:
-    """A finding with as much of its evidence as is kept, sorted."""
+    """Make a finding from all of its evidence, of which at most `MAX_EVIDENCE` is kept, sorted."""
     return AuditFinding(kind, severity, detail, remedy, tuple(sorted(evidence)[:MAX_EVIDENCE]), fold, len(evidence))
 
 
 def verdict(findings: Sequence[AuditFinding]) -> dict:
-    """`{"verdict": "leak" | "warnings" | "clean", "leak": [kinds], "warning": [kinds]}`, as a report carries it."""
+    """The verdict for a report: `{"verdict": "leak" | "warnings" | "clean", "leak": [kinds], "warning": [kinds]}`."""
     kinds = {severity: sorted({f.kind for f in findings if f.severity == severity}) for severity in (LEAK, WARNING)}
     word = LEAK if kinds[LEAK] else "warnings" if kinds[WARNING] else "clean"
     return {"verdict": word, **kinds}
@@ -59,7 +59,7 @@ def write_audit(subject: dict, findings: Sequence[AuditFinding], path: str | Pat
     """Write an audit as JSON, whole or not at all, and return what was written.
 
     Args:
-        subject: What was audited: data set, protocol, run.
+        subject: The audited data set, protocol or run.
         findings: All findings.
         path: File to write.
     """
@@ -70,7 +70,7 @@ def write_audit(subject: dict, findings: Sequence[AuditFinding], path: str | Pat
 
 
 def read_verdict(folder: str | Path) -> dict | None:
-    """The verdict of the audit that lies in a run's folder, None where there is none."""
+    """The verdict of the audit in a run's folder; None where there is none."""
     file = Path(folder) / AUDIT
     if not file.is_file():
         return None
@@ -79,7 +79,7 @@ def read_verdict(folder: str | Path) -> dict | None:
 
 
 def format_audit(findings: Sequence[AuditFinding], examples: int = 3) -> str:
-    """Findings as lines for a terminal, the gravest first; a finding of several folds is told once."""
+    """Findings as text for a terminal, the most severe first; one of several folds is printed once."""
     lines = []
     for severity in SEVERITIES:
         for kind in dict.fromkeys(f.kind for f in findings if f.severity == severity):
@@ -87,8 +87,8 @@ def format_audit(findings: Sequence[AuditFinding], examples: int = 3) -> str:
             folds = [f.fold for f in same if f.fold is not None]
             where = f" (fold {', '.join(folds)})" if folds else ""
             lines.append(f"{severity.upper():<8} {kind}{where}")
-            told = f"fold {folds[0]}: {same[0].detail}" if len(folds) > 1 else same[0].detail
-            lines += textwrap.wrap(told, LINE, initial_indent=" " * 9, subsequent_indent=" " * 9)
+            detail = f"fold {folds[0]}: {same[0].detail}" if len(folds) > 1 else same[0].detail
+            lines += textwrap.wrap(detail, LINE, initial_indent=" " * 9, subsequent_indent=" " * 9)
             lines += [f"           {one}" for one in same[0].evidence[:examples]]
             if (more := same[0].n_evidence - examples) > 0:
                 lines.append(f"           ... and {more} more (the JSON has up to {MAX_EVIDENCE})")
@@ -96,10 +96,10 @@ def format_audit(findings: Sequence[AuditFinding], examples: int = 3) -> str:
                 lines += textwrap.wrap(
                     f"remedy: {same[0].remedy}", LINE, initial_indent=" " * 9, subsequent_indent=" " * 9
                 )
-    said = verdict(findings)
-    words = {
-        LEAK: f"LEAK: {', '.join(said[LEAK])}",
-        "warnings": f"no leak found; {len(said[WARNING])} warnings",
+    summary = verdict(findings)
+    texts = {
+        LEAK: f"LEAK: {', '.join(summary[LEAK])}",
+        "warnings": f"no leak found; {len(summary[WARNING])} warnings",
         "clean": "no leak found",
     }
-    return "\n".join(printable(line) for line in [*lines, f"verdict: {words[said['verdict']]}"])
+    return "\n".join(printable(line) for line in [*lines, f"verdict: {texts[summary['verdict']]}"])

@@ -1,4 +1,4 @@
-"""Pairs of clips that a person has listened to and cleared: they are not copies of one recording."""
+"""Pairs of clips that a person has cleared: they are not copies of one recording."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ from hf_ser.normal_form import normal_form, printable
 from hf_ser.runs.record import hashed
 
 HEADER = re.compile(r"(id|clip|utterance|file|path|first|one|a)([ _-]?(id|1|a|one))?", re.IGNORECASE)
-"""First cell by which a header is known where ids do not all have the prefix of their corpus, which a header lacks."""
+"""First cell of a header, where ids have no corpus prefix to distinguish them from it."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class NotCopies:
     """The cleared pairs.
 
     Args:
-        file: Name of the file that lists them, for people.
+        file: Name of the file that lists them.
         sha256: Hash of that file.
-        pairs: Two ids each.
+        pairs: Pairs of ids.
     """
 
     file: str = ""
@@ -29,13 +29,13 @@ class NotCopies:
     pairs: frozenset[frozenset[str]] = field(default_factory=frozenset)
 
     def record(self) -> dict:
-        """What a training record keeps: the ids as hashes, as those of the parts are."""
+        """The pairs for a training record, with hashed ids."""
         pairs = sorted(sorted(map(hashed, pair)) for pair in self.pairs)
         return {"file": self.file, "sha256": self.sha256, "pairs": pairs}
 
     @classmethod
     def of_record(cls, record: dict | None, ids: Iterable[str]) -> "NotCopies":
-        """The pairs of a training record, as far as a data set has their clips; one that was pushed names none."""
+        """The pairs of a training record whose clips are in a data set; the record of a pushed model has none."""
         if not record or "pairs" not in record:
             return cls()
         names = {hashed(one): one for one in ids}
@@ -44,14 +44,14 @@ class NotCopies:
 
 
 def read_not_copies(file: str | Path | None, ids: Iterable[str] | None = None) -> NotCopies:
-    """Read a CSV of two columns of utterance ids, with or without a header; no pairs where there is no file.
+    """Read a CSV of two columns of utterance ids, with or without a header; empty without a file.
 
     Args:
-        file: The file; commas, semicolons or tabs separate.
-        ids: Of the data set; without them no id is refused.
+        file: The file, separated by commas, semicolons or tabs.
+        ids: Ids of the data set; without them ids are not checked.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, a line that is no pair, or ids that the data set does not have.
+        FileNotFoundError, ValueError: no such file, a line that is no pair, or ids that are not in the data set.
     """
     if not file:
         return NotCopies()
@@ -74,7 +74,7 @@ def read_not_copies(file: str | Path | None, ids: Iterable[str] | None = None) -
         if len(row) != 2 or not all(row) or row[0] == row[1]:
             raise ValueError(
                 f"{file}, line {number}: found {printable(', '.join(row))!r}, expected the ids of two clips, such as "
-                "'table/a.wav,table/b.wav': mend the line."
+                "'table/a.wav,table/b.wav': correct the line."
             )
         pairs.add(frozenset(row))
     unknown = sorted({one for pair in pairs for one in pair} - ids) if ids is not None else []
@@ -95,7 +95,7 @@ def _is_header(cells: list[str], ids: set[str] | None) -> bool:
 
 
 def _table(file: Path) -> Separated:
-    """The lines of a list; of several separators the one that gives two cells, for ids may have commas in them."""
+    """The lines of the file, split at the separator that gives two cells, since ids may contain commas."""
     try:
         tables = [read_separated(file, separators=mark) for mark in "\t;,"]
     except ValueError as error:

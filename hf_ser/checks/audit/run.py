@@ -1,4 +1,4 @@
-"""The audit of a run: what was really trained, from the training records and predictions that it left."""
+"""The audit of a run, from its training records and predictions."""
 
 import json
 from collections.abc import Sequence
@@ -27,13 +27,12 @@ STAGE_REMEDY = "train the encoder on the same fold: --audio_model 'runs/audio/fo
 def audit_run(
     folder: str | Path, dataset: Dataset | None = None, cleared: NotCopies | None = None
 ) -> list[AuditFinding]:
-    """Audit the folds of a run that are finished.
+    """Audit the finished folds of a run.
 
     Args:
         folder: `--output_dir` of the training script.
-        dataset: The data set that it was trained on: its parts are then found again by the hashes in the records, and
-            audited as they really were. Without it only the records and the predictions speak, and with what the
-            audit before training found.
+        dataset: The run's data set, whose parts are found by the hashes in the records and audited. Without it only
+            records, predictions and the findings of the audit before training are used.
         cleared: Pairs of clips that a person has found to be no copies; by default those of the run's records.
 
     Raises:
@@ -44,19 +43,19 @@ def audit_run(
     if not done:
         raise FileNotFoundError(
             f"{folder}: found no finished fold, expected the --output_dir of a training script with fold_1/{RECORD} or "
-            "the like: name a run, or let it end."
+            "the like: name a run, or let it finish."
         )
-    found, folds, reads = [], [], False
-    told = read_predictions(folder / PREDICTIONS) if (folder / PREDICTIONS).is_file() else []
-    if dataset is not None and not (told and dataset.features["label"].names == list(told[0]["probabilities"])):
+    found, folds, reads_text = [], [], False
+    of_all = read_predictions(folder / PREDICTIONS) if (folder / PREDICTIONS).is_file() else []
+    if dataset is not None and not (of_all and dataset.features["label"].names == list(of_all[0]["probabilities"])):
         dataset = as_trained(dataset, read_record(done[0])["settings"])
     for fold_dir in done:
         record = read_record(fold_dir)
-        rows = [row for row in told if row["fold"] == record["split"]["fold"]]
+        rows = [row for row in of_all if row["fold"] == record["split"]["fold"]]
         if (fold_dir / PREDICTIONS).is_file():
             rows = read_predictions(fold_dir / PREDICTIONS)
         found += record_findings(record, rows)
-        reads |= record["settings"].get("model") != "audio"
+        reads_text |= record["settings"].get("model") != "audio"
         if dataset is None:
             found += [AuditFinding(**{**one, "evidence": tuple(one["evidence"])}) for one in record.get("audit", [])]
         else:
@@ -64,12 +63,12 @@ def audit_run(
             found += unknown_rows(folds[-1], record, rows) or altered_findings(dataset, folds[-1])
         found += branch_findings(record, rows)
     if dataset is not None:
-        found += audit_data(dataset, folds, reads, cleared or cleared_of(done, dataset))
-    return [*_once(found), *figure_findings(folder)]
+        found += audit_data(dataset, folds, reads_text, cleared or cleared_of(done, dataset))
+    return [*_without_repeats(found), *figure_findings(folder)]
 
 
 def cleared_of(folders: Sequence[Path], dataset: Dataset) -> NotCopies:
-    """The pairs that were cleared when the folds were trained."""
+    """The pairs that were cleared in the folds' trainings."""
     ids = dataset["id"][:]
     all_of_them = [NotCopies.of_record(read_record(folder).get("not_copies"), ids) for folder in folders]
     last = next((one for one in reversed(all_of_them) if one.pairs), NotCopies())
@@ -77,7 +76,7 @@ def cleared_of(folders: Sequence[Path], dataset: Dataset) -> NotCopies:
 
 
 def fold_of_record(dataset: Dataset, record: dict, predictions: Sequence[dict]) -> Fold:
-    """The split that was really trained, its rows found by their hashes.
+    """The split of a training record, its rows found by their hashes.
 
     Raises:
         ValueError: the record withholds them.
@@ -86,8 +85,8 @@ def fold_of_record(dataset: Dataset, record: dict, predictions: Sequence[dict]) 
     split = record["split"]
     if is_withheld([split]):
         raise ValueError(
-            f"Fold {split['fold']}: found the record of a model that was pushed, in which {CANNOT_BE_CHECKED}. "
-            "Expected the record as training wrote it: audit the run where it was trained, or leave out --dataset."
+            f"Fold {split['fold']}: found the record of a pushed model: {CANNOT_BE_CHECKED}. Expected the record as "
+            "training wrote it: audit the run where it was trained, or leave out --dataset."
         )
     parts = {part: np.flatnonzero(np.isin(names, split[part]["ids"])) for part in ("train", "validation")}
     parts["test"] = np.flatnonzero(np.isin(names, [hashed(row["id"]) for row in predictions]))
@@ -95,10 +94,10 @@ def fold_of_record(dataset: Dataset, record: dict, predictions: Sequence[dict]) 
 
 
 def unknown_rows(fold: Fold, record: dict, predictions: Sequence[dict]) -> list[AuditFinding]:
-    """Rows of the record that the data set does not have.
+    """Rows of the record that are missing from the data set.
 
     Raises:
-        ValueError: it has none of them.
+        ValueError: all of them are.
     """
     of_record = {part: len(record["split"][part]["ids"]) for part in ("train", "validation")}
     of_record["test"] = len(predictions)
@@ -117,27 +116,27 @@ def unknown_rows(fold: Fold, record: dict, predictions: Sequence[dict]) -> list[
 
 
 def altered_findings(dataset: Dataset, fold: Fold) -> list[AuditFinding]:
-    """Whether the parts that the record names are the split that it was stamped with."""
+    """Whether the rows of the record give its split fingerprint."""
     ids = np.array(dataset["id"][:])
     made = split_fingerprint({part: ids[getattr(fold, part)].tolist() for part in SPLITS})
     if made == fold.fingerprint:
         return []
-    detail = f"the rows of the record make the split {made}, its fingerprint is {fold.fingerprint}"
-    remedy = "audit with the data set of the run; if it is that one, the record was changed: train again"
+    detail = f"the rows of the record give the split fingerprint {made}, the record has {fold.fingerprint}"
+    remedy = "audit with the data set of the run; if this is it, the record was changed: train again"
     return [finding("record_does_not_match", LEAK, detail, remedy, fold=fold.name)]
 
 
 def record_findings(record: dict, predictions: Sequence[dict]) -> list[AuditFinding]:
-    """What a fold's record and its predictions say against each other."""
+    """Contradictions between a fold's record and its predictions, and leaks that they show."""
     fold, split = record["split"]["fold"], record["split"]
     stamped = sorted({*record["leaks"], *(leak for row in predictions for leak in row["leaks"])})
     found = [
-        finding(leak, LEAK, "stamped when the fold was trained", "train again without --allow_leak", fold=fold)
+        finding(leak, LEAK, "recorded when the fold was trained", "train again without --allow_leak", fold=fold)
         for leak in stamped
     ]
     if not predictions and fold != FINAL:
-        detail = "the fold has no predictions: whom it was tested on is not known"
-        found.append(finding("no_predictions", WARNING, detail, "give the training command again", fold=fold))
+        detail = "the fold has no predictions: its test speakers are unknown"
+        found.append(finding("no_predictions", WARNING, detail, "run the training command again", fold=fold))
     if others := {row["split_fingerprint"] for row in predictions} - {split["split_fingerprint"]}:
         detail = f"predictions are of the split {', '.join(sorted(others))}, the record of {split['split_fingerprint']}"
         remedy = "keep record and predictions of one training together"
@@ -156,24 +155,24 @@ def record_findings(record: dict, predictions: Sequence[dict]) -> list[AuditFind
             found.append(finding(kind, LEAK, detail, "test on other utterances", [ids[one] for one in shared], fold))
     for ancestor in record["ancestors"]:
         for part, how in (("train", "was trained on"), ("validation", "had its checkpoint chosen on")):
-            met = [ids[one] for one in ids.keys() & set(ancestor[part]["ids"])]
-            heard = [speakers[one] for one in speakers.keys() & set(ancestor[part]["speakers"])]
-            if met or heard:
+            shared = [ids[one] for one in ids.keys() & set(ancestor[part]["ids"])]
+            who = [speakers[one] for one in speakers.keys() & set(ancestor[part]["speakers"])]
+            if shared or who:
                 detail = (
-                    f"an encoder of this model {how} {len(met)} tested utterances and {len(heard)} of their speakers"
+                    f"an encoder of this model {how} {len(shared)} tested utterances and {len(who)} of their speakers"
                 )
-                found.append(finding("stage_leakage", LEAK, detail, STAGE_REMEDY, met or heard, fold))
+                found.append(finding("stage_leakage", LEAK, detail, STAGE_REMEDY, shared or who, fold))
     frozen = record["settings"].get("freeze", "none")
     for modality, origin in record["encoders"].items():
         if frozen in (modality, "both") and origin == "trained here from scratch":
-            detail = f"the {modality} encoder was frozen before it was ever trained: its weights are random"
+            detail = f"the {modality} encoder was frozen with random weights"
             remedy = f"train it first (train_{modality}.py) and name its folder, or leave out --freeze {frozen}"
             found.append(finding("untrained_encoder", WARNING, detail, remedy, fold=fold))
     return found
 
 
 def branch_findings(record: dict, predictions: Sequence[dict]) -> list[AuditFinding]:
-    """Whether a fused model falls below one of the encoders that it was built from, on the same test rows."""
+    """Whether a fused model is below one of its encoders alone, on the same test rows."""
     found, fold = [], record["split"]["fold"]
     for modality, source in record.get("sources", {}).items():
         file = Path(source) / PREDICTIONS
@@ -189,13 +188,13 @@ def branch_findings(record: dict, predictions: Sequence[dict]) -> list[AuditFind
                 f"the fused model has UAR {100 * fused:.1f} %, its {modality} encoder alone {100 * branch:.1f} % "
                 f"on the same {len(ours)} test clips"
             )
-            remedy = "use the encoder alone, or change the fusion: what was added does harm"
+            remedy = "use the encoder alone, or change the fusion"
             found.append(finding("fusion_below_branch", WARNING, detail, remedy, fold=fold))
     return found
 
 
 def _uar(predictions: Sequence[dict]) -> float | None:
-    """UAR of some predictions, None where they lack a class."""
+    """UAR of some predictions; None where they lack a class."""
     labels = list(predictions[0]["probabilities"])
     answers = [max(row["probabilities"], key=row["probabilities"].get) for row in predictions]
     confusion = confusion_matrix([row["reference"] for row in predictions], answers, labels=labels)
@@ -203,23 +202,23 @@ def _uar(predictions: Sequence[dict]) -> float | None:
 
 
 def figure_findings(folder: Path) -> list[AuditFinding]:
-    """Whether the report's headline figures follow from the predictions."""
+    """Whether UAR and WA of the report follow from the predictions."""
     predictions, report = folder / PREDICTIONS, folder / REPORT
     if not (predictions.is_file() and report.is_file()):
         return []
-    told, made = json.loads(report.read_text(encoding="utf-8")), make_report(read_predictions(predictions))
-    differing = [name for name in ("uar", "wa") if abs(told[name] - made[name]) > 1e-6]
+    stored, made = json.loads(report.read_text(encoding="utf-8")), make_report(read_predictions(predictions))
+    differing = [name for name in ("uar", "wa") if abs(stored[name] - made[name]) > 1e-6]
     if not differing:
         return []
     detail = "; ".join(
-        f"{name} is reported as {told[name]:.4f}, the predictions give {made[name]:.4f}" for name in differing
+        f"{name} is reported as {stored[name]:.4f}, the predictions give {made[name]:.4f}" for name in differing
     )
-    remedy = "python scripts/evaluate.py on the predictions writes the report anew"
+    remedy = "write the report again with scripts/evaluate.py"
     return [finding("figures_do_not_follow", LEAK, detail, remedy)]
 
 
-def _once(found: list[AuditFinding]) -> list[AuditFinding]:
-    """Without findings that a second source tells again."""
+def _without_repeats(found: list[AuditFinding]) -> list[AuditFinding]:
+    """Remove repeated findings."""
     kept = {}
     for one in found:
         kept.setdefault((one.kind, one.fold, one.detail), one)

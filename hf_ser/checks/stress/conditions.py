@@ -1,9 +1,8 @@
-"""What may differ between a corpus and the world: each condition changes a clip, or its words, in one way.
+"""Conditions of the stress test: each changes the audio or the text of a clip in one way.
 
-A condition is a plain function of a sample, a generator and what else the data set holds; what it does to a sound is in
-`hf_ser.augment.changes`, which augmentation shares. The generator is seeded by
-the condition's name, the seed and the row's id, so that what happens to a row depends neither on the rows beside it nor
-on their order. A new condition is one row of `CONDITIONS`.
+A condition is a function of a sample, a generator and the other rows. Changes of audio are in `hf_ser.augment.changes`,
+shared with augmentation. The generator is seeded by condition, seed and row id, so that a change depends neither on
+other rows nor on their order. A new condition is one row of `CONDITIONS`.
 """
 
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import soundfile as sf
 from datasets import Dataset
 
 from hf_ser import stable
-from hf_ser.augment import changes as sounds
+from hf_ser.augment import changes
 from hf_ser.augment.changes import MP3, OPUS, VORBIS, codec_problem
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
@@ -24,20 +23,19 @@ from hf_ser.transcripts.noise import Confusions, corrupt, vocabulary_confusions
 MILD, HARD, EXTREME = "mild", "hard", "extreme"
 SEVERITIES = (MILD, HARD, EXTREME)
 
-SOUND, WORDS, BOTH, VOICES, CODEC = "sound", "words", "both", "voices", "codec"
-"""What a condition needs: a model that hears, one that reads, a fused one; with the last two a model that hears, and
-other speakers' clips or a codec of libsndfile."""
+NEEDS_AUDIO, NEEDS_TEXT, NEEDS_BOTH, VOICES, CODEC = "audio", "text", "both", "voices", "codec"
+"""What a condition needs: a model of audio, of text, of both; or of audio, with other speakers' clips or a codec."""
 
 LEAST_SPEAKERS = 3
-"""Of a data set, for babble: with two, all of it would be one voice talking beside another."""
+"""Fewest speakers for babble: of two, the noise would be a single voice."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A row as the model is to get it.
+    """A row as input of a model.
 
     Shapes:
-        samples: `(samples,)` float32 at 16 kHz, None where the row has no sound.
+        samples: `(samples,)` float32 at 16 kHz, None where the row has no audio.
     """
 
     id: str
@@ -45,11 +43,11 @@ class Sample:
     text: str | None
 
 
-class Others:
-    """The data set around a row: whose voices may talk beside it, and whose words may take the place of its own.
+class OtherRows:
+    """The other rows of the data set, whose voices and texts conditions use.
 
     Args:
-        dataset: With the words as they are read; sound is decoded when it is asked for.
+        dataset: The data set with the transcripts that the model reads; audio is decoded on access.
     """
 
     def __init__(self, dataset: Dataset):
@@ -63,65 +61,65 @@ class Others:
 
     @cached_property
     def clips_of(self) -> dict[str, list[int]]:
-        """Rows with sound of each known speaker."""
-        found, heard = {}, self.dataset["duration_seconds"][:]
+        """Rows with audio of each known speaker."""
+        found, lengths = {}, self.dataset["duration_seconds"][:]
         for row in self.order:
-            if self.speakers[row] and heard[row]:
+            if self.speakers[row] and lengths[row]:
                 found.setdefault(self.speakers[row], []).append(row)
         return dict(sorted(found.items()))
 
     @cached_property
     def confusions(self) -> Confusions:
-        """Any word of the data set for any other."""
+        """Confusions of each word of the data set with any other."""
         return vocabulary_confusions(self.texts)
 
     @cached_property
     def digest(self) -> str:
-        """Hash of all that a draw can depend on."""
+        """Hash of everything that a draw depends on."""
         columns = (self.ids, self.speakers, self.labels, self.texts, self.dataset["pcm_sha256"][:])
         return stable.rows_digest(zip(*columns, strict=True))
 
     def voices(self, name: str, generator: np.random.Generator) -> list[np.ndarray]:
-        """Clips of other speakers than a row's, of as many as there are.
+        """Draw clips of other speakers than a row's.
 
         Raises:
-            ValueError: the row's speaker is not known.
+            ValueError: the row's speaker is unknown.
         """
         speaker = self.speakers[self.row[name]]
         if not speaker:
-            raise ValueError("its speaker is not known: any other voice might be the same")
-        rows = sounds.draw_babble_clips(self.clips_of, speaker, generator)
+            raise ValueError("its speaker is unknown: any other voice might be the same")
+        rows = changes.draw_babble_clips(self.clips_of, speaker, generator)
         return [decode_audio(self.dataset[row]["audio"]) for row in rows]
 
-    def other_words(self, name: str, generator: np.random.Generator) -> str:
-        """Words, other than a row's own, of a row with another label.
+    def other_text(self, name: str, generator: np.random.Generator) -> str:
+        """Draw the transcript of a row with another label and another transcript.
 
         Raises:
-            ValueError: no row has such words.
+            ValueError: there is none.
         """
         own = self.row[name]
         start = int(generator.integers(len(self.order)))
         for row in self.order[start:] + self.order[:start]:
             if self.labels[row] != self.labels[own] and self.texts[row] and self.texts[row] != self.texts[own]:
                 return self.texts[row]
-        raise ValueError("no clip with another label has other words")
+        raise ValueError("no clip with another label has another transcript")
 
 
-Change = Callable[[Sample, np.random.Generator, Others], Sample]
+Change = Callable[[Sample, np.random.Generator, OtherRows], Sample]
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One way in which the test differs from the corpus.
+    """One change of the test clips.
 
     Args:
-        name: Unique, and a file name.
+        name: Unique name, also of a file.
         group: Kind of change.
-        level: How much of it, such as `20 dB`.
-        severity: `mild` and `hard` are judged, `extreme` is told.
+        level: Amount, such as `20 dB`.
+        severity: `mild` and `hard` are judged, `extreme` is only reported.
         what: One sentence.
-        change: Makes the changed sample.
-        needs: `SOUND`, `WORDS`, `BOTH`, `VOICES` or `CODEC`.
+        change: Function that makes the changed sample.
+        needs: `NEEDS_AUDIO`, `NEEDS_TEXT`, `NEEDS_BOTH`, `VOICES` or `CODEC`.
     """
 
     name: str
@@ -130,17 +128,17 @@ class Condition:
     severity: str
     what: str
     change: Change
-    needs: str = SOUND
+    needs: str = NEEDS_AUDIO
 
 
-def apply(condition: Condition, sample: Sample, seed: int, others: Others) -> Sample:
-    """A sample under a condition, its sound within full scale as a file would hold it.
+def apply(condition: Condition, sample: Sample, seed: int, others: OtherRows) -> Sample:
+    """Change a sample; its audio stays within full scale, as in a file.
 
     Raises:
-        ValueError: the condition cannot be put on this sample.
+        ValueError: the condition does not apply to this sample.
     """
-    if sample.samples is None and condition.needs in (SOUND, VOICES, CODEC):
-        raise ValueError("the row has no sound")
+    if sample.samples is None and condition.needs in (NEEDS_AUDIO, VOICES, CODEC):
+        raise ValueError("the row has no audio")
     generator = stable.generator(condition.name, seed, sample.id)
     try:
         changed = condition.change(sample, generator, others)
@@ -148,69 +146,69 @@ def apply(condition: Condition, sample: Sample, seed: int, others: Others) -> Sa
         raise ValueError(error.error_string) from error
     if changed.samples is None:
         return changed
-    return replace(changed, samples=sounds.within_full_scale(changed.samples))
+    return replace(changed, samples=changes.within_full_scale(changed.samples))
 
 
-def lacking(condition: Condition, kind: str, others: Others) -> str | None:
-    """Why a condition says nothing about a kind of model, or cannot be made here; None where it can."""
-    kinds = {WORDS: ("text", "fusion"), BOTH: ("fusion",)}.get(condition.needs, ("audio", "fusion"))
+def reason_to_skip(condition: Condition, kind: str, others: OtherRows) -> str | None:
+    """Why a condition does not apply to a kind of model or data set; None where it does."""
+    kinds = {NEEDS_TEXT: ("text", "fusion"), NEEDS_BOTH: ("fusion",)}.get(condition.needs, ("audio", "fusion"))
     if kind not in kinds:
         return f"not for a model of kind {kind}"
-    if condition.needs in (WORDS, BOTH) and not any(others.texts):
-        return "no row has words"
+    if condition.needs in (NEEDS_TEXT, NEEDS_BOTH) and not any(others.texts):
+        return "no row has a transcript"
     if condition.needs == VOICES and len(others.clips_of) < LEAST_SPEAKERS:
-        return f"babble takes {LEAST_SPEAKERS} known speakers, found {len(others.clips_of)}"
+        return f"babble needs {LEAST_SPEAKERS} known speakers, found {len(others.clips_of)}"
     return codec_problem(**condition.change.keywords) if condition.needs == CODEC else None
 
 
-def of_sound(change: Callable[..., np.ndarray]) -> Change:
-    """A change of samples as one of a sample; it keeps its name, which is part of the key of kept answers."""
+def audio_change(change: Callable[..., np.ndarray]) -> Change:
+    """Turn a change of audio into one of a sample; it keeps its name, which is part of the key of kept answers."""
 
     @wraps(change)
-    def changed(sample: Sample, generator: np.random.Generator, others: Others, **settings) -> Sample:
+    def changed(sample: Sample, generator: np.random.Generator, others: OtherRows, **settings) -> Sample:
         return replace(sample, samples=change(sample.samples, generator, **settings))
 
     return changed
 
 
-def with_noise(sample: Sample, generator, others: Others, kind: str, snr_db: float) -> Sample:
-    """White or pink noise, or other speakers' voices, over the whole clip."""
+def with_noise(sample: Sample, generator, others: OtherRows, kind: str, snr_db: float) -> Sample:
+    """Add white or pink noise, or other speakers' voices, to the whole clip."""
     if kind != "babble":
-        return replace(sample, samples=sounds.with_noise(sample.samples, generator, kind, snr_db))
-    noise = sounds.babble(len(sample.samples), generator, others.voices(sample.id, generator))
-    return replace(sample, samples=sounds.mix_noise(sample.samples, noise, snr_db))
+        return replace(sample, samples=changes.with_noise(sample.samples, generator, kind, snr_db))
+    noise = changes.babble(len(sample.samples), generator, others.voices(sample.id, generator))
+    return replace(sample, samples=changes.mix_noise(sample.samples, noise, snr_db))
 
 
-def misread(sample: Sample, generator, others: Others, wer: float) -> Sample:
-    """Words wrong at a word error rate, one of the data set's in the place of another."""
+def with_word_errors(sample: Sample, generator, others: OtherRows, wer: float) -> Sample:
+    """Replace words with others of the data set, at a word error rate."""
     seed = int(generator.integers(2**31))
     return replace(sample, text=corrupt([sample.text], [sample.id], wer, others.confusions, seed)[0])
 
 
-def without_words(sample: Sample, generator, others) -> Sample:
-    """No transcript."""
+def without_text(sample: Sample, generator, others) -> Sample:
+    """Remove the transcript."""
     return replace(sample, text=None)
 
 
-def wrong_words(sample: Sample, generator, others: Others) -> Sample:
-    """The transcript of a clip with another label."""
-    return replace(sample, text=others.other_words(sample.id, generator)) if sample.text else sample
+def with_other_text(sample: Sample, generator, others: OtherRows) -> Sample:
+    """Replace the transcript with that of a clip with another label."""
+    return replace(sample, text=others.other_text(sample.id, generator)) if sample.text else sample
 
 
-def without_sound(sample: Sample, generator, others) -> Sample:
-    """No sound."""
+def without_audio(sample: Sample, generator, others) -> Sample:
+    """Remove the audio."""
     return replace(sample, samples=None)
 
 
-def _group(group: str, change: Change, *rows: tuple, needs: str = SOUND) -> tuple[Condition, ...]:
-    """Conditions of one function; each row is name, level, severity, sentence and the function's settings."""
+def _group(group: str, change: Change, *rows: tuple, needs: str = NEEDS_AUDIO) -> tuple[Condition, ...]:
+    """Conditions of one function; a row is name, level, severity, sentence and the function's settings."""
     return tuple(
         Condition(name, group, level, severity, what, partial(change, **settings), needs)
         for name, level, severity, what, settings in rows
     )
 
 
-def _noises(kind: str, what: str, needs: str = SOUND) -> tuple[Condition, ...]:
+def _noises(kind: str, what: str, needs: str = NEEDS_AUDIO) -> tuple[Condition, ...]:
     rows = (
         (f"{kind}_{snr}db", f"{snr} dB", severity, f"{what}, {snr} dB under it.", {"kind": kind, "snr_db": float(snr)})
         for snr, severity in ((20, MILD), (10, HARD), (0, EXTREME))
@@ -228,30 +226,30 @@ CONDITIONS = (
     *_noises("babble", "The clip in the voices of five others", needs=VOICES),
     *_group(
         "gain",
-        of_sound(sounds.with_gain),
+        audio_change(changes.with_gain),
         ("gain_minus_30db", "-30 dB", MILD, "A much softer recording.", {"gain_db": -30.0}),
         ("gain_minus_15db", "-15 dB", MILD, "A softer recording.", {"gain_db": -15.0}),
         ("gain_plus_15db", "+15 dB", MILD, "A louder recording, clipped at full scale.", {"gain_db": 15.0}),
     ),
     *_group(
         "clipping",
-        of_sound(sounds.clipped),
+        audio_change(changes.clipped),
         ("clipping_1", "1 %", MILD, "The loudest hundredth of the samples is cut flat.", {"share": 0.01}),
         ("clipping_10", "10 %", HARD, "The loudest tenth of the samples is cut flat.", {"share": 0.1}),
     ),
     *_group(
         "band",
-        of_sound(sounds.telephone),
+        audio_change(changes.telephone),
         ("telephone", "300-3,400 Hz", HARD, "A telephone: its band, at 8 kHz, in mu-law.", {}),
     ),
     *_group(
         "band",
-        of_sound(sounds.low_passed),
+        audio_change(changes.low_passed),
         ("low_pass_4khz", "4 kHz", HARD, "Nothing above 4 kHz.", {"hertz": 4_000.0}),
     ),
     *_group(
         "codec",
-        of_sound(sounds.with_codec),
+        audio_change(changes.with_codec),
         # A level names a bit rate only where it is constant: Vorbis and Opus spend on each clip what it takes.
         ("mp3_24kbit", "MP3 24 kbit/s", MILD, "MP3 at 24 kbit/s.", _codec(*MP3, compression=0.9, mode="CONSTANT")),
         ("mp3_8kbit", "MP3 8 kbit/s", HARD, "MP3 at 8 kbit/s.", _codec(*MP3, compression=0.99, mode="CONSTANT")),
@@ -264,14 +262,14 @@ CONDITIONS = (
     ),
     *_group(
         "room",
-        of_sound(sounds.reverberant),
+        audio_change(changes.reverberant),
         ("room_0.3s", "RT60 0.3 s", MILD, "Reverberation that falls by 60 dB in 0.3 s.", {"rt60_seconds": 0.3}),
         ("room_0.6s", "RT60 0.6 s", HARD, "Reverberation that falls by 60 dB in 0.6 s.", {"rt60_seconds": 0.6}),
         ("room_1.2s", "RT60 1.2 s", EXTREME, "Reverberation that falls by 60 dB in 1.2 s.", {"rt60_seconds": 1.2}),
     ),
     *_group(
         "cut",
-        of_sound(sounds.cut),
+        audio_change(changes.cut),
         ("first_2s", "first 2 s", HARD, "Only the first 2 s.", {"seconds": 2.0}),
         ("first_1s", "first 1 s", EXTREME, "Only the first second.", {"seconds": 1.0}),
         ("last_half", "last half", HARD, "Only the second half.", {"begin": 0.5}),
@@ -279,7 +277,7 @@ CONDITIONS = (
     ),
     *_group(
         "speed",
-        of_sound(sounds.with_wrong_rate),
+        audio_change(changes.with_wrong_rate),
         ("speed_0.9", "0.9", MILD, "A tenth slower, and lower.", {"rate": 14_400}),
         ("speed_1.1", "1.1", MILD, "A tenth faster, and higher.", {"rate": 17_600}),
         ("speed_0.75", "0.75", HARD, "A quarter slower, and lower.", {"rate": 12_000}),
@@ -287,49 +285,54 @@ CONDITIONS = (
     ),
     *_group(
         "silence",
-        of_sound(sounds.with_silence),
+        audio_change(changes.with_silence),
         ("silence_0.5s", "0.5 s in front", MILD, "Half a second of exact zeros in front.", {"seconds": 0.5}),
         ("silence_2s", "2 s in front", HARD, "Two seconds of exact zeros in front.", {"seconds": 2.0}),
     ),
     *_group(
         "silence",
-        of_sound(sounds.without_leading_zeros),
-        ("no_leading_zeros", "none in front", MILD, "Without the exact zeros in front, which can tell a label.", {}),
+        audio_change(changes.without_leading_zeros),
+        ("no_leading_zeros", "none in front", MILD, "Without the exact zeros in front, which can reveal a label.", {}),
     ),
     *_group(
         "silence",
-        of_sound(sounds.fill_zeros),
-        ("no_zeros", "-70 dBFS instead", MILD, "Faint noise in the place of all exact zeros.", {"floor_dbfs": -70.0}),
+        audio_change(changes.fill_zeros),
+        ("no_zeros", "-70 dBFS instead", MILD, "Faint noise in place of all exact zeros.", {"floor_dbfs": -70.0}),
     ),
     *_group(
         "rate",
-        of_sound(sounds.with_wrong_rate),
+        audio_change(changes.with_wrong_rate),
         ("taken_for_8khz", "as 8 kHz", EXTREME, "16 kHz taken for 8 kHz: half as fast, and lower.", {"rate": 8_000}),
         ("taken_for_22khz", "as 22.05 kHz", HARD, "16 kHz taken for 22.05 kHz: faster, and higher.", {"rate": 22_050}),
         ("taken_for_44khz", "as 44.1 kHz", EXTREME, "16 kHz taken for 44.1 kHz: much faster.", {"rate": 44_100}),
     ),
     *_group(
         "rate",
-        of_sound(sounds.upsampled),
+        audio_change(changes.upsampled),
         ("from_8khz", "from 8 kHz", HARD, "Recorded at 8 kHz and brought to 16 kHz.", {}),
     ),
     *_group(
         "rate",
-        of_sound(sounds.aliased),
+        audio_change(changes.aliased),
         ("aliased", "no filter", EXTREME, "Every second sample taken, without a filter.", {}),
     ),
     *_group(
         "words",
-        misread,
+        with_word_errors,
         ("wer_0.1", "WER 0.1", MILD, "A tenth of the words is wrong.", {"wer": 0.1}),
         ("wer_0.2", "WER 0.2", HARD, "A fifth of the words is wrong.", {"wer": 0.2}),
         ("wer_0.4", "WER 0.4", EXTREME, "Two fifths of the words are wrong.", {"wer": 0.4}),
-        needs=WORDS,
+        needs=NEEDS_TEXT,
     ),
-    *_group("words", wrong_words, ("wrong_words", "wrong", EXTREME, "Words of another label's clip.", {}), needs=WORDS),
-    # Without its only modality a model says the same of every clip, which is no news: for fused models alone.
-    *_group("words", without_words, ("no_words", "missing", HARD, "No transcript.", {}), needs=BOTH),
-    *_group("words", without_sound, ("no_sound", "no sound", HARD, "No sound, words alone.", {}), needs=BOTH),
+    *_group(
+        "words",
+        with_other_text,
+        ("wrong_words", "wrong", EXTREME, "Words of another label's clip.", {}),
+        needs=NEEDS_TEXT,
+    ),
+    # For fused models only: without its only modality a model gives every clip the same answer.
+    *_group("words", without_text, ("no_words", "missing", HARD, "No transcript.", {}), needs=NEEDS_BOTH),
+    *_group("words", without_audio, ("no_sound", "no sound", HARD, "No sound, words alone.", {}), needs=NEEDS_BOTH),
 )
 
 GROUPS = tuple(dict.fromkeys(condition.group for condition in CONDITIONS))

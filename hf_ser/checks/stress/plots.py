@@ -8,21 +8,21 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hf_ser.checks.stress.results import FAILED, NOT_JUDGED, PASSED, subject
-from hf_ser.plotting import WARNING, filled, save
+from hf_ser.plotting import WARNING, save, wrapped_notices
 
 COLOURS = {PASSED: "tab:blue", FAILED: "tab:red", NOT_JUDGED: "tab:gray"}
 WIDTH = 100
 """Characters a line of the title."""
 
 NOTE_WIDTH = 160
-"""And of the note under the axis, which is in smaller letters."""
+"""Characters a line of the note under the axis."""
 
 
 def plot_stress(result: dict, path: str | Path) -> None:
     """Draw the change in UAR of every condition, in points, with its interval and its limit, as a PNG.
 
     Args:
-        result: As `make_stress` gives it.
+        result: Result of `make_stress`.
         path: PNG file to write.
     """
     lines, places = result["conditions"], _places(result["conditions"])
@@ -42,13 +42,13 @@ def plot_stress(result: dict, path: str | Path) -> None:
         "\n".join([f"stress test: {result['verdict']}", textwrap.fill(subject(result), WIDTH)]), fontsize=10
     )
     if result["notices"]:
-        axes.set_title(filled(result["notices"], WIDTH), color=WARNING, fontsize=8, fontweight="bold")
+        axes.set_title(wrapped_notices(result["notices"], WIDTH), color=WARNING, fontsize=8, fontweight="bold")
     _legend(figure, result["interval_note"])
     save(figure, path)
 
 
 def _places(lines: list[dict]) -> list[float]:
-    """Heights of the conditions: one a line, with a gap before each new group."""
+    """Positions of the conditions, one a line, with a gap before each new group."""
     places, place = [], -1.0
     for before, line in zip([None, *lines], lines, strict=False):
         place += 1.0 if before is None or before["group"] == line["group"] else 1.6
@@ -66,7 +66,7 @@ def _dot(axes: Axes, place: float, line: dict) -> None:
 
 
 def _bands(axes: Axes, places: list[float], lines: list[dict]) -> None:
-    """The names of the groups at the right, and a shade under every other group."""
+    """Write the names of the groups at the right, and shade every other group."""
     for number, group in enumerate(dict.fromkeys(line["group"] for line in lines)):
         theirs = [place for place, line in zip(places, lines, strict=True) if line["group"] == group]
         if number % 2 == 0:
@@ -76,8 +76,8 @@ def _bands(axes: Axes, places: list[float], lines: list[dict]) -> None:
 
 
 def _legend(figure: Figure, note: str) -> None:
-    """What the colours mean, under the note of the intervals: as its title it finds its own place."""
+    """Draw the legend with the note of the intervals as its title, so that the layout places it."""
     dots = [Line2D([], [], color=color, marker="o", label=verdict) for verdict, color in COLOURS.items()]
     limit = Line2D([], [], color="black", marker="|", markersize=9, linestyle="none", label="limit")
     legend = figure.legend(handles=[*dots, limit], loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    legend.set_title(filled([note], NOTE_WIDTH), {"size": 7})
+    legend.set_title(wrapped_notices([note], NOTE_WIDTH), {"size": 7})

@@ -1,4 +1,4 @@
-"""What a model's answers under each condition come to: the change in UAR, its interval over speakers, and a verdict."""
+"""Results of the stress test: the change in UAR under each condition, its interval over speakers, and a verdict."""
 
 import json
 import textwrap
@@ -22,12 +22,12 @@ PICTURE = "stress.png"
 STRESS_VERSION = 1
 
 MAX_DROP = {MILD: 0.05, HARD: 0.15}
-"""By how much UAR may fall. A choice: what a user of such a recording would hardly notice, and what he would bear."""
+"""By how much UAR may fall; these limits are a choice."""
 
 MAX_SHARE = {MILD: 0.25, HARD: 0.5}
-"""And by what share of the clean UAR above chance: a model near chance loses all it knows within a few points."""
+"""By what share of the clean UAR above chance it may fall, which is the stricter limit for a model near chance."""
 
-NO_SKILL = "The clean UAR is not above chance: there is nothing to lose, and no change is judged."
+NO_SKILL = "The clean UAR is not above chance, so no change is judged."
 
 MAX_SEX_GAP = 0.10
 SEX_GAP = "sex_gap"
@@ -38,21 +38,21 @@ LINE = 100
 """Characters a line of the terminal table."""
 
 HOW_TO_READ = (
-    "How to read it: each line changes the same clips in one way and says by how many points UAR moves against the "
-    "clean run, with a 95 % interval over speakers. A condition fails where UAR falls by more than its limit, whatever "
+    "How to read it: each line changes the same clips in one way and gives the change in UAR against the clean run in "
+    "points, with a 95 % interval over speakers. A condition fails where UAR falls by more than its limit, whatever "
     "the interval: the points allowed, but no more than a quarter (mild) or half (hard) of the clean UAR above chance. "
-    "Extreme ones are told and not judged."
+    "Extreme ones are reported and not judged."
 )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a model said under one condition.
+    """Predictions of a model under one condition.
 
     Args:
         condition: The condition.
-        probabilities: Of each row that could be changed, by id, in the order of the model's labels.
-        skipped: Why a row could not be changed, by id.
+        probabilities: Probabilities of each changed row by id, in the order of the model's labels.
+        skipped: Reason for each row that could not be changed, by id.
     """
 
     condition: Condition
@@ -68,26 +68,26 @@ def make_stress(
     thresholds: Mapping[str, float] = MAX_DROP,
     notices: Sequence[str] = (),
 ) -> dict:
-    """The result of a stress test, ready for JSON.
+    """Compute the result of a stress test as a JSON object.
 
     Args:
         about: `model`, `dataset` and `seed`.
-        rows: The rows without changes as predictions, which `make_report` takes.
-        clean, outcomes: The answers without changes, and under each condition.
-        thresholds: By how much UAR may fall, by severity, within `MAX_SHARE`; one that is not in it is not judged.
-        notices: What else is to be known.
+        rows: Predictions of the unchanged rows, as `make_report` takes them.
+        clean, outcomes: The outcomes without changes, and under each condition.
+        thresholds: By how much UAR may fall, by severity, within `MAX_SHARE`; other severities are not judged.
+        notices: More notices for readers.
 
     Raises:
-        ValueError: see `make_report`.
+        ValueError: as `make_report`.
     """
     report = make_report(rows)
     skill = max(difference(report["uar"], report["chance_uar"]), 0.0)
-    # A model that knows nothing has nothing to lose: passing would be no merit.
+    # A model at chance has no limits: it would pass every condition.
     limits = {severity: min(most, MAX_SHARE[severity] * skill) or None for severity, most in thresholds.items()}
-    told, notes = {}, {}
+    lines, notes = {}, {}
     for one in outcomes:
-        told[one.condition.name], notes[one.condition.name] = compared(one, rows, clean, limits)
-    conditions = [line for line in told.values() if line is not None]
+        lines[one.condition.name], notes[one.condition.name] = compared(one, rows, clean, limits)
+    conditions = [line for line in lines.values() if line is not None]
     failed = [line["name"] for line in conditions if line["verdict"] == FAILED]
     failed += [SEX_GAP] if gap_verdict(report["sex_gap"]) == FAILED else []
     skipped = {one.condition.name: dict(one.skipped) for one in (clean, *outcomes) if one.skipped}
@@ -95,7 +95,7 @@ def make_stress(
         "stress_version": STRESS_VERSION,
         **about,
         **{name: report[name] for name in ("corpus", "n_utterances", "n_speakers", "leaks")},
-        "notices": [*report["notices"], *notices, *([] if skill else [NO_SKILL]), *_notices(skipped, told)],
+        "notices": [*report["notices"], *notices, *([] if skill else [NO_SKILL]), *_notices(skipped, lines)],
         "clean": {name: report[name] for name in ("uar", "uar_ci95", "wa")},
         "sex_gap": report["sex_gap"],
         "thresholds": dict(thresholds),
@@ -112,9 +112,9 @@ def make_stress(
 def compared(
     outcome: Outcome, rows: Sequence[dict], clean: Outcome, limits: Mapping[str, float]
 ) -> tuple[dict | None, str]:
-    """One line of the result, on the rows that both have, and the note of its interval.
+    """One line of the result over the common rows, and the note of its interval.
 
-    The line is None where these rows lack a class of the task.
+    The line is None where these rows lack a class.
     """
     labels = list(rows[0]["probabilities"])
     kept = [row for row in rows if row["id"] in outcome.probabilities]
@@ -124,7 +124,7 @@ def compared(
     uar, clean_uar = (uar_from_confusion(sum(one.values()), labels) for one in (after, before))
     condition, limit = outcome.condition, limits.get(outcome.condition.severity)
     change = difference(uar, clean_uar)
-    # A fall by just the limit passes, however it is rounded.
+    # A fall by exactly the limit passes, despite rounding.
     too_much = limit is not None and change < -limit - ROUNDING
     intervals, note = difference_intervals(before, after)
     line = {
@@ -149,10 +149,7 @@ def by_speaker(rows: Sequence[dict], answers: Mapping[str, Sequence[float]], lab
 
 
 def gap_verdict(gap: dict) -> str:
-    """Failed where one sex is recognised worse by more than `MAX_SEX_GAP`, and not by chance.
-
-    Without an interval nobody knows whether it is chance: not judged.
-    """
+    """The verdict on the gap between the sexes: failed above `MAX_SEX_GAP` with an interval that excludes 0."""
     if gap["uar"] is None or gap["ci95"] is None:
         return NOT_JUDGED
     is_wide = abs(gap["uar"]) > MAX_SEX_GAP + ROUNDING
@@ -187,7 +184,7 @@ def format_stress(result: dict) -> str:
 
 
 def subject(result: dict) -> str:
-    """Whom and what was tested, and the clean figures."""
+    """The model, the data and the clean figures in one line."""
     clean = result["clean"]
     interval = f" [{', '.join(f'{100 * end:.1f}' for end in clean['uar_ci95'])}]" if clean["uar_ci95"] else ""
     amount = f"{counted(result['n_utterances'], 'clip')}, {counted(result['n_speakers'], 'speaker')}"
@@ -199,7 +196,7 @@ def subject(result: dict) -> str:
 
 def _sex_text(gap: dict) -> str:
     if gap["uar"] is None:
-        return f"sex gap: not known. {gap['note']}"
+        return f"sex gap: unknown. {gap['note']}"
     said = f"sex gap: UAR of women minus men {100 * gap['uar']:+.1f} points"
     if not gap["ci95"]:
         return f"{said}: {NOT_JUDGED}. {gap['note']}"
@@ -223,7 +220,7 @@ def _cells(line: dict) -> tuple[str, ...]:
 
 
 def shared_note(notes: dict[str, str]) -> str:
-    """The notes of the intervals by condition, each told once: what most of them share first, then the others'."""
+    """The notes of the intervals, each once: the most frequent first, then the others with their conditions."""
     named: dict[str, list[str]] = {}
     for name, note in notes.items():
         named.setdefault(note, []).append(name)
@@ -231,8 +228,8 @@ def shared_note(notes: dict[str, str]) -> str:
     return " ".join([most, *(f"{', '.join(named[note])}: {note}" for note in others)])
 
 
-def _notices(skipped: dict[str, dict[str, str]], told: dict[str, dict | None]) -> list[str]:
-    found, classless = [], [name for name, line in told.items() if line is None]
+def _notices(skipped: dict[str, dict[str, str]], lines: dict[str, dict | None]) -> list[str]:
+    found, classless = [], [name for name, line in lines.items() if line is None]
     for name, clips in skipped.items():
         first, why = next(iter(clips.items()))
         found.append(f"{name}: {len(clips)} clips skipped, such as {first}: {why}")

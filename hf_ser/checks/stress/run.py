@@ -1,4 +1,4 @@
-"""The stress test: rows that a model has not met, its answers under each condition, kept so that a killed run goes on.
+"""Running the stress test: selecting test rows, and predictions under each condition, which are kept for resuming.
 
 O/stress/<condition>.json     the probabilities of one condition, and a key of all that they depend on
 O/stress.json, O/stress.png   the result
@@ -19,7 +19,17 @@ import torch
 from datasets import Dataset
 from tqdm import tqdm
 
-from hf_ser.checks.stress.conditions import CODEC, MILD, VOICES, WORDS, Condition, Others, Sample, apply, lacking
+from hf_ser.checks.stress.conditions import (
+    CODEC,
+    MILD,
+    NEEDS_TEXT,
+    VOICES,
+    Condition,
+    OtherRows,
+    Sample,
+    apply,
+    reason_to_skip,
+)
 from hf_ser.checks.stress.results import Outcome
 from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.prepare import load_prepared
@@ -35,39 +45,40 @@ from hf_ser.stable import rows_digest, uniform
 from hf_ser.transcripts.fold_transcripts import with_transcript_source
 
 CONDITIONS_VERSION = 2
-"""Of what the conditions do: raise it where a function of `conditions.py` changes, and nothing kept is used again."""
+"""Raise it when a function of `conditions.py` changes, so that kept answers are recomputed."""
 
-HELD_BYTES = 1_000_000_000
-"""Sound up to this size is read once and held; more is read for each condition anew."""
+MAX_BYTES_IN_MEMORY = 1_000_000_000
+"""Audio up to this size is kept in memory; more is read again for each condition."""
 
 BATCHES = 8
-"""Changed clips are held for so many batches: the model sorts them by length, so that little is padded."""
+"""Batches that are sorted by length together, to reduce padding."""
 
-WITHHELD_NOTICE = f"Of this model, {CANNOT_BE_CHECKED}: it may have met these speakers."
-UNRECORDED = "What this model was trained on is not recorded: whether it has met these clips is not known."
+WITHHELD_NOTICE = f"Of this model, {CANNOT_BE_CHECKED}: it may have been trained on these speakers."
+UNRECORDED = "The training data of this model is not recorded: it may have been trained on these clips."
 MET = "met_in_training"
-"""The leak of rows that the model was trained on, or its checkpoint chosen on."""
+"""The leak of testing on rows that the model was trained on, or its checkpoint chosen on."""
 
 
 def unchanged(sample: Sample, generator, others) -> Sample:
-    """The clean run's change."""
+    """Return the sample itself."""
     return sample
 
 
-CLEAN = Condition("clean", "clean", "", MILD, "As it is in the data set.", partial(unchanged), WORDS)
+CLEAN = Condition("clean", "clean", "", MILD, "As it is in the data set.", partial(unchanged), NEEDS_TEXT)
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """What a model is tested on.
+class Selection:
+    """The rows that a model is tested on.
 
     Args:
-        dataset: The whole data set, in the words and labels of the model: the rows beside are voices for babble.
+        dataset: The whole data set, with the transcripts and labels of the model.
         rows: Indices of the rows to test.
-        predictions: The run's own predictions of these rows by id, empty where the rows are not of its test part.
-        leaks: What stamps the result.
-        notices: What else is to be known of the rows.
-        speaker_statistics: Of each row's speaker, of clips as they are; None of a model that is not scaled by speaker.
+        predictions: The run's own predictions of these rows by id; empty where they are not its test part.
+        leaks: Leaks of the result.
+        notices: Notices on the rows.
+        speaker_statistics: Statistics of each row's speaker from unchanged clips; None without per-speaker
+            normalisation.
 
     Shapes:
         speaker_statistics `(rows, 2, bands)`.
@@ -81,59 +92,58 @@ class Chosen:
     speaker_statistics: np.ndarray | None = None
 
 
-def choose_rows(
+def select_rows(
     classifier: Classifier,
     folder: str | Path,
     label_map: str | None = None,
     max_clips: int | None = None,
     seed: int = 0,
     allow_leak: bool = False,
-) -> Chosen:
-    """The rows of a data set to test a model on: those its fold was tested on, else all that it has not met.
+) -> Selection:
+    """Select the rows to test a model on: those its fold was tested on, else all that it was not trained on.
 
     Args:
         classifier: The model.
         folder: A prepared data set.
-        label_map: Where the model's training record names none.
-        max_clips: At most so many, of all classes alike, drawn by the seed.
-        seed: Of the draw.
-        allow_leak: Keep rows that the model has met, and stamp the result.
+        label_map: The label map, where the model's training record names none.
+        max_clips: Most clips, balanced over classes.
+        seed: Seed of the draw of clips.
+        allow_leak: Keep rows that the model was trained on, and mark the result as leaked.
 
     Raises:
-        ValueError: labels that do not fit, no row is left, or as `hf_ser.runs.record.read_record` and
-            `hf_ser.runs.classifier.statistics_of_rows`.
+        ValueError: labels do not fit, no row is left, or as `read_record` and `statistics_of_rows`.
     """
     record = read_record(classifier.name)
-    dataset, notices = open_labelled(classifier, folder, record, label_map)
+    dataset, notices = load_as_trained(classifier, folder, record, label_map)
     predictions = own_predictions(classifier.name, dataset)
     if predictions:
         rows = [row for row, name in enumerate(dataset["id"][:]) if name in predictions]
         leaks = tuple(sorted({leak for row in predictions.values() for leak in row["leaks"]}))
-        notices += of_predictions(predictions, len(rows))
+        notices += prediction_notices(predictions, len(rows))
     else:
-        rows, leaks, more = unmet(dataset, record, allow_leak)
+        rows, leaks, more = untrained_rows(dataset, record, allow_leak)
         notices += more
-    rows, more = usable(dataset, rows, classifier)
+    rows, more = usable_rows(dataset, rows, classifier)
     notices += more
     if not rows:
         raise ValueError(
             f"{folder}: no row is left to test {classifier.name} on ({' '.join(notices)}). Expected clips that it was "
             "not trained on: name another data set, or add --allow_leak to have the result stamped as leaked."
         )
-    rows = spread(dataset, rows, max_clips, seed)
+    rows = balanced_sample(dataset, rows, max_clips, seed)
     statistics, more = statistics_of_rows(classifier, dataset, rows)
-    return Chosen(dataset, rows, predictions, leaks, (*notices, *more), statistics)
+    return Selection(dataset, rows, predictions, leaks, (*notices, *more), statistics)
 
 
 def own_predictions(name: str, dataset: Dataset) -> dict[str, dict]:
-    """What a fold's model said of its test part, by id; empty where that is not known, or none of it is in the data."""
+    """Predictions of a fold's model for its test part by id; empty where there are none, or none is in the data."""
     file = Path(name) / PREDICTIONS
     known = {row["id"]: row for row in read_predictions(file)} if file.is_file() else {}
     return known if known.keys() & set(dataset["id"][:]) else {}
 
 
-def open_labelled(classifier: Classifier, folder, record: dict | None, label_map: str | None):
-    """A data set in the words and the labels that a model was trained with, and what to know about it.
+def load_as_trained(classifier: Classifier, folder, record: dict | None, label_map: str | None):
+    """Load a data set with the transcripts and labels of a model's training, and notices on it.
 
     Raises:
         ValueError: the model has labels that the data set lacks, or two label maps.
@@ -147,23 +157,22 @@ def open_labelled(classifier: Classifier, folder, record: dict | None, label_map
         )
     name, dropped = recorded or label_map or NATIVE, {}
     if classifier.kind != AUDIO:
-        # Before any row is dropped: to change a column of a selection, `datasets` would copy all of its sound.
+        # Before any row is dropped: to change a column of a selection, `datasets` would copy all audio.
         dataset = with_transcript_source(dataset, settings.get("transcript_source"))
     if dataset.features["label"].names != classifier.labels:
         dataset, dropped = apply_label_map(dataset, name)
     labels = dataset.features["label"].names
     if foreign := [label for label in classifier.labels if label not in labels]:
         raise ValueError(
-            f"{classifier.name} tells {', '.join(classifier.labels)} apart; {folder} has {', '.join(labels)} (label "
-            f"map {name}) and lacks {', '.join(foreign)}. Expected a data set with all classes of the model: name "
-            "another, or the --label_map that the model was trained with."
+            f"{classifier.name} has the classes {', '.join(classifier.labels)}; {folder} has {', '.join(labels)} "
+            f"(label map {name}) and lacks {', '.join(foreign)}. Expected a data set with all classes of the model: "
+            "name another, or the --label_map that the model was trained with."
         )
-    told = [f"The label map {name} drops {sum(dropped.values())} clips."] if dropped else []
-    return dataset, told
+    return dataset, [f"The label map {name} drops {sum(dropped.values())} clips."] if dropped else []
 
 
-def of_predictions(predictions: dict[str, dict], found: int) -> list[str]:
-    """What to know about rows that are those of a run's own test part."""
+def prediction_notices(predictions: dict[str, dict], found: int) -> list[str]:
+    """Notices on rows of a run's own test part."""
     notices = []
     if found < len(predictions):
         notices.append(
@@ -172,18 +181,18 @@ def of_predictions(predictions: dict[str, dict], found: int) -> list[str]:
     sources = {row["transcript_source"] for row in predictions.values() if row["transcript_source"]}
     if changed := sorted(source for source in sources if "+" in source):
         notices.append(
-            f"The run was tested on changed words ({', '.join(changed)}); the clean run here reads them as is."
+            f"The run was tested on changed transcripts ({', '.join(changed)}); the clean run reads the originals."
         )
     return notices
 
 
-def unmet(dataset: Dataset, record: dict | None, allow_leak: bool) -> tuple[list[int], tuple, list[str]]:
-    """The rows whose id, sound and speaker nothing in a model's ancestry has met; leaks; notices."""
+def untrained_rows(dataset: Dataset, record: dict | None, allow_leak: bool) -> tuple[list[int], tuple, list[str]]:
+    """Rows whose id, audio and speaker neither the model nor its ancestors were trained on; leaks; notices."""
     rows = list(range(len(dataset)))
     if record is None:
         return rows, (), [UNRECORDED]
     splits = [record["split"], *record["ancestors"]]
-    untold = [WITHHELD_NOTICE] if is_withheld(splits) else []
+    withheld = [WITHHELD_NOTICE] if is_withheld(splits) else []
     known = {
         kind: {one for split in splits for part in ("train", "validation") for one in split[part][kind]}
         for kind in ("ids", "pcm", "speakers")
@@ -191,38 +200,38 @@ def unmet(dataset: Dataset, record: dict | None, allow_leak: bool) -> tuple[list
     columns = [dataset[name][:] for name in ("id", "pcm_sha256", "speaker")]
     left = [
         row
-        for row, (name, sound, speaker) in enumerate(zip(*columns, strict=True))
+        for row, (name, pcm, speaker) in enumerate(zip(*columns, strict=True))
         if not (
             hashed(name) in known["ids"]
-            or (sound and sound[:16] in known["pcm"])
+            or (pcm and pcm[:16] in known["pcm"])
             or (speaker and hashed(speaker) in known["speakers"])
         )
     ]
     met = len(rows) - len(left)
     if not met:
-        return rows, (), untold
+        return rows, (), withheld
     of_all = f"{met} of {len(rows)} clips"
     if allow_leak:
-        return rows, (MET,), [f"{of_all} or their speakers were met in training, and are tested all the same.", *untold]
-    left_out = f"{of_all} are left out: the model has met them, equal sounds or their speakers in training."
-    return left, (), [left_out, *untold]
+        return rows, (MET,), [f"{of_all} or their speakers were in the training data, and are still tested.", *withheld]
+    left_out = f"{of_all} are left out: they, equal recordings or their speakers were in the training data."
+    return left, (), [left_out, *withheld]
 
 
-def usable(dataset: Dataset, rows: list[int], classifier: Classifier) -> tuple[list[int], list[str]]:
-    """The rows that a model can answer and whose label is one of its own; notices of the others."""
-    names, labels, heard = dataset.features["label"].names, dataset["label"][:], dataset["duration_seconds"][:]
+def usable_rows(dataset: Dataset, rows: list[int], classifier: Classifier) -> tuple[list[int], list[str]]:
+    """The rows that a model can classify and whose label is one of its own; notices of the others."""
+    names, labels, lengths = dataset.features["label"].names, dataset["label"][:], dataset["duration_seconds"][:]
     own = [row for row in rows if names[labels[row]] in classifier.labels]
     notices = []
     if len(own) < len(rows):
         notices.append(f"{len(rows) - len(own)} clips are left out: the model does not know their labels.")
-    kept = [row for row in own if heard[row] or classifier.kind != AUDIO]
+    kept = [row for row in own if lengths[row] or classifier.kind != AUDIO]
     if len(kept) < len(own):
-        notices.append(f"{len(own) - len(kept)} clips are left out: they have no sound.")
+        notices.append(f"{len(own) - len(kept)} clips are left out: they have no audio.")
     return kept, notices
 
 
-def spread(dataset: Dataset, rows: list[int], most: int | None, seed: int) -> list[int]:
-    """At most so many of some rows, drawn by id, of all classes alike."""
+def balanced_sample(dataset: Dataset, rows: list[int], most: int | None, seed: int) -> list[int]:
+    """At most `most` of some rows, drawn by id and balanced over classes."""
     if most is None or most >= len(rows):
         return rows
     names, labels, taken = dataset["id"][:], dataset["label"][:], {}
@@ -233,57 +242,57 @@ def spread(dataset: Dataset, rows: list[int], most: int | None, seed: int) -> li
     return sorted(row for _, row in sorted(turns)[:most])
 
 
-def answered(
+def run_conditions(
     classifier: Classifier,
-    chosen: Chosen,
+    chosen: Selection,
     conditions: Sequence[Condition],
     folder: str | Path,
     seed: int = 0,
     batch_size: int = 16,
 ) -> tuple[list[Outcome], list[str]]:
-    """The model's answers without changes, then under each condition that can be put on this data.
+    """Predict the rows without changes, then under each condition that applies to this data.
 
-    What lies in `folder` under the key of a condition is read; the rest is computed and kept there.
+    Outcomes in `folder` with the same key are read; the others are computed and kept there.
 
     Returns:
-        Also a notice for each reason for which conditions were left out.
+        The outcomes, and a notice for each reason to leave out conditions.
     """
-    others, reasons = Others(chosen.dataset), {}
+    others, reasons = OtherRows(chosen.dataset), {}
     wanted = [CLEAN]
     for condition in conditions:
-        reason = lacking(condition, classifier.kind, others)
+        reason = reason_to_skip(condition, classifier.kind, others)
         if reason is None:
             wanted.append(condition)
-        elif not reason.startswith("not for"):  # that a model cannot read is no news
+        elif not reason.startswith("not for"):  # obvious from the kind of model
             reasons.setdefault(reason, []).append(condition.name)
-    key = Key(classifier, chosen, others, seed)
+    key = CacheKey(classifier, chosen, others, seed)
     kept = {one.name: read_outcome(Path(folder) / f"{one.name}.json", key.of(one), one) for one in wanted}
     missing = [one for one in wanted if kept[one.name] is None]
-    rows = Rows(chosen, reads=classifier.kind != AUDIO, hears=classifier.kind != TEXT)
+    rows = SampleRows(chosen, text=classifier.kind != AUDIO, audio=classifier.kind != TEXT)
     with tqdm(total=len(missing) * len(chosen.rows), unit=" clips", desc="stress", disable=None) as bar:
         for condition in missing:
             bar.set_postfix_str(condition.name)
-            outcome = answer(classifier, condition, rows, others, seed, batch_size, bar)
+            outcome = run_condition(classifier, condition, rows, others, seed, batch_size, bar)
             write_outcome(Path(folder) / f"{condition.name}.json", key.of(condition), outcome)
             kept[condition.name] = outcome
     return [kept[one.name] for one in wanted], [f"left out: {', '.join(n)} ({why})" for why, n in reasons.items()]
 
 
-class Rows:
-    """The rows to test as samples, their sound held where it is small.
+class SampleRows:
+    """The rows to test as samples, kept in memory where the audio is small.
 
     Args:
         chosen: The rows.
-        reads, hears: What the model takes; the rest is not read.
+        text, audio: Whether the model takes text, and audio; else they are not read.
     """
 
-    def __init__(self, chosen: Chosen, reads: bool, hears: bool):
+    def __init__(self, chosen: Selection, text: bool, audio: bool):
         self.part = chosen.dataset.select_columns(["id", "transcript", "audio"]).select(chosen.rows)
-        self.reads, self.hears = reads, hears
+        self.text, self.audio = text, audio
         self.speaker_statistics = chosen.speaker_statistics
         lengths = chosen.dataset.select_columns("duration_seconds").select(chosen.rows)["duration_seconds"][:]
         seconds = sum(length or 0 for length in lengths)
-        self.held: dict[int, Sample] | None = {} if 4 * SAMPLING_RATE * seconds < HELD_BYTES else None
+        self.held: dict[int, Sample] | None = {} if 4 * SAMPLING_RATE * seconds < MAX_BYTES_IN_MEMORY else None
 
     def __len__(self) -> int:
         return len(self.part)
@@ -292,25 +301,30 @@ class Rows:
         if self.held is not None and row in self.held:
             return self.held[row]
         cell = self.part[row]
-        sound = clips([cell])[0] if self.hears else None
-        sample = Sample(cell["id"], sound, cell["transcript"] if self.reads else None)
+        sample = Sample(cell["id"], clips([cell])[0] if self.audio else None, cell["transcript"] if self.text else None)
         if self.held is not None:
             self.held[row] = sample
         return sample
 
     def of_speakers(self, rows: list[int]) -> dict[str, np.ndarray]:
-        """What `Classifier.probabilities` is to know of the speakers of some rows; nothing of most models."""
+        """Keyword arguments of `Classifier.probabilities` on the speakers of some rows; empty for most models."""
         if self.speaker_statistics is None:
             return {}
         return {"speaker_statistics": self.speaker_statistics[rows]}
 
 
-def answer(
-    classifier: Classifier, condition: Condition, rows: Rows, others: Others, seed: int, batch_size: int, bar: tqdm
+def run_condition(
+    classifier: Classifier,
+    condition: Condition,
+    rows: SampleRows,
+    others: OtherRows,
+    seed: int,
+    batch_size: int,
+    bar: tqdm,
 ) -> Outcome:
-    """The model's answers under one condition; a row that it cannot be put on is skipped, and told.
+    """Predict all rows under one condition; rows to which it does not apply are skipped with the reason.
 
-    What is known of a speaker is of unchanged clips: it was recorded before.
+    Speaker statistics are of unchanged clips, as enrolment clips are recorded before.
     """
     probabilities, skipped = {}, {}
 
@@ -321,23 +335,23 @@ def answer(
             skipped[rows[row].id] = str(error)
             return None
 
-    # Codecs let go of Python's lock while they work.
+    # Codecs release Python's lock.
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(rows), BATCHES * batch_size):
             indices = range(start, min(start + BATCHES * batch_size, len(rows)))
             given = {row: one for row, one in zip(indices, pool.map(changed, indices), strict=True) if one is not None}
             if given:
-                sounds, texts = [one.samples for one in given.values()], [one.text for one in given.values()]
-                answers = classifier.probabilities(sounds, texts, batch_size, **rows.of_speakers(list(given)))
+                audio, texts = [one.samples for one in given.values()], [one.text for one in given.values()]
+                answers = classifier.probabilities(audio, texts, batch_size, **rows.of_speakers(list(given)))
                 probabilities |= {one.id: row.tolist() for one, row in zip(given.values(), answers, strict=True)}
             bar.update(len(indices))
     return Outcome(condition, probabilities, dict(sorted(skipped.items())))
 
 
-class Key:
-    """What the answers of a model depend on: its weights and settings, rows and their speakers, condition, seed."""
+class CacheKey:
+    """Key of kept answers: model, rows and their speakers, condition, seed."""
 
-    def __init__(self, classifier: Classifier, chosen: Chosen, others: Others, seed: int):
+    def __init__(self, classifier: Classifier, chosen: Selection, others: OtherRows, seed: int):
         part = chosen.dataset.select_columns(["id", "pcm_sha256", "transcript"]).select(chosen.rows)
         rows = zip(*(part[name][:] for name in part.column_names), strict=True)
         self.others = others
@@ -349,19 +363,19 @@ class Key:
     def of(self, condition: Condition) -> str:
         """The key of one condition."""
         change = condition.change
-        told = [condition.name, change.func.__name__, sorted(change.keywords.items())]
-        if condition.needs in (VOICES, WORDS) and condition is not CLEAN:  # these draw from the rows beside
-            told.append(self.others.digest)
+        own = [condition.name, change.func.__name__, sorted(change.keywords.items())]
+        if condition.needs in (VOICES, NEEDS_TEXT) and condition is not CLEAN:  # these draw from other rows
+            own.append(self.others.digest)
         if condition.needs == CODEC:
-            told.append(sf.__libsndfile_version__)
-        return _sha256(json.dumps([*self.shared, *told]).encode())
+            own.append(sf.__libsndfile_version__)
+        return _sha256(json.dumps([*self.shared, *own]).encode())
 
 
 def model_digest(classifier: Classifier) -> str:
-    """Hash of a model's weights and configuration, its extractor and its tokenizer, wherever it was loaded from."""
+    """Hash of a model's weights, configuration, feature extractor and tokenizer."""
     digest = hashlib.sha256()
     config = classifier.model.config.to_dict()
-    # Where it lies, and what saved it, change no answer.
+    # The path and the version that saved it do not change the answers.
     config = {key: value for key, value in config.items() if key not in ("_name_or_path", "transformers_version")}
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     for name, weights in sorted(classifier.model.state_dict().items()):
@@ -379,35 +393,35 @@ def model_digest(classifier: Classifier) -> str:
 
 
 def read_outcome(file: Path, key: str, condition: Condition) -> Outcome | None:
-    """What is kept of a condition; None where there is nothing, or it is damaged or of another key."""
+    """Read the kept outcome of a condition; None where it is missing, damaged or has another key."""
     try:
-        held = json.loads(file.read_text(encoding="utf-8"))
-        if held["key"] != key or held["digest"] != _digest(held["probabilities"], held["skipped"]):
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["key"] != key or kept["digest"] != _digest(kept["probabilities"], kept["skipped"]):
             return None
-        return Outcome(condition, held["probabilities"], held["skipped"])
+        return Outcome(condition, kept["probabilities"], kept["skipped"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def write_outcome(file: Path, key: str, outcome: Outcome) -> None:
-    """Keep the answers of a condition."""
+    """Write the outcome of a condition."""
     answers = {"probabilities": outcome.probabilities, "skipped": outcome.skipped}
     with atomic_write(file) as handle:
         json.dump({"key": key, "digest": _digest(*answers.values()), **answers}, handle)
 
 
-def clean_rows(classifier: Classifier, chosen: Chosen, clean: Outcome) -> list[dict]:
-    """The clean run as rows of predictions, for the report's figures."""
-    told = chosen.dataset.select_columns(["id", "corpus", "speaker", "sex", "label", "transcript_source"])
+def clean_rows(classifier: Classifier, chosen: Selection, clean: Outcome) -> list[dict]:
+    """The clean outcome as rows of predictions, for the report's figures."""
+    columns = chosen.dataset.select_columns(["id", "corpus", "speaker", "sex", "label", "transcript_source"])
     names = chosen.dataset.features["label"].names
     stamp = {
         "protocol": "unmet",
         "fold": FINAL,
-        "split_fingerprint": fingerprint({"test": [told[row]["id"] for row in chosen.rows]}),
+        "split_fingerprint": fingerprint({"test": [columns[row]["id"] for row in chosen.rows]}),
     }
     rows = []
     for row in chosen.rows:
-        cell = told[row]
+        cell = columns[row]
         if cell["id"] not in clean.probabilities:
             continue
         before = chosen.predictions.get(cell["id"], {})
@@ -419,7 +433,7 @@ def clean_rows(classifier: Classifier, chosen: Chosen, clean: Outcome) -> list[d
                 "leaks": sorted({*chosen.leaks, *before.get("leaks", ())}),
                 "transcript_source": source,
                 "reference": names[cell["label"]],
-                # Soft labels, calibration and abstention are the report's, not the stress test's.
+                # The stress test reports neither soft labels nor calibration nor abstention.
                 **dict.fromkeys(("votes", "temperature", "abstain_threshold")),
                 "probabilities": dict(zip(classifier.labels, clean.probabilities[cell["id"]], strict=True)),
             }
@@ -428,7 +442,7 @@ def clean_rows(classifier: Classifier, chosen: Chosen, clean: Outcome) -> list[d
 
 
 def _digest(probabilities, skipped) -> str:
-    """Hash by which a file that was cut or changed is known."""
+    """Hash that detects a damaged file."""
     return _sha256(json.dumps([probabilities, skipped]).encode())
 
 

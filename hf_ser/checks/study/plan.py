@@ -1,4 +1,4 @@
-"""What a study compares: systems, each a training script with its recipe and flags, and the seeds of each."""
+"""A study: systems to compare, each a training script with its recipe and flags, and their seeds."""
 
 import re
 import shlex
@@ -11,7 +11,7 @@ from hf_ser.yaml_text import read_mapping
 
 SCRIPTS = ("train_audio.py", "train_text.py", "train_fusion.py")
 COMMON = ("dataset", "corpus", "data_dir", "protocol", "fold")
-"""Settings that hold for all systems of a study; a system may override each of them."""
+"""Settings of all systems of a study, which a system may override."""
 
 KEYS = (*COMMON, "seeds", "baseline", "flags", "systems")
 SYSTEM_KEYS = ("script", "recipe", "flags", "protocol", "allow_leak")
@@ -24,10 +24,10 @@ class System:
     """One model of a study.
 
     Args:
-        name: What the tables call it, and its folder.
-        script: Of `SCRIPTS`.
+        name: Name in tables, and of its folder.
+        script: One of `SCRIPTS`.
         recipe: YAML file, or None.
-        flags: Words of the command line after the recipe.
+        flags: Command-line arguments after the recipe.
     """
 
     name: str
@@ -38,13 +38,13 @@ class System:
 
 @dataclass(frozen=True)
 class Study:
-    """Systems that are compared.
+    """Systems to compare.
 
     Args:
-        systems: In the order of the file.
-        settings: Of `COMMON`, those that are given.
-        seeds: Each system is trained once with each.
-        flags: Words for the command line of all systems.
+        systems: The systems, in the order of the file.
+        settings: Values of `COMMON` that are given.
+        seeds: Seeds, with each of which every system is trained once.
+        flags: Command-line arguments of all systems.
         baseline: The system that all others are compared with; None for the best.
     """
 
@@ -55,44 +55,44 @@ class Study:
     baseline: str | None = None
 
     def arguments(self, system: System, seed: int) -> list[str]:
-        """The flags of one run, the system's own after those of the study, so that they override them."""
-        common = [word for name, value in self.settings.items() for word in (f"--{name}", value)]
+        """The arguments of one run; the system's own come last and override those of the study."""
+        common = [part for name, value in self.settings.items() for part in (f"--{name}", value)]
         return [*common, *self.flags, *system.flags, "--seed", str(seed)]
 
 
 def read_study(file: str | Path) -> Study:
-    """A study from its YAML file.
+    """Read a study from its YAML file.
 
     Args:
-        file: `systems:` with a line for each, command words (`train_audio.py seeds/alexnet.yaml --learning_rate 1e-4`)
-            or a mapping of `SYSTEM_KEYS`; beside it any of `KEYS`.
-            Recipes are looked for where the command is given, beside the file, and among those of this package.
+        file: `systems:` with a line for each, a command (`train_audio.py seeds/alexnet.yaml --learning_rate 1e-4`) or
+            a mapping of `SYSTEM_KEYS`; beside it any of `KEYS`. Recipes are searched for in the working directory,
+            beside the file, and in this package.
 
     Raises:
         FileNotFoundError, ValueError: no such file or recipe, unknown keys or scripts, fewer than two systems.
     """
     file = find_recipe(file, (Path.cwd(),))
-    told = read_mapping(file)
-    _known(file, told, KEYS, "a study")
-    systems = told.get("systems")
+    given = read_mapping(file)
+    _check_keys(file, given, KEYS, "a study")
+    systems = given.get("systems")
     if not isinstance(systems, dict) or len(systems) < 2:
         raise ValueError(f"{file}: found systems {systems!r}, expected two or more 'name: command' lines to compare.")
     folders = (Path.cwd(), file.parent)
     study = Study(
         systems=tuple(_system(file, str(name), one, folders) for name, one in systems.items()),
-        settings={name: str(told[name]) for name in COMMON if told.get(name) is not None},
-        seeds=read_seeds(told.get("seeds", SEEDS), str(file)),
-        flags=_flags(told.get("flags")),
-        baseline=told.get("baseline"),
+        settings={name: str(given[name]) for name in COMMON if given.get(name) is not None},
+        seeds=read_seeds(given.get("seeds", SEEDS), str(file)),
+        flags=_flags(given.get("flags")),
+        baseline=given.get("baseline"),
     )
     return checked(study)
 
 
 def study_of_recipes(sources: Sequence[str]) -> Study:
-    """A study of recipes that are given one by one, each as `RECIPE.yaml` or `script.py:RECIPE.yaml`.
+    """Make a study of recipes, each given as `RECIPE.yaml` or `script.py:RECIPE.yaml`.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_study`; a recipe's keys do not tell its script.
+        FileNotFoundError, ValueError: as `read_study`; a recipe's keys do not show its script.
     """
     systems = []
     for source in sources:
@@ -105,10 +105,10 @@ def study_of_recipes(sources: Sequence[str]) -> Study:
 
 
 def checked(study: Study) -> Study:
-    """The study, if its names can be those of folders and are all different.
+    """Return the study, after checking that its names are distinct and valid names of folders.
 
     Raises:
-        ValueError: they cannot, or the baseline is none of them.
+        ValueError: they are not, or the baseline is none of them.
     """
     names = [system.name for system in study.systems]
     if wrong := [name for name in names if not NAME.fullmatch(name) or name in (".", "..")]:
@@ -121,10 +121,10 @@ def checked(study: Study) -> Study:
 
 
 def chosen(study: Study, names: Sequence[str]) -> tuple[System, ...]:
-    """The systems of some names, all where there are none.
+    """The systems with these names; all where there are none.
 
     Raises:
-        ValueError: a name is none of the study's.
+        ValueError: an unknown name.
     """
     known = [system.name for system in study.systems]
     if unknown := [name for name in names if name not in known]:
@@ -133,7 +133,7 @@ def chosen(study: Study, names: Sequence[str]) -> tuple[System, ...]:
 
 
 def overridden(study: Study, settings: dict, seeds=None, flags: Sequence[str] = (), baseline=None) -> Study:
-    """The study with what the command line says instead."""
+    """The study with the settings of the command line."""
     given = {name: str(value) for name, value in settings.items() if value is not None}
     return checked(
         replace(
@@ -146,24 +146,24 @@ def overridden(study: Study, settings: dict, seeds=None, flags: Sequence[str] = 
     )
 
 
-def read_seeds(told, where: str) -> tuple[int, ...]:
+def read_seeds(given, where: str) -> tuple[int, ...]:
     """Seeds from `1,2,3` or a list.
 
     Raises:
-        ValueError: they are no whole numbers, or one comes twice.
+        ValueError: they are no whole numbers, or one occurs twice.
     """
-    parts = told if isinstance(told, list | tuple) else str(told).split(",")
+    parts = given if isinstance(given, list | tuple) else str(given).split(",")
     seeds = [int(part) for part in parts if str(part).strip().isdecimal()]
     if not seeds or len(seeds) != len(parts) or len(set(seeds)) != len(seeds):
-        raise ValueError(f"{where}: found seeds {told}, expected different whole numbers such as 1,2,3.")
+        raise ValueError(f"{where}: found seeds {given}, expected different whole numbers such as 1,2,3.")
     return tuple(seeds)
 
 
 def script_of(recipe: Path) -> str:
-    """The script that a recipe is for, by its keys.
+    """The script of a recipe, from its keys.
 
     Raises:
-        ValueError: they do not tell.
+        ValueError: they do not show it.
     """
     keys = set(read_mapping(recipe))
     if "fusion" in keys or {"audio_model", "text_model"} <= keys:
@@ -172,22 +172,21 @@ def script_of(recipe: Path) -> str:
         if f"{kind}_model" in keys:
             return f"train_{kind}.py"
     raise ValueError(
-        f"{recipe}: found neither audio_model nor text_model nor fusion, expected one of them to tell the script: "
+        f"{recipe}: found neither audio_model nor text_model nor fusion, expected one of them to show the script: "
         f"name it, such as train_audio.py:{recipe}."
     )
 
 
-def _system(file: Path, name: str, told, folders: Sequence[Path]) -> System:
-    if isinstance(told, str):
-        script, *words = shlex.split(told) or [""]
-        given = {"script": script, "flags": words}
-        if words and not words[0].startswith("-"):
-            given = {"script": script, "recipe": words[0], "flags": words[1:]}
-    elif isinstance(told, dict):
-        given = told
-        _known(f"{file}: {name}", told, SYSTEM_KEYS, "a system")
+def _system(file: Path, name: str, given, folders: Sequence[Path]) -> System:
+    if isinstance(given, str):
+        script, *rest = shlex.split(given) or [""]
+        given = {"script": script, "flags": rest}
+        if rest and not rest[0].startswith("-"):
+            given = {"script": script, "recipe": rest[0], "flags": rest[1:]}
+    elif isinstance(given, dict):
+        _check_keys(f"{file}: {name}", given, SYSTEM_KEYS, "a system")
     else:
-        raise ValueError(f"{file}: found {name}: {told!r}, expected a command such as 'train_audio.py RECIPE.yaml'.")
+        raise ValueError(f"{file}: found {name}: {given!r}, expected a command such as 'train_audio.py RECIPE.yaml'.")
     recipe = find_recipe(given["recipe"], folders) if given.get("recipe") else None
     flags = _flags(given.get("flags"))
     if given.get("protocol"):
@@ -200,14 +199,14 @@ def _system(file: Path, name: str, told, folders: Sequence[Path]) -> System:
     return System(name, script or script_of(recipe), recipe, flags)
 
 
-def _flags(told) -> tuple[str, ...]:
-    """Command words from a text, a list, or a mapping of settings."""
-    if isinstance(told, dict):
-        return tuple(word for name, value in told.items() for word in (f"--{name}", _word(value)))
-    return tuple(map(str, told if isinstance(told, list | tuple) else shlex.split(told or "")))
+def _flags(given) -> tuple[str, ...]:
+    """Command-line arguments from a text, a list, or a mapping of settings."""
+    if isinstance(given, dict):
+        return tuple(part for name, value in given.items() for part in (f"--{name}", _argument(value)))
+    return tuple(map(str, given if isinstance(given, list | tuple) else shlex.split(given or "")))
 
 
-def _word(value) -> str:
+def _argument(value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -218,6 +217,6 @@ def _script(name: str, where: str) -> str:
     return script
 
 
-def _known(where, told: dict, keys: Sequence[str], what: str) -> None:
-    if unknown := sorted(map(str, set(told) - set(keys))):
-        raise ValueError(f"{where}: unknown keys {', '.join(unknown)}. {what.capitalize()} knows {', '.join(keys)}.")
+def _check_keys(where, given: dict, keys: Sequence[str], what: str) -> None:
+    if unknown := sorted(map(str, set(given) - set(keys))):
+        raise ValueError(f"{where}: unknown keys {', '.join(unknown)}. {what.capitalize()} has {', '.join(keys)}.")

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from hf_ser.plotting import WARNING, filled, save, wrapped
+from hf_ser.plotting import WARNING, save, wrapped, wrapped_notices
 
 FAIR, APART = "tab:blue", "tab:gray"
 WIDTH = 90
@@ -17,10 +17,10 @@ WIDTH = 90
 def plot_study(result: dict, path: str | Path) -> None:
     """Draw each system's UAR with its interval over speakers and its seeds, best first, as a PNG.
 
-    Leaked systems stand in red, and those of another protocol in grey, below the others.
+    Leaked systems are red, those of another protocol grey, both below the others.
 
     Args:
-        result: As `make_study` gives it.
+        result: Result of `make_study`.
         path: PNG file to write.
     """
     apart = sorted(result["apart"], key=lambda one: -one["uar"])
@@ -58,13 +58,13 @@ def _colour(one: dict) -> str:
 
 
 def _title(figure: Figure, axes: Axes, result: dict) -> None:
-    told = result["conditions"]
-    line = "no system without a leak" if told is None else f"{told['corpus']}, protocol {told['protocol']}"
+    shared = result["conditions"]
+    line = "no system without a leak" if shared is None else f"{shared['corpus']}, protocol {shared['protocol']}"
     figure.suptitle("\n".join(textwrap.wrap(f"{line}: UAR over {len(result['seeds'])} seed(s)", WIDTH)), fontsize=11)
     leaked = [f"{one['name']}: {one['why']}" for one in result["apart"] if one["leaks"]]
     synthetic = sorted({notice for one in result["systems"] for notice in one["notices"] if "Synthetic" in notice})
     if leaked or synthetic:
-        axes.set_title(filled([*synthetic, *leaked], WIDTH), color=WARNING, fontsize=8, fontweight="bold")
+        axes.set_title(wrapped_notices([*synthetic, *leaked], WIDTH), color=WARNING, fontsize=8, fontweight="bold")
 
 
 def _legend(systems: list[dict]) -> list[Line2D]:

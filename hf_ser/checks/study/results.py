@@ -1,11 +1,11 @@
-"""What a study found: every system's figures over its seeds, and which of them are told apart by the test speakers.
+"""Results of a study: every system's figures over its seeds, and which differences are significant.
 
     O/study.json    all figures, with the conditions they were measured under
     O/study.md      the same as a table
     O/study.png     UAR with its interval, leaked systems in red
 
-Seeds of one system answer the same utterances, and are no independent observations: for intervals and tests a speaker
-is drawn, or swapped, with the answers of all seeds at once. The spread over seeds stands beside them.
+Seeds of one system share their test utterances and are not independent: for intervals and tests a speaker is drawn, or
+swapped, with the predictions of all seeds. The spread over seeds is given beside them.
 """
 
 import json
@@ -24,7 +24,7 @@ from hf_ser.runs.comparison import FEWEST_SPEAKERS, LARGEST_P, permutation_test
 from hf_ser.runs.folder import RunFolder
 from hf_ser.runs.intervals import STATISTICS, difference_intervals, holds_zero, speaker_intervals
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
-from hf_ser.runs.report import answers_of, conditions_of
+from hf_ser.runs.report import conditions_of, prediction_arrays
 from hf_ser.runs.report_text import counted
 from hf_ser.runs.scores import DIGITS, difference
 
@@ -37,26 +37,26 @@ MUST_AGREE = {
     "labels": "classes",
     "references": "utterances or references",
 }
-"""What two systems of one protocol have to share to be compared, and the word for it."""
+"""What two systems of one protocol must share to be compared, and its name in errors."""
 
 
 def make_study(study: Study, runs: Sequence[Run]) -> dict:
-    """Figures and comparisons of the runs that are done.
+    """Compute figures and comparisons of the finished runs.
 
     Returns:
-        Plain dicts, lists, strings and numbers, ready for JSON. `systems` stand from best to worst and may be compared;
-        `apart` stand those that may not, `why` says for what reason.
+        A JSON object. `systems` are the comparable systems from best to worst; `apart` are the others, with the reason
+        in `why`.
 
     Raises:
         ValueError: no run is done; systems of one protocol, or the seeds of one system, differ in split, data or
-            classes; the baseline is not among the systems that may be compared.
+            classes; the baseline is not among the comparable systems.
     """
     by_system = {
         system.name: [run for run in runs if run.system == system and run.is_done()] for system in study.systems
     }
-    measured = [Measured(name, done) for name, done in by_system.items() if done]
+    measured = [SystemResult(name, done) for name, done in by_system.items() if done]
     if not measured:
-        raise ValueError("study: found no run that is done, expected one at least. See the logs of the runs.")
+        raise ValueError("study: found no finished run, expected at least one. See the logs of the runs.")
     protocol = _protocol(study, measured)
     fair = [one for one in measured if not one.leaks and one.conditions["protocol"] == protocol]
     _same_conditions(fair)
@@ -84,8 +84,8 @@ def write_study(result: dict, folder: str | Path) -> None:
         file.write(format_study(result) + "\n")
 
 
-class Measured:
-    """One system's runs that are done: their answers, pooled over seeds, and their records.
+class SystemResult:
+    """The finished runs of one system: predictions, pooled over seeds, and training records.
 
     Raises:
         ValueError: its seeds were tested on different splits, data or classes.
@@ -94,7 +94,7 @@ class Measured:
     def __init__(self, name: str, runs: Sequence[Run]):
         self.name, self.reports = name, [run.report() for run in runs]
         self.seeds = [run.seed for run in runs]
-        answers = [answers_of(read_predictions(run.folder / PREDICTIONS)) for run in runs]
+        answers = [prediction_arrays(read_predictions(run.folder / PREDICTIONS)) for run in runs]
         self.records = [_records(run.folder) for run in runs]
         self.conditions, self.labels = conditions_of(answers[0].rows), answers[0].labels
         self.references = [(row["id"], row["reference"], row["speaker"]) for row in answers[0].rows]
@@ -112,16 +112,16 @@ class Measured:
         self.leaks = sorted({*self.conditions["leaks"], *later})
 
     def pooled(self, seeds: Sequence[int]) -> dict[str, np.ndarray]:
-        """One confusion matrix a speaker, of the answers of some seeds together."""
+        """One confusion matrix for each speaker, summed over some seeds."""
         speakers = self.by_seed[seeds[0]]
         return {speaker: sum(self.by_seed[seed][speaker] for seed in seeds) for speaker in speakers}
 
     def figure(self, name: str) -> float:
-        """One of `STATISTICS`: of UAR and WA the mean over seeds, for all have the same utterances."""
+        """One of `STATISTICS` over all seeds; for UAR and WA this is the mean over seeds."""
         return float(STATISTICS[name](sum(self.pooled(self.seeds).values())))
 
-    def against(self, other: "Measured") -> dict | None:
-        """The paired difference to another system on the seeds that both have; None where they have none."""
+    def against(self, other: "SystemResult") -> dict | None:
+        """The paired difference to another system on the common seeds; None where there are none."""
         seeds = [seed for seed in self.seeds if seed in other.seeds]
         if not seeds:
             return None
@@ -164,19 +164,19 @@ class Measured:
 
 
 def with_holm(compared: Mapping[str, dict | None]) -> dict[str, dict | None]:
-    """The comparisons with their p values corrected for being several, and whether each tells two systems apart.
+    """The comparisons with p values corrected for multiple testing, and whether each is significant.
 
     Source: Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of Statistics 6(2).
     """
     corrected = holm({name: one["p"] for name, one in compared.items() if one and one["p"] is not None})
     return {
-        name: one and one | {"p_holm": corrected.get(name), "told_apart": _told_apart(one, corrected.get(name))}
+        name: one and one | {"p_holm": corrected.get(name), "told_apart": _is_significant(one, corrected.get(name))}
         for name, one in compared.items()
     }
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's corrected p values: the smallest times their number, the next times one less, never falling."""
+    """Holm's corrected p values: the smallest times their number, the next times one less, never decreasing."""
     corrected, largest = {}, 0.0
     for place, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
         largest = max(largest, min(1.0, p_values[name] * (len(p_values) - place)))
@@ -184,13 +184,13 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return corrected
 
 
-def _told_apart(one: dict, p: float | None) -> bool:
+def _is_significant(one: dict, p: float | None) -> bool:
     interval = one["uar_ci95"]
     return p is not None and p <= LARGEST_P and interval is not None and not holds_zero(interval)
 
 
-def _protocol(study: Study, measured: Sequence[Measured]) -> str:
-    """The protocol of those that are compared: the baseline's, the study's, or the first that does not leak."""
+def _protocol(study: Study, measured: Sequence[SystemResult]) -> str:
+    """The protocol of the comparison: the baseline's, the study's, or that of the first system without a leak."""
     if study.baseline:
         named = [one for one in measured if one.name == study.baseline]
     else:
@@ -199,41 +199,41 @@ def _protocol(study: Study, measured: Sequence[Measured]) -> str:
     return fair[0].conditions["protocol"]
 
 
-def _baseline(study: Study, fair: Sequence[Measured]) -> Measured | None:
+def _baseline(study: Study, fair: Sequence[SystemResult]) -> SystemResult | None:
     if not study.baseline:
         return fair[0] if fair else None
     if named := [one for one in fair if one.name == study.baseline]:
         return named[0]
     raise ValueError(
-        f"--baseline {study.baseline}: found a system that is not done, or whose result is leaked. Expected one of "
+        f"--baseline {study.baseline}: found a system that is not finished, or whose result is leaked. Expected one of "
         f"{', '.join(one.name for one in fair) or 'none yet'}."
     )
 
 
-def _same_conditions(fair: Sequence[Measured]) -> None:
-    """Make sure that systems of one protocol were tested alike.
+def _same_conditions(fair: Sequence[SystemResult]) -> None:
+    """Check that systems of one protocol have the same test.
 
     Raises:
-        ValueError: they were not.
+        ValueError: they have not.
     """
-    told = [{**one.conditions, "labels": one.labels, "references": one.references} for one in fair]
-    for one, conditions in zip(fair[1:], told[1:], strict=True):
-        if other := [word for key, word in MUST_AGREE.items() if conditions[key] != told[0][key]]:
+    tests = [{**one.conditions, "labels": one.labels, "references": one.references} for one in fair]
+    for one, conditions in zip(fair[1:], tests[1:], strict=True):
+        if other := [word for key, word in MUST_AGREE.items() if conditions[key] != tests[0][key]]:
             raise ValueError(
                 f"study: found different {' and '.join(other)} in {fair[0].name} (split "
-                f"{told[0]['split_fingerprint'][:12]}) and {one.name} (split {conditions['split_fingerprint'][:12]}), "
+                f"{tests[0]['split_fingerprint'][:12]}) and {one.name} (split {conditions['split_fingerprint'][:12]}), "
                 f"both of protocol {conditions['protocol']}. Expected the same test for all: give them the same data, "
                 "fold and label_map, or put them into a study of their own."
             )
 
 
-def _why(one: Measured, protocol: str) -> str:
+def _why(one: SystemResult, protocol: str) -> str:
     if one.leaks:
         return f"LEAKED: {', '.join(one.leaks)}"
     return f"protocol {one.conditions['protocol']}, not {protocol}"
 
 
-def _notices(study: Study, fair: Sequence[Measured], compared: Mapping[str, dict | None]) -> list[str]:
+def _notices(study: Study, fair: Sequence[SystemResult], compared: Mapping[str, dict | None]) -> list[str]:
     found = []
     if fair and compared and not study.baseline:
         found.append(
@@ -247,8 +247,7 @@ def _notices(study: Study, fair: Sequence[Measured], compared: Mapping[str, dict
         if smallest > LARGEST_P or speakers < FEWEST_SPEAKERS:
             found.append(
                 f"{counted(speakers, 'test speaker')} and {counted(len(tests), 'comparison')}: the corrected p value "
-                f"cannot fall below {min(1.0, smallest):.3g}, so nothing can be told apart here, however large the "
-                "difference. Use --fold all."
+                f"cannot fall below {min(1.0, smallest):.3g}, so no difference can be significant here. Use --fold all."
             )
     if any(one and len(one["seeds"]) < len(study.seeds) for one in compared.values()):
         found.append("Some systems lack seeds; each difference is over the seeds that both systems have.")
@@ -261,7 +260,7 @@ def _records(folder: Path) -> list[dict]:
 
 
 def _cost(by_seed: Sequence[Sequence[dict]]) -> dict:
-    """Size, time and speed of a system; a fold's time counts its evaluations too, a run's those of all its folds."""
+    """Size, training time and speed of a system; times include evaluation and are summed over folds."""
     records = [record for folds in by_seed for record in folds]
     seconds = [sum(record["train_seconds"] for record in folds) for folds in by_seed]
     shown = sum(_clips_trained(record) for record in records)
@@ -275,7 +274,7 @@ def _cost(by_seed: Sequence[Sequence[dict]]) -> dict:
 
 
 def _clips_trained(record: dict) -> float:
-    """How many clips a training went through, some of them again and again."""
+    """Number of clips that a training processed over all epochs."""
     epochs = max((entry.get("epoch") or 0 for entry in record["history"]), default=0)
     return len(record["split"]["train"]["ids"]) * epochs
 
@@ -298,10 +297,10 @@ def format_study(result: dict) -> str:
 def _heading(result: dict) -> list[str]:
     if not result["systems"]:
         return ["No system without a leak is done."]
-    first, told = result["systems"][0], result["conditions"]
+    first, conditions = result["systems"][0], result["conditions"]
     return [
-        f"{escaped(told['corpus'])}, protocol {escaped(told['protocol'])}, "
-        f"{counted(len(told['folds']), 'fold')}, split {told['split_fingerprint'][:12]}: "
+        f"{escaped(conditions['corpus'])}, protocol {escaped(conditions['protocol'])}, "
+        f"{counted(len(conditions['folds']), 'fold')}, split {conditions['split_fingerprint'][:12]}: "
         f"{counted(first['n_utterances'], 'utterance')}, {counted(first['n_speakers'], 'speaker')}; "
         f"chance {100 * result['chance_uar']:.1f} %. "
         "UAR, WA and F1 in per cent, means over seeds."
@@ -309,7 +308,7 @@ def _heading(result: dict) -> list[str]:
 
 
 def _table(systems: Sequence[dict], baseline: str | None) -> str:
-    last = [f"difference to {escaped(baseline)}", "p (Holm)", "told apart"] if baseline else ["why"]
+    last = [f"difference to {escaped(baseline)}", "p (Holm)", "significant"] if baseline else ["why"]
     columns = ["system", "UAR [95 %]", "seeds", "spread", "WA", "weighted F1", "trained / all parameters"]
     columns += ["training", "clips/s", *last]
     lines = [columns, ["---"] * len(columns), *(_row(one, baseline) for one in systems)]

@@ -1,8 +1,8 @@
-"""The runs of a study, each a process of its training script: done ones are skipped, a failed one stops no other.
+"""The runs of a study, each a process of its training script; finished runs are skipped, failed ones stop no other.
 
 O/SYSTEM/seed_1/        the run's folder, as its script writes it
-O/SYSTEM/seed_1.log     what the script said
-O/SYSTEM/seed_1.json    the settings it came to its end with
+O/SYSTEM/seed_1.log     the output of the script
+O/SYSTEM/seed_1.json    the settings of the finished run
 """
 
 import json
@@ -22,10 +22,10 @@ from hf_ser.files import atomic_write
 from hf_ser.runs.report import REPORT
 
 at_once = partial(print, flush=True)
-"""Progress is to be seen in a file too, as it happens."""
+"""Prints progress without buffering, also into a file."""
 
 LAST_LINES = 15
-"""How much of a failed run's log is shown."""
+"""Lines of a failed run's log that are shown."""
 
 
 @dataclass(frozen=True)
@@ -51,29 +51,29 @@ class Run:
 
     @property
     def settings(self) -> dict:
-        """What the run was told: its result is that of these."""
+        """The settings that its result depends on."""
         recipe = self.system.recipe
         text = recipe.read_text(encoding="utf-8") if recipe else None
         return {"script": self.system.script, "recipe": text, "arguments": list(self.arguments)}
 
     def is_done(self) -> bool:
-        """Whether it came to its end with these very settings."""
+        """Whether it finished with these settings."""
         if not self.mark.is_file() or json.loads(self.mark.read_text(encoding="utf-8")) != self.settings:
             return False
         return (self.folder / REPORT).is_file() and not self.other_folds()
 
     def other_folds(self) -> list[str]:
-        """Folds in its report that the study does not ask for: a report is of all that a folder holds."""
-        asked = dict(pairwise(self.arguments)).get("--fold", "all")
-        return [] if asked == "all" else sorted(set(self.report()["folds"]) - {asked})
+        """Folds in its report that are not in the study: a report covers all folds in a folder."""
+        fold = dict(pairwise(self.arguments)).get("--fold", "all")
+        return [] if fold == "all" else sorted(set(self.report()["folds"]) - {fold})
 
     def report(self) -> dict:
-        """The report that it wrote."""
+        """Its report."""
         return json.loads((self.folder / REPORT).read_text(encoding="utf-8"))
 
 
 def runs_of(study: Study, folder: Path, systems: tuple[System, ...] | None = None) -> list[Run]:
-    """All runs of a study, seed by seed, so that one killed early has something of every system."""
+    """All runs of a study, seed by seed, so that an interrupted study has results of every system."""
     return [
         Run(system, seed, folder / system.name / f"seed_{seed}", tuple(study.arguments(system, seed)))
         for seed in study.seeds
@@ -85,17 +85,17 @@ def train(runs: list[Run], scripts: Path, jobs: int = 1, say: Callable[[str], No
     """Train the runs that are not done, `jobs` at a time.
 
     Returns:
-        Those that failed.
+        The runs that failed.
 
     Raises:
-        ValueError: a run's folder holds folds that are not asked for, which would become part of its report.
+        ValueError: a run's folder holds other folds, which would become part of its report.
     """
     left = [run for run in runs if not run.is_done()]
     for run in left:
         if (run.folder / REPORT).is_file() and (more := run.other_folds()):
             raise ValueError(
-                f"{run.folder}: found fold {', '.join(more)}, of an earlier study, and a report is of all folds that a "
-                "folder holds. Expected the folds that are asked for: name another --output_dir."
+                f"{run.folder}: found fold {', '.join(more)} of an earlier study, and a report covers all folds in a "
+                "folder. Expected only the folds of this study: name another --output_dir."
             )
     if len(left) < len(runs):
         say(f"{len(runs) - len(left)} of {len(runs)} runs are done already")
@@ -110,20 +110,20 @@ def train(runs: list[Run], scripts: Path, jobs: int = 1, say: Callable[[str], No
                 say(f"[{number}/{len(left)}] {run.name}: {_outcome(run, done.result())} ({clock})")
                 failed += [] if run.is_done() else [run]
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # what waits would only begin to be killed too
+            pool.shutdown(wait=False, cancel_futures=True)  # do not start the waiting runs
             raise
     return failed
 
 
 def _train(run: Run, scripts: Path, jobs: int) -> int:
-    """Run the script to its end; its exit status."""
+    """Run the script and return its exit status."""
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     recipe = [str(run.system.recipe)] if run.system.recipe else []
     command = [sys.executable, str(scripts / run.system.script), *recipe, *run.arguments]
     command += ["--output_dir", str(run.folder), "--disable_tqdm", "true"]
     environment = dict(os.environ)
     if jobs > 1:
-        # Left alone, every process would take all cores, and all would be slower for it.
+        # By default every process would use all cores, which slows all of them down.
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     with open(run.log, "w", encoding="utf-8") as log:
         status = subprocess.run(
@@ -139,7 +139,7 @@ def _outcome(run: Run, status: int) -> str:
     if run.is_done():
         return f"UAR {100 * run.report()['uar']:.1f} %"
     lines = run.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
-    why = f"status {status}" if status else "it wrote no report, as of a fold without test speakers"
+    why = f"status {status}" if status else "it wrote no report, as for a fold without test speakers"
     return "\n".join([f"FAILED ({why}); the end of {run.log}:", *(f"    {line}" for line in lines), ""])
 
 

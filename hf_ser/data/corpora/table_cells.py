@@ -13,7 +13,7 @@ from hf_ser.data.corpora.table_columns import SEPARATOR, VOTES
 from hf_ser.data.corpora.table_names import MILLISECONDS
 from hf_ser.models.decoding import CHANNELS
 from hf_ser.normal_form import is_unknown, normal_form, normal_name, printable
-from hf_ser.yaml_text import once_each
+from hf_ser.yaml_text import unique_keys
 
 CHANNEL_NAMES = {"1": "left", "2": "right", "l": "left", "r": "right", "mono": "mix"}
 CHANNEL_NAMES |= {name: name for name in CHANNELS}
@@ -198,7 +198,7 @@ def _counts_of_object(value, commas: Counter) -> list[tuple[str, float | None]]:
         ValueError: another form.
     """
     try:
-        given = json.loads(value, object_pairs_hook=once_each) if isinstance(value, str) else dict(value)
+        given = json.loads(value, object_pairs_hook=unique_keys) if isinstance(value, str) else dict(value)
         return [(str(name), _count(cell, f"for {name}", commas)) for name, cell in given.items()]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         shown = printable(repr(value) if len(repr(value)) < 200 else f"{repr(value)[:200]} ...")

@@ -17,7 +17,7 @@ from hf_ser.data.folders import files_under
 from hf_ser.data.schema import Finding, split_parts
 from hf_ser.data.separated import Row, Separated, read_separated
 from hf_ser.normal_form import is_text, normal_form, normal_name, printable
-from hf_ser.yaml_text import once_each
+from hf_ser.yaml_text import unique_keys
 
 HUB_NAME = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([^:]+))?(?::(.+))?")
 
@@ -150,7 +150,7 @@ def _read_jsonl(file: Path) -> tuple[list[str], list[dict | None], list[Finding]
             if not line.strip():
                 continue
             try:
-                row = json.loads(line, object_pairs_hook=once_each)
+                row = json.loads(line, object_pairs_hook=unique_keys)
                 if not isinstance(row, dict):
                     raise ValueError(f"found {type(row).__name__}, expected an object")
                 rows.append(row)

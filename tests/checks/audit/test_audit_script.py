@@ -23,10 +23,10 @@ def test_status_and_findings_of_a_clean_and_of_a_leaky_split(prepared, script, t
     assert "verdict: no leak found" in capsys.readouterr().out
     assert json.loads((tmp_path / "audit.json").read_text())["verdict"] in ("clean", "warnings")
     assert status(script, *ask, "--protocol", "random") == 1
-    said = capsys.readouterr().out
-    assert "LEAK     speaker_overlap_train_test (fold 1, 2, 3)" in said
-    assert "remedy: split by speaker" in said
-    assert "LEAKED" in said
+    output = capsys.readouterr().out
+    assert "LEAK     speaker_overlap_train_test (fold 1, 2, 3)" in output
+    assert "remedy: split by speaker" in output
+    assert "LEAKED" in output
     audit = json.loads((tmp_path / "audit.json").read_text())
     assert (audit["verdict"], audit["protocol"], audit["audit_version"]) == ("leak", "random", 1)
     (first, *_) = [one for one in audit["findings"] if one["kind"] == "speaker_overlap_train_test"]
@@ -52,6 +52,6 @@ def test_what_cannot_be_audited(script, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--dataset", "nowhere"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(SCRIPT), run_name="__main__")
-    told = capsys.readouterr().err
-    assert (ended.value.code, "Traceback" in told) == (2, False)
-    assert "nowhere: found no prepared data set" in told
+    output = capsys.readouterr().err
+    assert (ended.value.code, "Traceback" in output) == (2, False)
+    assert "nowhere: found no prepared data set" in output

@@ -34,7 +34,7 @@ def one(column, labels, speakers, seed=0) -> Probe:
 # Words
 
 
-def test_two_sentences_said_in_every_emotion_carry_nothing(acted):
+def test_two_sentences_spoken_in_every_emotion_carry_nothing(acted):
     labels, speakers, texts = acted
     probe = probe_text(texts, labels, speakers)
     assert probe.name == "transcript"
@@ -52,17 +52,17 @@ def test_a_sentence_chosen_by_the_label_gives_it_away(acted):
     assert probe.gives_away and probe.carries_label and not probe.carries_nothing
 
 
-def test_words_that_lean_one_way_carry_the_label_without_giving_it_away(acted, generator):
+def test_text_that_leans_one_way_carries_the_label_without_giving_it_away(acted, generator):
     labels, speakers, texts = acted
-    said = [label if generator.random() < 0.4 else generator.choice(EMOTIONS) for label in labels]
-    probe = probe_text([f"{text} {word}" for text, word in zip(texts, said, strict=True)], labels, speakers)
+    spoken = [label if generator.random() < 0.4 else generator.choice(EMOTIONS) for label in labels]
+    probe = probe_text([f"{text} {word}" for text, word in zip(texts, spoken, strict=True)], labels, speakers)
     assert 0.45 < probe.uar < 0.65
     assert probe.low < probe.uar < probe.high
     assert probe.carries_label and not probe.gives_away and not probe.carries_nothing
 
 
 def test_what_holds_within_one_speaker_only_is_not_counted(acted):
-    # Each speaker has words of his own for each emotion: all of it is told on known speakers, none on unseen ones.
+    # Each speaker has words of his own for each emotion: they give the label of known speakers and of no unseen one.
     labels, speakers, texts = acted
     own = [f"{text} {label}{who}" for text, label, who in zip(texts, labels, speakers, strict=True)]
     assert probe_text(own, labels, speakers).uar < 0.3
@@ -77,11 +77,11 @@ def test_what_holds_within_one_speaker_only_is_not_counted(acted):
         {"angry": "NO way", "calm": "way no", "happy": "way way", "sad": "no no no"},
     ],
 )
-def test_punctuation_signs_without_spaces_and_pairs_of_words_are_read(acted, texts, generator):
+def test_punctuation_scripts_without_spaces_and_word_pairs_are_used(acted, texts, generator):
     labels, speakers, _ = acted
     # A filler between signs, so that no whole phrase repeats.
-    told = [f"{texts[label]}{''.join(generator.choice(list('天地人和你我'), 3))}" for label in labels]
-    assert probe_text(told, labels, speakers).gives_away
+    marked = [f"{texts[label]}{''.join(generator.choice(list('天地人和你我'), 3))}" for label in labels]
+    assert probe_text(marked, labels, speakers).gives_away
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_what_cannot_be_probed_is_none(acted, spoil):
     assert probe_text(*spoil(texts, labels, speakers)) is None
 
 
-def test_rows_without_words_speaker_or_label_are_left_out(acted):
+def test_rows_without_text_speaker_or_label_are_left_out(acted):
     labels, speakers, texts = acted
     probe = probe_text(
         [*texts, None, "", "Kids", "Kids"], [*labels, *labels[:3], None], [*speakers, "s0", "s0", "", "s0"]
@@ -354,7 +354,7 @@ def play(generator, scripts=6, lines=12, telling=False) -> tuple[list, ...]:
     return tuple(list(column) for column in zip(*rows, strict=True))
 
 
-def test_words_that_are_known_from_the_shared_script_fall_to_chance_without_it(generator):
+def test_text_that_is_known_from_the_shared_script_falls_to_chance_without_it(generator):
     found = text_through_script(*play(generator))
     assert found.seen.uar > 0.9
     assert found.control.uar > 0.8
@@ -363,7 +363,7 @@ def test_words_that_are_known_from_the_shared_script_fall_to_chance_without_it(g
     assert {(probe.n, probe.groups) for probe in (found.seen, found.control, found.unseen)} == {(6 * 12 * 8, 8)}
 
 
-def test_words_that_tell_the_label_by_themselves_do_not_need_the_script(generator):
+def test_text_that_gives_the_label_by_itself_does_not_need_the_script(generator):
     found = text_through_script(*play(generator, telling=True))
     assert found.unseen.uar > 0.9
     assert not found.through_script
@@ -433,7 +433,7 @@ def test_labels_by_speaker_are_a_finding(dataset_of):
 
     (guests,) = found("aaaaaa", "hhhhhh", "ssssss", "hhhhhh", "aaaaah")
     assert (guests.kind, guests.severity) == ("label_by_speaker", WARNING)
-    assert "tells the label of 96.7 % of clips" in guests.detail
+    assert "gives the label of 96.7 % of clips" in guests.detail
     assert "right for 43.3 %" in guests.detail
     assert "4 of 5 speakers have one label only" in guests.detail
     assert guests.evidence == ("show/0", "show/1", "show/2", "show/3")

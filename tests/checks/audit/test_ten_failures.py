@@ -9,7 +9,7 @@ import pytest
 from checks.audit.copies import recoded
 from corpora_trees import iemocap
 
-from hf_ser.checks.audit.data import audit_data, sound_findings, text_findings
+from hf_ser.checks.audit.data import audit_data, copy_findings, text_findings
 from hf_ser.checks.audit.findings import LEAK, NOTE, WARNING
 from hf_ser.checks.audit.run import audit_run
 from hf_ser.data.labels import apply_label_map
@@ -145,12 +145,12 @@ def scripted(prepared_of, clips):
     for row, samples in clips:
         key = (row["speaker"], row["label"])
         script = taken[key] = taken.get(key, -1) + 1
-        told = {"transcript": lines[(script, row["label"])], "script": f"script0{script}"}
-        told |= {
+        columns = {"transcript": lines[(script, row["label"])], "script": f"script0{script}"}
+        columns |= {
             "session": f"Ses0{(int(row['speaker'][1:]) + 1) // 2}",
             "dialogue": f"{row['speaker']}_script0{script}",
         }
-        rows.append(({**row, **told}, samples))
+        rows.append(({**row, **columns}, samples))
     return prepared_of(rows)
 
 
@@ -208,7 +208,7 @@ def test_9_weighted_and_unweighted_swapped(prepared, script, tmp_path):
     assert "figures_do_not_follow" not in {one.kind for one in audit_run(tmp_path)}
 
 
-def test_10_words_that_tell_nothing(dataset_of):
+def test_10_text_that_does_not_carry_the_label(dataset_of):
     spoken = ("Kids are talking by the door", "Dogs are sitting by the door")
     rows = [
         (f"ravdess/{speaker:02d}-{label}-{take}", label, f"ravdess/{speaker:02d}", None)
@@ -216,8 +216,8 @@ def test_10_words_that_tell_nothing(dataset_of):
         for label in ("angry", "calm", "happy", "sad")
         for take in range(16)
     ]
-    said = {"sentence": [str(n % 2) for n in range(len(rows))], "corpus": ["ravdess"] * len(rows)}
-    dataset = dataset_of(rows, **said)
+    columns = {"sentence": [str(n % 2) for n in range(len(rows))], "corpus": ["ravdess"] * len(rows)}
+    dataset = dataset_of(rows, **columns)
     found = text_findings(
         Rows.of(dataset), [spoken[n % 2] for n in range(len(rows))], make_folds(dataset, "emobox"), True
     )
@@ -225,7 +225,7 @@ def test_10_words_that_tell_nothing(dataset_of):
         ("text_carries_nothing", NOTE),
         ("sentence_overlap", NOTE),
     ]
-    assert "at best equal its sound" in found[0].remedy
+    assert "at best equal an audio-only" in found[0].remedy
 
 
 def test_10_a_fusion_below_its_own_branch(prepared, script, tmp_path):
@@ -278,7 +278,7 @@ def test_a_run_and_the_data_of_another(prepared, script, tmp_path, prepared_of, 
         audit_run(tmp_path / "o", other)
 
 
-def test_one_sound_in_three_places(prepared_of, clips):
+def test_one_recording_in_three_places(prepared_of, clips):
     dataset = load_prepared(prepared_of(clips))
     fold = make_folds(dataset, "speaker_folds", n_folds=4)[0]
     hashes = dataset["pcm_sha256"][:]
@@ -287,7 +287,7 @@ def test_one_sound_in_three_places(prepared_of, clips):
         hashes[row] = hashes[apart]
     same = dataset.remove_columns("pcm_sha256").add_column("pcm_sha256", hashes)
     fold = replace(fold, train=fold.train[1:])
-    assert "identical_sound_train_test" in kinds(sound_findings(same, [fold]), LEAK)
+    assert "identical_sound_train_test" in kinds(copy_findings(same, [fold]), LEAK)
 
 
 def test_speakers_of_two_spellings(prepared_of, clips):

@@ -1,4 +1,4 @@
-"""Each condition does to a clip what its name says, and the same to it in any company."""
+"""Each condition changes a clip as its name says, independently of the other rows."""
 
 from functools import partial
 
@@ -10,13 +10,13 @@ from scipy.signal import welch
 from hf_ser.augment.changes import codec_problem, encoded, with_codec
 from hf_ser.checks.stress.conditions import (
     CONDITIONS,
+    NEEDS_AUDIO,
     SEVERITIES,
-    SOUND,
     Condition,
-    Others,
+    OtherRows,
     Sample,
     apply,
-    lacking,
+    reason_to_skip,
 )
 from hf_ser.data.prepare import load_prepared
 from hf_ser.transcripts.noise import vocabulary_confusions
@@ -24,22 +24,22 @@ from hf_ser.transcripts.noise import vocabulary_confusions
 RATE = 16_000
 NAMED = {condition.name: condition for condition in CONDITIONS}
 SENTENCE = "the quick brown fox jumps over a lazy dog and runs home again before night falls on all of us"
-WORDS = SENTENCE.split()
+VOCABULARY = SENTENCE.split()
 
 
 def voice(seconds: float = 3.0, seed: int = 0) -> np.ndarray:
-    """A sound with all frequencies, that rises and falls as speech does."""
+    """Noise of all frequencies that rises and falls as speech does."""
     draw = np.random.default_rng(seed)
     time = np.arange(int(seconds * RATE)) / RATE
     return (0.05 * draw.standard_normal(len(time)) * (0.1 + np.sin(5 * time) ** 2)).astype(np.float32)
 
 
 class Company:
-    """Others whose clips and words are made up."""
+    """Other rows with generated clips and texts."""
 
     def __init__(self):
         self.ids = [f"clip{i}" for i in range(40)]
-        self.texts = [" ".join(np.random.default_rng(i).permutation(WORDS)) for i in range(40)]
+        self.texts = [" ".join(np.random.default_rng(i).permutation(VOCABULARY)) for i in range(40)]
         self.confusions = vocabulary_confusions(self.texts)
         self.clips_of = {name: [0] for name in "abc"}
 
@@ -65,11 +65,11 @@ def share_above(samples, hertz: float) -> float:
 
 @pytest.mark.parametrize("snr", [20, 10, 0])
 @pytest.mark.parametrize("kind", ["white", "pink", "babble"])
-def test_noise_has_the_ratio_asked_for_and_silence_around_a_clip_does_not_change_it(kind, snr):
+def test_noise_has_the_set_ratio_and_silence_around_a_clip_does_not_change_it(kind, snr):
     clip = np.pad(voice(2.0), (RATE, 2 * RATE))
     noise = under(f"{kind}_{snr}db", clip).samples - clip
-    sounding = slice(RATE, 3 * RATE)
-    found = 10 * np.log10(power(clip[sounding]) / power(noise))
+    loud = slice(RATE, 3 * RATE)
+    found = 10 * np.log10(power(clip[loud]) / power(noise))
     assert found == pytest.approx(snr, abs=0.05)
     assert power(noise[:RATE]) > 0.2 * power(noise)  # there before the clip begins, too
 
@@ -84,7 +84,7 @@ def test_pink_noise_falls_by_three_decibels_an_octave_and_white_does_not():
     assert slopes == {"white": pytest.approx(0, abs=0.3), "pink": pytest.approx(-3, abs=0.3)}
 
 
-def test_digital_silence_is_refused_where_a_ratio_is_asked_for():
+def test_noise_at_a_ratio_is_refused_for_digital_silence():
     with pytest.raises(ValueError, match="digital silence has no signal-to-noise ratio"):
         under("white_10db", np.zeros(RATE, dtype=np.float32))
 
@@ -99,7 +99,7 @@ def test_level():
 
 
 @pytest.mark.parametrize(("name", "share"), [("clipping_1", 0.01), ("clipping_10", 0.10)])
-def test_clipping_cuts_the_share_asked_for_and_leaves_the_rest(name, share):
+def test_clipping_cuts_the_set_share_and_leaves_the_rest(name, share):
     clip, flat = voice(), under(name).samples
     changed = flat != clip
     assert changed.mean() == pytest.approx(share, abs=0.001)
@@ -132,7 +132,7 @@ def test_aliasing_folds_what_lay_above_4_khz_under_it():
 @pytest.mark.parametrize("name", [one.name for one in CONDITIONS if one.group == "codec"])
 def test_codecs_answer_at_the_clips_own_place_and_length(name):
     """Sines that sweep have one place only where they fit: MP3 at low rates begins 1,105 samples late."""
-    if reason := lacking(NAMED[name], "audio", COMPANY):
+    if reason := reason_to_skip(NAMED[name], "audio", COMPANY):
         pytest.skip(reason)
     time = np.arange(2 * RATE) / RATE
     clip = (0.3 * np.sin(2 * np.pi * (300 * time + 200 * time**2)) * (time > 0.3)).astype(np.float32)
@@ -143,8 +143,8 @@ def test_codecs_answer_at_the_clips_own_place_and_length(name):
 
 
 @pytest.mark.parametrize("name", [one.name for one in CONDITIONS if one.group == "codec"])
-def test_a_level_that_names_a_bit_rate_keeps_it_whatever_the_sound(name):
-    if reason := lacking(NAMED[name], "audio", COMPANY):
+def test_a_level_that_names_a_bit_rate_keeps_it_for_any_audio(name):
+    if reason := reason_to_skip(NAMED[name], "audio", COMPANY):
         pytest.skip(reason)
     settings, level = NAMED[name].change.keywords, NAMED[name].level
     time = np.arange(8 * RATE) / RATE
@@ -160,16 +160,16 @@ def test_a_level_that_names_a_bit_rate_keeps_it_whatever_the_sound(name):
         assert max(rates) > 1.5 * min(rates), "no figure, since there is no one rate"
 
 
-def test_a_codec_that_libsndfile_lacks_is_told():
+def test_a_codec_that_libsndfile_lacks_is_named():
     lost = Condition(
         "lost", "codec", "", "mild", "", partial(with_codec, format="OGG", subtype="AMR", rate=RATE), "codec"
     )
-    assert "does not write and read OGG AMR" in lacking(lost, "audio", COMPANY)
+    assert "does not write and read OGG AMR" in reason_to_skip(lost, "audio", COMPANY)
     assert codec_problem("WAV", "ULAW", 8_000) is None
 
 
 @pytest.mark.parametrize(("name", "seconds"), [("room_0.3s", 0.3), ("room_0.6s", 0.6), ("room_1.2s", 1.2)])
-def test_rooms_keep_the_direct_sound_and_the_level_and_fall_by_60_db_in_rt60(name, seconds):
+def test_rooms_keep_the_direct_signal_and_the_level_and_fall_by_60_db_in_rt60(name, seconds):
     click = np.zeros(2 * RATE, dtype=np.float32)
     click[0] = 0.5
     response = under(name, click).samples
@@ -228,39 +228,39 @@ def test_speed_moves_the_pitch(rate):
 
 
 @pytest.mark.parametrize(("name", "wer"), [("wer_0.1", 0.1), ("wer_0.2", 0.2), ("wer_0.4", 0.4)])
-def test_words_are_wrong_at_the_rate_asked_for(name, wer):
-    heard = [under(name, text=text, id=one).text for one, text in zip(COMPANY.ids, COMPANY.texts, strict=True)]
-    assert jiwer.wer(COMPANY.texts, heard) == pytest.approx(wer, abs=0.03)
-    assert set(" ".join(heard).split()) <= set(WORDS)
+def test_words_are_wrong_at_the_set_rate(name, wer):
+    changed = [under(name, text=text, id=one).text for one, text in zip(COMPANY.ids, COMPANY.texts, strict=True)]
+    assert jiwer.wer(COMPANY.texts, changed) == pytest.approx(wer, abs=0.03)
+    assert set(" ".join(changed).split()) <= set(VOCABULARY)
 
 
-def test_babble_is_of_other_speakers_and_wrong_words_of_other_labels(prepared, monkeypatch):
+def test_babble_is_of_other_speakers_and_wrong_transcripts_of_other_labels(prepared, monkeypatch):
     dataset = load_prepared(prepared)
-    others, heard = Others(dataset), []
+    others, speakers = OtherRows(dataset), []
 
     def decoded(cell):
-        heard.append(cell["path"].split("_")[0])  # of speaker s1: 1_7.wav
+        speakers.append(cell["path"].split("_")[0])  # of speaker s1: 1_7.wav
         return voice(0.5)
 
     monkeypatch.setattr("hf_ser.checks.stress.conditions.decode_audio", decoded)
     for row in (0, 20):
         cell = dataset[row]
-        heard.clear()
+        speakers.clear()
         apply(NAMED["babble_10db"], Sample(cell["id"], voice(), None), 0, others)
-        assert len(heard) == len(set(heard)) == 5
-        assert cell["speaker"].split("/s")[-1] not in heard
-        said = apply(NAMED["wrong_words"], Sample(cell["id"], None, cell["transcript"]), 0, others).text
-        assert cell["label"] not in {row["label"] for row in dataset if row["transcript"] == said}
-    two = Others(dataset.select([row for row, name in enumerate(dataset["speaker"][:]) if name[-1] in "12"]))
-    assert lacking(NAMED["babble_10db"], "audio", two) == "babble takes 3 known speakers, found 2"
-    turned = Others(dataset.select(range(len(dataset) - 1, -1, -1)))
-    draws = [one.other_words(dataset[0]["id"], np.random.default_rng(3)) for one in (others, turned)]
+        assert len(speakers) == len(set(speakers)) == 5
+        assert cell["speaker"].split("/s")[-1] not in speakers
+        other = apply(NAMED["wrong_words"], Sample(cell["id"], None, cell["transcript"]), 0, others).text
+        assert cell["label"] not in {row["label"] for row in dataset if row["transcript"] == other}
+    two = OtherRows(dataset.select([row for row, name in enumerate(dataset["speaker"][:]) if name[-1] in "12"]))
+    assert reason_to_skip(NAMED["babble_10db"], "audio", two) == "babble needs 3 known speakers, found 2"
+    turned = OtherRows(dataset.select(range(len(dataset) - 1, -1, -1)))
+    draws = [one.other_text(dataset[0]["id"], np.random.default_rng(3)) for one in (others, turned)]
     assert draws[0] == draws[1]
 
 
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda one: one.name)
 def test_every_condition_keeps_its_promises(condition):
-    """Even on a clip of 0.15 s; nothing is changed in place; conditions of words leave the sound, others the words."""
+    """On a clip of 0.15 s too; nothing is changed in place; text conditions leave the audio, others the text."""
     for clip in (voice(), voice(0.15)):
         before, text = clip.copy(), SENTENCE
         sample = Sample("clip0", clip, text)
@@ -303,7 +303,7 @@ def test_names_are_unique_files_and_severities_are_known():
     assert len(NAMED) == len(CONDITIONS)
     assert all(set(one.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.") for one in CONDITIONS)
     assert {one.severity for one in CONDITIONS} == set(SEVERITIES)
-    assert {one.name for one in CONDITIONS if lacking(one, "text", COMPANY) is None} == {
+    assert {one.name for one in CONDITIONS if reason_to_skip(one, "text", COMPANY) is None} == {
         *("wer_0.1", "wer_0.2", "wer_0.4", "wrong_words")
     }
-    assert NAMED["white_10db"].needs == SOUND
+    assert NAMED["white_10db"].needs == NEEDS_AUDIO

@@ -11,11 +11,11 @@ from models.tiny import LABELS, save_trained
 from hf_ser.checks.stress.conditions import CONDITIONS, Condition
 from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import HOW_TO_READ, Outcome, format_stress, gap_verdict, make_stress, shared_note
-from hf_ser.checks.stress.run import MET, UNRECORDED, answered, choose_rows, clean_rows
+from hf_ser.checks.stress.run import MET, UNRECORDED, clean_rows, run_conditions, select_rows
 from hf_ser.data.prepare import load_prepared
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.predictions import PREDICTIONS, write_predictions
-from hf_ser.runs.record import seen, write_record
+from hf_ser.runs.record import row_hashes, write_record
 
 SOME = [one for one in CONDITIONS if one.name in ("white_10db", "babble_0db", "speed_1.1", "gain_minus_30db")]
 
@@ -27,7 +27,7 @@ def audio(tmp_path_factory):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How many rows a model was asked for; `calls.limit` kills the run after so many calls."""
+    """How many rows a model classified; `calls.limit` kills the run after so many calls."""
 
     class Calls(list):
         limit = None
@@ -45,8 +45,8 @@ def calls(monkeypatch):
 
 
 def record(dataset, rows, **settings) -> dict:
-    nobody = {"ids": [], "pcm": [], "speakers": []}
-    split = {"fold": "1", "split_fingerprint": "x", "train": seen(dataset, rows), "validation": nobody}
+    empty = {"ids": [], "pcm": [], "speakers": []}
+    split = {"fold": "1", "split_fingerprint": "x", "train": row_hashes(dataset, rows), "validation": empty}
     return {"finished": True, "split": split, "ancestors": [], "leaks": [], "settings": settings}
 
 
@@ -73,9 +73,9 @@ def test_a_fused_model_end_to_end_and_again_from_what_was_kept(prepared, tmp_pat
     with pytest.raises(SystemExit) as ended:
         script(*arguments)
     assert ended.value.code == 0
-    said = capsys.readouterr().out
-    assert said.startswith("verdict: ")
-    assert said.index("How to read it") < said.index("condition ")
+    output = capsys.readouterr().out
+    assert output.startswith("verdict: ")
+    assert output.index("How to read it") < output.index("condition ")
     result = json.loads((model / "stress.json").read_text())
     assert list(result)[:9] == [
         *("stress_version", "model", "dataset", "seed", "corpus", "n_utterances", "n_speakers", "leaks", "notices")
@@ -109,13 +109,13 @@ def test_a_fused_model_end_to_end_and_again_from_what_was_kept(prepared, tmp_pat
 
 
 def test_a_killed_run_goes_on_and_what_is_damaged_or_stale_is_computed_again(prepared, tmp_path, audio, calls):
-    chosen = choose_rows(audio, prepared, max_clips=12)
+    chosen = select_rows(audio, prepared, max_clips=12)
     calls.limit = 3
     with pytest.raises(KeyboardInterrupt):
-        answered(audio, chosen, SOME, tmp_path)
+        run_conditions(audio, chosen, SOME, tmp_path)
     assert len(list(tmp_path.glob("*.json"))) == 3
     calls.limit = None
-    first, _ = answered(audio, chosen, SOME, tmp_path)
+    first, _ = run_conditions(audio, chosen, SOME, tmp_path)
     assert len(calls) == 5
 
     calls.clear()
@@ -124,7 +124,7 @@ def test_a_killed_run_goes_on_and_what_is_damaged_or_stale_is_computed_again(pre
     held = json.loads(changed.read_text())
     held["probabilities"][next(iter(held["probabilities"]))] = [1.0, 0.0, 0.0]
     changed.write_text(json.dumps(held))
-    second, _ = answered(audio, chosen, SOME, tmp_path)
+    second, _ = run_conditions(audio, chosen, SOME, tmp_path)
     assert len(calls) == 2
     for one, other in zip(first, second, strict=True):
         assert one.probabilities.keys() == other.probabilities.keys()
@@ -132,21 +132,21 @@ def test_a_killed_run_goes_on_and_what_is_damaged_or_stale_is_computed_again(pre
             assert other.probabilities[name] == pytest.approx(row, rel=0, abs=1e-6)
 
     calls.clear()
-    answered(audio, chosen, SOME, tmp_path, seed=1)
+    run_conditions(audio, chosen, SOME, tmp_path, seed=1)
     assert len(calls) == 5
     weights = next(audio.model.parameters())
     weights.data += 1e-3
     calls.clear()
-    answered(audio, chosen, SOME, tmp_path, seed=1)
+    run_conditions(audio, chosen, SOME, tmp_path, seed=1)
     weights.data -= 1e-3
     assert len(calls) == 5
 
 
 def test_answers_depend_neither_on_the_order_of_the_rows_nor_on_the_batch(prepared, tmp_path, audio):
-    chosen = choose_rows(audio, prepared, max_clips=9)
+    chosen = select_rows(audio, prepared, max_clips=9)
     turned = type(chosen)(chosen.dataset, chosen.rows[::-1], {}, (), ())
-    whole, _ = answered(audio, chosen, SOME, tmp_path / "a", batch_size=16)
-    parts, _ = answered(audio, turned, SOME, tmp_path / "b", batch_size=1)
+    whole, _ = run_conditions(audio, chosen, SOME, tmp_path / "a", batch_size=16)
+    parts, _ = run_conditions(audio, turned, SOME, tmp_path / "b", batch_size=1)
     for one, other in zip(whole, parts, strict=True):
         assert one.condition == other.condition
         for name, row in one.probabilities.items():
@@ -154,7 +154,7 @@ def test_answers_depend_neither_on_the_order_of_the_rows_nor_on_the_batch(prepar
 
 
 def test_a_clip_that_cannot_be_changed_is_skipped_by_name_and_compared_without(prepared, tmp_path, audio):
-    chosen = choose_rows(audio, prepared)
+    chosen = select_rows(audio, prepared)
     broken = chosen.dataset[chosen.rows[4]]["id"]
 
     def breaks(sample, generator, others):
@@ -163,7 +163,7 @@ def test_a_clip_that_cannot_be_changed_is_skipped_by_name_and_compared_without(p
         return sample
 
     condition = Condition("breaks", "x", "", "mild", "", partial(breaks))
-    (clean, outcome), _ = answered(audio, chosen, [condition], tmp_path)
+    (clean, outcome), _ = run_conditions(audio, chosen, [condition], tmp_path)
     result = make_stress({}, clean_rows(audio, chosen, clean), clean, [outcome])
     assert result["skipped"] == {"breaks": {broken: "it is broken"}}
     assert f"breaks: 1 clips skipped, such as {broken}: it is broken" in result["notices"]
@@ -177,10 +177,10 @@ def test_the_rows_of_a_fold_are_those_it_was_tested_on_with_their_leaks(prepared
     write_predictions(Path(folder) / PREDICTIONS, [prediction(row, ["speaker_overlap"]) for row in rows])
     write_record(folder, record(dataset, range(len(dataset))))  # the fold's own test rows are not filtered
     model = Classifier(str(folder), "cpu")
-    chosen = choose_rows(model, prepared)
+    chosen = select_rows(model, prepared)
     assert [dataset[row]["id"] for row in chosen.rows] == [row["id"] for row in rows]
     assert chosen.leaks == ("speaker_overlap",)
-    (clean,), _ = answered(model, chosen, [], tmp_path / "stress")
+    (clean,), _ = run_conditions(model, chosen, [], tmp_path / "stress")
     result = make_stress({}, clean_rows(model, chosen, clean), clean, [])
     assert result["leaks"] == ["speaker_overlap"]
     assert any(notice.startswith("LEAKED RUN: speaker_overlap") for notice in result["notices"])
@@ -194,35 +194,35 @@ def test_rows_that_training_has_met_are_left_out_or_stamped(prepared, tmp_path):
     one["ancestors"] = [record(dataset, np.flatnonzero(speakers == speakers[-1])[:1])["split"]]
     write_record(folder, one)
     model = Classifier(str(folder), "cpu")
-    chosen = choose_rows(model, prepared)
+    chosen = select_rows(model, prepared)
     assert set(speakers[chosen.rows]) == set(speakers) - {speakers[0], speakers[-1]}
-    assert chosen.notices[0].startswith("16 of 48 clips are left out: the model has met them")
-    assert choose_rows(model, prepared, allow_leak=True).leaks == (MET,)
+    assert chosen.notices[0].startswith("16 of 48 clips are left out: they, equal recordings")
+    assert select_rows(model, prepared, allow_leak=True).leaks == (MET,)
     write_record(folder, record(dataset, range(len(dataset))))
     with pytest.raises(ValueError, match=r"no row is left to test .*48 of 48 clips are left out.*--allow_leak"):
-        choose_rows(model, prepared)
+        select_rows(model, prepared)
 
 
 def test_labels_and_label_maps_that_do_not_fit_are_refused(prepared, tmp_path, audio):
-    with pytest.raises(ValueError, match=r"tells angry, happy, sad apart; .* has negative, positive .*lacks angry"):
-        choose_rows(audio, prepared, label_map="valence_binary")
+    with pytest.raises(ValueError, match=r"has the classes angry, happy, sad; .* has negative, positive .*lacks angry"):
+        select_rows(audio, prepared, label_map="valence_binary")
     folder = save_trained("audio", tmp_path)
     write_record(folder, record(load_prepared(prepared), [0], label_map="ekman6"))
     model = Classifier(str(folder), "cpu")
     with pytest.raises(ValueError, match=r"--label_map native: .* was trained with the label map ekman6"):
-        choose_rows(model, prepared, label_map="native")
-    assert "The label map ekman6 drops 12 clips." in choose_rows(model, prepared).notices  # ekman6 knows no neutral
+        select_rows(model, prepared, label_map="native")
+    assert "The label map ekman6 drops 12 clips." in select_rows(model, prepared).notices  # ekman6 knows no neutral
 
 
 def test_few_clips_are_of_all_classes_and_the_same_each_time(prepared, audio):
-    chosen = choose_rows(audio, prepared, max_clips=7)
+    chosen = select_rows(audio, prepared, max_clips=7)
     labels = [chosen.dataset[row]["label"] for row in chosen.rows]
     assert sorted(map(labels.count, set(labels))) == [2, 2, 3]
-    assert choose_rows(audio, prepared, max_clips=7).rows == chosen.rows
-    assert choose_rows(audio, prepared, max_clips=7, seed=1).rows != chosen.rows
+    assert select_rows(audio, prepared, max_clips=7).rows == chosen.rows
+    assert select_rows(audio, prepared, max_clips=7, seed=1).rows != chosen.rows
 
 
-def told(wrong: dict[str, int], severity="mild", thresholds=None, n=20, clean_wrong=0) -> dict:
+def stress_of(wrong: dict[str, int], severity="mild", thresholds=None, n=20, clean_wrong=0) -> dict:
     """A result of two labels, two women and two men; of each speaker's `n` clips a label so many are made wrong.
 
     `clean_wrong` of each speaker's clips a label, others, are wrong in the clean run already.
@@ -251,7 +251,7 @@ def told(wrong: dict[str, int], severity="mild", thresholds=None, n=20, clean_wr
     [(1, "mild", "passed"), (2, "mild", "failed"), (3, "hard", "passed"), (4, "hard", "failed")],
 )
 def test_a_fall_by_more_than_the_limit_fails(errors, severity, verdict):
-    result = told(dict.fromkeys("abcd", errors), severity)
+    result = stress_of(dict.fromkeys("abcd", errors), severity)
     (line,) = result["conditions"]
     assert line["delta_uar"] == pytest.approx(-errors / 20)
     assert line["delta_ci95"] == pytest.approx([-errors / 20] * 2)  # all speakers alike
@@ -262,22 +262,22 @@ def test_a_fall_by_more_than_the_limit_fails(errors, severity, verdict):
 
 
 def test_a_model_near_chance_may_lose_but_a_share_of_what_it_knows():
-    poor = told(dict.fromkeys("abcd", 1), clean_wrong=8)  # UAR 0.6 of two classes: 0.1 above chance
+    poor = stress_of(dict.fromkeys("abcd", 1), clean_wrong=8)  # UAR 0.6 of two classes: 0.1 above chance
     assert poor["clean"]["uar"] == pytest.approx(0.6)
     assert poor["limits"]["mild"] == poor["conditions"][0]["limit"] == pytest.approx(0.025)
     assert poor["limits"]["hard"] == pytest.approx(0.05)
     assert poor["conditions"][0]["delta_uar"] == pytest.approx(-0.05) and poor["verdict"] == "failed"
 
 
-def test_a_model_that_knows_nothing_passes_nothing():
-    hopeless = told(dict.fromkeys("abcd", 0), clean_wrong=10)  # UAR 0.5 of two classes
+def test_a_model_at_chance_passes_nothing():
+    hopeless = stress_of(dict.fromkeys("abcd", 0), clean_wrong=10)  # UAR 0.5 of two classes
     assert hopeless["verdict"] == hopeless["conditions"][0]["verdict"] == "not judged"
-    assert any("nothing to lose" in notice for notice in hopeless["notices"])
+    assert any("not above chance, so no change is judged" in notice for notice in hopeless["notices"])
 
 
-def test_extreme_conditions_are_told_and_not_judged_and_limits_can_be_moved():
-    assert told(dict.fromkeys("abcd", 20), "extreme")["verdict"] == "passed"
-    result = told({"a": 0, "b": 1, "c": 2, "d": 5}, "mild", {"mild": 0.2})
+def test_extreme_conditions_are_reported_and_not_judged_and_limits_can_be_moved():
+    assert stress_of(dict.fromkeys("abcd", 20), "extreme")["verdict"] == "passed"
+    result = stress_of({"a": 0, "b": 1, "c": 2, "d": 5}, "mild", {"mild": 0.2})
     assert result["verdict"] == "passed"
     low, high = result["conditions"][0]["delta_ci95"]
     assert low < -0.1 < high <= 0
@@ -298,16 +298,16 @@ def test_extreme_conditions_are_told_and_not_judged_and_limits_can_be_moved():
 def test_a_gap_between_the_sexes_fails_where_it_is_wide_and_no_chance(uar, interval, verdict):
     gap = {"uar": uar, "ci95": interval, "note": "Why so."}
     assert gap_verdict(gap) == verdict
-    text = " ".join(format_stress(told(dict.fromkeys("abcd", 1)) | {"sex_gap": gap}).split())
-    assert f": {'not known' if uar is None else verdict}. Why so." in text
+    text = " ".join(format_stress(stress_of(dict.fromkeys("abcd", 1)) | {"sex_gap": gap}).split())
+    assert f": {'unknown' if uar is None else verdict}. Why so." in text
 
 
-def test_what_few_speakers_are_worth_is_told_once_wherever_their_intervals_are(tmp_path, monkeypatch):
-    result = told(dict.fromkeys("abcd", 1))
+def test_the_note_on_few_speakers_is_given_once_wherever_their_intervals_are(tmp_path, monkeypatch):
+    result = stress_of(dict.fromkeys("abcd", 1))
     assert result["conditions"][0]["delta_ci95"] == pytest.approx([-0.05, -0.05])
     note = result["interval_note"]
     assert "With only 4 speakers it is too narrow" in note
-    assert note.endswith("One without width says that these speakers fared alike, not that others would.")
+    assert note.endswith("An interval of zero width only says that these speakers have the same figure.")
     text = " ".join(format_stress(result).split())
     assert text.count(f"intervals of the changes: {note}") == text.count(HOW_TO_READ) == 1
     drawn = []
