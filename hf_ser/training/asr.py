@@ -23,57 +23,35 @@ from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.encoders import SPEECH_PROJECTIONS
 from hf_ser.models.modeling_ser import is_frozen
-from hf_ser.training.arguments import BasicTrainingArguments, option
+from hf_ser.settings import setting
+from hf_ser.training.adaptation import LORA_SCALE
+from hf_ser.training.arguments import AsrArguments, AsrCommonArguments
 from hf_ser.training.building import Candidate, of_fold
-from hf_ser.training.limits import check_numbers
 from hf_ser.training.trainer import OneLineProgress
+from hf_ser.training.trainer_arguments import BasicTrainingArguments
 from hf_ser.transcripts.recogniser import POSITIONS_A_SECOND
 from hf_ser.transcripts.transcriber import WITHOUT_BLANKS
 from hf_ser.transcripts.transformers_whisper import load_whole
 from hf_ser.transcripts.wer import error_rate
 
-LEARNING_RATE, LORA_LEARNING_RATE = 1e-5, 1e-3
 LEVELS = (*log_levels, "passive")
 
 
 @dataclass
-class AsrArguments:
-    """Which recogniser, and how much of it is trained."""
-
-    asr_model: str = option("openai/whisper-small", "a whole Whisper: Hub id or folder; '{fold}' is replaced")
-    language: str | None = option(None, "code of the language that is spoken, such as en; default: the corpus's")
-    lora: bool = option(False, "train through LoRA alone; merged when saved")
-    lora_rank: int = option(8, "rank of the LoRA matrices")
-    lora_alpha: int = option(16, "scale of the LoRA update is alpha / rank")
-    freeze_encoder: bool = option(False, "train the decoder alone")
-
-    def __post_init__(self):
-        check_numbers(self)
-
-
-@dataclass
-class AsrTrainingArguments(BasicTrainingArguments, Seq2SeqTrainingArguments):
+class AsrTrainingArguments(AsrCommonArguments, BasicTrainingArguments, Seq2SeqTrainingArguments):
     """BasicTrainingArguments and Seq2SeqTrainingArguments: the checkpoint is chosen by word error rate."""
 
     metrics: ClassVar = {"wer": False, "loss": False}
     search: ClassVar = 0
-    find_learning_rate: ClassVar = False
 
-    output_dir: str = option("runs/asr", "folder of the results")
-    num_train_epochs: float = option(10.0, "epochs, fewer when the validation word error rate stops falling")
-    per_device_train_batch_size: int = option(8, "clips a device and step")
-    learning_rate: float | None = option(
-        None, f"of the optimizer; default: {LEARNING_RATE:g}, with --lora {LORA_LEARNING_RATE:g}"
-    )
-    predict_with_generate: bool = option(True, "must stay on: the word error rate is of what it writes by itself")
-    generation_max_length: int | None = option(225, "longest answer, in tokens, where a checkpoint is chosen")
-    load_best_model_at_end: bool = option(True, "keep the checkpoint with the best validation word error rate")
-    metric_for_best_model: str | None = option("wer", "what chooses the checkpoint: wer or loss")
-    greater_is_better: bool | None = option(False, "whether more of it is better")
-    early_stopping_patience: int = option(3, "evaluations without a better one before training stops; 0 never stops")
+    predict_with_generate: bool = setting(True, "must stay on: the word error rate is of what it writes by itself")
+    generation_max_length: int | None = setting(225, "longest answer, in tokens, where a checkpoint is chosen")
+    load_best_model_at_end: bool = setting(True, "keep the checkpoint with the best validation word error rate")
+    metric_for_best_model: str | None = setting("wer", "what chooses the checkpoint: wer or loss")
+    greater_is_better: bool | None = setting(False, "whether more of it is better")
     # Trainer would warn of tied weights that a checkpoint does not repeat, and of padding that Whisper never reads.
-    log_level: str = option("error", "what transformers tells on the main process", LEVELS)
-    log_level_replica: str = option("error", "what it tells on the others", LEVELS)
+    log_level: str = setting("error", "what transformers tells on the main process", LEVELS)
+    log_level_replica: str = setting("error", "what it tells on the others", LEVELS)
 
     def __post_init__(self):
         super().__post_init__()
@@ -197,6 +175,8 @@ def build_asr(asr: AsrArguments, fold: str, language: str, texts: dict[str, str 
     if asr.lora:
         parts = "decoder" if asr.freeze_encoder else "encoder|decoder"
         targets = rf"model\.({parts})\..*\.({SPEECH_PROJECTIONS})"
-        model = get_peft_model(model, LoraConfig(r=asr.lora_rank, lora_alpha=asr.lora_alpha, target_modules=targets))
+        model = get_peft_model(
+            model, LoraConfig(r=asr.lora_rank, lora_alpha=LORA_SCALE * asr.lora_rank, target_modules=targets)
+        )
     collator = AsrCollator(processor, texts, model.config.max_source_positions)
     return Candidate(model, processor, collator, {"audio": encoder}, {"asr": source})

@@ -23,11 +23,14 @@ from hf_ser.checks.audit.findings import AuditFinding
 from hf_ser.data.protocols import Fold, Rows
 from hf_ser.files import atomic_write
 from hf_ser.stable import rows_digest
-from hf_ser.training.arguments import OF_THE_WORDS, DataArguments
-from hf_ser.training.asr import (
-    LEARNING_RATE,
-    LORA_LEARNING_RATE,
+from hf_ser.training.arguments import (
+    ASR_LEARNING_RATE,
+    ASR_LORA_LEARNING_RATE,
+    OF_MODEL,
+    OF_THE_WORDS,
     AsrArguments,
+)
+from hf_ser.training.asr import (
     AsrTrainer,
     AsrTrainingArguments,
     build_asr,
@@ -88,7 +91,7 @@ class AsrTask(Task):
     """
 
     name = "asr"
-    classes = (DataArguments, AsrArguments, AsrTrainingArguments)
+    classes = (*OF_MODEL[name], AsrTrainingArguments)
     fold_class = AsrFold
     reads_text = False
 
@@ -101,7 +104,7 @@ class AsrTask(Task):
                 "and push a fold's folder with `hf upload`."
             )
         if self.training.learning_rate is None:
-            self.training.learning_rate = LORA_LEARNING_RATE if given[AsrArguments].lora else LEARNING_RATE
+            self.training.learning_rate = ASR_LORA_LEARNING_RATE if given[AsrArguments].lora else ASR_LEARNING_RATE
 
     def open(self, dataset: Dataset, folds: list[Fold]) -> dict:
         """As Task's; labels only decide how the folds are made."""
@@ -197,7 +200,7 @@ def reject_emotion_settings(data) -> None:
     Raises:
         ValueError: one is.
     """
-    if given := sorted((OF_THE_WORDS | {"target", "agreement_weight"}) & settings(data).keys()):
+    if given := sorted((OF_THE_WORDS | {"target"}) & settings(data).keys()):
         raise ValueError(
             f"--{given[0]} is {getattr(data, given[0])}: found a setting of emotion models, and a recogniser learns "
             "the corpus's own transcripts as they are. Expected none: leave it out."

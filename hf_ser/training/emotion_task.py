@@ -17,7 +17,6 @@ from datasets import Dataset
 from scipy.special import softmax
 from transformers import PreTrainedConfig, TrainerCallback, set_seed
 
-from hf_ser.augment.training import AugmentArguments
 from hf_ser.checks.audit.data import CLEARED
 from hf_ser.checks.audit.findings import AuditFinding
 from hf_ser.data.protocols import Fold
@@ -32,13 +31,13 @@ from hf_ser.runs.predictions import PREDICTIONS, write_predictions
 from hf_ser.runs.record import ASR_RECORD, RECORD, is_own_network, provenance
 from hf_ser.stable import rows_digest
 from hf_ser.training.arguments import (
+    OF_MODEL,
     AdaptArguments,
     AudioArguments,
+    AugmentArguments,
     CommonHeadArguments,
-    DataArguments,
     FusionArguments,
     HeadArguments,
-    SerTrainingArguments,
     TextArguments,
     refuse_words,
 )
@@ -48,6 +47,7 @@ from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.fold_run import FoldTask, save_model
 from hf_ser.training.run import Settings, Task
 from hf_ser.training.trainer import SerTrainer, choose_threads
+from hf_ser.training.trainer_arguments import SerTrainingArguments
 from hf_ser.transcripts.fold_transcripts import ASR, MIXED, fold_transcripts
 from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
 
@@ -71,7 +71,7 @@ class EmotionFold(FoldTask):
         if not task.reads_text:  # the transcripts of the data set were not used
             self.transcripts = replace(self.transcripts, source=dict.fromkeys(self.transcripts.source))
         recogniser = recogniser_source(task.data, task.reads_text)
-        self.sources, self.leaks = self.candidate.sources | recogniser, self.transcripts.leaks
+        self.sources = self.candidate.sources | recogniser
 
     def prepare(self) -> None:
         """Build the model and the rows, with all their checks."""
@@ -207,7 +207,7 @@ class AudioTask(EmotionTask):
     """An audio-only model."""
 
     name = "audio"
-    classes = (DataArguments, AudioArguments, HeadArguments, AugmentArguments, AdaptArguments, SerTrainingArguments)
+    classes = (*OF_MODEL[name], SerTrainingArguments)
     reads_text = False
 
 
@@ -215,17 +215,14 @@ class TextTask(EmotionTask):
     """A text-only model."""
 
     name = "text"
-    classes = (DataArguments, TextArguments, HeadArguments, AdaptArguments, SerTrainingArguments)
+    classes = (*OF_MODEL[name], SerTrainingArguments)
 
 
 class FusionTask(EmotionTask):
     """A model of audio and text."""
 
     name = "fusion"
-    classes = (
-        *(DataArguments, AudioArguments, TextArguments, FusionArguments, AugmentArguments, AdaptArguments),
-        SerTrainingArguments,
-    )
+    classes = (*OF_MODEL[name], SerTrainingArguments)
     default_recipe = "quickstart.yaml"
 
 

@@ -65,7 +65,7 @@ def fold_data(
         fitted = f"{clips_digest(dataset, fold.train)} {audio.enrolment_clips} {training.seed}"
         notes.append(enrolment_note(audio.enrolment_clips))
     # Refuses before anything is written.
-    train = with_target(dataset, fold.train, data.target, data.agreement_weight, columns)
+    train = with_target(dataset, fold.train, data.target, columns)
     if augmented:
         view = View()
         train = with_views(train, view, training.cache_views)

@@ -34,13 +34,11 @@ class FoldTask(ABC):
         fold: The fold, with the rows that can be used.
         candidate: The model that was built last.
         sources: Folder or name of each model that it was built or its transcripts made with, by modality.
-        leaks: Leaks of its own, by name.
     """
 
     fold: Fold
     candidate: Candidate
     sources: dict[str, str]
-    leaks: Sequence[str] = ()
 
     @abstractmethod
     def __init__(self, task, fold: Fold):
@@ -66,7 +64,7 @@ def train_fold(task, fold: Fold, folder: Path, findings: list[AuditFinding]) -> 
     dataset, fold, sources, prepare_seconds = task.dataset, fold_task.fold, fold_task.sources, time.time() - started
     findings = [one for one in findings if one.fold in (None, fold.name)]
     found = {one.kind for one in findings if one.severity == LEAK}
-    leaks = sorted({*fold.leaks, *found, *fold_task.leaks, *stage_leaks(dataset, fold, sources, data.allow_leak)})
+    leaks = sorted({*fold.leaks, *found, *stage_leaks(dataset, fold, sources, data.allow_leak)})
     record = {
         "finished": False,
         "split": split_record(dataset, fold),
@@ -140,13 +138,6 @@ def seconds_of(trainer: Trainer, checkpoint: str | None) -> float:
     trainer.train(resume_from_checkpoint=checkpoint)
     clocks = [one for one in trainer.callback_handler.callbacks if isinstance(one, Clock)]
     return time.time() - started + sum(clock.earlier for clock in clocks)
-
-
-def trial_arguments(training, folder: Path):
-    """Arguments of a training that leaves no checkpoint and reports to no tracker."""
-    arguments = copy(training)
-    arguments.output_dir, arguments.push_to_hub, arguments.report_to = str(folder / "trials"), False, []
-    return arguments
 
 
 def fold_arguments(training, folder: Path):

@@ -9,7 +9,6 @@ checkpoint.
 """
 
 import json
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,8 +36,7 @@ from hf_ser.registry import plugin_digests
 from hf_ser.runs.record import corpora_of_sources, is_finished, read_record
 from hf_ser.runs.report import RUN
 from hf_ser.training.building import check_sources, named_sources
-from hf_ser.training.fold_run import FoldTask, train_fold, trial_arguments
-from hf_ser.training.learning_rate_finder import find_learning_rate
+from hf_ser.training.fold_run import FoldTask, train_fold
 from hf_ser.training.parsing import settings
 from hf_ser.training.search import STORAGE
 from hf_ser.transcripts.fold_transcripts import with_transcript_source
@@ -96,7 +94,6 @@ def open_data(data, *models, dataset: Dataset | None = None) -> tuple[Dataset, l
         data.validation_fraction,
         data.split_seed,
         data.allow_leak,
-        data.n_text_folds,
         data.split_file,
     )
     check_sources(models, [fold.name for fold in folds])
@@ -180,9 +177,6 @@ def train_folds(task: Task, dataset: Dataset, folds: list[Fold], label_map: dict
             PartialState().print(f"note: {notice}")
         to_train = [(task.usable(fold), folder) for fold, folder in unfinished(dataset, folds, output_dir)]
         findings = audit(dataset, [fold for fold, _ in to_train], task.reads_text, data.allow_leak, data.not_copies)
-        if training.find_learning_rate:
-            suggest_learning_rate(task, folds[0])
-            return
         for fold, folder in to_train:
             train_fold(task, fold, folder, findings)
         PartialState().wait_for_everyone()
@@ -190,18 +184,6 @@ def train_folds(task: Task, dataset: Dataset, folds: list[Fold], label_map: dict
             print(task.write_results())
             if training.push_to_hub:
                 push(output_dir / fold_folder(folds[0].name), training)
-
-
-def suggest_learning_rate(task: Task, fold: Fold) -> None:
-    """Find a learning rate for a fold, and print it."""
-    output_dir = Path(task.training.output_dir)
-    arguments = trial_arguments(task.training, output_dir)
-    PartialState().print("trying learning rates, each for a step (--cache_frozen true computes features but once)")
-    rate = find_learning_rate(task.fold_class(task, fold).trainer(arguments), output_dir)
-    PartialState().wait_for_everyone()
-    if PartialState().is_main_process:
-        shutil.rmtree(arguments.output_dir, ignore_errors=True)
-    PartialState().print(f"suggested learning rate: {rate:.1e} (nothing was trained); see {output_dir}")
 
 
 def unfinished(dataset: Dataset, folds: list[Fold], output_dir: Path) -> list[tuple[Fold, Path]]:
@@ -285,7 +267,7 @@ def record_run(output_dir: Path, run: dict) -> None:
     """
     file = output_dir / RUN
     run = json.loads(json.dumps(run, default=str))
-    # A run that was refused before its first fold began holds nothing; nor does a search for a learning rate.
+    # A run that was refused before its first fold began holds nothing.
     folders = [folder for name in ("*", FINAL) for folder in output_dir.glob(fold_folder(name))]
     traces = (STORAGE, "checkpoints/checkpoint-*")
     begun = any(is_finished(folder) or any(any(folder.glob(one)) for one in traces) for folder in folders)

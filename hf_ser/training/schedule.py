@@ -114,7 +114,7 @@ class Stages(TrainerCallback):
 
 
 class Patience(EarlyStoppingCallback):
-    """Early stopping in the last stage only, and after `--swa_start`: what comes later may be better."""
+    """Early stopping in the last stage only: what comes later may be better."""
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Start counting, or stop at once where a resumed run had used up its patience."""
@@ -125,7 +125,7 @@ class Patience(EarlyStoppingCallback):
             control.should_training_stop = True
 
     def on_evaluate(self, args, state, control, metrics, **kwargs):
-        """Count an evaluation of the last stage's weights, or of averaged ones."""
+        """Count an evaluation of the last stage's weights."""
         if state.global_step > patient_until(args, state.max_steps):
             super().on_evaluate(args, state, control, metrics, **kwargs)
 
@@ -133,7 +133,7 @@ class Patience(EarlyStoppingCallback):
 def patient_until(args, max_steps: int) -> float:
     """The last step whose evaluation does not count against the patience."""
     before_last = ends_of(parse_stages(args.stages), max_steps)[:-1] if args.stages else []
-    return max([args.swa_start * max_steps, *before_last])
+    return max([0, *before_last])
 
 
 def ends_of(stages: list[Stage], max_steps: int) -> list[int]:

@@ -19,7 +19,7 @@ from hf_ser.runs.scores import DIGITS, score
 from hf_ser.training.adaptation import check_layers
 from hf_ser.training.averaging import WeightAveraging
 from hf_ser.training.building import Candidate
-from hf_ser.training.objective import BalancedSampler, Objective, class_weights, mixed, twice
+from hf_ser.training.objective import Objective, class_weights, mixed
 from hf_ser.training.schedule import Patience, Stages, parse_stages, split_groups, stage_schedule
 
 SMALL = 5_000_000
@@ -66,26 +66,18 @@ class SerTrainer(Trainer):
 
     def _add_ours(self, view) -> None:
         """The objective, and the callbacks that the arguments ask for."""
-        args, train_labels = self.args, None
-        if args.class_weights or args.balanced_sampling:
-            train_labels = labels_of(self.train_dataset)
-        weights = class_weights(train_labels, self.n_classes) if args.class_weights else None
+        args, self.averaging = self.args, None
+        weights = class_weights(labels_of(self.train_dataset), self.n_classes) if args.class_weights else None
         self.objective = Objective(args, weights)
-        self.sampler = self.averaging = None
-        if args.balanced_sampling:
-            seed = args.seed if args.data_seed is None else args.data_seed
-            self.sampler = BalancedSampler(train_labels, self.n_classes, seed)
-        if args.ema_decay or args.swa_start:
+        if args.ema_decay:
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-                raise ValueError(
-                    "--ema_decay and --swa_start need whole weights: leave them out under FSDP, DeepSpeed."
-                )
-            self.averaging = WeightAveraging(self.model, args.ema_decay, args.swa_start)
+                raise ValueError("--ema_decay needs whole weights: leave it out under FSDP, DeepSpeed.")
+            self.averaging = WeightAveraging(self.model, args.ema_decay)
         self.remove_callback(ProgressCallback)
         views = Views(view) if view is not None else None
         patience = Patience(args.early_stopping_patience) if args.early_stopping_patience else None
         progress = None if args.disable_tqdm else OneLineProgress
-        for callback in (progress, patience, self.stages, self.sampler, self.averaging, views):
+        for callback in (progress, patience, self.stages, self.averaging, views):
             if callback is not None:
                 self.add_callback(callback)
 
@@ -106,9 +98,6 @@ class SerTrainer(Trainer):
         """None are counted: Trainer would warn of a batch that holds what was computed before."""
         return 0
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None):
-        return self.sampler or super()._get_train_sampler(train_dataset)
-
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         """As Trainer's where the objective is plain."""
         # Trainer sets the whole model to training; a frozen encoder is a fixed function, without dropout. One whose
@@ -127,17 +116,12 @@ class SerTrainer(Trainer):
 
     def _own_loss(self, model, inputs) -> tuple[torch.Tensor, dict]:
         """The loss by the objective, from logits that the model computes without labels."""
-        objective, twofold = self.objective, model.training and self.objective.r_drop > 0
+        objective = self.objective
         if model.training and objective.mixup:
             inputs = mixed(inputs, objective.mixup, self.n_classes)
-        if twofold:
-            inputs = twice(inputs)
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
         weight = getattr(self.model.config, "branch_loss_weight", 0.0)
-        loss = objective.of_outputs(outputs, inputs["labels"], weight)
-        if twofold:
-            loss = loss + objective.disagreement(outputs["logits"])
-        return loss, outputs
+        return objective.of_outputs(outputs, inputs["labels"], weight), outputs
 
     def create_optimizer(self, model=None):
         """As Trainer's, with a learning rate for each part where the arguments set some apart."""
@@ -170,11 +154,6 @@ class SerTrainer(Trainer):
             self.averaging.save(output_dir)
         if self.args.should_save:
             share_weights(output_dir or self.args.output_dir)
-
-    def _determine_best_metric(self, metrics, trial) -> bool:
-        # Before --swa_start there is no average yet: what is evaluated then is not what is asked for.
-        waiting = self.averaging is not None and not self.averaging.count
-        return False if waiting else super()._determine_best_metric(metrics, trial)
 
     def _average(self):
         # After training the model is the average already, or the best checkpoint.
@@ -285,15 +264,13 @@ def check_model(candidate: Candidate, args) -> None:
 
 
 def choose_threads(model: nn.Module, args) -> None:
-    """Set the processor threads of this process: `--threads`, else OMP_NUM_THREADS, else by the size of the model.
+    """Set the processor threads of this process by the size of the model, where OMP_NUM_THREADS does not say them.
 
     Small models get one thread and large ones their share of the processor. On two busy cores two threads were measured
     to be seven times slower than one for a small CNN, for they wait for each other at every layer; for the same reason
     batches are made by no workers of their own unless `--dataloader_num_workers` says so.
     """
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    elif "OMP_NUM_THREADS" not in os.environ and args.device.type == "cpu":
+    if "OMP_NUM_THREADS" not in os.environ and args.device.type == "cpu":
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         torch.set_num_threads(threads_for(count_parameters(model)[0], processes))
 

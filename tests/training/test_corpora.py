@@ -44,7 +44,7 @@ def test_words_without_sound(rated, script, tmp_path):
 
 @pytest.mark.parametrize("target", ["votes", "majority"])
 def test_votes_as_the_target(rated, prepared, script, tmp_path, target, capsys):
-    votes = ("--target", target, "--agreement_weight", "true")
+    votes = ("--target", target)
     script("train_text", "--dataset", rated, "--output_dir", tmp_path / "o", *votes, *QUICK)
     assert "16 of 48 clips have no raters' votes: their label is the target" in capsys.readouterr().out
     report = json.loads((tmp_path / "o/report.json").read_text())
