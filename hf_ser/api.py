@@ -9,7 +9,6 @@ from datasets import Dataset
 from huggingface_hub import HfApi
 
 from hf_ser.checks.audit.data import audit_data
-from hf_ser.checks.audit.findings import AuditFinding
 from hf_ser.checks.audit.run import audit_run
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.labels import NATIVE, apply_label_map
@@ -22,6 +21,7 @@ from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.comparison import compare as compare_predictions
 from hf_ser.runs.comparison import run_names
 from hf_ser.runs.embeddings import embeddings as embed_clips
+from hf_ser.runs.findings import AuditFinding
 from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
 from hf_ser.training.parsing import as_flag

@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 
 from hf_ser.checks.audit.data import audit_data, integrity_findings, recogniser_findings
-from hf_ser.checks.audit.findings import AUDIT, LEAK, format_audit, write_audit
 from hf_ser.checks.audit.not_copies import read_not_copies
 from hf_ser.checks.audit.run import audit_run
 from hf_ser.data.labels import LABEL_MAPS, NATIVE, apply_label_map
 from hf_ser.data.prepare import load_prepared
 from hf_ser.data.protocols import PROTOCOLS, describe, make_folds
+from hf_ser.runs.findings import AUDIT, LEAK, format_audit, write_audit
 
 
 def main() -> None:

@@ -15,7 +15,6 @@ from hf_ser.cli import run
 import argparse
 from pathlib import Path
 
-from hf_ser.checks.audit.findings import read_verdict
 from hf_ser.data.prepare import load_prepared
 from hf_ser.inputs.collate import clips
 from hf_ser.publish.plots import plot_comparison
@@ -23,9 +22,10 @@ from hf_ser.publish.results import write_pictures_and_page, write_results
 from hf_ser.runs.classifier import Classifier, statistics_of_rows
 from hf_ser.runs.comparison import COMPARISON, compare, format_comparison, run_names, write_comparison
 from hf_ser.runs.embeddings import embeddings, plot_embedding_map
+from hf_ser.runs.findings import read_verdict
 from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
-from hf_ser.runs.record import RECORD, as_trained, read_record
+from hf_ser.runs.record import RECORD, as_trained
 from hf_ser.runs.report import REPORT, conditions_of, label_map_of, make_report, notices_of, write_report
 from hf_ser.runs.report_text import format_report
 
@@ -95,15 +95,15 @@ def predictions_of(source: Path) -> Path:
 def write_embedding_maps(source: Path, dataset) -> None:
     """Write `embedding_map.png` into the folder of each fold of a run, or of the one fold given."""
     folds = [FoldFolder(source)] if (source / RECORD).is_file() else RunFolder(source).folds.values()
-    folders = [fold.path for fold in folds if fold.is_tested]
-    if not folders:
+    tested_folds = [fold for fold in folds if fold.is_tested]
+    if not tested_folds:
         raise ValueError(
             f"{source}: found no tested fold, whose model is needed for embeddings. Expected a run's folder with "
             f"fold_1/{PREDICTIONS} or the like: name one, or leave out --embedding_map."
         )
-    for folder in folders:
-        rows = {row["id"]: row for row in read_predictions(folder / PREDICTIONS)}
-        every = as_trained(dataset, read_record(folder)["settings"])
+    for fold in tested_folds:
+        folder, rows = fold.path, {row["id"]: row for row in fold.predictions}
+        every = as_trained(dataset, fold.record.settings)
         tested = [position for position, name in enumerate(every["id"][:]) if name in rows]
         data = every.select(tested)
         if len(data) != len(rows):

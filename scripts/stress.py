@@ -18,8 +18,8 @@ from hf_ser.checks.stress.conditions import CONDITIONS, GROUPS, HARD, MILD
 from hf_ser.checks.stress.results import FAILED, MAX_DROP, PICTURE, STRESS, format_stress, make_stress
 from hf_ser.checks.stress.run import clean_rows, run_conditions, select_rows
 from hf_ser.data.prepare import load_prepared
-from hf_ser.publish.model_card import public_name
 from hf_ser.publish.results import write_stress_results
+from hf_ser.revisions import public_name
 from hf_ser.runs.classifier import AUDIO, Classifier
 
 

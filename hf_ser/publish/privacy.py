@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import count
 from pathlib import Path
@@ -23,9 +24,10 @@ from hf_ser.data.prepare import quiet_datasets
 from hf_ser.data.schema import UNKNOWN
 from hf_ser.models.saving import PLUGINS
 from hf_ser.publish.dataset_card import CARD, write_dataset_report
-from hf_ser.publish.model_card import TASKS, origins, public_name, write_model_card
+from hf_ser.publish.model_card import TASKS, write_model_card
+from hf_ser.revisions import public_name
 from hf_ser.runs.predictions import PREDICTIONS
-from hf_ser.runs.record import RECORD, corpora_of_stages, parsed_record, public_record, public_record_without_names
+from hf_ser.runs.record import RECORD, TrainingRecord, corpora_of_stages, without_folders
 from hf_ser.runs.report import REPORT
 
 MODEL_CODE = tuple(
@@ -75,7 +77,7 @@ def model_files(folder: Path) -> dict[str, Path | bytes]:
     public = {name: WITHOUT_PATHS[name](content) for name, content in original.items()}
     stressed = public[STRESS]["corpus"].split("+") if STRESS in public else []  # perhaps of another data set
     # The training data of the encoders counts too: the record has hashes of it.
-    of_stages = corpora_of_stages(record | {"sources": {}})
+    of_stages = corpora_of_stages(replace(record, sources={}))
     if not all(corpus_of(name).MAY_BE_SHARED for name in (*of_stages, *stressed)):
         public |= {name: WITHOUT_PEOPLE[name](public[name]) for name in WITHOUT_PEOPLE if name in public}
         files = {name: file for name, file in files.items() if name not in PRIVATE_FILES}
@@ -99,31 +101,9 @@ def config_without_paths(config):
     return {key: config_without_paths(value) for key, value in config.items()} | origin
 
 
-def record_without_paths(record: dict) -> dict:
-    """A training record without local paths."""
-    sources, words = record.get("sources", {}), record.get("words", {})
-    record = public_record(record)
-    # The file name of a list of cleared pairs may name people.
-    settings = {key: value for key, value in record["settings"].items() if key != "not_copies"}
-    record |= {
-        "settings": _without_folders(settings),
-        "sources": _without_folders(sources),
-        "encoders": origins(record),
-    }
-    if bank := words.get("sentence_bank"):
-        record["words"] = words | {"sentence_bank": _without_folders(bank)}
-    return record
-
-
-def record_without_people(record: dict) -> dict:
-    """A training record without speakers and clips, by name or by a hash that a list of names would reveal."""
-    removed = {"detail": "removed: it may name clips or people", "evidence": []}
-    return public_record_without_names(record) | {"audit": [finding | removed for finding in record.get("audit", [])]}
-
-
 def report_without_paths(report: dict) -> dict:
     """A report without local paths."""
-    return report | ({"label_map": _without_folders(report["label_map"])} if report.get("label_map") else {})
+    return report | ({"label_map": without_folders(report["label_map"])} if report.get("label_map") else {})
 
 
 def report_without_people(report: dict) -> dict:
@@ -158,11 +138,15 @@ def stress_without_people(stress: dict) -> dict:
 CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
 WITHOUT_PATHS = {
     **dict.fromkeys(CONFIGS, config_without_paths),
-    RECORD: record_without_paths,
+    RECORD: lambda record: TrainingRecord.from_json(record, RECORD).public(with_people=True).to_json(),
     REPORT: report_without_paths,
     STRESS: stress_without_paths,
 }
-WITHOUT_PEOPLE = {RECORD: record_without_people, REPORT: report_without_people, STRESS: stress_without_people}
+WITHOUT_PEOPLE = {
+    RECORD: lambda record: TrainingRecord.from_json(record, RECORD).public(with_people=False).to_json(),
+    REPORT: report_without_people,
+    STRESS: stress_without_people,
+}
 """Functions by file that remove local paths, always, and people, where the clips may not be shared."""
 
 
@@ -185,10 +169,6 @@ def _anonymous_notices(notices: list[str], clips: Iterable[str] = ()) -> list[st
     return [notice for notice in notices if not any(name in notice for name in names)]
 
 
-def _without_folders(values: dict) -> dict:
-    return {key: public_name(value) if isinstance(value, str) else value for key, value in values.items()}
-
-
 def _stress_picture(stress: dict) -> bytes:
     """Draw the picture of a stress test."""
     with TemporaryDirectory() as work:
@@ -204,7 +184,7 @@ def _as_bytes(content: dict) -> bytes:
     return json.dumps(content, indent=1, ensure_ascii=False).encode()
 
 
-def _finished_record(folder: Path) -> dict:
+def _finished_record(folder: Path) -> TrainingRecord:
     """The training record of a finished model; raises as `model_files`."""
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     if "config.json" not in names or not any(matches(name, WEIGHTS) for name in names):
@@ -221,18 +201,18 @@ def _finished_record(folder: Path) -> dict:
         raise FileNotFoundError(
             f"{folder}: found a model without {RECORD}, expected one of hf_ser: name the folder of a fold."
         )
-    record = parsed_record(folder / RECORD)
-    if not record.get("finished"):
+    record = TrainingRecord.read(folder / RECORD)
+    if not record.finished:
         raise ValueError(
             f"{folder}: found an unfinished training. Expected a finished one: run its command again, which continues "
             "from the last checkpoint."
         )
-    if record.get("settings", {}).get("model") not in TASKS:
+    if record.settings.get("model") not in TASKS:
         raise ValueError(
             f"{folder}: found a recogniser of train_asr.py. Expected a classifier of train_audio.py, train_text.py or "
             "train_fusion.py: push a recogniser with `hf upload`."
         )
-    if not record.get("corpora"):
+    if not record.corpora:
         raise ValueError(
             f"{folder}: found a {RECORD} without the corpora that the model was trained on. Expected their names in "
             "`corpora`, which decide what may be pushed: copy the record again, or train the model again."

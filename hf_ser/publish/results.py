@@ -6,7 +6,6 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from hf_ser.checks.audit.findings import AUDIT, AuditFinding, verdict, write_audit
 from hf_ser.checks.audit.run import audit_run
 from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import PICTURE, STRESS, write_stress
@@ -14,6 +13,7 @@ from hf_ser.files import atomic_write
 from hf_ser.publish.model_card import write_model_card
 from hf_ser.publish.page import playable_clips, write_page
 from hf_ser.publish.plots import plot_confusion_matrix, plot_learning_curves, plot_reliability, write_pictures
+from hf_ser.runs.findings import AUDIT, AuditFinding, verdict, write_audit
 from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions, write_predictions
 from hf_ser.runs.record import RECORD, is_finished
@@ -62,7 +62,7 @@ def write_results(output_dir: str | Path, dataset: Dataset | None = None, embed_
 
 def write_learning_curves(folds: Mapping[str, FoldFolder], folder: Path, notices: Sequence[str] = ()) -> None:
     """Draw the learning curves of the folds; none for solved heads, which are not trained by epochs."""
-    histories = {name: fold.record["history"] for name, fold in folds.items() if not fold.record.get("solved")}
+    histories = {name: fold.record.history for name, fold in folds.items() if not fold.record.solved}
     if histories:
         plot_learning_curves(histories, folder / CURVES, notices)
     else:

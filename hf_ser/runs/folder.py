@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
-from hf_ser.runs.record import RECORD, parsed_record
+from hf_ser.runs.record import RECORD, TrainingRecord
 from hf_ser.runs.report import REPORT, RUN
 
 
@@ -27,18 +27,18 @@ class FoldFolder:
         return str(self.path)
 
     @cached_property
-    def record(self) -> dict:
+    def record(self) -> TrainingRecord:
         """`training_record.json`: what the model was trained on, and how.
 
         Raises:
             ValueError: it is damaged.
         """
-        return parsed_record(self.path / RECORD)
+        return TrainingRecord.read(self.path / RECORD)
 
     @property
     def name(self) -> str:
         """The fold: a number from 1, or `final`."""
-        return self.record["split"]["fold"]
+        return self.record.split.fold
 
     @property
     def is_tested(self) -> bool:
@@ -82,7 +82,7 @@ class RunFolder:
     def folds(self) -> dict[str, FoldFolder]:
         """The finished folds by name, in the order of their folders."""
         folds = [FoldFolder(file.parent) for file in sorted(self.path.glob(f"*/{RECORD}"))]
-        return {fold.name: fold for fold in folds if fold.record.get("finished")}
+        return {fold.name: fold for fold in folds if fold.record.finished}
 
     @property
     def settings(self) -> dict:

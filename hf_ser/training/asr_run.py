@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,14 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from hf_ser.checks.audit.findings import LEAK
 from hf_ser.checks.audit.not_copies import read_not_copies
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.protocols import Fold, Rows
 from hf_ser.files import atomic_write
 from hf_ser.models.saving import share_weights
+from hf_ser.runs.findings import LEAK
 from hf_ser.runs.record import (
+    TrainingRecord,
     ancestry,
     hardware,
     split_record,
@@ -211,7 +212,7 @@ def train_fold(dataset: Dataset, fold: Fold, folder: Path, words, audit, data, a
     told = told | {"left_out": told["left_out"] + unsayable}
     leaks = sorted({*fold.leaks, *(one.kind for one in audit)})
     leaks += stage_leaks(dataset, fold, {"asr": candidate.source}, data.allow_leak)
-    record = {"finished": False, "split": split_record(dataset, fold), "ancestors": ancestry(candidate.source)}
+    record = TrainingRecord(split=split_record(dataset, fold), ancestors=ancestry(candidate.source))
     if PartialState().is_main_process:
         # Before training, so that a checkpoint of a run that is killed says whom it has met.
         write_record(folder, record)
@@ -228,13 +229,13 @@ def train_fold(dataset: Dataset, fold: Fold, folder: Path, words, audit, data, a
     save_whisper(trainer, candidate, folder)
     PartialState().wait_for_everyone()
     if len(fold.test):
-        record |= compare(candidate.source, folder, dataset, fold, words, told, training)
+        record = replace(record, **compare(candidate.source, folder, dataset, fold, words, told, training))
     if not trainer.is_world_process_zero():
         return
     if data.not_copies:
-        record |= {"not_copies": read_not_copies(data.not_copies).record()}
-    record |= {"finished": True, "leaks": leaks, "audit": [asdict(one) for one in audit], **told}
-    record |= {"train_seconds": round(seconds, 1), **training_details(trainer, candidate, dataset, fold, parameters)}
+        record = replace(record, not_copies=read_not_copies(data.not_copies).record())
+    record = replace(record, finished=True, leaks=leaks, audit=audit, train_seconds=round(seconds, 1), **told)
+    record = replace(record, **training_details(trainer, candidate, dataset, fold, parameters))
     write_record(folder, record)
     shutil.rmtree(checkpoints, ignore_errors=True)
 

@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Callable
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,6 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from hf_ser.augment.training import AugmentArguments
 from hf_ser.checks.audit.data import CLEARED
-from hf_ser.checks.audit.findings import LEAK, AuditFinding
 from hf_ser.checks.audit.not_copies import read_not_copies
 from hf_ser.data.protocols import Fold
 from hf_ser.data.schema import REFERENCE
@@ -29,11 +28,13 @@ from hf_ser.publish.results import write_fold_report
 from hf_ser.publish.trackers import tensorboard_beside, track_results
 from hf_ser.revisions import split_revision
 from hf_ser.runs.calibration import abstain_threshold, fit_temperature
-from hf_ser.runs.checkpoints import WEIGHTS, weights_digests
+from hf_ser.runs.checkpoints import weights_digests
+from hf_ser.runs.findings import LEAK, AuditFinding
 from hf_ser.runs.predictions import PREDICTIONS, write_predictions
 from hf_ser.runs.record import (
     ASR_RECORD,
     RECORD,
+    TrainingRecord,
     ancestry,
     hardware,
     is_own_network,
@@ -183,18 +184,15 @@ def train_fold(asked: Asked, fold: Fold, folder: Path, audit: list[AuditFinding]
     audit = [one for one in audit if one.fold in (None, fold.name)]
     found = {one.kind for one in audit if one.severity == LEAK}
     leaks = sorted({*fold.leaks, *found, *words.leaks, *stage_leaks(dataset, fold, sources, data.allow_leak)})
-    record = {
-        "finished": False,
-        "split": split_record(dataset, fold),
-        "ancestors": [record for source in sources.values() for record in ancestry(source)],
-    }
+    ancestors = [split for source in sources.values() for split in ancestry(source)]
+    record = TrainingRecord(split=split_record(dataset, fold), ancestors=ancestors)
     if PartialState().is_main_process:
         # Before training, so that a checkpoint of a run that is killed says whom it has met.
         write_record(folder, record)
     arguments = fold_arguments(asked.training, folder)
     if asked.training.search:
         best = search(job.trainer, arguments, folder, asked.training.search)
-        record |= {"search": best}
+        record = replace(record, search=best)
         for name, value in best.items():
             setattr(arguments, name, value)
     arguments.report_to, callbacks = tensorboard_beside(asked.training.report_to, folder)
@@ -215,12 +213,21 @@ def train_fold(asked: Asked, fold: Fold, folder: Path, audit: list[AuditFinding]
     if len(fold.test):
         predicted = prediction_rows(dataset, fold, words, logits, candidate.model.config, data.protocol, leaks)
         write_predictions(folder / PREDICTIONS, [row | {"notes": notes} for row in predicted])
-    record |= {"finished": True, "protocol": data.protocol, "leaks": leaks, "audit": [asdict(one) for one in audit]}
-    record |= {"settings": asked.changed, "notes": notes, WEIGHTS: weights_digests(folder)}
-    if data.not_copies:
-        record |= {"not_copies": read_not_copies(data.not_copies).record()}
-    record |= {"train_seconds": round(seconds, 1), "prepare_seconds": round(job.seconds, 1)}
-    write_record(folder, record | training_details(trainer, candidate, dataset, words, parameters))
+    record = replace(
+        record,
+        finished=True,
+        protocol=data.protocol,
+        leaks=leaks,
+        audit=audit,
+        settings=asked.changed,
+        notes=notes,
+        weights=weights_digests(folder),
+        not_copies=read_not_copies(data.not_copies).record() if data.not_copies else None,
+        train_seconds=round(seconds, 1),
+        prepare_seconds=round(job.seconds, 1),
+        **training_details(trainer, candidate, dataset, words, parameters),
+    )
+    write_record(folder, record)
     if asked.training.report_to and len(fold.test):
         write_fold_report(folder, audit)
         track_results(asked.training.report_to, folder, arguments)

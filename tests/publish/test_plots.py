@@ -19,6 +19,7 @@ from hf_ser.publish.plots import (
 )
 from hf_ser.publish.results import CURVES, write_learning_curves
 from hf_ser.runs.comparison import compare
+from hf_ser.runs.record import TrainingRecord
 from hf_ser.runs.report import make_report as report_of
 
 
@@ -207,5 +208,5 @@ def test_pyplot_is_left_alone(tmp_path):
 
 def test_solved_heads_have_no_learning_curves(tmp_path):
     (tmp_path / CURVES).touch()  # of an earlier version
-    write_learning_curves({"1": SimpleNamespace(record={"solved": True, "history": history(1)})}, tmp_path)
+    write_learning_curves({"1": SimpleNamespace(record=TrainingRecord(solved=True, history=history(1)))}, tmp_path)
     assert not (tmp_path / CURVES).exists()

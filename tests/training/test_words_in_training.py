@@ -9,13 +9,13 @@ import torch
 from datasets import Value
 from transformers import AutoTokenizer
 
-from hf_ser.checks.audit.findings import read_verdict
 from hf_ser.data.prepare import REPORT, load_prepared
 from hf_ser.data.protocols import make_folds
 from hf_ser.inputs.targets import SetColumns
 from hf_ser.models import SerModelForClassification
+from hf_ser.runs.findings import read_verdict
 from hf_ser.runs.predictions import read_predictions
-from hf_ser.runs.record import RECORD, read_record, split_record, write_record
+from hf_ser.runs.record import RECORD, TrainingRecord, read_record, split_record, write_record
 from hf_ser.training import fold_run, run
 from hf_ser.training.arguments import DataArguments
 from hf_ser.transcripts.fold_transcripts import fold_transcripts, with_transcript_source
@@ -116,8 +116,8 @@ def test_the_model_reads_the_words_of_the_source(transcribed, script, tmp_path, 
     assert given["train"] == tokens(tmp_path, trained)
     assert {row["transcript_source"] for row in read_predictions(tmp_path / "predictions.jsonl")} == told
     record = read_record(tmp_path / "fold_1")
-    assert ("reference" in record["transcript_sources"]) == (source is not None)
-    assert record["settings"].get("transcript_source") == source
+    assert ("reference" in record.transcript_sources) == (source is not None)
+    assert record.settings.get("transcript_source") == source
     assert (max(given["rows"]) > 0) == (source == "mixed"), "rows are read through nothing where the data set has them"
 
 
@@ -135,7 +135,7 @@ def test_sentences_on_training_rows_leave_evaluation_as_it_is(prepared, script, 
     assert sum(words.source[name] == "reference+bank" for name in names) > 8
     assert max(given["rows"]) == 8, "the test rows are ordered without reading all of their sound"
     assert {row["transcript_source"] for row in read_predictions(tmp_path / "predictions.jsonl")} == {"reference"}
-    assert read_record(tmp_path / "fold_1")["leaks"] == []
+    assert read_record(tmp_path / "fold_1").leaks == []
     bank.write_text("happy: [Whoopee!]\n")
     with pytest.raises(ValueError, match=r"holds another run \(other data\)"):
         script("train_text", *flags, "--output_dir", tmp_path)
@@ -158,7 +158,7 @@ def test_noise_stands_in_the_report_and_in_the_record(transcribed, script, tmp_p
     script("train_text", "--dataset", transcribed, *QUICK, *flags, "--output_dir", tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["transcript_sources"] == ["reference+noise0.4"]
-    noise = read_record(tmp_path / "fold_1")["words"]["noise"]
+    noise = read_record(tmp_path / "fold_1").words["noise"]
     assert (noise["asked_wer"], sorted(noise["measured_wer"])) == (0.4, ["test", "validation"])
     data, fold = first_fold(transcribed)
     asked = DataArguments(transcript_source="reference", transcript_noise=0.4, transcript_noise_rows="evaluation")
@@ -172,7 +172,7 @@ def test_a_recogniser_that_was_trained_on_the_test_speakers_is_refused(transcrib
     data = load_prepared(transcribed)
     other = make_folds(data, "speaker_folds", "2", n_folds=3)[0]
     folder = shutil.copytree(transcribed, tmp_path / "data")
-    write_record(folder / "asr", {"split": split_record(data, other), "ancestors": []})
+    write_record(folder / "asr", TrainingRecord(split=split_record(data, other)))
     flags = ("--dataset", folder, *QUICK, "--output_dir", tmp_path / "o")
     with pytest.raises(ValueError, match=r"asr: this transcripts model was trained on data that fold 1 uses as test"):
         script("train_text", *flags)

@@ -40,7 +40,7 @@ from hf_ser.inputs.collate import clips
 from hf_ser.inputs.speakers import clips_digest
 from hf_ser.runs.classifier import AUDIO, TEXT, Classifier, enrolment_settings, rows_of_speakers, statistics_of_rows
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
-from hf_ser.runs.record import CANNOT_BE_CHECKED, hashed, is_withheld, read_record
+from hf_ser.runs.record import CANNOT_BE_CHECKED, TrainingRecord, hashed, is_withheld, read_record
 from hf_ser.stable import rows_digest, uniform
 from hf_ser.transcripts.fold_transcripts import with_transcript_source
 
@@ -142,13 +142,13 @@ def own_predictions(name: str, dataset: Dataset) -> dict[str, dict]:
     return known if known.keys() & set(dataset["id"][:]) else {}
 
 
-def load_as_trained(classifier: Classifier, folder, record: dict | None, label_map: str | None):
+def load_as_trained(classifier: Classifier, folder, record: TrainingRecord | None, label_map: str | None):
     """Load a data set with the transcripts and labels of a model's training, and notices on it.
 
     Raises:
         ValueError: the model has labels that the data set lacks, or two label maps.
     """
-    dataset, settings = load_prepared(folder), (record or {}).get("settings", {})
+    dataset, settings = load_prepared(folder), record.settings if record else {}
     recorded = settings.get("label_map")
     if label_map and recorded and label_map != recorded:
         raise ValueError(
@@ -186,15 +186,17 @@ def prediction_notices(predictions: dict[str, dict], found: int) -> list[str]:
     return notices
 
 
-def untrained_rows(dataset: Dataset, record: dict | None, allow_leak: bool) -> tuple[list[int], tuple, list[str]]:
+def untrained_rows(
+    dataset: Dataset, record: TrainingRecord | None, allow_leak: bool
+) -> tuple[list[int], tuple, list[str]]:
     """Rows whose id, audio and speaker neither the model nor its ancestors were trained on; leaks; notices."""
     rows = list(range(len(dataset)))
     if record is None:
         return rows, (), [UNRECORDED]
-    splits = [record["split"], *record["ancestors"]]
+    splits = record.splits
     withheld = [WITHHELD_NOTICE] if is_withheld(splits) else []
     known = {
-        kind: {one for split in splits for part in ("train", "validation") for one in split[part][kind]}
+        kind: {one for split in splits for part in split.parts.values() for one in getattr(part, kind)}
         for kind in ("ids", "pcm", "speakers")
     }
     columns = [dataset[name][:] for name in ("id", "pcm_sha256", "speaker")]

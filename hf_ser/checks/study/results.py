@@ -24,6 +24,7 @@ from hf_ser.runs.comparison import FEWEST_SPEAKERS, LARGEST_P, permutation_test
 from hf_ser.runs.folder import RunFolder
 from hf_ser.runs.intervals import STATISTICS, difference_intervals, holds_zero, speaker_intervals
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
+from hf_ser.runs.record import TrainingRecord
 from hf_ser.runs.report import conditions_of, prediction_arrays
 from hf_ser.runs.report_text import counted
 from hf_ser.runs.scores import DIGITS, difference
@@ -254,29 +255,29 @@ def _notices(study: Study, fair: Sequence[SystemResult], compared: Mapping[str, 
     return found
 
 
-def _records(folder: Path) -> list[dict]:
+def _records(folder: Path) -> list[TrainingRecord]:
     """The training records of a run's folds."""
     return [fold.record for fold in RunFolder(folder).folds.values()] if folder.is_dir() else []
 
 
-def _cost(by_seed: Sequence[Sequence[dict]]) -> dict:
+def _cost(by_seed: Sequence[Sequence[TrainingRecord]]) -> dict:
     """Size, training time and speed of a system; times include evaluation and are summed over folds."""
     records = [record for folds in by_seed for record in folds]
-    seconds = [sum(record["train_seconds"] for record in folds) for folds in by_seed]
+    seconds = [sum(record.train_seconds for record in folds) for folds in by_seed]
     shown = sum(_clips_trained(record) for record in records)
     return {
-        "parameters": max((record["parameters"] for record in records), default=None),
-        "parameters_trained": max((record["parameters_trained"] for record in records), default=None),
+        "parameters": max((record.parameters for record in records), default=None),
+        "parameters_trained": max((record.parameters_trained for record in records), default=None),
         "train_seconds": statistics.fmean(seconds),
         "clips_per_second": shown / sum(seconds) if shown and sum(seconds) else None,
-        "hardware": sorted({record["hardware"] for record in records}),
+        "hardware": sorted({record.hardware for record in records}),
     }
 
 
-def _clips_trained(record: dict) -> float:
+def _clips_trained(record: TrainingRecord) -> float:
     """Number of clips that a training processed over all epochs."""
-    epochs = max((entry.get("epoch") or 0 for entry in record["history"]), default=0)
-    return len(record["split"]["train"]["ids"]) * epochs
+    epochs = max((entry.get("epoch") or 0 for entry in record.history), default=0)
+    return len(record.split.train.ids) * epochs
 
 
 def format_study(result: dict) -> str:

@@ -1,6 +1,7 @@
 """The stress test end to end: which rows, answers that are kept, the verdict, and what is written."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hf_ser.checks.stress.run import MET, UNRECORDED, clean_rows, run_conditions
 from hf_ser.data.prepare import load_prepared
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.predictions import PREDICTIONS, write_predictions
-from hf_ser.runs.record import row_hashes, write_record
+from hf_ser.runs.record import Split, TrainingRecord, row_hashes, write_record
 
 SOME = [one for one in CONDITIONS if one.name in ("white_10db", "babble_0db", "speed_1.1", "gain_minus_30db")]
 
@@ -44,10 +45,10 @@ def calls(monkeypatch):
     return made
 
 
-def record(dataset, rows, **settings) -> dict:
-    empty = {"ids": [], "pcm": [], "speakers": []}
-    split = {"fold": "1", "split_fingerprint": "x", "train": row_hashes(dataset, rows), "validation": empty}
-    return {"finished": True, "split": split, "ancestors": [], "leaks": [], "settings": settings}
+def record(dataset, rows, **settings) -> TrainingRecord:
+    trained, chosen = row_hashes(dataset, rows), row_hashes(dataset, [])
+    split = Split(fold="1", split_fingerprint="x", train=trained, validation=chosen)
+    return TrainingRecord(finished=True, split=split, settings=settings)
 
 
 def prediction(row: dict, leaks=()) -> dict:
@@ -191,8 +192,8 @@ def test_rows_that_training_has_met_are_left_out_or_stamped(prepared, tmp_path):
     speakers = np.array(dataset["speaker"][:])
     anna = np.flatnonzero(speakers == speakers[0])
     one = record(dataset, anna[:1])  # one clip of hers: the others share her voice
-    one["ancestors"] = [record(dataset, np.flatnonzero(speakers == speakers[-1])[:1])["split"]]
-    write_record(folder, one)
+    ancestors = [record(dataset, np.flatnonzero(speakers == speakers[-1])[:1]).split]
+    write_record(folder, replace(one, ancestors=ancestors))
     model = Classifier(str(folder), "cpu")
     chosen = select_rows(model, prepared)
     assert set(speakers[chosen.rows]) == set(speakers) - {speakers[0], speakers[-1]}

@@ -3,11 +3,12 @@
 import json
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from hf_ser.files import atomic_write
 from hf_ser.normal_form import printable
+from hf_ser.runs.json_record import Record
 
 AUDIT_VERSION = 1
 AUDIT = "audit.json"
@@ -18,7 +19,7 @@ LINE = 110
 
 
 @dataclass(frozen=True)
-class AuditFinding:
+class AuditFinding(Record):
     """One finding that affects whether a result can be trusted.
 
     Args:
@@ -36,9 +37,9 @@ class AuditFinding:
     severity: str
     detail: str
     remedy: str
-    evidence: tuple[str, ...] = ()
-    fold: str | None = None
-    n_evidence: int = 0
+    evidence: tuple[str, ...]
+    fold: str | None
+    n_evidence: int
 
 
 def finding(
@@ -63,7 +64,12 @@ def write_audit(subject: dict, findings: Sequence[AuditFinding], path: str | Pat
         findings: All findings.
         path: File to write.
     """
-    audit = {"audit_version": AUDIT_VERSION, **subject, **verdict(findings), "findings": [asdict(f) for f in findings]}
+    audit = {
+        "audit_version": AUDIT_VERSION,
+        **subject,
+        **verdict(findings),
+        "findings": [f.to_json() for f in findings],
+    }
     with atomic_write(path) as file:
         json.dump(audit, file, indent=1, ensure_ascii=False)
     return audit
