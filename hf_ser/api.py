@@ -21,6 +21,7 @@ from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.comparison import compare as compare_predictions
 from hf_ser.runs.comparison import run_names
 from hf_ser.runs.embeddings import embeddings as embed_clips
+from hf_ser.runs.figures import Report
 from hf_ser.runs.findings import AuditFinding
 from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
@@ -101,7 +102,7 @@ def train(
     return run_task(model, parse_task(model, argv), dataset)
 
 
-def evaluate(run: RunFolder | str | Path, dataset: Dataset | None = None) -> dict | None:
+def evaluate(run: RunFolder | str | Path, dataset: Dataset | None = None) -> Report | None:
     """Write a run's report, pictures, page and cards anew from its predictions; the report.
 
     Args:
@@ -109,7 +110,7 @@ def evaluate(run: RunFolder | str | Path, dataset: Dataset | None = None) -> dic
         dataset: Its data set, so that the page can play clips.
 
     Returns:
-        The figures as `report.json` holds them; None where no speaker was tested.
+        The figures of `report.json`, such as `.uar`; None where no speaker was tested.
     """
     run = _run(run)
     write_results(run.path, dataset)

@@ -117,9 +117,9 @@ def write_embedding_maps(source: Path, dataset) -> None:
         vectors = embeddings(classifier, clips(examples), texts, speaker_statistics=known)
         predicted = [rows[row["id"]] for row in examples]
         emotions, speakers = [row["reference"] for row in predicted], [row["speaker"] for row in predicted]
-        heading = conditions_of(predicted)
-        heading["notices"] = notices_of(heading | {"audit": read_verdict(folder.parent)})
-        plot_embedding_map(vectors, emotions, speakers, heading, folder / "embedding_map.png")
+        conditions = conditions_of(predicted)
+        notices = notices_of(conditions, read_verdict(folder.parent))
+        plot_embedding_map(vectors, emotions, speakers, conditions, notices, folder / "embedding_map.png")
 
 
 if __name__ == "__main__":

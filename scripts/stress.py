@@ -12,15 +12,17 @@ from hf_ser.cli import run
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from hf_ser.checks.stress.conditions import CONDITIONS, GROUPS, HARD, MILD
-from hf_ser.checks.stress.results import FAILED, MAX_DROP, PICTURE, STRESS, format_stress, make_stress
+from hf_ser.checks.stress.results import FAILED, MAX_DROP, PICTURE, format_stress, make_stress
 from hf_ser.checks.stress.run import clean_rows, run_conditions, select_rows
 from hf_ser.data.prepare import load_prepared
 from hf_ser.publish.results import write_stress_results
 from hf_ser.revisions import public_name
 from hf_ser.runs.classifier import AUDIO, Classifier
+from hf_ser.runs.stress import STRESS
 
 
 def main() -> None:
@@ -73,14 +75,14 @@ def main() -> None:
     thresholds = {MILD: arguments.max_drop_mild, HARD: arguments.max_drop_hard}
     rows = clean_rows(classifier, chosen, clean)
     result = make_stress(about, rows, clean, outcomes, thresholds, [*partial, *chosen.notices, *notices])
-    result["seconds"] = round(time.time() - started, 1)
+    result = replace(result, seconds=round(time.time() - started, 1))
 
     print(format_stress(result))
     write_stress_results(result, output_dir, load_prepared(arguments.dataset))
     print(f"stress test: {output_dir / STRESS}, {output_dir / PICTURE}")
-    if result["verdict"] == FAILED and not arguments.strict:
+    if result.verdict == FAILED and not arguments.strict:
         print("The exit status is 0 all the same; with --strict it is 1.")
-    sys.exit(int(arguments.strict and result["verdict"] == FAILED))
+    sys.exit(int(arguments.strict and result.verdict == FAILED))
 
 
 if __name__ == "__main__":

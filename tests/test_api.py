@@ -38,10 +38,10 @@ def test_a_corpus_a_table_and_a_prepared_folder_are_loaded(table, prepared):
 
 
 def test_a_run_is_an_object(run):
-    assert run.report["uar"] == pytest.approx(run.folds["1"].report["uar"])
+    assert run.report.uar == pytest.approx(run.folds["1"].report.uar)
     assert run.settings["audio_model"] == "spectrogram_cnn"
     fold = run.folds["1"]
-    assert fold.name == "1" and fold.is_tested and len(fold.predictions) == run.report["n_utterances"]
+    assert fold.name == "1" and fold.is_tested and len(fold.predictions) == run.report.n_utterances
     assert fold.record.settings == {key: value for key, value in run.settings.items() if key != "model"} | {
         "model": "audio"
     }
@@ -74,7 +74,7 @@ def test_wrong_settings_are_refused_as_flags_are(prepared):
 
 
 def test_a_run_is_evaluated_audited_compared_and_embedded(run, table):
-    assert hf_ser.evaluate(run) == json.loads((run.path / "report.json").read_text())
+    assert hf_ser.evaluate(run).to_json() == json.loads((run.path / "report.json").read_text())
     assert {finding.severity for finding in hf_ser.audit(run)} <= {"note", "warning", "leak"}
     assert hf_ser.audit(hf_ser.load_dataset(table), n_folds=3)
     assert hf_ser.compare(run, run)["difference"]["uar"] == 0

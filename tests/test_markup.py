@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -64,10 +65,10 @@ def test_a_model_card_shows_evil_names(tmp_path, evil):
     config = json.loads((folder / "config.json").read_text())
     config["id2label"] = {"0": evil, "1": "sad"}
     (folder / "config.json").write_text(json.dumps(config))
-    report = make_report(predictions()) | {"notices": [f"{evil} is odd"]}
-    report["per_class"] = {evil: next(iter(report["per_class"].values()))}
-    report["per_sex"] = {evil: next(iter(report["per_sex"].values()))}
-    (folder / "report.json").write_text(json.dumps(report))
+    report = make_report(predictions())
+    of_class, of_sex = ({evil: next(iter(groups.values()))} for groups in (report.per_class, report.per_sex))
+    report = replace(report, notices=[f"{evil} is odd"], per_class=of_class, per_sex=of_sex)
+    (folder / "report.json").write_text(json.dumps(report.to_json()))
     card = write_model_card(folder).read_text()
     assert_harmless(card.split("---\n", 2)[2])
     assert "49" not in card or evil != EVIL["jinja"]
@@ -75,7 +76,7 @@ def test_a_model_card_shows_evil_names(tmp_path, evil):
 
 @pytest.mark.parametrize("evil", EVIL.values(), ids=EVIL)
 def test_a_page_and_the_terminal_show_evil_names(tmp_path, evil):
-    report = make_report(make_rows(evil=evil)) | {"notices": [evil]}
+    report = replace(make_report(make_rows(evil=evil)), notices=[evil])
     page = write_page(report, tmp_path).read_text()
     tags = Tags()
     tags.feed(page)

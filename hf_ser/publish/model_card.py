@@ -7,7 +7,6 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from markupsafe import Markup
 
-from hf_ser.checks.stress.results import STRESS
 from hf_ser.data.corpora import corpus_of
 from hf_ser.data.protocols import FINAL
 from hf_ser.files import atomic_write, package_file
@@ -15,12 +14,13 @@ from hf_ser.inputs.speakers import enrolment_note
 from hf_ser.markup import filled_markdown
 from hf_ser.publish.dataset_card import CARD, hub_licence
 from hf_ser.revisions import public_name
-from hf_ser.runs.calibration import made_worse
 from hf_ser.runs.classifier import AUDIO, FUSION, TEXT
+from hf_ser.runs.figures import Report
 from hf_ser.runs.findings import verdict
 from hf_ser.runs.record import RECORD, TrainingRecord
-from hf_ser.runs.report import REPORT, REPORT_VERSION
+from hf_ser.runs.report import REPORT
 from hf_ser.runs.report_text import audit_text, counted
+from hf_ser.runs.stress import STRESS, StressResult
 
 USAGE = {
     AUDIO: """\
@@ -102,7 +102,7 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
     report, why_others = _report(folder, record)
     kind = record.settings["model"]
     name = repo_id or folder.resolve().name
-    stress = _read(folder / STRESS)
+    stress = StressResult.read_if_there(folder / STRESS)
     notices, by_speaker = _notices(record, report, stress), _by_speaker(config)
     values = {
         "card_data": Markup(_metadata(name, kind, record, report, why_others).to_yaml()),
@@ -119,10 +119,10 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         "audit": _audit(report, record),
         "stress": stress,
         "pictures": {one: text for one, text in PICTURES.items() if (folder / one).is_file()},
-        "is_worse": bool(report) and made_worse(report["calibration"]),
+        "is_worse": bool(report) and report.calibration.is_worse,
         "percent": lambda share: f"{100 * share:.1f}",
         "counted": counted,
-        "leaked": bool(record.leaks or (report and report["leaks"])),
+        "leaked": bool(record.leaks or (report and report.leaks)),
         "precision": PRECISIONS.get(record.precision, record.precision),
         "settings": {key: public_name(value) for key, value in sorted(record.settings.items()) if key != "model"},
         "encoders": record.origins,
@@ -147,46 +147,32 @@ def _by_speaker(config: dict) -> bool:
     return front_end.get("normalisation") == "speaker"
 
 
-def _report(folder: Path, record: TrainingRecord) -> tuple[dict | None, str]:
+def _report(folder: Path, record: TrainingRecord) -> tuple[Report | None, str]:
     """The report of a model, or of its run with the reason: it was not tested, or its test lacks a class."""
-    report = _of_this_version(folder / REPORT) or _of_this_version(folder.parent / REPORT)
+    report = Report.read_if_there(folder / REPORT) or Report.read_if_there(folder.parent / REPORT)
     fold = record.split.fold
-    if report and list(report["folds"]) == [fold] and (folder / REPORT).is_file():
+    if report and list(report.folds) == [fold] and (folder / REPORT).is_file():
         return report, ""
     of_all = NOT_TESTED_SOLVED if record.solved else NOT_TESTED
     return report, of_all if fold == FINAL else NO_OWN_UAR
 
 
-def _of_this_version(file: Path) -> dict | None:
-    report = _read(file)
-    if report and report["report_version"] != REPORT_VERSION:
-        raise ValueError(
-            f"{file}: found version {report['report_version']} of the report, expected {REPORT_VERSION}: make it again "
-            "with python scripts/evaluate.py and the run's folder."
-        )
-    return report
-
-
-def _read(file: Path) -> dict | None:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-
-
-def _notices(record: TrainingRecord, report: dict | None, stress: dict | None) -> list[str]:
+def _notices(record: TrainingRecord, report: Report | None, stress: StressResult | None) -> list[str]:
     """Notices at the top of the card, of report, record and stress test."""
-    found = [*report["notices"]] if report else []
-    known = set(report["leaks"]) if report else set()
-    if leaks := sorted({*record.leaks, *(stress["leaks"] if stress else [])} - known):
+    found = [*report.notices] if report else []
+    known = set(report.leaks) if report else set()
+    if leaks := sorted({*record.leaks, *(stress.leaks if stress else [])} - known):
         found.append(f"LEAKED: {', '.join(leaks)}. Not all figures here were measured on unseen speakers.")
     if not report and "synthetic" in record.corpora:
         found.append("Trained on a synthetic corpus: it tests the software and knows nothing of speech.")
     return found
 
 
-def _audit(report: dict | None, record: TrainingRecord) -> str:
-    return audit_text(report["audit"] if report and report["audit"] else verdict(record.audit))
+def _audit(report: Report | None, record: TrainingRecord) -> str:
+    return audit_text(report.audit if report and report.audit else verdict(record.audit))
 
 
-def _metadata(name: str, kind: str, record: TrainingRecord, report: dict | None, why_others: str) -> ModelCardData:
+def _metadata(name: str, kind: str, record: TrainingRecord, report: Report | None, why_others: str) -> ModelCardData:
     """The card's metadata for the Hub."""
     licences = {hub_licence(corpus_of(corpus).LICENCE) for corpus in record.corpora}
     return ModelCardData(
@@ -201,27 +187,27 @@ def _metadata(name: str, kind: str, record: TrainingRecord, report: dict | None,
     )
 
 
-def _results(kind: str, report: dict, why_others: str) -> list[EvalResult]:
+def _results(kind: str, report: Report, why_others: str) -> list[EvalResult]:
     """UAR, WA and macro F1 for the Hub, marked where they are leaked, synthetic or of other models."""
-    leaked = report["leaks"] or (report["audit"] and report["audit"]["leak"])
+    leaked = report.is_leaked
     stamps = [
         *(["cross-validation with the same settings, not this model alone"] if why_others else []),
         *(["LEAKED, compare with no clean figure"] if leaked else []),
-        *(["synthetic, not speech"] if "synthetic" in report["corpus"].split("+") else []),
+        *(["synthetic, not speech"] if report.is_synthetic else []),
     ]
-    folds = f"test fold{'s' if len(report['folds']) > 1 else ''} {', '.join(report['folds'])}"
-    named = ", ".join([report["corpus"], f"protocol {report['protocol']}", folds, *stamps])
+    folds = f"test fold{'s' if len(report.folds) > 1 else ''} {', '.join(report.folds)}"
+    named = ", ".join([report.corpus, f"protocol {report.protocol}", folds, *stamps])
     return [
         EvalResult(
             task_type=TASKS[kind],
             task_name="Speech emotion recognition",
-            dataset_type=report["corpus"],
+            dataset_type=report.corpus,
             dataset_name=named,
-            dataset_config=report["protocol"],
+            dataset_config=report.protocol,
             dataset_split="test",
             metric_type=metric,
             metric_name=name,
-            metric_value=round(float(report[figure]), 4),
+            metric_value=round(float(getattr(report, figure)), 4),
         )
         for metric, figure, name in HUB_METRICS
     ]

@@ -9,6 +9,7 @@ import numpy as np
 
 from hf_ser.data.schema import UNKNOWN
 from hf_ser.files import atomic_write
+from hf_ser.runs.figures import Conditions
 from hf_ser.runs.intervals import SEED, STATISTICS, difference_intervals
 from hf_ser.runs.predictions import check_predictions
 from hf_ser.runs.report import NO_TEXT, PredictionArrays, conditions_of, notices_of, prediction_arrays
@@ -70,7 +71,7 @@ def compare(rows_a: Sequence[dict], rows_b: Sequence[dict], names: Sequence[str]
         "n_speakers": len(by_speaker["a"].keys() - {UNKNOWN}),
         "n_only_a": len(rows_a) - len(a.rows),
         "n_only_b": len(rows_b) - len(a.rows),
-        "conditions": conditions,
+        "conditions": {run: one.to_json() for run, one in conditions.items()},
         "verdict": _verdict(figures["difference"], names, len(by_speaker["a"]), permutation["p"]),
         **figures,
         "interval_note": note,
@@ -273,18 +274,16 @@ def _outcomes(a: PredictionArrays, b: PredictionArrays) -> dict:
     return {"outcomes": {kind: int(which.sum()) for kind, which in kinds.items()}, "examples": examples}
 
 
-def _run_notices(conditions: dict[str, dict], names: Sequence[str]) -> list[str]:
+def _run_notices(conditions: dict[str, Conditions], names: Sequence[str]) -> list[str]:
     """Notices of the two runs' reports."""
     return [
-        f"{name}: {notice}"
-        for run, name in zip("ab", names, strict=True)
-        for notice in notices_of({**conditions[run], "audit": None})
+        f"{name}: {notice}" for run, name in zip("ab", names, strict=True) for notice in notices_of(conditions[run])
     ]
 
 
-def _differing(conditions: dict[str, dict], names: Sequence[str]) -> list[str]:
+def _differing(conditions: dict[str, Conditions], names: Sequence[str]) -> list[str]:
     def value_text(run: str, key: str) -> str:
-        value = conditions[run][key]
+        value = getattr(conditions[run], key)
         if key == "split_fingerprint":
             return value[:12]  # as long as the report's own table shows it
         return (", ".join(value) or "none") if isinstance(value, list) else value
@@ -292,8 +291,8 @@ def _differing(conditions: dict[str, dict], names: Sequence[str]) -> list[str]:
     return [
         f"The runs have different {word}: {names[0]} {value_text('a', key)}, {names[1]} {value_text('b', key)}."
         for key, word in MUST_AGREE.items()
-        if conditions["a"][key] != conditions["b"][key]
-        and not (key == "transcript_sources" and NO_TEXT in (conditions["a"][key], conditions["b"][key]))
+        if len(values := {str(getattr(one, key)) for one in conditions.values()}) > 1
+        and not (key == "transcript_sources" and str(NO_TEXT) in values)
     ]
 
 

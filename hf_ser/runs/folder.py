@@ -5,9 +5,12 @@ from functools import cached_property
 from pathlib import Path
 
 from hf_ser.runs.classifier import Classifier
+from hf_ser.runs.figures import Report
+from hf_ser.runs.findings import AUDIT, Audit
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
 from hf_ser.runs.record import RECORD, TrainingRecord
 from hf_ser.runs.report import REPORT, RUN
+from hf_ser.runs.stress import STRESS, StressResult
 
 
 class FoldFolder:
@@ -51,9 +54,14 @@ class FoldFolder:
         return read_predictions(self.path / PREDICTIONS) if self.is_tested else []
 
     @property
-    def report(self) -> dict | None:
+    def report(self) -> Report | None:
         """The fold's own report; None where it has none."""
-        return _json(self.path / REPORT)
+        return Report.read_if_there(self.path / REPORT)
+
+    @property
+    def stress(self) -> StressResult | None:
+        """The stress test of the model; None where none was made."""
+        return StressResult.read_if_there(self.path / STRESS)
 
     def model(self, device: str | None = None) -> Classifier:
         """Load the trained model; see `Classifier`."""
@@ -87,13 +95,15 @@ class RunFolder:
     @property
     def settings(self) -> dict:
         """The settings that differ from the defaults and affect the result."""
-        return (_json(self.path / RUN) or {}).get("settings", {})
+        file = self.path / RUN
+        return json.loads(file.read_text(encoding="utf-8")).get("settings", {}) if file.is_file() else {}
 
     @property
-    def report(self) -> dict | None:
-        """The figures over all tested folds, such as `report["uar"]`; None where none was tested."""
-        return _json(self.path / REPORT)
+    def report(self) -> Report | None:
+        """The figures over all tested folds, such as `report.uar`; None where none was tested."""
+        return Report.read_if_there(self.path / REPORT)
 
-
-def _json(file: Path) -> dict | None:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    @property
+    def audit(self) -> Audit | None:
+        """The audit; None where none was made."""
+        return Audit.read_if_there(self.path / AUDIT)

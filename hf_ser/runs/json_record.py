@@ -1,13 +1,18 @@
 """Records: frozen dataclasses that are stored as JSON objects. Their types say which keys and values a file has."""
 
 import json
-from dataclasses import MISSING, dataclass, fields
+import re
+from dataclasses import MISSING, Field, dataclass, fields
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", NoneType: "null", Any: "any"}
+
+JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
+ARGS = re.compile(r"^ {8}(\w+(?:, \w+)*): (.+(?:\n {12}.+)*)", re.MULTILINE)
+"""Names and text of an entry under `Args:` in a docstring."""
 
 
 class _KindError(Exception):
@@ -74,6 +79,22 @@ class Record:
             raise ValueError(f"{file}: not readable as JSON ({reason}). Expected {cls.WHAT}. {cls.REMEDY}") from error
 
     @classmethod
+    def schema(cls) -> dict[str, Any]:
+        """JSON schema of the record, its descriptions from the docstrings."""
+        texts = "\n".join(one.__doc__ for one in cls.__mro__ if issubclass(one, Record))
+        said = {name: " ".join(text.split()) for names, text in ARGS.findall(texts) for name in names.split(", ")}
+        given = {field.name for field in fields(cls) if not _has_default(field)}
+        return {
+            "type": "object",
+            "description": cls.__doc__.partition("\n")[0],
+            "properties": {
+                name: _schema(kind) | ({"description": said[name]} if name in said else {})
+                for name, kind in types_of(cls).items()
+            },
+            "required": [name for name in types_of(cls) if name in given],
+        }
+
+    @classmethod
     def read_if_there(cls, file: str | Path) -> Self | None:
         """A record from its file; None where there is no file."""
         return cls.read(file) if Path(file).is_file() else None
@@ -97,7 +118,7 @@ def types_of(kind: type[Record]) -> dict[str, Any]:
 def _parsed(kind, value):
     """A JSON value as its type; raises `_KindError`."""
     outer, inner = get_origin(kind) or kind, get_args(kind)
-    if outer is UnionType:
+    if outer in (Union, UnionType):
         return None if value is None else _parsed(inner[0], value)
     if isinstance(outer, type) and issubclass(outer, Record):
         return _parsed_record(outer, value)
@@ -119,12 +140,31 @@ def _parsed_record(kind: type[Record], value) -> Record:
         raise _KindError((), repr(value)[:60], "an object of keys and values")
     values = {}
     for field in fields(kind):
-        has_default = field.default is not MISSING or field.default_factory is not MISSING
+        has_default = _has_default(field)
         if field.name in value and not (value[field.name] is None and has_default):
             values[field.name] = _below(field.name, types_of(kind)[field.name], value[field.name])
         elif not has_default:
             raise _KindError((), f"no {field.name}", f"{field.name}, {_text(types_of(kind)[field.name])}")
     return kind(**values)
+
+
+def _has_default(field: Field) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
+
+
+def _schema(kind) -> dict[str, Any]:
+    outer, inner = get_origin(kind) or kind, get_args(kind)
+    if outer in (Union, UnionType):
+        return {"anyOf": [_schema(one) for one in inner]}
+    if outer is Literal:
+        return {"enum": list(inner)}
+    if isinstance(outer, type) and issubclass(outer, Record):
+        return outer.schema()
+    if outer in (list, tuple):
+        return {"type": "array", "items": _schema(inner[0])}
+    if outer is dict:
+        return {"type": "object"} | ({"additionalProperties": _schema(inner[1])} if inner else {})
+    return {"type": JSON_TYPES[outer]} if outer in JSON_TYPES else {}
 
 
 def _below(key: str, kind, value):
@@ -138,8 +178,8 @@ def _below(key: str, kind, value):
 def _text(kind) -> str:
     """A type in words."""
     outer, inner = get_origin(kind) or kind, get_args(kind)
-    if outer is UnionType:
+    if outer in (Union, UnionType):
         return " or ".join(map(_text, inner))
     if outer is Literal:
-        return f"one of {', '.join(map(str, inner))}"
+        return ", ".join(map(str, inner)) if len(inner) == 1 else f"one of {', '.join(map(str, inner))}"
     return KINDS.get(outer) or ("a list" if outer in (list, tuple) else "an object of keys and values")

@@ -48,7 +48,7 @@ def written(folder: Path, right: float, seed: int = 1, protocol="emobox", leaks=
     record = RECORD | {"split": split, "history": [{"epoch": 3.0}]}
     (folder / "fold_1" / "training_record.json").write_text(json.dumps(record))
     write_predictions(folder / "predictions.jsonl", rows)
-    write_report(make_report(rows) | {"notes": []}, folder / "report.json")
+    write_report(make_report(rows), folder / "report.json")
 
 
 def prepared(tmp_path, systems: dict[str, dict], seeds=(1, 2), **settings):

@@ -16,7 +16,6 @@ from models.tiny import AUDIO, awaken
 from publish.stand_in import OWNER_TOKEN
 from transformers import AutoModel
 
-import hf_ser.runs.report
 from hf_ser.checks.stress.conditions import CONDITIONS
 from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import Outcome, make_stress, write_stress
@@ -24,6 +23,7 @@ from hf_ser.data.prepare import load_prepared
 from hf_ser.data.protocols import make_folds
 from hf_ser.publish.hub import is_private_push, push_dataset, push_model
 from hf_ser.runs.checkpoints import weights_digests
+from hf_ser.runs.figures import Report
 from hf_ser.runs.predictions import read_predictions
 from hf_ser.runs.record import (
     Split,
@@ -41,7 +41,7 @@ from hf_ser.runs.record import (
 
 REPO = "user/emotion"
 ROOT = Path(__file__).parents[2]
-SCHEMA = json.loads(Path(hf_ser.runs.report.__file__).with_name("report.schema.json").read_text())
+SCHEMA = Report.schema()
 QUICK = ("--num_train_epochs", "1", "--n_folds", "3", "--disable_tqdm", "true", "--early_stopping_patience", "0")
 LABELS = "angry: angry\nhappy: happy\nneutral: neutral\nsad: sad\n"
 
@@ -75,7 +75,7 @@ def stress_test(folder: Path, dataset: Path) -> None:
     fewer = {name: answer for name, answer in answers.items() if name != first}
     about = {"model": str(folder), "dataset": str(dataset), "seed": 0}
     result = make_stress(about, rows, clean, [Outcome(CONDITIONS[1], fewer, {first: "too short"})])
-    result["notices"] += [f"the quietest is {first}", "as it should be"]
+    result.notices.extend([f"the quietest is {first}", "as it should be"])
     write_stress(result, folder / "stress.json")
     plot_stress(result, folder / "stress.png")
 

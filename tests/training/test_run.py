@@ -395,8 +395,8 @@ def test_two_processes_give_the_losses_of_one(prepared, script, tmp_path):
     script("train_fusion", *told, "--output_dir", tmp_path / "1", "--per_device_train_batch_size", "12")
     launched(*told, "--output_dir", tmp_path / "2", "--per_device_train_batch_size", "6")
     one, two = (read_record(tmp_path / n / "fold_1") for n in "12")
-    assert "2 process(es)" in two["hardware"]
-    assert "1 process(es)" in one["hardware"]
+    assert "2 process(es)" in two.hardware
+    assert "1 process(es)" in one.hardware
     for kind in ("loss", "eval_loss", "eval_uar"):
         losses = [[log[kind] for log in record.history if kind in log] for record in (one, two)]
         assert len(losses[0]) >= 2

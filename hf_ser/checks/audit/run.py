@@ -1,6 +1,5 @@
 """The audit of a run, from its training records and predictions."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from hf_ser.checks.audit.not_copies import NotCopies
 from hf_ser.data.protocols import CHOSEN_ON_TEST, FINAL, Fold
 from hf_ser.data.protocols import fingerprint as split_fingerprint
 from hf_ser.data.schema import SPLITS
+from hf_ser.runs.figures import Report
 from hf_ser.runs.findings import LEAK, WARNING, AuditFinding, finding
 from hf_ser.runs.folder import RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
@@ -204,15 +204,17 @@ def figure_findings(folder: Path) -> list[AuditFinding]:
     predictions, report = folder / PREDICTIONS, folder / REPORT
     if not (predictions.is_file() and report.is_file()):
         return []
-    stored, made = json.loads(report.read_text(encoding="utf-8")), make_report(read_predictions(predictions))
-    differing = [name for name in ("uar", "wa") if abs(stored[name] - made[name]) > 1e-6]
+    stored, made = Report.read(report), make_report(read_predictions(predictions))
+    pairs = {"uar": (stored.uar, made.uar), "wa": (stored.wa, made.wa)}
+    differing = [
+        f"{name} is reported as {found:.4f}, the predictions give {expected:.4f}"
+        for name, (found, expected) in pairs.items()
+        if abs(found - expected) > 1e-6
+    ]
     if not differing:
         return []
-    detail = "; ".join(
-        f"{name} is reported as {stored[name]:.4f}, the predictions give {made[name]:.4f}" for name in differing
-    )
     remedy = "write the report again with scripts/evaluate.py"
-    return [finding("figures_do_not_follow", LEAK, detail, remedy)]
+    return [finding("figures_do_not_follow", LEAK, "; ".join(differing), remedy)]
 
 
 def _without_repeats(found: list[AuditFinding]) -> list[AuditFinding]:

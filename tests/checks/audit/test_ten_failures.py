@@ -201,7 +201,7 @@ def test_9_weighted_and_unweighted_swapped(prepared, script, tmp_path):
     write_predictions(tmp_path / "predictions.jsonl", rows)
     report = make_report(rows)
     assert report["uar"] != report["wa"]
-    write_report(report | {"uar": report["wa"], "wa": report["uar"]}, tmp_path / "report.json")
+    write_report(replace(report, uar=report.wa, wa=report.uar), tmp_path / "report.json")
     (found,) = [one for one in audit_run(tmp_path) if one.kind == "figures_do_not_follow"]
     assert found.severity == LEAK
     write_report(report, tmp_path / "report.json")
