@@ -88,7 +88,7 @@ def comparison(a: Path, b: Path, output_dir: Path | None) -> str:
 
 def check_dataset(dataset, file: Path, name: Path) -> None:
     """Check that a data set has the utterances that a run was tested on."""
-    tested = [row["id"] for row in read_predictions(file)]
+    tested = [row.id for row in read_predictions(file)]
     if not set(tested) & set(dataset["id"][:]):
         raise ValueError(
             f"{name}: found none of the {len(tested)} utterances of {file} (such as {tested[0]}), expected the "
@@ -111,7 +111,7 @@ def write_embedding_maps(source: Path, dataset) -> None:
             f"fold_1/{PREDICTIONS} or the like: name one, or leave out --embedding_map."
         )
     for fold in tested_folds:
-        folder, rows = fold.path, {row["id"]: row for row in fold.predictions}
+        folder, rows = fold.path, {row.id: row for row in fold.predictions}
         every = as_trained(dataset, fold.record.settings)
         tested = [position for position, name in enumerate(every["id"][:]) if name in rows]
         data = every.select(tested)
@@ -125,7 +125,7 @@ def write_embedding_maps(source: Path, dataset) -> None:
         known, _ = statistics_of_rows(classifier, every, tested)
         vectors = embeddings(classifier, clips(examples), texts, speaker_statistics=known)
         predicted = [rows[row["id"]] for row in examples]
-        emotions, speakers = [row["reference"] for row in predicted], [row["speaker"] for row in predicted]
+        emotions, speakers = [row.reference for row in predicted], [row.speaker for row in predicted]
         conditions = conditions_of(predicted)
         notices = notices_of(conditions, read_verdict(folder.parent))
         plot_embedding_map(vectors, emotions, speakers, conditions, notices, folder / "embedding_map.png")

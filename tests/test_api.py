@@ -60,7 +60,7 @@ def test_training_from_python_is_training_by_the_script(run, prepared, script, c
 def test_a_data_set_in_memory_is_trained_on(run, prepared, tmp_path):
     data = hf_ser.load_dataset(prepared)
     again = hf_ser.train(data, output_dir=tmp_path / "b", **TINY)
-    one, other = ([row["probabilities"] for row in each.folds["1"].predictions] for each in (run, again))
+    one, other = ([row.probabilities for row in each.folds["1"].predictions] for each in (run, again))
     np.testing.assert_allclose([list(row.values()) for row in one], [list(row.values()) for row in other], atol=1e-5)
     with pytest.raises(ValueError, match=r"without the columns .*pcm_sha256"):
         hf_ser.train(data.remove_columns("pcm_sha256"), output_dir=tmp_path / "c", **TINY)

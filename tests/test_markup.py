@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 import pytest
 from example_fold import predictions, trained
 from publish.test_page import make_rows
+from rows import make_report
 
 from hf_ser.checks.study.results import format_study
 from hf_ser.markup import code_span, escaped, filled_markdown
@@ -20,7 +21,6 @@ from hf_ser.normal_form import for_terminal, printable
 from hf_ser.publish.dataset_card import make_card
 from hf_ser.publish.model_card import write_model_card
 from hf_ser.publish.page import write_page
-from hf_ser.runs.report import make_report
 from hf_ser.runs.report_text import format_report
 
 EVIL = {

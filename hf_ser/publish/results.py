@@ -114,9 +114,9 @@ def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> bool:
         Whether they were written.
     """
     rows = read_predictions(folder / PREDICTIONS)
-    if {row["reference"] for row in rows} != set(rows[0]["probabilities"]):
+    if {row.reference for row in rows} != set(rows[0].probabilities):
         return False
-    own = [one for one in findings if one.fold in (None, rows[0]["fold"])]
+    own = [one for one in findings if one.fold in (None, rows[0].fold)]
     report = make_report(rows, verdict(own), label_map_of(folder.parent))
     write_report(report, folder / REPORT)
     plot_confusion_matrix(report, folder / "confusion_matrix.png")

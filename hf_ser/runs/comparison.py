@@ -3,6 +3,7 @@
 import json
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hf_ser.data.schema import UNKNOWN
 from hf_ser.files import atomic_write
 from hf_ser.runs.figures import Conditions
 from hf_ser.runs.intervals import SEED, STATISTICS, difference_intervals
-from hf_ser.runs.predictions import check_predictions
+from hf_ser.runs.predictions import Prediction, check_predictions
 from hf_ser.runs.report import NO_TEXT, PredictionArrays, conditions_of, notices_of, prediction_arrays
 from hf_ser.runs.report_text import counted
 from hf_ser.runs.scores import ROUNDING, difference, uar_from_confusion
@@ -39,7 +40,7 @@ MUST_AGREE = {
 """Conditions in which two runs should agree, and what a notice calls them."""
 
 
-def compare(rows_a: Sequence[dict], rows_b: Sequence[dict], names: Sequence[str] = ("A", "B")) -> dict:
+def compare(rows_a: Sequence[Prediction], rows_b: Sequence[Prediction], names: Sequence[str] = ("A", "B")) -> dict:
     """Compare two runs on the utterances that both were tested on.
 
     Args:
@@ -164,21 +165,21 @@ def _distinct_names(names: Sequence[str]) -> Sequence[str]:
 
 
 def _joined(
-    rows_a: Sequence[dict], rows_b: Sequence[dict], names: Sequence[str]
+    rows_a: Sequence[Prediction], rows_b: Sequence[Prediction], names: Sequence[str]
 ) -> tuple[PredictionArrays, PredictionArrays, list[str]]:
     """Both runs on their common utterances, in one order of rows and labels, and a notice of rows left out."""
-    labels, others = list(rows_a[0]["probabilities"]), list(rows_b[0]["probabilities"])
+    labels, others = rows_a[0].labels, rows_b[0].labels
     if set(labels) != set(others):
         raise ValueError(
             f"labels: found {labels} in {names[0]} and {others} in {names[1]}, expected the same ones. Compare runs "
             "of one task; a label map can bring corpora to the same labels before training."
         )
-    by_id = {row["id"]: row for row in rows_b}
-    pairs = [(row, by_id[row["id"]]) for row in rows_a if row["id"] in by_id]
+    by_id = {row.id: row for row in rows_b}
+    pairs = [(row, by_id[row.id]) for row in rows_a if row.id in by_id]
     if not pairs:
         raise ValueError(
-            f"utterances: found none that both runs tested ({names[0]}: {rows_a[0]['id']}, ...; {names[1]}: "
-            f"{rows_b[0]['id']}, ...), expected some. Compare runs on the same corpus and folds."
+            f"utterances: found none that both runs tested ({names[0]}: {rows_a[0].id}, ...; {names[1]}: "
+            f"{rows_b[0].id}, ...), expected some. Compare runs on the same corpus and folds."
         )
     joined = [_agreed(one, other, names, labels) for one, other in pairs]
     left = [f"{len(rows) - len(pairs)} of {name}" for rows, name in ((rows_a, names[0]), (rows_b, names[1]))]
@@ -191,17 +192,21 @@ def _joined(
     )
 
 
-def _agreed(one: dict, other: dict, names: Sequence[str], labels: list[str]) -> tuple[dict, dict]:
+def _agreed(
+    one: Prediction, other: Prediction, names: Sequence[str], labels: list[str]
+) -> tuple[Prediction, Prediction]:
     """Two rows of one utterance, with the first run's order of labels and the speaker from either row."""
     for key in ("reference", "speaker"):
-        found = {one[key], other[key]} - {None}
+        ours, theirs = getattr(one, key), getattr(other, key)
+        found = {ours, theirs} - {None}
         if len(found) > 1:
             raise ValueError(
-                f"{one['id']}: found the {key} {one[key]!r} in {names[0]} and {other[key]!r} in {names[1]}, expected "
+                f"{one.id}: found the {key} {ours!r} in {names[0]} and {theirs!r} in {names[1]}, expected "
                 "the same. Compare runs on one version of the corpus."
             )
-    known = {"speaker": one["speaker"] or other["speaker"]}
-    return one | known, other | known | {"probabilities": {label: other["probabilities"][label] for label in labels}}
+    speaker = one.speaker or other.speaker
+    probabilities = {label: other.probabilities[label] for label in labels}
+    return replace(one, speaker=speaker), replace(other, speaker=speaker, probabilities=probabilities)
 
 
 def _figures(confusions: dict[str, np.ndarray], intervals: dict, labels: list[str]) -> dict[str, dict]:
@@ -264,7 +269,7 @@ def _outcomes(a: PredictionArrays, b: PredictionArrays) -> dict:
         chosen = chosen[np.argsort(-right.confidence[chosen], kind="stable")][:EXAMPLES]
         examples[kind] = [
             {
-                "id": a.rows[i]["id"],
+                "id": a.rows[i].id,
                 "reference": a.labels[a.references[i]],
                 "a": a.labels[a.predicted[i]],
                 "b": b.labels[b.predicted[i]],

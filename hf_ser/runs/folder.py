@@ -7,7 +7,7 @@ from pathlib import Path
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.figures import Report
 from hf_ser.runs.findings import AUDIT, Audit
-from hf_ser.runs.predictions import PREDICTIONS, read_predictions
+from hf_ser.runs.predictions import PREDICTIONS, Prediction, read_predictions
 from hf_ser.runs.record import RECORD, TrainingRecord
 from hf_ser.runs.report import REPORT, RUN
 from hf_ser.runs.stress import STRESS, StressResult
@@ -49,8 +49,8 @@ class FoldFolder:
         return (self.path / PREDICTIONS).is_file()
 
     @cached_property
-    def predictions(self) -> list[dict]:
-        """One dictionary for each test utterance; empty where there are none."""
+    def predictions(self) -> list[Prediction]:
+        """One row for each test utterance; empty where there are none."""
         return read_predictions(self.path / PREDICTIONS) if self.is_tested else []
 
     @property

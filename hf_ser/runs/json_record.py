@@ -115,11 +115,11 @@ def types_of(kind: type[Record]) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(kind)}
 
 
-def _parsed(kind, value):
-    """A JSON value as its type; raises `_KindError`."""
+def _parsed(kind, value, or_null: bool = False):
+    """A JSON value as its type; raises `_KindError`, which says whether it may be null."""
     outer, inner = get_origin(kind) or kind, get_args(kind)
     if outer in (Union, UnionType):
-        return None if value is None else _parsed(inner[0], value)
+        return None if value is None else _parsed(inner[0], value, or_null=True)
     if isinstance(outer, type) and issubclass(outer, Record):
         return _parsed_record(outer, value)
     if outer is list and isinstance(value, list):
@@ -132,7 +132,7 @@ def _parsed(kind, value):
     is_kind = isinstance(value, plain) and isinstance(value, bool) == (outer is bool)
     if outer is Any or is_kind or (outer is Literal and value in inner):
         return value
-    raise _KindError((), repr(value)[:60], _text(kind))
+    raise _KindError((), repr(value)[:60], f"{_text(kind)} or null" if or_null else _text(kind))
 
 
 def _parsed_record(kind: type[Record], value) -> Record:

@@ -36,7 +36,7 @@ from hf_ser.runs.figures import (
 )
 from hf_ser.runs.findings import Verdict
 from hf_ser.runs.intervals import gap_interval, speaker_intervals
-from hf_ser.runs.predictions import check_predictions
+from hf_ser.runs.predictions import Prediction, check_predictions
 from hf_ser.runs.scores import ROUNDING, expected_calibration_error, score, soft_scores, uar_from_confusion
 
 REPORT = "report.json"
@@ -69,7 +69,7 @@ class PredictionArrays:
         references, predicted, confidence: (utterances,)
     """
 
-    rows: list[dict]
+    rows: list[Prediction]
     labels: list[str]
     given: np.ndarray
     probabilities: np.ndarray
@@ -89,7 +89,7 @@ class PredictionArrays:
 
     def column(self, key: str) -> list[str]:
         """A column of names; `UNKNOWN` where one is missing."""
-        return [row[key] or UNKNOWN for row in self.rows]
+        return [getattr(row, key) or UNKNOWN for row in self.rows]
 
     def confusions(self, groups: list[str], kept: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """One confusion matrix for each group; `groups` names the group of each utterance, `kept` selects some."""
@@ -98,16 +98,16 @@ class PredictionArrays:
         return confusion_by_group(groups, self.references[kept], self.predicted[kept], len(self.labels))
 
 
-def prediction_arrays(rows: Sequence[dict]) -> PredictionArrays:
+def prediction_arrays(rows: Sequence[Prediction]) -> PredictionArrays:
     """Predictions as arrays, sorted by id: no figure may depend on the order of batches or folds."""
-    rows = sorted(rows, key=lambda row: row["id"])
-    labels = list(rows[0]["probabilities"])
-    given = np.array([list(row["probabilities"].values()) for row in rows], dtype=np.float64)
-    references = np.array([labels.index(row["reference"]) for row in rows])
+    rows = sorted(rows, key=lambda row: row.id)
+    labels = rows[0].labels
+    given = np.array([list(row.probabilities.values()) for row in rows], dtype=np.float64)
+    references = np.array([labels.index(row.reference) for row in rows])
     return PredictionArrays(rows, labels, given, given / given.sum(axis=1, keepdims=True), references)
 
 
-def make_report(rows: Sequence[dict], audit: Verdict | None = None, label_map: LabelMap | None = None) -> Report:
+def make_report(rows: Sequence[Prediction], audit: Verdict | None = None, label_map: LabelMap | None = None) -> Report:
     """Compute the report of a run, over all folds together and in `per_fold` for each.
 
     Args:
@@ -199,7 +199,7 @@ def _figures(confusion: np.ndarray) -> dict:
 def _per_speaker(answers: PredictionArrays) -> dict[str, SpeakerFigures]:
     sexes: dict[str, set] = {}
     for row, speaker in zip(answers.rows, answers.column("speaker"), strict=True):
-        sexes.setdefault(speaker, set()).add(row["sex"] if speaker != UNKNOWN else None)
+        sexes.setdefault(speaker, set()).add(row.sex if speaker != UNKNOWN else None)
     return {
         name: SpeakerFigures(**_figures(confusion), sex=next(iter(sexes[name])) if len(sexes[name]) == 1 else None)
         for name, confusion in answers.confusions(answers.column("speaker")).items()
@@ -250,7 +250,7 @@ def _of_fold(answers: PredictionArrays, key: str) -> dict[str, float | None]:
     """The one value of a key in each fold."""
     found: dict[str, set] = {}
     for row in answers.rows:
-        found.setdefault(row["fold"], set()).add(row[key])
+        found.setdefault(row.fold, set()).add(getattr(row, key))
     for fold, values in found.items():
         if len(values) > 1:
             raise ValueError(
@@ -264,7 +264,7 @@ def _calibration(answers: PredictionArrays) -> Calibration:
     temperature = _of_fold(answers, "temperature")
     before = None
     if any(temperature.values()):
-        back = np.array([[1 / (row["temperature"] or 1)] for row in answers.rows])  # a fold without was not calibrated
+        back = np.array([[1 / (row.temperature or 1)] for row in answers.rows])  # a fold without was not calibrated
         before = tempered(answers.probabilities, back)
     return Calibration(
         temperature=temperature,
@@ -283,7 +283,7 @@ def _abstention(answers: PredictionArrays) -> Abstention:
         note = f"No figures: fold {', '.join(without)} of these predictions has no abstain threshold."
         return Abstention(threshold=threshold, coverage=None, n=None, wa=None, uar=None, note=note)
     # The confidence before rescaling, as the pipeline compares it.
-    kept = answered(answers.given.max(axis=1), np.array([row["abstain_threshold"] for row in answers.rows]))
+    kept = answered(answers.given.max(axis=1), np.array([row.abstain_threshold for row in answers.rows]))
     n = int(kept.sum())
     everyone = ["all"] * len(kept)
     figures = _figures(answers.confusions(everyone, kept)["all"]) if n else {"n": 0, "wa": None, "uar": None}
@@ -315,9 +315,7 @@ def _worst(answers: PredictionArrays, mistakes: list[int]) -> list[Mistake]:
     """The mistakes with the highest confidence."""
     confidence = answers.confidence
     surest = sorted(mistakes, key=lambda index: -confidence[index])[:WORST_OF_EACH]
-    return [
-        Mistake(id=answers.rows[i]["id"], fold=answers.rows[i]["fold"], confidence=float(confidence[i])) for i in surest
-    ]
+    return [Mistake(id=answers.rows[i].id, fold=answers.rows[i].fold, confidence=float(confidence[i])) for i in surest]
 
 
 def _roc(answers: PredictionArrays) -> dict[str, RocCurve]:
@@ -334,9 +332,9 @@ def _roc(answers: PredictionArrays) -> dict[str, RocCurve]:
     return curves
 
 
-def conditions_of(rows: list[dict]) -> Conditions:
+def conditions_of(rows: list[Prediction]) -> Conditions:
     """Conditions of the figures: corpus, protocol, splits, leaks, notes, transcripts."""
-    prints = {row["fold"]: row["split_fingerprint"] for row in rows}
+    prints = {row.fold: row.split_fingerprint for row in rows}
     folds = {fold: prints[fold] for fold in sorted(prints, key=_natural)}
     if len(folds) == 1:
         fingerprint = next(iter(folds.values()))
@@ -344,22 +342,22 @@ def conditions_of(rows: list[dict]) -> Conditions:
         lines = "\n".join(sorted(f"{fold}:{one}" for fold, one in folds.items()))
         fingerprint = hashlib.sha256(lines.encode()).hexdigest()
     return Conditions(
-        corpus="+".join(sorted({corpus for row in rows for corpus in row["corpus"].split("+")})),
-        protocol=rows[0]["protocol"],
+        corpus="+".join(sorted({corpus for row in rows for corpus in row.corpus.split("+")})),
+        protocol=rows[0].protocol,
         split_fingerprint=fingerprint,
         folds=folds,
-        leaks=sorted({leak for row in rows for leak in row["leaks"]}),
-        notes=sorted({note for row in rows for note in row.get("notes", [])}),
-        transcript_sources=sorted({row["transcript_source"] or "none" for row in rows}),
+        leaks=sorted({leak for row in rows for leak in row.leaks}),
+        notes=sorted({note for row in rows for note in row.notes}),
+        transcript_sources=sorted({row.transcript_source or "none" for row in rows}),
     )
 
 
-def _soft_labels(rows: list[dict], probabilities: np.ndarray) -> SoftLabels:
+def _soft_labels(rows: list[Prediction], probabilities: np.ndarray) -> SoftLabels:
     """Figures over the rows with votes; probabilities: (utterances, classes)."""
-    voted = [index for index, row in enumerate(rows) if row["votes"] is not None]
+    voted = [index for index, row in enumerate(rows) if row.votes is not None]
     if not voted:
         return SoftLabels(n=0, note=NO_VOTES)
-    votes = np.array([list(rows[index]["votes"].values()) for index in voted], dtype=np.float64)
+    votes = np.array([list(rows[index].votes.values()) for index in voted], dtype=np.float64)
     return SoftLabels(n=len(voted), **soft_scores(probabilities[voted], votes))
 
 
@@ -400,14 +398,14 @@ def _no_skill(answers: PredictionArrays, uar: float) -> list[str]:
     return ["UAR is not above chance: the model tells nothing apart."] if is_chance else []
 
 
-def _absent_actors(rows: list[dict]) -> list[str]:
+def _absent_actors(rows: list[Prediction]) -> list[str]:
     """Notice of a published protocol that was run on a part of its corpus, so that published figures do not compare."""
-    listed = dict(enumerate(PUBLISHED.get(rows[0]["protocol"], ()), start=1))
-    tested = {(row["fold"], row["speaker"]) for row in rows}
+    listed = dict(enumerate(PUBLISHED.get(rows[0].protocol, ()), start=1))
+    tested = {(row.fold, row.speaker) for row in rows}
     lacking = {
         fold: [actor for actor in actors if (str(fold), f"ravdess/{actor:02d}") not in tested]
         for fold, actors in listed.items()
-        if any(row["fold"] == str(fold) for row in rows)
+        if any(row.fold == str(fold) for row in rows)
     }
     absent = ", ".join(
         f"{', '.join(map(str, actors))} in fold {fold}" for fold, actors in sorted(lacking.items()) if actors

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from example_fold import RECORD, SPLIT
+from rows import make_report, write_predictions
 
 from hf_ser.checks.study.plan import Study, System, read_study, study_of_recipes
 from hf_ser.checks.study.plots import plot_study
 from hf_ser.checks.study.results import SystemResult, format_study, holm, make_study
 from hf_ser.checks.study.run import runs_of, train
-from hf_ser.runs.predictions import write_predictions
-from hf_ser.runs.report import make_report, write_report
+from hf_ser.runs.report import write_report
 
 LABELS = ("angry", "sad")
 SPEAKERS = 8

@@ -15,11 +15,11 @@ from example_fold import predictions
 from huggingface_hub import HfApi, constants
 from models.tiny import fused
 from publish.stand_in import OWNER_TOKEN, Hub
+from rows import make_report
 
 import hf_ser.publish.hub
 import hf_ser.publish.privacy
 from hf_ser.models import copy_code
-from hf_ser.runs.report import make_report
 
 RECORD = {"finished": True, "corpora": ["synthetic"], "settings": {"model": "fusion"}, "leaks": []}
 

@@ -14,13 +14,14 @@ from models.tiny import clips
 from packaging.requirements import Requirement
 from packaging.version import Version
 from publish.stand_in import READER_TOKEN
+from rows import make_report
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
 from hf_ser.publish.hub import SPACE_LIBRARIES, check_push, push_model
 from hf_ser.publish.privacy import MODEL_CODE
 from hf_ser.runs.figures import Report
-from hf_ser.runs.report import make_report, write_report
+from hf_ser.runs.report import write_report
 
 REPO = "user/emotion"
 PULL = """

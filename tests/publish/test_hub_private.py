@@ -70,8 +70,8 @@ def real(prepared, tmp_path_factory) -> Path:
 
 def stress_test(folder: Path, dataset: Path) -> None:
     rows = read_predictions(folder / "predictions.jsonl")
-    answers = {row["id"]: list(row["probabilities"].values()) for row in rows}
-    clean, first = Outcome(CONDITIONS[0], answers, {}), rows[0]["id"]
+    answers = {row.id: list(row.probabilities.values()) for row in rows}
+    clean, first = Outcome(CONDITIONS[0], answers, {}), rows[0].id
     fewer = {name: answer for name, answer in answers.items() if name != first}
     about = {"model": str(folder), "dataset": str(dataset), "seed": 0}
     result = make_stress(about, rows, clean, [Outcome(CONDITIONS[1], fewer, {first: "too short"})])

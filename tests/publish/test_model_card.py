@@ -11,10 +11,11 @@ import soundfile as sf
 from example_fold import SPLIT, STRESS, predictions, trained
 from huggingface_hub import ModelCard
 from models.tiny import LABELS, clips
+from rows import make_report
 
 from hf_ser.publish.model_card import write_model_card
 from hf_ser.publish.results import copy_run_report_to
-from hf_ser.runs.report import make_report, write_report
+from hf_ser.runs.report import write_report
 
 NEVER = "chosen on validation speakers, never on those of the test"
 

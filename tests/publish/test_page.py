@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from datasets import Dataset, Features
 from example_fold import STRESS
+from rows import make_report
 
 import hf_ser.files
 from hf_ser.data.schema import features
@@ -16,7 +17,6 @@ from hf_ser.publish import page
 from hf_ser.publish.page import CAPTIONS, MOST_CLIPS, playable_clips, write_page
 from hf_ser.runs.figures import LabelMap
 from hf_ser.runs.findings import Verdict
-from hf_ser.runs.report import make_report
 from hf_ser.runs.stress import StressResult
 
 EVIL = "<script>alert('x')</script>"

@@ -9,6 +9,8 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from rows import compare
+from rows import make_report as report_of
 
 from hf_ser.plotting import WARNING
 from hf_ser.publish.plots import (
@@ -19,10 +21,8 @@ from hf_ser.publish.plots import (
     write_pictures,
 )
 from hf_ser.publish.results import CURVES, write_learning_curves
-from hf_ser.runs.comparison import compare
 from hf_ser.runs.figures import Report
 from hf_ser.runs.record import TrainingRecord
-from hf_ser.runs.report import make_report as report_of
 
 
 def make_report(n_classes: int, notices: tuple[str, ...] = (), interval: list[float] | None = None) -> Report:

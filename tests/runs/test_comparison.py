@@ -6,10 +6,10 @@ from itertools import product
 
 import numpy as np
 import pytest
+from rows import compare, make_report
 
-from hf_ser.runs.comparison import compare, format_comparison, permutation_test, write_comparison
+from hf_ser.runs.comparison import format_comparison, permutation_test, write_comparison
 from hf_ser.runs.intervals import COVERAGE, PAIRED_COVERAGE, holds_zero
-from hf_ser.runs.report import make_report
 
 LABELS = ["sad", "happy"]
 CLIPS = 10

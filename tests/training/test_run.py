@@ -71,7 +71,7 @@ def test_a_run_writes_all_that_is_promised(run, prepared):
         6,
     )
     rows = read_predictions(run / "predictions.jsonl")
-    assert sorted(row["id"] for row in rows) == sorted(load_prepared(prepared)["id"][:])
+    assert sorted(row.id for row in rows) == sorted(load_prepared(prepared)["id"][:])
     for fold in make_folds(load_prepared(prepared), "speaker_folds", n_folds=3):
         record = read_record(run / f"fold_{fold.name}")
         assert record.split.split_fingerprint == fold.fingerprint
@@ -86,9 +86,9 @@ def test_the_pipeline_says_what_the_predictions_say(run, prepared):
     data = load_prepared(prepared)
     position = {name: i for i, name in enumerate(data["id"][:])}
     for row in read_predictions(run / "fold_1" / "predictions.jsonl"):
-        clip = data[position[row["id"]]]
+        clip = data[position[row.id]]
         answer = {a["label"]: a["score"] for a in ask(clip["audio"]["bytes"], text=clip["transcript"])}
-        assert answer == pytest.approx(row["probabilities"], abs=1e-5)
+        assert answer == pytest.approx(row.probabilities, abs=1e-5)
 
 
 def test_a_finished_run_is_not_trained_again(run, prepared, script, capsys):
@@ -404,8 +404,8 @@ def test_two_processes_give_the_losses_of_one(prepared, script, tmp_path):
         assert losses[0] == pytest.approx(losses[1], abs=2e-4), kind
     a, b = (read_predictions(tmp_path / n / "predictions.jsonl") for n in "12")
     for x, y in zip(a, b, strict=True):
-        assert (x["id"], x["reference"]) == (y["id"], y["reference"])
-        assert x["probabilities"] == pytest.approx(y["probabilities"], abs=1e-3)
+        assert (x.id, x.reference) == (y.id, y.reference)
+        assert x.probabilities == pytest.approx(y.probabilities, abs=1e-3)
 
 
 @pytest.mark.slow
@@ -477,9 +477,7 @@ def test_temperature_and_threshold_come_from_the_validation_speakers_alone(run, 
         assert ask.temperature == pytest.approx(fit_temperature(logits, np.array(rows["label"][:])), rel=1e-3)
         confidence = ask.probabilities(clips(rows), rows["transcript"][:]).max(axis=1)
         assert (confidence >= ask.abstain_threshold - 1e-6).mean() == pytest.approx(0.8, abs=1 / len(rows))
-        told = {
-            (row["temperature"], row["abstain_threshold"]) for row in read_predictions(folder / "predictions.jsonl")
-        }
+        told = {(row.temperature, row.abstain_threshold) for row in read_predictions(folder / "predictions.jsonl")}
         assert told == {(ask.temperature, ask.abstain_threshold)}
 
 

@@ -7,9 +7,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from example_fold import predictions
 from matplotlib.figure import Figure
+from rows import make_report
 
 from hf_ser.publish.trackers import check_trackers, track_results
-from hf_ser.runs.report import make_report
 
 ARGUMENTS = SimpleNamespace(run_name="o/fold_1", project="hf_ser", trackio_space_id="me/space")
 

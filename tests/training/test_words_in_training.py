@@ -113,7 +113,7 @@ def test_the_model_reads_the_words_of_the_source(transcribed, script, tmp_path, 
         trained = trained[: len(fold.train)]
         assert None not in trained
     assert given["train"] == tokens(tmp_path, trained)
-    assert {row["transcript_source"] for row in read_predictions(tmp_path / "predictions.jsonl")} == told
+    assert {row.transcript_source for row in read_predictions(tmp_path / "predictions.jsonl")} == told
     record = read_record(tmp_path / "fold_1")
     assert ("reference" in record.transcript_sources) == (source is not None)
     assert record.settings.get("transcript_source") == source
@@ -133,7 +133,7 @@ def test_sentences_on_training_rows_leave_evaluation_as_it_is(prepared, script, 
     assert given["train"] == tokens(tmp_path, [words.text[name] for name in names])
     assert sum(words.source[name] == "reference+bank" for name in names) > 8
     assert max(given["rows"]) == 8, "the test rows are ordered without reading all of their sound"
-    assert {row["transcript_source"] for row in read_predictions(tmp_path / "predictions.jsonl")} == {"reference"}
+    assert {row.transcript_source for row in read_predictions(tmp_path / "predictions.jsonl")} == {"reference"}
     assert read_record(tmp_path / "fold_1").leaks == []
     bank.write_text("happy: [Whoopee!]\n")
     with pytest.raises(ValueError, match=r"holds another run \(other data\)"):
@@ -179,5 +179,5 @@ def test_clips_of_the_same_words_have_the_same_answers(prepared, script, tmp_pat
     script("train_text", "--dataset", tmp_path / "data", *QUICK, "--output_dir", tmp_path / "o")
     said = dict(zip(two["id"][:], two["transcript"][:], strict=True))
     rows = read_predictions(tmp_path / "o" / "predictions.jsonl")
-    answers = {(said[row["id"]], tuple(row["probabilities"].values())) for row in rows if row["fold"] == "1"}
+    answers = {(said[row.id], tuple(row.probabilities.values())) for row in rows if row.fold == "1"}
     assert len(answers) == len({text for text, _ in answers}) == 3

@@ -16,7 +16,7 @@ from hf_ser.data.schema import SPLITS
 from hf_ser.runs.figures import Report
 from hf_ser.runs.findings import LEAK, WARNING, AuditFinding, finding
 from hf_ser.runs.folder import RunFolder
-from hf_ser.runs.predictions import PREDICTIONS, read_predictions
+from hf_ser.runs.predictions import PREDICTIONS, Prediction, read_predictions
 from hf_ser.runs.record import CANNOT_BE_CHECKED, RECORD, TrainingRecord, as_trained, hashed, is_withheld
 from hf_ser.runs.report import REPORT, make_report
 from hf_ser.runs.scores import ROUNDING, uar_from_confusion
@@ -47,11 +47,11 @@ def audit_run(
         )
     found, folds, reads_text = [], [], False
     of_all = read_predictions(folder / PREDICTIONS) if (folder / PREDICTIONS).is_file() else []
-    if dataset is not None and not (of_all and dataset.features["label"].names == list(of_all[0]["probabilities"])):
+    if dataset is not None and not (of_all and dataset.features["label"].names == of_all[0].labels):
         dataset = as_trained(dataset, done[0].record.settings)
     for fold in done:
         record = fold.record
-        rows = fold.predictions or [row for row in of_all if row["fold"] == fold.name]
+        rows = fold.predictions or [row for row in of_all if row.fold == fold.name]
         found += record_findings(record, rows)
         reads_text |= record.settings.get("model") != "audio"
         if dataset is None:
@@ -73,7 +73,7 @@ def cleared_of(records: Sequence[TrainingRecord], dataset: Dataset) -> NotCopies
     return replace(last, pairs=frozenset().union(*(one.pairs for one in all_of_them)))
 
 
-def fold_of_record(dataset: Dataset, record: TrainingRecord, predictions: Sequence[dict]) -> Fold:
+def fold_of_record(dataset: Dataset, record: TrainingRecord, predictions: Sequence[Prediction]) -> Fold:
     """The split of a training record, its rows found by their hashes.
 
     Raises:
@@ -87,11 +87,11 @@ def fold_of_record(dataset: Dataset, record: TrainingRecord, predictions: Sequen
             "training wrote it: audit the run where it was trained, or leave out --dataset."
         )
     parts = {part: np.flatnonzero(np.isin(names, rows.ids)) for part, rows in split.parts.items()}
-    parts["test"] = np.flatnonzero(np.isin(names, [hashed(row["id"]) for row in predictions]))
+    parts["test"] = np.flatnonzero(np.isin(names, [hashed(row.id) for row in predictions]))
     return Fold(split.fold, fingerprint=split.split_fingerprint, leaks=tuple(record.leaks), **parts)
 
 
-def unknown_rows(fold: Fold, record: TrainingRecord, predictions: Sequence[dict]) -> list[AuditFinding]:
+def unknown_rows(fold: Fold, record: TrainingRecord, predictions: Sequence[Prediction]) -> list[AuditFinding]:
     """Rows of the record that are missing from the data set.
 
     Raises:
@@ -124,10 +124,10 @@ def altered_findings(dataset: Dataset, fold: Fold) -> list[AuditFinding]:
     return [finding("record_does_not_match", LEAK, detail, remedy, fold=fold.name)]
 
 
-def record_findings(record: TrainingRecord, predictions: Sequence[dict]) -> list[AuditFinding]:
+def record_findings(record: TrainingRecord, predictions: Sequence[Prediction]) -> list[AuditFinding]:
     """Contradictions between a fold's record and its predictions, and leaks that they show."""
     fold, split = record.split.fold, record.split
-    stamped = sorted({*record.leaks, *(leak for row in predictions for leak in row["leaks"])})
+    stamped = sorted({*record.leaks, *(leak for row in predictions for leak in row.leaks)})
     found = [
         finding(leak, LEAK, "recorded when the fold was trained", "train again without --allow_leak", fold=fold)
         for leak in stamped
@@ -135,12 +135,12 @@ def record_findings(record: TrainingRecord, predictions: Sequence[dict]) -> list
     if not predictions and fold != FINAL:
         detail = "the fold has no predictions: its test speakers are unknown"
         found.append(finding("no_predictions", WARNING, detail, "run the training command again", fold=fold))
-    if others := {row["split_fingerprint"] for row in predictions} - {split.split_fingerprint}:
+    if others := {row.split_fingerprint for row in predictions} - {split.split_fingerprint}:
         detail = f"predictions are of the split {', '.join(sorted(others))}, the record of {split.split_fingerprint}"
         remedy = "keep record and predictions of one training together"
         found.append(finding("record_does_not_match", LEAK, detail, remedy, fold=fold))
-    speakers = {hashed(row["speaker"]): row["speaker"] for row in predictions if row["speaker"]}
-    ids = {hashed(row["id"]): row["id"] for row in predictions}
+    speakers = {hashed(row.speaker): row.speaker for row in predictions if row.speaker}
+    ids = {hashed(row.id): row.id for row in predictions}
     for part, rows in split.parts.items():
         if shared := speakers.keys() & set(rows.speakers):
             detail = f"{len(shared)} test speakers are in {part}"
@@ -169,15 +169,15 @@ def record_findings(record: TrainingRecord, predictions: Sequence[dict]) -> list
     return found
 
 
-def branch_findings(record: TrainingRecord, predictions: Sequence[dict]) -> list[AuditFinding]:
+def branch_findings(record: TrainingRecord, predictions: Sequence[Prediction]) -> list[AuditFinding]:
     """Whether a fused model is below one of its encoders alone, on the same test rows."""
     found, fold = [], record.split.fold
     for modality, source in record.sources.items():
         file = Path(source) / PREDICTIONS
         if not (predictions and file.is_file()):
             continue
-        theirs = {row["id"]: row for row in read_predictions(file)}
-        ours = {row["id"]: row for row in predictions}
+        theirs = {row.id: row for row in read_predictions(file)}
+        ours = {row.id: row for row in predictions}
         if theirs.keys() != ours.keys():
             continue
         branch, fused = (_uar(list(rows.values())) for rows in (theirs, ours))
@@ -191,11 +191,11 @@ def branch_findings(record: TrainingRecord, predictions: Sequence[dict]) -> list
     return found
 
 
-def _uar(predictions: Sequence[dict]) -> float | None:
+def _uar(predictions: Sequence[Prediction]) -> float | None:
     """UAR of some predictions; None where they lack a class."""
-    labels = list(predictions[0]["probabilities"])
-    answers = [max(row["probabilities"], key=row["probabilities"].get) for row in predictions]
-    confusion = confusion_matrix([row["reference"] for row in predictions], answers, labels=labels)
+    labels = predictions[0].labels
+    answers = [row.predicted for row in predictions]
+    confusion = confusion_matrix([row.reference for row in predictions], answers, labels=labels)
     return uar_from_confusion(confusion, labels) if confusion.sum(axis=1).all() else None
 
 

@@ -14,6 +14,7 @@ from hf_ser.data.schema import UNKNOWN
 from hf_ser.files import atomic_write
 from hf_ser.runs.figures import SexGap
 from hf_ser.runs.intervals import difference_intervals, holds_zero
+from hf_ser.runs.predictions import Prediction
 from hf_ser.runs.report import make_report
 from hf_ser.runs.report_text import counted
 from hf_ser.runs.scores import ROUNDING, difference, uar_from_confusion
@@ -62,7 +63,7 @@ class Outcome:
 
 def make_stress(
     about: dict,
-    rows: Sequence[dict],
+    rows: Sequence[Prediction],
     clean: Outcome,
     outcomes: Sequence[Outcome],
     thresholds: Mapping[str, float] = MAX_DROP,
@@ -109,15 +110,15 @@ def make_stress(
 
 
 def compared(
-    outcome: Outcome, rows: Sequence[dict], clean: Outcome, limits: Mapping[str, float]
+    outcome: Outcome, rows: Sequence[Prediction], clean: Outcome, limits: Mapping[str, float]
 ) -> tuple[StressLine | None, str]:
     """One line of the result over the common rows, and the note of its interval.
 
     The line is None where these rows lack a class.
     """
-    labels = list(rows[0]["probabilities"])
-    kept = [row for row in rows if row["id"] in outcome.probabilities]
-    if {row["reference"] for row in kept} != set(labels):
+    labels = rows[0].labels
+    kept = [row for row in rows if row.id in outcome.probabilities]
+    if {row.reference for row in kept} != set(labels):
         return None, ""
     before, after = (by_speaker(kept, one.probabilities, labels) for one in (clean, outcome))
     uar, clean_uar = (uar_from_confusion(sum(one.values()), labels) for one in (after, before))
@@ -138,12 +139,12 @@ def compared(
     return line, note
 
 
-def by_speaker(rows: Sequence[dict], answers: Mapping[str, Sequence[float]], labels: list[str]) -> dict:
+def by_speaker(rows: Sequence[Prediction], answers: Mapping[str, Sequence[float]], labels: list[str]) -> dict:
     """Confusion matrices `(classes, classes)` of some rows by speaker."""
     pairs = {}
     for row in rows:
-        pair = row["reference"], labels[int(np.argmax(answers[row["id"]]))]
-        pairs.setdefault(row["speaker"] or UNKNOWN, []).append(pair)
+        pair = row.reference, labels[int(np.argmax(answers[row.id]))]
+        pairs.setdefault(row.speaker or UNKNOWN, []).append(pair)
     return {name: confusion_matrix(*zip(*pairs[name], strict=True), labels=labels) for name in sorted(pairs)}
 
 

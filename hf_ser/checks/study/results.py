@@ -98,9 +98,9 @@ class SystemResult:
         answers = [prediction_arrays(read_predictions(run.folder / PREDICTIONS)) for run in runs]
         self.records = [_records(run.folder) for run in runs]
         self.conditions, self.labels = conditions_of(answers[0].rows), answers[0].labels
-        self.references = [(row["id"], row["reference"], row["speaker"]) for row in answers[0].rows]
+        self.references = [(row.id, row.reference, row.speaker) for row in answers[0].rows]
         for run, one in zip(runs, answers, strict=True):
-            references = [(row["id"], row["reference"], row["speaker"]) for row in one.rows]
+            references = [(row.id, row.reference, row.speaker) for row in one.rows]
             if (conditions_of(one.rows), one.labels, references) != (self.conditions, self.labels, self.references):
                 raise ValueError(
                     f"{run.name}: found another split, protocol or data than in {runs[0].name}, expected the same for "

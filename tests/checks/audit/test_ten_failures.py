@@ -194,13 +194,13 @@ def test_9_figures_over_the_classes_that_are_there(prepared_of, clips, tmp_path)
 def test_9_weighted_and_unweighted_swapped(prepared, script, tmp_path):
     script("train_text", "--dataset", prepared, "--output_dir", tmp_path, *QUICK)
     rows = read_predictions(tmp_path / "predictions.jsonl")
-    rows = [row for row in rows if row["reference"] != "sad" or row["id"] == rows[-1]["id"]] + [
-        row for row in rows if row["reference"] == "sad"
+    rows = [row for row in rows if row.reference != "sad" or row.id == rows[-1].id] + [
+        row for row in rows if row.reference == "sad"
     ][:1]
-    rows = list({row["id"]: row for row in rows}.values())
+    rows = list({row.id: row for row in rows}.values())
     write_predictions(tmp_path / "predictions.jsonl", rows)
     report = make_report(rows)
-    assert report["uar"] != report["wa"]
+    assert report.uar != report.wa
     write_report(replace(report, uar=report.wa, wa=report.uar), tmp_path / "report.json")
     (found,) = [one for one in audit_run(tmp_path) if one.kind == "figures_do_not_follow"]
     assert found.severity == LEAK
@@ -234,7 +234,7 @@ def test_10_a_fusion_below_its_own_branch(prepared, script, tmp_path):
     script("train_fusion", "--dataset", prepared, *staged, *QUICK)
     branch = tmp_path / "text/fold_1/predictions.jsonl"
     right = [
-        row | {"probabilities": {name: float(name == row["reference"]) for name in row["probabilities"]}}
+        replace(row, probabilities={name: float(name == row.reference) for name in row.probabilities})
         for row in read_predictions(branch)
     ]
     write_predictions(branch, right)
@@ -257,7 +257,7 @@ def test_a_record_that_was_changed_to_hide_a_leak(prepared, script, tmp_path):
     leaky = ("--dataset", prepared, "--protocol", "random", "--allow_leak", "--output_dir", tmp_path)
     script("train_text", *leaky, *QUICK)
     record = read_record(tmp_path / "fold_1")
-    tested = {hashed(row["speaker"]) for row in read_predictions(tmp_path / "predictions.jsonl")}
+    tested = {hashed(row.speaker) for row in read_predictions(tmp_path / "predictions.jsonl")}
     parts = {
         part: replace(seen, speakers=sorted(set(seen.speakers) - tested), ids=seen.ids[: len(seen.ids) // 2])
         for part, seen in record.split.parts.items()

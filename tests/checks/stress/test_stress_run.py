@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from models.tiny import LABELS, save_trained
+from rows import make_stress, write_predictions
 
 from hf_ser.checks.stress.conditions import CONDITIONS, Condition
 from hf_ser.checks.stress.plots import plot_stress
-from hf_ser.checks.stress.results import HOW_TO_READ, Outcome, format_stress, gap_verdict, make_stress, shared_note
+from hf_ser.checks.stress.results import HOW_TO_READ, Outcome, format_stress, gap_verdict, shared_note
 from hf_ser.checks.stress.run import MET, UNRECORDED, clean_rows, run_conditions, select_rows
 from hf_ser.data.prepare import load_prepared
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.figures import SexGap
-from hf_ser.runs.predictions import PREDICTIONS, write_predictions
+from hf_ser.runs.predictions import PREDICTIONS
 from hf_ser.runs.record import Split, TrainingRecord, row_hashes, write_record
 from hf_ser.runs.stress import StressResult
 
