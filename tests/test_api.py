@@ -42,6 +42,7 @@ def test_a_run_is_an_object(run):
     assert run.settings["audio_model"] == "spectrogram_cnn"
     fold = run.folds["1"]
     assert fold.name == "1" and fold.is_tested and len(fold.predictions) == run.report.n_utterances
+    assert run.audit.findings and run.report.audit.verdict == run.audit.verdict and fold.stress is None
     assert fold.record.settings == {key: value for key, value in run.settings.items() if key != "model"} | {
         "model": "audio"
     }
