@@ -41,6 +41,8 @@ class FoldFolder:
     @property
     def name(self) -> str:
         """The fold: a number from 1, or `final`."""
+        if self.record.split is None:
+            raise ValueError(f"{self.path / RECORD}: found no split, expected one. {TrainingRecord.REMEDY}")
         return self.record.split.fold
 
     @property
