@@ -3,7 +3,7 @@
     import hf_ser as ser
     data = ser.load_dataset("ravdess", "RAVDESS")  # or "calls.csv", a folder, "user/name"
     run = ser.train(data, protocol="emobox", fold="all", output_dir="runs/ravdess")
-    run.report["uar"]
+    run.report.uar
 
 The names of `__all__` are imported when they are first used, so that `import hf_ser` costs next to nothing. Importing
 any module of this package first checks that the installed libraries are not older than it needs.

@@ -12,7 +12,6 @@ from datasets import Dataset
 from huggingface_hub import HfApi
 
 from hf_ser.checks.audit.data import audit_data
-from hf_ser.checks.audit.findings import AuditFinding
 from hf_ser.checks.audit.run import audit_run
 from hf_ser.checks.stress.conditions import GROUPS
 from hf_ser.data.corpora import CORPORA
@@ -28,8 +27,11 @@ from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.comparison import compare as compare_predictions
 from hf_ser.runs.comparison import run_names
 from hf_ser.runs.embeddings import embeddings as embed_clips
+from hf_ser.runs.figures import Report
+from hf_ser.runs.findings import AuditFinding
 from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
+from hf_ser.runs.stress import StressResult
 from hf_ser.training.parsing import as_flag
 from hf_ser.training.parsing import settings as changed_settings
 from hf_ser.training.tasks import TASKS, parse_task, run_task
@@ -164,7 +166,7 @@ def train(
 
 
 @errors_in_python()
-def evaluate(run: RunFolder | str | Path, dataset: Dataset | None = None) -> dict | None:
+def evaluate(run: RunFolder | str | Path, dataset: Dataset | None = None) -> Report | None:
     """Write a run's report, pictures, page and cards anew from its predictions; the report.
 
     Args:
@@ -172,7 +174,7 @@ def evaluate(run: RunFolder | str | Path, dataset: Dataset | None = None) -> dic
         dataset: Its data set, so that the page can play clips.
 
     Returns:
-        The figures as `report.json` holds them; None where no speaker was tested.
+        The figures of `report.json`, such as `.uar`; None where no speaker was tested.
     """
     run = _run(run)
     write_results(run.path, dataset)
@@ -213,7 +215,7 @@ def stress(
     label_map: str | None = None,
     allow_leak: bool = False,
     max_drop: Mapping[str, float] | None = None,
-) -> dict:
+) -> StressResult:
     """Test a model on changed recordings: noise, rooms, codecs, speeds and more; write JSON and a picture.
 
     Args:
@@ -230,7 +232,7 @@ def stress(
         max_drop: UAR that a `mild` and a `hard` change may cost.
 
     Returns:
-        The result as `stress.json` holds it, with the UAR and its interval under each change.
+        The content of `stress.json`, with the UAR and its interval under each change in `conditions`.
 
     Raises:
         ValueError, FileNotFoundError: an unknown group, or no row that can be tested.

@@ -14,7 +14,7 @@ from hf_ser.glyphs import replace_missing_glyphs
 WARNING = "tab:red"
 
 
-def title(figure: Figure, axes: Axes, report: dict, width: int, figures: str) -> None:
+def title(figure: Figure, axes: Axes, report, width: int, figures: str) -> None:
     """Write the corpus, protocol and figures above a picture, and the notices (leaked, synthetic) in red.
 
     Notices are in the picture itself, since pictures are passed on without their text.
@@ -22,16 +22,14 @@ def title(figure: Figure, axes: Axes, report: dict, width: int, figures: str) ->
     Args:
         figure: A figure with one column of panels.
         axes: The topmost panel.
-        report: Result of `make_report`.
+        report: A `Report`.
         width: Characters a line.
         figures: The line under the corpus.
     """
-    lines = (f"{report['corpus']}, protocol {report['protocol']}", figures)
+    lines = (f"{report.corpus}, protocol {report.protocol}", figures)
     figure.suptitle("\n".join(part for line in lines for part in textwrap.wrap(line, width)), fontsize=11)
-    if report["notices"]:
-        axes.set_title(
-            wrapped_notices(report["notices"], int(1.1 * width)), color=WARNING, fontsize=9, fontweight="bold"
-        )
+    if report.notices:
+        axes.set_title(wrapped_notices(report.notices, int(1.1 * width)), color=WARNING, fontsize=9, fontweight="bold")
 
 
 def wrapped_notices(notices: Sequence[str], width: int) -> str:

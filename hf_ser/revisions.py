@@ -33,6 +33,12 @@ HUB_ADDRESS = re.compile(
 """`https://huggingface.co/user/name/tree/REVISION`, as a browser shows it."""
 
 
+def public_name(value) -> str:
+    """A setting without local folders: a name on the Hub unchanged, of a path its last part."""
+    text = str(value)
+    return text if HUB_NAME.fullmatch(text) else re.split(r"[\\/]", text.rstrip("\\/"))[-1]
+
+
 def split_revision(name: str) -> tuple[str, str | None]:
     """Name and revision of a model or data set; a path on disk has no revision.
 

@@ -30,7 +30,6 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 if __name__ == "__main__":
     parse_early(command_line)
 
-from hf_ser.checks.audit.findings import read_verdict
 from hf_ser.data.prepare import load_prepared
 from hf_ser.inputs.collate import clips
 from hf_ser.publish.plots import plot_comparison
@@ -38,9 +37,10 @@ from hf_ser.publish.results import write_pictures_and_page, write_results
 from hf_ser.runs.classifier import Classifier, statistics_of_rows
 from hf_ser.runs.comparison import COMPARISON, compare, format_comparison, run_names, write_comparison
 from hf_ser.runs.embeddings import embeddings, plot_embedding_map
+from hf_ser.runs.findings import read_verdict
 from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
-from hf_ser.runs.record import RECORD, as_trained, read_record
+from hf_ser.runs.record import RECORD, as_trained
 from hf_ser.runs.report import REPORT, conditions_of, label_map_of, make_report, notices_of, write_report
 from hf_ser.runs.report_text import format_report
 
@@ -88,7 +88,7 @@ def comparison(a: Path, b: Path, output_dir: Path | None) -> str:
 
 def check_dataset(dataset, file: Path, name: Path) -> None:
     """Check that a data set has the utterances that a run was tested on."""
-    tested = [row["id"] for row in read_predictions(file)]
+    tested = [row.id for row in read_predictions(file)]
     if not set(tested) & set(dataset["id"][:]):
         raise ValueError(
             f"{name}: found none of the {len(tested)} utterances of {file} (such as {tested[0]}), expected the "
@@ -104,15 +104,15 @@ def predictions_of(source: Path) -> Path:
 def write_embedding_maps(source: Path, dataset) -> None:
     """Write `embedding_map.png` into the folder of each fold of a run, or of the one fold given."""
     folds = [FoldFolder(source)] if (source / RECORD).is_file() else RunFolder(source).folds.values()
-    folders = [fold.path for fold in folds if fold.is_tested]
-    if not folders:
+    tested_folds = [fold for fold in folds if fold.is_tested]
+    if not tested_folds:
         raise ValueError(
             f"{source}: found no tested fold, whose model is needed for embeddings. Expected a run's folder with "
             f"fold_1/{PREDICTIONS} or the like: name one, or leave out --embedding_map."
         )
-    for folder in folders:
-        rows = {row["id"]: row for row in read_predictions(folder / PREDICTIONS)}
-        every = as_trained(dataset, read_record(folder)["settings"])
+    for fold in tested_folds:
+        folder, rows = fold.path, {row.id: row for row in fold.predictions}
+        every = as_trained(dataset, fold.record.settings)
         tested = [position for position, name in enumerate(every["id"][:]) if name in rows]
         data = every.select(tested)
         if len(data) != len(rows):
@@ -125,10 +125,10 @@ def write_embedding_maps(source: Path, dataset) -> None:
         known, _ = statistics_of_rows(classifier, every, tested)
         vectors = embeddings(classifier, clips(examples), texts, speaker_statistics=known)
         predicted = [rows[row["id"]] for row in examples]
-        emotions, speakers = [row["reference"] for row in predicted], [row["speaker"] for row in predicted]
-        heading = conditions_of(predicted)
-        heading["notices"] = notices_of(heading | {"audit": read_verdict(folder.parent)})
-        plot_embedding_map(vectors, emotions, speakers, heading, folder / "embedding_map.png")
+        emotions, speakers = [row.reference for row in predicted], [row.speaker for row in predicted]
+        conditions = conditions_of(predicted)
+        notices = notices_of(conditions, read_verdict(folder.parent))
+        plot_embedding_map(vectors, emotions, speakers, conditions, notices, folder / "embedding_map.png")
 
 
 if __name__ == "__main__":

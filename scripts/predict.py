@@ -156,9 +156,10 @@ def load_classifier(model: str, device: str | None) -> Classifier:
 def is_synthetic(model: str) -> bool:
     """Whether a model was trained on generated voices, by its record."""
     try:
-        return "synthetic" in ((read_record(model) or {}).get("corpora") or ())
+        record = read_record(model)
     except ValueError:  # the Hub cannot be reached
         return False
+    return record is not None and "synthetic" in record.corpora
 
 
 def missing_text_note(is_fused: bool, clip: GivenClip) -> list[str]:

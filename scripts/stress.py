@@ -39,9 +39,10 @@ if __name__ == "__main__":
     parse_early(command_line)
 
 from hf_ser.checks.stress.conditions import GROUPS, HARD, MILD
-from hf_ser.checks.stress.results import FAILED, PICTURE, STRESS, format_stress
+from hf_ser.checks.stress.results import FAILED, PICTURE, format_stress
 from hf_ser.publish.stress import stress_model
 from hf_ser.runs.classifier import Classifier
+from hf_ser.runs.stress import STRESS
 
 
 def main() -> None:
@@ -73,9 +74,9 @@ def main() -> None:
     )
     print(format_stress(result))
     print(f"stress test: {output_dir / STRESS}, {output_dir / PICTURE}")
-    if result["verdict"] == FAILED and not arguments.strict:
+    if result.verdict == FAILED and not arguments.strict:
         print("The exit status is 0 all the same; with --strict it is 1.")
-    sys.exit(int(arguments.strict and result["verdict"] == FAILED))
+    sys.exit(int(arguments.strict and result.verdict == FAILED))
 
 
 if __name__ == "__main__":

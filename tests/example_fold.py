@@ -5,6 +5,7 @@ import json
 import numpy as np
 from models.tiny import LABELS, save_trained
 
+from hf_ser.runs.figures import Report
 from hf_ser.runs.report import write_report
 
 SPLIT = {
@@ -38,6 +39,9 @@ RECORD = {
 
 
 STRESS = {
+    "model": "m",
+    "dataset": "d",
+    "corpus": "ravdess",
     "n_utterances": 12,
     "n_speakers": 2,
     "seed": 0,
@@ -45,12 +49,18 @@ STRESS = {
     "notices": [],
     "clean": {"uar": 0.7, "uar_ci95": None, "wa": 0.7},
     "sex_gap": {"uar": 0.1, "ci95": None, "note": ""},
+    "thresholds": {"mild": 0.05, "hard": 0.15},
     "limits": {"mild": 0.05, "hard": 0.15},
     "verdict": "failed",
     "failed": ["white_20db"],
     "conditions": [
         {
             "name": "white_20db",
+            "group": "noise",
+            "level": "20 dB",
+            "what": "White noise at 20 dB.",
+            "n": 12,
+            "limit": 0.05,
             "severity": "mild",
             "verdict": "failed",
             "uar": 0.6,
@@ -58,6 +68,8 @@ STRESS = {
             "delta_ci95": [-0.2, 0.0],
         }
     ],
+    "skipped": {},
+    "versions": {},
 }
 
 
@@ -87,7 +99,7 @@ def predictions(corpus: str = "ravdess", leaks: tuple[str, ...] = ()) -> list[di
     return rows
 
 
-def trained(folder, kind: str = "fusion", report: dict | None = None, **changes):
+def trained(folder, kind: str = "fusion", report: Report | None = None, **changes):
     """A folder as a training leaves it."""
     folder.mkdir(parents=True, exist_ok=True)
     save_trained(kind, folder)

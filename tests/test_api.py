@@ -38,11 +38,12 @@ def test_a_corpus_a_table_and_a_prepared_folder_are_loaded(table, prepared):
 
 
 def test_a_run_is_an_object(run):
-    assert run.report["uar"] == pytest.approx(run.folds["1"].report["uar"])
+    assert run.report.uar == pytest.approx(run.folds["1"].report.uar)
     assert run.settings["audio_model"] == "spectrogram_cnn"
     fold = run.folds["1"]
-    assert fold.name == "1" and fold.is_tested and len(fold.predictions) == run.report["n_utterances"]
-    assert fold.record["settings"] == {key: value for key, value in run.settings.items() if key != "model"} | {
+    assert fold.name == "1" and fold.is_tested and len(fold.predictions) == run.report.n_utterances
+    assert run.audit.findings and run.report.audit.verdict == run.audit.verdict and fold.stress is None
+    assert fold.record.settings == {key: value for key, value in run.settings.items() if key != "model"} | {
         "model": "audio"
     }
     assert fold.model().kind == "audio"
@@ -60,7 +61,7 @@ def test_training_from_python_is_training_by_the_script(run, prepared, script, c
 def test_a_data_set_in_memory_is_trained_on(run, prepared, tmp_path):
     data = hf_ser.load_dataset(prepared)
     again = hf_ser.train(data, output_dir=tmp_path / "b", **TINY)
-    one, other = ([row["probabilities"] for row in each.folds["1"].predictions] for each in (run, again))
+    one, other = ([row.probabilities for row in each.folds["1"].predictions] for each in (run, again))
     np.testing.assert_allclose([list(row.values()) for row in one], [list(row.values()) for row in other], atol=1e-5)
     with pytest.raises(ValueError, match=r"without the columns .*pcm_sha256"):
         hf_ser.train(data.remove_columns("pcm_sha256"), output_dir=tmp_path / "c", **TINY)
@@ -80,7 +81,7 @@ def test_wrong_settings_are_refused_as_flags_are(prepared):
 
 
 def test_a_run_is_evaluated_audited_compared_and_embedded(run, table):
-    assert hf_ser.evaluate(run) == json.loads((run.path / "report.json").read_text())
+    assert hf_ser.evaluate(run).to_json() == json.loads((run.path / "report.json").read_text())
     assert {finding.severity for finding in hf_ser.audit(run)} <= {"note", "warning", "leak"}
     assert hf_ser.audit(hf_ser.load_dataset(table), n_folds=3)
     assert hf_ser.compare(run, run)["difference"]["uar"] == 0
@@ -114,7 +115,7 @@ def test_a_recipe_is_checked_kept_and_read_again(tmp_path, prepared):
 
 def test_a_model_is_stressed_from_python(run, prepared, tmp_path):
     result = hf_ser.stress(run.folds["1"], hf_ser.load_dataset(prepared), ("gain",), max_clips=8, output_dir=tmp_path)
-    assert (tmp_path / "stress.json").is_file() and "gain" in json.dumps(result)
+    assert (tmp_path / "stress.json").is_file() and {one.group for one in result.conditions} == {"gain"}
     with pytest.raises(ValueError, match=r"^groups thunder: expected some of"):
         hf_ser.stress(run.folds["1"], prepared, ("thunder",))
 

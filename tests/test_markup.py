@@ -7,11 +7,13 @@ import io
 import json
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from example_fold import predictions, trained
 from publish.test_page import make_rows
+from rows import make_report
 
 from hf_ser.checks.study.results import format_study
 from hf_ser.markup import code_span, escaped, filled_markdown
@@ -19,7 +21,6 @@ from hf_ser.normal_form import for_terminal, printable
 from hf_ser.publish.dataset_card import make_card
 from hf_ser.publish.model_card import write_model_card
 from hf_ser.publish.page import write_page
-from hf_ser.runs.report import make_report
 from hf_ser.runs.report_text import format_report
 
 EVIL = {
@@ -64,10 +65,10 @@ def test_a_model_card_shows_evil_names(tmp_path, evil):
     config = json.loads((folder / "config.json").read_text())
     config["id2label"] = {"0": evil, "1": "sad"}
     (folder / "config.json").write_text(json.dumps(config))
-    report = make_report(predictions()) | {"notices": [f"{evil} is odd"]}
-    report["per_class"] = {evil: next(iter(report["per_class"].values()))}
-    report["per_sex"] = {evil: next(iter(report["per_sex"].values()))}
-    (folder / "report.json").write_text(json.dumps(report))
+    report = make_report(predictions())
+    of_class, of_sex = ({evil: next(iter(groups.values()))} for groups in (report.per_class, report.per_sex))
+    report = replace(report, notices=[f"{evil} is odd"], per_class=of_class, per_sex=of_sex)
+    (folder / "report.json").write_text(json.dumps(report.to_json()))
     card = write_model_card(folder).read_text()
     assert_harmless(card.split("---\n", 2)[2])
     assert "49" not in card or evil != EVIL["jinja"]
@@ -75,7 +76,7 @@ def test_a_model_card_shows_evil_names(tmp_path, evil):
 
 @pytest.mark.parametrize("evil", EVIL.values(), ids=EVIL)
 def test_a_page_and_the_terminal_show_evil_names(tmp_path, evil):
-    report = make_report(make_rows(evil=evil)) | {"notices": [evil]}
+    report = replace(make_report(make_rows(evil=evil)), notices=[evil])
     page = write_page(report, tmp_path).read_text()
     tags = Tags()
     tags.feed(page)

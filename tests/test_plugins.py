@@ -27,6 +27,7 @@ from hf_ser.models import (
 )
 from hf_ser.models.saving import copy_code, portable_source
 from hf_ser.publish.privacy import model_files
+from hf_ser.runs.folder import FoldFolder
 from hf_ser.training.arguments import AudioArguments
 from hf_ser.training.building import label_maps
 from hf_ser.training.pretrained import load_audio_encoder
@@ -254,8 +255,8 @@ def test_own_parts_from_recordings_to_an_answer_where_their_file_is_not(tmp_path
     )
     script("train_fusion", "--plugins", file, *own, "--fusion", "own_whole_product", *fast, "--output_dir", run)
     folder, clip = run / "fold_1", tmp_path / "wavs" / "a_sad_1.wav"
-    record = json.loads((folder / "training_record.json").read_text())
-    assert record["settings"]["fusion"] == "own_whole_product" and record["protocol"] == "own_whole_last_speaker"
+    record = FoldFolder(folder).record
+    assert record.settings["fusion"] == "own_whole_product" and record.protocol == "own_whole_last_speaker"
     said = json.loads(
         script("predict", folder, clip, "--text", "this is all", "--json", "--plugins", folder / file.name)
     )

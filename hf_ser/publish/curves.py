@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hf_ser.plotting import colours, save, title, wrapped
-from hf_ser.runs.calibration import made_worse
+from hf_ser.runs.figures import Calibration, Report
 
 ANSWERS = "tab:blue"
 
 
-def plot_reliability(report: dict, path: str | Path) -> None:
+def plot_reliability(report: Report, path: str | Path) -> None:
     """Draw the accuracy and the number of utterances at each confidence as a PNG.
 
     Args:
@@ -20,19 +20,19 @@ def plot_reliability(report: dict, path: str | Path) -> None:
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, figure 4.
     """
-    calibration = report["calibration"]
-    bins = [one for one in calibration["bins"] if one["n"]]
-    middles = [(one["low"] + one["high"]) / 2 for one in bins]
-    widths = [0.94 * (one["high"] - one["low"]) for one in bins]
-    figure = Figure(figsize=(6.4, 6.6 + 0.3 * len(report["notices"])), layout="constrained")
+    calibration = report.calibration
+    bins = [one for one in calibration.bins if one.n]
+    middles = [(one.low + one.high) / 2 for one in bins]
+    widths = [0.94 * (one.high - one.low) for one in bins]
+    figure = Figure(figsize=(6.4, 6.6 + 0.3 * len(report.notices)), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    upper.bar(middles, [one["accuracy"] for one in bins], widths, color=ANSWERS, alpha=0.75, label="share right")
-    upper.plot([one["confidence"] for one in bins], [one["accuracy"] for one in bins], "k.", label="mean confidence")
+    upper.bar(middles, [one.accuracy for one in bins], widths, color=ANSWERS, alpha=0.75, label="share right")
+    upper.plot([one.confidence for one in bins], [one.accuracy for one in bins], "k.", label="mean confidence")
     upper.plot([0, 1], [0, 1], "--", color="gray", label="perfectly calibrated")
     upper.set(ylabel="share right (WA)", xlim=(0, 1), ylim=(0, 1.02))
     upper.grid(alpha=0.3)
     upper.legend(fontsize=9, loc="upper left")
-    counts = lower.bar(middles, [one["n"] for one in bins], widths, color="tab:gray")
+    counts = lower.bar(middles, [one.n for one in bins], widths, color="tab:gray")
     lower.bar_label(counts, fontsize=7, padding=1)
     lower.set(xlabel="confidence: probability of the predicted class", ylabel="utterances")
     lower.margins(y=0.2)
@@ -40,16 +40,16 @@ def plot_reliability(report: dict, path: str | Path) -> None:
     save(figure, path)
 
 
-def ece_text(calibration: dict) -> str:
+def ece_text(calibration: Calibration) -> str:
     """Expected calibration error with and without temperature, as text."""
-    before = calibration["ece_uncalibrated"]
-    if before is None or not any(calibration["temperature"].values()):
-        return f"ECE {calibration['ece']:.3f}, no temperature was fitted"
-    worse = ", worse than without it" if made_worse(calibration) else ""
-    return f"ECE {calibration['ece']:.3f} after temperature scaling{worse}, {before:.3f} before"
+    before = calibration.ece_uncalibrated
+    if before is None or not any(calibration.temperature.values()):
+        return f"ECE {calibration.ece:.3f}, no temperature was fitted"
+    worse = ", worse than without it" if calibration.is_worse else ""
+    return f"ECE {calibration.ece:.3f} after temperature scaling{worse}, {before:.3f} before"
 
 
-def plot_risk_coverage(report: dict, path: str | Path) -> None:
+def plot_risk_coverage(report: Report, path: str | Path) -> None:
     """Draw the error rate among the most confident utterances, and a point for the abstain threshold, as a PNG.
 
     Args:
@@ -58,48 +58,46 @@ def plot_risk_coverage(report: dict, path: str | Path) -> None:
 
     Source: Geifman & El-Yaniv 2017, Selective Classification for Deep Neural Networks, section 2.
     """
-    curve, abstention = report["risk_coverage"], report["abstention"]
-    figure = Figure(figsize=(6.4, 4.8 + 0.3 * len(report["notices"])), layout="constrained")
+    curve, abstention = report.risk_coverage, report.abstention
+    figure = Figure(figsize=(6.4, 4.8 + 0.3 * len(report.notices)), layout="constrained")
     axes = figure.subplots()
-    axes.plot(curve["coverage"], curve["risk"], color=ANSWERS, linewidth=1.8, label="most confident first")
-    axes.axhline(1 - report["wa"], linestyle="--", color="gray", label="all answered")
-    if abstention["coverage"] is not None and abstention["wa"] is not None:
-        coverage, risk = abstention["coverage"], 1 - abstention["wa"]
+    axes.plot(curve.coverage, curve.risk, color=ANSWERS, linewidth=1.8, label="most confident first")
+    axes.axhline(1 - report.wa, linestyle="--", color="gray", label="all answered")
+    if abstention.coverage is not None and abstention.wa is not None:
+        coverage, risk = abstention.coverage, 1 - abstention.wa
         label = f"abstain threshold: {100 * coverage:.0f} % answered, {100 * risk:.0f} % of them wrong"
         axes.plot(coverage, risk, "o", color="black", markersize=8, label=label)
-    highest = max([*curve["risk"], 1 - report["wa"], 0.05])
+    highest = max([*curve.risk, 1 - report.wa, 0.05])
     axes.set(xlabel="coverage: share of the utterances that are answered", ylabel="risk: share of them that is wrong")
     axes.set(xlim=(0, 1.02), ylim=(0, min(1.3 * highest, 1.05)))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9, loc="best")
-    title(figure, axes, report, width=62, figures=f"area under the curve (AURC) {curve['aurc']:.3f}")
+    title(figure, axes, report, width=62, figures=f"area under the curve (AURC) {curve.aurc:.3f}")
     save(figure, path)
 
 
-def plot_roc(report: dict, path: str | Path) -> None:
+def plot_roc(report: Report, path: str | Path) -> None:
     """Draw the ROC curve of each class against all others as a PNG.
 
     Args:
         report: Result of `make_report`.
         path: PNG file to write.
     """
-    curves = report["roc"]
+    curves = report.roc
     names = {label: wrapped(label) for label in curves}
     longest = max(len(line) for name in names.values() for line in name.split("\n"))
     side = max(5.2, 0.2 * sum(name.count("\n") + 1 for name in names.values()) + 1)  # inches
-    figure = Figure(
-        figsize=(side + 1.6 + 0.08 * longest, side + 0.6 + 0.3 * len(report["notices"])), layout="constrained"
-    )
+    figure = Figure(figsize=(side + 1.6 + 0.08 * longest, side + 0.6 + 0.3 * len(report.notices)), layout="constrained")
     axes = figure.subplots()
     for (label, curve), colour, style in zip(curves.items(), colours(len(curves)), _styles(len(curves)), strict=True):
-        entry = f"{names[label]} ({curve['auc']:.3f})"
-        axes.plot(curve["false_positive_rate"], curve["true_positive_rate"], style, color=colour, label=entry)
+        entry = f"{names[label]} ({curve.auc:.3f})"
+        axes.plot(curve.false_positive_rate, curve.true_positive_rate, style, color=colour, label=entry)
     axes.plot([0, 1], [0, 1], ":", color="gray", label="chance (0.500)")
     axes.set(xlabel="share of the other classes taken for it", ylabel="share of the class found (recall)")
     axes.set(xlim=(-0.01, 1), ylim=(0, 1.01), aspect="equal", anchor="N")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5), title="class (AUC)")
-    mean = np.mean([curve["auc"] for curve in curves.values()])
+    mean = np.mean([curve.auc for curve in curves.values()])
     title(figure, axes, report, width=62, figures=f"ROC of each class against the rest, mean AUC {mean:.3f}")
     save(figure, path)
 

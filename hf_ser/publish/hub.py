@@ -26,7 +26,7 @@ from hf_ser.publish.privacy import (
     model_files,
     takes_audio,
 )
-from hf_ser.runs.record import RECORD, corpora_of_stages, parsed_record
+from hf_ser.runs.record import RECORD, TrainingRecord, corpora_of_stages
 from hf_ser.versions import pinned_requirements
 
 SPACE_FILES = ("app.py", "README.md", "requirements.txt")
@@ -93,7 +93,7 @@ def push_model(
     """
     folder = Path(folder)
     files = model_files(folder)  # raises before anything is written
-    private = is_private_push(corpora_of_stages(parsed_record(folder / RECORD)), private)
+    private = is_private_push(corpora_of_stages(TrainingRecord.read(folder / RECORD)), private)
     target = Target(checked_name(repo_id), "model", private, revision, api or HfApi(), f"The model is safe in {folder}")
     if space and not takes_audio(folder):
         raise ValueError(f"{folder}: --space found a text-only model, expected a model of audio: leave --space out.")

@@ -7,20 +7,20 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from markupsafe import Markup
 
-from hf_ser.checks.audit.findings import AuditFinding, verdict
-from hf_ser.checks.stress.results import STRESS
 from hf_ser.data.corpora import corpus_of
 from hf_ser.data.protocols import FINAL
 from hf_ser.files import atomic_write, package_file
 from hf_ser.inputs.speakers import enrolment_note
 from hf_ser.markup import filled_markdown
 from hf_ser.publish.dataset_card import CARD, hub_licence
-from hf_ser.revisions import HUB_NAME
-from hf_ser.runs.calibration import made_worse
+from hf_ser.revisions import public_name
 from hf_ser.runs.classifier import AUDIO, FUSION, TEXT
-from hf_ser.runs.record import RECORD, read_record
-from hf_ser.runs.report import REPORT, REPORT_VERSION
+from hf_ser.runs.figures import Report
+from hf_ser.runs.findings import verdict
+from hf_ser.runs.record import RECORD, TrainingRecord
+from hf_ser.runs.report import REPORT
 from hf_ser.runs.report_text import audit_text, counted
+from hf_ser.runs.stress import STRESS, StressResult
 
 USAGE = {
     AUDIO: """\
@@ -91,8 +91,8 @@ def write_model_card(folder: str | Path, repo_id: str | None = None, revision: s
 
 def make_model_card(folder: Path, repo_id: str | None = None, revision: str | None = None) -> ModelCard:
     """Make the card; raises as `write_model_card`."""
-    record = read_record(folder) if (folder / RECORD).is_file() else None
-    if not (record and record["finished"]):
+    record = TrainingRecord.read_if_there(folder / RECORD)
+    if not (record and record.finished):
         found = "an unfinished training" if record else "no training record"
         raise FileNotFoundError(
             f"{folder}: found {found}, expected the folder of a model that hf_ser has finished training, such as "
@@ -100,16 +100,16 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     report, why_others = _report(folder, record)
-    kind = record["settings"]["model"]
+    kind = record.settings["model"]
     name = repo_id or folder.resolve().name
-    stress = _read(folder / STRESS)
+    stress = StressResult.read_if_there(folder / STRESS)
     notices, by_speaker = _notices(record, report, stress), _by_speaker(config)
     values = {
         "card_data": Markup(_metadata(name, kind, record, report, why_others).to_yaml()),
         "title": name,
         "kind": {AUDIO: "audio", TEXT: "text", FUSION: "audio and text"}[kind],
         "notices": notices,
-        "corpora": {corpus: corpus_of(corpus) for corpus in record["corpora"]},
+        "corpora": {corpus: corpus_of(corpus) for corpus in record.corpora},
         "record": record,
         "report": report,
         "why_others": why_others,
@@ -119,20 +119,20 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         "audit": _audit(report, record),
         "stress": stress,
         "pictures": {one: text for one, text in PICTURES.items() if (folder / one).is_file()},
-        "is_worse": bool(report) and made_worse(report["calibration"]),
+        "is_worse": bool(report) and report.calibration.is_worse,
         "percent": lambda share: f"{100 * share:.1f}",
         "counted": counted,
-        "leaked": bool(record["leaks"] or (report and report["leaks"])),
-        "precision": PRECISIONS.get(record["precision"], record["precision"]),
-        "settings": {key: public_name(value) for key, value in sorted(record["settings"].items()) if key != "model"},
-        "encoders": origins(record),
+        "leaked": bool(record.leaks or (report and report.leaks)),
+        "precision": PRECISIONS.get(record.precision, record.precision),
+        "settings": {key: public_name(value) for key, value in sorted(record.settings.items()) if key != "model"},
+        "encoders": record.origins,
         "usage": Markup(
             USAGE[kind]
             .replace("{model}", json.dumps(name))
             .replace("{revision}", f", revision={json.dumps(revision)}" if revision else "")
             + ENROLMENT_USAGE * by_speaker
         ),
-        "enrolment": enrolment_note(record["settings"].get("enrolment_clips", 0)) if by_speaker else None,
+        "enrolment": enrolment_note(record.settings.get("enrolment_clips", 0)) if by_speaker else None,
         "pushed": repo_id is not None,
     }
     template = package_file("cards/model_card.md").read_text(encoding="utf-8")
@@ -141,102 +141,72 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
     return card
 
 
-def public_name(value) -> str:
-    """A setting without local folders: a name on the Hub unchanged, of a path its last part."""
-    text = str(value)
-    return text if HUB_NAME.fullmatch(text) else re.split(r"[\\/]", text.rstrip("\\/"))[-1]
-
-
 def _by_speaker(config: dict) -> bool:
     front_end = (config.get("audio_config") or {}).get("front_end") or {}
     return front_end.get("normalisation") == "speaker"
 
 
-def _report(folder: Path, record: dict) -> tuple[dict | None, str]:
+def _report(folder: Path, record: TrainingRecord) -> tuple[Report | None, str]:
     """The report of a model, or of its run with the reason: it was not tested, or its test lacks a class."""
-    report = _of_this_version(folder / REPORT) or _of_this_version(folder.parent / REPORT)
-    fold = record["split"]["fold"]
-    if report and list(report["folds"]) == [fold] and (folder / REPORT).is_file():
+    report = Report.read_if_there(folder / REPORT) or Report.read_if_there(folder.parent / REPORT)
+    fold = record.split.fold
+    if report and list(report.folds) == [fold] and (folder / REPORT).is_file():
         return report, ""
-    of_all = NOT_TESTED_SOLVED if record.get("solved") else NOT_TESTED
+    of_all = NOT_TESTED_SOLVED if record.solved else NOT_TESTED
     return report, of_all if fold == FINAL else NO_OWN_UAR
 
 
-def origins(record: dict) -> dict[str, str]:
-    """The origin of each encoder of a training record, without local folders."""
-    sources = record.get("sources", {})
-    return {
-        modality: origin.replace(source, public_name(source)) if (source := sources.get(modality)) else origin
-        for modality, origin in record.get("encoders", {}).items()
-    }
-
-
-def _of_this_version(file: Path) -> dict | None:
-    report = _read(file)
-    if report and report["report_version"] != REPORT_VERSION:
-        raise ValueError(
-            f"{file}: found version {report['report_version']} of the report, expected {REPORT_VERSION}: make it again "
-            "with python scripts/evaluate.py and the run's folder."
-        )
-    return report
-
-
-def _read(file: Path) -> dict | None:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-
-
-def _notices(record: dict, report: dict | None, stress: dict | None) -> list[str]:
+def _notices(record: TrainingRecord, report: Report | None, stress: StressResult | None) -> list[str]:
     """Notices at the top of the card, of report, record and stress test."""
-    found = [*report["notices"]] if report else []
-    known = set(report["leaks"]) if report else set()
-    if leaks := sorted({*record["leaks"], *(stress["leaks"] if stress else [])} - known):
+    found = [*report.notices] if report else []
+    known = set(report.leaks) if report else set()
+    if leaks := sorted({*record.leaks, *(stress.leaks if stress else [])} - known):
         found.append(f"LEAKED: {', '.join(leaks)}. Not all figures here were measured on unseen speakers.")
-    if not report and "synthetic" in record["corpora"]:
+    if not report and "synthetic" in record.corpora:
         found.append("Trained on a synthetic corpus: it tests the software and knows nothing of speech.")
     return found
 
 
-def _audit(report: dict | None, record: dict) -> str:
-    found = [AuditFinding(**{**one, "evidence": tuple(one["evidence"])}) for one in record["audit"]]
-    return audit_text(report["audit"] if report and report["audit"] else verdict(found))
+def _audit(report: Report | None, record: TrainingRecord) -> str:
+    return audit_text(report.audit if report and report.audit else verdict(record.audit))
 
 
-def _metadata(name: str, kind: str, record: dict, report: dict | None, why_others: str) -> ModelCardData:
+def _metadata(name: str, kind: str, record: TrainingRecord, report: Report | None, why_others: str) -> ModelCardData:
     """The card's metadata for the Hub."""
-    licences = {hub_licence(corpus_of(corpus).LICENCE) for corpus in record["corpora"]}
+    licences = {hub_licence(corpus_of(corpus).LICENCE) for corpus in record.corpora}
     return ModelCardData(
         license=licences.pop() if len(licences) == 1 else "other",
-        language=sorted({corpus_of(corpus).LANGUAGE for corpus in record["corpora"]} - {None}) or None,
+        language=sorted({corpus_of(corpus).LANGUAGE for corpus in record.corpora} - {None}) or None,
         library_name="transformers",
         pipeline_tag=TASKS[kind],
-        base_model=record.get("base_models") or None,
-        tags=["speech-emotion-recognition", "emotion-recognition", "hf_ser", *record["corpora"]],
+        base_model=record.base_models or None,
+        tags=["speech-emotion-recognition", "emotion-recognition", "hf_ser", *record.corpora],
         model_name=name,
         eval_results=_results(kind, report, why_others) if report else None,
     )
 
 
-def _results(kind: str, report: dict, why_others: str) -> list[EvalResult]:
+def _results(kind: str, report: Report, why_others: str) -> list[EvalResult]:
     """UAR, WA and macro F1 for the Hub, marked where they are leaked, synthetic or of other models."""
-    leaked = report["leaks"] or (report["audit"] and report["audit"]["leak"])
+    leaked = report.is_leaked
     stamps = [
         *(["cross-validation with the same settings, not this model alone"] if why_others else []),
         *(["LEAKED, compare with no clean figure"] if leaked else []),
-        *(["synthetic, not speech"] if "synthetic" in report["corpus"].split("+") else []),
+        *(["synthetic, not speech"] if report.is_synthetic else []),
     ]
-    folds = f"test fold{'s' if len(report['folds']) > 1 else ''} {', '.join(report['folds'])}"
-    named = ", ".join([report["corpus"], f"protocol {report['protocol']}", folds, *stamps])
+    folds = f"test fold{'s' if len(report.folds) > 1 else ''} {', '.join(report.folds)}"
+    named = ", ".join([report.corpus, f"protocol {report.protocol}", folds, *stamps])
     return [
         EvalResult(
             task_type=TASKS[kind],
             task_name="Speech emotion recognition",
-            dataset_type=report["corpus"],
+            dataset_type=report.corpus,
             dataset_name=named,
-            dataset_config=report["protocol"],
+            dataset_config=report.protocol,
             dataset_split="test",
             metric_type=metric,
             metric_name=name,
-            metric_value=round(float(report[figure]), 4),
+            metric_value=round(float(getattr(report, figure)), 4),
         )
         for metric, figure, name in HUB_METRICS
     ]

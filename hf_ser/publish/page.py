@@ -13,7 +13,9 @@ from hf_ser.data.corpora import CORPORA
 from hf_ser.files import atomic_write, package_file
 from hf_ser.markup import page_environment
 from hf_ser.publish.curves import ece_text
+from hf_ser.runs.figures import Report
 from hf_ser.runs.report_text import counted, headline_uar, transcripts_text
+from hf_ser.runs.stress import StressResult
 
 PAGE = "report.html"
 """File name of the page, and of its template."""
@@ -70,9 +72,9 @@ FOLD_PICTURES = ("embedding_map.png", "stress.png")
 
 
 def write_page(
-    report: dict,
+    report: Report,
     folder: str | Path,
-    stress: dict | None = None,
+    stress: StressResult | None = None,
     clips: dict[str, bytes] | None = None,
     clips_note: str = "",
 ) -> Path:
@@ -94,8 +96,8 @@ def write_page(
     text = _template(package_file(f"cards/{PAGE}").read_text(encoding="utf-8")).render(
         report=report,
         headline=headline_uar(report),
-        ece=ece_text(report["calibration"]),
-        transcripts=transcripts_text(report["transcript_sources"]),
+        ece=ece_text(report.calibration),
+        transcripts=transcripts_text(report.transcript_sources),
         pictures=_pictures(report, folder),
         stress=stress,
         clips={name: _data_uri(flac, "audio/flac") for name, flac in (clips or {}).items()},
@@ -106,7 +108,7 @@ def write_page(
     return folder / PAGE
 
 
-def playable_clips(report: dict, dataset: Dataset, allowed: bool | None = None) -> tuple[dict[str, bytes], str]:
+def playable_clips(report: Report, dataset: Dataset, allowed: bool | None = None) -> tuple[dict[str, bytes], str]:
     """The audio of the worst confusions that may be shared; no other audio is read.
 
     Args:
@@ -132,9 +134,9 @@ def playable_clips(report: dict, dataset: Dataset, allowed: bool | None = None) 
     return clips, _clips_note(sorted(set(rows["corpus"][:])) if clips else [], refused)
 
 
-def _worst_ids(report: dict) -> list[str]:
+def _worst_ids(report: Report) -> list[str]:
     """The worst of each confusion, then the second of each, and so on."""
-    columns = zip_longest(*([one["id"] for one in pair["worst"]] for pair in report["confusions"]))
+    columns = zip_longest(*([one.id for one in pair.worst] for pair in report.confusions))
     return [name for column in columns for name in column if name is not None]
 
 
@@ -161,7 +163,7 @@ def _clips_note(embedded: list[str], refused: dict[str, str]) -> str:
     return " ".join(notes) or "No clips: the data set has no audio of these utterances."
 
 
-def _pictures(report: dict, folder: Path) -> list[dict]:
+def _pictures(report: Report, folder: Path) -> list[dict]:
     """Title, caption, alternative text and data URI of each picture in the folder."""
     texts, found = _picture_texts(report), []
     for name, (title, caption) in CAPTIONS.items():
@@ -176,18 +178,18 @@ def _pictures(report: dict, folder: Path) -> list[dict]:
     return found
 
 
-def _picture_texts(report: dict) -> dict[str, str]:
+def _picture_texts(report: Report) -> dict[str, str]:
     """Alternative texts of the pictures of a report."""
-    calibration, groups = report["calibration"], report["per_sex"] | report["per_speaker"]
-    recall = [f"{label} {_percent(row['recall'])} %" for label, row in report["per_class"].items()]
+    calibration, groups = report.calibration, report.per_sex | report.per_speaker
+    recall = [f"{label} {_percent(row.recall)} %" for label, row in report.per_class.items()]
     bins = [
-        f"confidence {one['low']:.2f} to {one['high']:.2f}: {one['n']} utterances, {_percent(one['accuracy'])} % right"
-        for one in calibration["bins"]
-        if one["n"]
+        f"confidence {one.low:.2f} to {one.high:.2f}: {one.n} utterances, {_percent(one.accuracy)} % right"
+        for one in calibration.bins
+        if one.n
     ]
-    points = [f"{name} UAR {_percent(one['uar'])}, WA {_percent(one['wa'])}" for name, one in groups.items()]
-    areas = [f"{label} {one['auc']:.3f}" for label, one in report["roc"].items()]
-    aurc, wrong = report["risk_coverage"]["aurc"], _percent(1 - report["wa"])
+    points = [f"{name} UAR {_percent(one.uar)}, WA {_percent(one.wa)}" for name, one in groups.items()]
+    areas = [f"{label} {one.auc:.3f}" for label, one in report.roc.items()]
+    aurc, wrong = report.risk_coverage.aurc, _percent(1 - report.wa)
     return {
         "confusion_matrix.png": f"recall of {', '.join(recall)}.",
         "reliability.png": f"{ece_text(calibration)}; {'; '.join(bins)}.",

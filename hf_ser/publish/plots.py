@@ -14,6 +14,7 @@ from hf_ser.data.schema import UNKNOWN
 from hf_ser.plotting import WARNING, save, title, wrapped, wrapped_notices
 from hf_ser.publish.curves import plot_reliability, plot_risk_coverage, plot_roc
 from hf_ser.publish.dataset_plots import SEX_COLOURS, shortened
+from hf_ser.runs.figures import GroupFigures, Report
 from hf_ser.runs.report_text import counted, headline_uar
 from hf_ser.runs.scores import DIGITS
 
@@ -23,7 +24,7 @@ LONGEST_NAME, LONGEST_RUN, MOST_NAMED = 24, 50, 8
 SHIFTED = {"textcoords": "offset points"}
 
 
-def write_pictures(report: dict, folder: str | Path) -> list[Path]:
+def write_pictures(report: Report, folder: str | Path) -> list[Path]:
     """Draw every picture of a report, under the names of `PICTURES`.
 
     Args:
@@ -39,7 +40,7 @@ def write_pictures(report: dict, folder: str | Path) -> list[Path]:
     return paths
 
 
-def plot_confusion_matrix(report: dict, path: str | Path) -> None:
+def plot_confusion_matrix(report: Report, path: str | Path) -> None:
     """Draw counts and row percentages of a report's confusion matrix as a PNG.
 
     The colour is the row percentage, so that the diagonal shows each class's recall.
@@ -48,13 +49,13 @@ def plot_confusion_matrix(report: dict, path: str | Path) -> None:
         report: Result of `make_report`.
         path: PNG file to write.
     """
-    counts = np.array(report["confusion_matrix"])  # (reference, predicted)
+    counts = np.array(report.confusion_matrix)  # (reference, predicted)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    labels = [wrapped(label) for label in report["labels"]]
+    labels = [wrapped(label) for label in report.labels]
     longest = max(len(line) for label in labels for line in label.split("\n"))
     cell = max(0.85, 4.0 / len(labels))  # inches
     side = cell * len(labels) + 0.1 * longest
-    figure = Figure(figsize=(side + 0.8, side + 0.9 + 0.3 * len(report["notices"])), layout="constrained")
+    figure = Figure(figsize=(side + 0.8, side + 0.9 + 0.3 * len(report.notices)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), count in np.ndenumerate(counts):
@@ -102,7 +103,7 @@ def plot_learning_curves(histories: dict[str, list[dict]], path: str | Path, not
     save(figure, path)
 
 
-def plot_groups(report: dict, path: str | Path) -> None:
+def plot_groups(report: Report, path: str | Path) -> None:
     """Draw the UAR of each sex with its interval, and of each speaker from the worst to the best, as a PNG.
 
     A hollow point is the WA of a speaker or sex without utterances of some class.
@@ -111,20 +112,20 @@ def plot_groups(report: dict, path: str | Path) -> None:
         report: Result of `make_report`.
         path: PNG file to write.
     """
-    sexes = report["per_sex"]
-    speakers = dict(sorted(report["per_speaker"].items(), key=lambda item: _figure(item[1])))
-    names = [f"{name}, {counted(group['n_speakers'], 'speaker')}" for name, group in sexes.items()] + list(speakers)
+    sexes = report.per_sex
+    speakers = dict(sorted(report.per_speaker.items(), key=lambda item: item[1].best))
+    names = [f"{name}, {counted(group.n_speakers, 'speaker')}" for name, group in sexes.items()] + list(speakers)
     places = [*range(len(sexes)), *range(len(sexes) + 1, len(sexes) + 1 + len(speakers))]  # a gap between the two
     longest = min(max(map(len, names)), LONGEST_NAME)
     wide, high = min(max(7.0, 0.2 * len(names) + 1.5), 18.0), 4.4 + 0.065 * longest
-    figure = Figure(figsize=(wide, high + 0.3 * len(report["notices"])), layout="constrained")
+    figure = Figure(figsize=(wide, high + 0.3 * len(report.notices)), layout="constrained")
     axes = figure.subplots()
     for place, (name, group) in zip(places, sexes.items(), strict=False):
         _group_point(axes, place, group, SEX_COLOURS[name], size=10)
     for place, group in zip(places[len(sexes) :], speakers.values(), strict=True):
-        _group_point(axes, place, group, SEX_COLOURS[group["sex"] or UNKNOWN], size=6)
-    axes.axhline(report["uar"], color="black", linewidth=1, label="UAR of all")
-    axes.axhline(report["chance_uar"], color="gray", linestyle=":", label="chance")
+        _group_point(axes, place, group, SEX_COLOURS[group.sex or UNKNOWN], size=6)
+    axes.axhline(report.uar, color="black", linewidth=1, label="UAR of all")
+    axes.axhline(report.chance_uar, color="gray", linestyle=":", label="chance")
     size = 9 if len(names) <= 50 else 6.5
     axes.set_xticks(places, [shortened(name, LONGEST_NAME) for name in names], rotation=90, fontsize=size)
     axes.set(ylabel="UAR", ylim=(-0.02, 1.02), xlim=(-1, places[-1] + 1))
@@ -174,24 +175,20 @@ PICTURES = {
 """Pictures that are drawn from a report alone."""
 
 
-def _figure(group: dict) -> float:
-    return group["wa"] if group["uar"] is None else group["uar"]
-
-
-def _group_point(axes: Axes, place: int, group: dict, colour: str, size: float) -> None:
-    if interval := group.get("uar_ci95"):
+def _group_point(axes: Axes, place: int, group: GroupFigures, colour: str, size: float) -> None:
+    if interval := getattr(group, "uar_ci95", None):
         axes.plot([place, place], interval, color=colour, linewidth=2.5, solid_capstyle="butt")
-    face = "white" if group["uar"] is None else colour
-    axes.plot(place, _figure(group), "o", color=colour, markerfacecolor=face, markersize=size)
+    face = "white" if group.uar is None else colour
+    axes.plot(place, group.best, "o", color=colour, markerfacecolor=face, markersize=size)
 
 
-def _group_legend(axes: Axes, report: dict) -> None:
-    groups = [*report["per_sex"].values(), *report["per_speaker"].values()]
-    for sex in report["per_sex"]:
+def _group_legend(axes: Axes, report: Report) -> None:
+    groups = [*report.per_sex.values(), *report.per_speaker.values()]
+    for sex in report.per_sex:
         axes.plot([], [], "o", color=SEX_COLOURS[sex], label=sex)
-    if any(group.get("uar_ci95") for group in groups):
+    if any(getattr(group, "uar_ci95", None) for group in groups):
         axes.plot([], [], color="dimgray", linewidth=2.5, label="95 % interval over speakers")
-    if any(group["uar"] is None for group in groups):
+    if any(group.uar is None for group in groups):
         axes.plot([], [], "o", color="dimgray", markerfacecolor="white", label="WA (a class is missing)")
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.005, 1))
 

@@ -3,9 +3,8 @@
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,18 +14,20 @@ from huggingface_hub import DatasetCard
 
 import hf_ser.models
 from hf_ser.checks.stress.plots import plot_stress
-from hf_ser.checks.stress.results import PICTURE, STRESS
+from hf_ser.checks.stress.results import PICTURE
 from hf_ser.data.corpora import CORPORA, corpus_of
 from hf_ser.data.integrity import OUTSIDE
 from hf_ser.data.prepare import REPORT as INTEGRITY
 from hf_ser.data.prepare import quiet_datasets
-from hf_ser.data.schema import UNKNOWN
 from hf_ser.models.saving import PLUGINS
 from hf_ser.publish.dataset_card import CARD, write_dataset_report
-from hf_ser.publish.model_card import TASKS, origins, public_name, write_model_card
+from hf_ser.publish.model_card import TASKS, write_model_card
+from hf_ser.revisions import public_name
+from hf_ser.runs.figures import Report
 from hf_ser.runs.predictions import PREDICTIONS
-from hf_ser.runs.record import RECORD, corpora_of_stages, parsed_record, public_record, public_record_without_names
+from hf_ser.runs.record import RECORD, TrainingRecord, corpora_of_stages
 from hf_ser.runs.report import REPORT
+from hf_ser.runs.stress import STRESS, StressResult
 
 MODEL_CODE = tuple(
     file.name for file in sorted(Path(hf_ser.models.__file__).parent.glob("*.py")) if file.stem != "__init__"
@@ -71,17 +72,21 @@ def model_files(folder: Path) -> dict[str, Path | bytes]:
     record = _finished_record(folder)
     names = (*MODEL_FILES, *plugin_files(folder))
     files = {file.name: file for file in sorted(folder.iterdir()) if file.is_file() and matches(file.name, names)}
-    original = {name: _read(files[name]) for name in WITHOUT_PATHS if name in files}
-    public = {name: WITHOUT_PATHS[name](content) for name, content in original.items()}
-    stressed = public[STRESS]["corpus"].split("+") if STRESS in public else []  # perhaps of another data set
+    configs = {name: _read(files[name]) for name in CONFIGS if name in files}
+    records = {name: kind.read(files[name]) for name, kind in RECORDS.items() if name in files}
+    stressed = records[STRESS].corpus.split("+") if STRESS in records else []  # perhaps of another data set
     # The training data of the encoders counts too: the record has hashes of it.
-    of_stages = corpora_of_stages(record | {"sources": {}})
-    if not all(corpus_of(name).MAY_BE_SHARED for name in (*of_stages, *stressed)):
-        public |= {name: WITHOUT_PEOPLE[name](public[name]) for name in WITHOUT_PEOPLE if name in public}
+    of_stages = corpora_of_stages(replace(record, sources={}))
+    with_people = all(corpus_of(name).MAY_BE_SHARED for name in (*of_stages, *stressed))
+    if not with_people:
         files = {name: file for name, file in files.items() if name not in PRIVATE_FILES}
-    if PICTURE in files and public.get(STRESS) != original.get(STRESS):
+    public = {name: one.public(with_people) for name, one in records.items()}
+    if PICTURE in files and public.get(STRESS) != records.get(STRESS):
         files[PICTURE] = _stress_picture(public[STRESS])  # the old picture shows what was removed
-    return files | {name: _as_bytes(content) for name, content in public.items() if content != original[name]}
+    original = configs | {name: _read(files[name]) for name in records}
+    pushed = {name: config_without_paths(content) for name, content in configs.items()}
+    pushed |= {name: one.to_json() for name, one in public.items()}
+    return files | {name: _as_bytes(content) for name, content in pushed.items() if content != original[name]}
 
 
 def plugin_files(folder: Path) -> list[str]:
@@ -99,71 +104,9 @@ def config_without_paths(config):
     return {key: config_without_paths(value) for key, value in config.items()} | origin
 
 
-def record_without_paths(record: dict) -> dict:
-    """A training record without local paths."""
-    sources, words = record.get("sources", {}), record.get("words", {})
-    record = public_record(record)
-    # The file name of a list of cleared pairs may name people.
-    settings = {key: value for key, value in record["settings"].items() if key != "not_copies"}
-    record |= {
-        "settings": _without_folders(settings),
-        "sources": _without_folders(sources),
-        "encoders": origins(record),
-    }
-    if bank := words.get("sentence_bank"):
-        record["words"] = words | {"sentence_bank": _without_folders(bank)}
-    return record
-
-
-def record_without_people(record: dict) -> dict:
-    """A training record without speakers and clips, by name or by a hash that a list of names would reveal."""
-    removed = {"detail": "removed: it may name clips or people", "evidence": []}
-    return public_record_without_names(record) | {"audit": [finding | removed for finding in record.get("audit", [])]}
-
-
-def report_without_paths(report: dict) -> dict:
-    """A report without local paths."""
-    return report | ({"label_map": _without_folders(report["label_map"])} if report.get("label_map") else {})
-
-
-def report_without_people(report: dict) -> dict:
-    """A report without names of speakers and clips."""
-    speakers = {
-        UNKNOWN if name == UNKNOWN else f"speaker {number}": one
-        for number, (name, one) in enumerate(report["per_speaker"].items(), start=1)
-    }
-    confusions, clip = [], count(1)
-    for confusion in report["confusions"]:
-        worst = [one | {"id": f"clip {next(clip)}"} for one in confusion["worst"]]
-        confusions.append(confusion | {"worst": worst})
-    return report | {
-        "per_speaker": speakers,
-        "confusions": confusions,
-        "notices": _anonymous_notices(report["notices"]),
-    }
-
-
-def stress_without_paths(stress: dict) -> dict:
-    """A stress test without local paths."""
-    return stress | {name: public_name(stress[name]) for name in ("model", "dataset")}
-
-
-def stress_without_people(stress: dict) -> dict:
-    """A stress test without names of clips: skipped ones are only counted."""
-    clips = {clip for skipped in stress["skipped"].values() for clip in skipped}
-    skipped = {name: len(skipped) for name, skipped in stress["skipped"].items()}
-    return stress | {"skipped": skipped, "notices": _anonymous_notices(stress["notices"], clips)}
-
-
 CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
-WITHOUT_PATHS = {
-    **dict.fromkeys(CONFIGS, config_without_paths),
-    RECORD: record_without_paths,
-    REPORT: report_without_paths,
-    STRESS: stress_without_paths,
-}
-WITHOUT_PEOPLE = {RECORD: record_without_people, REPORT: report_without_people, STRESS: stress_without_people}
-"""Functions by file that remove local paths, always, and people, where the clips may not be shared."""
+RECORDS = {RECORD: TrainingRecord, REPORT: Report, STRESS: StressResult}
+"""Files of a model whose `public()` is pushed, and their types."""
 
 
 def model_card_of(folder: Path, files: dict[str, Path | bytes], repo_id: str, revision: str | None) -> bytes:
@@ -179,17 +122,7 @@ def model_card_of(folder: Path, files: dict[str, Path | bytes], repo_id: str, re
         return write_model_card(place, repo_id, revision).read_bytes()
 
 
-def _anonymous_notices(notices: list[str], clips: Iterable[str] = ()) -> list[str]:
-    """The notices without names of clips and speakers, which begin with their corpus."""
-    names = (*clips, *(f"{corpus}/" for corpus in CORPORA))
-    return [notice for notice in notices if not any(name in notice for name in names)]
-
-
-def _without_folders(values: dict) -> dict:
-    return {key: public_name(value) if isinstance(value, str) else value for key, value in values.items()}
-
-
-def _stress_picture(stress: dict) -> bytes:
+def _stress_picture(stress: StressResult) -> bytes:
     """Draw the picture of a stress test."""
     with TemporaryDirectory() as work:
         plot_stress(stress, Path(work) / PICTURE)
@@ -204,7 +137,7 @@ def _as_bytes(content: dict) -> bytes:
     return json.dumps(content, indent=1, ensure_ascii=False).encode()
 
 
-def _finished_record(folder: Path) -> dict:
+def _finished_record(folder: Path) -> TrainingRecord:
     """The training record of a finished model; raises as `model_files`."""
     names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     if "config.json" not in names or not any(matches(name, WEIGHTS) for name in names):
@@ -221,18 +154,18 @@ def _finished_record(folder: Path) -> dict:
         raise FileNotFoundError(
             f"{folder}: found a model without {RECORD}, expected one of hf_ser: name the folder of a fold."
         )
-    record = parsed_record(folder / RECORD)
-    if not record.get("finished"):
+    record = TrainingRecord.read(folder / RECORD)
+    if not record.finished:
         raise ValueError(
             f"{folder}: found an unfinished training. Expected a finished one: run its command again, which continues "
             "from the last checkpoint."
         )
-    if record.get("settings", {}).get("model") not in TASKS:
+    if record.settings.get("model") not in TASKS:
         raise ValueError(
             f"{folder}: found a recogniser of train_asr.py. Expected a classifier of train_audio.py, train_text.py or "
             "train_fusion.py: push a recogniser with `hf upload`."
         )
-    if not record.get("corpora"):
+    if not record.corpora:
         raise ValueError(
             f"{folder}: found a {RECORD} without the corpora that the model was trained on. Expected their names in "
             "`corpora`, which decide what may be pushed: copy the record again, or train the model again."

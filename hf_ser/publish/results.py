@@ -1,24 +1,25 @@
 """Writing the results of a run: reports, pictures, page and cards, from its predictions and records."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datasets import Dataset
 
-from hf_ser.checks.audit.findings import AUDIT, AuditFinding, verdict, write_audit
 from hf_ser.checks.audit.run import audit_run
 from hf_ser.checks.stress.plots import plot_stress
-from hf_ser.checks.stress.results import PICTURE, STRESS, write_stress
+from hf_ser.checks.stress.results import PICTURE, write_stress
 from hf_ser.files import atomic_write
 from hf_ser.publish.model_card import write_model_card
 from hf_ser.publish.page import playable_clips, write_page
 from hf_ser.publish.plots import plot_confusion_matrix, plot_learning_curves, plot_reliability, write_pictures
+from hf_ser.runs.figures import Report
+from hf_ser.runs.findings import AUDIT, AuditFinding, verdict, write_audit
 from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions, write_predictions
 from hf_ser.runs.record import RECORD, is_finished
 from hf_ser.runs.report import REPORT, label_map_of, make_report, write_report
 from hf_ser.runs.report_text import format_report
+from hf_ser.runs.stress import STRESS, StressResult
 
 CURVES = "learning_curves.png"
 
@@ -51,7 +52,7 @@ def write_results(output_dir: str | Path, dataset: Dataset | None = None, embed_
     with_report = [folder for folder in tested if write_fold_report(folder, findings)]
     report = make_report(rows, verdict(findings), label_map_of(output_dir))
     write_report(report, output_dir / REPORT)
-    write_learning_curves(found, output_dir, report["notices"])
+    write_learning_curves(found, output_dir, report.notices)
     page = write_pictures_and_page(report, output_dir, dataset, embed_audio)
     for folder in folds:
         if folder not in with_report:
@@ -62,7 +63,7 @@ def write_results(output_dir: str | Path, dataset: Dataset | None = None, embed_
 
 def write_learning_curves(folds: Mapping[str, FoldFolder], folder: Path, notices: Sequence[str] = ()) -> None:
     """Draw the learning curves of the folds; none for solved heads, which are not trained by epochs."""
-    histories = {name: fold.record["history"] for name, fold in folds.items() if not fold.record.get("solved")}
+    histories = {name: fold.record.history for name, fold in folds.items() if not fold.record.solved}
     if histories:
         plot_learning_curves(histories, folder / CURVES, notices)
     else:
@@ -70,26 +71,28 @@ def write_learning_curves(folds: Mapping[str, FoldFolder], folder: Path, notices
 
 
 def write_pictures_and_page(
-    report: dict, folder: Path, dataset: Dataset | None = None, embed_audio: bool | None = None
+    report: Report, folder: Path, dataset: Dataset | None = None, embed_audio: bool | None = None
 ) -> Path:
     """Write the pictures of a report and the page beside it."""
     write_pictures(report, folder)
     return write_page_of(report, folder, dataset, embed_audio)
 
 
-def write_page_of(report: dict, folder: Path, dataset: Dataset | None = None, embed_audio: bool | None = None) -> Path:
+def write_page_of(
+    report: Report, folder: Path, dataset: Dataset | None = None, embed_audio: bool | None = None
+) -> Path:
     """Write the page of a report, with the pictures in its folder."""
     clips, note = ({}, "") if dataset is None else playable_clips(report, dataset, embed_audio)
     return write_page(report, folder, stress_of(folder), clips, note)
 
 
-def stress_of(folder: Path) -> dict | None:
+def stress_of(folder: Path) -> StressResult | None:
     """The stress test of a model's folder, or of a run's only model that has one; else None."""
     files = [*folder.glob(STRESS), *folder.glob(f"*/{STRESS}")]
-    return json.loads(files[0].read_text(encoding="utf-8")) if len(files) == 1 else None
+    return StressResult.read(files[0]) if len(files) == 1 else None
 
 
-def write_stress_results(result: dict, folder: Path, dataset: Dataset) -> None:
+def write_stress_results(result: StressResult, folder: Path, dataset: Dataset) -> None:
     """Write a stress test into a folder and, for a trained model's folder, into its card and its run's page."""
     write_stress(result, folder / STRESS)
     plot_stress(result, folder / PICTURE)
@@ -97,7 +100,7 @@ def write_stress_results(result: dict, folder: Path, dataset: Dataset) -> None:
         return
     write_model_card(folder)
     if (report := folder.parent / REPORT).is_file() and (folder / PREDICTIONS).is_file():
-        write_page_of(json.loads(report.read_text(encoding="utf-8")), folder.parent, dataset)
+        write_page_of(Report.read(report), folder.parent, dataset)
 
 
 def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> bool:
@@ -111,9 +114,9 @@ def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> bool:
         Whether they were written.
     """
     rows = read_predictions(folder / PREDICTIONS)
-    if {row["reference"] for row in rows} != set(rows[0]["probabilities"]):
+    if {row.reference for row in rows} != set(rows[0].probabilities):
         return False
-    own = [one for one in findings if one.fold in (None, rows[0]["fold"])]
+    own = [one for one in findings if one.fold in (None, rows[0].fold)]
     report = make_report(rows, verdict(own), label_map_of(folder.parent))
     write_report(report, folder / REPORT)
     plot_confusion_matrix(report, folder / "confusion_matrix.png")

@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hf_ser.checks.stress.conditions import CONDITIONS, GROUPS
 from hf_ser.checks.stress.results import MAX_DROP, make_stress
 from hf_ser.checks.stress.run import clean_rows, run_conditions, select_rows
 from hf_ser.data.prepare import load_prepared
-from hf_ser.publish.model_card import public_name
 from hf_ser.publish.results import write_stress_results
+from hf_ser.revisions import public_name
 from hf_ser.runs.classifier import AUDIO, Classifier
+from hf_ser.runs.stress import StressResult
 
 
 def stress_model(
@@ -25,7 +27,7 @@ def stress_model(
     label_map: str | None = None,
     allow_leak: bool = False,
     max_drop: Mapping[str, float] | None = None,
-) -> dict:
+) -> StressResult:
     """Test a model on changed recordings, and write the result, its picture, and the model's card and page anew.
 
     Args:
@@ -57,6 +59,6 @@ def stress_model(
     thresholds = MAX_DROP | dict(max_drop or {})
     rows = clean_rows(classifier, chosen, clean)
     result = make_stress(about, rows, clean, outcomes, thresholds, [*partial, *chosen.notices, *notices])
-    result["seconds"] = round(time.time() - started, 1)
+    result = replace(result, seconds=round(time.time() - started, 1))
     write_stress_results(result, output_dir, load_prepared(folder))
     return result

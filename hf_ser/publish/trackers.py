@@ -4,7 +4,6 @@ A tracker is imported and used only if `--report_to` names it.
 """
 
 import html
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from transformers.integrations import (
     get_available_reporting_integrations,
 )
 
+from hf_ser.runs.figures import Report
 from hf_ser.runs.report import REPORT
 from hf_ser.runs.report_text import format_report
 
@@ -61,8 +61,8 @@ def track_results(report_to: Sequence[str], folder: Path, arguments: TrainingArg
     """
     if not (folder / REPORT).is_file():  # its test lacks a class
         return
-    report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    figures = {f"test/{name}": report[name] for name in FIGURES}
+    report = Report.read(folder / REPORT)
+    figures = {f"test/{name}": getattr(report, name) for name in FIGURES}
     pictures = sorted(folder.glob("*.png"))
     for name in report_to:
         if name not in TRACKERS:

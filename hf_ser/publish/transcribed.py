@@ -147,7 +147,7 @@ def compared(dataset: Dataset, job: Job) -> list[dict]:
 def training_speakers(job: Job) -> set[str]:
     """Hashes of the recogniser's training and validation speakers, where they are recorded."""
     splits = ancestry(job.folder) if job.folder else []
-    return {who for split in splits for part in ("train", "validation") for who in split[part]["speakers"]}
+    return {who for split in splits for part in split.parts.values() for who in part.speakers}
 
 
 def word_errors_of(rows: list[dict]) -> dict | None:

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from hf_ser.runs.figures import Bin, RiskCoverage
 from hf_ser.runs.scores import ECE_BINS, ROUNDING, calibration_bins
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.25, 10.0
@@ -22,9 +23,6 @@ NLL_FLOOR = 1e-12
 
 SMALLEST = np.finfo(np.float64).tiny
 """Smallest probability in `tempered`; a larger floor would change the logits."""
-
-SHOWN = 0.001
-"""The last digit of a calibration error in reports: a smaller difference counts as none."""
 
 THRESHOLD_MARGIN = 1e-6
 """Distance of the abstain threshold below its confidence: scores differ by some 3e-8 with the batch and float32."""
@@ -61,16 +59,6 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return softmax(np.log(np.clip(probabilities, SMALLEST, None)) / temperature, axis=-1)
 
 
-def made_worse(calibration: dict) -> bool:
-    """Whether the calibration error on the test speakers is larger with the temperature than without.
-
-    Args:
-        calibration: The `calibration` of a report.
-    """
-    before = calibration["ece_uncalibrated"]
-    return before is not None and calibration["ece"] > before + SHOWN / 2
-
-
 def abstain_threshold(probabilities: np.ndarray, coverage: float = TARGET_COVERAGE) -> float:
     """The highest confidence that a share `coverage` of the validation utterances reaches, minus `THRESHOLD_MARGIN`.
 
@@ -102,31 +90,29 @@ def nll(probabilities: np.ndarray, references: np.ndarray) -> float:
     return float(-np.log(np.clip(true, NLL_FLOOR, None)).mean())
 
 
-def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> list[dict]:
+def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> list[Bin]:
     """Mean confidence and accuracy in each of the bins of `ece`.
 
     Shapes:
         confidence, correct: (utterances,)
 
-    Returns:
-        `{"low", "high", "n", "confidence", "accuracy"}` for each bin, the last two None where it is empty.
     """
     edges = np.linspace(0, 1, ECE_BINS + 1).tolist()
     return [
-        {
-            "low": low,
-            "high": high,
-            "n": int(n),
-            "confidence": float(confident / n) if n else None,
-            "accuracy": float(right / n) if n else None,
-        }
+        Bin(
+            low=low,
+            high=high,
+            n=int(n),
+            confidence=float(confident / n) if n else None,
+            accuracy=float(right / n) if n else None,
+        )
         for low, high, (n, confident, right) in zip(
             edges[:-1], edges[1:], calibration_bins(confidence, correct).T, strict=True
         )
     ]
 
 
-def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> dict:
+def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> RiskCoverage:
     """Error rate among the most confident utterances, for every share of them.
 
     Errors among utterances of equal confidence are spread evenly, which is the mean over all orders.
@@ -135,8 +121,7 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> dict:
         confidence, correct: (utterances,)
 
     Returns:
-        `coverage` and `risk`: the share answered and the error rate among those, at most `CURVE_POINTS` points.
-        `aurc`: mean risk over every number of answers; 0 is best.
+        At most `CURVE_POINTS` points.
 
     Source: Geifman and El-Yaniv 2017, Selective Classification for Deep Neural Networks (the curve); Geifman, Uziel and
     El-Yaniv 2019, Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers (`aurc`).
@@ -148,7 +133,7 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> dict:
     places = np.arange(1, n + 1)
     risk = np.interp(places, np.append(0, ends), np.append(0, mistakes)) / places
     shown = curve_points(n)
-    return {"coverage": (places[shown] / n).tolist(), "risk": risk[shown].tolist(), "aurc": float(risk.mean())}
+    return RiskCoverage(coverage=(places[shown] / n).tolist(), risk=risk[shown].tolist(), aurc=float(risk.mean()))
 
 
 def curve_points(n: int) -> np.ndarray:

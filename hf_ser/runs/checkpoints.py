@@ -11,10 +11,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 
 from hf_ser.models.loading import check_weights
 from hf_ser.revisions import checkpoint_config, clear_loading_errors, split_revision
-from hf_ser.runs.record import RECORD, parsed_record
-
-WEIGHTS = "weights"
-"""Key of a training record: the SHA-256 of each file of weights by its name."""
+from hf_ser.runs.record import RECORD, TrainingRecord
 
 BYTES_A_WEIGHT = 4
 MUCH_MORE = 4
@@ -113,7 +110,7 @@ def check_saved_weights(name: str) -> None:
             raise ValueError(
                 f"{file}: these are not the weights that training saved (their SHA-256 is not that in "
                 f"training_record.json). Expected the same: the file is damaged or was changed. Copy it again or train "
-                f"again; if you changed it yourself, remove `{WEIGHTS}` from that record."
+                f"again; if you changed it yourself, remove `weights` from that record."
             )
 
 
@@ -123,7 +120,7 @@ def _saved_digests(name: str) -> dict[str, str]:
     if file is None:
         return {}
     try:
-        return parsed_record(Path(file)).get(WEIGHTS) or {}
+        return TrainingRecord.read(file).weights or {}
     except ValueError:
         if Path(repository).is_dir():
             raise

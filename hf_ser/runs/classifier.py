@@ -194,8 +194,8 @@ def statistics_of_rows(
 
 def enrolment_settings(classifier: Classifier) -> tuple[int, int]:
     """Enrolment clips of each speaker in training (0 for all), and the seed that drew them."""
-    record = read_record(classifier.name) or {}
-    return record.get("settings", {}).get("enrolment_clips", 0), record.get("seed", 0)
+    record = read_record(classifier.name)
+    return (record.settings.get("enrolment_clips", 0), record.seed or 0) if record else (0, 0)
 
 
 def rows_of_speakers(names: Sequence[str | None], rows: Sequence[int]) -> list[int]:

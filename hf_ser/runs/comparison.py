@@ -3,14 +3,16 @@
 import json
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from hf_ser.data.schema import UNKNOWN
 from hf_ser.files import atomic_write
+from hf_ser.runs.figures import Conditions
 from hf_ser.runs.intervals import SEED, STATISTICS, difference_intervals
-from hf_ser.runs.predictions import check_predictions
+from hf_ser.runs.predictions import Prediction, check_predictions
 from hf_ser.runs.report import NO_TEXT, PredictionArrays, conditions_of, notices_of, prediction_arrays
 from hf_ser.runs.report_text import counted
 from hf_ser.runs.scores import ROUNDING, difference, uar_from_confusion
@@ -38,7 +40,7 @@ MUST_AGREE = {
 """Conditions in which two runs should agree, and what a notice calls them."""
 
 
-def compare(rows_a: Sequence[dict], rows_b: Sequence[dict], names: Sequence[str] = ("A", "B")) -> dict:
+def compare(rows_a: Sequence[Prediction], rows_b: Sequence[Prediction], names: Sequence[str] = ("A", "B")) -> dict:
     """Compare two runs on the utterances that both were tested on.
 
     Args:
@@ -70,7 +72,7 @@ def compare(rows_a: Sequence[dict], rows_b: Sequence[dict], names: Sequence[str]
         "n_speakers": len(by_speaker["a"].keys() - {UNKNOWN}),
         "n_only_a": len(rows_a) - len(a.rows),
         "n_only_b": len(rows_b) - len(a.rows),
-        "conditions": conditions,
+        "conditions": {run: one.to_json() for run, one in conditions.items()},
         "verdict": _verdict(figures["difference"], names, len(by_speaker["a"]), permutation["p"]),
         **figures,
         "interval_note": note,
@@ -163,21 +165,21 @@ def _distinct_names(names: Sequence[str]) -> Sequence[str]:
 
 
 def _joined(
-    rows_a: Sequence[dict], rows_b: Sequence[dict], names: Sequence[str]
+    rows_a: Sequence[Prediction], rows_b: Sequence[Prediction], names: Sequence[str]
 ) -> tuple[PredictionArrays, PredictionArrays, list[str]]:
     """Both runs on their common utterances, in one order of rows and labels, and a notice of rows left out."""
-    labels, others = list(rows_a[0]["probabilities"]), list(rows_b[0]["probabilities"])
+    labels, others = rows_a[0].labels, rows_b[0].labels
     if set(labels) != set(others):
         raise ValueError(
             f"labels: found {labels} in {names[0]} and {others} in {names[1]}, expected the same ones. Compare runs "
             "of one task; a label map can bring corpora to the same labels before training."
         )
-    by_id = {row["id"]: row for row in rows_b}
-    pairs = [(row, by_id[row["id"]]) for row in rows_a if row["id"] in by_id]
+    by_id = {row.id: row for row in rows_b}
+    pairs = [(row, by_id[row.id]) for row in rows_a if row.id in by_id]
     if not pairs:
         raise ValueError(
-            f"utterances: found none that both runs tested ({names[0]}: {rows_a[0]['id']}, ...; {names[1]}: "
-            f"{rows_b[0]['id']}, ...), expected some. Compare runs on the same corpus and folds."
+            f"utterances: found none that both runs tested ({names[0]}: {rows_a[0].id}, ...; {names[1]}: "
+            f"{rows_b[0].id}, ...), expected some. Compare runs on the same corpus and folds."
         )
     joined = [_agreed(one, other, names, labels) for one, other in pairs]
     left = [f"{len(rows) - len(pairs)} of {name}" for rows, name in ((rows_a, names[0]), (rows_b, names[1]))]
@@ -190,17 +192,21 @@ def _joined(
     )
 
 
-def _agreed(one: dict, other: dict, names: Sequence[str], labels: list[str]) -> tuple[dict, dict]:
+def _agreed(
+    one: Prediction, other: Prediction, names: Sequence[str], labels: list[str]
+) -> tuple[Prediction, Prediction]:
     """Two rows of one utterance, with the first run's order of labels and the speaker from either row."""
     for key in ("reference", "speaker"):
-        found = {one[key], other[key]} - {None}
+        ours, theirs = getattr(one, key), getattr(other, key)
+        found = {ours, theirs} - {None}
         if len(found) > 1:
             raise ValueError(
-                f"{one['id']}: found the {key} {one[key]!r} in {names[0]} and {other[key]!r} in {names[1]}, expected "
+                f"{one.id}: found the {key} {ours!r} in {names[0]} and {theirs!r} in {names[1]}, expected "
                 "the same. Compare runs on one version of the corpus."
             )
-    known = {"speaker": one["speaker"] or other["speaker"]}
-    return one | known, other | known | {"probabilities": {label: other["probabilities"][label] for label in labels}}
+    speaker = one.speaker or other.speaker
+    probabilities = {label: other.probabilities[label] for label in labels}
+    return replace(one, speaker=speaker), replace(other, speaker=speaker, probabilities=probabilities)
 
 
 def _figures(confusions: dict[str, np.ndarray], intervals: dict, labels: list[str]) -> dict[str, dict]:
@@ -263,7 +269,7 @@ def _outcomes(a: PredictionArrays, b: PredictionArrays) -> dict:
         chosen = chosen[np.argsort(-right.confidence[chosen], kind="stable")][:EXAMPLES]
         examples[kind] = [
             {
-                "id": a.rows[i]["id"],
+                "id": a.rows[i].id,
                 "reference": a.labels[a.references[i]],
                 "a": a.labels[a.predicted[i]],
                 "b": b.labels[b.predicted[i]],
@@ -273,18 +279,16 @@ def _outcomes(a: PredictionArrays, b: PredictionArrays) -> dict:
     return {"outcomes": {kind: int(which.sum()) for kind, which in kinds.items()}, "examples": examples}
 
 
-def _run_notices(conditions: dict[str, dict], names: Sequence[str]) -> list[str]:
+def _run_notices(conditions: dict[str, Conditions], names: Sequence[str]) -> list[str]:
     """Notices of the two runs' reports."""
     return [
-        f"{name}: {notice}"
-        for run, name in zip("ab", names, strict=True)
-        for notice in notices_of({**conditions[run], "audit": None})
+        f"{name}: {notice}" for run, name in zip("ab", names, strict=True) for notice in notices_of(conditions[run])
     ]
 
 
-def _differing(conditions: dict[str, dict], names: Sequence[str]) -> list[str]:
+def _differing(conditions: dict[str, Conditions], names: Sequence[str]) -> list[str]:
     def value_text(run: str, key: str) -> str:
-        value = conditions[run][key]
+        value = getattr(conditions[run], key)
         if key == "split_fingerprint":
             return value[:12]  # as long as the report's own table shows it
         return (", ".join(value) or "none") if isinstance(value, list) else value
@@ -292,8 +296,8 @@ def _differing(conditions: dict[str, dict], names: Sequence[str]) -> list[str]:
     return [
         f"The runs have different {word}: {names[0]} {value_text('a', key)}, {names[1]} {value_text('b', key)}."
         for key, word in MUST_AGREE.items()
-        if conditions["a"][key] != conditions["b"][key]
-        and not (key == "transcript_sources" and NO_TEXT in (conditions["a"][key], conditions["b"][key]))
+        if len(values := {str(getattr(one, key)) for one in conditions.values()}) > 1
+        and not (key == "transcript_sources" and str(NO_TEXT) in values)
     ]
 
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from hf_ser.plotting import WARNING, colours, save, wrapped, wrapped_notices
 from hf_ser.runs.classifier import Classifier
+from hf_ser.runs.figures import Conditions
 
 PERPLEXITY = 30.0
 FEWEST_ROWS = 5
@@ -120,7 +121,12 @@ def silhouette(vectors: np.ndarray, names: Sequence[str | None]) -> float | None
 
 
 def plot_embedding_map(
-    vectors: np.ndarray, labels: Sequence[str], speakers: Sequence[str | None], report: dict, path: str | Path
+    vectors: np.ndarray,
+    labels: Sequence[str],
+    speakers: Sequence[str | None],
+    conditions: Conditions,
+    notices: Sequence[str],
+    path: str | Path,
 ) -> None:
     """Draw the map of a model's embeddings as a PNG, coloured by emotion and by speaker.
 
@@ -128,7 +134,7 @@ def plot_embedding_map(
         vectors: Result of `embeddings`.
         labels: Emotion of each row.
         speakers: Speaker of each row; None where unknown.
-        report: `corpus`, `protocol` and `notices` of a report.
+        conditions, notices: What the utterances are of, and what must be said beside the picture.
         path: PNG file to write.
 
     Shapes:
@@ -141,16 +147,16 @@ def plot_embedding_map(
         found = f"{len(vectors)} rows, {len(labels)} labels and {len(speakers)} speakers"
         raise ValueError(f"Found {found}: expected a label and a speaker (or None) for each row.")
     points = embedding_map(vectors)
-    figure = Figure(figsize=(13.5, 5.6 + 0.3 * len(report["notices"])), layout="constrained")
+    figure = Figure(figsize=(13.5, 5.6 + 0.3 * len(notices)), layout="constrained")
     for axes, what, names in zip(figure.subplots(1, 2), ("emotion", "speaker"), (labels, speakers), strict=True):
         _scatter(axes, points, names)
         value = silhouette(vectors, names)
         figure_text = "no silhouette" if value is None else f"silhouette {value:.2f}"
         axes.set_title(f"by {what}: {figure_text}", fontsize=11)
-    head = f"{report['corpus']}, protocol {report['protocol']}"
+    head = f"{conditions.corpus}, protocol {conditions.protocol}"
     figure.supxlabel(f"{head}: input of the last layer for {len(vectors)} utterances, t-SNE", fontsize=10)
-    if report["notices"]:
-        figure.suptitle(wrapped_notices(report["notices"], 130), color=WARNING, fontsize=9, fontweight="bold")
+    if notices:
+        figure.suptitle(wrapped_notices(notices, 130), color=WARNING, fontsize=9, fontweight="bold")
     save(figure, path)
 
 

@@ -5,9 +5,12 @@ from functools import cached_property
 from pathlib import Path
 
 from hf_ser.runs.classifier import Classifier
-from hf_ser.runs.predictions import PREDICTIONS, read_predictions
-from hf_ser.runs.record import RECORD, parsed_record
+from hf_ser.runs.figures import Report
+from hf_ser.runs.findings import AUDIT, Audit
+from hf_ser.runs.predictions import PREDICTIONS, Prediction, read_predictions
+from hf_ser.runs.record import RECORD, TrainingRecord
 from hf_ser.runs.report import REPORT, RUN
+from hf_ser.runs.stress import STRESS, StressResult
 
 
 class FoldFolder:
@@ -27,18 +30,20 @@ class FoldFolder:
         return str(self.path)
 
     @cached_property
-    def record(self) -> dict:
+    def record(self) -> TrainingRecord:
         """`training_record.json`: what the model was trained on, and how.
 
         Raises:
             ValueError: it is damaged.
         """
-        return parsed_record(self.path / RECORD)
+        return TrainingRecord.read(self.path / RECORD)
 
     @property
     def name(self) -> str:
         """The fold: a number from 1, or `final`."""
-        return self.record["split"]["fold"]
+        if self.record.split is None:
+            raise ValueError(f"{self.path / RECORD}: found no split, expected one. {TrainingRecord.REMEDY}")
+        return self.record.split.fold
 
     @property
     def is_tested(self) -> bool:
@@ -46,14 +51,19 @@ class FoldFolder:
         return (self.path / PREDICTIONS).is_file()
 
     @cached_property
-    def predictions(self) -> list[dict]:
-        """One dictionary for each test utterance; empty where there are none."""
+    def predictions(self) -> list[Prediction]:
+        """One row for each test utterance; empty where there are none."""
         return read_predictions(self.path / PREDICTIONS) if self.is_tested else []
 
     @property
-    def report(self) -> dict | None:
+    def report(self) -> Report | None:
         """The fold's own report; None where it has none."""
-        return _json(self.path / REPORT)
+        return Report.read_if_there(self.path / REPORT)
+
+    @property
+    def stress(self) -> StressResult | None:
+        """The stress test of the model; None where none was made."""
+        return StressResult.read_if_there(self.path / STRESS)
 
     def model(self, device: str | None = None) -> Classifier:
         """Load the trained model; see `Classifier`."""
@@ -82,18 +92,20 @@ class RunFolder:
     def folds(self) -> dict[str, FoldFolder]:
         """The finished folds by name, in the order of their folders."""
         folds = [FoldFolder(file.parent) for file in sorted(self.path.glob(f"*/{RECORD}"))]
-        return {fold.name: fold for fold in folds if fold.record.get("finished")}
+        return {fold.name: fold for fold in folds if fold.record.finished}
 
     @property
     def settings(self) -> dict:
         """The settings that differ from the defaults and affect the result."""
-        return (_json(self.path / RUN) or {}).get("settings", {})
+        file = self.path / RUN
+        return json.loads(file.read_text(encoding="utf-8")).get("settings", {}) if file.is_file() else {}
 
     @property
-    def report(self) -> dict | None:
-        """The figures over all tested folds, such as `report["uar"]`; None where none was tested."""
-        return _json(self.path / REPORT)
+    def report(self) -> Report | None:
+        """The figures over all tested folds, such as `report.uar`; None where none was tested."""
+        return Report.read_if_there(self.path / REPORT)
 
-
-def _json(file: Path) -> dict | None:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    @property
+    def audit(self) -> Audit | None:
+        """The audit; None where none was made."""
+        return Audit.read_if_there(self.path / AUDIT)

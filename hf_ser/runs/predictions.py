@@ -6,75 +6,93 @@ One JSON object a line, all with the same keys, among them corpus, protocol, spl
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from numbers import Real
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
-from hf_ser.data.schema import SEXES
 from hf_ser.files import atomic_write
+from hf_ser.runs.json_record import Record
 from hf_ser.runs.scores import SUM_TOLERANCE
 
 PREDICTIONS = "predictions.jsonl"
 
-FIELDS = (
-    "id",
-    "corpus",
-    "speaker",
-    "sex",
-    "protocol",
-    "fold",
-    "split_fingerprint",
-    "leaks",
-    "notes",
-    "transcript_source",
-    "reference",
-    "votes",
-    "temperature",
-    "abstain_threshold",
-    "probabilities",
-)
-"""Keys of a row, in the order in which they are written."""
 
-_ADDED = ("transcript_source", "votes", "temperature", "abstain_threshold")
-"""Keys that files of earlier versions lack: read as null."""
-
-_OPTIONAL = ("speaker", "sex", "transcript_source")
-_TEXTS = ("id", "corpus", "protocol", "fold", "split_fingerprint", "reference")
-
-
-def write_predictions(path: str | Path, rows: Sequence[dict]) -> None:
-    """Write rows as `predictions.jsonl`, whole or not at all.
+@dataclass(frozen=True, kw_only=True)
+class Prediction(Record):
+    """The prediction of a model for one test utterance: one line of the file.
 
     Args:
-        path: File to write.
-        rows: One dict an utterance with the keys `FIELDS`: `speaker` and `sex` may be None, `fold` is a string,
-            `leaks` a list of names, `notes` a list of sentences for readers of the figures (may be left out),
-            `transcript_source` the source of the transcript (None without one), `reference` a label name,
-            `probabilities` `{label: probability}` in the order of the class indices, and `votes` the raters'
-            `{label: share}` in the same order, or None. `temperature` is that of the calibration (None without) and
-            `abstain_threshold` the confidence below which the model abstains.
+        id, corpus, speaker, sex: The utterance.
+        protocol, fold, split_fingerprint: The split it was tested in.
+        leaks: Names of leaks.
+        notes: Sentences for readers of the figures.
+        transcript_source: Source of the transcript; None without one.
+        reference: Its label.
+        votes: Share of each label among the raters' votes, in the order of `probabilities`; None without raters.
+        temperature: That of the calibration; None without.
+        abstain_threshold: Confidence below which the model abstains.
+        probabilities: Probability of each label, in the order of the class indices.
+    """
+
+    WHAT: ClassVar[str] = "a row of predictions"
+    REMEDY: ClassVar[str] = "Write the file with write_predictions."
+
+    id: str
+    corpus: str
+    speaker: str | None
+    sex: Literal["female", "male"] | None
+    protocol: str
+    fold: str
+    split_fingerprint: str
+    leaks: list[str]
+    notes: list[str] = field(default_factory=list)
+    transcript_source: str | None = None
+    reference: str
+    votes: dict[str, float] | None = None
+    temperature: float | None = None
+    abstain_threshold: float | None = None
+    probabilities: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as a JSON object; what is missing is null."""
+        shares = {key: getattr(self, key) for key in ("votes", "probabilities")}
+        numbers = {key: one and {label: float(share) for label, share in one.items()} for key, one in shares.items()}
+        return {one.name: getattr(self, one.name) for one in fields(self)} | numbers
+
+    @property
+    def labels(self) -> list[str]:
+        """The classes of the task, in the order of their indices."""
+        return list(self.probabilities)
+
+    @property
+    def predicted(self) -> str:
+        """The most probable label, the first of equals."""
+        return max(self.probabilities, key=self.probabilities.get)
+
+
+def write_predictions(path: str | Path, rows: Sequence[Prediction]) -> None:
+    """Write rows as `predictions.jsonl`, whole or not at all.
 
     Raises:
-        ValueError: As `check_predictions`; nothing is written.
+        ValueError: a value is not of its type, or as `check_predictions`; nothing is written.
     """
-    check_predictions(rows, str(path))
+    lines = [row.to_json() for row in rows]
+    written = [Prediction.from_json(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
+    check_predictions(written, str(path))
     with atomic_write(path) as file:
-        for row in rows:
-            row = {"notes": []} | row
-            line = {field: row[field] for field in FIELDS}
-            for key in ("votes", "probabilities"):
-                line[key] = line[key] and {label: float(share) for label, share in line[key].items()}
-            file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        file.writelines(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
 
 
-def read_predictions(path: str | Path) -> list[dict]:
+def read_predictions(path: str | Path) -> list[Prediction]:
     """Read and check a `predictions.jsonl`.
 
     Returns:
-        The rows in the order of the file; keys that an earlier version did not write are None.
+        The rows in the order of the file.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: A line that is no JSON, or as `check_predictions`; the text names file and line.
+        ValueError: A line that is no JSON, or as `write_predictions`; the text names file and line.
     """
     path = Path(path)
     if not path.is_file():
@@ -92,86 +110,70 @@ def read_predictions(path: str | Path) -> list[dict]:
                     f"{path}, line {number}: found {line[:60]!r}, expected one JSON object in UTF-8 ({error}). Write "
                     "the file again with write_predictions; a torn line means that it was copied while incomplete."
                 ) from None
-            rows.append({"notes": []} | dict.fromkeys(_ADDED) | row if isinstance(row, dict) else row)
+            rows.append(Prediction.from_json(row, f"{path}, line {number}"))
     check_predictions(rows, str(path))
     return rows
 
 
-def check_predictions(rows: Sequence[dict], source: str = "predictions") -> None:
-    """Check that rows belong to one evaluation: same keys, labels and protocol, every utterance once.
+def check_predictions(rows: Sequence[Prediction], source: str = "predictions") -> None:
+    """Check that rows belong to one evaluation: same labels and protocol, every utterance once.
 
     Args:
-        rows: Rows as `write_predictions` takes them, of one or several corpora.
+        rows: Rows of one or several corpora.
         source: Name of the rows in errors, such as the file; row 1 is its line 1.
 
     Raises:
-        ValueError: no rows; missing or unknown keys; values of a wrong type; probabilities or votes that are no
-            distribution; votes with other labels; an id that occurs twice; a reference outside the labels; labels,
-            their order or protocols that differ between rows; two fingerprints within one fold.
+        ValueError: no rows; an empty name; probabilities or votes that are no distribution; votes with other labels; an
+            id that occurs twice; a reference outside the labels; labels, their order or protocols that differ between
+            rows; two fingerprints within one fold.
     """
     if not rows:
         raise ValueError(f"{source}: found no rows, expected one for each test utterance. Run the evaluation again.")
     lines, fingerprints = {}, {}
     for number, row in enumerate(rows, start=1):
         where = f"{source}, line {number}"
-        _check_fields(row, where)
+        _check_values(row, where)
         _check_probabilities(row, where)
         _check_same_task(row, rows[0], where)
-        if (first := lines.setdefault(row["id"], number)) != number:
+        if (first := lines.setdefault(row.id, number)) != number:
             raise ValueError(
-                f"{where}: found the id {row['id']!r} in fold {row['fold']!r}, already on line {first} in fold "
-                f"{rows[first - 1]['fold']!r}; expected every utterance in one test fold and once. Make the folds "
+                f"{where}: found the id {row.id!r} in fold {row.fold!r}, already on line {first} in fold "
+                f"{rows[first - 1].fold!r}; expected every utterance in one test fold and once. Make the folds "
                 "disjoint, or report the runs apart."
             )
-        if (known := fingerprints.setdefault(row["fold"], row["split_fingerprint"])) != row["split_fingerprint"]:
+        if (known := fingerprints.setdefault(row.fold, row.split_fingerprint)) != row.split_fingerprint:
             raise ValueError(
-                f"{where}: found the split fingerprint {row['split_fingerprint']!r}, expected {known!r} as in the "
-                f"other rows of fold {row['fold']!r}. Report runs over different splits apart."
+                f"{where}: found the split fingerprint {row.split_fingerprint!r}, expected {known!r} as in the "
+                f"other rows of fold {row.fold!r}. Report runs over different splits apart."
             )
 
 
-def _check_fields(row, where: str) -> None:
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: found {row!r}, expected a JSON object. Write the file with write_predictions.")
-    missing, unknown = [key for key in FIELDS if key not in (*row, "notes")], [key for key in row if key not in FIELDS]
-    if missing or unknown:
-        raise ValueError(
-            f"{where}: found missing keys {missing} and unknown keys {unknown}, expected exactly {', '.join(FIELDS)}. "
-            "Write the file with write_predictions."
-        )
-    for key in _TEXTS + _OPTIONAL:
-        if not (isinstance(row[key], str) and row[key]) and not (key in _OPTIONAL and row[key] is None):
-            expected = "a text or null" if key in _OPTIONAL else "a text"
-            raise ValueError(f"{where}: found {key} {row[key]!r}, expected {expected}. Write it as a string.")
-    if row["sex"] not in (*SEXES, None):
-        raise ValueError(f"{where}: found sex {row['sex']!r}, expected {' or '.join(SEXES)} or null. Map it to these.")
-    for key in ("temperature", "abstain_threshold"):
-        if row[key] is not None and not (_is_number(row[key]) and row[key] > 0):
-            raise ValueError(
-                f"{where}: found {key} {row[key]!r}, expected a number above 0 or null. Write one of these."
-            )
-    if not isinstance(row["leaks"], list) or not all(isinstance(leak, str) and leak for leak in row["leaks"]):
-        raise ValueError(
-            f"{where}: found leaks {row['leaks']!r}, expected a list of names, empty when there are none. Write a list."
-        )
+def _check_values(row: Prediction, where: str) -> None:
+    for one in fields(row):
+        if getattr(row, one.name) == "":
+            raise ValueError(f"{where}: found an empty {one.name}, expected a text or null. Write one of these.")
+    for name in ("temperature", "abstain_threshold"):
+        value = getattr(row, name)
+        if value is not None and not (_is_number(value) and value > 0):
+            raise ValueError(f"{where}: found {name} {value!r}, expected a number above 0 or null. Write one of these.")
 
 
-def _check_probabilities(row: dict, where: str) -> None:
-    probabilities, votes = row["probabilities"], row["votes"]
-    if not isinstance(probabilities, dict) or len(probabilities) < 2:
+def _check_probabilities(row: Prediction, where: str) -> None:
+    probabilities, votes = row.probabilities, row.votes
+    if len(probabilities) < 2:
         raise ValueError(
             f"{where}: found probabilities {probabilities!r}, expected {{label: probability}} for two labels or more. "
             "Write all labels of the task."
         )
     _check_distribution("probabilities", probabilities, where, "the softmax of the model's logits")
-    if row["reference"] not in probabilities:
+    if row.reference not in probabilities:
         raise ValueError(
-            f"{where}: found the reference {row['reference']!r}, expected one of {', '.join(probabilities)}. Map the "
+            f"{where}: found the reference {row.reference!r}, expected one of {', '.join(probabilities)}. Map the "
             "corpus's labels to the task's, or leave the utterance out."
         )
     if votes is None:
         return
-    if not isinstance(votes, dict) or list(votes) != list(probabilities):
+    if list(votes) != list(probabilities):
         raise ValueError(
             f"{where}: found votes {votes!r}, expected {{label: share}} for {', '.join(probabilities)} in this order, "
             "or null. Write a share for every label of the task, or null where there were no raters."
@@ -192,15 +194,15 @@ def _check_distribution(name: str, shares: dict, where: str, wanted: str) -> Non
         )
 
 
-def _check_same_task(row: dict, first: dict, where: str) -> None:
-    labels, expected = list(row["probabilities"]), list(first["probabilities"])
+def _check_same_task(row: Prediction, first: Prediction, where: str) -> None:
+    labels, expected = row.labels, first.labels
     if labels != expected:
         raise ValueError(
             f"{where}: found the labels {labels}, expected {expected} in this order, as on line 1. Report runs with "
             "different labels apart."
         )
-    if row["protocol"] != first["protocol"]:
+    if row.protocol != first.protocol:
         raise ValueError(
-            f"{where}: found the protocol {row['protocol']!r}, expected {first['protocol']!r} as on line 1. Report "
+            f"{where}: found the protocol {row.protocol!r}, expected {first.protocol!r} as on line 1. Report "
             "runs under different protocols apart."
         )

@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from accelerate import PartialState
@@ -16,7 +17,9 @@ from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.protocols import Fold
 from hf_ser.files import atomic_write
 from hf_ser.models import PRESETS, TEXT_PRESETS
-from hf_ser.revisions import HUB_NAME, split_revision
+from hf_ser.revisions import HUB_NAME, public_name, split_revision
+from hf_ser.runs.findings import AuditFinding
+from hf_ser.runs.json_record import Record
 from hf_ser.transcripts.fold_transcripts import with_transcript_source
 
 RECORD = "training_record.json"
@@ -32,8 +35,171 @@ REMEDIES = {
 }
 """Remedies against a model that was trained on test rows, by modality; `REMEDY` for all others."""
 
-ROW_HASHES = ("ids", "pcm", "speakers")
-"""Hashes that a record holds of the rows of a part: ids, samples, speakers."""
+GUESSABLE = ("ids", "speakers")
+"""Hashes that a list of names reveals. Audio cannot be guessed from its hash."""
+
+CANNOT_BE_CHECKED = "whom it was trained on is withheld: beyond equal recordings, this cannot be checked"
+REMOVED = "removed: it may name clips or people"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowHashes(Record):
+    """Hashes of the ids, the audio and the speakers of some rows; `withheld` names those that the publisher removed."""
+
+    ids: list[str]
+    pcm: list[str]
+    speakers: list[str]
+    withheld: list[str] | None = None
+
+    def without_names(self) -> "RowHashes":
+        """The hashes of the audio alone."""
+        return replace(self, withheld=list(GUESSABLE), **{kind: [] for kind in GUESSABLE})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split(Record):
+    """What a model was trained on: hashes of its training and validation rows, the split's fingerprint, the corpora."""
+
+    fold: str
+    split_fingerprint: str
+    corpora: list[str] | None = None
+    train: RowHashes
+    validation: RowHashes
+
+    @property
+    def parts(self) -> dict[str, RowHashes]:
+        """The hashes of each part by its name."""
+        return {"train": self.train, "validation": self.validation}
+
+    def without_names(self) -> "Split":
+        """The split without hashes of speakers and ids."""
+        return replace(self, **{name: part.without_names() for name, part in self.parts.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClearedPairs(Record):
+    """Pairs of clips that a person has cleared, as hashes of ids; of a pushed model only their number."""
+
+    count: int | None = None
+    file: str | None = None
+    sha256: str = ""
+    pairs: list[list[str]] | None = None
+
+    def public(self) -> "ClearedPairs":
+        """Their number, and the hash of the file that lists them."""
+        count = self.count or 0 if self.pairs is None else len(self.pairs)
+        return ClearedPairs(count=count, sha256=self.sha256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecord(Record):
+    """What a model was trained on, and how.
+
+    Args:
+        finished: Whether the training came to its end; before, only `split` and `ancestors` are stored.
+        split, ancestors: What the model and its encoders were trained on.
+        settings: Settings that differ from the defaults.
+        notes: Sentences for readers of the figures.
+        weights: SHA-256 of each file of weights by its name.
+        corpora: Corpora of the whole data set.
+        encoders: Origin of each encoder as text, by modality; `sources` has its name or folder.
+        base_models: Encoders of the Hub.
+        words: How changed transcripts were made.
+        solved: Whether the head has a closed-form solution.
+        history: `log_history` of the Trainer.
+        asr, not_tested, language, left_out, known_texts, best_validation: Of a recogniser only.
+    """
+
+    WHAT: ClassVar[str] = "a training record of hf_ser"
+    REMEDY: ClassVar[str] = "Copy it anew, or remove it if this model's training data need not be known."
+
+    finished: bool = False
+    split: Split | None = None
+    ancestors: list[Split] = field(default_factory=list)
+    search: dict[str, Any] | None = None
+    asr: dict[str, str] | None = None
+    not_tested: dict[str, str] | None = None
+    protocol: str | None = None
+    leaks: list[str] = field(default_factory=list)
+    audit: list[AuditFinding] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] | None = None
+    weights: dict[str, str] | None = None
+    not_copies: ClearedPairs | None = None
+    language: str | None = None
+    left_out: list[str] | None = None
+    train_seconds: float | None = None
+    prepare_seconds: float | None = None
+    corpora: list[str] = field(default_factory=list)
+    encoders: dict[str, str] | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+    base_models: list[str] | None = None
+    seed: int | None = None
+    parameters: int | None = None
+    parameters_trained: int | None = None
+    transcript_sources: list[str] | None = None
+    words: dict[str, Any] | None = None
+    hardware: str | None = None
+    precision: str | None = None
+    best_validation_uar: float | None = None
+    best_validation: float | None = None
+    known_texts: int | None = None
+    solved: bool | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a JSON object; of an unfinished training only what it is trained on."""
+        values = super().to_json()
+        started = ("finished", "split", "ancestors")
+        return values if self.finished else {key: values[key] for key in started if key in values}
+
+    @property
+    def splits(self) -> list[Split]:
+        """What the model and the models it was built from were trained on."""
+        return [*([self.split] if self.split else []), *self.ancestors]
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """The origin of each encoder, without local folders."""
+        return {
+            modality: origin.replace(source, public_name(source)) if (source := self.sources.get(modality)) else origin
+            for modality, origin in (self.encoders or {}).items()
+        }
+
+    def public(self, with_people: bool) -> "TrainingRecord":
+        """What of the record is pushed with a model: no local path, and of cleared pairs their number.
+
+        Args:
+            with_people: Keep hashes of speakers and ids, and findings that name them.
+        """
+        kept = replace(
+            self,
+            # The file name of a list of cleared pairs may name people.
+            settings=without_folders({key: value for key, value in self.settings.items() if key != "not_copies"}),
+            sources=without_folders(self.sources),
+            encoders=self.origins,
+            words=_without_bank_folder(self.words),
+            not_copies=self.not_copies and self.not_copies.public(),
+            **dict.fromkeys(("asr", "not_tested", "language", "left_out", "known_texts", "best_validation")),
+        )
+        if with_people:
+            return kept
+        return replace(
+            kept,
+            split=self.split and self.split.without_names(),
+            ancestors=[split.without_names() for split in self.ancestors],
+            audit=[replace(one, detail=REMOVED, evidence=()) for one in self.audit],
+        )
+
+
+def without_folders(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings without local folders."""
+    return {key: public_name(value) if isinstance(value, str) else value for key, value in values.items()}
+
+
+def _without_bank_folder(words: dict[str, Any] | None) -> dict[str, Any] | None:
+    bank = (words or {}).get("sentence_bank")
+    return words | {"sentence_bank": without_folders(bank)} if bank else words
 
 
 def hashed(name: str) -> str:
@@ -41,74 +207,14 @@ def hashed(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
-def row_hashes(dataset: Dataset, rows) -> dict[str, list[str]]:
+def row_hashes(dataset: Dataset, rows) -> RowHashes:
     """Hashes of the ids, the audio and the speakers of some rows."""
     part = dataset.select_columns(["id", "pcm_sha256", "speaker"]).select(rows)[:]
-    return {
-        "ids": sorted(hashed(name) for name in part["id"]),
-        "pcm": sorted(sha[:16] for sha in part["pcm_sha256"] if sha),
-        "speakers": sorted({hashed(speaker) for speaker in part["speaker"] if speaker}),
-    }
-
-
-WITHHELD = "withheld"
-"""Key of a part in the record of a pushed model: which of ROW_HASHES were removed."""
-GUESSABLE = ("ids", "speakers")
-"""Those of ROW_HASHES that a list of names reveals. Audio cannot be guessed from its hash."""
-
-CANNOT_BE_CHECKED = "whom it was trained on is withheld: beyond equal recordings, this cannot be checked"
-
-PUBLIC_KEYS = frozenset(
-    (
-        *("finished", "protocol", "leaks", "audit", "settings", "notes", "weights", "not_copies", "search", "corpora"),
-        *("train_seconds", "prepare_seconds", "encoders", "sources", "base_models", "seed", "parameters"),
-        *("parameters_trained", "transcript_sources", "words", "hardware", "precision", "best_validation_uar"),
-        *("history", "solved"),
+    return RowHashes(
+        ids=sorted(hashed(name) for name in part["id"]),
+        pcm=sorted(sha[:16] for sha in part["pcm_sha256"] if sha),
+        speakers=sorted({hashed(speaker) for speaker in part["speaker"] if speaker}),
     )
-)
-"""Keys of a record that are published with a model, beside its split and its ancestors."""
-
-PUBLIC_SPLIT_KEYS = ("fold", "split_fingerprint", "corpora")
-"""Keys of a split that are published, beside the `ROW_HASHES` of its parts."""
-
-
-def public_record(record: dict) -> dict:
-    """A training record with its public keys only; of cleared pairs their number."""
-    kept = {key: value for key, value in record.items() if key in PUBLIC_KEYS}
-    if cleared := record.get("not_copies"):
-        kept["not_copies"] = {"count": _number_of_pairs(cleared), "sha256": cleared.get("sha256", "")}
-    if record.get("split"):
-        kept["split"] = _public_split(record["split"])
-    if "ancestors" in record:
-        kept["ancestors"] = [_public_split(split) for split in record["ancestors"] or []]
-    return kept
-
-
-def _number_of_pairs(cleared: dict) -> int:
-    return len(cleared["pairs"]) if "pairs" in cleared else cleared.get("count", 0)
-
-
-def _public_split(split: dict) -> dict:
-    parts = {
-        part: {key: split[part][key] for key in (*ROW_HASHES, WITHHELD) if key in split[part]}
-        for part in ("train", "validation")
-    }
-    return {key: split[key] for key in PUBLIC_SPLIT_KEYS if key in split} | parts
-
-
-def public_record_without_names(record: dict) -> dict:
-    """A public training record without hashes of speakers and ids; `WITHHELD` names what was removed."""
-    kept = public_record(record)
-    if kept.get("split"):
-        kept["split"] = _split_without_names(kept["split"])
-    if kept.get("ancestors"):
-        kept["ancestors"] = [_split_without_names(split) for split in kept["ancestors"]]
-    return kept
-
-
-def _split_without_names(split: dict) -> dict:
-    nothing = {key: [] for key in GUESSABLE} | {WITHHELD: list(GUESSABLE)}
-    return split | {part: split[part] | nothing for part in ("train", "validation")}
 
 
 UNRECORDED = "not recorded"
@@ -116,19 +222,17 @@ UNRECORDED = "not recorded"
 NOT_RECORDED = "its training data is not recorded"
 
 
-def corpora_of_stages(record: dict) -> set[str]:
+def corpora_of_stages(record: TrainingRecord) -> set[str]:
     """The corpora that a model and its initial encoders were trained on; `UNRECORDED` where one is unknown.
 
     A Hub encoder without a record counts as public; a local folder without one counts as unknown.
     """
-    found = set(record.get("corpora") or [UNRECORDED])
-    for split in record.get("ancestors") or ():
-        found.update(split.get("corpora") or [UNRECORDED])
-    of_hub = set(record.get("base_models") or ())
-    encoders = record.get("encoders") or {}
-    for modality, source in (record.get("sources") or {}).items():
-        is_public = is_own_network(source) or split_revision(source)[0] in of_hub
-        if not is_public and NOT_RECORDED in str(encoders.get(modality, "")):
+    found = set(record.corpora or [UNRECORDED])
+    for split in record.ancestors:
+        found.update(split.corpora or [UNRECORDED])
+    for modality, source in record.sources.items():
+        is_public = is_own_network(source) or split_revision(source)[0] in (record.base_models or ())
+        if not is_public and NOT_RECORDED in (record.encoders or {}).get(modality, ""):
             found.add(UNRECORDED)
     return found
 
@@ -143,33 +247,34 @@ def corpora_of_sources(sources: Iterable[str]) -> set[str]:
         if not splits and Path(source).exists():
             found.add(UNRECORDED)
         for split in splits:
-            found.update(split.get("corpora") or [UNRECORDED])
+            found.update(split.corpora or [UNRECORDED])
     return found
 
 
-def is_withheld(splits: list[dict]) -> bool:
+def is_withheld(splits: list[Split]) -> bool:
     """Whether the publisher removed speakers and ids from a model's record."""
-    return any(split[part].get(WITHHELD) for split in splits for part in ("train", "validation"))
+    return any(part.withheld for split in splits for part in split.parts.values())
 
 
-def split_record(dataset: Dataset, fold: Fold) -> dict:
+def split_record(dataset: Dataset, fold: Fold) -> Split:
     """Hashes of the training and validation rows of a fold, with its name, fingerprint and corpora."""
-    return {
-        "fold": fold.name,
-        "split_fingerprint": fold.fingerprint,
-        "corpora": sorted(set(dataset.select_columns("corpus").select([*fold.train, *fold.validation])["corpus"][:])),
-        "train": row_hashes(dataset, fold.train),
-        "validation": row_hashes(dataset, fold.validation),
-    }
+    corpora = dataset.select_columns("corpus").select([*fold.train, *fold.validation])["corpus"][:]
+    return Split(
+        fold=fold.name,
+        split_fingerprint=fold.fingerprint,
+        corpora=sorted(set(corpora)),
+        train=row_hashes(dataset, fold.train),
+        validation=row_hashes(dataset, fold.validation),
+    )
 
 
-def write_record(folder: str | Path, record: dict) -> None:
+def write_record(folder: str | Path, record: TrainingRecord) -> None:
     """Write a training record beside a model."""
     with atomic_write(Path(folder) / RECORD) as file:
-        json.dump(record, file, indent=1, default=asdict)
+        json.dump(record.to_json(), file, indent=1, default=asdict)
 
 
-def read_record(source: str | Path) -> dict | None:
+def read_record(source: str | Path) -> TrainingRecord | None:
     """Read the training record of a model; None where there is none.
 
     Folders above are searched too: `fold_1/adapter`, `fold_1/checkpoints/checkpoint-9`.
@@ -183,13 +288,13 @@ def read_record(source: str | Path) -> dict | None:
     folder = Path(source)
     for place in (folder, *list(folder.absolute().parents)[:2]) if folder.is_dir() else ():
         if (place / RECORD).is_file():
-            return parsed_record(place / RECORD)
+            return TrainingRecord.read(place / RECORD)
     if isinstance(source, str) and HUB_NAME.fullmatch(source) and not folder.exists():
         return _record_on_hub(source)
     return None
 
 
-def _record_on_hub(name: str) -> dict | None:
+def _record_on_hub(name: str) -> TrainingRecord | None:
     """The record beside a model on the Hub, or in the cache; offline, what is not there is not recorded."""
     repository, revision = split_revision(name)
     try:
@@ -204,99 +309,18 @@ def _record_on_hub(name: str) -> dict | None:
             "set HF_HUB_OFFLINE=1 to use the cache alone."
         ) from error
     try:
-        record = _as_json(Path(file))
+        record = TrainingRecord.read_json(file)
     except ValueError:
         return None
     if not (isinstance(record, dict) and "split" in record):
         return None  # others may use this file's name too
-    check_record(record, f"{name}: {RECORD}")
-    return record
-
-
-KEY_TYPES = {
-    "finished": bool,
-    "split": dict,
-    "ancestors": list,
-    "settings": dict,
-    "corpora": list,
-    "leaks": list,
-    "audit": list,
-    "history": list,
-    "notes": list,
-    "seed": int,
-    "encoders": dict,
-    "sources": dict,
-    "words": dict,
-    "weights": dict,
-    "parameters": int,
-    "parameters_trained": int,
-    "train_seconds": (int, float),
-    "prepare_seconds": (int, float),
-}
-"""Types of a record's keys, each of which may be missing."""
-
-
-def parsed_record(file: Path) -> dict:
-    """A training record from its file.
-
-    Raises:
-        ValueError: it is no training record, or one of its keys has a wrong type.
-    """
-    record = _as_json(file)
-    check_record(record, str(file))
-    return record
-
-
-def _as_json(file: Path):
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{file}: not readable as JSON ({str(error).partition(chr(10))[0]}). Expected a training record as "
-            "training writes it: copy it anew, or remove it if this model's training data need not be known."
-        ) from error
-
-
-def check_record(record, where: str) -> None:
-    """Make sure that a training record has the form that training gives it.
-
-    Raises:
-        ValueError: it has another form.
-    """
-    if not isinstance(record, dict):
-        raise _invalid_record(where, f"a {type(record).__name__}", "an object of keys and values")
-    for key, kind in KEY_TYPES.items():
-        value = record.get(key)
-        if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-            raise _invalid_record(where, f"{key} {str(value)[:60]!r}", f"{key} as training writes it")
-    if not all(isinstance(name, str) for name in (*(record.get("corpora") or ()), *(record.get("leaks") or ()))):
-        raise _invalid_record(where, "corpora or leaks that are no text", "their names")
-    for split in (record.get("split"), *(record.get("ancestors") or ())):
-        if split is not None:
-            _check_split(split, where)
-
-
-def _check_split(split, where: str) -> None:
-    for part in ("train", "validation"):
-        rows = split.get(part) if isinstance(split, dict) else None
-        hashes = [rows.get(kind) for kind in ROW_HASHES] if isinstance(rows, dict) else [None]
-        if not all(isinstance(one, list) and all(isinstance(each, str) for each in one) for one in hashes):
-            raise _invalid_record(
-                where, f"a split whose {part} part has not {', '.join(ROW_HASHES)}", "lists of hashes for each"
-            )
-
-
-def _invalid_record(where: str, found: str, expected: str) -> ValueError:
-    return ValueError(
-        f"{where}: found {found}, expected {expected}: this is no training record of hf_ser, or a damaged one. Copy it "
-        "anew, or remove it if this model's training data need not be known."
-    )
+    return TrainingRecord.from_json(record, f"{name}: {RECORD}")
 
 
 def is_finished(folder: str | Path) -> bool:
     """Whether a fold's folder holds a model that was trained to its end."""
     file = Path(folder) / RECORD
-    return file.is_file() and bool(parsed_record(file).get("finished"))
+    return file.is_file() and TrainingRecord.read(file).finished
 
 
 def as_trained(dataset: Dataset, settings: dict) -> Dataset:
@@ -333,32 +357,33 @@ def stage_leaks(dataset: Dataset, fold: Fold, sources: dict[str, str], allow_lea
         splits = ancestry(source)
         if is_withheld(splits):
             PartialState().print(f"note: {source}: {CANNOT_BE_CHECKED}")
-        for record in splits:
-            trained, chosen = record["train"], record["validation"]
-            pairs = (("trained", trained, "test", test), ("trained", trained, "validation", validation))
-            for how, theirs, part, ours in (*pairs, ("chosen", chosen, "test", test)):
-                shared = {kind: len(set(theirs[kind]) & set(ours[kind])) for kind in ours}
-                if not any(shared.values()):
+        for split in splits:
+            pairs = (("trained", split.train, "test", test), ("trained", split.train, "validation", validation))
+            for how, theirs, part, ours in (*pairs, ("chosen", split.validation, "test", test)):
+                ids, pcm, speakers = (
+                    len(set(getattr(theirs, kind)) & set(getattr(ours, kind))) for kind in ("ids", "pcm", "speakers")
+                )
+                if not (ids or pcm or speakers):
                     continue
                 if not allow_leak:
                     raise ValueError(
                         f"{source}: this {modality} model was {how} on data that fold {fold.name} uses as {part} "
-                        f"({shared['ids']} utterances, {shared['pcm']} equal recordings and {shared['speakers']} "
-                        f"speakers are shared). Expected one trained on other data: {REMEDIES.get(modality, REMEDY)}; "
-                        "or add --allow_leak to have the result stamped as leaked."
+                        f"({ids} utterances, {pcm} equal recordings and {speakers} speakers are shared). Expected one "
+                        f"trained on other data: {REMEDIES.get(modality, REMEDY)}; or add --allow_leak to have the "
+                        "result stamped as leaked."
                     )
                 leaks.append(f"stage_leakage_{modality}_{part}")
     return sorted(set(leaks))
 
 
-def ancestry(source: str) -> list[dict]:
-    """The split records of an encoder and of the models it was built from."""
+def ancestry(source: str) -> list[Split]:
+    """The splits of an encoder and of the models it was built from."""
     record = read_record(source)
-    if record is None:
-        return []
-    if "split" not in record:
-        raise _invalid_record(f"{source}: {RECORD}", "no split", "what this model was trained on")
-    return [record["split"], *(record.get("ancestors") or [])]
+    if record is not None and record.split is None:
+        raise ValueError(
+            f"{source}: {RECORD}: found no split, expected what this model was trained on. {TrainingRecord.REMEDY}"
+        )
+    return record.splits if record else []
 
 
 def is_own_network(source: str) -> bool:

@@ -18,30 +18,46 @@ from hf_ser.data.protocols import PUBLISHED
 from hf_ser.data.schema import SEXES, UNKNOWN
 from hf_ser.files import atomic_write
 from hf_ser.runs.calibration import answered, curve_points, nll, reliability_bins, risk_coverage, tempered
+from hf_ser.runs.figures import (
+    Abstention,
+    Calibration,
+    ClassFigures,
+    Conditions,
+    Confusion,
+    GroupFigures,
+    LabelMap,
+    Mistake,
+    Report,
+    RocCurve,
+    SexFigures,
+    SexGap,
+    SoftLabels,
+    SpeakerFigures,
+)
+from hf_ser.runs.findings import Verdict
 from hf_ser.runs.intervals import gap_interval, speaker_intervals
-from hf_ser.runs.predictions import check_predictions
+from hf_ser.runs.predictions import Prediction, check_predictions
 from hf_ser.runs.scores import ROUNDING, expected_calibration_error, score, soft_scores, uar_from_confusion
 
 REPORT = "report.json"
 RUN = "run.json"
 """Settings and data of a run, in its folder."""
 
-REPORT_VERSION = 3
 MOST_CONFUSIONS, WORST_OF_EACH = 10, 5
 """Most pairs of confused classes in a report, and most utterances of each."""
 
 PACKAGES = ("hf_ser", "torch", "transformers", "datasets", "scikit-learn", "numpy")
 
 NO_VOTES = "No rater votes in this corpus: soft-label figures need those of several raters, and none are invented here."
-VERDICTS = ("clean", "warnings", "leak")
 NO_TEXT = ["none"]
 """`transcript_sources` of an audio-only model."""
 
 
-def label_map_of(run: str | Path) -> dict | None:
-    """The label map of a run, `{"name": ..., "dropped": {label: rows}}`; None where the folder has no run.json."""
+def label_map_of(run: str | Path) -> LabelMap | None:
+    """The label map of a run; None where the folder has no run.json."""
     file = Path(run) / RUN
-    return json.loads(file.read_text(encoding="utf-8"))["data"].get("label_map") if file.is_file() else None
+    label_map = json.loads(file.read_text(encoding="utf-8"))["data"].get("label_map") if file.is_file() else None
+    return label_map and LabelMap.from_json(label_map, str(file))
 
 
 @dataclass(frozen=True)
@@ -53,7 +69,7 @@ class PredictionArrays:
         references, predicted, confidence: (utterances,)
     """
 
-    rows: list[dict]
+    rows: list[Prediction]
     labels: list[str]
     given: np.ndarray
     probabilities: np.ndarray
@@ -73,7 +89,7 @@ class PredictionArrays:
 
     def column(self, key: str) -> list[str]:
         """A column of names; `UNKNOWN` where one is missing."""
-        return [row[key] or UNKNOWN for row in self.rows]
+        return [getattr(row, key) or UNKNOWN for row in self.rows]
 
     def confusions(self, groups: list[str], kept: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """One confusion matrix for each group; `groups` names the group of each utterance, `kept` selects some."""
@@ -82,69 +98,58 @@ class PredictionArrays:
         return confusion_by_group(groups, self.references[kept], self.predicted[kept], len(self.labels))
 
 
-def prediction_arrays(rows: Sequence[dict]) -> PredictionArrays:
+def prediction_arrays(rows: Sequence[Prediction]) -> PredictionArrays:
     """Predictions as arrays, sorted by id: no figure may depend on the order of batches or folds."""
-    rows = sorted(rows, key=lambda row: row["id"])
-    labels = list(rows[0]["probabilities"])
-    given = np.array([list(row["probabilities"].values()) for row in rows], dtype=np.float64)
-    references = np.array([labels.index(row["reference"]) for row in rows])
+    rows = sorted(rows, key=lambda row: row.id)
+    labels = rows[0].labels
+    given = np.array([list(row.probabilities.values()) for row in rows], dtype=np.float64)
+    references = np.array([labels.index(row.reference) for row in rows])
     return PredictionArrays(rows, labels, given, given / given.sum(axis=1, keepdims=True), references)
 
 
-def make_report(rows: Sequence[dict], audit: dict | None = None, label_map: dict | None = None) -> dict:
+def make_report(rows: Sequence[Prediction], audit: Verdict | None = None, label_map: LabelMap | None = None) -> Report:
     """Compute the report of a run, over all folds together and in `per_fold` for each.
 
     Args:
         rows: Result of `read_predictions`, in any order.
-        audit: `verdict` (one of `VERDICTS`) and the lists `leak` and `warning` of finding kinds; None where the audit
-            was not run.
+        audit: Verdict of the audit; None where it was not run.
         label_map: Result of `label_map_of`; None where it is unknown.
 
-    Returns:
-        The JSON object that `report.schema.json` beside this file describes. A figure that cannot be computed is None:
-        UAR of a speaker, sex or fold without one of the classes, intervals over unknown speakers.
-
     Raises:
-        ValueError: as `check_predictions`; a class has no utterance; an unknown verdict; two temperatures or thresholds
-            within one fold.
+        ValueError: as `check_predictions`; a class has no utterance; two temperatures or thresholds within one fold.
     """
     check_predictions(rows)
-    _check_audit(audit)
     answers = prediction_arrays(rows)
     by_fold = answers.confusions(answers.column("fold"))
-    conditions = conditions_of(answers.rows) | {"label_map": label_map, "audit": audit}
-    headline = _headline(answers)
-    return {
-        "report_version": REPORT_VERSION,
-        **conditions,
+    conditions, headline = conditions_of(answers.rows), _headline(answers)
+    notices = [*notices_of(conditions, audit), *_no_skill(answers, headline["uar"]), *_absent_actors(answers.rows)]
+    return Report(
+        **vars(conditions),
+        label_map=label_map,
+        audit=audit,
         **headline,
-        "soft_labels": _soft_labels(answers.rows, answers.given),
-        "per_class": _per_class(answers),
-        "confusion_matrix": sum(by_fold.values()).tolist(),
-        "labels": answers.labels,
-        "per_speaker": _per_speaker(answers),
+        soft_labels=_soft_labels(answers.rows, answers.given),
+        per_class=_per_class(answers),
+        confusion_matrix=sum(by_fold.values()).tolist(),
+        labels=answers.labels,
+        per_speaker=_per_speaker(answers),
         **_by_sex(answers),
-        "per_fold": {name: _figures(one) for name, one in by_fold.items()},
-        "calibration": _calibration(answers),
-        "abstention": _abstention(answers),
-        "risk_coverage": risk_coverage(answers.confidence, answers.correct),
-        "confusions": _confusions(answers),
-        "roc": _roc(answers),
-        "chance_uar": 1 / len(answers.labels),
-        "notices": [*notices_of(conditions), *_no_skill(answers, headline["uar"]), *_absent_actors(answers.rows)],
-        "versions": _versions(),
-    }
+        per_fold={name: GroupFigures(**_figures(one)) for name, one in by_fold.items()},
+        calibration=_calibration(answers),
+        abstention=_abstention(answers),
+        risk_coverage=risk_coverage(answers.confidence, answers.correct),
+        confusions=_confusions(answers),
+        roc=_roc(answers),
+        chance_uar=1 / len(answers.labels),
+        notices=notices,
+        versions=_versions(),
+    )
 
 
-def write_report(report: dict, path: str | Path) -> None:
+def write_report(report: Report, path: str | Path) -> None:
     """Write a report as indented JSON, whole or not at all."""
     with atomic_write(path) as file:
-        file.write(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _check_audit(audit: dict | None) -> None:
-    if audit is not None and audit["verdict"] not in VERDICTS:
-        raise ValueError(f"audit: found the verdict {audit['verdict']!r}, expected one of {', '.join(VERDICTS)}.")
+        file.write(json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _headline(answers: PredictionArrays) -> dict:
@@ -191,12 +196,12 @@ def _figures(confusion: np.ndarray) -> dict:
     }
 
 
-def _per_speaker(answers: PredictionArrays) -> dict[str, dict]:
+def _per_speaker(answers: PredictionArrays) -> dict[str, SpeakerFigures]:
     sexes: dict[str, set] = {}
     for row, speaker in zip(answers.rows, answers.column("speaker"), strict=True):
-        sexes.setdefault(speaker, set()).add(row["sex"] if speaker != UNKNOWN else None)
+        sexes.setdefault(speaker, set()).add(row.sex if speaker != UNKNOWN else None)
     return {
-        name: {**_figures(confusion), "sex": next(iter(sexes[name])) if len(sexes[name]) == 1 else None}
+        name: SpeakerFigures(**_figures(confusion), sex=next(iter(sexes[name])) if len(sexes[name]) == 1 else None)
         for name, confusion in answers.confusions(answers.column("speaker")).items()
     }
 
@@ -209,7 +214,7 @@ def _by_sex(answers: PredictionArrays) -> dict:
     return {"per_sex": per_sex, "sex_gap": sex_gap(groups)}
 
 
-def _sex_figures(by_speaker: dict[str, np.ndarray], labels: list[str]) -> dict:
+def _sex_figures(by_speaker: dict[str, np.ndarray], labels: list[str]) -> SexFigures:
     confusion = sum(by_speaker.values())
     figures, support = _figures(confusion), confusion.sum(axis=1)
     recall = {
@@ -220,39 +225,32 @@ def _sex_figures(by_speaker: dict[str, np.ndarray], labels: list[str]) -> dict:
     if figures["uar"] is not None:
         intervals, note = speaker_intervals(by_speaker)
         interval = intervals["uar"]
-    return {
-        "n": figures["n"],
-        "n_speakers": len(by_speaker.keys() - {UNKNOWN}),
-        "wa": figures["wa"],
-        "uar": figures["uar"],
-        "uar_ci95": interval,
-        "uar_ci95_note": note,
-        "recall": recall,
-    }
+    n_speakers = len(by_speaker.keys() - {UNKNOWN})
+    return SexFigures(**figures, n_speakers=n_speakers, uar_ci95=interval, uar_ci95_note=note, recall=recall)
 
 
-def sex_gap(by_sex: dict[str, dict[str, np.ndarray]]) -> dict:
+def sex_gap(by_sex: dict[str, dict[str, np.ndarray]]) -> SexGap:
     """UAR of female minus UAR of male speakers, with its interval.
 
     Args:
         by_sex: Confusion matrices by sex and speaker: `{"female": {speaker: matrix}, "male": ...}`.
     """
     if lacking := [sex for sex in SEXES if sex not in by_sex]:
-        return {"uar": None, "ci95": None, "note": f"No gap: no utterance of a {' or '.join(lacking)} speaker."}
+        return SexGap(uar=None, ci95=None, note=f"No gap: no utterance of a {' or '.join(lacking)} speaker.")
     pooled = {sex: sum(by_sex[sex].values()) for sex in SEXES}
     if lacking := [sex for sex, confusion in pooled.items() if not confusion.sum(axis=1).all()]:
         whose = " and ".join(lacking)
-        return {"uar": None, "ci95": None, "note": f"No gap: a class of the task is absent for {whose} speakers."}
+        return SexGap(uar=None, ci95=None, note=f"No gap: a class of the task is absent for {whose} speakers.")
     interval, note = gap_interval(by_sex["female"], by_sex["male"])
     gap = uar_from_confusion(pooled["female"]) - uar_from_confusion(pooled["male"])
-    return {"uar": gap, "ci95": interval, "note": note}
+    return SexGap(uar=gap, ci95=interval, note=note)
 
 
 def _of_fold(answers: PredictionArrays, key: str) -> dict[str, float | None]:
     """The one value of a key in each fold."""
     found: dict[str, set] = {}
     for row in answers.rows:
-        found.setdefault(row["fold"], set()).add(row[key])
+        found.setdefault(row.fold, set()).add(getattr(row, key))
     for fold, values in found.items():
         if len(values) > 1:
             raise ValueError(
@@ -262,132 +260,130 @@ def _of_fold(answers: PredictionArrays, key: str) -> dict[str, float | None]:
     return {fold: found[fold].pop() for fold in sorted(found, key=_natural)}
 
 
-def _calibration(answers: PredictionArrays) -> dict:
+def _calibration(answers: PredictionArrays) -> Calibration:
     temperature = _of_fold(answers, "temperature")
     before = None
     if any(temperature.values()):
-        back = np.array([[1 / (row["temperature"] or 1)] for row in answers.rows])  # a fold without was not calibrated
+        back = np.array([[1 / (row.temperature or 1)] for row in answers.rows])  # a fold without was not calibrated
         before = tempered(answers.probabilities, back)
-    return {
-        "temperature": temperature,
-        "ece": expected_calibration_error(answers.confidence, answers.correct),
-        "ece_uncalibrated": None if before is None else expected_calibration_error(before.max(axis=1), answers.correct),
-        "nll": nll(answers.probabilities, answers.references),
-        "nll_uncalibrated": None if before is None else nll(before, answers.references),
-        "bins": reliability_bins(answers.confidence, answers.correct),
-    }
+    return Calibration(
+        temperature=temperature,
+        ece=expected_calibration_error(answers.confidence, answers.correct),
+        ece_uncalibrated=None if before is None else expected_calibration_error(before.max(axis=1), answers.correct),
+        nll=nll(answers.probabilities, answers.references),
+        nll_uncalibrated=None if before is None else nll(before, answers.references),
+        bins=reliability_bins(answers.confidence, answers.correct),
+    )
 
 
-def _abstention(answers: PredictionArrays) -> dict:
+def _abstention(answers: PredictionArrays) -> Abstention:
     """Figures over the utterances whose confidence reaches the threshold."""
     threshold = _of_fold(answers, "abstain_threshold")
     if without := [fold for fold, value in threshold.items() if value is None]:
         note = f"No figures: fold {', '.join(without)} of these predictions has no abstain threshold."
-        return {"threshold": threshold, **dict.fromkeys(("coverage", "n", "wa", "uar")), "note": note}
+        return Abstention(threshold=threshold, coverage=None, n=None, wa=None, uar=None, note=note)
     # The confidence before rescaling, as the pipeline compares it.
-    kept = answered(answers.given.max(axis=1), np.array([row["abstain_threshold"] for row in answers.rows]))
+    kept = answered(answers.given.max(axis=1), np.array([row.abstain_threshold for row in answers.rows]))
     n = int(kept.sum())
     everyone = ["all"] * len(kept)
     figures = _figures(answers.confusions(everyone, kept)["all"]) if n else {"n": 0, "wa": None, "uar": None}
     note = "The answered utterances are those whose confidence reaches the threshold of validation speakers."
     if figures["uar"] is None:
         note += " No UAR: a class of the task is not among them."
-    return {"threshold": threshold, "coverage": n / len(kept), **figures, "note": note}
+    return Abstention(threshold=threshold, coverage=n / len(kept), **figures, note=note)
 
 
-def _confusions(answers: PredictionArrays) -> list[dict]:
+def _confusions(answers: PredictionArrays) -> list[Confusion]:
     """Confused pairs of classes, most frequent first."""
     pairs = list(zip(answers.references.tolist(), answers.predicted.tolist(), strict=True))
     support = Counter(reference for reference, _ in pairs)
     wrong = Counter(pair for pair in pairs if pair[0] != pair[1])
     most = sorted(wrong, key=lambda pair: (-wrong[pair], pair))[:MOST_CONFUSIONS]
     return [
-        {
-            "reference": answers.labels[pair[0]],
-            "predicted": answers.labels[pair[1]],
-            "n": wrong[pair],
-            "share": wrong[pair] / support[pair[0]],
-            "worst": _worst(answers, [index for index, one in enumerate(pairs) if one == pair]),
-        }
+        Confusion(
+            reference=answers.labels[pair[0]],
+            predicted=answers.labels[pair[1]],
+            n=wrong[pair],
+            share=wrong[pair] / support[pair[0]],
+            worst=_worst(answers, [index for index, one in enumerate(pairs) if one == pair]),
+        )
         for pair in most
     ]
 
 
-def _worst(answers: PredictionArrays, mistakes: list[int]) -> list[dict]:
+def _worst(answers: PredictionArrays, mistakes: list[int]) -> list[Mistake]:
     """The mistakes with the highest confidence."""
     confidence = answers.confidence
     surest = sorted(mistakes, key=lambda index: -confidence[index])[:WORST_OF_EACH]
-    return [
-        {"id": answers.rows[i]["id"], "fold": answers.rows[i]["fold"], "confidence": float(confidence[i])}
-        for i in surest
-    ]
+    return [Mistake(id=answers.rows[i].id, fold=answers.rows[i].fold, confidence=float(confidence[i])) for i in surest]
 
 
-def _roc(answers: PredictionArrays) -> dict[str, dict]:
+def _roc(answers: PredictionArrays) -> dict[str, RocCurve]:
     """Each class against the rest."""
     curves = {}
     for index, label in enumerate(answers.labels):
         false, true, _ = roc_curve(answers.references == index, answers.probabilities[:, index])
         shown = curve_points(len(false))
-        curves[label] = {
-            "auc": float(auc(false, true)),
-            "false_positive_rate": false[shown].tolist(),
-            "true_positive_rate": true[shown].tolist(),
-        }
+        curves[label] = RocCurve(
+            auc=float(auc(false, true)),
+            false_positive_rate=false[shown].tolist(),
+            true_positive_rate=true[shown].tolist(),
+        )
     return curves
 
 
-def conditions_of(rows: list[dict]) -> dict:
+def conditions_of(rows: list[Prediction]) -> Conditions:
     """Conditions of the figures: corpus, protocol, splits, leaks, notes, transcripts."""
-    prints = {row["fold"]: row["split_fingerprint"] for row in rows}
+    prints = {row.fold: row.split_fingerprint for row in rows}
     folds = {fold: prints[fold] for fold in sorted(prints, key=_natural)}
     if len(folds) == 1:
         fingerprint = next(iter(folds.values()))
     else:
         lines = "\n".join(sorted(f"{fold}:{one}" for fold, one in folds.items()))
         fingerprint = hashlib.sha256(lines.encode()).hexdigest()
-    return {
-        "corpus": "+".join(sorted({corpus for row in rows for corpus in row["corpus"].split("+")})),
-        "protocol": rows[0]["protocol"],
-        "split_fingerprint": fingerprint,
-        "folds": folds,
-        "leaks": sorted({leak for row in rows for leak in row["leaks"]}),
-        "notes": sorted({note for row in rows for note in row.get("notes", [])}),
-        "transcript_sources": sorted({row["transcript_source"] or "none" for row in rows}),
-    }
+    return Conditions(
+        corpus="+".join(sorted({corpus for row in rows for corpus in row.corpus.split("+")})),
+        protocol=rows[0].protocol,
+        split_fingerprint=fingerprint,
+        folds=folds,
+        leaks=sorted({leak for row in rows for leak in row.leaks}),
+        notes=sorted({note for row in rows for note in row.notes}),
+        transcript_sources=sorted({row.transcript_source or "none" for row in rows}),
+    )
 
 
-def _soft_labels(rows: list[dict], probabilities: np.ndarray) -> dict:
+def _soft_labels(rows: list[Prediction], probabilities: np.ndarray) -> SoftLabels:
     """Figures over the rows with votes; probabilities: (utterances, classes)."""
-    voted = [index for index, row in enumerate(rows) if row["votes"] is not None]
+    voted = [index for index, row in enumerate(rows) if row.votes is not None]
     if not voted:
-        return {"n": 0, "note": NO_VOTES}
-    votes = np.array([list(rows[index]["votes"].values()) for index in voted], dtype=np.float64)
-    return {"n": len(voted), **soft_scores(probabilities[voted], votes)}
+        return SoftLabels(n=0, note=NO_VOTES)
+    votes = np.array([list(rows[index].votes.values()) for index in voted], dtype=np.float64)
+    return SoftLabels(n=len(voted), **soft_scores(probabilities[voted], votes))
 
 
-def _per_class(answers: PredictionArrays) -> dict[str, dict]:
+def _per_class(answers: PredictionArrays) -> dict[str, ClassFigures]:
     labels, classes = answers.labels, range(len(answers.labels))
     columns = precision_recall_fscore_support(answers.references, answers.predicted, labels=classes, zero_division=0)
     names = ("precision", "recall", "f1", "support")
     return {
-        label: dict(zip(names, values, strict=True))
+        label: ClassFigures(**dict(zip(names, values, strict=True)))
         for label, *values in zip(labels, *(column.tolist() for column in columns), strict=True)
     }
 
 
-def notices_of(conditions: dict) -> list[str]:
-    audit, notices = conditions["audit"], []
-    if conditions["leaks"]:
+def notices_of(conditions: Conditions, audit: Verdict | None = None) -> list[str]:
+    """What must be said beside figures of some conditions."""
+    notices = []
+    if conditions.leaks:
         notices.append(
-            f"LEAKED RUN: {', '.join(conditions['leaks'])}. The test set was not independent of training: "
+            f"LEAKED RUN: {', '.join(conditions.leaks)}. The test set was not independent of training: "
             "compare this figure with no clean one."
         )
     # Leaks found before training are in the predictions already.
-    if audit and (later := [kind for kind in audit["leak"] if kind not in conditions["leaks"]]):
+    if audit and (later := [kind for kind in audit.leak if kind not in conditions.leaks]):
         notices.append(f"THE AUDIT FOUND A LEAK: {', '.join(later)}. Compare this figure with no clean one.")
-    notices += conditions["notes"]
-    if "synthetic" in conditions["corpus"].split("+"):
+    notices += conditions.notes
+    if conditions.is_synthetic:
         notices.append("Synthetic corpus: this figure tests the software and says nothing about speech.")
     return notices
 
@@ -402,14 +398,14 @@ def _no_skill(answers: PredictionArrays, uar: float) -> list[str]:
     return ["UAR is not above chance: the model tells nothing apart."] if is_chance else []
 
 
-def _absent_actors(rows: list[dict]) -> list[str]:
+def _absent_actors(rows: list[Prediction]) -> list[str]:
     """Notice of a published protocol that was run on a part of its corpus, so that published figures do not compare."""
-    listed = dict(enumerate(PUBLISHED.get(rows[0]["protocol"], ()), start=1))
-    tested = {(row["fold"], row["speaker"]) for row in rows}
+    listed = dict(enumerate(PUBLISHED.get(rows[0].protocol, ()), start=1))
+    tested = {(row.fold, row.speaker) for row in rows}
     lacking = {
         fold: [actor for actor in actors if (str(fold), f"ravdess/{actor:02d}") not in tested]
         for fold, actors in listed.items()
-        if any(row["fold"] == str(fold) for row in rows)
+        if any(row.fold == str(fold) for row in rows)
     }
     absent = ", ".join(
         f"{', '.join(map(str, actors))} in fold {fold}" for fold, actors in sorted(lacking.items()) if actors

@@ -3,7 +3,19 @@
 import textwrap
 
 from hf_ser.normal_form import printable
-from hf_ser.runs.calibration import made_worse
+from hf_ser.runs.figures import (
+    Abstention,
+    Calibration,
+    ClassFigures,
+    Confusion,
+    GroupFigures,
+    LabelMap,
+    Report,
+    RiskCoverage,
+    SexGap,
+    SoftLabels,
+)
+from hf_ser.runs.findings import Verdict
 from hf_ser.runs.report import NO_TEXT
 
 LINE = 100
@@ -12,56 +24,56 @@ LINE = 100
 SHOWN_CONFUSIONS = 3
 
 
-def format_report(report: dict) -> str:
+def format_report(report: Report) -> str:
     """The report as a plain-text table for the terminal; UAR, WA, F1 and the class table in per cent."""
-    n_folds = len(report["folds"])
-    lines = [line for notice in report["notices"] for line in textwrap.wrap(notice, LINE)]
+    n_folds = len(report.folds)
+    lines = [line for notice in report.notices for line in textwrap.wrap(notice, LINE)]
     lines += [
         *([""] if lines else []),
-        *_label_map_lines(report["label_map"]),
-        f"{report['corpus']}, protocol {report['protocol']}, {counted(n_folds, 'fold')}, "
-        f"split {report['split_fingerprint'][:12]}",
+        *_label_map_lines(report.label_map),
+        f"{report.corpus}, protocol {report.protocol}, {counted(n_folds, 'fold')}, "
+        f"split {report.split_fingerprint[:12]}",
         *textwrap.wrap(_size_text(report), LINE),
         "",
         *_line("UAR", headline_uar(report)),
-        *_line("", report["uar_ci95_note"]),
+        *_line("", report.uar_ci95_note),
         *_line(
             "WA",
-            f"{_percent(report['wa'])} %, macro F1 {_percent(report['macro_f1'])} %, "
-            f"weighted F1 {_percent(report['weighted_f1'])} %",
+            f"{_percent(report.wa)} %, macro F1 {_percent(report.macro_f1)} %, "
+            f"weighted F1 {_percent(report.weighted_f1)} %",
         ),
-        *_line("MCC", f"{report['mcc']:.3f}, ROC AUC {report['roc_auc_ovr']:.3f}, ECE {report['ece']:.3f}"),
-        *_line("calib", _calibration_text(report["calibration"])),
-        *_line("answer", _abstention_text(report["abstention"], report["risk_coverage"])),
-        *_line("soft", _soft_text(report["soft_labels"])),
-        *_line("audit", audit_text(report["audit"])),
+        *_line("MCC", f"{report.mcc:.3f}, ROC AUC {report.roc_auc_ovr:.3f}, ECE {report.ece:.3f}"),
+        *_line("calib", _calibration_text(report.calibration)),
+        *_line("answer", _abstention_text(report.abstention, report.risk_coverage)),
+        *_line("soft", _soft_text(report.soft_labels)),
+        *_line("audit", audit_text(report.audit)),
         "",
-        *_class_table(report["per_class"]),
+        *_class_table(report.per_class),
         "",
-        *_group_lines("sex", report["per_sex"]),
-        *_line("gap", _gap_text(report["sex_gap"])),
-        *(_group_lines("fold", report["per_fold"]) if n_folds > 1 else []),
-        *_confusion_lines(report["confusions"]),
+        *_group_lines("sex", report.per_sex),
+        *_line("gap", _gap_text(report.sex_gap)),
+        *(_group_lines("fold", report.per_fold) if n_folds > 1 else []),
+        *_confusion_lines(report.confusions),
     ]
     return printable("\n".join(lines), keep_lines=True)
 
 
-def _label_map_lines(label_map: dict | None) -> list[str]:
+def _label_map_lines(label_map: LabelMap | None) -> list[str]:
     texts = []
-    if label_map and label_map["dropped"]:
-        dropped, rows = label_map["dropped"], sum(label_map["dropped"].values())
+    if label_map and label_map.dropped:
+        dropped, rows = label_map.dropped, sum(label_map.dropped.values())
         by_label = ", ".join(f"{label} {count}" for label, count in dropped.items())
-        texts.append(f"labels {label_map['name']}, which drops {rows} rows of the data: {by_label}")
-    if lacking := (label_map or {}).get("not_found"):
-        texts.append(f"labels {label_map['name']}, which reads labels that no row has: {', '.join(lacking)}")
+        texts.append(f"labels {label_map.name}, which drops {rows} rows of the data: {by_label}")
+    if lacking := label_map and label_map.not_found:
+        texts.append(f"labels {label_map.name}, which reads labels that no row has: {', '.join(lacking)}")
     return [line for text in texts for line in textwrap.wrap(text, LINE)]
 
 
-def headline_uar(report: dict) -> str:
+def headline_uar(report: Report) -> str:
     """UAR in per cent with its interval and chance, for the terminal and the plots."""
-    interval = report["uar_ci95"]
+    interval = report.uar_ci95
     span = f"95 % interval [{_percent(interval[0])}, {_percent(interval[1])}]" if interval else "no interval"
-    return f"{_percent(report['uar'])} %, {span}, chance {_percent(report['chance_uar'])} %"
+    return f"{_percent(report.uar)} %, {span}, chance {_percent(report.chance_uar)} %"
 
 
 def counted(n: int, noun: str) -> str:
@@ -74,9 +86,9 @@ def transcripts_text(sources: list[str]) -> str:
     return "" if sources == NO_TEXT else ", ".join(sources)
 
 
-def _size_text(report: dict) -> str:
-    size = f"{counted(report['n_utterances'], 'utterance')}, {counted(report['n_speakers'], 'speaker')}"
-    sources = transcripts_text(report["transcript_sources"])
+def _size_text(report: Report) -> str:
+    size = f"{counted(report.n_utterances, 'utterance')}, {counted(report.n_speakers, 'speaker')}"
+    sources = transcripts_text(report.transcript_sources)
     return f"{size}, transcripts: {sources}" if sources else size
 
 
@@ -88,87 +100,86 @@ def _line(kind: str, text: str) -> list[str]:
     return textwrap.wrap(text, LINE, initial_indent=f"{kind:<7}", subsequent_indent=" " * 7)
 
 
-def _soft_text(soft: dict) -> str:
-    if not soft["n"]:
+def _soft_text(soft: SoftLabels) -> str:
+    if not soft.n:
         return "no rater votes in this corpus"
-    correlation = soft["entropy_correlation"]
+    correlation = soft.entropy_correlation
     return (
-        f"KL {soft['kl']:.3f} nats, cosine {soft['cosine']:.3f}, Brier {soft['brier']:.3f}, "
-        f"most voted class {_percent(soft['majority_wa'])} %"
+        f"KL {soft.kl:.3f} nats, cosine {soft.cosine:.3f}, Brier {soft.brier:.3f}, "
+        f"most voted class {_percent(soft.majority_wa)} %"
         + ("" if correlation is None else f", entropy correlation {correlation:.2f}")
-        + f" (votes of {soft['n']} utterances)"
+        + f" (votes of {soft.n} utterances)"
     )
 
 
-def _calibration_text(calibration: dict) -> str:
-    before, temperatures = calibration["ece_uncalibrated"], [t for t in calibration["temperature"].values() if t]
+def _calibration_text(calibration: Calibration) -> str:
+    before, temperatures = calibration.ece_uncalibrated, [t for t in calibration.temperature.values() if t]
     if before is None:
-        return f"not calibrated: ECE {calibration['ece']:.3f}, NLL {calibration['nll']:.3f} nats"
-    worse = " (worse: these scores are not calibrated)" if made_worse(calibration) else ""
+        return f"not calibrated: ECE {calibration.ece:.3f}, NLL {calibration.nll:.3f} nats"
+    worse = " (worse: these scores are not calibrated)" if calibration.is_worse else ""
     low, high = f"{min(temperatures):.2f}", f"{max(temperatures):.2f}"
     return (
-        f"ECE {before:.3f} before, {calibration['ece']:.3f} after{worse}, "
-        f"NLL {calibration['nll_uncalibrated']:.3f} before, "
-        f"{calibration['nll']:.3f} nats after, temperature {low if low == high else f'{low} to {high}'}"
+        f"ECE {before:.3f} before, {calibration.ece:.3f} after{worse}, "
+        f"NLL {calibration.nll_uncalibrated:.3f} before, "
+        f"{calibration.nll:.3f} nats after, temperature {low if low == high else f'{low} to {high}'}"
     )
 
 
-def _abstention_text(abstention: dict, risk_coverage: dict) -> str:
-    aurc = f"AURC {risk_coverage['aurc']:.3f}"
-    if abstention["n"] is None:
+def _abstention_text(abstention: Abstention, risk_coverage: RiskCoverage) -> str:
+    aurc = f"AURC {risk_coverage.aurc:.3f}"
+    if abstention.n is None:
         return f"no threshold, {aurc}"
-    if not abstention["n"]:
+    if not abstention.n:
         return f"no utterance, {aurc}"
-    name = "WA" if abstention["uar"] is None else "UAR"
-    figure = f"{name} {_percent(abstention[name.lower()])} %"
-    return f"{_percent(abstention['coverage'])} % (n {abstention['n']}), {figure} on those, {aurc}"
+    name = "WA" if abstention.uar is None else "UAR"
+    figure = f"{name} {_percent(getattr(abstention, name.lower()))} %"
+    return f"{_percent(abstention.coverage)} % (n {abstention.n}), {figure} on those, {aurc}"
 
 
-def _gap_text(gap: dict) -> str:
-    if gap["uar"] is None:
-        return gap["note"]
-    span = f"95 % interval [{_points(gap['ci95'][0])}, {_points(gap['ci95'][1])}]" if gap["ci95"] else "no interval"
-    return f"UAR female - male {_points(gap['uar'])} points, {span}"
+def _gap_text(gap: SexGap) -> str:
+    if gap.uar is None:
+        return gap.note
+    span = f"95 % interval [{_points(gap.ci95[0])}, {_points(gap.ci95[1])}]" if gap.ci95 else "no interval"
+    return f"UAR female - male {_points(gap.uar)} points, {span}"
 
 
 def _points(share: float) -> str:
     return f"{100 * share:+.1f}"
 
 
-def _confusion_lines(confusions: list[dict]) -> list[str]:
+def _confusion_lines(confusions: list[Confusion]) -> list[str]:
     """The most frequent confusions, each with its most confident mistake."""
     if not confusions:
         return []
     lines = [
-        f"{one['reference']} taken for {one['predicted']}: {one['n']}, {_percent(one['share'])} %, "
-        f"e.g. {one['worst'][0]['id']}"
+        f"{one.reference} taken for {one.predicted}: {one.n}, {_percent(one.share)} %, e.g. {one.worst[0].id}"
         for one in confusions[:SHOWN_CONFUSIONS]
     ]
     return [line for kind, text in zip(("wrong", "", ""), lines, strict=False) for line in _line(kind, text)]
 
 
-def audit_text(audit: dict | None) -> str:
+def audit_text(audit: Verdict | None) -> str:
     """The verdict of an audit in one line."""
     if audit is None:
         return "not run"
-    found = f"LEAK: {', '.join(audit['leak'])}" if audit["verdict"] == "leak" else "no leak found"
-    return found + (f"; warnings: {', '.join(audit['warning'])}" if audit["warning"] else "")
+    found = f"LEAK: {', '.join(audit.leak)}" if audit.verdict == "leak" else "no leak found"
+    return found + (f"; warnings: {', '.join(audit.warning)}" if audit.warning else "")
 
 
-def _class_table(per_class: dict[str, dict]) -> list[str]:
+def _class_table(per_class: dict[str, ClassFigures]) -> list[str]:
     per_class = {printable(label): row for label, row in per_class.items()}
     width = max(len("class"), *(len(label) for label in per_class))
     header = f"{'class':<{width}}  precision  recall     f1  support"
     return [header] + [
-        f"{label:<{width}}  {_percent(row['precision']):>9}  {_percent(row['recall']):>6}  {_percent(row['f1']):>5}  "
-        f"{row['support']:>7}"
+        f"{label:<{width}}  {_percent(row.precision):>9}  {_percent(row.recall):>6}  {_percent(row.f1):>5}  "
+        f"{row.support:>7}"
         for label, row in per_class.items()
     ]
 
 
-def _group_lines(kind: str, groups: dict[str, dict]) -> list[str]:
-    def figure(group: dict) -> str:
-        return f"WA {_percent(group['wa'])}" if group["uar"] is None else f"UAR {_percent(group['uar'])}"
+def _group_lines(kind: str, groups: dict[str, GroupFigures]) -> list[str]:
+    def figure(group: GroupFigures) -> str:
+        return f"WA {_percent(group.wa)}" if group.uar is None else f"UAR {_percent(group.uar)}"
 
-    text = ", ".join(f"{name}: {figure(group)} (n {group['n']})" for name, group in groups.items())
+    text = ", ".join(f"{name}: {figure(group)} (n {group.n})" for name, group in groups.items())
     return _line(kind, text)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hf_ser.files import atomic_write
 from hf_ser.runs.folder import RunFolder
+from hf_ser.runs.record import TrainingRecord
 from hf_ser.transcripts.wer import plot_wer, wer_report
 
 TRANSCRIPTS, WER, REPORT = "transcripts.jsonl", "wer.json", "report.json"
@@ -37,18 +38,17 @@ def write_results(output_dir: Path) -> str:
         plot_wer(found, output_dir / f"wer_{when}.png")
     rates = {folder: json.loads((folder / WER).read_text("utf-8")) for folder in tested}
     report["per_fold"] = {
-        records[folder]["split"]["fold"]: {when: found[when]["wer"] for when in TIMES}
-        for folder, found in rates.items()
+        records[folder].split.fold: {when: found[when]["wer"] for when in TIMES} for folder, found in rates.items()
     }
     with atomic_write(output_dir / REPORT) as file:
         json.dump(report, file, indent=1)
     return "\n".join([format_report(report), *models, f"report: {output_dir / REPORT}"])
 
 
-def conditions(records: list[dict], lines: list[dict]) -> dict:
+def conditions(records: list[TrainingRecord], lines: list[dict]) -> dict:
     """What the word error rates of some folds were measured on, and how the models were trained."""
-    leaks = sorted({leak for record in records for leak in record["leaks"]})
-    known = sum(record["known_texts"] for record in records)
+    leaks = sorted({leak for record in records for leak in record.leaks})
+    known = sum(record.known_texts for record in records)
     corpora = sorted({line["corpus"] for line in lines})
     notices = [
         f"LEAKED RUN: {', '.join(leaks)}. The test rows were not independent of training." if leaks else "",
@@ -60,21 +60,21 @@ def conditions(records: list[dict], lines: list[dict]) -> dict:
         if known
         else "",
     ]
-    first, by_fold = records[0], {record["split"]["fold"]: record for record in records}
+    first, by_fold = records[0], {record.split.fold: record for record in records}
     return {
         "corpus": "+".join(corpora),
-        "protocol": first["protocol"],
-        "language": first["language"],
-        "folds": {name: record["split"]["split_fingerprint"] for name, record in by_fold.items()},
-        "asr": {name: record["asr"] for name, record in by_fold.items()},
+        "protocol": first.protocol,
+        "language": first.language,
+        "folds": {name: record.split.split_fingerprint for name, record in by_fold.items()},
+        "asr": {name: record.asr for name, record in by_fold.items()},
         "leaks": leaks,
         "known_texts": known,
-        "left_out": sorted({notice for record in records for notice in record["left_out"]}),
+        "left_out": sorted({notice for record in records for notice in record.left_out}),
         "notices": [notice for notice in notices if notice],
-        "settings": first["settings"],
-        "seeds": {name: record["seed"] for name, record in by_fold.items()},
-        "hardware": sorted({record["hardware"] for record in records}),
-        "precision": first["precision"],
+        "settings": first.settings,
+        "seeds": {name: record.seed for name, record in by_fold.items()},
+        "hardware": sorted({record.hardware for record in records}),
+        "precision": first.precision,
         "versions": {package: version(package) for package in PACKAGES},
     }
 

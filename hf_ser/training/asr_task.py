@@ -19,9 +19,9 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import TrainerCallback, set_seed
 
-from hf_ser.checks.audit.findings import AuditFinding
 from hf_ser.data.protocols import Fold, Rows
 from hf_ser.files import atomic_write
+from hf_ser.runs.findings import AuditFinding
 from hf_ser.stable import rows_digest
 from hf_ser.training.arguments import (
     ASR_LEARNING_RATE,

@@ -18,7 +18,6 @@ from scipy.special import softmax
 from transformers import PreTrainedConfig, TrainerCallback, set_seed
 
 from hf_ser.checks.audit.data import CLEARED
-from hf_ser.checks.audit.findings import AuditFinding
 from hf_ser.data.protocols import Fold
 from hf_ser.data.schema import REFERENCE
 from hf_ser.inputs.frozen import CachedCollator, FrozenCache, unwrapped
@@ -27,7 +26,8 @@ from hf_ser.publish.results import write_fold_report, write_results
 from hf_ser.publish.trackers import track_results
 from hf_ser.revisions import split_revision
 from hf_ser.runs.calibration import abstain_threshold, fit_temperature
-from hf_ser.runs.predictions import PREDICTIONS, write_predictions
+from hf_ser.runs.findings import AuditFinding
+from hf_ser.runs.predictions import PREDICTIONS, Prediction, write_predictions
 from hf_ser.runs.record import ASR_RECORD, RECORD, is_own_network, provenance
 from hf_ser.stable import rows_digest
 from hf_ser.training.arguments import (
@@ -144,7 +144,7 @@ class EmotionFold(FoldTask):
             "solved": isinstance(trainer, FittedTrainer),
         }
 
-    def prediction_rows(self, logits: np.ndarray, leaks: list[str], notes: list[str]) -> list[dict]:
+    def prediction_rows(self, logits: np.ndarray, leaks: list[str], notes: list[str]) -> list[Prediction]:
         """The test rows as `predictions.jsonl` has them; logits: `(rows, classes)`."""
         config, fold, labels = self.candidate.model.config, self.fold, self.labels
         probabilities = softmax(logits / config.calibration_temperature, axis=-1)
@@ -154,14 +154,14 @@ class EmotionFold(FoldTask):
         names = ("id", "corpus", "speaker", "sex")
         columns = self.task.dataset.select_columns([*names, "label", "votes"]).select(fold.test).to_list()
         return [
-            {
+            Prediction(
                 **{name: row[name] for name in names},
                 **same,
-                "transcript_source": self.transcripts.source[row["id"]],
-                "reference": labels[row["label"]],
-                "votes": None if row["votes"] is None else dict(zip(labels, row["votes"], strict=True)),
-                "probabilities": dict(zip(labels, of_row.tolist(), strict=True)),
-            }
+                transcript_source=self.transcripts.source[row["id"]],
+                reference=labels[row["label"]],
+                votes=None if row["votes"] is None else dict(zip(labels, row["votes"], strict=True)),
+                probabilities=dict(zip(labels, of_row.tolist(), strict=True)),
+            )
             for row, of_row in zip(columns, probabilities, strict=True)
         ]
 

@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 from accelerate import PartialState
@@ -15,13 +15,13 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import get_last_checkpoint
 
-from hf_ser.checks.audit.findings import LEAK, AuditFinding
 from hf_ser.checks.audit.not_copies import read_not_copies
 from hf_ser.data.protocols import Fold
 from hf_ser.models import share_weights
 from hf_ser.publish.trackers import tensorboard_beside
-from hf_ser.runs.checkpoints import WEIGHTS, weights_digests
-from hf_ser.runs.record import ancestry, hardware, split_record, stage_leaks, write_record
+from hf_ser.runs.checkpoints import weights_digests
+from hf_ser.runs.findings import LEAK, AuditFinding
+from hf_ser.runs.record import TrainingRecord, ancestry, hardware, split_record, stage_leaks, write_record
 from hf_ser.training.building import Candidate
 from hf_ser.training.search import search
 from hf_ser.training.trainer import count_parameters
@@ -65,18 +65,15 @@ def train_fold(task, fold: Fold, folder: Path, findings: list[AuditFinding]) -> 
     findings = [one for one in findings if one.fold in (None, fold.name)]
     found = {one.kind for one in findings if one.severity == LEAK}
     leaks = sorted({*fold.leaks, *found, *stage_leaks(dataset, fold, sources, data.allow_leak)})
-    record = {
-        "finished": False,
-        "split": split_record(dataset, fold),
-        "ancestors": [record for source in sources.values() for record in ancestry(source)],
-    }
+    ancestors = [split for source in sources.values() for split in ancestry(source)]
+    record = TrainingRecord(split=split_record(dataset, fold), ancestors=ancestors)
     if PartialState().is_main_process:
         # Before training, so that the checkpoint of a killed run says whom it was trained on.
         write_record(folder, record)
     arguments = fold_arguments(training, folder)
     if training.search:
         best = search(fold_task.trainer, arguments, folder, training.search)
-        record |= {"search": best}
+        record = replace(record, search=best)
         for name, value in best.items():
             setattr(arguments, name, value)
     arguments.report_to, callbacks = tensorboard_beside(training.report_to, folder)
@@ -84,29 +81,29 @@ def train_fold(task, fold: Fold, folder: Path, findings: list[AuditFinding]) -> 
     parameters, trained = count_parameters(fold_task.candidate.model)  # before LoRA is merged
     checkpoints = Path(arguments.output_dir)
     seconds = seconds_of(trainer, last_complete_checkpoint(checkpoints))
-    record |= fold_task.finish(trainer, folder, leaks, findings)
+    record = replace(record, **fold_task.finish(trainer, folder, leaks, findings))
     if not trainer.is_world_process_zero():
         return
-    if data.not_copies:
-        record |= {"not_copies": read_not_copies(data.not_copies).record()}
-    record |= {
-        "finished": True,
-        "protocol": data.protocol,
-        "settings": task.changed,
-        "leaks": leaks,
-        "audit": [asdict(one) for one in findings],
-        "corpora": sorted(set(dataset["corpus"][:])),
-        "sources": fold_task.candidate.sources,
-        "seed": trainer.args.seed,
-        "parameters": parameters,
-        "parameters_trained": trained,
-        "train_seconds": round(seconds, 1),
-        "prepare_seconds": round(prepare_seconds, 1),
-        "hardware": hardware(),
-        "precision": trainer.accelerator.mixed_precision,
-        "history": trainer.state.log_history,
-        WEIGHTS: weights_digests(folder),
-    }
+    record = replace(
+        record,
+        finished=True,
+        protocol=data.protocol,
+        settings=task.changed,
+        leaks=leaks,
+        audit=findings,
+        not_copies=read_not_copies(data.not_copies).record() if data.not_copies else None,
+        corpora=sorted(set(dataset["corpus"][:])),
+        sources=fold_task.candidate.sources,
+        seed=trainer.args.seed,
+        parameters=parameters,
+        parameters_trained=trained,
+        train_seconds=round(seconds, 1),
+        prepare_seconds=round(prepare_seconds, 1),
+        hardware=hardware(),
+        precision=trainer.accelerator.mixed_precision,
+        history=trainer.state.log_history,
+        weights=weights_digests(folder),
+    )
     write_record(folder, record)
     shutil.rmtree(checkpoints, ignore_errors=True)
 

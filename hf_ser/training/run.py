@@ -25,7 +25,6 @@ from transformers.utils import logging
 
 from hf_ser.augment.copies import without_evaluated_copies
 from hf_ser.checks.audit.data import CLEARED, audit_data
-from hf_ser.checks.audit.findings import LEAK, NOTE, AuditFinding, format_audit
 from hf_ser.checks.audit.not_copies import read_not_copies
 from hf_ser.data.labels import apply_label_map, labels_not_found, not_found_notice
 from hf_ser.data.prepare import check_columns, load_or_prepare, load_prepared
@@ -33,6 +32,7 @@ from hf_ser.data.protocols import FINAL, Fold, describe, fold_folder, make_folds
 from hf_ser.files import atomic_write, remove_leftovers
 from hf_ser.publish.hub import check_push, is_private_push, push_model
 from hf_ser.registry import plugin_digests
+from hf_ser.runs.findings import LEAK, NOTE, AuditFinding, format_audit
 from hf_ser.runs.record import corpora_of_sources, is_finished, read_record
 from hf_ser.runs.report import RUN
 from hf_ser.training.building import check_sources, named_sources
@@ -201,7 +201,7 @@ def unfinished(dataset: Dataset, folds: list[Fold], output_dir: Path) -> list[tu
 
 
 def _require_same_split(fold: Fold, folder: Path) -> None:
-    trained = read_record(folder)["split"]["split_fingerprint"]
+    trained = read_record(folder).split.split_fingerprint
     if trained != fold.fingerprint:
         raise ValueError(
             f"{folder}: fold {fold.name} was trained on the split {trained}, expected {fold.fingerprint}, which "

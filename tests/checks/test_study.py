@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from example_fold import RECORD, SPLIT
+from rows import make_report, write_predictions
 
 from hf_ser.checks.study.plan import Study, System, read_study, study_of_recipes
 from hf_ser.checks.study.plots import plot_study
 from hf_ser.checks.study.results import SystemResult, format_study, holm, make_study
 from hf_ser.checks.study.run import runs_of, train
-from hf_ser.runs.predictions import write_predictions
-from hf_ser.runs.report import make_report, write_report
+from hf_ser.runs.report import write_report
 
 LABELS = ("angry", "sad")
 SPEAKERS = 8
@@ -48,7 +48,7 @@ def written(folder: Path, right: float, seed: int = 1, protocol="emobox", leaks=
     record = RECORD | {"split": split, "history": [{"epoch": 3.0}]}
     (folder / "fold_1" / "training_record.json").write_text(json.dumps(record))
     write_predictions(folder / "predictions.jsonl", rows)
-    write_report(make_report(rows) | {"notes": []}, folder / "report.json")
+    write_report(make_report(rows), folder / "report.json")
 
 
 def prepared(tmp_path, systems: dict[str, dict], seeds=(1, 2), **settings):

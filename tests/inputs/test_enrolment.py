@@ -26,7 +26,7 @@ from hf_ser.models import (
 from hf_ser.publish.model_card import write_model_card
 from hf_ser.runs.classifier import Classifier, statistics_of_rows
 from hf_ser.runs.embeddings import embeddings
-from hf_ser.runs.record import row_hashes, write_record
+from hf_ser.runs.record import Split, TrainingRecord, row_hashes, write_record
 from hf_ser.training.building import label_maps
 
 SEED = 3
@@ -50,11 +50,10 @@ def tested(request, data, tmp_path_factory):
     known = speaker_statistics(data, model.audio_encoder.front_end, extractor, request.param, SEED, train)
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
-    nobody = {"ids": [], "pcm": [], "speakers": []}
-    split = {"fold": "1", "split_fingerprint": "x", "train": row_hashes(data, train), "validation": nobody}
+    trained, chosen = row_hashes(data, train), row_hashes(data, [])
+    split = Split(fold="1", split_fingerprint="x", train=trained, validation=chosen)
     settings = {"enrolment_clips": request.param} if request.param else {}
-    record = {"finished": True, "split": split, "ancestors": [], "leaks": [], "settings": settings, "seed": SEED}
-    write_record(folder, record)
+    write_record(folder, TrainingRecord(finished=True, split=split, settings=settings, seed=SEED))
     batch = Collator(SerProcessor(extractor))([data[row] | {"speaker_statistics": known[who]} for row in rows])
     with torch.inference_mode():
         answers = model(**{name: values for name, values in batch.items() if name != "labels"}).logits.softmax(-1)

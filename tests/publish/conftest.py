@@ -11,9 +11,11 @@ from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
+from example_fold import predictions
 from huggingface_hub import HfApi, constants
 from models.tiny import fused
 from publish.stand_in import OWNER_TOKEN, Hub
+from rows import make_report
 
 import hf_ser.publish.hub
 import hf_ser.publish.privacy
@@ -77,7 +79,11 @@ def trained(tmp_path_factory) -> Path:
     processor.save_pretrained(folder)
     copy_code(folder, model)
     (folder / "confusion_matrix.png").write_bytes(b"\x89PNG a picture")
-    texts = {"training_record.json": json.dumps(RECORD), "report.json": "{}", "predictions.jsonl": '{"id": "a"}\n'}
+    texts = {
+        "training_record.json": json.dumps(RECORD),
+        "report.json": json.dumps(make_report(predictions()).to_json()),
+        "predictions.jsonl": '{"id": "a"}\n',
+    }
     private = ("transcripts.jsonl", "optimizer.pt", "secret.txt", "checkpoints/checkpoint-1/model.safetensors")
     for name, text in {**texts, **dict.fromkeys(private, "private")}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

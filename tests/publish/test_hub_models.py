@@ -2,21 +2,26 @@
 
 import json
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
 import pytest
 import torch
+from example_fold import predictions
 from huggingface_hub import HfApi, constants
 from models.tiny import clips
 from packaging.requirements import Requirement
 from packaging.version import Version
 from publish.stand_in import READER_TOKEN
+from rows import make_report
 from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
 from hf_ser.publish.hub import SPACE_LIBRARIES, check_push, push_model
 from hf_ser.publish.privacy import MODEL_CODE
+from hf_ser.runs.figures import Report
+from hf_ser.runs.report import write_report
 
 REPO = "user/emotion"
 PULL = """
@@ -124,20 +129,25 @@ def test_only_what_belongs_to_a_model_is_pushed(hub, api, model):
 def test_clips_and_people_of_a_corpus_that_may_not_be_shared_stay_here(corpus, hub, api, model):
     record = json.loads((model / "training_record.json").read_text()) | {"corpora": ["ravdess", corpus]}
     (model / "training_record.json").write_text(json.dumps(record))
-    worst = [{"id": "table/call_of_anna", "fold": "1", "confidence": 0.9}]
-    report = {"per_speaker": {"table/anna": {"n": 3}, "unknown": {"n": 1}}, "confusions": [{"n": 1, "worst": worst}]}
-    report |= {"uar": 0.5, "notices": ["LEAKED RUN", "table/anna is absent"]}
-    (model / "report.json").write_text(json.dumps(report))
+    rows = [row | {"id": f"table/call_of_anna_{n}"} for n, row in enumerate(predictions("table"))]
+    rows = [row | {"speaker": None if row["speaker"] == "table/0" else "table/anna"} for row in rows]
+    report = make_report(rows)
+    report = replace(report, notices=["LEAKED RUN", "table/anna is absent"])
+    write_report(report, model / "report.json")
     (model / "embedding_map.png").write_bytes(b"with names in its legend")
     push_model(model, REPO, api=api)
     pushed = hub.files("models", REPO)
     assert {"predictions.jsonl", "embedding_map.png"}.isdisjoint(pushed)
-    assert json.loads(pushed["report.json"]) == {
-        "per_speaker": {"speaker 1": {"n": 3}, "unknown": {"n": 1}},
-        "confusions": [{"n": 1, "worst": [{"id": "clip 1", "fold": "1", "confidence": 0.9}]}],
-        "uar": 0.5,
-        "notices": ["LEAKED RUN"],
+    public = Report.from_json(json.loads(pushed["report.json"]), "pushed")
+    assert public.per_speaker == {
+        "speaker 1": report.per_speaker["table/anna"],
+        "unknown": report.per_speaker["unknown"],
     }
+    assert public.confusions[0] == replace(
+        report.confusions[0],
+        worst=[replace(report.confusions[0].worst[0], id="clip 1"), *public.confusions[0].worst[1:]],
+    )
+    assert (public.uar, public.notices) == (report.uar, ["LEAKED RUN"]) and b"anna" not in pushed["report.json"]
 
 
 def test_local_paths_are_not_pushed(hub, api, model):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -15,8 +16,6 @@ from models.tiny import AUDIO, awaken
 from publish.stand_in import OWNER_TOKEN
 from transformers import AutoModel
 
-import hf_ser.runs.report
-from hf_ser.checks.audit.findings import AuditFinding
 from hf_ser.checks.stress.conditions import CONDITIONS
 from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import Outcome, make_stress, write_stress
@@ -24,8 +23,11 @@ from hf_ser.data.prepare import load_prepared
 from hf_ser.data.protocols import make_folds
 from hf_ser.publish.hub import is_private_push, push_dataset, push_model
 from hf_ser.runs.checkpoints import weights_digests
+from hf_ser.runs.figures import Report
 from hf_ser.runs.predictions import read_predictions
 from hf_ser.runs.record import (
+    Split,
+    TrainingRecord,
     ancestry,
     corpora_of_sources,
     hashed,
@@ -39,7 +41,7 @@ from hf_ser.runs.record import (
 
 REPO = "user/emotion"
 ROOT = Path(__file__).parents[2]
-SCHEMA = json.loads(Path(hf_ser.runs.report.__file__).with_name("report.schema.json").read_text())
+SCHEMA = Report.schema()
 QUICK = ("--num_train_epochs", "1", "--n_folds", "3", "--disable_tqdm", "true", "--early_stopping_patience", "0")
 LABELS = "angry: angry\nhappy: happy\nneutral: neutral\nsad: sad\n"
 
@@ -68,12 +70,12 @@ def real(prepared, tmp_path_factory) -> Path:
 
 def stress_test(folder: Path, dataset: Path) -> None:
     rows = read_predictions(folder / "predictions.jsonl")
-    answers = {row["id"]: list(row["probabilities"].values()) for row in rows}
-    clean, first = Outcome(CONDITIONS[0], answers, {}), rows[0]["id"]
+    answers = {row.id: list(row.probabilities.values()) for row in rows}
+    clean, first = Outcome(CONDITIONS[0], answers, {}), rows[0].id
     fewer = {name: answer for name, answer in answers.items() if name != first}
     about = {"model": str(folder), "dataset": str(dataset), "seed": 0}
     result = make_stress(about, rows, clean, [Outcome(CONDITIONS[1], fewer, {first: "too short"})])
-    result["notices"] += [f"the quietest is {first}", "as it should be"]
+    result.notices.extend([f"the quietest is {first}", "as it should be"])
     write_stress(result, folder / "stress.json")
     plot_stress(result, folder / "stress.png")
 
@@ -114,17 +116,16 @@ def test_no_clip_and_no_speaker_is_named(pushed, real):
     assert {"predictions.jsonl", "groups.png"}.isdisjoint(pushed) and "confusion_matrix.png" in pushed
     for name, content in pushed.items():
         assert b"table/" not in content, name
-    record, ours = json.loads(pushed["training_record.json"]), read_record(real)
-    evident = [one for one in ours["audit"] if any("table/" in name for name in one["evidence"])]
+    record, ours = TrainingRecord.from_json(json.loads(pushed["training_record.json"]), "pushed"), read_record(real)
+    evident = [one for one in ours.audit if any("table/" in name for name in one.evidence)]
     assert evident, "nothing to hide, so nothing is tested"
-    for one, before in zip(record["audit"], ours["audit"], strict=True):
-        AuditFinding(**one)
-        assert one == before | {"evidence": [], "detail": "removed: it may name clips or people"}
+    for one, before in zip(record.audit, ours.audit, strict=True):
+        assert one == replace(before, evidence=(), detail="removed: it may name clips or people")
 
 
 def test_a_list_of_names_finds_no_speaker(pushed, real, prepared):
     """An unkeyed hash of a name is the name, to whoever has a list."""
-    data, ours = load_prepared(prepared), read_record(real)
+    data, ours = load_prepared(prepared), read_record(real).to_json()
     names = [hashed(one) for column in ("speaker", "id") for one in data[column][:]]
     assert any(name in json.dumps(ours) for name in names), "nothing to hide, so nothing is tested"
     assert not [name for name in names if name in pushed["training_record.json"].decode()]
@@ -159,8 +160,7 @@ def test_a_stress_test_counts_skipped_clips_without_naming_them(pushed, real):
 
 def test_what_may_be_shared_is_pushed_with_its_clips(hub, api, real, tmp_path):
     folder = Path(shutil.copytree(real, tmp_path / "fold_1"))
-    record = read_record(folder) | {"corpora": ["ravdess"]}
-    (folder / "training_record.json").write_text(json.dumps(record))
+    write_record(folder, replace(read_record(folder), corpora=["ravdess"]))
     (folder / "mine.png").write_bytes(b"of the user")
     push_model(folder, REPO, api=api)
     assert b"table/" not in hub.files("models", REPO)["stress.json"]  # the stress test was on clips of another corpus
@@ -354,9 +354,9 @@ def test_a_record_without_its_corpora_is_refused(api, model_of):
 def test_stages_tell_the_corpora_of_their_clips(prepared, tmp_path):
     data = load_prepared(prepared)
     split = split_record(data, make_folds(data, "speaker_folds", n_folds=3)[0])
-    assert split["corpora"] == ["table"]
+    assert split.corpora == ["table"]
     (tmp_path / "fold_1").mkdir()
-    write_record(tmp_path / "fold_1", {"split": split, "ancestors": [stage()]})
+    write_record(tmp_path / "fold_1", TrainingRecord(split=split, ancestors=[Split.from_json(stage(), "stage")]))
     assert corpora_of_sources([str(tmp_path / "fold_1"), "gru"]) == {"table", "not recorded"}
     (tmp_path / "enc").mkdir()
     assert corpora_of_sources([str(tmp_path / "enc")]) == {"not recorded"}

@@ -2,18 +2,22 @@
 
 import base64
 import hashlib
-import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from datasets import Dataset, Features
+from example_fold import STRESS
+from rows import make_report
 
 import hf_ser.files
 from hf_ser.data.schema import features
 from hf_ser.publish import page
 from hf_ser.publish.page import CAPTIONS, MOST_CLIPS, playable_clips, write_page
-from hf_ser.runs.report import make_report
+from hf_ser.runs.figures import LabelMap
+from hf_ser.runs.findings import Verdict
+from hf_ser.runs.stress import StressResult
 
 EVIL = "<script>alert('x')</script>"
 PICTURE = b"\x89PNG of any kind"
@@ -77,7 +81,7 @@ class Parts(HTMLParser):
 
 def test_page_is_one_file_that_loads_nothing(tmp_path):
     rows = make_rows()
-    report = make_report(rows, {"verdict": "warnings", "leak": [], "warning": ["level_by_class"]})
+    report = make_report(rows, Verdict(verdict="warnings", leak=[], warning=["level_by_class"]))
     for name in CAPTIONS:
         (tmp_path / name).write_bytes(PICTURE)
     (tmp_path / "fold_1").mkdir()
@@ -116,8 +120,8 @@ def test_notices_stand_before_all_else(tmp_path):
 
 def test_texts_of_users_files_are_no_markup(tmp_path):
     rows = make_rows(evil=EVIL + '" onload="x')
-    report = make_report(rows, label_map={"name": EVIL, "dropped": {EVIL: 3}})
-    report["notices"] = [EVIL]
+    report = make_report(rows, label_map=LabelMap(name=EVIL, dropped={EVIL: 3}))
+    report = replace(report, notices=[EVIL])
     (tmp_path / "groups.png").write_bytes(PICTURE)
     text = write_page(report, tmp_path, clips={rows[0]["id"]: b"x"}, clips_note=EVIL).read_text()
     parts = Parts(text)
@@ -143,7 +147,7 @@ def test_the_worst_of_each_confusion_come_first_and_no_more_than_fit(monkeypatch
     rows = make_rows(24)
     report, dataset = make_report(rows), dataset_of_rows(rows)
     monkeypatch.setattr(page, "MOST_CLIPS", 3)
-    worst = [[one["id"] for one in pair["worst"]] for pair in report["confusions"]]
+    worst = [[one.id for one in pair.worst] for pair in report.confusions]
     assert list(playable_clips(report, dataset)[0]) == [worst[0][0], worst[1][0], worst[0][1]]
     assert MOST_CLIPS == 20
 
@@ -194,19 +198,16 @@ def test_everything_right_and_a_stress_table(tmp_path):
     condition = {"name": "noise", "group": "noise", "level": "20 dB", "severity": "mild", "what": "Noise at 20 dB."}
     judged = {"n": 12, "uar": 0.5, "delta_uar": -0.25, "delta_ci95": [-0.3, -0.2], "limit": 0.05, "verdict": "failed"}
     unjudged = {"delta_ci95": None, "limit": None, "verdict": "not judged", "what": "Noise at 0 dB."}
-    stress = {
-        "model": "m",
-        "n_utterances": 12,
+    changes = {
         "n_speakers": 3,
         "notices": ["GENERATED WORDS"],
         "clean": {"uar": 0.75, "uar_ci95": None, "wa": 0.7},
-        "limits": {"mild": 0.05, "hard": 0.15},
-        "verdict": "failed",
         "failed": ["noise"],
         "conditions": [condition | judged, condition | judged | unjudged],
         "interval_note": "Of three speakers only.",
     }
-    parts = Parts(write_page(make_report(rows), tmp_path, json.loads(json.dumps(stress))).read_text())
+    stress = StressResult.from_json(STRESS | changes, "stress")
+    parts = Parts(write_page(make_report(rows), tmp_path, stress).read_text())
     texts = " ".join(" ".join(parts.texts).split())
     for expected in (
         "None: every utterance was classified correctly.",

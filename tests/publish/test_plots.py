@@ -1,5 +1,6 @@
 """Pictures are written for every shape of report and history; what they look like was judged by eye."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib
@@ -8,6 +9,8 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from rows import compare
+from rows import make_report as report_of
 
 from hf_ser.plotting import WARNING
 from hf_ser.publish.plots import (
@@ -18,23 +21,21 @@ from hf_ser.publish.plots import (
     write_pictures,
 )
 from hf_ser.publish.results import CURVES, write_learning_curves
-from hf_ser.runs.comparison import compare
-from hf_ser.runs.report import make_report as report_of
+from hf_ser.runs.figures import Report
+from hf_ser.runs.record import TrainingRecord
 
 
-def make_report(n_classes: int, notices: tuple[str, ...] = (), interval: list[float] | None = None) -> dict:
-    return {
-        "corpus": "ravdess",
-        "protocol": "emobox",
-        "labels": [f"label_{index}_with_a_long_name" for index in range(n_classes)],
-        "confusion_matrix": [
-            [10 * (row == column) + column for column in range(n_classes)] for row in range(n_classes)
-        ],
-        "uar": 0.5,
-        "uar_ci95": interval,
-        "chance_uar": 1 / n_classes,
-        "notices": list(notices),
-    }
+def make_report(n_classes: int, notices: tuple[str, ...] = (), interval: list[float] | None = None) -> Report:
+    return replace(
+        report_of(make_rows(n_classes)),
+        corpus="ravdess",
+        protocol="emobox",
+        labels=[f"label_{index}_with_a_long_name" for index in range(n_classes)],
+        confusion_matrix=[[10 * (row == column) + column for column in range(n_classes)] for row in range(n_classes)],
+        uar=0.5,
+        uar_ci95=interval,
+        notices=list(notices),
+    )
 
 
 def make_rows(n_classes: int = 3, n_speakers: int = 4, name: str = "speaker_{}", **changes) -> list[dict]:
@@ -94,7 +95,7 @@ def test_confusion_matrix_shows_counts_shares_title_and_notices(n_classes, tmp_p
     assert axes.get_xlabel().startswith("predicted")
     assert "ravdess, protocol emobox\nUAR 50.0 %, 95 % interval [40.0, 60.0]" in drawn[0].get_suptitle()
     assert (axes.get_title(), axes.title.get_color()) == ("LEAKED RUN: random split.", WARNING)
-    assert [label.get_text().replace("\n", "") for label in axes.get_yticklabels()] == report["labels"]
+    assert [label.get_text().replace("\n", "") for label in axes.get_yticklabels()] == report.labels
 
 
 def test_confusion_matrix_of_a_clean_run_has_no_red(tmp_path, drawn):
@@ -144,10 +145,10 @@ def test_reliability_draws_the_bins_that_have_utterances(tmp_path, drawn):
     report = report_of(make_rows())
     PICTURES["reliability.png"](report, tmp_path / "reliability.png")
     upper, lower = drawn[0].axes
-    filled = [one for one in report["calibration"]["bins"] if one["n"]]
-    assert [bar.get_height() for bar in upper.patches] == [one["accuracy"] for one in filled]
-    assert [text.get_text() for text in lower.texts] == [str(one["n"]) for one in filled]
-    before = report["calibration"]["ece_uncalibrated"]
+    filled = [one for one in report.calibration.bins if one.n]
+    assert [bar.get_height() for bar in upper.patches] == [one.accuracy for one in filled]
+    assert [text.get_text() for text in lower.texts] == [str(one.n) for one in filled]
+    before = report.calibration.ece_uncalibrated
     assert f"{before:.3f} before" in " ".join(drawn[0].get_suptitle().split())
     PICTURES["reliability.png"](report_of(make_rows(temperature=None)), tmp_path / "reliability.png")
     assert "no temperature was fitted" in drawn[1].get_suptitle()
@@ -159,7 +160,7 @@ def test_risk_and_coverage_mark_the_threshold_where_there_is_one(threshold, poin
     PICTURES["risk_coverage.png"](report, tmp_path / "risk_coverage.png")
     marks = [line.get_xydata()[0].tolist() for line in drawn[0].axes[0].lines if line.get_marker() == "o"]
     assert len(marks) == points
-    assert all(mark == [report["abstention"]["coverage"], 1 - report["abstention"]["wa"]] for mark in marks)
+    assert all(mark == [report.abstention.coverage, 1 - report.abstention.wa] for mark in marks)
 
 
 def test_groups_are_sorted_and_hollow_where_a_class_is_lacking(tmp_path, drawn):
@@ -170,10 +171,10 @@ def test_groups_are_sorted_and_hollow_where_a_class_is_lacking(tmp_path, drawn):
     (axes,) = drawn[0].axes
     names = [label.get_text() for label in axes.get_xticklabels()]
     assert names[:3] == ["female, 2 speakers", "male, 2 speakers", "unknown, 2 speakers"]
-    alone = report | {"per_sex": {"female": report["per_sex"]["female"] | {"n_speakers": 1}}}
+    alone = replace(report, per_sex={"female": replace(report.per_sex["female"], n_speakers=1)})
     PICTURES["groups.png"](alone, tmp_path / "groups.png")
     assert drawn[1].axes[0].get_xticklabels()[0].get_text() == "female, 1 speaker"
-    figures = {name: one["wa"] if one["uar"] is None else one["uar"] for name, one in report["per_speaker"].items()}
+    figures = {name: one.best for name, one in report.per_speaker.items()}
     assert names[3:] == sorted(figures, key=figures.get)
     speakers = [line for line in axes.lines if line.get_marker() == "o" and line.get_markersize() == 6]
     speakers = [line for line in speakers if len(line.get_xdata())]
@@ -207,5 +208,5 @@ def test_pyplot_is_left_alone(tmp_path):
 
 def test_solved_heads_have_no_learning_curves(tmp_path):
     (tmp_path / CURVES).touch()  # of an earlier version
-    write_learning_curves({"1": SimpleNamespace(record={"solved": True, "history": history(1)})}, tmp_path)
+    write_learning_curves({"1": SimpleNamespace(record=TrainingRecord(solved=True, history=history(1)))}, tmp_path)
     assert not (tmp_path / CURVES).exists()

@@ -11,12 +11,12 @@ from hf_ser.runs.calibration import (
     abstain_threshold,
     curve_points,
     fit_temperature,
-    made_worse,
     nll,
     reliability_bins,
     risk_coverage,
     tempered,
 )
+from hf_ser.runs.figures import Calibration
 from hf_ser.runs.scores import score
 
 LABELS = ["neutral", "happy", "sad", "angry"]
@@ -79,15 +79,21 @@ def test_nll_of_a_class_that_was_ruled_out_is_finite():
 
 def test_reliability_bins_by_hand():
     bins = reliability_bins(np.array([1.0, 0.95, 14 / 15, 0.5]), np.array([True, False, True, True]))
-    assert [one["n"] for one in bins] == [0] * 7 + [1] + [0] * 5 + [1, 2]  # 14/15 is the upper edge of the 14th bin
-    assert bins[14] == {
+    assert [one.n for one in bins] == [0] * 7 + [1] + [0] * 5 + [1, 2]  # 14/15 is the upper edge of the 14th bin
+    assert bins[14].to_json() == {
         "low": pytest.approx(14 / 15),
         "high": 1.0,
         "n": 2,
         "confidence": pytest.approx(0.975),
         "accuracy": 0.5,
     }
-    assert bins[0] == {"low": 0.0, "high": pytest.approx(1 / 15), "n": 0, "confidence": None, "accuracy": None}
+    assert bins[0].to_json() == {
+        "low": 0.0,
+        "high": pytest.approx(1 / 15),
+        "n": 0,
+        "confidence": None,
+        "accuracy": None,
+    }
 
 
 def test_risk_coverage_of_the_best_and_the_worst_order():
@@ -95,12 +101,12 @@ def test_risk_coverage_of_the_best_and_the_worst_order():
     wrong = 4
     places = np.arange(1, 11)
     best = risk_coverage(confidence, places <= 10 - wrong)
-    assert best["risk"] == pytest.approx(np.clip(places - 6, 0, None) / places)
-    assert best["aurc"] == pytest.approx((1 / 7 + 2 / 8 + 3 / 9 + 4 / 10) / 10)
+    assert best.risk == pytest.approx(np.clip(places - 6, 0, None) / places)
+    assert best.aurc == pytest.approx((1 / 7 + 2 / 8 + 3 / 9 + 4 / 10) / 10)
     worst = risk_coverage(confidence, places > wrong)
-    assert worst["aurc"] == pytest.approx((4 + 4 / 5 + 4 / 6 + 4 / 7 + 4 / 8 + 4 / 9 + 4 / 10) / 10)
-    assert (best["risk"][-1], worst["risk"][-1], best["coverage"][-1]) == (0.4, 0.4, 1.0)
-    assert risk_coverage(confidence, places > 0)["aurc"] == 0
+    assert worst.aurc == pytest.approx((4 + 4 / 5 + 4 / 6 + 4 / 7 + 4 / 8 + 4 / 9 + 4 / 10) / 10)
+    assert (best.risk[-1], worst.risk[-1], best.coverage[-1]) == (0.4, 0.4, 1.0)
+    assert risk_coverage(confidence, places > 0).aurc == 0
 
 
 def test_equal_confidences_have_no_order():
@@ -110,10 +116,10 @@ def test_equal_confidences_have_no_order():
     order = rng.permutation(250)
     assert risk_coverage(confidence[order], correct[order]) == curve
     alike = risk_coverage(np.full(250, 0.5), correct)
-    assert alike["risk"] == pytest.approx([1 - correct.mean()] * 101), "no confidence tells right from wrong"
+    assert alike.risk == pytest.approx([1 - correct.mean()] * 101), "no confidence tells right from wrong"
     orders = [rng.permutation(250) for _ in range(300)]
-    broken = [risk_coverage(confidence[o] - 1e-9 * np.arange(250), correct[o])["aurc"] for o in orders]
-    assert curve["aurc"] == pytest.approx(np.mean(broken), abs=3 * np.std(broken) / np.sqrt(300))
+    broken = [risk_coverage(confidence[o] - 1e-9 * np.arange(250), correct[o]).aurc for o in orders]
+    assert curve.aurc == pytest.approx(np.mean(broken), abs=3 * np.std(broken) / np.sqrt(300))
 
 
 def test_long_curves_are_thinned_and_keep_their_ends():
@@ -121,7 +127,7 @@ def test_long_curves_are_thinned_and_keep_their_ends():
     assert curve_points(1).tolist() == [0]
     points = curve_points(5000)
     assert (len(points), points[0], points[-1]) == (101, 0, 4999)
-    assert len(risk_coverage(np.linspace(0, 1, 5000), np.ones(5000, dtype=bool))["risk"]) == 101
+    assert len(risk_coverage(np.linspace(0, 1, 5000), np.ones(5000, dtype=bool)).risk) == 101
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 1.0])
@@ -147,7 +153,8 @@ def test_equal_answers_that_rounding_sets_apart_are_given_together():
 
 @pytest.mark.parametrize(("ece", "before", "is_worse"), [(0.12, 0.1, True), (0.1, 0.12, False), (0.1, None, False)])
 def test_a_temperature_that_made_it_worse_is_called_so(ece, before, is_worse):
-    calibration = {"ece": ece, "ece_uncalibrated": before, "temperature": {"1": before and 0.8}}
-    assert made_worse(calibration) == is_worse
+    temperature, none = {"1": before and 0.8}, {"nll": 0.0, "nll_uncalibrated": None, "bins": []}
+    calibration = Calibration(temperature=temperature, ece=ece, ece_uncalibrated=before, **none)
+    assert calibration.is_worse == is_worse
     assert ("worse than without it" in ece_text(calibration)) == is_worse
     assert "calibrated" not in ece_text(calibration)

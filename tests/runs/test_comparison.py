@@ -6,10 +6,10 @@ from itertools import product
 
 import numpy as np
 import pytest
+from rows import compare, make_report
 
-from hf_ser.runs.comparison import compare, format_comparison, permutation_test, write_comparison
+from hf_ser.runs.comparison import format_comparison, permutation_test, write_comparison
 from hf_ser.runs.intervals import COVERAGE, PAIRED_COVERAGE, holds_zero
-from hf_ser.runs.report import make_report
 
 LABELS = ["sad", "happy"]
 CLIPS = 10
@@ -69,7 +69,7 @@ def test_one_run_is_right_wherever_the_other_is_and_more():
     assert result["notices"] == []
     for run, rows in (("a", a), ("b", b)):
         report = make_report(rows)
-        assert result[run] == pytest.approx({name: report[name] for name in ("uar", "wa", "macro_f1")})
+        assert result[run] == pytest.approx({name: getattr(report, name) for name in ("uar", "wa", "macro_f1")})
 
 
 def test_the_verdict_follows_the_interval_in_both_directions():

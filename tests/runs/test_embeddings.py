@@ -1,5 +1,7 @@
 """Embeddings belong to their rows whatever the batches; the map tells emotions from people."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -80,9 +82,8 @@ def test_the_map_and_the_silhouettes_tell_what_is_grouped(tmp_path, monkeypatch)
     # The same seed gives the same map. In this process: another may turn a rounding into another place of a point.
     np.testing.assert_allclose(embedding_map(vectors.copy()), points, atol=1e-3 * np.ptp(points))
     assert silhouette(vectors, labels) > 0.5 > 0.2 > silhouette(vectors, speakers)
-    plot_embedding_map(
-        vectors, labels, speakers, {"corpus": "c", "protocol": "p", "notices": ["LEAKED"]}, tmp_path / "map.png"
-    )
+    conditions = SimpleNamespace(corpus="c", protocol="p")
+    plot_embedding_map(vectors, labels, speakers, conditions, ["LEAKED"], tmp_path / "map.png")
     by_emotion, by_speaker = figures[0].axes
     assert by_emotion.get_title() == f"by emotion: silhouette {silhouette(vectors, labels):.2f}"
     assert by_speaker.get_title() == f"by speaker: silhouette {silhouette(vectors, speakers):.2f}"
@@ -97,4 +98,4 @@ def test_of_too_few_rows_there_is_no_map_and_of_one_name_no_silhouette(tmp_path)
     with pytest.raises(ValueError, match="Found 4 rows, expected 5 or more"):
         embedding_map(vectors[:4])
     with pytest.raises(ValueError, match="Found 5 rows, 5 labels and 4 speakers"):
-        plot_embedding_map(vectors, ["sad"] * 5, ["a"] * 4, {}, tmp_path / "map.png")
+        plot_embedding_map(vectors, ["sad"] * 5, ["a"] * 4, None, (), tmp_path / "map.png")

@@ -7,12 +7,14 @@ import pytest
 
 from hf_ser.data.prepare import load_prepared
 from hf_ser.data.protocols import make_folds
+from hf_ser.runs.findings import LEAK, finding
 from hf_ser.runs.record import (
+    Split,
+    TrainingRecord,
     ancestry,
     hashed,
     is_finished,
     provenance,
-    public_record_without_names,
     read_record,
     row_hashes,
     split_record,
@@ -32,7 +34,7 @@ def folds(data):
 
 
 def encoder_trained_on(folder, data, fold, ancestors=()):
-    write_record(folder, {"split": split_record(data, fold), "ancestors": list(ancestors)})
+    write_record(folder, TrainingRecord(split=split_record(data, fold), ancestors=list(ancestors)))
     return {"audio": str(folder)}
 
 
@@ -61,11 +63,12 @@ def test_a_checkpoint_chosen_on_test_rows_is_refused(tmp_path, data, folds):
 
 
 def test_an_equal_speaker_or_recording_is_enough(tmp_path, data, folds):
-    fold, record = folds[0], {"fold": "1", "split_fingerprint": "x", "validation": row_hashes(data, [])}
+    fold, nothing = folds[0], row_hashes(data, [])
     test = row_hashes(data, fold.test)
     for kind in ("speakers", "pcm"):
-        trained = {**row_hashes(data, []), kind: test[kind][:1]}
-        write_record(tmp_path, {"split": {**record, "train": trained}, "ancestors": []})
+        trained = dataclasses.replace(nothing, **{kind: getattr(test, kind)[:1]})
+        split = Split(fold="1", split_fingerprint="x", train=trained, validation=nothing)
+        write_record(tmp_path, TrainingRecord(split=split))
         with pytest.raises(ValueError, match="was trained on data that fold 1 uses as test"):
             stage_leaks(data, fold, {"audio": str(tmp_path)}, allow_leak=False)
 
@@ -91,7 +94,7 @@ def test_a_record_holds_no_names(tmp_path, data, folds):
     text = (tmp_path / "training_record.json").read_text()
     assert "table/" not in text
     assert hashed(data[int(folds[0].train[0])]["speaker"]) in text
-    assert len(read_record(tmp_path)["split"]["train"]["ids"]) == len(folds[0].train)
+    assert len(read_record(tmp_path).split.train.ids) == len(folds[0].train)
 
 
 HASHES = {"ids": [], "pcm": [], "speakers": []}
@@ -137,18 +140,34 @@ def test_a_record_without_a_split_tells_nothing_of_the_training_data(tmp_path):
 
 
 def test_withheld_names_are_noted_and_equal_recordings_still_found(tmp_path, data, folds, capsys):
-    record = {"split": split_record(data, folds[1]), "ancestors": [split_record(data, folds[2])]}
-    public = public_record_without_names(record)
-    text, names = json.dumps(public), [hashed(name) for name in (*data["speaker"][:], *data["id"][:])]
-    assert not [name for name in names if name in text] and public["split"]["train"]["pcm"]
+    record = TrainingRecord(split=split_record(data, folds[1]), ancestors=[split_record(data, folds[2])])
+    public = record.public(with_people=False)
+    text, names = json.dumps(public.to_json()), [hashed(name) for name in (*data["speaker"][:], *data["id"][:])]
+    assert not [name for name in names if name in text] and public.split.train.pcm
     write_record(tmp_path, public)
     with pytest.raises(ValueError, match=r"\(0 utterances, \d+ equal recordings and 0 speakers are shared\)"):
         stage_leaks(data, folds[0], {"audio": str(tmp_path)}, allow_leak=False)
-    for split in (public["split"], *public["ancestors"]):
-        for part in ("train", "validation"):
-            split[part]["pcm"] = []
-    write_record(tmp_path, public)
+    nothing = dataclasses.replace(public.split.train, pcm=[])
+    splits = [dataclasses.replace(split, train=nothing, validation=nothing) for split in public.splits]
+    write_record(tmp_path, TrainingRecord(split=splits[0], ancestors=splits[1:]))
     capsys.readouterr()
     assert stage_leaks(data, folds[0], {"audio": str(tmp_path)}, allow_leak=False) == []
     assert f"note: {tmp_path}: whom it was trained on is withheld" in capsys.readouterr().out
     assert "withheld: beyond equal recordings, this cannot be checked" in provenance({"audio": str(tmp_path)})["audio"]
+
+
+def test_a_record_is_read_as_it_was_written_and_keys_of_newer_versions_pass(tmp_path, data, folds):
+    (found,) = [finding("a_kind", LEAK, "what", "do", ["b", "a"], "1")]
+    record = TrainingRecord(finished=True, split=split_record(data, folds[0]), audit=[found], seed=1, train_seconds=2.5)
+    write_record(tmp_path, record)
+    written = json.loads((tmp_path / "training_record.json").read_text())
+    assert list(written)[:3] == ["finished", "split", "ancestors"] and "search" not in written
+    assert written["audit"][0]["fold"] == "1" and list(written["audit"][0])[-1] == "n_evidence"
+    assert read_record(tmp_path) == record == TrainingRecord.from_json(written | {"newer": 1}, "the file")
+
+
+def test_a_bad_value_is_named_with_its_place_and_what_was_expected():
+    with pytest.raises(ValueError, match=r"the file: found split\.train\.ids\.1: 5, expected a text: this is not a tr"):
+        TrainingRecord.from_json({"split": SPLIT | {"train": HASHES | {"ids": ["a", 5]}}}, "the file")
+    with pytest.raises(ValueError, match=r"found split: no validation, expected validation, an object of keys"):
+        TrainingRecord.from_json({"split": {key: SPLIT[key] for key in ("fold", "split_fingerprint", "train")}}, "f")

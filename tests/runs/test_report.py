@@ -4,21 +4,22 @@ import hashlib
 import json
 import random
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 from jsonschema import ValidationError, validate
+from rows import make_report, write_predictions
 from scipy.stats import norm
 from scipy.stats import t as student
 from sklearn.metrics import auc, confusion_matrix, precision_recall_fscore_support, recall_score
 
 from hf_ser.runs.calibration import tempered
-from hf_ser.runs.predictions import write_predictions
-from hf_ser.runs.report import make_report, write_report
+from hf_ser.runs.figures import LabelMap, Report
+from hf_ser.runs.findings import Verdict
+from hf_ser.runs.report import write_report
 from hf_ser.runs.report_text import format_report
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "hf_ser/runs/report.schema.json").read_text("utf-8"))
+SCHEMA = Report.schema()
 LABELS = ["neutral", "happy", "sad", "angry"]
 
 
@@ -67,13 +68,13 @@ def test_actors_absent_from_a_published_fold_are_named():
     actors = ("01", "11", "20", "21")
     whole = [row | {"fold": "1", "split_fingerprint": "x"} for row in rows]
     whole = [row | {"speaker": f"ravdess/{actors[i // 4 % 4]}"} for i, row in enumerate(whole)]
-    assert make_report(whole)["notices"] == []
-    (notice,) = make_report([row for row in whole if row["speaker"] != "ravdess/21"])["notices"]
+    assert make_report(whole).notices == []
+    (notice,) = make_report([row for row in whole if row["speaker"] != "ravdess/21"]).notices
     assert notice.startswith(
         "Test actors absent from the data: 21 in fold 1. Compare this figure with no published one"
     )
     other = [row | {"protocol": "speaker_folds"} for row in whole if row["speaker"] != "ravdess/21"]
-    assert make_report(other)["notices"] == []
+    assert make_report(other).notices == []
 
 
 def test_hand_worked_report():
@@ -85,63 +86,67 @@ def test_hand_worked_report():
         hand_row("5", "sad", "sad", speaker="r/b", sex=None),
     ]
     report = make_report([row | {"protocol": "speaker_folds"} for row in rows])
-    assert report["confusion_matrix"] == [[3, 1], [0, 1]]
-    assert report["labels"] == ["sad", "happy"]
-    assert (report["uar"], report["wa"], report["chance_uar"]) == (0.875, 0.8, 0.5)
-    assert (report["n_utterances"], report["n_speakers"]) == (5, 2)
+    assert report.confusion_matrix == [[3, 1], [0, 1]]
+    assert report.labels == ["sad", "happy"]
+    assert (report.uar, report.wa, report.chance_uar) == (0.875, 0.8, 0.5)
+    assert (report.n_utterances, report.n_speakers) == (5, 2)
     man, other = {"n": 3, "wa": 2 / 3, "uar": 0.75}, {"n": 2, "wa": 1.0, "uar": None}
-    assert report["per_speaker"] == {"r/a": man | {"sex": "male"}, "r/b": other | {"sex": None}}
+    assert report.to_json()["per_speaker"] == {"r/a": man | {"sex": "male"}, "r/b": other | {"sex": None}}
     more = {"n_speakers": 1, "uar_ci95": None}
     alone = "No interval: one speaker only, and the bootstrap draws whole speakers."
     lacks = "No interval: a class of the task is absent."
-    assert report["per_sex"] == {
+    assert report.to_json()["per_sex"] == {
         "male": man | more | {"uar_ci95_note": alone, "recall": {"sad": 0.5, "happy": 1.0}},
         "unknown": other | more | {"uar_ci95_note": lacks, "recall": {"sad": 1.0, "happy": None}},
     }
-    assert report["sex_gap"] == {"uar": None, "ci95": None, "note": "No gap: no utterance of a female speaker."}
+    assert report.to_json()["sex_gap"] == {
+        "uar": None,
+        "ci95": None,
+        "note": "No gap: no utterance of a female speaker.",
+    }
     worst = {"id": "2", "fold": "1", "confidence": 1.0}
     confused = {"reference": "sad", "predicted": "happy", "n": 1, "share": 0.25, "worst": [worst]}
-    assert report["confusions"] == [confused]
-    assert report["per_fold"] == {"1": {"n": 5, "wa": 0.8, "uar": 0.875}}
-    assert report["per_class"]["sad"] == {"precision": 1.0, "recall": 0.75, "f1": 6 / 7, "support": 4}
-    assert report["per_class"]["happy"] == {"precision": 0.5, "recall": 1.0, "f1": 2 / 3, "support": 1}
-    assert (report["split_fingerprint"], report["folds"]) == ("print of 1", {"1": "print of 1"})
-    assert report["leaks"] == report["notices"] == []
+    assert report.to_json()["confusions"] == [confused]
+    assert report.to_json()["per_fold"] == {"1": {"n": 5, "wa": 0.8, "uar": 0.875}}
+    assert report.per_class["sad"].to_json() == {"precision": 1.0, "recall": 0.75, "f1": 6 / 7, "support": 4}
+    assert report.per_class["happy"].to_json() == {"precision": 0.5, "recall": 1.0, "f1": 2 / 3, "support": 1}
+    assert (report.split_fingerprint, report.folds) == ("print of 1", {"1": "print of 1"})
+    assert report.leaks == report.notices == []
 
 
 def test_agrees_with_scikit_learn():
     rows = make_rows()
     references, predicted = [row["reference"] for row in rows], predicted_of(rows)
     report = make_report(rows)
-    assert report["confusion_matrix"] == confusion_matrix(references, predicted, labels=LABELS).tolist()
-    assert report["uar"] == pytest.approx(recall_score(references, predicted, average="macro"))
+    assert report.confusion_matrix == confusion_matrix(references, predicted, labels=LABELS).tolist()
+    assert report.uar == pytest.approx(recall_score(references, predicted, average="macro"))
     columns = precision_recall_fscore_support(references, predicted, labels=LABELS)
     for name, column in zip(("precision", "recall", "f1", "support"), columns, strict=True):
-        assert [report["per_class"][label][name] for label in LABELS] == pytest.approx(column.tolist())
-    for speaker, figures in report["per_speaker"].items():
+        assert [getattr(report.per_class[label], name) for label in LABELS] == pytest.approx(column.tolist())
+    for speaker, figures in report.per_speaker.items():
         own = [index for index, row in enumerate(rows) if row["speaker"] == speaker]
         uar = recall_score([references[i] for i in own], [predicted[i] for i in own], average="macro")
-        assert figures["uar"] == pytest.approx(uar)
-    assert sum(fold["n"] for fold in report["per_fold"].values()) == len(rows)
+        assert figures.uar == pytest.approx(uar)
+    assert sum(fold.n for fold in report.per_fold.values()) == len(rows)
 
 
 def test_order_of_rows_changes_nothing():
     rows = make_rows(n_folds=12)
     report = make_report(rows)
     shuffled = random.Random(1).sample(rows, len(rows))
-    assert json.dumps(make_report(shuffled)) == json.dumps(report)
-    assert list(report["per_fold"]) == list(report["folds"]) == [str(fold) for fold in range(1, 13)]
+    assert json.dumps(make_report(shuffled).to_json()) == json.dumps(report.to_json())
+    assert list(report.per_fold) == list(report.folds) == [str(fold) for fold in range(1, 13)]
 
 
 def test_fingerprint_of_several_folds():
     report = make_report(make_rows(n_folds=2))
-    assert report["folds"] == {"1": "print of 1", "2": "print of 2"}
-    assert report["split_fingerprint"] == hashlib.sha256(b"1:print of 1\n2:print of 2").hexdigest()
+    assert report.folds == {"1": "print of 1", "2": "print of 2"}
+    assert report.split_fingerprint == hashlib.sha256(b"1:print of 1\n2:print of 2").hexdigest()
 
 
 def test_interval_is_that_of_resampled_speakers():
     rows = make_rows()
-    low, high = make_report(rows)["uar_ci95"]
+    low, high = make_report(rows).uar_ci95
     z = student.ppf(0.975, 11) * np.sqrt(12 / 11)  # of 12 speakers
     rng = np.random.default_rng(7)
     speakers = np.array([row["speaker"] for row in rows])
@@ -159,46 +164,47 @@ def test_interval_is_that_of_resampled_speakers():
 def test_interval_is_reproducible_contains_the_figure_and_widens_with_fewer_speakers():
     many, few = make_report(make_rows(n_speakers=48)), make_report(make_rows(n_speakers=5))
     for report in (many, few):
-        low, high = report["uar_ci95"]
-        assert 0 <= low < report["uar"] < high <= 1
-    assert few["uar_ci95"][1] - few["uar_ci95"][0] > 1.5 * (many["uar_ci95"][1] - many["uar_ci95"][0])
-    assert make_report(make_rows(n_speakers=48))["uar_ci95"] == many["uar_ci95"]
-    assert "over 48 speakers, 5000 resamples, seed 0; 0 resamples lacked a class" in many["uar_ci95_note"]
-    assert "it is too narrow: in simulations it held the true figure 91 times in 100" in few["uar_ci95_note"]
-    assert "too narrow" not in many["uar_ci95_note"]
+        low, high = report.uar_ci95
+        assert 0 <= low < report.uar < high <= 1
+    assert few.uar_ci95[1] - few.uar_ci95[0] > 1.5 * (many.uar_ci95[1] - many.uar_ci95[0])
+    assert make_report(make_rows(n_speakers=48)).uar_ci95 == many.uar_ci95
+    assert "over 48 speakers, 5000 resamples, seed 0; 0 resamples lacked a class" in many.uar_ci95_note
+    assert "it is too narrow: in simulations it held the true figure 91 times in 100" in few.uar_ci95_note
+    assert "too narrow" not in many.uar_ci95_note
 
 
 def test_intervals_of_wa_and_macro_f1_hold_their_figures():
     rows = [row for index, row in enumerate(make_rows()) if row["reference"] != "sad" or index % 3 == 0]
     report = make_report(rows)
-    assert report["wa"] != report["uar"]
+    assert report.wa != report.uar
     for name in ("uar", "wa", "macro_f1"):
-        assert report[f"{name}_ci95"][0] < report[name] < report[f"{name}_ci95"][1]
-    assert len({tuple(report[f"{name}_ci95"]) for name in ("uar", "wa", "macro_f1")}) == 3
+        low, high = getattr(report, f"{name}_ci95")
+        assert low < getattr(report, name) < high
+    assert len({tuple(getattr(report, f"{name}_ci95")) for name in ("uar", "wa", "macro_f1")}) == 3
 
 
 def test_no_interval_says_why():
     one = make_report(make_rows(speaker="ravdess/1"))
-    assert one["uar_ci95"] is None
-    assert one["uar_ci95_note"].startswith("No interval: one speaker only")
+    assert one.uar_ci95 is None
+    assert one.uar_ci95_note.startswith("No interval: one speaker only")
     rows = make_rows()
     rows[0]["speaker"] = rows[9]["speaker"] = None
     unknown = make_report(rows)
-    assert unknown["uar_ci95"] is None
-    assert unknown["uar_ci95_note"].startswith("No interval: 2 utterances have no speaker")
-    assert unknown["n_speakers"] == 12
-    assert unknown["per_speaker"]["unknown"]["n"] == 2
+    assert unknown.uar_ci95 is None
+    assert unknown.uar_ci95_note.startswith("No interval: 2 utterances have no speaker")
+    assert unknown.n_speakers == 12
+    assert unknown.per_speaker["unknown"].n == 2
     one_class_each = [row | {"speaker": f"ravdess/{row['reference']}"} for row in make_rows()]
-    assert "resamples of the speakers lacked a class" in make_report(one_class_each)["uar_ci95_note"]
+    assert "resamples of the speakers lacked a class" in make_report(one_class_each).uar_ci95_note
 
 
 def test_resamples_without_a_class_are_dropped_and_counted():
     rows = [row for row in make_rows() if row["reference"] != "sad" or row["speaker"] in ("ravdess/1", "ravdess/2")]
     report = make_report(rows)
-    dropped = int(report["uar_ci95_note"].split("; ")[1].split()[0])
+    dropped = int(report.uar_ci95_note.split("; ")[1].split()[0])
     assert dropped / 5000 == pytest.approx((10 / 12) ** 12, abs=0.03)  # neither of the two speakers drawn
-    assert report["uar_ci95"] is not None
-    assert report["per_speaker"]["ravdess/3"]["uar"] is None
+    assert report.uar_ci95 is not None
+    assert report.per_speaker["ravdess/3"].uar is None
 
 
 def test_absent_class_raises():
@@ -220,11 +226,11 @@ def test_notices_and_joined_corpora():
         for index, row in enumerate(make_rows())
     ]
     report = make_report(rows)
-    assert report["corpus"] == "ravdess+synthetic"
-    assert report["leaks"] == ["random split", "shared speakers"]
-    assert report["notices"][0].startswith("LEAKED RUN: random split, shared speakers.")
+    assert report.corpus == "ravdess+synthetic"
+    assert report.leaks == ["random split", "shared speakers"]
+    assert report.notices[0].startswith("LEAKED RUN: random split, shared speakers.")
     synthetic = "Synthetic corpus: this figure tests the software and says nothing about speech."
-    assert report["notices"][1] == synthetic
+    assert report.notices[1] == synthetic
     assert format_report(report).startswith("LEAKED RUN: random split, shared speakers.")
     assert synthetic in format_report(report)
 
@@ -232,8 +238,8 @@ def test_notices_and_joined_corpora():
 def test_table_for_the_terminal():
     report = make_report(make_rows())
     table = format_report(report)
-    low, high = (f"{100 * end:.1f}" for end in report["uar_ci95"])
-    assert f"UAR    {100 * report['uar']:.1f} %, 95 % interval [{low}, {high}], chance 25.0 %" in table
+    low, high = (f"{100 * end:.1f}" for end in report.uar_ci95)
+    assert f"UAR    {100 * report.uar:.1f} %, 95 % interval [{low}, {high}], chance 25.0 %" in table
     assert "ravdess, protocol emobox, 3 folds" in table
     assert all(any(line.startswith(label) for line in table.splitlines()) for label in LABELS)
     assert "sex    female: UAR" in table
@@ -242,10 +248,10 @@ def test_table_for_the_terminal():
     assert "240 utterances, 1 speaker, " in format_report(make_report(make_rows(speaker="ravdess/1")))
     assert "calib  not calibrated: ECE" in table
     assert "answer no threshold, AURC" in table
-    first = report["confusions"][0]
-    assert f"wrong  {first['reference']} taken for {first['predicted']}: {first['n']}, " in table
+    first = report.confusions[0]
+    assert f"wrong  {first.reference} taken for {first.predicted}: {first.n}, " in table
     assert sum("taken for" in line for line in table.splitlines()) == 3
-    gap, (low, high) = (report["sex_gap"][key] for key in ("uar", "ci95"))
+    gap, (low, high) = (report.sex_gap.uar, report.sex_gap.ci95)
     assert f"UAR female - male {100 * gap:+.1f} points, 95 % interval [{100 * low:+.1f}, {100 * high:+.1f}]" in table
     calibrated = format_report(make_report(make_rows(temperature=1.5, abstain_threshold=0.5)))
     assert re.search(r"calib ECE 0\.\d+ before, 0\.\d+ after, .* temperature 1\.50", " ".join(calibrated.split()))
@@ -260,13 +266,13 @@ def test_figures_against_votes_are_over_the_rows_that_have_any():
     ]
     rows[1]["probabilities"] = {"sad": 0.2, "happy": 0.8}
     report = make_report(rows)
-    soft = report["soft_labels"]
+    soft = report.soft_labels
     kl = (0.6 * np.log(0.6 / 0.2) + 0.4 * np.log(0.4 / 0.8)) / 2
     cosine = (1 + (0.6 * 0.2 + 0.4 * 0.8) / np.sqrt((0.36 + 0.16) * (0.04 + 0.64))) / 2
-    assert (soft["n"], soft["majority_wa"]) == (2, 0.5)
-    assert (soft["kl"], soft["cosine"]) == (pytest.approx(kl, abs=1e-5), pytest.approx(cosine))
-    assert soft["brier"] == pytest.approx(0.16)  # (0 + 0.4² + 0.4²) / 2
-    assert report["wa"] == pytest.approx(2 / 3), "against the corpus's label, as without votes"
+    assert (soft.n, soft.majority_wa) == (2, 0.5)
+    assert (soft.kl, soft.cosine) == (pytest.approx(kl, abs=1e-5), pytest.approx(cosine))
+    assert soft.brier == pytest.approx(0.16)  # (0 + 0.4² + 0.4²) / 2
+    assert report.wa == pytest.approx(2 / 3), "against the corpus's label, as without votes"
     assert f"soft   KL {kl:.3f} nats, cosine {cosine:.3f}, Brier 0.160, most voted class 50.0 %" in format_report(
         report
     )
@@ -275,9 +281,9 @@ def test_figures_against_votes_are_over_the_rows_that_have_any():
 
 def test_without_votes_the_report_says_so_and_makes_none_up():
     report = make_report(make_rows())
-    assert report["soft_labels"].keys() == {"n", "note"}
-    assert report["soft_labels"]["n"] == 0
-    assert report["soft_labels"]["note"].startswith("No rater votes in this corpus")
+    assert report.soft_labels.to_json().keys() == {"n", "note"}
+    assert report.soft_labels.n == 0
+    assert report.soft_labels.note.startswith("No rater votes in this corpus")
     assert "soft   no rater votes in this corpus" in format_report(report).splitlines()
 
 
@@ -285,7 +291,7 @@ def test_sources_of_transcripts_are_in_the_report_of_a_model_with_text():
     rows = make_rows()
     rows[0]["transcript_source"], rows[5]["transcript_source"] = "openai/whisper-tiny@169d4a4", None
     report = make_report(rows)
-    assert report["transcript_sources"] == ["none", "openai/whisper-tiny@169d4a4", "reference"]
+    assert report.transcript_sources == ["none", "openai/whisper-tiny@169d4a4", "reference"]
     line = "240 utterances, 12 speakers, transcripts: none, openai/whisper-tiny@169d4a4, reference"
     assert line in format_report(report)
     audio_only = make_report([row | {"transcript_source": None} for row in rows])
@@ -294,44 +300,45 @@ def test_sources_of_transcripts_are_in_the_report_of_a_model_with_text():
 
 def test_the_audit_is_in_the_report():
     rows = make_rows(protocol="speaker_folds")
-    assert make_report(rows)["audit"] is None
+    assert make_report(rows).audit is None
     assert "audit  not run" in format_report(make_report(rows)).splitlines()
-    clean = make_report(rows, {"verdict": "clean", "leak": [], "warning": []})
+    clean = make_report(rows, Verdict(verdict="clean", leak=[], warning=[]))
     assert "audit  no leak found" in format_report(clean).splitlines()
-    warned = make_report(rows, {"verdict": "warnings", "leak": [], "warning": ["level", "silence"]})
+    warned = make_report(rows, Verdict(verdict="warnings", leak=[], warning=["level", "silence"]))
     assert "audit  no leak found; warnings: level, silence" in format_report(warned).splitlines()
-    assert clean["notices"] == warned["notices"] == []
-    audit = {"verdict": "leak", "leak": ["identical_sound_train_test"], "warning": ["level"]}
+    assert clean.notices == warned.notices == []
+    audit = Verdict(verdict="leak", leak=["identical_sound_train_test"], warning=["level"])
     leaked = make_report(rows, audit)
-    assert leaked["audit"] == audit
+    assert leaked.audit == audit
     assert "audit  LEAK: identical_sound_train_test; warnings: level" in format_report(leaked).splitlines()
     assert format_report(leaked).startswith("THE AUDIT FOUND A LEAK: identical_sound_train_test.")
     stamped = make_report([row | {"leaks": ["identical_sound_train_test"]} for row in rows], audit)
-    assert [notice.split(":")[0] for notice in stamped["notices"]] == ["LEAKED RUN"], "once only"
-    with pytest.raises(ValueError, match="found the verdict 'fine', expected one of clean, warnings, leak"):
-        make_report(rows, {"verdict": "fine", "leak": [], "warning": []})
+    assert [notice.split(":")[0] for notice in stamped.notices] == ["LEAKED RUN"], "once only"
+    with pytest.raises(ValueError, match=r"audit\.json: found verdict: 'fine', expected one of clean, warnings, leak"):
+        Verdict.from_json({"verdict": "fine", "leak": [], "warning": []}, "audit.json")
 
 
-def test_the_report_keeps_to_its_schema():
-    for rows in (make_rows(temperature=1.5, abstain_threshold=0.4), make_rows(speaker=None, sex=None)):
-        report = make_report(rows, {"verdict": "clean", "leak": [], "warning": []}, {"name": "native", "dropped": {}})
-        validate(json.loads(json.dumps(report)), SCHEMA)
-        assert list(report) == list(SCHEMA["properties"])
-    validate(make_report([row | {"votes": dict(row["probabilities"])} for row in make_rows()]), SCHEMA)
+def test_the_report_keeps_to_its_schema_and_is_read_as_it_was_written(tmp_path):
+    voted = [row | {"votes": dict(row["probabilities"])} for row in make_rows()]
+    for rows in (make_rows(temperature=1.5, abstain_threshold=0.4), make_rows(speaker=None, sex=None), voted):
+        report = make_report(rows, Verdict(verdict="clean", leak=[], warning=[]), LabelMap(name="native", dropped={}))
+        write_report(report, tmp_path / "report.json")
+        written = json.loads((tmp_path / "report.json").read_text())
+        validate(written, SCHEMA)
+        assert Report.read(tmp_path / "report.json") == report == Report.from_json(written | {"newer": 1}, "x")
     with pytest.raises(ValidationError, match="'uar' is a required property"):
-        validate({key: value for key, value in report.items() if key != "uar"}, SCHEMA)
-    with pytest.raises(ValidationError, match="'extra' was unexpected"):
-        validate(report | {"extra": 1}, SCHEMA)
+        validate({key: value for key, value in written.items() if key != "uar"}, SCHEMA)
+    with pytest.raises(ValueError, match=r"x: found no uar, expected uar, a number: .*Make it again with python s"):
+        Report.from_json({key: value for key, value in written.items() if key != "uar"}, "x")
 
 
 def test_every_key_of_the_schema_is_described():
-    def undescribed(name: str, part: dict) -> list[str]:
-        below = {**part.get("properties", {}), "items": part.get("items", {})}
-        lacking = [] if "description" in part else [name]
-        return lacking + [each for key, one in below.items() if "properties" in one for each in undescribed(key, one)]
+    assert [key for key, part in SCHEMA["properties"].items() if not has_description(part)] == ["report_version"]
 
-    assert undescribed("report", SCHEMA) == []
-    assert [key for key, part in SCHEMA["properties"].items() if "description" not in part] == []
+
+def has_description(part: dict) -> bool:
+    below = [part[key] for key in ("items", "additionalProperties") if key in part] + part.get("anyOf", [])
+    return "description" in part or any(map(has_description, below))
 
 
 def test_calibration_is_taken_back_with_the_temperature_of_the_fold():
@@ -342,15 +349,15 @@ def test_calibration_is_taken_back_with_the_temperature_of_the_fold():
 
     raw = make_report(make_rows())
     report = make_report([stretched(row) for row in make_rows()])
-    calibration = report["calibration"]
-    assert calibration["temperature"] == {"1": 2.0, "2": 0.5, "3": 1.0}
-    assert calibration["ece_uncalibrated"] == pytest.approx(raw["ece"])
-    assert calibration["nll_uncalibrated"] == pytest.approx(raw["calibration"]["nll"])
-    assert calibration["ece"] == report["ece"] != raw["ece"]
-    assert report["uar"] == raw["uar"]
-    assert raw["calibration"]["ece_uncalibrated"] is raw["calibration"]["nll_uncalibrated"] is None
-    weighted = [b["n"] * abs(b["confidence"] - b["accuracy"]) for b in calibration["bins"] if b["n"]]
-    assert sum(weighted) / 240 == pytest.approx(report["ece"]), "the bins are those of the ECE"
+    calibration = report.calibration
+    assert calibration.temperature == {"1": 2.0, "2": 0.5, "3": 1.0}
+    assert calibration.ece_uncalibrated == pytest.approx(raw.ece)
+    assert calibration.nll_uncalibrated == pytest.approx(raw.calibration.nll)
+    assert calibration.ece == report.ece != raw.ece
+    assert report.uar == raw.uar
+    assert raw.calibration.ece_uncalibrated is raw.calibration.nll_uncalibrated is None
+    weighted = [b.n * abs(b.confidence - b.accuracy) for b in calibration.bins if b.n]
+    assert sum(weighted) / 240 == pytest.approx(report.ece), "the bins are those of the ECE"
     rows = make_rows()
     rows[0]["temperature"] = 2.0
     with pytest.raises(ValueError, match="fold '1': found 2 values of temperature, expected one"):
@@ -359,65 +366,65 @@ def test_calibration_is_taken_back_with_the_temperature_of_the_fold():
 
 def test_abstention_counts_what_reaches_the_threshold_of_its_fold():
     rows = [row | {"abstain_threshold": {"1": 0.5, "2": 0.7, "3": 0.9}[row["fold"]]} for row in make_rows()]
-    abstention = make_report(rows)["abstention"]
+    abstention = make_report(rows).abstention
     kept = [row for row in rows if max(row["probabilities"].values()) >= row["abstain_threshold"]]
     figures = make_report(kept)
-    assert (abstention["n"], abstention["coverage"]) == (len(kept), len(kept) / len(rows))
-    assert (abstention["wa"], abstention["uar"]) == (pytest.approx(figures["wa"]), pytest.approx(figures["uar"]))
-    assert abstention["threshold"] == {"1": 0.5, "2": 0.7, "3": 0.9}
+    assert (abstention.n, abstention.coverage) == (len(kept), len(kept) / len(rows))
+    assert (abstention.wa, abstention.uar) == (pytest.approx(figures.wa), pytest.approx(figures.uar))
+    assert abstention.threshold == {"1": 0.5, "2": 0.7, "3": 0.9}
     nothing = make_report([row | {"abstain_threshold": 1.5} for row in rows])
-    assert (nothing["abstention"]["n"], nothing["abstention"]["wa"]) == (0, None)
+    assert (nothing.abstention.n, nothing.abstention.wa) == (0, None)
     assert "answer no utterance" in format_report(nothing)
     rows = [row | {"abstain_threshold": None} if row["fold"] == "2" else row for row in rows]
-    partial = make_report(rows)["abstention"]
-    assert partial["coverage"] is partial["uar"] is None
-    assert "fold 2 of these predictions has no abstain threshold" in partial["note"]
+    partial = make_report(rows).abstention
+    assert partial.coverage is partial.uar is None
+    assert "fold 2 of these predictions has no abstain threshold" in partial.note
 
 
 def test_sex_gap_is_the_difference_of_the_two():
     report = make_report(make_rows())
-    per_sex, gap = report["per_sex"], report["sex_gap"]
-    assert gap["uar"] == pytest.approx(per_sex["female"]["uar"] - per_sex["male"]["uar"])
-    assert gap["ci95"][0] < gap["uar"] < gap["ci95"][1]
+    per_sex, gap = report.per_sex, report.sex_gap
+    assert gap.uar == pytest.approx(per_sex["female"].uar - per_sex["male"].uar)
+    assert gap.ci95[0] < gap.uar < gap.ci95[1]
     for sex in per_sex.values():
-        assert sex["uar"] == pytest.approx(np.mean(list(sex["recall"].values())))
-        assert sex["uar_ci95"][0] < sex["uar"] < sex["uar_ci95"][1]
-        assert sex["n_speakers"] == 6
+        assert sex.uar == pytest.approx(np.mean(list(sex.recall.values())))
+        assert sex.uar_ci95[0] < sex.uar < sex.uar_ci95[1]
+        assert sex.n_speakers == 6
     rows = [row for row in make_rows() if row["sex"] == "female" or row["reference"] != "sad"]
-    assert make_report(rows)["sex_gap"]["note"] == "No gap: a class of the task is absent for male speakers."
-    few = make_report(make_rows(n_speakers=6))["per_sex"]["female"]
-    assert "With only 3 speakers it is too narrow" in few["uar_ci95_note"] and few["uar_ci95"]
+    assert make_report(rows).sex_gap.note == "No gap: a class of the task is absent for male speakers."
+    few = make_report(make_rows(n_speakers=6)).per_sex["female"]
+    assert "With only 3 speakers it is too narrow" in few.uar_ci95_note and few.uar_ci95
 
 
 def test_confusions_are_those_of_the_matrix():
     rows = make_rows(960)
     report = make_report(rows)
-    matrix, confusions = np.array(report["confusion_matrix"]), report["confusions"]
+    matrix, confusions = np.array(report.confusion_matrix), report.confusions
     assert len(confusions) == 10
-    counts = [one["n"] for one in confusions]
+    counts = [one.n for one in confusions]
     assert counts == sorted(matrix[~np.eye(4, dtype=bool)].tolist(), reverse=True)[:10]
     by_id = {row["id"]: row for row in rows}
     for one in confusions:
-        true, other = LABELS.index(one["reference"]), LABELS.index(one["predicted"])
-        assert (one["n"], one["share"]) == (matrix[true, other], matrix[true, other] / 240)
+        true, other = LABELS.index(one.reference), LABELS.index(one.predicted)
+        assert (one.n, one.share) == (matrix[true, other], matrix[true, other] / 240)
         surest = sorted(
-            row["probabilities"][one["predicted"]]
+            row["probabilities"][one.predicted]
             for row in rows
-            if row["reference"] == one["reference"] and predicted_of([row]) == [one["predicted"]]
+            if row["reference"] == one.reference and predicted_of([row]) == [one.predicted]
         )[-5:]
-        assert [each["confidence"] for each in one["worst"]] == pytest.approx(surest[::-1])
-        assert all(by_id[each["id"]]["reference"] == one["reference"] for each in one["worst"])
+        assert [each.confidence for each in one.worst] == pytest.approx(surest[::-1])
+        assert all(by_id[each.id]["reference"] == one.reference for each in one.worst)
 
 
 def test_roc_curves_enclose_their_area():
     report = make_report(make_rows(960))
-    areas = [curve["auc"] for curve in report["roc"].values()]
-    assert np.mean(areas) == pytest.approx(report["roc_auc_ovr"])
-    for curve in report["roc"].values():
-        false, true = curve["false_positive_rate"], curve["true_positive_rate"]
+    areas = [curve.auc for curve in report.roc.values()]
+    assert np.mean(areas) == pytest.approx(report.roc_auc_ovr)
+    for curve in report.roc.values():
+        false, true = curve.false_positive_rate, curve.true_positive_rate
         assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
         assert len(false) == len(true) <= 101
-        assert auc(false, true) == pytest.approx(curve["auc"], abs=0.01)
+        assert auc(false, true) == pytest.approx(curve.auc, abs=0.01)
 
 
 def test_script_makes_the_report_anew(tmp_path, script, capsys):
@@ -434,7 +441,7 @@ def test_a_model_without_skill_is_noted():
     one = {label: float(label == LABELS[0]) for label in LABELS}
     constant = [row | {"probabilities": one} for row in make_rows()]
     notice = f"The model gives every utterance one class, {LABELS[0]}: it tells nothing apart."
-    assert notice in make_report(constant)["notices"]
+    assert notice in make_report(constant).notices
     wrong = [hand_row("1", "sad", "happy"), hand_row("2", "happy", "sad")]
-    assert "UAR is not above chance: the model tells nothing apart." in make_report(wrong)["notices"]
-    assert not any("nothing apart" in notice for notice in make_report(make_rows())["notices"])
+    assert "UAR is not above chance: the model tells nothing apart." in make_report(wrong).notices
+    assert not any("nothing apart" in notice for notice in make_report(make_rows()).notices)

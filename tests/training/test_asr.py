@@ -102,16 +102,16 @@ def test_a_run_writes_all_that_is_promised(run, few):
     assert_as_any_new_file(fold)  # the adapter's too
     record, report = read_record(fold), json.loads((run / "report.json").read_text())
     assert (report["corpus"], report["protocol"], report["language"]) == ("table", "fixed", "en")
-    assert report["folds"] == {"1": record["split"]["split_fingerprint"]}
+    assert report["folds"] == {"1": record.split.split_fingerprint}
     assert report["settings"]["learning_rate"] == 1e-3, "the default of LoRA"
-    assert record["parameters_trained"] < record["parameters"] / 10
-    assert record["weights"] == weights_digests(fold), "what every task's record says"
-    losses = [log["loss"] for log in record["history"] if "loss" in log]
+    assert record.parameters_trained < record.parameters / 10
+    assert record.weights == weights_digests(fold), "what every task's record says"
+    losses = [log["loss"] for log in record.history if "loss" in log]
     assert losses[0] > losses[1]
     lines = [json.loads(line) for line in (fold / "transcripts.jsonl").read_text().splitlines()]
     tested = json.loads(Path(few[5]).read_text())["test"]
     assert sorted(line["id"] for line in lines) == sorted(tested)
-    met = {*record["split"]["train"]["ids"], *record["split"]["validation"]["ids"]}
+    met = {*record.split.train.ids, *record.split.validation.ids}
     assert len(met) == 8
     assert not met & {hashed(name) for name in tested}
     for when in ("before", "after"):
@@ -122,12 +122,12 @@ def test_a_run_writes_all_that_is_promised(run, few):
 
 def test_what_loads_is_what_was_trained_through_lora(run, whisper, prepared, few):
     record, (merged, processor) = read_record(run / "fold_1"), load_whole(str(run / "fold_1"))
-    assert validation_loss(merged, processor, prepared, few) == pytest.approx(record["best_validation"], rel=1e-5)
+    assert validation_loss(merged, processor, prepared, few) == pytest.approx(record.best_validation, rel=1e-5)
     told = merged.generation_config
     assert (processor.tokenizer.language, told.language, told.task) == ("en", "en", "transcribe")
     assert told.temperature is None, "Seq2SeqTrainer's defaults are not written into it"
     recogniser = TransformersWhisper(merged, processor, "fold_1", "cpu", "float32")
-    assert record["asr"]["after"].endswith(f"fold_1@{recogniser.revision}"), "what was measured is what is there"
+    assert record.asr["after"].endswith(f"fold_1@{recogniser.revision}"), "what was measured is what is there"
     base_and_adapter = PeftModel.from_pretrained(load_whole(str(whisper))[0], run / "fold_1" / "adapter")
     inputs = {"input_features": torch.randn(1, 80, 3000), "decoder_input_ids": torch.tensor([[50258, 50259, 50359]])}
     with torch.inference_mode():
@@ -150,8 +150,8 @@ def test_what_loads_is_what_was_trained_whole(whisper, prepared, few, script, tm
     script("train_asr", *few, *flags, "--output_dir", tmp_path / "o")
     record, folder = read_record(tmp_path / "o" / "fold_1"), tmp_path / "o" / "fold_1"
     found = validation_loss(*load_whole(str(folder)), prepared, few)
-    assert found == pytest.approx(record["best_validation"], rel=1e-5)
-    first = record["history"][0]["loss"]
+    assert found == pytest.approx(record.best_validation, rel=1e-5)
+    first = record.history[0]["loss"]
     assert first < 100, "the mean over the tokens of a step, not the sum over the steps that are accumulated"
     before, after = (load_file(one / "model.safetensors") for one in (tmp_path / "short", folder))
     assert {key.split(".")[1] for key in before if not torch.equal(before[key], after[key])} == {"decoder"}
@@ -179,7 +179,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(run, few, whisper, script, tmp
     fold = tmp_path / "o" / "fold_1"
     assert [checkpoint.name for checkpoint in (fold / "checkpoints").iterdir()] == ["checkpoint-2"]
     assert not is_finished(fold)
-    assert read_record(fold)["split"]["train"]["ids"], "a checkpoint says whom it has met"
+    assert read_record(fold).split.train.ids, "a checkpoint says whom it has met"
     script("train_asr", *flags)
     assert len(calls) == 3, "the first epoch is not done again"
     a, b = (load_file(folder / "model.safetensors") for folder in (fold, run / "fold_1"))

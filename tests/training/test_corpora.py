@@ -51,7 +51,7 @@ def test_votes_as_the_target(rated, prepared, script, tmp_path, target, capsys):
     assert report["soft_labels"]["n"] > 0
     assert {"kl", "cosine", "brier"} <= set(report["soft_labels"])
     rows = read_predictions(tmp_path / "o/predictions.jsonl")
-    assert all(sum(row["votes"].values()) == pytest.approx(1) for row in rows if row["votes"])
+    assert all(sum(row.votes.values()) == pytest.approx(1) for row in rows if row.votes)
     with pytest.raises(ValueError, match="Found no votes of raters in the 24 training rows"):
         script("train_text", "--dataset", prepared, "--output_dir", tmp_path / "p", *votes, *QUICK)
     assert not (tmp_path / "p/fold_1").exists()

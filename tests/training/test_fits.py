@@ -252,7 +252,7 @@ def test_changed_copies_are_learned_from_and_not_scored(prepared, script, tmp_pa
     assert not torch.allclose(weights["plain"][head], weights["copies"][head], rtol=0.1)
     assert torch.allclose(weights["again"][head], weights["copies"][head], atol=1e-5)
     card = (folds["copies"].path / "README.md").read_text()
-    assert folds["copies"].record["solved"] and "the training and the validation part" in card
+    assert folds["copies"].record.solved and "the training and the validation part" in card
     assert "each left out in turn" in card and "checkpoint" not in card.partition("## Under stress")[0]
 
 

@@ -71,11 +71,11 @@ def test_a_run_writes_all_that_is_promised(run, prepared):
         6,
     )
     rows = read_predictions(run / "predictions.jsonl")
-    assert sorted(row["id"] for row in rows) == sorted(load_prepared(prepared)["id"][:])
+    assert sorted(row.id for row in rows) == sorted(load_prepared(prepared)["id"][:])
     for fold in make_folds(load_prepared(prepared), "speaker_folds", n_folds=3):
         record = read_record(run / f"fold_{fold.name}")
-        assert record["split"]["split_fingerprint"] == fold.fingerprint
-        assert record["encoders"] == {"audio": "trained here from scratch", "text": "trained here from scratch"}
+        assert record.split.split_fingerprint == fold.fingerprint
+        assert record.encoders == {"audio": "trained here from scratch", "text": "trained here from scratch"}
         assert not list((run / f"fold_{fold.name}").glob("*.bin"))
         assert not (run / f"fold_{fold.name}" / "checkpoints").exists()
     assert_as_any_new_file(run)
@@ -86,9 +86,9 @@ def test_the_pipeline_says_what_the_predictions_say(run, prepared):
     data = load_prepared(prepared)
     position = {name: i for i, name in enumerate(data["id"][:])}
     for row in read_predictions(run / "fold_1" / "predictions.jsonl"):
-        clip = data[position[row["id"]]]
+        clip = data[position[row.id]]
         answer = {a["label"]: a["score"] for a in ask(clip["audio"]["bytes"], text=clip["transcript"])}
-        assert answer == pytest.approx(row["probabilities"], abs=1e-5)
+        assert answer == pytest.approx(row.probabilities, abs=1e-5)
 
 
 def test_a_finished_run_is_not_trained_again(run, prepared, script, capsys):
@@ -140,13 +140,13 @@ def test_a_folder_holds_one_run(run, prepared, script):
 def test_final_trains_on_all_but_the_validation_speakers(prepared, script, tmp_path, capsys):
     script("train_fusion", "--dataset", prepared, "--fold", "final", "--output_dir", tmp_path / "o", *QUICK)
     record = read_record(tmp_path / "o" / "final")
-    assert len(record["split"]["train"]["ids"]) + len(record["split"]["validation"]["ids"]) == 48
+    assert len(record.split.train.ids) + len(record.split.validation.ids) == 48
     assert "No speaker was left to test" in capsys.readouterr().out
     assert not (tmp_path / "o" / "report.json").exists()
     stage = ("--audio_model", tmp_path / "a" / "fold_{fold}", "--fold", "final", "--output_dir", tmp_path / "f")
     script("train_audio", "--dataset", prepared, "--fold", "final", "--output_dir", tmp_path / "a", *QUICK)
     script("train_fusion", "--dataset", prepared, *stage, *QUICK)
-    assert "final (training data recorded)" in read_record(tmp_path / "f" / "final")["encoders"]["audio"]
+    assert "final (training data recorded)" in read_record(tmp_path / "f" / "final").encoders["audio"]
 
 
 def test_a_leaky_split_is_refused_or_stamped(prepared, script, tmp_path, capsys):
@@ -183,8 +183,8 @@ def test_two_stages_fold_by_fold(prepared, script, tmp_path):
         if key.startswith("encoder."):
             assert torch.equal(fused[key.replace("encoder.", "audio_encoder.", 1)], alone[key]), "frozen, so unchanged"
     record = read_record(tmp_path / "f" / "fold_1")
-    assert "training data recorded" in record["encoders"]["audio"]
-    assert len(record["ancestors"]) == 2
+    assert "training data recorded" in record.encoders["audio"]
+    assert len(record.ancestors) == 2
     wrong = ("--audio_model", audio / "fold_2", *encoders, "--output_dir", tmp_path / "g")
     with pytest.raises(ValueError, match="audio model was trained on data that fold 1 uses as"):
         script("train_fusion", *common, *wrong)
@@ -229,7 +229,7 @@ def test_the_best_checkpoint_is_what_is_saved(prepared, script, tmp_path, audio,
     data = load_prepared(prepared)
     fold = make_folds(data, "speaker_folds", "1", n_folds=3)[0]
     assert validation_uar(tmp_path / "o" / "fold_1", data.select(fold.validation)) == pytest.approx(
-        record["best_validation_uar"]
+        record.best_validation_uar
     )
 
 
@@ -349,7 +349,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(prepared, script, tmp_path, mo
         script("train_text", *arguments)
     assert (tmp_path / "o" / "fold_1" / "checkpoints" / "checkpoint-4").is_dir()
     assert not is_finished(tmp_path / "o" / "fold_1")
-    assert read_record(tmp_path / "o" / "fold_1" / "checkpoints" / "checkpoint-4")["split"]["train"]["ids"]
+    assert read_record(tmp_path / "o" / "fold_1" / "checkpoints" / "checkpoint-4").split.train.ids
     torn = tmp_path / "o" / "fold_1" / "checkpoints" / "checkpoint-6"  # the disk of a run killed while it saves
     torn.mkdir(exist_ok=True)
     (torn / "model.safetensors").write_bytes(b"half")
@@ -362,7 +362,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(prepared, script, tmp_path, mo
     a, b = (load_file(tmp_path / o / "fold_1" / "model.safetensors") for o in "op")
     assert all(torch.allclose(a[key], b[key], rtol=0, atol=1e-5) for key in a), "as an unbroken run"
     unbroken = read_record(tmp_path / "p" / "fold_1")
-    figures = [[log["eval_uar"] for log in record["history"] if "eval_uar" in log] for record in (resumed, unbroken)]
+    figures = [[log["eval_uar"] for log in record.history if "eval_uar" in log] for record in (resumed, unbroken)]
     assert figures[0] == figures[1], "patience is counted on, so both stop at one epoch"
 
 
@@ -396,16 +396,16 @@ def test_two_processes_give_the_losses_of_one(prepared, script, tmp_path):
     script("train_fusion", *told, "--output_dir", tmp_path / "1", "--per_device_train_batch_size", "12")
     launched(*told, "--output_dir", tmp_path / "2", "--per_device_train_batch_size", "6")
     one, two = (read_record(tmp_path / n / "fold_1") for n in "12")
-    assert "2 process(es)" in two["hardware"]
-    assert "1 process(es)" in one["hardware"]
+    assert "2 process(es)" in two.hardware
+    assert "1 process(es)" in one.hardware
     for kind in ("loss", "eval_loss", "eval_uar"):
-        losses = [[log[kind] for log in record["history"] if kind in log] for record in (one, two)]
+        losses = [[log[kind] for log in record.history if kind in log] for record in (one, two)]
         assert len(losses[0]) >= 2
         assert losses[0] == pytest.approx(losses[1], abs=2e-4), kind
     a, b = (read_predictions(tmp_path / n / "predictions.jsonl") for n in "12")
     for x, y in zip(a, b, strict=True):
-        assert (x["id"], x["reference"]) == (y["id"], y["reference"])
-        assert x["probabilities"] == pytest.approx(y["probabilities"], abs=1e-3)
+        assert (x.id, x.reference) == (y.id, y.reference)
+        assert x.probabilities == pytest.approx(y.probabilities, abs=1e-3)
 
 
 @pytest.mark.slow
@@ -477,9 +477,7 @@ def test_temperature_and_threshold_come_from_the_validation_speakers_alone(run, 
         assert ask.temperature == pytest.approx(fit_temperature(logits, np.array(rows["label"][:])), rel=1e-3)
         confidence = ask.probabilities(clips(rows), rows["transcript"][:]).max(axis=1)
         assert (confidence >= ask.abstain_threshold - 1e-6).mean() == pytest.approx(0.8, abs=1 / len(rows))
-        told = {
-            (row["temperature"], row["abstain_threshold"]) for row in read_predictions(folder / "predictions.jsonl")
-        }
+        told = {(row.temperature, row.abstain_threshold) for row in read_predictions(folder / "predictions.jsonl")}
         assert told == {(ask.temperature, ask.abstain_threshold)}
 
 

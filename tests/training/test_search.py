@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import Trainer
 
+from hf_ser.runs.record import read_record
 from hf_ser.training.search import Choices, Range, search, search_space
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 
@@ -124,7 +125,7 @@ def test_a_fold_is_trained_with_the_best_of_its_search(prepared, script, tmp_pat
     output = ("--output_dir", tmp_path / "o", "--disable_tqdm", "true")
     script("train_text", *told, *output, "--search", "2")
     found = json.loads((tmp_path / "o" / "fold_1" / "search.json").read_text())["best"]["settings"]
-    record = json.loads((tmp_path / "o" / "fold_1" / "training_record.json").read_text())
-    assert record["search"] == found and record["finished"]
-    rates = [one["learning_rate"] for one in record["history"] if "learning_rate" in one]
+    record = read_record(tmp_path / "o" / "fold_1")
+    assert record.search == found and record.finished
+    rates = [one["learning_rate"] for one in record.history if "learning_rate" in one]
     assert max(rates) <= found["learning_rate"]

@@ -7,9 +7,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from example_fold import predictions
 from matplotlib.figure import Figure
+from rows import make_report
 
 from hf_ser.publish.trackers import check_trackers, track_results
-from hf_ser.runs.report import make_report
 
 ARGUMENTS = SimpleNamespace(run_name="o/fold_1", project="hf_ser", trackio_space_id="me/space")
 
@@ -17,7 +17,7 @@ ARGUMENTS = SimpleNamespace(run_name="o/fold_1", project="hf_ser", trackio_space
 @pytest.fixture
 def fold(tmp_path):
     """A fold's folder with its report and a picture."""
-    (tmp_path / "report.json").write_text(json.dumps(make_report(predictions())))
+    (tmp_path / "report.json").write_text(json.dumps(make_report(predictions()).to_json()))
     Figure().savefig(tmp_path / "confusion_matrix.png")
     return tmp_path
 
@@ -40,7 +40,7 @@ def test_wandb_gets_figures_pictures_and_the_report_and_the_run_ends(fold, libra
     sys.modules["wandb"].finish = lambda: seen.append("finished")
     track_results(["wandb"], fold, ARGUMENTS)
     (told, end) = seen
-    assert told["test/uar"] == make_report(predictions())["uar"] and end == "finished"
+    assert told["test/uar"] == make_report(predictions()).uar and end == "finished"
     assert told["confusion_matrix"] == ("image", str(fold / "confusion_matrix.png"))
     assert told["report"].startswith("<pre>") and "UAR" in told["report"]
 

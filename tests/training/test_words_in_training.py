@@ -14,7 +14,7 @@ from hf_ser.data.protocols import make_folds
 from hf_ser.inputs.targets import SetColumns
 from hf_ser.models import SerModelForClassification
 from hf_ser.runs.predictions import read_predictions
-from hf_ser.runs.record import RECORD, read_record, split_record, write_record
+from hf_ser.runs.record import RECORD, TrainingRecord, read_record, split_record, write_record
 from hf_ser.training import emotion_task, run
 from hf_ser.training.arguments import DataArguments
 from hf_ser.transcripts.fold_transcripts import fold_transcripts
@@ -113,10 +113,10 @@ def test_the_model_reads_the_words_of_the_source(transcribed, script, tmp_path, 
         trained = trained[: len(fold.train)]
         assert None not in trained
     assert given["train"] == tokens(tmp_path, trained)
-    assert {row["transcript_source"] for row in read_predictions(tmp_path / "predictions.jsonl")} == told
+    assert {row.transcript_source for row in read_predictions(tmp_path / "predictions.jsonl")} == told
     record = read_record(tmp_path / "fold_1")
-    assert ("reference" in record["transcript_sources"]) == (source is not None)
-    assert record["settings"].get("transcript_source") == source
+    assert ("reference" in record.transcript_sources) == (source is not None)
+    assert record.settings.get("transcript_source") == source
     assert (max(given["rows"]) > 0) == (source == "mixed"), "rows are read through nothing where the data set has them"
 
 
@@ -133,8 +133,8 @@ def test_sentences_on_training_rows_leave_evaluation_as_it_is(prepared, script, 
     assert given["train"] == tokens(tmp_path, [words.text[name] for name in names])
     assert sum(words.source[name] == "reference+bank" for name in names) > 8
     assert max(given["rows"]) == 8, "the test rows are ordered without reading all of their sound"
-    assert {row["transcript_source"] for row in read_predictions(tmp_path / "predictions.jsonl")} == {"reference"}
-    assert read_record(tmp_path / "fold_1")["leaks"] == []
+    assert {row.transcript_source for row in read_predictions(tmp_path / "predictions.jsonl")} == {"reference"}
+    assert read_record(tmp_path / "fold_1").leaks == []
     bank.write_text("happy: [Whoopee!]\n")
     with pytest.raises(ValueError, match=r"holds another run \(other data\)"):
         script("train_text", *flags, "--output_dir", tmp_path)
@@ -144,7 +144,7 @@ def test_a_recogniser_that_was_trained_on_the_test_speakers_is_refused(transcrib
     data = load_prepared(transcribed)
     other = make_folds(data, "speaker_folds", "2", n_folds=3)[0]
     folder = shutil.copytree(transcribed, tmp_path / "data")
-    write_record(folder / "asr", {"split": split_record(data, other), "ancestors": []})
+    write_record(folder / "asr", TrainingRecord(split=split_record(data, other)))
     flags = ("--dataset", folder, *QUICK, "--output_dir", tmp_path / "o")
     with pytest.raises(ValueError, match=r"asr: this transcripts model was trained on data that fold 1 uses as test"):
         script("train_text", *flags)
@@ -179,5 +179,5 @@ def test_clips_of_the_same_words_have_the_same_answers(prepared, script, tmp_pat
     script("train_text", "--dataset", tmp_path / "data", *QUICK, "--output_dir", tmp_path / "o")
     said = dict(zip(two["id"][:], two["transcript"][:], strict=True))
     rows = read_predictions(tmp_path / "o" / "predictions.jsonl")
-    answers = {(said[row["id"]], tuple(row["probabilities"].values())) for row in rows if row["fold"] == "1"}
+    answers = {(said[row.id], tuple(row.probabilities.values())) for row in rows if row.fold == "1"}
     assert len(answers) == len({text for text, _ in answers}) == 3

@@ -28,7 +28,7 @@ from hf_ser.publish.transcribed import (
     word_errors_of,
     write_transcribed,
 )
-from hf_ser.runs.record import ASR_RECORD, read_record, split_record, write_record
+from hf_ser.runs.record import ASR_RECORD, TrainingRecord, read_record, split_record, write_record
 from hf_ser.transcripts import run
 from hf_ser.transcripts.cache import TranscriptCache
 from hf_ser.transcripts.recogniser import DecodeOptions, Transcript
@@ -233,7 +233,7 @@ def test_a_model_of_english_alone_is_not_given_german(job):
 
 def test_the_training_speakers_of_the_recogniser_are_recorded(prepared, dataset, job, tmp_path):
     fold = make_folds(dataset, "speaker_folds", "1", n_folds=3)[0]
-    record = {"split": split_record(dataset, fold), "ancestors": []}
+    record = TrainingRecord(split=split_record(dataset, fold))
     write_record(tmp_path / "asr_model", record)
     trained = Job(**{**vars(job()), "folder": str(tmp_path / "asr_model")})
     _, summary = written(dataset, trained, prepared, tmp_path / "out")

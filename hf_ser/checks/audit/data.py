@@ -11,7 +11,6 @@ import numpy as np
 from datasets import Dataset
 from tqdm import tqdm
 
-from hf_ser.checks.audit.findings import LEAK, NOTE, WARNING, AuditFinding, finding
 from hf_ser.checks.audit.not_copies import NotCopies
 from hf_ser.checks.audit.probes import Probe, probe_speaker, probe_text, probe_trivia, text_through_script
 from hf_ser.data.fingerprint import similar_pairs
@@ -19,6 +18,7 @@ from hf_ser.data.prepare import REPORT as INTEGRITY
 from hf_ser.data.protocols import CHOSEN_ON_TEST, Fold, Rows
 from hf_ser.data.schema import SPLITS
 from hf_ser.normal_form import look_alike
+from hf_ser.runs.findings import LEAK, NOTE, WARNING, AuditFinding, finding
 from hf_ser.runs.record import ASR_RECORD, CANNOT_BE_CHECKED, REMEDIES, ancestry, is_withheld, stage_leaks
 from hf_ser.runs.scores import ROUNDING
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hf_ser.data.separated import Separated, read_separated
 from hf_ser.normal_form import normal_form, printable
-from hf_ser.runs.record import hashed
+from hf_ser.runs.record import ClearedPairs, hashed
 
 HEADER = re.compile(r"(id|clip|utterance|file|path|first|one|a)([ _-]?(id|1|a|one))?", re.IGNORECASE)
 """First cell of a header, where ids have no corpus prefix to distinguish them from it."""
@@ -28,19 +28,19 @@ class NotCopies:
     sha256: str = ""
     pairs: frozenset[frozenset[str]] = field(default_factory=frozenset)
 
-    def record(self) -> dict:
+    def record(self) -> ClearedPairs:
         """The pairs for a training record, with hashed ids."""
         pairs = sorted(sorted(map(hashed, pair)) for pair in self.pairs)
-        return {"file": self.file, "sha256": self.sha256, "pairs": pairs}
+        return ClearedPairs(file=self.file, sha256=self.sha256, pairs=pairs)
 
     @classmethod
-    def of_record(cls, record: dict | None, ids: Iterable[str]) -> "NotCopies":
+    def of_record(cls, record: ClearedPairs | None, ids: Iterable[str]) -> "NotCopies":
         """The pairs of a training record whose clips are in a data set; the record of a pushed model has none."""
-        if not record or "pairs" not in record:
+        if record is None or record.pairs is None:
             return cls()
         names = {hashed(one): one for one in ids}
-        pairs = frozenset(frozenset(names[one] for one in pair) for pair in record["pairs"] if set(pair) <= set(names))
-        return cls(record["file"], record["sha256"], pairs)
+        pairs = frozenset(frozenset(names[one] for one in pair) for pair in record.pairs if set(pair) <= set(names))
+        return cls(record.file or "", record.sha256, pairs)
 
 
 def read_not_copies(file: str | Path | None, ids: Iterable[str] | None = None) -> NotCopies:

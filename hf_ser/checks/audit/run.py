@@ -1,6 +1,5 @@
 """The audit of a run, from its training records and predictions."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +9,15 @@ from datasets import Dataset
 from sklearn.metrics import confusion_matrix
 
 from hf_ser.checks.audit.data import audit_data
-from hf_ser.checks.audit.findings import LEAK, WARNING, AuditFinding, finding
 from hf_ser.checks.audit.not_copies import NotCopies
 from hf_ser.data.protocols import CHOSEN_ON_TEST, FINAL, Fold
 from hf_ser.data.protocols import fingerprint as split_fingerprint
 from hf_ser.data.schema import SPLITS
+from hf_ser.runs.figures import Report
+from hf_ser.runs.findings import LEAK, WARNING, AuditFinding, finding
 from hf_ser.runs.folder import RunFolder
-from hf_ser.runs.predictions import PREDICTIONS, read_predictions
-from hf_ser.runs.record import CANNOT_BE_CHECKED, RECORD, as_trained, hashed, is_withheld, read_record
+from hf_ser.runs.predictions import PREDICTIONS, Prediction, read_predictions
+from hf_ser.runs.record import CANNOT_BE_CHECKED, RECORD, TrainingRecord, as_trained, hashed, is_withheld
 from hf_ser.runs.report import REPORT, make_report
 from hf_ser.runs.scores import ROUNDING, uar_from_confusion
 
@@ -39,7 +39,7 @@ def audit_run(
         FileNotFoundError: the folder holds no finished fold.
     """
     folder = Path(folder)
-    done = [fold.path for fold in RunFolder(folder).folds.values()] if folder.is_dir() else []
+    done = list(RunFolder(folder).folds.values()) if folder.is_dir() else []
     if not done:
         raise FileNotFoundError(
             f"{folder}: found no finished fold, expected the --output_dir of a training script with fold_1/{RECORD} or "
@@ -47,59 +47,57 @@ def audit_run(
         )
     found, folds, reads_text = [], [], False
     of_all = read_predictions(folder / PREDICTIONS) if (folder / PREDICTIONS).is_file() else []
-    if dataset is not None and not (of_all and dataset.features["label"].names == list(of_all[0]["probabilities"])):
-        dataset = as_trained(dataset, read_record(done[0])["settings"])
-    for fold_dir in done:
-        record = read_record(fold_dir)
-        rows = [row for row in of_all if row["fold"] == record["split"]["fold"]]
-        if (fold_dir / PREDICTIONS).is_file():
-            rows = read_predictions(fold_dir / PREDICTIONS)
+    if dataset is not None and not (of_all and dataset.features["label"].names == of_all[0].labels):
+        dataset = as_trained(dataset, done[0].record.settings)
+    for fold in done:
+        record = fold.record
+        rows = fold.predictions or [row for row in of_all if row.fold == fold.name]
         found += record_findings(record, rows)
-        reads_text |= record["settings"].get("model") != "audio"
+        reads_text |= record.settings.get("model") != "audio"
         if dataset is None:
-            found += [AuditFinding(**{**one, "evidence": tuple(one["evidence"])}) for one in record.get("audit", [])]
+            found += record.audit
         else:
             folds.append(fold_of_record(dataset, record, rows))
             found += unknown_rows(folds[-1], record, rows) or altered_findings(dataset, folds[-1])
         found += branch_findings(record, rows)
     if dataset is not None:
-        found += audit_data(dataset, folds, reads_text, cleared or cleared_of(done, dataset))
+        found += audit_data(dataset, folds, reads_text, cleared or cleared_of([fold.record for fold in done], dataset))
     return [*_without_repeats(found), *figure_findings(folder)]
 
 
-def cleared_of(folders: Sequence[Path], dataset: Dataset) -> NotCopies:
+def cleared_of(records: Sequence[TrainingRecord], dataset: Dataset) -> NotCopies:
     """The pairs that were cleared in the folds' trainings."""
     ids = dataset["id"][:]
-    all_of_them = [NotCopies.of_record(read_record(folder).get("not_copies"), ids) for folder in folders]
+    all_of_them = [NotCopies.of_record(record.not_copies, ids) for record in records]
     last = next((one for one in reversed(all_of_them) if one.pairs), NotCopies())
     return replace(last, pairs=frozenset().union(*(one.pairs for one in all_of_them)))
 
 
-def fold_of_record(dataset: Dataset, record: dict, predictions: Sequence[dict]) -> Fold:
+def fold_of_record(dataset: Dataset, record: TrainingRecord, predictions: Sequence[Prediction]) -> Fold:
     """The split of a training record, its rows found by their hashes.
 
     Raises:
         ValueError: the record withholds them.
     """
     names = np.array([hashed(name) for name in dataset["id"][:]])
-    split = record["split"]
+    split = record.split
     if is_withheld([split]):
         raise ValueError(
-            f"Fold {split['fold']}: found the record of a pushed model: {CANNOT_BE_CHECKED}. Expected the record as "
+            f"Fold {split.fold}: found the record of a pushed model: {CANNOT_BE_CHECKED}. Expected the record as "
             "training wrote it: audit the run where it was trained, or leave out --dataset."
         )
-    parts = {part: np.flatnonzero(np.isin(names, split[part]["ids"])) for part in ("train", "validation")}
-    parts["test"] = np.flatnonzero(np.isin(names, [hashed(row["id"]) for row in predictions]))
-    return Fold(split["fold"], fingerprint=split["split_fingerprint"], leaks=tuple(record["leaks"]), **parts)
+    parts = {part: np.flatnonzero(np.isin(names, rows.ids)) for part, rows in split.parts.items()}
+    parts["test"] = np.flatnonzero(np.isin(names, [hashed(row.id) for row in predictions]))
+    return Fold(split.fold, fingerprint=split.split_fingerprint, leaks=tuple(record.leaks), **parts)
 
 
-def unknown_rows(fold: Fold, record: dict, predictions: Sequence[dict]) -> list[AuditFinding]:
+def unknown_rows(fold: Fold, record: TrainingRecord, predictions: Sequence[Prediction]) -> list[AuditFinding]:
     """Rows of the record that are missing from the data set.
 
     Raises:
         ValueError: all of them are.
     """
-    of_record = {part: len(record["split"][part]["ids"]) for part in ("train", "validation")}
+    of_record = {part: len(rows.ids) for part, rows in record.split.parts.items()}
     of_record["test"] = len(predictions)
     lacking = {part: n - len(getattr(fold, part)) for part, n in of_record.items()}
     if not any(lacking.values()):
@@ -126,10 +124,10 @@ def altered_findings(dataset: Dataset, fold: Fold) -> list[AuditFinding]:
     return [finding("record_does_not_match", LEAK, detail, remedy, fold=fold.name)]
 
 
-def record_findings(record: dict, predictions: Sequence[dict]) -> list[AuditFinding]:
+def record_findings(record: TrainingRecord, predictions: Sequence[Prediction]) -> list[AuditFinding]:
     """Contradictions between a fold's record and its predictions, and leaks that they show."""
-    fold, split = record["split"]["fold"], record["split"]
-    stamped = sorted({*record["leaks"], *(leak for row in predictions for leak in row["leaks"])})
+    fold, split = record.split.fold, record.split
+    stamped = sorted({*record.leaks, *(leak for row in predictions for leak in row.leaks)})
     found = [
         finding(leak, LEAK, "recorded when the fold was trained", "train again without --allow_leak", fold=fold)
         for leak in stamped
@@ -137,33 +135,33 @@ def record_findings(record: dict, predictions: Sequence[dict]) -> list[AuditFind
     if not predictions and fold != FINAL:
         detail = "the fold has no predictions: its test speakers are unknown"
         found.append(finding("no_predictions", WARNING, detail, "run the training command again", fold=fold))
-    if others := {row["split_fingerprint"] for row in predictions} - {split["split_fingerprint"]}:
-        detail = f"predictions are of the split {', '.join(sorted(others))}, the record of {split['split_fingerprint']}"
+    if others := {row.split_fingerprint for row in predictions} - {split.split_fingerprint}:
+        detail = f"predictions are of the split {', '.join(sorted(others))}, the record of {split.split_fingerprint}"
         remedy = "keep record and predictions of one training together"
         found.append(finding("record_does_not_match", LEAK, detail, remedy, fold=fold))
-    speakers = {hashed(row["speaker"]): row["speaker"] for row in predictions if row["speaker"]}
-    ids = {hashed(row["id"]): row["id"] for row in predictions}
-    for part in ("train", "validation"):
-        if shared := speakers.keys() & set(split[part]["speakers"]):
+    speakers = {hashed(row.speaker): row.speaker for row in predictions if row.speaker}
+    ids = {hashed(row.id): row.id for row in predictions}
+    for part, rows in split.parts.items():
+        if shared := speakers.keys() & set(rows.speakers):
             detail = f"{len(shared)} test speakers are in {part}"
             who = [speakers[one] for one in shared]
             remedy = "train again with a speaker-independent protocol"
             found.append(finding(f"speaker_overlap_{part}_test", LEAK, detail, remedy, who, fold))
-        if shared := ids.keys() & set(split[part]["ids"]):
+        if shared := ids.keys() & set(rows.ids):
             kind = CHOSEN_ON_TEST if part == "validation" else "utterance_overlap_train_test"
             detail = f"{len(shared)} of {len(ids)} tested utterances are in {part}"
             found.append(finding(kind, LEAK, detail, "test on other utterances", [ids[one] for one in shared], fold))
-    for ancestor in record["ancestors"]:
-        for part, how in (("train", "was trained on"), ("validation", "had its checkpoint chosen on")):
-            shared = [ids[one] for one in ids.keys() & set(ancestor[part]["ids"])]
-            who = [speakers[one] for one in speakers.keys() & set(ancestor[part]["speakers"])]
+    for ancestor in record.ancestors:
+        for rows, how in ((ancestor.train, "was trained on"), (ancestor.validation, "had its checkpoint chosen on")):
+            shared = [ids[one] for one in ids.keys() & set(rows.ids)]
+            who = [speakers[one] for one in speakers.keys() & set(rows.speakers)]
             if shared or who:
                 detail = (
                     f"an encoder of this model {how} {len(shared)} tested utterances and {len(who)} of their speakers"
                 )
                 found.append(finding("stage_leakage", LEAK, detail, STAGE_REMEDY, shared or who, fold))
-    frozen = record["settings"].get("freeze", "none")
-    for modality, origin in record["encoders"].items():
+    frozen = record.settings.get("freeze", "none")
+    for modality, origin in (record.encoders or {}).items():
         if frozen in (modality, "both") and origin == "trained here from scratch":
             detail = f"the {modality} encoder was frozen with random weights"
             remedy = f"train it first (train_{modality}.py) and name its folder, or leave out --freeze {frozen}"
@@ -171,15 +169,15 @@ def record_findings(record: dict, predictions: Sequence[dict]) -> list[AuditFind
     return found
 
 
-def branch_findings(record: dict, predictions: Sequence[dict]) -> list[AuditFinding]:
+def branch_findings(record: TrainingRecord, predictions: Sequence[Prediction]) -> list[AuditFinding]:
     """Whether a fused model is below one of its encoders alone, on the same test rows."""
-    found, fold = [], record["split"]["fold"]
-    for modality, source in record.get("sources", {}).items():
+    found, fold = [], record.split.fold
+    for modality, source in record.sources.items():
         file = Path(source) / PREDICTIONS
         if not (predictions and file.is_file()):
             continue
-        theirs = {row["id"]: row for row in read_predictions(file)}
-        ours = {row["id"]: row for row in predictions}
+        theirs = {row.id: row for row in read_predictions(file)}
+        ours = {row.id: row for row in predictions}
         if theirs.keys() != ours.keys():
             continue
         branch, fused = (_uar(list(rows.values())) for rows in (theirs, ours))
@@ -193,11 +191,11 @@ def branch_findings(record: dict, predictions: Sequence[dict]) -> list[AuditFind
     return found
 
 
-def _uar(predictions: Sequence[dict]) -> float | None:
+def _uar(predictions: Sequence[Prediction]) -> float | None:
     """UAR of some predictions; None where they lack a class."""
-    labels = list(predictions[0]["probabilities"])
-    answers = [max(row["probabilities"], key=row["probabilities"].get) for row in predictions]
-    confusion = confusion_matrix([row["reference"] for row in predictions], answers, labels=labels)
+    labels = predictions[0].labels
+    answers = [row.predicted for row in predictions]
+    confusion = confusion_matrix([row.reference for row in predictions], answers, labels=labels)
     return uar_from_confusion(confusion, labels) if confusion.sum(axis=1).all() else None
 
 
@@ -206,15 +204,17 @@ def figure_findings(folder: Path) -> list[AuditFinding]:
     predictions, report = folder / PREDICTIONS, folder / REPORT
     if not (predictions.is_file() and report.is_file()):
         return []
-    stored, made = json.loads(report.read_text(encoding="utf-8")), make_report(read_predictions(predictions))
-    differing = [name for name in ("uar", "wa") if abs(stored[name] - made[name]) > 1e-6]
+    stored, made = Report.read(report), make_report(read_predictions(predictions))
+    pairs = {"uar": (stored.uar, made.uar), "wa": (stored.wa, made.wa)}
+    differing = [
+        f"{name} is reported as {found:.4f}, the predictions give {expected:.4f}"
+        for name, (found, expected) in pairs.items()
+        if abs(found - expected) > 1e-6
+    ]
     if not differing:
         return []
-    detail = "; ".join(
-        f"{name} is reported as {stored[name]:.4f}, the predictions give {made[name]:.4f}" for name in differing
-    )
     remedy = "write the report again with scripts/evaluate.py"
-    return [finding("figures_do_not_follow", LEAK, detail, remedy)]
+    return [finding("figures_do_not_follow", LEAK, "; ".join(differing), remedy)]
 
 
 def _without_repeats(found: list[AuditFinding]) -> list[AuditFinding]:

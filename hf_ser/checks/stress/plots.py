@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 
 from hf_ser.checks.stress.results import FAILED, NOT_JUDGED, PASSED, subject
 from hf_ser.plotting import WARNING, save, wrapped_notices
+from hf_ser.runs.stress import StressLine, StressResult
 
 COLOURS = {PASSED: "tab:blue", FAILED: "tab:red", NOT_JUDGED: "tab:gray"}
 WIDTH = 100
@@ -18,57 +19,55 @@ NOTE_WIDTH = 160
 """Characters a line of the note under the axis."""
 
 
-def plot_stress(result: dict, path: str | Path) -> None:
+def plot_stress(result: StressResult, path: str | Path) -> None:
     """Draw the change in UAR of every condition, in points, with its interval and its limit, as a PNG.
 
     Args:
         result: Result of `make_stress`.
         path: PNG file to write.
     """
-    lines, places = result["conditions"], _places(result["conditions"])
-    height = 0.21 * (max(places, default=0) + 2) + 1.7 + 0.3 * len(result["notices"])
+    lines, places = result.conditions, _places(result.conditions)
+    height = 0.21 * (max(places, default=0) + 2) + 1.7 + 0.3 * len(result.notices)
     figure = Figure(figsize=(9.5, height), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=0.8)
     for place, line in zip(places, lines, strict=True):
         _dot(axes, place, line)
     _bands(axes, places, lines)
-    names = [f"{line['name']} ({line['severity']})" for line in lines]
+    names = [f"{line.name} ({line.severity})" for line in lines]
     axes.set_yticks(places, names, fontsize=8)
     axes.set_ylim(max(places, default=0) + 0.8, -0.8)
     axes.set_xlabel("change in UAR against the clean run, points (line: 95 % interval over speakers)")
     axes.grid(axis="x", alpha=0.3)
-    figure.suptitle(
-        "\n".join([f"stress test: {result['verdict']}", textwrap.fill(subject(result), WIDTH)]), fontsize=10
-    )
-    if result["notices"]:
-        axes.set_title(wrapped_notices(result["notices"], WIDTH), color=WARNING, fontsize=8, fontweight="bold")
-    _legend(figure, result["interval_note"])
+    figure.suptitle("\n".join([f"stress test: {result.verdict}", textwrap.fill(subject(result), WIDTH)]), fontsize=10)
+    if result.notices:
+        axes.set_title(wrapped_notices(result.notices, WIDTH), color=WARNING, fontsize=8, fontweight="bold")
+    _legend(figure, result.interval_note)
     save(figure, path)
 
 
-def _places(lines: list[dict]) -> list[float]:
+def _places(lines: list[StressLine]) -> list[float]:
     """Positions of the conditions, one a line, with a gap before each new group."""
     places, place = [], -1.0
     for before, line in zip([None, *lines], lines, strict=False):
-        place += 1.0 if before is None or before["group"] == line["group"] else 1.6
+        place += 1.0 if before is None or before.group == line.group else 1.6
         places.append(place)
     return places
 
 
-def _dot(axes: Axes, place: float, line: dict) -> None:
-    color = COLOURS[line["verdict"]]
-    if line["delta_ci95"]:
-        axes.plot([100 * end for end in line["delta_ci95"]], [place, place], color=color, linewidth=1.5, alpha=0.6)
-    axes.plot(100 * line["delta_uar"], place, "o", color=color, markersize=5)
-    if line["limit"] is not None:
-        axes.plot(-100 * line["limit"], place, "|", color="black", markersize=9)
+def _dot(axes: Axes, place: float, line: StressLine) -> None:
+    color = COLOURS[line.verdict]
+    if line.delta_ci95:
+        axes.plot([100 * end for end in line.delta_ci95], [place, place], color=color, linewidth=1.5, alpha=0.6)
+    axes.plot(100 * line.delta_uar, place, "o", color=color, markersize=5)
+    if line.limit is not None:
+        axes.plot(-100 * line.limit, place, "|", color="black", markersize=9)
 
 
-def _bands(axes: Axes, places: list[float], lines: list[dict]) -> None:
+def _bands(axes: Axes, places: list[float], lines: list[StressLine]) -> None:
     """Write the names of the groups at the right, and shade every other group."""
-    for number, group in enumerate(dict.fromkeys(line["group"] for line in lines)):
-        theirs = [place for place, line in zip(places, lines, strict=True) if line["group"] == group]
+    for number, group in enumerate(dict.fromkeys(line.group for line in lines)):
+        theirs = [place for place, line in zip(places, lines, strict=True) if line.group == group]
         if number % 2 == 0:
             axes.axhspan(min(theirs) - 0.65, max(theirs) + 0.65, color="black", alpha=0.04, linewidth=0)
         middle = (min(theirs) + max(theirs)) / 2

@@ -12,14 +12,15 @@ from sklearn.metrics import confusion_matrix
 from hf_ser.checks.stress.conditions import HARD, MILD, Condition
 from hf_ser.data.schema import UNKNOWN
 from hf_ser.files import atomic_write
+from hf_ser.runs.figures import SexGap
 from hf_ser.runs.intervals import difference_intervals, holds_zero
+from hf_ser.runs.predictions import Prediction
 from hf_ser.runs.report import make_report
 from hf_ser.runs.report_text import counted
 from hf_ser.runs.scores import ROUNDING, difference, uar_from_confusion
+from hf_ser.runs.stress import CleanFigures, StressLine, StressResult
 
-STRESS = "stress.json"
 PICTURE = "stress.png"
-STRESS_VERSION = 1
 
 MAX_DROP = {MILD: 0.05, HARD: 0.15}
 """By how much UAR may fall; these limits are a choice."""
@@ -62,13 +63,13 @@ class Outcome:
 
 def make_stress(
     about: dict,
-    rows: Sequence[dict],
+    rows: Sequence[Prediction],
     clean: Outcome,
     outcomes: Sequence[Outcome],
     thresholds: Mapping[str, float] = MAX_DROP,
     notices: Sequence[str] = (),
-) -> dict:
-    """Compute the result of a stress test as a JSON object.
+) -> StressResult:
+    """Compute the result of a stress test.
 
     Args:
         about: `model`, `dataset` and `seed`.
@@ -81,44 +82,43 @@ def make_stress(
         ValueError: as `make_report`.
     """
     report = make_report(rows)
-    skill = max(difference(report["uar"], report["chance_uar"]), 0.0)
+    skill = max(difference(report.uar, report.chance_uar), 0.0)
     # A model at chance has no limits: it would pass every condition.
     limits = {severity: min(most, MAX_SHARE[severity] * skill) or None for severity, most in thresholds.items()}
     lines, notes = {}, {}
     for one in outcomes:
         lines[one.condition.name], notes[one.condition.name] = compared(one, rows, clean, limits)
     conditions = [line for line in lines.values() if line is not None]
-    failed = [line["name"] for line in conditions if line["verdict"] == FAILED]
-    failed += [SEX_GAP] if gap_verdict(report["sex_gap"]) == FAILED else []
+    failed = [line.name for line in conditions if line.verdict == FAILED]
+    failed += [SEX_GAP] if gap_verdict(report.sex_gap) == FAILED else []
     skipped = {one.condition.name: dict(one.skipped) for one in (clean, *outcomes) if one.skipped}
-    return {
-        "stress_version": STRESS_VERSION,
+    return StressResult(
         **about,
-        **{name: report[name] for name in ("corpus", "n_utterances", "n_speakers", "leaks")},
-        "notices": [*report["notices"], *notices, *([] if skill else [NO_SKILL]), *_notices(skipped, lines)],
-        "clean": {name: report[name] for name in ("uar", "uar_ci95", "wa")},
-        "sex_gap": report["sex_gap"],
-        "thresholds": dict(thresholds),
-        "limits": limits,
-        "verdict": FAILED if failed else PASSED if skill else NOT_JUDGED,
-        "failed": failed,
-        "conditions": conditions,
-        "interval_note": shared_note({line["name"]: notes[line["name"]] for line in conditions}),
-        "skipped": skipped,
-        "versions": report["versions"],
-    }
+        **{name: getattr(report, name) for name in ("corpus", "n_utterances", "n_speakers", "leaks")},
+        notices=[*report.notices, *notices, *([] if skill else [NO_SKILL]), *_notices(skipped, lines)],
+        clean=CleanFigures(uar=report.uar, uar_ci95=report.uar_ci95, wa=report.wa),
+        sex_gap=report.sex_gap,
+        thresholds=dict(thresholds),
+        limits=limits,
+        verdict=FAILED if failed else PASSED if skill else NOT_JUDGED,
+        failed=failed,
+        conditions=conditions,
+        interval_note=shared_note({line.name: notes[line.name] for line in conditions}),
+        skipped=skipped,
+        versions=report.versions,
+    )
 
 
 def compared(
-    outcome: Outcome, rows: Sequence[dict], clean: Outcome, limits: Mapping[str, float]
-) -> tuple[dict | None, str]:
+    outcome: Outcome, rows: Sequence[Prediction], clean: Outcome, limits: Mapping[str, float]
+) -> tuple[StressLine | None, str]:
     """One line of the result over the common rows, and the note of its interval.
 
     The line is None where these rows lack a class.
     """
-    labels = list(rows[0]["probabilities"])
-    kept = [row for row in rows if row["id"] in outcome.probabilities]
-    if {row["reference"] for row in kept} != set(labels):
+    labels = rows[0].labels
+    kept = [row for row in rows if row.id in outcome.probabilities]
+    if {row.reference for row in kept} != set(labels):
         return None, ""
     before, after = (by_speaker(kept, one.probabilities, labels) for one in (clean, outcome))
     uar, clean_uar = (uar_from_confusion(sum(one.values()), labels) for one in (after, before))
@@ -127,51 +127,51 @@ def compared(
     # A fall by exactly the limit passes, despite rounding.
     too_much = limit is not None and change < -limit - ROUNDING
     intervals, note = difference_intervals(before, after)
-    line = {
+    line = StressLine(
         **{name: getattr(condition, name) for name in ("name", "group", "level", "severity", "what")},
-        "n": len(kept),
-        "uar": uar,
-        "delta_uar": change,
-        "delta_ci95": intervals["uar"],
-        "limit": limit,
-        "verdict": NOT_JUDGED if limit is None else FAILED if too_much else PASSED,
-    }
+        n=len(kept),
+        uar=uar,
+        delta_uar=change,
+        delta_ci95=intervals["uar"],
+        limit=limit,
+        verdict=NOT_JUDGED if limit is None else FAILED if too_much else PASSED,
+    )
     return line, note
 
 
-def by_speaker(rows: Sequence[dict], answers: Mapping[str, Sequence[float]], labels: list[str]) -> dict:
+def by_speaker(rows: Sequence[Prediction], answers: Mapping[str, Sequence[float]], labels: list[str]) -> dict:
     """Confusion matrices `(classes, classes)` of some rows by speaker."""
     pairs = {}
     for row in rows:
-        pair = row["reference"], labels[int(np.argmax(answers[row["id"]]))]
-        pairs.setdefault(row["speaker"] or UNKNOWN, []).append(pair)
+        pair = row.reference, labels[int(np.argmax(answers[row.id]))]
+        pairs.setdefault(row.speaker or UNKNOWN, []).append(pair)
     return {name: confusion_matrix(*zip(*pairs[name], strict=True), labels=labels) for name in sorted(pairs)}
 
 
-def gap_verdict(gap: dict) -> str:
+def gap_verdict(gap: SexGap) -> str:
     """The verdict on the gap between the sexes: failed above `MAX_SEX_GAP` with an interval that excludes 0."""
-    if gap["uar"] is None or gap["ci95"] is None:
+    if gap.uar is None or gap.ci95 is None:
         return NOT_JUDGED
-    is_wide = abs(gap["uar"]) > MAX_SEX_GAP + ROUNDING
-    return FAILED if is_wide and not holds_zero(gap["ci95"]) else PASSED
+    is_wide = abs(gap.uar) > MAX_SEX_GAP + ROUNDING
+    return FAILED if is_wide and not holds_zero(gap.ci95) else PASSED
 
 
-def write_stress(result: dict, path: str | Path) -> None:
+def write_stress(result: StressResult, path: str | Path) -> None:
     """Write a result as indented JSON, whole or not at all."""
     with atomic_write(path) as file:
-        file.write(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        file.write(json.dumps(result.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def format_stress(result: dict) -> str:
+def format_stress(result: StressResult) -> str:
     """The result as a table for the terminal: verdict first, UAR in per cent, changes in points."""
-    verdict = f"verdict: {result['verdict']}"
-    if result["failed"]:
-        verdict += f" ({', '.join(result['failed'])})"
-    lines = [verdict, HOW_TO_READ, *(f"note: {notice}" for notice in result["notices"]), subject(result)]
-    lines.append(_sex_text(result["sex_gap"]))
-    lines += [f"intervals of the changes: {result['interval_note']}"] if result["interval_note"] else []
+    verdict = f"verdict: {result.verdict}"
+    if result.failed:
+        verdict += f" ({', '.join(result.failed)})"
+    lines = [verdict, HOW_TO_READ, *(f"note: {notice}" for notice in result.notices), subject(result)]
+    lines.append(_sex_text(result.sex_gap))
+    lines += [f"intervals of the changes: {result.interval_note}"] if result.interval_note else []
     rows = [("condition", "level", "severity", "UAR", "change", "95 % interval", "limit", "verdict")]
-    rows += [_cells(line) for line in result["conditions"]]
+    rows += [_cells(line) for line in result.conditions]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = [
         "  ".join(
@@ -183,39 +183,39 @@ def format_stress(result: dict) -> str:
     return "\n".join([*(part for line in lines for part in textwrap.wrap(line, LINE)), "", *table])
 
 
-def subject(result: dict) -> str:
+def subject(result: StressResult) -> str:
     """The model, the data and the clean figures in one line."""
-    clean = result["clean"]
-    interval = f" [{', '.join(f'{100 * end:.1f}' for end in clean['uar_ci95'])}]" if clean["uar_ci95"] else ""
-    amount = f"{counted(result['n_utterances'], 'clip')}, {counted(result['n_speakers'], 'speaker')}"
+    clean = result.clean
+    interval = f" [{', '.join(f'{100 * end:.1f}' for end in clean.uar_ci95)}]" if clean.uar_ci95 else ""
+    amount = f"{counted(result.n_utterances, 'clip')}, {counted(result.n_speakers, 'speaker')}"
     return (
-        f"{result['model']} on {result['dataset']} ({result['corpus']}): {amount}; "
-        f"clean UAR {100 * clean['uar']:.1f} %{interval}, WA {100 * clean['wa']:.1f} %"
+        f"{result.model} on {result.dataset} ({result.corpus}): {amount}; "
+        f"clean UAR {100 * clean.uar:.1f} %{interval}, WA {100 * clean.wa:.1f} %"
     )
 
 
-def _sex_text(gap: dict) -> str:
-    if gap["uar"] is None:
-        return f"sex gap: unknown. {gap['note']}"
-    said = f"sex gap: UAR of women minus men {100 * gap['uar']:+.1f} points"
-    if not gap["ci95"]:
-        return f"{said}: {NOT_JUDGED}. {gap['note']}"
-    interval = ", ".join(f"{100 * end:+.1f}" for end in gap["ci95"])
+def _sex_text(gap: SexGap) -> str:
+    if gap.uar is None:
+        return f"sex gap: unknown. {gap.note}"
+    said = f"sex gap: UAR of women minus men {100 * gap.uar:+.1f} points"
+    if not gap.ci95:
+        return f"{said}: {NOT_JUDGED}. {gap.note}"
+    interval = ", ".join(f"{100 * end:+.1f}" for end in gap.ci95)
     judged = f"limit {100 * MAX_SEX_GAP:.0f} where the interval excludes 0: {gap_verdict(gap)}"
-    return f"{said} [{interval}], {judged}. {gap['note']}"
+    return f"{said} [{interval}], {judged}. {gap.note}"
 
 
-def _cells(line: dict) -> tuple[str, ...]:
-    interval = line["delta_ci95"]
+def _cells(line: StressLine) -> tuple[str, ...]:
+    interval = line.delta_ci95
     return (
-        line["name"],
-        line["level"],
-        line["severity"],
-        f"{100 * line['uar']:.1f}",
-        f"{100 * line['delta_uar']:+.1f}",
+        line.name,
+        line.level,
+        line.severity,
+        f"{100 * line.uar:.1f}",
+        f"{100 * line.delta_uar:+.1f}",
         f"[{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]" if interval else "none",
-        "" if line["limit"] is None else f"{-100 * line['limit']:+.1f}",
-        line["verdict"],
+        "" if line.limit is None else f"{-100 * line.limit:+.1f}",
+        line.verdict,
     )
 
 
@@ -228,7 +228,7 @@ def shared_note(notes: dict[str, str]) -> str:
     return " ".join([most, *(f"{', '.join(named[note])}: {note}" for note in others)])
 
 
-def _notices(skipped: dict[str, dict[str, str]], lines: dict[str, dict | None]) -> list[str]:
+def _notices(skipped: dict[str, dict[str, str]], lines: dict[str, StressLine | None]) -> list[str]:
     found, classless = [], [name for name, line in lines.items() if line is None]
     for name, clips in skipped.items():
         first, why = next(iter(clips.items()))

@@ -39,8 +39,8 @@ from hf_ser.files import atomic_write
 from hf_ser.inputs.collate import clips
 from hf_ser.inputs.speakers import clips_digest
 from hf_ser.runs.classifier import AUDIO, TEXT, Classifier, enrolment_settings, rows_of_speakers, statistics_of_rows
-from hf_ser.runs.predictions import PREDICTIONS, read_predictions
-from hf_ser.runs.record import CANNOT_BE_CHECKED, hashed, is_withheld, read_record
+from hf_ser.runs.predictions import PREDICTIONS, Prediction, read_predictions
+from hf_ser.runs.record import CANNOT_BE_CHECKED, TrainingRecord, hashed, is_withheld, read_record
 from hf_ser.stable import rows_digest, uniform
 from hf_ser.transcripts.fold_transcripts import with_transcript_source
 
@@ -118,7 +118,7 @@ def select_rows(
     predictions = own_predictions(classifier.name, dataset)
     if predictions:
         rows = [row for row, name in enumerate(dataset["id"][:]) if name in predictions]
-        leaks = tuple(sorted({leak for row in predictions.values() for leak in row["leaks"]}))
+        leaks = tuple(sorted({leak for row in predictions.values() for leak in row.leaks}))
         notices += prediction_notices(predictions, len(rows))
     else:
         rows, leaks, more = untrained_rows(dataset, record, allow_leak)
@@ -135,20 +135,20 @@ def select_rows(
     return Selection(dataset, rows, predictions, leaks, (*notices, *more), statistics)
 
 
-def own_predictions(name: str, dataset: Dataset) -> dict[str, dict]:
+def own_predictions(name: str, dataset: Dataset) -> dict[str, Prediction]:
     """Predictions of a fold's model for its test part by id; empty where there are none, or none is in the data."""
     file = Path(name) / PREDICTIONS
-    known = {row["id"]: row for row in read_predictions(file)} if file.is_file() else {}
+    known = {row.id: row for row in read_predictions(file)} if file.is_file() else {}
     return known if known.keys() & set(dataset["id"][:]) else {}
 
 
-def load_as_trained(classifier: Classifier, folder, record: dict | None, label_map: str | None):
+def load_as_trained(classifier: Classifier, folder, record: TrainingRecord | None, label_map: str | None):
     """Load a data set with the transcripts and labels of a model's training, and notices on it.
 
     Raises:
         ValueError: the model has labels that the data set lacks, or two label maps.
     """
-    dataset, settings = load_prepared(folder), (record or {}).get("settings", {})
+    dataset, settings = load_prepared(folder), record.settings if record else {}
     recorded = settings.get("label_map")
     if label_map and recorded and label_map != recorded:
         raise ValueError(
@@ -171,14 +171,14 @@ def load_as_trained(classifier: Classifier, folder, record: dict | None, label_m
     return dataset, [f"The label map {name} drops {sum(dropped.values())} clips."] if dropped else []
 
 
-def prediction_notices(predictions: dict[str, dict], found: int) -> list[str]:
+def prediction_notices(predictions: dict[str, Prediction], found: int) -> list[str]:
     """Notices on rows of a run's own test part."""
     notices = []
     if found < len(predictions):
         notices.append(
             f"{len(predictions) - found} of the {len(predictions)} clips of the test part are not in the data."
         )
-    sources = {row["transcript_source"] for row in predictions.values() if row["transcript_source"]}
+    sources = {row.transcript_source for row in predictions.values() if row.transcript_source}
     if changed := sorted(source for source in sources if "+" in source):
         notices.append(
             f"The run was tested on changed transcripts ({', '.join(changed)}); the clean run reads the originals."
@@ -186,15 +186,17 @@ def prediction_notices(predictions: dict[str, dict], found: int) -> list[str]:
     return notices
 
 
-def untrained_rows(dataset: Dataset, record: dict | None, allow_leak: bool) -> tuple[list[int], tuple, list[str]]:
+def untrained_rows(
+    dataset: Dataset, record: TrainingRecord | None, allow_leak: bool
+) -> tuple[list[int], tuple, list[str]]:
     """Rows whose id, audio and speaker neither the model nor its ancestors were trained on; leaks; notices."""
     rows = list(range(len(dataset)))
     if record is None:
         return rows, (), [UNRECORDED]
-    splits = [record["split"], *record["ancestors"]]
+    splits = record.splits
     withheld = [WITHHELD_NOTICE] if is_withheld(splits) else []
     known = {
-        kind: {one for split in splits for part in ("train", "validation") for one in split[part][kind]}
+        kind: {one for split in splits for part in split.parts.values() for one in getattr(part, kind)}
         for kind in ("ids", "pcm", "speakers")
     }
     columns = [dataset[name][:] for name in ("id", "pcm_sha256", "speaker")]
@@ -410,33 +412,29 @@ def write_outcome(file: Path, key: str, outcome: Outcome) -> None:
         json.dump({"key": key, "digest": _digest(*answers.values()), **answers}, handle)
 
 
-def clean_rows(classifier: Classifier, chosen: Selection, clean: Outcome) -> list[dict]:
+def clean_rows(classifier: Classifier, chosen: Selection, clean: Outcome) -> list[Prediction]:
     """The clean outcome as rows of predictions, for the report's figures."""
     columns = chosen.dataset.select_columns(["id", "corpus", "speaker", "sex", "label", "transcript_source"])
     names = chosen.dataset.features["label"].names
-    stamp = {
-        "protocol": "unmet",
-        "fold": FINAL,
-        "split_fingerprint": fingerprint({"test": [columns[row]["id"] for row in chosen.rows]}),
-    }
+    tested = fingerprint({"test": [columns[row]["id"] for row in chosen.rows]})
     rows = []
     for row in chosen.rows:
         cell = columns[row]
         if cell["id"] not in clean.probabilities:
             continue
-        before = chosen.predictions.get(cell["id"], {})
-        source = cell["transcript_source"] if classifier.kind != AUDIO else None
+        before = chosen.predictions.get(cell["id"])
         rows.append(
-            {
+            Prediction(
                 **{name: cell[name] for name in ("id", "corpus", "speaker", "sex")},
-                **{name: before.get(name, value) for name, value in stamp.items()},
-                "leaks": sorted({*chosen.leaks, *before.get("leaks", ())}),
-                "transcript_source": source,
-                "reference": names[cell["label"]],
+                protocol=before.protocol if before else "unmet",
+                fold=before.fold if before else FINAL,
+                split_fingerprint=before.split_fingerprint if before else tested,
+                leaks=sorted({*chosen.leaks, *(before.leaks if before else ())}),
+                transcript_source=cell["transcript_source"] if classifier.kind != AUDIO else None,
+                reference=names[cell["label"]],
                 # The stress test reports neither soft labels nor calibration nor abstention.
-                **dict.fromkeys(("votes", "temperature", "abstain_threshold")),
-                "probabilities": dict(zip(classifier.labels, clean.probabilities[cell["id"]], strict=True)),
-            }
+                probabilities=dict(zip(classifier.labels, clean.probabilities[cell["id"]], strict=True)),
+            )
         )
     return rows
 

@@ -24,6 +24,7 @@ from hf_ser.runs.comparison import FEWEST_SPEAKERS, LARGEST_P, permutation_test
 from hf_ser.runs.folder import RunFolder
 from hf_ser.runs.intervals import STATISTICS, difference_intervals, holds_zero, speaker_intervals
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
+from hf_ser.runs.record import TrainingRecord
 from hf_ser.runs.report import conditions_of, prediction_arrays
 from hf_ser.runs.report_text import counted
 from hf_ser.runs.scores import DIGITS, difference
@@ -58,14 +59,14 @@ def make_study(study: Study, runs: Sequence[Run]) -> dict:
     if not measured:
         raise ValueError("study: found no finished run, expected at least one. See the logs of the runs.")
     protocol = _protocol(study, measured)
-    fair = [one for one in measured if not one.leaks and one.conditions["protocol"] == protocol]
+    fair = [one for one in measured if not one.leaks and one.conditions.protocol == protocol]
     _same_conditions(fair)
     fair.sort(key=lambda one: (-round(one.figure("uar"), DIGITS), one.name))
     baseline = _baseline(study, fair)
     compared = with_holm({one.name: one.against(baseline) for one in fair if one is not baseline})
     return {
         "study_version": STUDY_VERSION,
-        "conditions": {**fair[0].conditions, "labels": fair[0].labels} if fair else None,
+        "conditions": {**fair[0].conditions.to_json(), "labels": fair[0].labels} if fair else None,
         "chance_uar": 1 / len(measured[0].labels),
         "baseline": baseline.name if baseline else None,
         "seeds": list(study.seeds),
@@ -97,9 +98,9 @@ class SystemResult:
         answers = [prediction_arrays(read_predictions(run.folder / PREDICTIONS)) for run in runs]
         self.records = [_records(run.folder) for run in runs]
         self.conditions, self.labels = conditions_of(answers[0].rows), answers[0].labels
-        self.references = [(row["id"], row["reference"], row["speaker"]) for row in answers[0].rows]
+        self.references = [(row.id, row.reference, row.speaker) for row in answers[0].rows]
         for run, one in zip(runs, answers, strict=True):
-            references = [(row["id"], row["reference"], row["speaker"]) for row in one.rows]
+            references = [(row.id, row.reference, row.speaker) for row in one.rows]
             if (conditions_of(one.rows), one.labels, references) != (self.conditions, self.labels, self.references):
                 raise ValueError(
                     f"{run.name}: found another split, protocol or data than in {runs[0].name}, expected the same for "
@@ -108,8 +109,8 @@ class SystemResult:
         self.by_seed = {
             seed: one.confusions(one.column("speaker")) for seed, one in zip(self.seeds, answers, strict=True)
         }
-        later = {leak for report in self.reports for leak in (report["audit"] or {"leak": []})["leak"]}
-        self.leaks = sorted({*self.conditions["leaks"], *later})
+        later = {leak for report in self.reports for leak in (report.audit.leak if report.audit else ())}
+        self.leaks = sorted({*self.conditions.leaks, *later})
 
     def pooled(self, seeds: Sequence[int]) -> dict[str, np.ndarray]:
         """One confusion matrix for each speaker, summed over some seeds."""
@@ -140,13 +141,13 @@ class SystemResult:
     def described(self) -> dict:
         """The system's figures."""
         intervals, note = speaker_intervals(self.pooled(self.seeds))
-        uars = [report["uar"] for report in self.reports]
+        uars = [report.uar for report in self.reports]
         return {
             "name": self.name,
             "seeds": self.seeds,
-            "protocol": self.conditions["protocol"],
-            "split_fingerprint": self.conditions["split_fingerprint"],
-            "transcript_sources": self.conditions["transcript_sources"],
+            "protocol": self.conditions.protocol,
+            "split_fingerprint": self.conditions.split_fingerprint,
+            "transcript_sources": self.conditions.transcript_sources,
             "leaks": self.leaks,
             "n_utterances": len(self.references),
             "n_speakers": len(self.by_seed[self.seeds[0]].keys() - {UNKNOWN}),
@@ -156,10 +157,10 @@ class SystemResult:
             "uar_by_seed": uars,
             "uar_spread": statistics.stdev(uars) if len(uars) > 1 else None,
             "wa": self.figure("wa"),
-            "weighted_f1": statistics.fmean(report["weighted_f1"] for report in self.reports),
+            "weighted_f1": statistics.fmean(report.weighted_f1 for report in self.reports),
             **_cost(self.records),
-            "notes": sorted({note for report in self.reports for note in report.get("notes") or []}),
-            "notices": sorted({notice for report in self.reports for notice in report["notices"]}),
+            "notes": sorted({note for report in self.reports for note in report.notes}),
+            "notices": sorted({notice for report in self.reports for notice in report.notices}),
         }
 
 
@@ -194,9 +195,9 @@ def _protocol(study: Study, measured: Sequence[SystemResult]) -> str:
     if study.baseline:
         named = [one for one in measured if one.name == study.baseline]
     else:
-        named = [one for one in measured if one.conditions["protocol"] == study.settings.get("protocol")]
+        named = [one for one in measured if one.conditions.protocol == study.settings.get("protocol")]
     fair = [one for one in [*named, *measured] if not one.leaks] or measured
-    return fair[0].conditions["protocol"]
+    return fair[0].conditions.protocol
 
 
 def _baseline(study: Study, fair: Sequence[SystemResult]) -> SystemResult | None:
@@ -216,7 +217,7 @@ def _same_conditions(fair: Sequence[SystemResult]) -> None:
     Raises:
         ValueError: they have not.
     """
-    tests = [{**one.conditions, "labels": one.labels, "references": one.references} for one in fair]
+    tests = [{**vars(one.conditions), "labels": one.labels, "references": one.references} for one in fair]
     for one, conditions in zip(fair[1:], tests[1:], strict=True):
         if other := [word for key, word in MUST_AGREE.items() if conditions[key] != tests[0][key]]:
             raise ValueError(
@@ -230,7 +231,7 @@ def _same_conditions(fair: Sequence[SystemResult]) -> None:
 def _why(one: SystemResult, protocol: str) -> str:
     if one.leaks:
         return f"LEAKED: {', '.join(one.leaks)}"
-    return f"protocol {one.conditions['protocol']}, not {protocol}"
+    return f"protocol {one.conditions.protocol}, not {protocol}"
 
 
 def _notices(study: Study, fair: Sequence[SystemResult], compared: Mapping[str, dict | None]) -> list[str]:
@@ -254,29 +255,29 @@ def _notices(study: Study, fair: Sequence[SystemResult], compared: Mapping[str, 
     return found
 
 
-def _records(folder: Path) -> list[dict]:
+def _records(folder: Path) -> list[TrainingRecord]:
     """The training records of a run's folds."""
     return [fold.record for fold in RunFolder(folder).folds.values()] if folder.is_dir() else []
 
 
-def _cost(by_seed: Sequence[Sequence[dict]]) -> dict:
+def _cost(by_seed: Sequence[Sequence[TrainingRecord]]) -> dict:
     """Size, training time and speed of a system; times include evaluation and are summed over folds."""
     records = [record for folds in by_seed for record in folds]
-    seconds = [sum(record["train_seconds"] for record in folds) for folds in by_seed]
+    seconds = [sum(record.train_seconds for record in folds) for folds in by_seed]
     shown = sum(_clips_trained(record) for record in records)
     return {
-        "parameters": max((record["parameters"] for record in records), default=None),
-        "parameters_trained": max((record["parameters_trained"] for record in records), default=None),
+        "parameters": max((record.parameters for record in records), default=None),
+        "parameters_trained": max((record.parameters_trained for record in records), default=None),
         "train_seconds": statistics.fmean(seconds),
         "clips_per_second": shown / sum(seconds) if shown and sum(seconds) else None,
-        "hardware": sorted({record["hardware"] for record in records}),
+        "hardware": sorted({record.hardware for record in records}),
     }
 
 
-def _clips_trained(record: dict) -> float:
+def _clips_trained(record: TrainingRecord) -> float:
     """Number of clips that a training processed over all epochs."""
-    epochs = max((entry.get("epoch") or 0 for entry in record["history"]), default=0)
-    return len(record["split"]["train"]["ids"]) * epochs
+    epochs = max((entry.get("epoch") or 0 for entry in record.history), default=0)
+    return len(record.split.train.ids) * epochs
 
 
 def format_study(result: dict) -> str:

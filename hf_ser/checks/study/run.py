@@ -19,6 +19,7 @@ from pathlib import Path
 
 from hf_ser.checks.study.plan import Study, System
 from hf_ser.files import atomic_write
+from hf_ser.runs.figures import Report
 from hf_ser.runs.report import REPORT
 
 at_once = partial(print, flush=True)
@@ -65,11 +66,11 @@ class Run:
     def other_folds(self) -> list[str]:
         """Folds in its report that are not in the study: a report covers all folds in a folder."""
         fold = dict(pairwise(self.arguments)).get("--fold", "all")
-        return [] if fold == "all" else sorted(set(self.report()["folds"]) - {fold})
+        return [] if fold == "all" else sorted(set(self.report().folds) - {fold})
 
-    def report(self) -> dict:
+    def report(self) -> Report:
         """Its report."""
-        return json.loads((self.folder / REPORT).read_text(encoding="utf-8"))
+        return Report.read(self.folder / REPORT)
 
 
 def runs_of(study: Study, folder: Path, systems: tuple[System, ...] | None = None) -> list[Run]:
@@ -137,7 +138,7 @@ def _train(run: Run, scripts: Path, jobs: int) -> int:
 
 def _outcome(run: Run, status: int) -> str:
     if run.is_done():
-        return f"UAR {100 * run.report()['uar']:.1f} %"
+        return f"UAR {100 * run.report().uar:.1f} %"
     lines = run.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
     why = f"status {status}" if status else "it wrote no report, as for a fold without test speakers"
     return "\n".join([f"FAILED ({why}); the end of {run.log}:", *(f"    {line}" for line in lines), ""])

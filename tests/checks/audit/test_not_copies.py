@@ -8,11 +8,11 @@ import pytest
 from checks.audit.copies import recoded
 
 from hf_ser.checks.audit.data import audit_data
-from hf_ser.checks.audit.findings import LEAK, NOTE, WARNING
 from hf_ser.checks.audit.not_copies import NotCopies, read_not_copies
 from hf_ser.data.prepare import load_prepared
 from hf_ser.data.protocols import make_folds
-from hf_ser.runs.record import RECORD, public_record, public_record_without_names
+from hf_ser.runs.findings import LEAK, NOTE, WARNING
+from hf_ser.runs.record import RECORD, ClearedPairs, TrainingRecord
 
 QUICK = ("--num_train_epochs", "1", "--n_folds", "2", "--disable_tqdm", "true", "--early_stopping_patience", "0")
 
@@ -165,9 +165,10 @@ def test_what_leaves_of_cleared_pairs_is_their_number_and_the_files_hash(tmp_pat
     cleared = read_not_copies(file, IDS)
     part = {"ids": ["1"], "pcm": ["2"], "speakers": ["3"], "names": ["anna"]}
     split = {"fold": "1", "split_fingerprint": "f", "corpora": ["table"], "train": part, "validation": part}
-    record = {"finished": True, "not_copies": cleared.record(), "split": split | {"who": "anna"}, "mine": "anna"}
-    for leaving in (public_record(record), public_record_without_names(record), public_record(public_record(record))):
-        assert leaving["not_copies"] == {"count": 1, "sha256": cleared.sha256}
-        assert "anna" not in json.dumps(leaving) and leaving["split"]["corpora"] == ["table"]
-        assert NotCopies.of_record(leaving["not_copies"], IDS) == NotCopies()
-    assert not NotCopies.of_record(record["not_copies"], IDS).pairs ^ {PAIR}
+    written = {"finished": True, "not_copies": cleared.record().to_json(), "split": split | {"who": "anna"}}
+    record = TrainingRecord.from_json(written | {"mine": "anna"}, "written")
+    for leaving in (record.public(True), record.public(False), record.public(True).public(True)):
+        assert leaving.not_copies == ClearedPairs(count=1, sha256=cleared.sha256)
+        assert "anna" not in json.dumps(leaving.to_json()) and leaving.split.corpora == ["table"]
+        assert NotCopies.of_record(leaving.not_copies, IDS) == NotCopies()
+    assert not NotCopies.of_record(record.not_copies, IDS).pairs ^ {PAIR}

@@ -10,11 +10,11 @@ from checks.audit.copies import recoded
 from corpora_trees import iemocap
 
 from hf_ser.checks.audit.data import audit_data, copy_findings, text_findings
-from hf_ser.checks.audit.findings import LEAK, NOTE, WARNING
 from hf_ser.checks.audit.run import audit_run
 from hf_ser.data.labels import apply_label_map
 from hf_ser.data.prepare import load_prepared, prepare
 from hf_ser.data.protocols import Fold, Rows, make_folds
+from hf_ser.runs.findings import LEAK, NOTE, WARNING
 from hf_ser.runs.predictions import read_predictions, write_predictions
 from hf_ser.runs.record import RECORD, hashed, read_record, write_record
 from hf_ser.runs.report import make_report, write_report
@@ -110,7 +110,7 @@ def test_5_the_checkpoint_chosen_on_the_test_fold(prepared, script, tmp_path):
     assert "checkpoint_chosen_on_test" in json.loads((tmp_path / "o/report.json").read_text())["leaks"]
     # Without the stamp too: the record of what was trained tells it.
     record = read_record(tmp_path / "o/fold_1")
-    write_record(tmp_path / "o/fold_1", record | {"leaks": [], "audit": []})
+    write_record(tmp_path / "o/fold_1", replace(record, leaks=[], audit=[]))
     assert "checkpoint_chosen_on_test" in kinds(audit_run(tmp_path / "o"), LEAK)
 
 
@@ -174,7 +174,7 @@ def test_8_frozen_encoders_that_were_never_trained(prepared, script, tmp_path):
     # As another tool, or an older version, would have left it:
     script("train_fusion", *run, *QUICK)
     record = read_record(tmp_path / "o/fold_1")
-    write_record(tmp_path / "o/fold_1", record | {"settings": record["settings"] | {"freeze": "audio"}})
+    write_record(tmp_path / "o/fold_1", replace(record, settings=record.settings | {"freeze": "audio"}))
     assert "untrained_encoder" in kinds(audit_run(tmp_path / "o"), WARNING)
 
 
@@ -194,14 +194,14 @@ def test_9_figures_over_the_classes_that_are_there(prepared_of, clips, tmp_path)
 def test_9_weighted_and_unweighted_swapped(prepared, script, tmp_path):
     script("train_text", "--dataset", prepared, "--output_dir", tmp_path, *QUICK)
     rows = read_predictions(tmp_path / "predictions.jsonl")
-    rows = [row for row in rows if row["reference"] != "sad" or row["id"] == rows[-1]["id"]] + [
-        row for row in rows if row["reference"] == "sad"
+    rows = [row for row in rows if row.reference != "sad" or row.id == rows[-1].id] + [
+        row for row in rows if row.reference == "sad"
     ][:1]
-    rows = list({row["id"]: row for row in rows}.values())
+    rows = list({row.id: row for row in rows}.values())
     write_predictions(tmp_path / "predictions.jsonl", rows)
     report = make_report(rows)
-    assert report["uar"] != report["wa"]
-    write_report(report | {"uar": report["wa"], "wa": report["uar"]}, tmp_path / "report.json")
+    assert report.uar != report.wa
+    write_report(replace(report, uar=report.wa, wa=report.uar), tmp_path / "report.json")
     (found,) = [one for one in audit_run(tmp_path) if one.kind == "figures_do_not_follow"]
     assert found.severity == LEAK
     write_report(report, tmp_path / "report.json")
@@ -234,7 +234,7 @@ def test_10_a_fusion_below_its_own_branch(prepared, script, tmp_path):
     script("train_fusion", "--dataset", prepared, *staged, *QUICK)
     branch = tmp_path / "text/fold_1/predictions.jsonl"
     right = [
-        row | {"probabilities": {name: float(name == row["reference"]) for name in row["probabilities"]}}
+        replace(row, probabilities={name: float(name == row.reference) for name in row.probabilities})
         for row in read_predictions(branch)
     ]
     write_predictions(branch, right)
@@ -257,12 +257,12 @@ def test_a_record_that_was_changed_to_hide_a_leak(prepared, script, tmp_path):
     leaky = ("--dataset", prepared, "--protocol", "random", "--allow_leak", "--output_dir", tmp_path)
     script("train_text", *leaky, *QUICK)
     record = read_record(tmp_path / "fold_1")
-    tested = {hashed(row["speaker"]) for row in read_predictions(tmp_path / "predictions.jsonl")}
-    for part in ("train", "validation"):
-        seen = record["split"][part]
-        seen["speakers"] = sorted(set(seen["speakers"]) - tested)
-        seen["ids"] = seen["ids"][: len(seen["ids"]) // 2]
-    write_record(tmp_path / "fold_1", record | {"leaks": [], "audit": []})
+    tested = {hashed(row.speaker) for row in read_predictions(tmp_path / "predictions.jsonl")}
+    parts = {
+        part: replace(seen, speakers=sorted(set(seen.speakers) - tested), ids=seen.ids[: len(seen.ids) // 2])
+        for part, seen in record.split.parts.items()
+    }
+    write_record(tmp_path / "fold_1", replace(record, split=replace(record.split, **parts), leaks=[], audit=[]))
     assert "speaker_overlap_train_test" in kinds(audit_run(tmp_path), LEAK)  # the predictions are stamped too
     assert "record_does_not_match" in kinds(audit_run(tmp_path, load_prepared(prepared)), LEAK)
     (tmp_path / "fold_1/predictions.jsonl").unlink()

@@ -1,21 +1,25 @@
 """The stress test end to end: which rows, answers that are kept, the verdict, and what is written."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from models.tiny import LABELS, save_trained
+from rows import make_stress, write_predictions
 
 from hf_ser.checks.stress.conditions import CONDITIONS, Condition
 from hf_ser.checks.stress.plots import plot_stress
-from hf_ser.checks.stress.results import HOW_TO_READ, Outcome, format_stress, gap_verdict, make_stress, shared_note
+from hf_ser.checks.stress.results import HOW_TO_READ, Outcome, format_stress, gap_verdict, shared_note
 from hf_ser.checks.stress.run import MET, UNRECORDED, clean_rows, run_conditions, select_rows
 from hf_ser.data.prepare import load_prepared
 from hf_ser.runs.classifier import Classifier
-from hf_ser.runs.predictions import PREDICTIONS, write_predictions
-from hf_ser.runs.record import row_hashes, write_record
+from hf_ser.runs.figures import SexGap
+from hf_ser.runs.predictions import PREDICTIONS
+from hf_ser.runs.record import Split, TrainingRecord, row_hashes, write_record
+from hf_ser.runs.stress import StressResult
 
 SOME = [one for one in CONDITIONS if one.name in ("white_10db", "babble_0db", "speed_1.1", "gain_minus_30db")]
 
@@ -44,10 +48,10 @@ def calls(monkeypatch):
     return made
 
 
-def record(dataset, rows, **settings) -> dict:
-    empty = {"ids": [], "pcm": [], "speakers": []}
-    split = {"fold": "1", "split_fingerprint": "x", "train": row_hashes(dataset, rows), "validation": empty}
-    return {"finished": True, "split": split, "ancestors": [], "leaks": [], "settings": settings}
+def record(dataset, rows, **settings) -> TrainingRecord:
+    trained, chosen = row_hashes(dataset, rows), row_hashes(dataset, [])
+    split = Split(fold="1", split_fingerprint="x", train=trained, validation=chosen)
+    return TrainingRecord(finished=True, split=split, settings=settings)
 
 
 def prediction(row: dict, leaks=()) -> dict:
@@ -164,11 +168,11 @@ def test_a_clip_that_cannot_be_changed_is_skipped_by_name_and_compared_without(p
 
     condition = Condition("breaks", "x", "", "mild", "", partial(breaks))
     (clean, outcome), _ = run_conditions(audio, chosen, [condition], tmp_path)
-    result = make_stress({}, clean_rows(audio, chosen, clean), clean, [outcome])
-    assert result["skipped"] == {"breaks": {broken: "it is broken"}}
-    assert f"breaks: 1 clips skipped, such as {broken}: it is broken" in result["notices"]
-    (line,) = result["conditions"]
-    assert (line["n"], line["delta_uar"], line["verdict"]) == (35, 0, "not judged")  # fresh weights: at chance
+    result = make_stress(ABOUT, clean_rows(audio, chosen, clean), clean, [outcome])
+    assert result.skipped == {"breaks": {broken: "it is broken"}}
+    assert f"breaks: 1 clips skipped, such as {broken}: it is broken" in result.notices
+    (line,) = result.conditions
+    assert (line.n, line.delta_uar, line.verdict) == (35, 0, "not judged")  # fresh weights: at chance
 
 
 def test_the_rows_of_a_fold_are_those_it_was_tested_on_with_their_leaks(prepared, tmp_path):
@@ -181,9 +185,9 @@ def test_the_rows_of_a_fold_are_those_it_was_tested_on_with_their_leaks(prepared
     assert [dataset[row]["id"] for row in chosen.rows] == [row["id"] for row in rows]
     assert chosen.leaks == ("speaker_overlap",)
     (clean,), _ = run_conditions(model, chosen, [], tmp_path / "stress")
-    result = make_stress({}, clean_rows(model, chosen, clean), clean, [])
-    assert result["leaks"] == ["speaker_overlap"]
-    assert any(notice.startswith("LEAKED RUN: speaker_overlap") for notice in result["notices"])
+    result = make_stress(ABOUT, clean_rows(model, chosen, clean), clean, [])
+    assert result.leaks == ["speaker_overlap"]
+    assert any(notice.startswith("LEAKED RUN: speaker_overlap") for notice in result.notices)
 
 
 def test_rows_that_training_has_met_are_left_out_or_stamped(prepared, tmp_path):
@@ -191,8 +195,8 @@ def test_rows_that_training_has_met_are_left_out_or_stamped(prepared, tmp_path):
     speakers = np.array(dataset["speaker"][:])
     anna = np.flatnonzero(speakers == speakers[0])
     one = record(dataset, anna[:1])  # one clip of hers: the others share her voice
-    one["ancestors"] = [record(dataset, np.flatnonzero(speakers == speakers[-1])[:1])["split"]]
-    write_record(folder, one)
+    ancestors = [record(dataset, np.flatnonzero(speakers == speakers[-1])[:1]).split]
+    write_record(folder, replace(one, ancestors=ancestors))
     model = Classifier(str(folder), "cpu")
     chosen = select_rows(model, prepared)
     assert set(speakers[chosen.rows]) == set(speakers) - {speakers[0], speakers[-1]}
@@ -222,7 +226,10 @@ def test_few_clips_are_of_all_classes_and_the_same_each_time(prepared, audio):
     assert select_rows(audio, prepared, max_clips=7, seed=1).rows != chosen.rows
 
 
-def stress_of(wrong: dict[str, int], severity="mild", thresholds=None, n=20, clean_wrong=0) -> dict:
+ABOUT = {"model": "m", "dataset": "d", "seed": 0}
+
+
+def stress_of(wrong: dict[str, int], severity="mild", thresholds=None, n=20, clean_wrong=0) -> StressResult:
     """A result of two labels, two women and two men; of each speaker's `n` clips a label so many are made wrong.
 
     `clean_wrong` of each speaker's clips a label, others, are wrong in the clean run already.
@@ -242,8 +249,7 @@ def stress_of(wrong: dict[str, int], severity="mild", thresholds=None, n=20, cle
             clean[row["id"]], changed[row["id"]] = before, before[::-1] if clip // 2 < errors else before
     condition = Condition("x", "g", "l", severity, "w", partial(min))
     limits = {} if thresholds is None else {"thresholds": thresholds}
-    about = {"model": "m", "dataset": "d", "seed": 0}
-    return make_stress(about, rows, Outcome(condition, clean, {}), [Outcome(condition, changed, {})], **limits)
+    return make_stress(ABOUT, rows, Outcome(condition, clean, {}), [Outcome(condition, changed, {})], **limits)
 
 
 @pytest.mark.parametrize(
@@ -252,10 +258,10 @@ def stress_of(wrong: dict[str, int], severity="mild", thresholds=None, n=20, cle
 )
 def test_a_fall_by_more_than_the_limit_fails(errors, severity, verdict):
     result = stress_of(dict.fromkeys("abcd", errors), severity)
-    (line,) = result["conditions"]
-    assert line["delta_uar"] == pytest.approx(-errors / 20)
-    assert line["delta_ci95"] == pytest.approx([-errors / 20] * 2)  # all speakers alike
-    assert (line["verdict"], result["verdict"], result["failed"]) == (
+    (line,) = result.conditions
+    assert line.delta_uar == pytest.approx(-errors / 20)
+    assert line.delta_ci95 == pytest.approx([-errors / 20] * 2)  # all speakers alike
+    assert (line.verdict, result.verdict, result.failed) == (
         *(verdict, verdict),
         ["x"] if verdict == "failed" else [],
     )
@@ -263,23 +269,23 @@ def test_a_fall_by_more_than_the_limit_fails(errors, severity, verdict):
 
 def test_a_model_near_chance_may_lose_but_a_share_of_what_it_knows():
     poor = stress_of(dict.fromkeys("abcd", 1), clean_wrong=8)  # UAR 0.6 of two classes: 0.1 above chance
-    assert poor["clean"]["uar"] == pytest.approx(0.6)
-    assert poor["limits"]["mild"] == poor["conditions"][0]["limit"] == pytest.approx(0.025)
-    assert poor["limits"]["hard"] == pytest.approx(0.05)
-    assert poor["conditions"][0]["delta_uar"] == pytest.approx(-0.05) and poor["verdict"] == "failed"
+    assert poor.clean.uar == pytest.approx(0.6)
+    assert poor.limits["mild"] == poor.conditions[0].limit == pytest.approx(0.025)
+    assert poor.limits["hard"] == pytest.approx(0.05)
+    assert poor.conditions[0].delta_uar == pytest.approx(-0.05) and poor.verdict == "failed"
 
 
 def test_a_model_at_chance_passes_nothing():
     hopeless = stress_of(dict.fromkeys("abcd", 0), clean_wrong=10)  # UAR 0.5 of two classes
-    assert hopeless["verdict"] == hopeless["conditions"][0]["verdict"] == "not judged"
-    assert any("not above chance, so no change is judged" in notice for notice in hopeless["notices"])
+    assert hopeless.verdict == hopeless.conditions[0].verdict == "not judged"
+    assert any("not above chance, so no change is judged" in notice for notice in hopeless.notices)
 
 
 def test_extreme_conditions_are_reported_and_not_judged_and_limits_can_be_moved():
-    assert stress_of(dict.fromkeys("abcd", 20), "extreme")["verdict"] == "passed"
+    assert stress_of(dict.fromkeys("abcd", 20), "extreme").verdict == "passed"
     result = stress_of({"a": 0, "b": 1, "c": 2, "d": 5}, "mild", {"mild": 0.2})
-    assert result["verdict"] == "passed"
-    low, high = result["conditions"][0]["delta_ci95"]
+    assert result.verdict == "passed"
+    low, high = result.conditions[0].delta_ci95
     assert low < -0.1 < high <= 0
 
 
@@ -296,16 +302,16 @@ def test_extreme_conditions_are_reported_and_not_judged_and_limits_can_be_moved(
     ],
 )
 def test_a_gap_between_the_sexes_fails_where_it_is_wide_and_no_chance(uar, interval, verdict):
-    gap = {"uar": uar, "ci95": interval, "note": "Why so."}
+    gap = SexGap(uar=uar, ci95=interval, note="Why so.")
     assert gap_verdict(gap) == verdict
-    text = " ".join(format_stress(stress_of(dict.fromkeys("abcd", 1)) | {"sex_gap": gap}).split())
+    text = " ".join(format_stress(replace(stress_of(dict.fromkeys("abcd", 1)), sex_gap=gap)).split())
     assert f": {'unknown' if uar is None else verdict}. Why so." in text
 
 
 def test_the_note_on_few_speakers_is_given_once_wherever_their_intervals_are(tmp_path, monkeypatch):
     result = stress_of(dict.fromkeys("abcd", 1))
-    assert result["conditions"][0]["delta_ci95"] == pytest.approx([-0.05, -0.05])
-    note = result["interval_note"]
+    assert result.conditions[0].delta_ci95 == pytest.approx([-0.05, -0.05])
+    note = result.interval_note
     assert "With only 4 speakers it is too narrow" in note
     assert note.endswith("An interval of zero width only says that these speakers have the same figure.")
     text = " ".join(format_stress(result).split())

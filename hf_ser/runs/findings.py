@@ -3,11 +3,13 @@
 import json
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Literal
 
 from hf_ser.files import atomic_write
 from hf_ser.normal_form import printable
+from hf_ser.runs.json_record import Record
 
 AUDIT_VERSION = 1
 AUDIT = "audit.json"
@@ -18,7 +20,7 @@ LINE = 110
 
 
 @dataclass(frozen=True)
-class AuditFinding:
+class AuditFinding(Record):
     """One finding that affects whether a result can be trusted.
 
     Args:
@@ -36,9 +38,9 @@ class AuditFinding:
     severity: str
     detail: str
     remedy: str
-    evidence: tuple[str, ...] = ()
-    fold: str | None = None
-    n_evidence: int = 0
+    evidence: tuple[str, ...]
+    fold: str | None
+    n_evidence: int
 
 
 def finding(
@@ -48,34 +50,48 @@ def finding(
     return AuditFinding(kind, severity, detail, remedy, tuple(sorted(evidence)[:MAX_EVIDENCE]), fold, len(evidence))
 
 
-def verdict(findings: Sequence[AuditFinding]) -> dict:
-    """The verdict for a report: `{"verdict": "leak" | "warnings" | "clean", "leak": [kinds], "warning": [kinds]}`."""
+@dataclass(frozen=True, kw_only=True)
+class Verdict(Record):
+    """What an audit came to: the worst that was found, and the kinds of the leaks and of the warnings."""
+
+    WHAT: ClassVar[str] = "an audit of hf_ser"
+    REMEDY: ClassVar[str] = "Make it again with python scripts/audit.py."
+
+    verdict: Literal["clean", "warnings", "leak"]
+    leak: list[str]
+    warning: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit(Verdict):
+    """What `audit.json` holds beside the audited data set, protocol or run."""
+
+    findings: list[AuditFinding]
+
+
+def verdict(findings: Sequence[AuditFinding]) -> Verdict:
+    """The verdict over some findings."""
     kinds = {severity: sorted({f.kind for f in findings if f.severity == severity}) for severity in (LEAK, WARNING)}
     word = LEAK if kinds[LEAK] else "warnings" if kinds[WARNING] else "clean"
-    return {"verdict": word, **kinds}
+    return Verdict(verdict=word, **kinds)
 
 
-def write_audit(subject: dict, findings: Sequence[AuditFinding], path: str | Path) -> dict:
-    """Write an audit as JSON, whole or not at all, and return what was written.
+def write_audit(subject: dict, findings: Sequence[AuditFinding], path: str | Path) -> None:
+    """Write an audit as JSON, whole or not at all.
 
     Args:
         subject: The audited data set, protocol or run.
         findings: All findings.
         path: File to write.
     """
-    audit = {"audit_version": AUDIT_VERSION, **subject, **verdict(findings), "findings": [asdict(f) for f in findings]}
+    audit = Audit(**vars(verdict(findings)), findings=list(findings))
     with atomic_write(path) as file:
-        json.dump(audit, file, indent=1, ensure_ascii=False)
-    return audit
+        json.dump({"audit_version": AUDIT_VERSION, **subject, **audit.to_json()}, file, indent=1, ensure_ascii=False)
 
 
-def read_verdict(folder: str | Path) -> dict | None:
+def read_verdict(folder: str | Path) -> Verdict | None:
     """The verdict of the audit in a run's folder; None where there is none."""
-    file = Path(folder) / AUDIT
-    if not file.is_file():
-        return None
-    audit = json.loads(file.read_text(encoding="utf-8"))
-    return {name: audit[name] for name in ("verdict", LEAK, WARNING)}
+    return Verdict.read_if_there(Path(folder) / AUDIT)
 
 
 def format_audit(findings: Sequence[AuditFinding], examples: int = 3) -> str:
@@ -98,8 +114,8 @@ def format_audit(findings: Sequence[AuditFinding], examples: int = 3) -> str:
                 )
     summary = verdict(findings)
     texts = {
-        LEAK: f"LEAK: {', '.join(summary[LEAK])}",
-        "warnings": f"no leak found; {len(summary[WARNING])} warnings",
+        LEAK: f"LEAK: {', '.join(summary.leak)}",
+        "warnings": f"no leak found; {len(summary.warning)} warnings",
         "clean": "no leak found",
     }
-    return "\n".join(printable(line) for line in [*lines, f"verdict: {texts[summary['verdict']]}"])
+    return "\n".join(printable(line) for line in [*lines, f"verdict: {texts[summary.verdict]}"])
