@@ -33,6 +33,15 @@ def masked_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
+def one_position_a_view(one: Sequences, views: int = 1) -> Sequences:
+    """The mean over the positions of each view of a clip, which is all that a head reads that is solved for.
+
+    Shapes: hidden `(batch * views, positions, size)`; out `(batch, views, size)`.
+    """
+    means, present = masked_mean(one.hidden, one.mask), one.present.unflatten(0, (-1, views))
+    return Sequences(means.unflatten(0, (-1, views)), present, present.all(1))
+
+
 class MeanPooling(nn.Module):
     """Mean over the positions that the mask holds."""
 
@@ -145,12 +154,15 @@ class Standardisation(nn.Module):
         self.register_buffer("deviation", torch.ones(size))
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Shapes: `(batch, size)`, and so is the result."""
+        """Shapes: `(*, size)`, and so is the result."""
         return ((vectors - self.mean) / self.deviation).clamp(-self.clip_at, self.clip_at)
 
 
 class SolvedHead(nn.Module):
-    """The means over the positions side by side, standardised, under one linear layer that is solved for at once.
+    """Vectors of both modalities side by side, standardised, under one linear layer that is solved for at once.
+
+    A position is the mean of one view of a clip (`one_position_a_view`): the clip at one of several speeds. What the
+    layer answers of the mean of the standardised views is the mean of its answers of them.
 
     Of a row without a modality its standardised mean is 0: what the training rows have on average.
     """
@@ -166,11 +178,12 @@ class SolvedHead(nn.Module):
     def forward(self, **given: Sequences) -> tuple[torch.Tensor, dict]:
         """Shapes: out `(batch, classes)`."""
         known = self.standardisation.mean.split(self.sizes)
+        views = max(one.hidden.shape[1] for one in given.values())
         vectors = [
-            torch.where(one.present[:, None], masked_mean(one.hidden, one.mask), mean.to(one.hidden.dtype))
+            torch.where(one.present[:, None, None], one.hidden, mean.to(one.hidden.dtype)).expand(-1, views, -1)
             for one, mean in zip(given.values(), known, strict=True)
         ]
-        return self.classifier(self.standardisation(torch.cat(vectors, dim=-1))), {}
+        return self.classifier(self.standardisation(torch.cat(vectors, dim=-1)).mean(1)), {}
 
 
 class SingleHead(Classifier):

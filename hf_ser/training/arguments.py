@@ -1,5 +1,6 @@
 """The settings of a run with their defaults, and the checks of those that do not go together."""
 
+import re
 from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,10 +15,12 @@ from hf_ser.data.labels import LABEL_MAPS, NATIVE
 from hf_ser.data.protocols import PROTOCOLS
 from hf_ser.inputs.targets import TARGETS
 from hf_ser.models import FUSIONS, HEADS, POOLINGS, PRESETS, TEXT_PRESETS
+from hf_ser.models.config_checks import HIGHEST_SPEED, LOWEST_SPEED, MOST_SPEEDS
 from hf_ser.models.front_end import NORMALISATIONS
 from hf_ser.publish.trackers import check_trackers
 from hf_ser.runs.scores import HIGHER_IS_BETTER
 from hf_ser.training.limits import (
+    Range,
     check_checkpoints,
     check_length,
     check_loading,
@@ -36,6 +39,7 @@ MODALITIES = ("none", "audio", "text", "both")
 LATE = [name for name, head in FUSIONS.items() if head.has_branches]
 """Those of FUSIONS whose branches have a loss of their own."""
 LOSSES = ("cross_entropy", "focal")
+NUMBER = re.compile(r"\d+(\.\d+)?|\.\d+")
 LAYERS_HELP = (
     "layers of the encoder that are read: last, mix (all, with learned weights), or numbers, from 0 (its input),"
     " such as 3 or 2,3,4 (side by side)"
@@ -121,6 +125,11 @@ class AudioArguments:
         None, "of --audio_model alexnet: torchvision's weights to start from, a file, or imagenet to download them"
     )
     trim_silence: bool | None = option(None, "cut silence off both ends of a clip; default: as the model does")
+    speeds: str | None = option(
+        None,
+        "of heads that are solved for: speeds at which each clip is given, pitch and tempo together, such as "
+        "0.9,1,1.1: in training each a row of its own, later their answers are averaged",
+    )
     normalisation: str | None = option(
         None,
         "what the features of our spectrogram networks are normalised over; default: the network's own",
@@ -134,6 +143,7 @@ class AudioArguments:
         check_choices(self)
         check_numbers(self)
         check_layers(self, "audio_layers")
+        check_speeds(self.speeds)
         ours = self.audio_model in PRESETS  # of others the front end is known once they are loaded
         if self.enrolment_clips and ours and self.normalisation != "speaker":
             raise ValueError(
@@ -141,6 +151,11 @@ class AudioArguments:
                 "found clips to know a speaker by, and nothing that uses them. Expected --normalisation speaker: add "
                 "it, or leave --enrolment_clips out."
             )
+
+    @property
+    def speed_list(self) -> list[float]:
+        """The speeds as numbers; none where clips are given as they are."""
+        return [float(one) for one in str(self.speeds).split(",")] if self.speeds else []
 
 
 @dataclass
@@ -442,6 +457,22 @@ def check_layers(arguments, name: str) -> None:
     numbers = [one.strip() for one in value.split(",")]
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"--{name} is {value}: found a layer twice, expected each once.")
+
+
+def check_speeds(speeds: str | None) -> None:
+    """Make sure that the speeds of a clip are numbers, each once.
+
+    Raises:
+        ValueError: they are not.
+    """
+    found = [one.strip() for one in str(speeds).split(",")] if speeds else []
+    allowed = Range(LOWEST_SPEED, HIGHEST_SPEED)
+    if len(found) > MOST_SPEEDS or not all(NUMBER.fullmatch(one) and allowed.holds(float(one)) for one in found):
+        raise ValueError(
+            f"--speeds is {speeds}: expected at most {MOST_SPEEDS} numbers, each {allowed}, such as 0.9,1,1.1."
+        )
+    if len(set(map(float, found))) < len(found):
+        raise ValueError(f"--speeds is {speeds}: found a speed twice, expected each once.")
 
 
 def refuse_together(arguments, one: str, other: str, why: str) -> None:
