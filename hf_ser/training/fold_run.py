@@ -122,9 +122,8 @@ class Job:
         told = {name: getattr(config, name) for name in ("audio_layers", "text_layers")}
         told["mean"] = config.head in SOLVED_HEADS
         told["precision"] = "bf16" if training.bf16 else "fp16" if training.fp16 else "float32"
-        if augmented := self.rows.view is not None:
-            told["augment"] = self.candidate.collator.augmenter.key
-        return FrozenCache(self.candidate, told, augmented, training.cache_views, self.rows.fitted)
+        augmentation = None if self.rows.view is None else self.candidate.collator.augmenter.key
+        return FrozenCache(self.candidate, told, augmentation, training.cache_views, self.rows.fitted)
 
 
 class Clock(TrainerCallback, ExportableState):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from models.tiny import AUDIO, awaken, fused
+from models.tiny import AUDIO, audio_only, awaken, fused
 from safetensors.torch import load_file
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -224,9 +224,56 @@ def test_a_head_is_solved_for_on_the_layers_of_a_frozen_encoder(head, layers, tm
     torch.testing.assert_close(again(**again.frozen_part(**batch)).logits, logits, atol=1e-5, rtol=0)
 
 
-def mel_batch(batch: list[dict]) -> dict[str, torch.Tensor]:
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_the_speeds_of_a_clip_are_rows_in_training_and_one_answer_in_every_score(shuffled):
+    model, extractor = audio_only("whisper", head="ridge", pooling="mean")
+    model.requires_grad_(False)
+    data, draw = rows(), np.random.default_rng(1)
+    extractor.speeds = [0.8, 1.0, 1.25]
+    if shuffled:
+        for place, label in enumerate(np.concatenate([draw.permutation(9) % CLASSES for _ in range(4)]).tolist()):
+            data[place]["labels"] = label
+    trainer = trainer_of(model, data)
+    trainer.data_collator = lambda batch: mel_batch(batch, extractor)
+    trainer.train()
+    vectors, targets = trainer.vectors_of(data)
+    assert vectors.shape == (36, 3, 32)
+    statistics = model.head.standardisation
+    torch.testing.assert_close(statistics.mean.double(), torch.from_numpy(vectors.mean((0, 1))))
+    found = trainer.state.log_history[0]
+    assert len(trainer.left_out[0]) == 36
+    made = statistics(torch.from_numpy(vectors).float()).double().numpy()
+    one = RidgeFit(np.concatenate(made), np.repeat(targets, 3, 0), copies=3)
+    fitted = one.fit(np.arange(108), found["ridge_lambda"]).sharpened(found["sharpness"])
+    batch = mel_batch(data, extractor)
+    labels = batch.pop("labels")
+    logits = model(**batch).logits
+    torch.testing.assert_close(
+        logits.double(), torch.from_numpy(fitted.answers(made.mean(1), CLASSES)), atol=1e-4, rtol=0
+    )
+    if shuffled:
+        assert found["inner_uar"] < 0.6, "shuffled within each speaker, the labels cannot be known"
+    else:
+        assert found["inner_uar"] > 0.8 and (logits.argmax(1) == labels).float().mean() > 0.8
+
+
+@pytest.mark.parametrize("method", [LogisticFit, RidgeFit])
+def test_left_out_clips_are_answered_by_the_mean_of_their_views(method):
+    draw = np.random.default_rng(0)
+    truth, speakers = np.arange(40) % 2, [f"s{clip % 4}" for clip in range(40)]
+    vectors = draw.normal(size=(40, 3, 6)) + 3 * truth[:, None, None]
+    fit = method(vectors.reshape(120, 6), np.repeat(np.eye(2)[truth], 3, 0), copies=3)
+    strength, uar, answers = chosen_strength(fit, speakers, views=3)
+    assert answers.shape == (40, 2) and uar > 0.9
+    left_out = np.array([speaker == "s0" for speaker in speakers])
+    fitted = fit.fit(np.flatnonzero(np.repeat(~left_out, 3)), strength)
+    each = np.stack([fitted.answers(vectors[left_out, view], 2) for view in range(3)])
+    np.testing.assert_allclose(answers[left_out], each.mean(0), atol=1e-9)
+
+
+def mel_batch(batch: list[dict], extractor=None) -> dict[str, torch.Tensor]:
     """Whisper's features of rows."""
-    extractor = AUDIO["whisper"]()[1]
+    extractor = extractor or AUDIO["whisper"]()[1]
     made = audio_inputs(extractor, [row["clip"].numpy() for row in batch])
     return made | {"labels": torch.tensor([row["labels"] for row in batch])}
 
@@ -325,6 +372,7 @@ def test_a_fit_refuses_what_it_would_not_use(given, said):
     [
         ("--head ridge --learning_rate 0.01", "--learning_rate is 0.01, --head ridge: found a setting that a fit"),
         ("--head logistic --lora audio", "--lora is audio, --head logistic"),
+        ("--speeds 0.9,1", "--speeds is 0.9,1, --head mlp: found a head that does not average over the speeds"),
         ("--head ridge --audio_model crnn", "found a network of random weights, which such a head leaves as it is"),
         ("--head ridge --pooling attentive_statistics", "--pooling is attentive_statistics, --head ridge"),
     ],
