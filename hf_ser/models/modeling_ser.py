@@ -130,7 +130,8 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
             input_ids: Tokens of the texts.
             text_mask: 1 where there are tokens; a row of zeros has no text.
             audio_hidden, text_hidden: Outputs of `frozen_part`, in place of `input_values` and `input_ids`.
-            speaker_statistics: Of each row's speaker, for a front end that is normalised by them.
+            speaker_statistics: Of each row's speaker, for a front end that is normalised by them, or for a head that
+                takes their mean off.
             labels: Class indices, or a distribution over the classes (times a weight of the row, if wanted).
             input_features: `input_values` by the name that some feature extractors give them.
             attention_mask: The mask of the one that is given, where audio or text is given alone.
@@ -158,14 +159,16 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
                 text_mask = one_of(text_mask=text_mask, attention_mask=attention_mask)
             else:
                 audio_mask = one_of(audio_mask=audio_mask, attention_mask=attention_mask)
+        in_head = {"speaker_statistics": speaker_statistics} if self.config.speaker_views else {}
+        in_front_end = None if in_head else speaker_statistics
         given = {
-            AUDIO: self._audio_sequences(input_values, audio_mask, audio_hidden, speaker_statistics),
+            AUDIO: self._audio_sequences(input_values, audio_mask, audio_hidden, in_front_end),
             TEXT: self._text_sequences(input_ids, text_mask, text_hidden),
         }
         sequences = self._complete({modality: one for modality, one in given.items() if one is not None})
         if self.training and len(sequences) == 2:
             sequences = self._drop_modalities(**sequences)
-        logits, branches = self.head(**sequences)
+        logits, branches = self.head(**sequences, **in_head)
         branch_logits = {name: (of_branch, sequences[name].present) for name, of_branch in branches.items()}
         loss = None
         if labels is not None:
@@ -188,14 +191,15 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
         """
         outputs = {}
         if batch.get("input_values") is not None:
-            audio = [batch["input_values"], batch.get("audio_mask"), batch.get("speaker_statistics")]
+            scaling = None if self.config.speaker_views else batch.get("speaker_statistics")
+            audio = [batch["input_values"], batch.get("audio_mask"), scaling]
             if self.is_solved or is_frozen(self.audio_encoder):
                 outputs[AUDIO] = self.encode_audio(*audio)
             elif self.config.audio_config.model_type == SpectrogramConfig.model_type:
                 outputs[AUDIO] = self._front_end(*audio)
         if batch.get("input_ids") is not None and (self.is_solved or is_frozen(self.text_encoder)):
             outputs[TEXT] = self.encode_text(batch["input_ids"], batch.get("text_mask"))
-        replaced = {AUDIO: AUDIO_INPUTS, TEXT: ("input_ids",)}
+        replaced = {AUDIO: AUDIO_INPUTS[:1] if self.config.speaker_views else AUDIO_INPUTS, TEXT: ("input_ids",)}
         batch = {name: values for name, values in batch.items() if not any(name in replaced[one] for one in outputs)}
         for modality, one in outputs.items():
             batch |= {f"{modality}_hidden": one.hidden, f"{modality}_mask": one.mask & one.present[:, None]}
@@ -328,6 +332,33 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
             AUDIO: Sequences(audio.hidden, audio.mask, audio.present & ~drop_audio),
             TEXT: Sequences(text.hidden, text.mask, text.present & ~drop_text),
         }
+
+
+class HeadEnrolment:
+    """Enrols a speaker for a head that takes off speakers' means, as `SpectrogramFrontEnd` does for its own scaling.
+
+    Args:
+        model: With a head that is solved for, of which `speaker_views` is not 0.
+    """
+
+    normalisation, is_whole = "speaker", True
+
+    def __init__(self, model: SerModelForClassification):
+        self.model = model
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs have to be."""
+        return self.model.device
+
+    @torch.no_grad()
+    def moments(self, batches) -> torch.Tensor:
+        """The vectors of a speaker's clips; batches of values and masks, out `(clips, views, size)`."""
+        return torch.cat([self.model.encode_audio(values, mask).hidden for values, mask in batches])
+
+    def speaker_scaling(self, vectors: torch.Tensor) -> torch.Tensor:
+        """The `speaker_statistics` of such vectors; shape `(views, size)`."""
+        return self.model.head.speakers.offset(vectors)
 
 
 def one_of(**given: torch.Tensor | None) -> torch.Tensor | None:

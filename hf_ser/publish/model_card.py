@@ -150,7 +150,7 @@ def public_name(value) -> str:
 
 def _by_speaker(config: dict) -> bool:
     front_end = (config.get("audio_config") or {}).get("front_end") or {}
-    return front_end.get("normalisation") == "speaker"
+    return front_end.get("normalisation") == "speaker" or bool(config.get("speaker_views"))
 
 
 def _report(folder: Path, record: dict) -> tuple[dict | None, str]:

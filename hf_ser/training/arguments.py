@@ -132,7 +132,8 @@ class AudioArguments:
     )
     normalisation: str | None = option(
         None,
-        "what the features of our spectrogram networks are normalised over; default: the network's own",
+        "what the features of our spectrogram networks are normalised over; default: the network's own; of heads that "
+        "are solved for, speaker: the mean of the speaker's clips is taken off",
         NORMALISATIONS,
     )
     enrolment_clips: int = option(

@@ -22,9 +22,10 @@ from tqdm import tqdm
 from transformers.trainer_utils import TrainOutput
 
 from hf_ser.augment.training import with_views
+from hf_ser.inputs.speakers import enrolment_rows
 from hf_ser.models import PRESETS, SOLVED_HEADS, TEXT_PRESETS, SerConfig
 from hf_ser.models.configuration_ser import AUDIO
-from hf_ser.models.heads import Standardisation
+from hf_ser.models.heads import Sequences, SpeakerMeans, Standardisation
 from hf_ser.models.networks import FITTED
 from hf_ser.runs.calibration import fit_temperature
 from hf_ser.runs.scores import DIGITS
@@ -245,6 +246,8 @@ class FittedTrainer(SerTrainer):
     Args:
         candidate: A model of audio alone with one of FITTED, or any with one of SOLVED_HEADS; no adapter.
         labels: Emotion names in class order.
+        enrolment_clips: Of a head that takes speakers' means off: clips that a speaker is known by when rows are
+            predicted; 0: all of them.
         kwargs: As SerTrainer's.
 
     Attributes:
@@ -255,8 +258,9 @@ class FittedTrainer(SerTrainer):
         ValueError: the head is not one linear layer on the vectors.
     """
 
-    def __init__(self, candidate: Candidate, labels: list[str], **kwargs):
+    def __init__(self, candidate: Candidate, labels: list[str], enrolment_clips: int = 0, **kwargs):
         super().__init__(candidate, labels, **kwargs)
+        self.enrolment_clips = enrolment_clips
         self.view = kwargs.get("view")
         self.left_out: tuple[np.ndarray, np.ndarray] | None = None
         config, self.network = candidate.model.config, getattr(candidate.encoders.get("audio"), "network", None)
@@ -275,6 +279,7 @@ class FittedTrainer(SerTrainer):
         copies, views = len(vectors) // len(speakers), vectors.shape[1]
         originals = np.arange(len(vectors)) < len(speakers)
         speakers = np.tile(speakers, copies)
+        vectors = self.without_speakers(vectors, speakers, originals)
         mean, scale = np.nanmean(vectors[originals], (0, 1)), np.nanstd(vectors[originals], (0, 1))
         vectors = np.where(np.isnan(vectors), mean, vectors)
         scale[scale < LEAST_SCALE] = 1.0
@@ -294,6 +299,45 @@ class FittedTrainer(SerTrainer):
         self.log({"loss": loss, **found} | ({} if uar is None else {"eval_uar": uar}))
         self.state.best_metric = uar
         return TrainOutput(0, loss, {})
+
+    @property
+    def speaker_means(self) -> SpeakerMeans | None:
+        """The module of the model that takes speakers' means off; None where none are."""
+        return getattr(self.model.head, "speakers", None)
+
+    @torch.no_grad()
+    def without_speakers(self, vectors: np.ndarray, speakers: np.ndarray, originals: np.ndarray) -> np.ndarray:
+        """The vectors without the means of their speakers, by all clips of each; of every copy by these copies.
+
+        Shapes: vectors `(rows, views, size)`, speakers and originals `(rows,)`.
+
+        Raises:
+            ValueError: a row without a speaker.
+        """
+        if self.speaker_means is None:
+            return vectors
+        for part in (self.train_dataset, self.eval_dataset):
+            enrolment_rows(part)  # refuses
+        clips, given = int(originals.sum()), torch.from_numpy(vectors).to(self.speaker_means.mean)
+        rows = [np.flatnonzero(speakers[:clips] == one) for one in sorted(set(speakers))]
+        self.speaker_means.fit(given[:clips], rows)
+        for copy in given.split(clips):
+            for some in rows:
+                copy[some] -= self.speaker_means.offset(copy[some])
+        return given.double().cpu().numpy()
+
+    @torch.no_grad()
+    def logits(self, dataset: Dataset, prefix: str = "test") -> np.ndarray:
+        """As SerTrainer's; a head that takes speakers' means off knows each by clips that are drawn for it."""
+        if self.speaker_means is None:
+            return super().logits(dataset, prefix)
+        vectors = torch.from_numpy(self.vectors_of(dataset)[0]).to(self.speaker_means.mean)
+        speakers, offsets = np.array(dataset.with_format(None)["speaker"][:]), torch.zeros_like(vectors)
+        for speaker, rows in enrolment_rows(dataset, self.enrolment_clips, self.args.seed).items():
+            offsets[np.flatnonzero(speakers == speaker)] = self.speaker_means.offset(vectors[rows])
+        is_there = ~vectors.isnan().any(-1)
+        audio = Sequences(vectors, is_there, is_there.all(1))
+        return self.model.head(audio=audio, speaker_statistics=offsets)[0].double().cpu().numpy()
 
     def views_of(self, parts: list[Dataset]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """`vectors_of` each part, then of each changed view of it: so many as `--cache_views`, if clips are changed."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from copy import copy
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,11 @@ class Job:
         frozen = self.frozen_cache() if arguments.cache_frozen else None
         if frozen is not None:
             self.candidate = replace(self.candidate, collator=CachedCollator(self.candidate.collator, frozen))
-        return (FittedTrainer if is_solved(self.candidate.model.config) else SerTrainer)(
+        trainer = SerTrainer
+        if is_solved(self.candidate.model.config):
+            enrolment_clips = self.asked.audio.enrolment_clips if self.asked.audio else 0
+            trainer = partial(FittedTrainer, enrolment_clips=enrolment_clips)
+        return trainer(
             self.candidate,
             self.labels,
             args=arguments,

@@ -65,6 +65,25 @@ def test_speeds_are_saved_and_every_way_to_the_answer_has_them(tmp_path):
     torch.testing.assert_close(model.head.classifier(vectors), expected, atol=1e-5, rtol=0)
 
 
+def test_a_speaker_is_enrolled_at_every_speed_in_the_pipeline(tmp_path):
+    model, extractor = audio_only("whisper", **SOLVED, speaker_views=3)
+    extractor.speeds = SPEEDS
+    model.save_pretrained(tmp_path)
+    extractor.save_pretrained(tmp_path)
+    ask = Classifier(str(tmp_path), "cpu").pipeline
+    others, sound = clips(1.0, 0.5, seed=1), clips(0.7)[0]
+    with torch.no_grad():
+        mean = model.encode_audio(*audio_inputs(extractor, others).values()).hidden.mean(0)
+        offset = mean / (1 + 1 / 2)  # as they are made: a mean of 0, and variances of 1
+        logits = model(**audio_inputs(extractor, [sound]), speaker_statistics=offset[None]).logits[0]
+    given = [{"array": one, "sampling_rate": 16_000} for one in (*others, sound)]
+    answer = ask(given[2], enrolment=given[:2], function_to_apply="none")
+    found = {one["label"]: one["score"] for one in answer}
+    expected = dict(zip(model.config.id2label.values(), logits.tolist(), strict=True))
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert ask(given[2], function_to_apply="none")[0]["score"] != pytest.approx(answer[0]["score"], abs=1e-3)
+
+
 def test_of_both_modalities_a_text_is_the_same_at_each_speed():
     model, processor = fused("whisper", "bert", "ridge", pooling="mean")
     processor.feature_extractor.speeds = SPEEDS

@@ -14,7 +14,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
 from hf_ser.augment.training import AugmentArguments
+from hf_ser.inputs.speakers import enrolment_rows
 from hf_ser.models import SOLVED_HEADS, SerConfig, SerModelForClassification, SpectrogramConfig
+from hf_ser.models.modeling_ser import HeadEnrolment
 from hf_ser.models.networks import FITTED
 from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.runs.calibration import fit_temperature
@@ -60,7 +62,8 @@ class Rows(list):
     """Rows of a data set, as far as the trainer asks for them."""
 
     def with_format(self, _):
-        return {name: [row[name] for row in self] for name in ("id", "speaker")}
+        named = {name: [row[name] for row in self] for name in ("id", "speaker")}
+        return named | {"duration_seconds": [1.0] * len(self)}
 
 
 def rows() -> Rows:
@@ -89,7 +92,7 @@ def trainer_of(model: SerModelForClassification, data: Rows) -> FittedTrainer:
     trainer.classifier = linear_head(model, network.size if network else sum(sizes))
     trainer._prepare_inputs = dict
     trainer.args = SimpleNamespace(
-        device="cpu", per_device_eval_batch_size=8, dataloader_num_workers=0, disable_tqdm=True
+        device="cpu", per_device_eval_batch_size=8, dataloader_num_workers=0, disable_tqdm=True, seed=0
     )
     trainer.view = None
     trainer.train_dataset, trainer.eval_dataset = Rows(data[:-9]), Rows(data[-9:])
@@ -255,6 +258,51 @@ def test_the_speeds_of_a_clip_are_rows_in_training_and_one_answer_in_every_score
         assert found["inner_uar"] < 0.6, "shuffled within each speaker, the labels cannot be known"
     else:
         assert found["inner_uar"] > 0.8 and (logits.argmax(1) == labels).float().mean() > 0.8
+
+
+def test_the_mean_of_a_speaker_is_taken_off_by_as_much_as_so_many_clips_tell(tmp_path):
+    model, extractor = audio_only("whisper", head="ridge", pooling="mean", speaker_views=2)
+    model.requires_grad_(False)
+    extractor.speeds = [0.8, 1.0]
+    data = rows()
+    for row in data:  # each speaker's voice has another colour
+        row["clip"] = row["clip"] + (0.2 + 0.2 * int(row["speaker"][1:])) * row["clip"].roll(1)
+    trainer = trainer_of(model, data)
+    trainer.data_collator = lambda batch: mel_batch(batch, extractor)
+    trainer.enrolment_clips = 4
+    trainer.train()
+    vectors = torch.from_numpy(trainer.vectors_of(trainer.all_rows)[0])
+    by_speaker, means = vectors.unflatten(0, (4, 9)), model.head.speakers
+    within = by_speaker.var(1).mean((0, 1))
+    between = (by_speaker.mean(1).var(0).mean(0) - within / 9).clamp(min=0)
+    torch.testing.assert_close(means.within.double(), within, rtol=1e-3, atol=0)
+    torch.testing.assert_close(means.between.double(), between, rtol=1e-2, atol=1e-5)
+    expected = between / (between + within / 4) * (by_speaker[0, :4].mean(0) - vectors.mean(0))
+    torch.testing.assert_close(means.offset(vectors[:4].float()).double(), expected, rtol=1e-2, atol=1e-4)
+    tested = Rows(trainer.all_rows[:9])
+    known = enrolment_rows(tested, 4, 0)["s0"]
+    batch = mel_batch(tested, extractor)
+    batch.pop("labels")
+    model.save_pretrained(tmp_path)
+    again = SerModelForClassification.from_pretrained(tmp_path)
+    enrolment = HeadEnrolment(again)
+    inputs = mel_batch([tested[row] for row in known], extractor)
+    offset = enrolment.speaker_scaling(enrolment.moments([(inputs["input_values"], inputs["audio_mask"])]))
+    answers = again(**batch, speaker_statistics=offset.expand(9, -1, -1)).logits
+    torch.testing.assert_close(torch.from_numpy(trainer.logits(tested)).float(), answers, atol=1e-4, rtol=0)
+    assert (answers - again(**batch).logits).abs().max() > 1e-3
+    frozen = again.frozen_part(**batch, speaker_statistics=offset.expand(9, -1, -1))
+    torch.testing.assert_close(again(**frozen).logits, answers)
+
+
+def test_means_of_speakers_are_for_audio_alone_and_clips_need_speakers():
+    with pytest.raises(ValueError, match="speaker_views is 1, head mlp: expected 0"):
+        audio_only("whisper", speaker_views=1)
+    model, extractor = audio_only("whisper", head="ridge", pooling="mean", speaker_views=1)
+    trainer = trainer_of(model.requires_grad_(False), Rows(row | {"speaker": None} for row in rows()))
+    trainer.data_collator = lambda batch: mel_batch(batch, extractor)
+    with pytest.raises(ValueError, match="27 of 27 clips have no speaker"):
+        trainer.train()
 
 
 @pytest.mark.parametrize("method", [LogisticFit, RidgeFit])
