@@ -1,7 +1,9 @@
 """What `import hf_ser` offers: the steps of the scripts as functions."""
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,23 @@ from hf_ser.training.tasks import TASKS, parse_task, run_task
 
 Audio = str | Path | np.ndarray
 
+FLAG = re.compile(r"((?:\S+\.py|hf-ser|pip|accelerate)\b[^,;:)]*)|--(?=[a-z])")
+"""The dashes of a flag, or a whole command, in which they belong there."""
 
+
+@contextmanager
+def errors_in_python() -> Iterator[None]:
+    """Let an error name settings as Python has them, `head` in place of `--head`."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        error.args = tuple(
+            FLAG.sub(lambda found: found[1] or "", one) if isinstance(one, str) else one for one in error.args
+        )
+        raise
+
+
+@errors_in_python()
 def load_dataset(
     source: str | Path,
     data_dir: str | Path | None = None,
@@ -65,6 +83,7 @@ def load_dataset(
     return load_or_prepare("table", str(source), **table, audio_dir=audio_dir and str(audio_dir))
 
 
+@errors_in_python()
 def train(
     dataset: Dataset | str | Path,
     recipe: str | Path | None = None,
@@ -80,7 +99,7 @@ def train(
     Args:
         dataset: What `load_dataset` gives, or the folder of a prepared data set.
         recipe: A YAML file, or the name of a recipe of this package, such as `seeds/crnn`.
-        model: `audio`, `text` or `fusion` (audio and text).
+        model: `audio`, `text`, `fusion` (audio and text), or `asr` (a Whisper that is fine-tuned for transcripts).
         output_dir: The run's folder; by default `runs/` and the kind of model.
         settings: Flags of `train_audio.py` and its siblings by name: `protocol="emobox"`, `fold="all"`,
             `audio_model="openai/whisper-base"`, `num_train_epochs=10`; they override the recipe.
@@ -101,6 +120,7 @@ def train(
     return run_task(model, parse_task(model, argv), dataset)
 
 
+@errors_in_python()
 def evaluate(run: RunFolder | str | Path, dataset: Dataset | None = None) -> dict | None:
     """Write a run's report, pictures, page and cards anew from its predictions; the report.
 
@@ -116,6 +136,7 @@ def evaluate(run: RunFolder | str | Path, dataset: Dataset | None = None) -> dic
     return run.report
 
 
+@errors_in_python()
 def audit(
     data: Dataset | RunFolder | str | Path, protocol: str = "speaker_folds", *, label_map: str = NATIVE, **split
 ) -> list[AuditFinding]:
@@ -136,6 +157,7 @@ def audit(
     return audit_data(data, make_folds(data, protocol, allow_leak=True, **split), reads_text=True)
 
 
+@errors_in_python()
 def compare(a: RunFolder | str | Path, b: RunFolder | str | Path) -> dict:
     """Compare two runs on the utterances that both were tested on: is B better than A?
 
@@ -147,6 +169,7 @@ def compare(a: RunFolder | str | Path, b: RunFolder | str | Path) -> dict:
     return compare_predictions(*(read_predictions(run.path / PREDICTIONS) for run in runs), names)
 
 
+@errors_in_python()
 def embeddings(
     model: Classifier | FoldFolder | str | Path, clips: Sequence[Audio], texts: Sequence[str | None] | None = None
 ) -> np.ndarray:
@@ -164,6 +187,7 @@ def embeddings(
     return embed_clips(load_model(model), decoded, texts or [None] * len(decoded))
 
 
+@errors_in_python()
 def load_model(model: Classifier | FoldFolder | str | Path, device: str | None = None) -> Classifier:
     """Load a model with this package's own code: none of a model's folder is run.
 
@@ -173,6 +197,7 @@ def load_model(model: Classifier | FoldFolder | str | Path, device: str | None =
     return model if isinstance(model, Classifier) else Classifier(os.fspath(model), device)
 
 
+@errors_in_python()
 def push_to_hub(model: FoldFolder | str | Path, name: str, private: bool | None = None, **options) -> str:
     """Push a trained model with its card, report and code, less what may not be shared.
 

@@ -4,7 +4,6 @@ Scripts import this first, so that Ctrl-C prints one line also during their slow
 """
 
 import argparse
-import ast
 import errno
 import os
 import re
@@ -58,10 +57,10 @@ def scripts() -> dict[str, Path]:
 
 
 def usage(known: dict[str, Path]) -> str:
-    """The list of commands, each with the first line of its docstring."""
-    about = {name: ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) for name, file in known.items()}
+    """The list of commands, each with the first line of its docstring, which is also that of its file."""
+    about = {name: file.read_text(encoding="utf-8").splitlines()[0].strip('"') for name, file in known.items()}
     width = max(map(len, known))
-    return USAGE.format(commands="\n".join(f"  {name:{width}}  {doc.splitlines()[0]}" for name, doc in about.items()))
+    return USAGE.format(commands="\n".join(f"  {name:{width}}  {first}" for name, first in about.items()))
 
 
 class PrintableStream:
@@ -108,6 +107,12 @@ def run(main: Callable[[], None]) -> None:
             raise
         print(f"error: {printable(message, keep_lines=True)}", file=sys.stderr)
         sys.exit(2)
+
+
+def parse_early(parse: Callable[[], object]) -> None:
+    """Parse the command line before the libraries are imported, which takes seconds: it asks for help or is wrong."""
+    run(parse)
+    stop_at_once_on_interrupt()
 
 
 def take_plugins(arguments: list[str]) -> None:

@@ -6,38 +6,49 @@ python scripts/audit.py --run runs/NAME [--dataset DS]     # a finished run
 The exit status is 1 for a leak, 0 for none, 2 for an input error.
 """
 
-from hf_ser.cli import run
+from hf_ser.cli import parse_early, run
 
 import argparse
 import sys
 from pathlib import Path
 
-from hf_ser.checks.audit.data import audit_data, integrity_findings, recogniser_findings
-from hf_ser.checks.audit.findings import AUDIT, LEAK, format_audit, write_audit
-from hf_ser.checks.audit.not_copies import read_not_copies
-from hf_ser.checks.audit.run import audit_run
-from hf_ser.data.labels import LABEL_MAPS, NATIVE, apply_label_map
-from hf_ser.data.prepare import load_prepared
-from hf_ser.data.protocols import PROTOCOLS, describe, make_folds
+from hf_ser.settings import names_in
 
 
-def main() -> None:
-    """Audit a data set and its folds, or a run."""
+def command_line() -> argparse.Namespace:
+    """The arguments."""
+    maps = names_in("data/labels.py", "LABEL_MAPS")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", help="folder written by prepare_data.py")
     parser.add_argument("--run", help="--output_dir of a training script")
-    parser.add_argument("--protocol", default="speaker_folds", choices=PROTOCOLS)
+    parser.add_argument("--protocol", default="speaker_folds", choices=names_in("data/protocols.py", "PROTOCOLS"))
     parser.add_argument("--fold", default="all", help="number of a fold, or all")
     parser.add_argument("--n_folds", type=int, default=5)
-    parser.add_argument("--n_text_folds", type=int, default=2)
     parser.add_argument("--validation_fraction", type=float, default=0.2)
     parser.add_argument("--split_seed", type=int, default=0)
     parser.add_argument("--split_file", help="split file of --protocol fixed")
     parser.add_argument("--not_copies", help="CSV of pairs of ids that a person has found to be no copies")
-    parser.add_argument("--label_map", default=NATIVE, help=f"{NATIVE}, {', '.join(LABEL_MAPS)}, or a YAML file")
-    parser.add_argument("--sound_only", action="store_true", help="for an audio-only model: text is then no leak")
-    parser.add_argument("--output", type=Path, help="JSON file; default: audit.json of the run or data set")
-    arguments = parser.parse_args()
+    parser.add_argument("--label_map", default="native", help=f"native, {', '.join(maps)}, or a YAML file")
+    parser.add_argument("--sound_only", action="store_true", help="for an audio-only model, to which text is no leak")
+    parser.add_argument("--output", type=Path, help="JSON to write; default: audit.json of the run or data set")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_early(command_line)
+
+from hf_ser.checks.audit.data import audit_data, integrity_findings, recogniser_findings
+from hf_ser.checks.audit.findings import AUDIT, LEAK, format_audit, write_audit
+from hf_ser.checks.audit.not_copies import read_not_copies
+from hf_ser.checks.audit.run import audit_run
+from hf_ser.data.labels import apply_label_map
+from hf_ser.data.prepare import load_prepared
+from hf_ser.data.protocols import describe, make_folds
+
+
+def main() -> None:
+    """Data set and folds, or run; findings; verdict."""
+    arguments = command_line()
     if not (arguments.dataset or arguments.run):
         raise ValueError("Found neither --dataset nor --run: name a prepared data set or a run to audit.")
 
@@ -58,7 +69,6 @@ def main() -> None:
             arguments.validation_fraction,
             arguments.split_seed,
             True,  # an audit reports leaks instead of refusing them
-            arguments.n_text_folds,
             arguments.split_file,
         )
         print("\n".join(describe(dataset, fold) for fold in folds))

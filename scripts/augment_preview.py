@@ -6,7 +6,7 @@ python scripts/augment_preview.py --dataset DS --augment noise_folder --noise_di
 Writes preview.html (one file that loads nothing from anywhere), and each clip and view as WAV and PNG beside it.
 """
 
-from hf_ser.cli import run
+from hf_ser.cli import parse_early, run
 
 import argparse
 import base64
@@ -15,35 +15,14 @@ import re
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
-import soundfile as sf
-import torch
-from datasets import Dataset
-from matplotlib.figure import Figure
-
-from hf_ser.augment.training import CHANGES, AugmentArguments, Augmenter
-from hf_ser.checks.stress.run import spread
-from hf_ser.data.audio import encode_flac, on_grid
-from hf_ser.data.corpora import CORPORA
-from hf_ser.data.prepare import load_prepared
-from hf_ser.data.schema import SAMPLING_RATE
-from hf_ser.files import atomic_write, package_file
-from hf_ser.glyphs import replace_missing_glyphs
-from hf_ser.inputs.collate import clips
-from hf_ser.markup import page_environment
-from hf_ser.models.libraries import audio_transforms
-
-PAGE = "preview.html"
-TEMPLATE = "augment_preview.html"
-SHOWN_DB = 80
-MEL = {"n_fft": 512, "win_length": 400, "hop_length": 160, "n_mels": 64}
+from hf_ser.settings import names_in
 
 
-def main() -> None:
-    """Write the clips, their views and the page."""
-    names = "\n".join(f"  {name:<13} {kind.what}" for name, kind in CHANGES.items())
+def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """The parser, and the arguments."""
+    names = ", ".join(names_in("augment/training.py", "CHANGES"))
     parser = argparse.ArgumentParser(
-        description=f"{__doc__}\nchanges, in the order in which they are applied:\n{names}",
+        description=f"{__doc__}\nchanges, in the order in which they are applied: {names}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--dataset", required=True, help="folder written by prepare_data.py or transcribe.py")
@@ -56,7 +35,40 @@ def main() -> None:
     parser.add_argument(
         "--embed_audio", action="store_true", help="put the clips of a table of yours into the page: you may share them"
     )
-    arguments = parser.parse_args()
+    return parser, parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_early(command_line)
+
+import numpy as np
+import soundfile as sf
+import torch
+from datasets import Dataset
+from matplotlib.figure import Figure
+
+from hf_ser.augment.training import Augmenter
+from hf_ser.checks.stress.run import spread
+from hf_ser.data.audio import encode_flac, on_grid
+from hf_ser.data.corpora import CORPORA
+from hf_ser.data.prepare import load_prepared
+from hf_ser.data.schema import SAMPLING_RATE
+from hf_ser.files import atomic_write, package_file
+from hf_ser.glyphs import replace_missing_glyphs
+from hf_ser.inputs.collate import clips
+from hf_ser.markup import page_environment
+from hf_ser.models.libraries import audio_transforms
+from hf_ser.training.arguments import AugmentArguments
+
+PAGE = "preview.html"
+TEMPLATE = "augment_preview.html"
+SHOWN_DB = 80
+MEL = {"n_fft": 512, "win_length": 400, "hop_length": 160, "n_mels": 64}
+
+
+def main() -> None:
+    """Clips, their views, the page."""
+    parser, arguments = command_line()
     for name in ("clips", "views"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} {getattr(arguments, name)}: expected 1 or more")

@@ -23,7 +23,7 @@ runs an audio encoder on clips of one length, for each --max_seconds that it may
 models the clips are padded to it), in float32 and in bfloat16, in turns.
 """
 
-from hf_ser.cli import run
+from hf_ser.cli import parse_early, run
 
 import argparse
 import csv
@@ -39,6 +39,47 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from hf_ser.settings import names_in
+
+
+def command_line() -> argparse.Namespace:
+    """The arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    jobs = parser.add_subparsers(dest="job", required=True)
+    prepare = jobs.add_parser("prepare", help="reading a corpus")
+    prepare.add_argument("--rows", type=int, nargs="+", default=[10_000, 30_000, 100_000])
+    prepare.add_argument("--kill", action="store_true", help="kill each half-way; the second run is measured")
+    prepare.add_argument("--folder", help="where to put the generated clips (50 kB a row); default: temporary")
+    asr = jobs.add_parser("transcribe", help="Whisper in batches against one clip at a time")
+    asr.add_argument("--data_dir", type=Path, required=True, help="folder with audio files, in any depth")
+    asr.add_argument("--asr", help="openai-whisper:NAME or FILE.pt; default: random weights of the size of tiny")
+    asr.add_argument("--clips", type=int, default=32, help="files, evenly chosen among those of --data_dir")
+    asr.add_argument("--language", default="en", help="code of what is spoken in the files")
+    asr.add_argument("--max_tokens", type=int, help="longest answer, in the loop too; default: the model's (224)")
+    asr.add_argument("--batch_size", type=int, default=32)
+    asr.add_argument("--rounds", type=int, default=3, help="each way takes its turn so often; the medians are compared")
+    frozen = jobs.add_parser("frozen", help="training on a frozen encoder, with its outputs kept and without")
+    frozen.add_argument("--dataset", required=True, help="folder written by prepare_data.py")
+    frozen.add_argument("--audio_model", required=True, help="a trained audio encoder: folder or Hub id")
+    frozen.add_argument("--clips", type=int, default=64, help="training rows, evenly chosen; as many are held out")
+    frozen.add_argument("--max_seconds", type=float, default=5.0)
+    frozen.add_argument("--epochs", type=int, default=4, help="the first fills the cache, of the others the median")
+    frozen.add_argument("--batch_size", type=int, default=16, help="of both ways")
+    frozen.add_argument("--head", choices=("mlp", "linear"), default="mlp")
+    frozen.add_argument("--pooling", choices=names_in("models/heads.py", "POOLINGS"), default="attentive")
+    encode = jobs.add_parser("encode", help="an audio encoder, by the length that it computes and the precision")
+    encode.add_argument("--audio_model", required=True, help="an audio encoder: folder or Hub id")
+    encode.add_argument("--max_seconds", type=float, nargs="+", default=[30.0, 5.0])
+    encode.add_argument("--seconds", type=float, default=3.7, help="length of the clips")
+    encode.add_argument("--clips", type=int, default=4, help="of a batch")
+    encode.add_argument("--rounds", type=int, default=3, help="each way takes its turn so often")
+    encode.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_early(command_line)
+
 import numpy as np
 import soundfile
 import torch
@@ -50,15 +91,14 @@ from hf_ser.data.audio import read_clip
 from hf_ser.data.prepare import SHARD_ROWS, load_prepared
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.inputs.frozen import CachedCollator, FrozenCache
-from hf_ser.models import POOLINGS
-from hf_ser.models.configuration_ser import HEADS
 from hf_ser.models.encoders import encode_audio
 from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.runs.record import hardware
-from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments, SerTrainingArguments
+from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments
 from hf_ser.training.building import build_model
 from hf_ser.training.pretrained import load_audio_encoder
 from hf_ser.training.trainer import SerTrainer
+from hf_ser.training.trainer_arguments import SerTrainingArguments
 from hf_ser.transcripts.loading import load_recogniser
 from hf_ser.transcripts.random_whisper import write_random_whisper
 from hf_ser.transcripts.recogniser import DecodeOptions
@@ -70,44 +110,9 @@ LABELS = ("angry", "happy", "neutral", "sad")
 
 
 def main() -> None:
-    """Run and print one measurement."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    jobs = parser.add_subparsers(dest="job", required=True)
-    prepare = jobs.add_parser("prepare", help="reading a corpus")
-    prepare.add_argument("--rows", type=int, nargs="+", default=[10_000, 30_000, 100_000])
-    prepare.add_argument("--kill", action="store_true", help="kill each half-way; the second run is measured")
-    prepare.add_argument("--folder", help="where to put the generated clips (50 kB a row); default: temporary")
-    prepare.set_defaults(measure=measure_prepare)
-    asr = jobs.add_parser("transcribe", help="Whisper in batches against one clip at a time")
-    asr.add_argument("--data_dir", type=Path, required=True, help="folder with audio files, in any depth")
-    asr.add_argument("--asr", help="openai-whisper:NAME or FILE.pt; default: random weights of the size of tiny")
-    asr.add_argument("--clips", type=int, default=32, help="files, evenly chosen among those of --data_dir")
-    asr.add_argument("--language", default="en", help="language code of the files")
-    asr.add_argument("--max_tokens", type=int, help="longest text, in the loop too; default: the model's (224)")
-    asr.add_argument("--batch_size", type=int, default=32)
-    asr.add_argument("--rounds", type=int, default=3, help="rounds of each way; the medians are compared")
-    asr.set_defaults(measure=measure_transcribe)
-    frozen = jobs.add_parser("frozen", help="training on a frozen encoder, with its outputs kept and without")
-    frozen.add_argument("--dataset", required=True, help="folder written by prepare_data.py")
-    frozen.add_argument("--audio_model", required=True, help="a trained audio encoder: folder or Hub id")
-    frozen.add_argument("--clips", type=int, default=64, help="training rows, evenly chosen; as many are held out")
-    frozen.add_argument("--max_seconds", type=float, default=5.0)
-    frozen.add_argument("--epochs", type=int, default=4, help="the first fills the cache; the others give the median")
-    frozen.add_argument("--batch_size", type=int, default=16)
-    frozen.add_argument("--head", choices=HEADS, default="mlp")
-    frozen.add_argument("--pooling", choices=POOLINGS, default="attentive")
-    frozen.add_argument("--threads", type=int, default=1)
-    encode = jobs.add_parser("encode", help="an audio encoder, by length and precision")
-    encode.set_defaults(measure=measure_encode)
-    encode.add_argument("--audio_model", required=True, help="an audio encoder: folder or Hub id")
-    encode.add_argument("--max_seconds", type=float, nargs="+", default=[30.0, 5.0])
-    encode.add_argument("--seconds", type=float, default=3.7, help="length of the clips")
-    encode.add_argument("--clips", type=int, default=4, help="of a batch")
-    encode.add_argument("--rounds", type=int, default=3, help="rounds of each way")
-    encode.add_argument("--threads", type=int, default=1)
-    frozen.set_defaults(measure=measure_frozen)
-    arguments = parser.parse_args()
-    arguments.measure(arguments)
+    """What is asked for, measured and printed."""
+    arguments = command_line()
+    MEASURES[arguments.job](arguments)
 
 
 def measure_prepare(arguments: argparse.Namespace) -> None:
@@ -304,7 +309,6 @@ def train_frozen(arguments, rows, held_out, cached: bool, folder: Path) -> tuple
     training = SerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=arguments.epochs,
-        threads=arguments.threads,
         per_device_train_batch_size=arguments.batch_size,
         cache_frozen=cached,
         early_stopping_patience=0,
@@ -347,6 +351,13 @@ def samples_of(file: str) -> np.ndarray:
     """The samples of a file."""
     return read_clip(file).samples
 
+
+MEASURES = {
+    "prepare": measure_prepare,
+    "transcribe": measure_transcribe,
+    "frozen": measure_frozen,
+    "encode": measure_encode,
+}
 
 if __name__ == "__main__":
     run(main)

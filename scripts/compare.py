@@ -9,25 +9,51 @@ settings is not trained again. A failed run stops no other; the exit status is t
 or of another protocol, are listed apart and compared with no other.
 """
 
-from hf_ser.cli import run
+from hf_ser.cli import parse_early, run
 
 import argparse
 import sys
 from pathlib import Path
 
+from hf_ser.settings import names_in
+
+
+def command_line() -> tuple[argparse.Namespace, list[str]]:
+    """The arguments, and the flags behind `--`, which are for the training scripts."""
+    place = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sources", nargs="+", metavar="study", help="a study, or two recipes or more")
+    parser.add_argument("--dataset", help="folder written by prepare_data.py")
+    parser.add_argument("--corpus", help="corpus to read instead, from --data_dir")
+    parser.add_argument("--data_dir", help="folder of the corpus")
+    parser.add_argument(
+        "--protocol",
+        choices=names_in("data/protocols.py", "PROTOCOLS"),
+        help="of the systems that name none of their own",
+    )
+    parser.add_argument("--fold", help="number of a fold, or all")
+    parser.add_argument("--seeds", help="such as 1,2,3")
+    parser.add_argument("--baseline", help="system to compare all others with; default: the best")
+    parser.add_argument("--only", help="systems to train, with commas; the table shows all that are done")
+    parser.add_argument("--output_dir", type=Path, default=Path("runs/study"), help="default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=1, choices=range(1, 65), metavar="N", help="runs at a time")
+    return parser.parse_args(sys.argv[1:place]), sys.argv[place + 1 :]
+
+
+if __name__ == "__main__":
+    parse_early(command_line)
+
 from hf_ser.checks.study.plan import COMMON, Study, chosen, overridden, read_study, study_of_recipes
 from hf_ser.checks.study.plots import plot_study
 from hf_ser.checks.study.results import PICTURE, TABLE, format_study, make_study, write_study
 from hf_ser.checks.study.run import runs_of, train
-from hf_ser.data.protocols import PROTOCOLS
 
 SCRIPTS = Path(__file__).parent
 
 
 def main() -> None:
-    """Train the systems of a study and compare them."""
-    own, flags = _split(sys.argv[1:])
-    arguments = _parser().parse_args(own)
+    """Plan, runs, result."""
+    arguments, flags = command_line()
     study = overridden(
         _read(arguments.sources),
         {name: getattr(arguments, name) for name in COMMON},
@@ -46,28 +72,6 @@ def main() -> None:
     if failed:
         print(f"{len(failed)} failed: {'; '.join(one.name for one in failed)}", file=sys.stderr)
         sys.exit(1)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sources", nargs="+", metavar="study", help="a study, or two recipes or more")
-    parser.add_argument("--dataset", help="folder written by prepare_data.py")
-    parser.add_argument("--corpus", help="corpus to read instead, from --data_dir")
-    parser.add_argument("--data_dir", help="folder of the corpus")
-    parser.add_argument("--protocol", choices=PROTOCOLS, help="protocol of the systems that name none")
-    parser.add_argument("--fold", help="number of a fold, or all")
-    parser.add_argument("--seeds", help="such as 1,2,3")
-    parser.add_argument("--baseline", help="system to compare all others with; default: the best")
-    parser.add_argument("--only", help="systems to train, with commas; the table shows all finished ones")
-    parser.add_argument("--output_dir", type=Path, default=Path("runs/study"), help="default: %(default)s")
-    parser.add_argument("--jobs", type=int, default=1, choices=range(1, 65), metavar="N", help="runs at a time")
-    return parser
-
-
-def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The arguments of this script, and those after `--`, which are for the training scripts."""
-    place = arguments.index("--") if "--" in arguments else len(arguments)
-    return arguments[:place], arguments[place + 1 :]
 
 
 def _read(sources: list[str]) -> Study:

@@ -10,10 +10,25 @@ This file hides the `evaluate` library from the scripts beside it, since Python 
 path. None of them needs that library.
 """
 
-from hf_ser.cli import run
+from hf_ser.cli import parse_early, run
 
 import argparse
 from pathlib import Path
+
+
+def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """The parser, and the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="one run to report on, or two to compare")
+    parser.add_argument("--output_dir", type=Path, help="where to write (default: beside the predictions; of two, B's)")
+    parser.add_argument("--dataset", type=Path, help="data set of the run, for audio in the page")
+    parser.add_argument("--embed_audio", action="store_true", help="put audio of your own table into the page too")
+    parser.add_argument("--embedding_map", action="store_true", help="map what each model makes of its test clips")
+    return parser, parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_early(command_line)
 
 from hf_ser.checks.audit.findings import read_verdict
 from hf_ser.data.prepare import load_prepared
@@ -31,13 +46,7 @@ from hf_ser.runs.report_text import format_report
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="one run to report on, or two to compare")
-    parser.add_argument("--output_dir", type=Path, help="where to write (default: beside the predictions; of two, B's)")
-    parser.add_argument("--dataset", type=Path, help="data set of the run, for audio in the page")
-    parser.add_argument("--embed_audio", action="store_true", help="put audio of your own table into the page too")
-    parser.add_argument("--embedding_map", action="store_true", help="map each model's embeddings of its test clips")
-    arguments = parser.parse_args()
+    parser, arguments = command_line()
     if (arguments.embed_audio or arguments.embedding_map) and not arguments.dataset:
         parser.error("--embed_audio and --embedding_map need the audio: name the data set with --dataset")
     if len(arguments.runs) == 2:

@@ -7,7 +7,7 @@ python scripts/predict.py runs/calls/final calls/*.flac --asr openai-whisper:bas
 python scripts/predict.py runs/by_speaker/final anna_9.wav --enrolment anna_1.wav anna_2.wav
 """
 
-from hf_ser.cli import run
+from hf_ser.cli import parse_early, run
 
 import argparse
 import sys
@@ -17,6 +17,57 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from hf_ser.settings import names_in
+
+
+def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """The parser, and the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("model", help="model folder, such as runs/quickstart/fold_1, or a Hub id, with or without @REVISION")
+    add(
+        "files",
+        nargs="+",
+        help="audio files (WAV, FLAC, OGG or MP3, any rate), folders of them, wild cards, or tables (.csv, .tsv, "
+        ".jsonl, .parquet) with a column path, where known with transcript or text, start, end and channel",
+    )
+    add("--text", nargs="+", help="what is said in each file, in the same order ('' where unknown)")
+    add("--asr", help="Whisper that hears the words, as transcribe.py takes it; then without --text")
+    add("--language", help="code of the language that --asr is told; default: detected")
+    add(
+        "--enrolment",
+        nargs="+",
+        metavar="FILE",
+        help="other clips of the one speaker of all files, for a model trained with --normalisation speaker",
+    )
+    add(
+        "--channel",
+        choices=names_in("models/decoding.py", "CHANNELS"),
+        default="mix",
+        help="of several channels: their mean, or one",
+    )
+    add("--columns", help="names of a table's columns, as path=FILE,transcript=WORDS")
+    add("--audio_dir", help="folder where the relative paths of tables begin; default: that of the table")
+    add("--batch_size", type=positive, default=8, help="clips a forward pass; no effect on the answers beyond rounding")
+    add("--json", action="store_true", help="one JSON object a line instead of a table")
+    add("--output", type=Path, help="file that gets all answers too, .csv or .jsonl")
+    add("--abstain", action="store_true", help="'unsure' (JSON: no label) below the model's threshold")
+    add("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
+    if dashed := [one for one in sys.argv[1:] if one.startswith("-") and Path(one).is_file()]:
+        parser.error(f"{dashed[0]} is a file here, and taken for an option: give it as ./{dashed[0]}")
+    return parser, parser.parse_args()
+
+
+def positive(text: str) -> int:
+    """A number from 1 on."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+if __name__ == "__main__":
+    parse_early(command_line)
+
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -25,7 +76,7 @@ from hf_ser.data.audio import pcm_sha256, read_clip
 from hf_ser.data.given_clips import Given, GivenClip, given_clips, with_texts
 from hf_ser.data.prepare import column_names
 from hf_ser.models import SerPipeline
-from hf_ser.models.decoding import CHANNELS, MIX
+from hf_ser.models.decoding import MIX
 from hf_ser.normal_form import printable
 from hf_ser.runs.answers import Answer, ClipPredictor, answers_file, check_output, json_line, text_row
 from hf_ser.runs.classifier import FUSION, TEXT, Classifier
@@ -43,12 +94,10 @@ NO_TEXT = "no text is given, and this model was trained on audio and text: it us
 
 
 def main() -> None:
-    """Print predictions as a table or JSON lines; the exit status is 1 if a file could not be read."""
-    parser = command_line()
-    if dashed := [one for one in sys.argv[1:] if one.startswith("-") and Path(one).is_file()]:
-        parser.error(f"{dashed[0]} is a file here, but was read as an option: give it as ./{dashed[0]}")
-    arguments = parser.parse_args()
-    given = given_clips(arguments.files, arguments.columns, arguments.audio_dir)
+    """Model, clips, table or JSON lines; files that cannot be read are named, and the exit status is then 1."""
+    parser, arguments = command_line()
+    columns = column_names(arguments.columns) if arguments.columns else None
+    given = given_clips(arguments.files, columns, arguments.audio_dir)
     if arguments.text and len(arguments.text) != len(given.clips):
         parser.error(f"{len(given.clips)} files and {len(arguments.text)} texts: expected one text a file")
     check_output(arguments.output, given.tables)
@@ -81,44 +130,6 @@ def main() -> None:
     if failed:
         say([f"{failed} of {len(clips)} files could not be read"])
         sys.exit(1)
-
-
-def command_line() -> argparse.ArgumentParser:
-    """The arguments."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("model", help="model folder, such as runs/quickstart/fold_1, or a Hub id, with or without @REVISION")
-    add(
-        "files",
-        nargs="+",
-        help="audio files (WAV, FLAC, OGG or MP3, any rate), folders of them, wild cards, or tables (.csv, .tsv, "
-        ".jsonl, .parquet) with a column path, and optionally transcript or text, start, end and channel",
-    )
-    add("--text", nargs="+", help="transcript of each file, in the same order ('' where unknown)")
-    add("--asr", help="Whisper model that transcribes the files, as in transcribe.py; then without --text")
-    add("--language", help="language code for --asr; default: detected")
-    add(
-        "--enrolment",
-        nargs="+",
-        metavar="FILE",
-        help="other clips of the one speaker of all files, for a model trained with --normalisation speaker",
-    )
-    add("--channel", choices=CHANNELS, default=MIX, help="of several channels, their mean or one")
-    add("--columns", type=column_names, help="names of a table's columns, such as path=FILE,transcript=TEXT")
-    add("--audio_dir", help="folder of the relative paths in tables; default: the table's folder")
-    add("--batch_size", type=positive, default=8, help="clips a forward pass; no effect on the answers beyond rounding")
-    add("--json", action="store_true", help="one JSON object a line instead of a table")
-    add("--output", type=Path, help="file for all answers, .csv or .jsonl")
-    add("--abstain", action="store_true", help="'unsure' (JSON: no label) below the model's threshold")
-    add("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
-    return parser
-
-
-def positive(text: str) -> int:
-    """An integer of at least 1."""
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
 
 
 def check_text_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace, classify: SerPipeline) -> None:

@@ -9,31 +9,26 @@ To change clips in training, give --augment to the training script: --augmented_
 copies that are made before the split. Training on them under --protocol random --allow_leak is stamped as leaked.
 """
 
-from hf_ser.cli import run
+from hf_ser.cli import parse_early, run
 
 import argparse
 from pathlib import Path
 
-from datasets import Dataset
-
-from hf_ser.augment.copies import prepare_copies
-from hf_ser.augment.training import parse_augmentation
-from hf_ser.data.corpora import CORPORA
-from hf_ser.data.integrity import format_integrity
-from hf_ser.data.labels import LABEL_MAPS, NATIVE
-from hf_ser.data.prepare import already_prepared, download_corpora, prepare
-from hf_ser.files import temporary_folder
-from hf_ser.models.decoding import CHANNELS
-from hf_ser.publish.dataset_card import CARD, write_dataset_report
+from hf_ser.settings import names_in
 
 
-def main() -> None:
-    """Prepare a data set and print its integrity report."""
+def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """The parser, and the arguments."""
+    maps = names_in("data/labels.py", "LABEL_MAPS")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", required=True, help=f"one, or several with commas: {', '.join(CORPORA)}")
+    parser.add_argument(
+        "--corpus",
+        required=True,
+        help=f"one, or several with commas: {', '.join(names_in('data/corpora/__init__.py', 'CORPORA'))}",
+    )
     parser.add_argument("--data_dir", help="its folder, one for each corpus with commas; of a table: its file")
     parser.add_argument("--output_dir", required=True, help="folder to write; a killed run is continued")
-    parser.add_argument("--label_map", default=NATIVE, help=f"{NATIVE}, {', '.join(LABEL_MAPS)}, or a YAML file")
+    parser.add_argument("--label_map", default="native", help=f"native, {', '.join(maps)}, or a YAML file")
     parser.add_argument(
         "--columns",
         help="names of a table's columns if not ours: path=file,label=emotion; label:NA=negative says what "
@@ -44,14 +39,36 @@ def main() -> None:
     )
     parser.add_argument("--label_pattern", help="of a table: regular expression whose group is the label in a path")
     parser.add_argument("--audio_dir", help="of a table: folder where its paths begin; default: the table's own folder")
-    parser.add_argument("--channel", choices=CHANNELS, help="of several channels: their mean (mix, default), or one")
+    parser.add_argument(
+        "--channel",
+        choices=names_in("models/decoding.py", "CHANNELS"),
+        help="of several channels: their mean (mix, default), or one",
+    )
     parser.add_argument("--download", action="store_true", help="fetch the corpus into --data_dir first")
     parser.add_argument("--report", action="store_true", help="write pictures and a data-set card into --output_dir")
     parser.add_argument("--augmented_copies", type=int, default=0, help="changed copies of each clip, to show a leak")
     parser.add_argument("--augment", help="what changes the copies, such as white:1@15-25,shift:1")
     parser.add_argument("--noise_dir", help="folder with the audio files of the change noise_folder")
     parser.add_argument("--seed", type=int, default=0, help="of the copies")
-    arguments = parser.parse_args()
+    return parser, parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_early(command_line)
+
+from datasets import Dataset
+
+from hf_ser.augment.copies import prepare_copies
+from hf_ser.augment.training import parse_augmentation
+from hf_ser.data.integrity import format_integrity
+from hf_ser.data.prepare import already_prepared, download_corpora, prepare
+from hf_ser.files import temporary_folder
+from hf_ser.publish.dataset_card import CARD, write_dataset_report
+
+
+def main() -> None:
+    """Corpus, data set, integrity report."""
+    parser, arguments = command_line()
     if bool(arguments.augment) != (arguments.augmented_copies > 0):
         parser.error("--augmented_copies N and --augment SPEC go together: give both, or neither")
     if arguments.augment:

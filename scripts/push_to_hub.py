@@ -5,17 +5,14 @@ python scripts/push_to_hub.py runs/calls/final user/name [--public]             
 python scripts/push_to_hub.py DS user/name [--private] [--licence cc-by-4.0]           # a data set of prepare_data.py
 """
 
-from hf_ser.cli import run
+from hf_ser.cli import parse_early, run
 
 import argparse
 from pathlib import Path
 
-from hf_ser.data.prepare import REPORT
-from hf_ser.publish.hub import push_dataset, push_model
 
-
-def main() -> None:
-    """Push a model or a data set."""
+def command_line() -> argparse.Namespace:
+    """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="trained model (fold_1, final) or prepared data set")
     parser.add_argument("repo_id", help="user/name; made where it is missing")
@@ -30,7 +27,19 @@ def main() -> None:
         help="of a data set: push recordings from outside its folder too",
     )
     parser.add_argument("--revision", help="branch to push to; default: main")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_early(command_line)
+
+from hf_ser.data.prepare import REPORT
+from hf_ser.publish.hub import push_dataset, push_model
+
+
+def main() -> None:
+    """Folder, repository, commit."""
+    arguments = command_line()
 
     folder, repo_id = arguments.folder, arguments.repo_id
     if (folder / REPORT).is_file():

@@ -7,12 +7,37 @@ Tests a fold's model on the rows its fold was tested on, any other on the rows o
 are kept, so that the command continues when it is run again. The exit status is 0; with --strict 1 if it failed.
 """
 
-from hf_ser.cli import run
+from hf_ser.cli import parse_early, run
 
 import argparse
 import sys
 import time
 from pathlib import Path
+
+
+def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """The parser, and the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="model folder, such as runs/quickstart/fold_1, or a Hub id, also with @REVISION")
+    parser.add_argument("--dataset", required=True, help="folder written by prepare_data.py or transcribe.py")
+    parser.add_argument("--groups", help="kinds of change, with commas, such as noise,codec; default: all")
+    parser.add_argument("--max_clips", type=int, help="test at most so many clips, of all classes alike")
+    parser.add_argument("--seed", type=int, default=0, help="of all noise and all draws")
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--output_dir", type=Path, help="default: the model's folder")
+    parser.add_argument("--label_map", help="where the model's training record names none")
+    parser.add_argument("--max_drop_mild", type=float, help="UAR that a mild change may cost, such as 0.05")
+    parser.add_argument("--max_drop_hard", type=float, help="UAR that a hard change may cost, such as 0.15")
+    parser.add_argument(
+        "--allow_leak", action="store_true", help="test clips that the model has met, stamped as leaked"
+    )
+    parser.add_argument("--strict", action="store_true", help="end with status 1 where the verdict is failed")
+    parser.add_argument("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
+    return parser, parser.parse_args()
+
+
+if __name__ == "__main__":
+    parse_early(command_line)
 
 from hf_ser.checks.stress.conditions import CONDITIONS, GROUPS, HARD, MILD
 from hf_ser.checks.stress.results import FAILED, MAX_DROP, PICTURE, STRESS, format_stress, make_stress
@@ -24,25 +49,9 @@ from hf_ser.runs.classifier import AUDIO, Classifier
 
 
 def main() -> None:
-    """Run the stress test."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="model folder, such as runs/quickstart/fold_1, or a Hub id, also with @REVISION")
-    parser.add_argument("--dataset", required=True, help="folder written by prepare_data.py or transcribe.py")
-    parser.add_argument("--groups", default=",".join(GROUPS), help="kinds of change, with commas; default: %(default)s")
-    parser.add_argument("--max_clips", type=int, help="most clips to test, balanced over classes")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all noise and draws")
-    parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--output_dir", type=Path, help="default: the model's folder")
-    parser.add_argument("--label_map", help="label map, where the model's training record names none")
-    parser.add_argument("--max_drop_mild", type=float, default=MAX_DROP[MILD], help="UAR, such as %(default)s")
-    parser.add_argument("--max_drop_hard", type=float, default=MAX_DROP[HARD], help="UAR, such as %(default)s")
-    parser.add_argument(
-        "--allow_leak", action="store_true", help="also test clips that the model was trained on, marked as leaked"
-    )
-    parser.add_argument("--strict", action="store_true", help="end with status 1 if the verdict is failed")
-    parser.add_argument("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
-    arguments = parser.parse_args()
-    groups = arguments.groups.split(",")
+    """Model, rows, answers, result."""
+    parser, arguments = command_line()
+    groups = arguments.groups.split(",") if arguments.groups else list(GROUPS)
     if unknown := [group for group in groups if group not in GROUPS]:
         parser.error(f"--groups {', '.join(unknown)}: expected some of {', '.join(GROUPS)}")
     for name in ("max_clips", "batch_size"):
@@ -70,7 +79,8 @@ def main() -> None:
         classifier, chosen, conditions, output_dir / "stress", arguments.seed, arguments.batch_size
     )
     about = {"model": public_name(arguments.model), "dataset": public_name(arguments.dataset), "seed": arguments.seed}
-    thresholds = {MILD: arguments.max_drop_mild, HARD: arguments.max_drop_hard}
+    given = {MILD: arguments.max_drop_mild, HARD: arguments.max_drop_hard}
+    thresholds = MAX_DROP | {kind: drop for kind, drop in given.items() if drop is not None}
     rows = clean_rows(classifier, chosen, clean)
     result = make_stress(about, rows, clean, outcomes, thresholds, [*partial, *chosen.notices, *notices])
     result["seconds"] = round(time.time() - started, 1)

@@ -5,20 +5,19 @@ accelerate launch scripts/train_asr.py --dataset DS --asr_model FOLDER --lora tr
 python scripts/transcribe.py --dataset DS --asr runs/asr/fold_1 --output_dir DS_1  # for emotion models of fold 1
 """
 
-from hf_ser.cli import run
+from hf_ser.cli import parse_early, run
 
-from hf_ser.training.arguments import DataArguments
-from hf_ser.training.asr import AsrArguments, AsrTrainingArguments
-from hf_ser.training.asr_run import train_folds
-from hf_ser.training.parsing import parse_arguments
-from hf_ser.training.run import open_data
+from hf_ser.training.arguments import show_help
+
+if __name__ == "__main__":
+    parse_early(lambda: show_help("asr"))
+
+from hf_ser.training.tasks import parse_task, run_task
 
 
 def main() -> None:
-    """Train and test recognisers."""
-    data, asr, training = parse_arguments((DataArguments, AsrArguments, AsrTrainingArguments), output_dir="runs/asr")
-    dataset, folds, label_map = open_data(data, asr)
-    train_folds(dataset, folds, label_map, data, asr, training)
+    """Train and test a model."""
+    run_task("asr", parse_task("asr"))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,12 @@
 accelerate launch scripts/train_audio.py --audio_model facebook/wav2vec2-base --corpus ravdess --data_dir DIR
 """
 
-from hf_ser.cli import run
+from hf_ser.cli import parse_early, run
+
+from hf_ser.training.arguments import show_help
+
+if __name__ == "__main__":
+    parse_early(lambda: show_help("audio"))
 
 from hf_ser.training.tasks import parse_task, run_task
 

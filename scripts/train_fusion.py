@@ -4,7 +4,12 @@ accelerate launch scripts/train_fusion.py                       # the embedded d
 accelerate launch scripts/train_fusion.py RECIPE.yaml [--flags] # a recipe, flags override it
 """
 
-from hf_ser.cli import run
+from hf_ser.cli import parse_early, run
+
+from hf_ser.training.arguments import show_help
+
+if __name__ == "__main__":
+    parse_early(lambda: show_help("fusion"))
 
 from hf_ser.training.tasks import parse_task, run_task
 

@@ -3,7 +3,12 @@
 accelerate launch scripts/train_text.py --text_model distilbert-base-uncased --corpus table --data_dir CLIPS.csv
 """
 
-from hf_ser.cli import run
+from hf_ser.cli import parse_early, run
+
+from hf_ser.training.arguments import show_help
+
+if __name__ == "__main__":
+    parse_early(lambda: show_help("text"))
 
 from hf_ser.training.tasks import parse_task, run_task
 

@@ -5,62 +5,16 @@ python scripts/transcribe.py --dataset DS --asr transformers:openai/whisper-smal
 accelerate launch --config_file scripts/accelerate/multi_gpu.yaml scripts/transcribe.py --dataset DS --asr FOLDER
 """
 
-from hf_ser.cli import run
+from hf_ser.cli import parse_early, run
 
 import argparse
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 
-import torch
-from accelerate import PartialState
 
-from hf_ser.data.prepare import load_prepared
-from hf_ser.publish.transcribed import format_summary, refuse_existing, summarise, with_transcripts, write_transcribed
-from hf_ser.transcripts.cache import cache_file
-from hf_ser.transcripts.loading import default_precision, load_recogniser
-from hf_ser.transcripts.recogniser import DecodeOptions
-from hf_ser.transcripts.run import Job, check_short_window, transcribe_dataset
-
-
-def main() -> None:
-    """Load a data set, transcribe it, measure error rates, write it."""
-    arguments = parse_arguments()
-    folder = arguments.dataset.resolve()  # of a link, the linked folder gets the columns
-    output_dir = (arguments.output_dir or folder).resolve()
-    if output_dir != folder:
-        refuse_existing(output_dir)
-    if folder in output_dir.parents:
-        raise ValueError(f"{output_dir} is inside the data set {folder}: name an --output_dir outside of it.")
-    # Before the state is created elsewhere: without `cpu`, several processes on a CPU would not form a group, and a
-    # finished process must wait for the slowest longer than the default of ten minutes.
-    state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
-    arguments.precision = arguments.precision or default_precision(str(state.device))
-    with state.main_process_first():  # one process downloads the model
-        dataset = load_prepared(folder)
-        recogniser = load_recogniser(arguments.asr, str(state.device), arguments.precision)
-    job = Job(
-        recogniser=recogniser,
-        options=options(arguments),
-        language=arguments.language,
-        batch_size=arguments.batch_size,
-        cache=arguments.cache,
-        folder=arguments.asr.removeprefix("transformers:"),
-    )
-    # Before the first clip, not after hours.
-    job.check(dataset.unique("corpus"))
-    checked = check_short_window(dataset, job, arguments.check_short_window) if state.is_main_process else []
-    done = transcribe_dataset(dataset, job)
-    if state.is_main_process:
-        dataset = with_transcripts(dataset, done.transcripts, job.source)
-        summary = summarise(dataset, job, done, checked)
-        write_transcribed(dataset, job, summary, folder, output_dir)
-        print(format_summary(summary))
-        print(f"data set: {output_dir}, all figures: {output_dir}/transcripts.json")
-    state.wait_for_everyone()
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Parse the command line."""
+def command_line() -> argparse.Namespace:
+    """The arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--dataset", required=True, type=Path, help="folder written by prepare_data.py")
@@ -80,34 +34,77 @@ def parse_arguments() -> argparse.Namespace:
         "--temperatures",
         type=float,
         nargs="+",
-        default=DecodeOptions.temperatures,
+        default=argparse.SUPPRESS,
         help="tried while an answer is poor",
     )
     add("--max_tokens", type=int, help="longest answer to a window; default: the model's (224)")
-    add("--no_speech_threshold", type=float, default=DecodeOptions.no_speech_threshold)
-    add("--logprob_threshold", type=float, default=DecodeOptions.logprob_threshold)
-    add("--compression_ratio_threshold", type=float, default=DecodeOptions.compression_ratio_threshold)
+    add("--no_speech_threshold", type=float, default=argparse.SUPPRESS)
+    add("--logprob_threshold", type=float, default=argparse.SUPPRESS)
+    add("--compression_ratio_threshold", type=float, default=argparse.SUPPRESS)
     add("--precision", choices=("float32", "float16", "bfloat16"), help="default: float16 on a GPU, else float32")
     add("--batch_size", type=int, default=32, help="windows decoded together; no effect beyond rounding")
-    add("--cache", type=Path, default=cache_file(), help="file of the cache, which serves all data sets and models")
+    add("--cache", type=Path, help="file of the cache, which serves all data sets and models; default: the user's")
     arguments = parser.parse_args()
     if arguments.check_short_window < 0 or arguments.batch_size < 1:
         raise ValueError("--check_short_window and --batch_size: expected a number of clips, 1 or more.")
     return arguments
 
 
-def options(arguments: argparse.Namespace) -> DecodeOptions:
-    """Arguments that determine the transcripts."""
-    return DecodeOptions(
-        prompt=arguments.prompt,
-        short_window=arguments.short_window,
-        temperatures=tuple(arguments.temperatures),
-        compression_ratio_threshold=arguments.compression_ratio_threshold,
-        logprob_threshold=arguments.logprob_threshold,
-        no_speech_threshold=arguments.no_speech_threshold,
-        max_tokens=arguments.max_tokens,
-        precision=arguments.precision,
+if __name__ == "__main__":
+    parse_early(command_line)
+
+import torch
+from accelerate import PartialState
+
+from hf_ser.data.prepare import load_prepared
+from hf_ser.publish.transcribed import format_summary, refuse_existing, summarise, with_transcripts, write_transcribed
+from hf_ser.transcripts.cache import cache_file
+from hf_ser.transcripts.loading import default_precision, load_recogniser
+from hf_ser.transcripts.recogniser import DecodeOptions
+from hf_ser.transcripts.run import Job, check_short_window, transcribe_dataset
+
+
+def main() -> None:
+    """Data set, recogniser, transcripts, their error rates, data set."""
+    arguments = command_line()
+    folder = arguments.dataset.resolve()  # of a link, the folder itself is what gets the columns
+    output_dir = (arguments.output_dir or folder).resolve()
+    if output_dir != folder:
+        refuse_existing(output_dir)
+    if folder in output_dir.parents:
+        raise ValueError(f"{output_dir} lies inside the data set {folder}: name an --output_dir outside of it.")
+    # Said before anything asks for the state: without `cpu`, several processes on a CPU would not know of each other;
+    # and who has done its part waits for the slowest longer than the default of ten minutes.
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
+    arguments.precision = arguments.precision or default_precision(str(state.device))
+    with state.main_process_first():  # of several processes one downloads the model
+        dataset = load_prepared(folder)
+        recogniser = load_recogniser(arguments.asr, str(state.device), arguments.precision)
+    job = Job(
+        recogniser=recogniser,
+        options=options(arguments),
+        language=arguments.language,
+        batch_size=arguments.batch_size,
+        cache=arguments.cache or cache_file(),
+        folder=arguments.asr.removeprefix("transformers:"),
     )
+    # Before the first clip, not after hours.
+    job.check(dataset.unique("corpus"))
+    checked = check_short_window(dataset, job, arguments.check_short_window) if state.is_main_process else []
+    done = transcribe_dataset(dataset, job)
+    if state.is_main_process:
+        dataset = with_transcripts(dataset, done.transcripts, job.source)
+        summary = summarise(dataset, job, done, checked)
+        write_transcribed(dataset, job, summary, folder, output_dir)
+        print(format_summary(summary))
+        print(f"data set: {output_dir}, all figures: {output_dir}/transcripts.json")
+    state.wait_for_everyone()
+
+
+def options(arguments: argparse.Namespace) -> DecodeOptions:
+    """The arguments that decide the transcripts."""
+    given = vars(arguments) | {"temperatures": tuple(getattr(arguments, "temperatures", DecodeOptions.temperatures))}
+    return DecodeOptions(**{one.name: given[one.name] for one in fields(DecodeOptions) if one.name in given})
 
 
 if __name__ == "__main__":

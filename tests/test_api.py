@@ -69,8 +69,14 @@ def test_a_data_set_in_memory_is_trained_on(run, prepared, tmp_path):
 def test_wrong_settings_are_refused_as_flags_are(prepared):
     with pytest.raises(ValueError, match=r"model is 'video', expected one of audio, text, fusion"):
         hf_ser.train(prepared, model="video")
-    with pytest.raises(ValueError, match=r"Unknown arguments --audio_modle.*did you mean --audio_model"):
+    with pytest.raises(ValueError, match=r"Unknown arguments audio_modle=crnn.*did you mean audio_model"):
         hf_ser.train(prepared, audio_modle="crnn")
+    with pytest.raises(ValueError, match=r"^head_dropout is 2: expected 0 to 0.95"):
+        hf_ser.train(prepared, head_dropout=2)
+    with pytest.raises(ValueError, match=r"^argument head: invalid choice: 'best'"):
+        hf_ser.train(prepared, head="best")
+    with pytest.raises(ValueError, match=r"^transcript_source asr: .* run scripts/transcribe.py --dataset DS, then"):
+        hf_ser.train(prepared, model="text", transcript_source="asr")
 
 
 def test_a_run_is_evaluated_audited_compared_and_embedded(run, table):

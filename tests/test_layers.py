@@ -14,6 +14,7 @@ ROOMS = (
         "normal_form",
         "markup",
         "stable",
+        "settings",
         "yaml_text",
         "glyphs",
         "plotting",

@@ -67,7 +67,7 @@ def known_flags() -> set[str]:
     """Flags of all scripts: what they add to a parser, fields of their argument classes, and transformers' own."""
     sources = [*ROOT.glob("scripts/*.py"), *ROOT.glob("hf_ser/**/*.py")]
     text = "\n".join(source.read_text() for source in sources)
-    of_classes = re.findall(r"^    (\w+): [^=\n]+ = (?:option|field)\(", text, flags=re.MULTILINE)
+    of_classes = re.findall(r"^    (\w+): [^=\n]+ = (?:setting|field)\(", text, flags=re.MULTILINE)
     flags = {*of_classes, *(one.name for one in fields(TrainingArguments))}
     return {f"--{name}" for name in flags} | set(re.findall(r"[\"'](--\w+)[\"']", text)) | {"--help"}
 

@@ -10,7 +10,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -305,31 +305,6 @@ def _read_item(item: str, spec: str) -> RequestedChange:
             f"from {kind.limits[0]:g} to {kind.limits[1]:g}. {kind.what}"
         )
     return RequestedChange(match["name"], share, low, high)
-
-
-def option(default, help: str, choices=None):
-    """Dataclass field with a help text, as HfArgumentParser reads it."""
-    return field(default=default, metadata={"help": help, **({"choices": choices} if choices else {})})
-
-
-@dataclass
-class AugmentArguments:
-    """Changes of training clips, drawn anew each epoch; evaluated clips are never changed."""
-
-    augment: str | None = option(
-        None,
-        f"changes of training clips, as name or name:probability@low-high with commas: {', '.join(CHANGES)}; look at "
-        "them with scripts/augment_preview.py",
-    )
-    noise_dir: str | None = option(None, "folder with the audio files of the change noise_folder")
-
-    def __post_init__(self):
-        names = {one.name for one in parse_augmentation(self.augment)} if self.augment else set()
-        if bool(self.noise_dir) != ("noise_folder" in names):
-            raise ValueError(
-                f"--augment {self.augment} with --noise_dir {self.noise_dir}: expected both the change noise_folder "
-                "and the folder of its files, or neither: add the one that is missing."
-            )
 
 
 class Augmenter:

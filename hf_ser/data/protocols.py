@@ -34,6 +34,8 @@ from hf_ser.normal_form import is_unknown, normal_form, printable
 from hf_ser.yaml_text import unique_keys
 
 FINAL = "final"
+TEXT_FOLDS = 2
+"""Parts into which the protocols of unseen texts divide sentences, scripts or scenes."""
 CHOSEN_ON_TEST = "checkpoint_chosen_on_test"
 
 EMOBOX = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22))
@@ -191,24 +193,24 @@ def leave_one_corpus_out(rows: Rows, **_) -> list[Plan]:
     return _leave_one_out(rows.corpus)
 
 
-def sentence_disjoint(rows: Rows, n_folds: int, seed: int, n_text_folds: int, **_) -> list[Plan]:
+def sentence_disjoint(rows: Rows, n_folds: int, seed: int, **_) -> list[Plan]:
     """Speaker and sentence both unseen; without sentence ids, clips of equal text share a sentence."""
     _require(rows, "sentence_disjoint", "sentence", "a sentence id or a transcript")
-    return _cross(rows, rows.sentence, "sentences", n_folds, n_text_folds, seed)
+    return _cross(rows, rows.sentence, "sentences", n_folds, seed)
 
 
-def script_disjoint(rows: Rows, n_folds: int, seed: int, n_text_folds: int, **_) -> list[Plan]:
+def script_disjoint(rows: Rows, n_folds: int, seed: int, **_) -> list[Plan]:
     """Session (or speaker) and script both unseen; an improvised dialogue counts as a script."""
     _require(rows, "script_disjoint", "script", "a script id, as IEMOCAP's scripted dialogues have", some=True)
     texts = np.where(rows.script != "", rows.script, rows.dialogue)
     _require(replace(rows, dialogue=texts), "script_disjoint", "dialogue", "a dialogue id for what is not scripted")
-    return _cross(rows, texts, "scripts", n_folds, n_text_folds, seed)
+    return _cross(rows, texts, "scripts", n_folds, seed)
 
 
-def scene_disjoint(rows: Rows, n_folds: int, seed: int, n_text_folds: int, **_) -> list[Plan]:
+def scene_disjoint(rows: Rows, n_folds: int, seed: int, **_) -> list[Plan]:
     """Session (or speaker) and scene both unseen: neither a script nor an improvised scenario is shared."""
     _require(rows, "scene_disjoint", "scene", "a script or scenario id, as IEMOCAP has them")
-    return _cross(rows, rows.scene, "scenes", n_folds, n_text_folds, seed)
+    return _cross(rows, rows.scene, "scenes", n_folds, seed)
 
 
 def emobox(rows: Rows, **_) -> list[Plan]:
@@ -277,7 +279,6 @@ def make_folds(
     validation_fraction: float = 0.2,
     seed: int = 0,
     allow_leak: bool = False,
-    n_text_folds: int = 2,
     split_file: str | Path | None = None,
 ) -> list[Fold]:
     """Split a data set into folds.
@@ -291,7 +292,6 @@ def make_folds(
         validation_fraction: Approximate share of the training speakers for validation.
         seed: Seed of the split, independent of the training seed.
         allow_leak: Allow shared speakers; every result then names the leak.
-        n_text_folds: Parts of the sentences, scripts or scenes; more of them leave more training rows.
         split_file: File for `fixed`, see `read_split`.
 
     Raises:
@@ -305,7 +305,7 @@ def make_folds(
         plans = {FINAL: Plan(np.array([], dtype=int))}
     else:
         split = read_split(split_file) if split_file else None
-        listed = PROTOCOLS[protocol](rows, n_folds=n_folds, seed=seed, n_text_folds=n_text_folds, split=split)
+        listed = PROTOCOLS[protocol](rows, n_folds=n_folds, seed=seed, split=split)
         plans = _select({str(number): plan for number, plan in enumerate(listed, start=1)}, which)
     by_clip = protocol == "random" or "" in rows.speaker
     folds = [_fold(rows, name, plan, validation_fraction, seed, by_clip) for name, plan in plans.items()]
@@ -499,22 +499,22 @@ def _leave_one_out(groups: np.ndarray) -> list[Plan]:
     return [Plan(np.flatnonzero(groups == group), f"{group} held out") for group in sorted(set(groups))]
 
 
-def _cross(rows: Rows, texts: np.ndarray, what: str, n_folds: int, n_text_folds: int, seed: int) -> list[Plan]:
+def _cross(rows: Rows, texts: np.ndarray, what: str, n_folds: int, seed: int) -> list[Plan]:
     """Test every part of the speakers with every part of the texts; neither is trained on.
 
     The parts of the speakers are the sessions if no speaker is in two of them, else `n_folds` speaker folds. Rows that
     share only the speakers, or only the texts, of a test part are in no part of that fold.
     """
     distinct = sorted(set(texts))
-    if not 2 <= n_text_folds <= len(distinct):
+    if len(distinct) < TEXT_FOLDS:
         raise ValueError(
-            f"n_text_folds {n_text_folds}: expected 2 to {len(distinct)}, the number of {what} in this data set, so "
-            "that some are tested and others trained on: change --n_text_folds."
+            f"Found {len(distinct)} of the {what} of a protocol that tests some and trains on others, expected "
+            f"{TEXT_FOLDS} at least: use another --protocol, such as speaker_folds."
         )
     by_session = sessions_part_speakers(rows.session, rows.speaker)
     speaker_plans = leave_one_session_out(rows) if by_session else speaker_folds(rows, n_folds, seed)
     plans = []
-    for text_rows in _grouped(rows, texts, n_text_folds, seed):
+    for text_rows in _grouped(rows, texts, TEXT_FOLDS, seed):
         of_texts = np.isin(texts, texts[text_rows])
         for plan in speaker_plans:
             of_speakers = np.zeros(len(texts), dtype=bool)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from scipy.stats import entropy
 
 TARGETS = ("label", "votes", "majority")
 
@@ -15,7 +14,6 @@ def with_target(
     dataset: Dataset,
     rows: Sequence[int],
     target: str = "label",
-    agreement_weight: bool = False,
     columns: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Dataset:
     """The rows to train on, each with a `target` where that is not simply its label.
@@ -28,20 +26,17 @@ def with_target(
         target: `label` is the corpus's; `votes` the distribution of the raters' votes; `majority` the class with most
             votes, where several tie the corpus's label if it is one of them, else equal parts of each. A row without
             votes has its label as target.
-        agreement_weight: Whether a row counts the more the more its raters agree: its target is multiplied by
-            `1 - H(votes) / log(classes)`, scaled to mean 1 over the rows with votes; a row without votes counts 1. As
-            cross entropy is linear in its target, this weighs the row's loss; a target then no longer sums to one.
         columns: More columns to read the rows with, as `with_columns`.
 
     Shapes:
         `target` of a row: `(classes,)` float32.
 
     Raises:
-        ValueError: unknown target; none of the rows has votes; the raters of no row agree more than chance.
+        ValueError: unknown target; none of the rows has votes.
     """
     if target not in TARGETS:
         raise ValueError(f"Unknown target '{target}': expected one of {', '.join(TARGETS)}.")
-    if target == "label" and not agreement_weight:
+    if target == "label":
         return with_columns(dataset.select(rows), columns or {})
     chosen = dataset.select_columns(["id", "label", "votes"]).select(rows)
     votes = chosen["votes"][:]
@@ -50,15 +45,13 @@ def with_target(
         raise ValueError(
             f"Found no votes of raters in the {len(votes)} training rows, expected the votes column to be filled in "
             "one of them at least. Some corpora were published without (RAVDESS is one), and none are invented here: "
-            "use --target label, and leave out --agreement_weight."
+            "use --target label."
         )
     labels = np.eye(dataset.features["label"].num_classes)[chosen["label"][:]]
     shares = labels.copy()
     shares[voted] = [given for given in votes if given is not None]
     shares /= shares.sum(axis=1, keepdims=True)
-    targets = {"label": labels, "votes": shares, "majority": _majority(shares, labels)}[target]
-    if agreement_weight:
-        targets = targets * _agreement(shares, voted)[:, None]
+    targets = shares if target == "votes" else _majority(shares, labels)
     by_id = dict(zip(chosen["id"][:], targets.astype(np.float32).tolist(), strict=True))
     return with_columns(dataset.select(rows), {**(columns or {}), "target": by_id})
 
@@ -100,15 +93,3 @@ def _majority(shares: np.ndarray, labels: np.ndarray) -> np.ndarray:
     settled = (tied & (labels > 0)).any(axis=1, keepdims=True)
     chosen = np.where(settled, labels, tied)
     return chosen / chosen.sum(axis=1, keepdims=True)
-
-
-def _agreement(shares: np.ndarray, voted: np.ndarray) -> np.ndarray:
-    """Weight of each row, shape `(rows,)`; exactly 0 of votes that are spread evenly over all classes."""
-    weights = (1 - entropy(shares, axis=1) / np.log(shares.shape[1])).clip(min=0)
-    weights[most_voted(shares).all(axis=1)] = 0.0
-    if weights[voted].mean() < 1e-6:
-        raise ValueError(
-            f"The votes of all {voted.sum()} rated training rows are spread evenly over all classes, expected raters "
-            "who agree now and then: leave out --agreement_weight."
-        )
-    return np.where(voted, weights / weights[voted].mean(), 1.0)

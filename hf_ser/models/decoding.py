@@ -40,8 +40,8 @@ RESAMPLING = {
 FULL_SCALE = 2**23
 """Samples lie on a 24-bit grid: finer than any recording, and what FLAC holds exactly."""
 
-MIX, LEFT, RIGHT = "mix", "left", "right"
-CHANNELS = (MIX, LEFT, RIGHT)
+CHANNELS = ("mix", "left", "right")
+MIX, LEFT, RIGHT = CHANNELS
 """What is made of several channels: their mean, or one of them (the first, the second)."""
 
 MOST_CHANNELS = 64

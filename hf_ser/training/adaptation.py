@@ -1,6 +1,4 @@
-"""How much of a pretrained encoder is trained: all of it, its upper layers, low-rank changes of it, or nothing."""
-
-from itertools import chain
+"""How much of a pretrained encoder is trained: all of it, low-rank changes of it, or nothing."""
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
@@ -13,6 +11,8 @@ from hf_ser.runs.record import is_own_network
 LAYERS = ("encoder.layers", "encoder.layer", "transformer.layer", "encoder.albert_layer_groups", "layers")
 LAYERS += ("encoder.stages",)
 """Where the layers of transformers' encoders lie; of ResNet and ConvNeXt the stages."""
+LORA_SCALE = 2
+"""What the product of LoRA's matrices is multiplied by."""
 BACKBONE = "network.backbone."
 """Where an image model lies in the encoder that shows it spectrograms."""
 
@@ -27,27 +27,16 @@ def adapted(model: PreTrainedModel, encoders: dict[str, nn.Module], adapt, sourc
         sources: Where each encoder came from, by modality.
 
     Raises:
-        ValueError: one encoder is to be frozen and LoRA-trained, is not there, has no known LoRA targets, no such
-            layers or no feature encoder, or would be frozen with the random weights that it is made with.
+        ValueError: one encoder is to be frozen and LoRA-trained, is not there, has no known LoRA targets, or would be
+            frozen with the random weights that it is made with.
     """
     frozen, through_lora = named_encoders(adapt.freeze, encoders), named_encoders(adapt.lora, encoders)
     if both := sorted(set(frozen) & set(through_lora)):
         raise ValueError(f"--freeze and --lora both name the {both[0]} encoder: LoRA already keeps its weights.")
-    in_part = [name for name in encoders if name not in (*frozen, *through_lora)]
-    partly = parts_to_freeze(encoders, in_part, adapt)
-    for flag, names in ((f"--freeze {adapt.freeze}", frozen), *partly):
-        for name in names:
-            refuse_fresh(flag, name, sources[name])
     for name in frozen:
+        refuse_fresh(f"--freeze {adapt.freeze}", name, sources[name])
         encoders[name].requires_grad_(False)
-    if through_lora:
-        model = with_lora(model, encoders, through_lora, adapt)
-    # After peft, which makes all of a part that it copies trainable.
-    if adapt.freeze_feature_encoder:
-        freeze_feature_encoder(encoders["audio"])
-    for name in in_part if adapt.freeze_layers else ():
-        freeze_layers(encoders[name], adapt.freeze_layers)
-    return model
+    return with_lora(model, encoders, through_lora, adapt) if through_lora else model
 
 
 def named_encoders(choice: str, encoders: dict[str, nn.Module]) -> list[str]:
@@ -67,26 +56,6 @@ def named_encoders(choice: str, encoders: dict[str, nn.Module]) -> list[str]:
     return names
 
 
-def parts_to_freeze(encoders: dict[str, nn.Module], in_part: list[str], adapt) -> list[tuple[str, list[str]]]:
-    """The flags that freeze parts of encoders, each with the modalities that it is about.
-
-    Raises:
-        ValueError: a flag is given and there is nothing for it to freeze.
-    """
-    asked = []
-    if adapt.freeze_feature_encoder:
-        asked.append(("--freeze_feature_encoder", [name for name in in_part if name == "audio"]))
-    if adapt.freeze_layers:
-        asked.append((f"--freeze_layers {adapt.freeze_layers}", in_part))
-    for flag, names in asked:
-        if not names:
-            raise ValueError(
-                f"{flag}: found no encoder to freeze a part of (this model has {', '.join(encoders)}; --freeze "
-                f"{adapt.freeze}, --lora {adapt.lora}). Expected one that is trained otherwise: leave {flag} out."
-            )
-    return asked
-
-
 def refuse_fresh(flag: str, name: str, source: str) -> None:
     """Make sure that what is frozen has been trained before.
 
@@ -98,40 +67,6 @@ def refuse_fresh(flag: str, name: str, source: str) -> None:
             f"{flag}: the {name} encoder is made here, with random weights. Expected a trained one to be frozen: train "
             f"it first with train_{name}.py and name its folder, or leave out {flag.split()[0]}."
         )
-
-
-def freeze_feature_encoder(encoder: nn.Module) -> None:
-    """Freeze what turns sound into the positions of the layers: convolutions, or patch embeddings.
-
-    Raises:
-        ValueError: the encoder has none that is known.
-    """
-    names = family_of(encoder.config).feature_encoder
-    if not all(isinstance(getattr(encoder, name, None), nn.Module) for name in names):
-        raise ValueError(
-            f"--freeze_feature_encoder: found no feature encoder in {encoder.config.model_type}. Expected wav2vec2 or "
-            "one of its kind, Whisper or AST: leave the flag out, or freeze layers with --freeze_layers."
-        )
-    if hasattr(encoder, "freeze_feature_encoder"):
-        encoder.freeze_feature_encoder()  # which also keeps gradient checkpointing from asking for its gradient
-    for name in names:
-        getattr(encoder, name).requires_grad_(False)
-
-
-def freeze_layers(encoder: nn.Module, n: int) -> None:
-    """Freeze the first `n` layers of an encoder and all that comes before them.
-
-    Raises:
-        ValueError: the encoder has no more than `n` layers.
-    """
-    found = len(layers_of(encoder))
-    if n >= found:
-        raise ValueError(
-            f"--freeze_layers is {n}: the {encoder.config.model_type} encoder has {found or 'no known'} layers. "
-            "Expected fewer than it has: lower it, or keep the whole encoder with --freeze."
-        )
-    for parameter in chain(*by_depth(encoder)[: n + 1]):
-        parameter.requires_grad_(False)
 
 
 def layers_of(encoder: nn.Module) -> list[nn.Module]:
@@ -176,13 +111,12 @@ def by_depth(encoder: nn.Module) -> list[list[nn.Parameter]]:
 
 
 def with_lora(model: PreTrainedModel, encoders: dict[str, nn.Module], names: list[str], adapt) -> PeftModel:
-    """Put LoRA, or DoRA, on the attention of some encoders.
+    """Put LoRA on the attention of some encoders.
 
     Raises:
         ValueError: an encoder's attention is not known.
 
-    Source: Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models, eq. 3; Liu et al. 2024, DoRA:
-    Weight-Decomposed Low-Rank Adaptation, eq. 5.
+    Source: Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models, eq. 3.
     """
     paths = {id(module): path for path, module in model.named_modules()}
     targets = []
@@ -202,8 +136,7 @@ def with_lora(model: PreTrainedModel, encoders: dict[str, nn.Module], names: lis
     whole += [paths[id(encoders[name])] for name in encoders if name not in names and not is_frozen(encoders[name])]
     config = LoraConfig(
         r=adapt.lora_rank,
-        lora_alpha=adapt.lora_alpha,
-        use_dora=adapt.dora,
+        lora_alpha=LORA_SCALE * adapt.lora_rank,
         target_modules="|".join(targets),
         modules_to_save=whole,
     )

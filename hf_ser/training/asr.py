@@ -1,4 +1,4 @@
-"""A Whisper to be fine-tuned: its arguments, how it is built, what it is taught and how that is judged."""
+"""A Whisper to be fine-tuned: its settings, how it is built, its batches, its trainer and its metric."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -12,7 +12,6 @@ from torch import nn
 from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
-    GenerationConfig,
     ProgressCallback,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
@@ -24,56 +23,35 @@ from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.encoders import SPEECH_PROJECTIONS
 from hf_ser.models.modeling_ser import is_frozen
-from hf_ser.models.saving import share_weights
-from hf_ser.training.arguments import BasicTrainingArguments, option
-from hf_ser.training.building import of_fold
-from hf_ser.training.limits import check_numbers
+from hf_ser.settings import setting
+from hf_ser.training.adaptation import LORA_SCALE
+from hf_ser.training.arguments import AsrArguments, AsrCommonArguments
+from hf_ser.training.building import Candidate, of_fold
 from hf_ser.training.trainer import OneLineProgress
+from hf_ser.training.trainer_arguments import BasicTrainingArguments
 from hf_ser.transcripts.recogniser import POSITIONS_A_SECOND
 from hf_ser.transcripts.transcriber import WITHOUT_BLANKS
 from hf_ser.transcripts.transformers_whisper import load_whole
 from hf_ser.transcripts.wer import error_rate
 
-LEARNING_RATE, LORA_LEARNING_RATE = 1e-5, 1e-3
 LEVELS = (*log_levels, "passive")
 
 
 @dataclass
-class AsrArguments:
-    """Which recogniser, and how much of it is trained."""
-
-    asr_model: str = option("openai/whisper-small", "a whole Whisper: Hub id or folder; '{fold}' is replaced")
-    language: str | None = option(None, "code of the language that is spoken, such as en; default: the corpus's")
-    lora: bool = option(False, "train through LoRA alone; merged when saved")
-    lora_rank: int = option(8, "rank of the LoRA matrices")
-    lora_alpha: int = option(16, "scale of the LoRA update is alpha / rank")
-    freeze_encoder: bool = option(False, "train the decoder alone")
-
-    def __post_init__(self):
-        check_numbers(self)
-
-
-@dataclass
-class AsrTrainingArguments(BasicTrainingArguments, Seq2SeqTrainingArguments):
+class AsrTrainingArguments(AsrCommonArguments, BasicTrainingArguments, Seq2SeqTrainingArguments):
     """BasicTrainingArguments and Seq2SeqTrainingArguments: the checkpoint is chosen by word error rate."""
 
     metrics: ClassVar = {"wer": False, "loss": False}
+    search: ClassVar = 0
 
-    output_dir: str = option("runs/asr", "folder of the results")
-    num_train_epochs: float = option(10.0, "epochs, fewer when the validation word error rate stops falling")
-    per_device_train_batch_size: int = option(8, "clips a device and step")
-    learning_rate: float | None = option(
-        None, f"of the optimizer; default: {LEARNING_RATE:g}, with --lora {LORA_LEARNING_RATE:g}"
-    )
-    predict_with_generate: bool = option(True, "must stay on: the word error rate is of what it writes by itself")
-    generation_max_length: int | None = option(225, "longest answer, in tokens, where a checkpoint is chosen")
-    load_best_model_at_end: bool = option(True, "keep the checkpoint with the best validation word error rate")
-    metric_for_best_model: str | None = option("wer", "what chooses the checkpoint: wer or loss")
-    greater_is_better: bool | None = option(False, "whether more of it is better")
-    early_stopping_patience: int = option(3, "evaluations without a better one before training stops; 0 never stops")
+    predict_with_generate: bool = setting(True, "must stay on: the word error rate is of what it writes by itself")
+    generation_max_length: int | None = setting(225, "longest answer, in tokens, where a checkpoint is chosen")
+    load_best_model_at_end: bool = setting(True, "keep the checkpoint with the best validation word error rate")
+    metric_for_best_model: str | None = setting("wer", "what chooses the checkpoint: wer or loss")
+    greater_is_better: bool | None = setting(False, "whether more of it is better")
     # Trainer would warn of tied weights that a checkpoint does not repeat, and of padding that Whisper never reads.
-    log_level: str = option("error", "what transformers tells on the main process", LEVELS)
-    log_level_replica: str = option("error", "what it tells on the others", LEVELS)
+    log_level: str = setting("error", "what transformers tells on the main process", LEVELS)
+    log_level_replica: str = setting("error", "what it tells on the others", LEVELS)
 
     def __post_init__(self):
         super().__post_init__()
@@ -85,38 +63,17 @@ class AsrTrainingArguments(BasicTrainingArguments, Seq2SeqTrainingArguments):
 
 
 @dataclass
-class AsrCandidate:
-    """A Whisper ready to train.
-
-    Args:
-        model: The model; a PeftModel where LoRA is used.
-        processor: Its feature extractor and tokenizer, which is told the language.
-        language: Code of what it is told to hear.
-        encoder: The part of it that hears.
-        generation: How it decodes. Kept apart, for Seq2SeqTrainer writes every default into the model's own.
-        source: Where it came from.
-    """
-
-    model: nn.Module
-    processor: WhisperProcessor
-    language: str
-    encoder: nn.Module
-    generation: GenerationConfig
-    source: str
-
-
-@dataclass
 class AsrCollator:
     """Rows to batches: decoding and extraction happen here, in the loader's workers; no spectrogram is stored.
 
     Args:
-        processor: Of the model, told the language.
-        words: What is said, by id.
-        positions: Of the encoder, 50 for a second: its window.
+        processor: The model's, set to the language.
+        texts: Reference transcripts by id.
+        positions: Positions of the encoder, 50 for a second of its window.
     """
 
     processor: WhisperProcessor
-    words: dict[str, str]
+    texts: dict[str, str | None]
     positions: int
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
@@ -125,30 +82,34 @@ class AsrCollator:
         clips = [decode_audio(row["audio"]) for row in rows]
         window = self.positions * SAMPLING_RATE // POSITIONS_A_SECOND
         features = extractor(clips, sampling_rate=SAMPLING_RATE, max_length=window, return_tensors="pt")
-        said = [torch.tensor(label_tokens(self.processor.tokenizer, self.words[row["id"]])) for row in rows]
-        labels = nn.utils.rnn.pad_sequence(said, batch_first=True, padding_value=-100)
+        tokens = [torch.tensor(label_tokens(self.processor.tokenizer, self.texts[row["id"]])) for row in rows]
+        labels = nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=-100)
         return {"input_features": features["input_features"], "labels": labels}
 
 
-def label_tokens(tokenizer, words: str) -> list[int]:
-    """Tokens of a text as the model is to write them: language, task, no time stamps, the words, the end.
+def label_tokens(tokenizer, text: str) -> list[int]:
+    """Tokens of a text as the model has to write them: language, task, no time stamps, the text, the end.
 
-    The start token is not among them: the model puts it there itself as it shifts its labels.
+    The start token is not among them: the model adds it when it shifts its labels.
     """
-    # Whisper's own answers begin with a blank wherever words are parted by blanks.
+    # Whisper's own transcripts begin with a space in languages that separate words by spaces.
     blank = "" if tokenizer.language in WITHOUT_BLANKS else " "
-    return tokenizer(blank + words.strip()).input_ids[1:]
+    return tokenizer(blank + text.strip()).input_ids[1:]
 
 
 class AsrTrainer(Seq2SeqTrainer):
-    """transformers' Seq2SeqTrainer over an `AsrCandidate`."""
+    """transformers' Seq2SeqTrainer over a `Candidate` of `build_asr`, in a language.
 
-    def __init__(self, candidate: AsrCandidate, words: dict[str, str], **kwargs):
-        self.encoder = candidate.encoder
+    Attributes:
+        generation: How the model decodes. A copy: Seq2SeqTrainer writes every default into the model's own.
+    """
+
+    def __init__(self, candidate: Candidate, language: str, **kwargs):
+        self.encoder, self.generation = candidate.encoders["audio"], deepcopy(candidate.model.generation_config)
         super().__init__(
             model=candidate.model,
-            data_collator=AsrCollator(candidate.processor, words, candidate.model.config.max_source_positions),
-            compute_metrics=wer_over(candidate.processor.tokenizer, candidate.language),
+            data_collator=candidate.collator,
+            compute_metrics=wer_over(candidate.processor.tokenizer, language),
             **kwargs,
         )
         # Whisper takes the mean over the tokens of a batch itself; Trainer sees the `**kwargs` of its forward and takes
@@ -158,15 +119,9 @@ class AsrTrainer(Seq2SeqTrainer):
             raise ValueError("--lora under FSDP is not tested here: use multi_gpu.yaml, or leave out --lora.")
         self.remove_callback(ProgressCallback)
         if not self.args.disable_tqdm:
-            self.add_callback(WerProgress)
+            self.add_callback(OneLineProgress)
         if patience := self.args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(patience))
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As Trainer's, readable for others."""
-        super().save_model(output_dir, _internal_call)
-        if self.args.should_save:
-            share_weights(output_dir or self.args.output_dir)
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         """As Trainer's; a frozen encoder is a fixed function, without dropout."""
@@ -180,55 +135,48 @@ class AsrTrainer(Seq2SeqTrainer):
         return super().evaluation_loop(*args, **kwargs)
 
 
-class WerProgress(OneLineProgress):
-    """OneLineProgress with the word error rate in place of the UAR."""
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        """Write the epoch's figures above the bar."""
-        if "eval_wer" not in logs:
-            super().on_log(args, state, control, logs, **kwargs)
-        elif state.is_world_process_zero and self.training_bar is not None:
-            self.training_bar.write(
-                f"epoch {logs['epoch']:5.1f}  validation WER {100 * logs['eval_wer']:5.1f} %  "
-                f"loss {logs['eval_loss']:.3f}  ({logs['eval_samples_per_second']:.1f} clips/s)"
-            )
-
-
 def wer_over(tokenizer, language: str) -> Callable[[EvalPrediction], dict[str, float]]:
-    """`compute_metrics` that reads tokens and their labels as words."""
+    """`compute_metrics` with the word error rate of tokens against their labels."""
 
     def texts(tokens: np.ndarray) -> list[str]:
         tokens = np.where(tokens < 0, tokenizer.eos_token_id, tokens)
         return tokenizer.batch_decode(tokens, skip_special_tokens=True)
 
     def compute(evaluated: EvalPrediction) -> dict[str, float]:
-        said, true = texts(evaluated.predictions), texts(evaluated.label_ids)
+        written, true = texts(evaluated.predictions), texts(evaluated.label_ids)
         # Rounded, so that no rounding error of a sum chooses between two equal checkpoints.
-        return {"wer": round(error_rate(true, said, [language] * len(true)), 10)}
+        return {"wer": round(error_rate(true, written, [language] * len(true)), 10)}
 
     return compute
 
 
-def build_asr(asr: AsrArguments, name: str, language: str) -> AsrCandidate:
-    """The Whisper of a fold, told the language, with what is not to be trained frozen."""
-    source = of_fold(asr.asr_model, name)
+def build_asr(asr: AsrArguments, fold: str, language: str, texts: dict[str, str | None]) -> Candidate:
+    """The Whisper of a fold, set to a language, with what is not trained frozen; `texts` as of `AsrCollator`.
+
+    Raises:
+        ValueError: the model does not know the language.
+    """
+    source = of_fold(asr.asr_model, fold)
     model, processor = load_whole(source)
-    told = model.generation_config
-    languages = getattr(told, "lang_to_id", None) or {}
-    if languages and getattr(told, "is_multilingual", True):
+    generation = model.generation_config
+    languages = getattr(generation, "lang_to_id", None) or {}
+    if languages and getattr(generation, "is_multilingual", True):
         if f"<|{language}|>" not in languages:
             known = " ".join(sorted(token.strip("<|>") for token in languages))
             raise ValueError(f"--language {language}: {source} does not know it. Expected one of {known}.")
-        told.language, told.task = language, "transcribe"
+        generation.language, generation.task = language, "transcribe"
         processor.tokenizer.set_prefix_tokens(language=language, task="transcribe", predict_timestamps=False)
     elif language != "en":
         raise ValueError(f"--language {language}: {source} knows English alone. Expected en, or another Whisper.")
-    told.forced_decoder_ids = None
+    generation.forced_decoder_ids = None
     encoder = model.get_encoder()
     if asr.freeze_encoder:
         encoder.requires_grad_(False)
     if asr.lora:
         parts = "decoder" if asr.freeze_encoder else "encoder|decoder"
         targets = rf"model\.({parts})\..*\.({SPEECH_PROJECTIONS})"
-        model = get_peft_model(model, LoraConfig(r=asr.lora_rank, lora_alpha=asr.lora_alpha, target_modules=targets))
-    return AsrCandidate(model, processor, language, encoder, deepcopy(told), source)
+        model = get_peft_model(
+            model, LoraConfig(r=asr.lora_rank, lora_alpha=LORA_SCALE * asr.lora_rank, target_modules=targets)
+        )
+    collator = AsrCollator(processor, texts, model.config.max_source_positions)
+    return Candidate(model, processor, collator, {"audio": encoder}, {"asr": source})

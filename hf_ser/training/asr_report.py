@@ -1,4 +1,4 @@
-"""What fine-tuning a recogniser came to: word error rates before and after over the folds that are done."""
+"""The report of fine-tuning a recogniser: word error rates before and after, over the finished folds."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def word_error_rates(lines: list[dict]) -> dict[str, dict]:
 
 
 def write_results(output_dir: Path) -> str:
-    """Gather the folds that are done, write the report, and return it as a table."""
+    """Gather the finished folds, write the report, and return it as a table."""
     records = {fold.path: fold.record for fold in RunFolder(output_dir).folds.values()}
     models = [f"model of {folder.name}: {folder}" for folder in records]
     tested = [folder for folder in records if (folder / TRANSCRIPTS).is_file()]
@@ -46,7 +46,7 @@ def write_results(output_dir: Path) -> str:
 
 
 def conditions(records: list[dict], lines: list[dict]) -> dict:
-    """What the word error rates of some folds were measured on and how their models were trained."""
+    """What the word error rates of some folds were measured on, and how the models were trained."""
     leaks = sorted({leak for record in records for leak in record["leaks"]})
     known = sum(record["known_texts"] for record in records)
     corpora = sorted({line["corpus"] for line in lines})
@@ -55,7 +55,7 @@ def conditions(records: list[dict], lines: list[dict]) -> dict:
         "Synthetic corpus: this figure tests the software and says nothing about speech."
         if "synthetic" in corpora
         else "",
-        f"{known} of {len(lines)} test clips say what is also said in training, by others: on new sentences the gain "
+        f"{known} of {len(lines)} test clips speak sentences that others speak in training: on new sentences the gain "
         "may be smaller. Measure it with --protocol sentence_disjoint."
         if known
         else "",
@@ -98,6 +98,6 @@ def format_report(report: dict) -> str:
             f"{kinds[2]:>8.1f}"
         )
     if len(folds) > 1:
-        told = (f"{name}: {100 * one['before']:.1f} > {100 * one['after']:.1f}" for name, one in folds.items())
-        lines += textwrap.wrap("folds   " + ", ".join(told), LINE, subsequent_indent=" " * 8)
+        rates = (f"{name}: {100 * one['before']:.1f} > {100 * one['after']:.1f}" for name, one in folds.items())
+        lines += textwrap.wrap("folds   " + ", ".join(rates), LINE, subsequent_indent=" " * 8)
     return "\n".join([*lines, *textwrap.wrap(after["wer_ci95_note"], LINE), ""])

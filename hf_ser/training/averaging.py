@@ -16,17 +16,14 @@ AVERAGING = "averaging.safetensors"
 
 
 class WeightAveraging(TrainerCallback):
-    """A moving average of the weights (`ema_decay`), or the mean of those after `swa_start` (SWA), after each step.
+    """A moving average of the weights, after each step.
 
     Training goes on with the weights themselves. Buffers of floating point, such as BatchNorm's statistics, are
     averaged like the weights; others, such as its counter, stay the current ones.
-
-    Source: Izmailov et al. 2018, Averaging Weights Leads to Wider Optima, algorithm 1, with a step for their cycle and
-    without their extra pass for BatchNorm.
     """
 
-    def __init__(self, model: nn.Module, ema_decay: float, swa_start: float):
-        self.ema_decay, self.swa_start, self.count = ema_decay, swa_start, 0
+    def __init__(self, model: nn.Module, ema_decay: float):
+        self.ema_decay, self.count = ema_decay, 0
         self.averaged = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.averaged |= {name: b for name, b in model.named_buffers() if b.is_floating_point()}
         self.average: dict[str, torch.Tensor] = {}
@@ -34,13 +31,8 @@ class WeightAveraging(TrainerCallback):
     @torch.no_grad()
     def on_step_end(self, args, state, control, **kwargs):
         """Take this step's weights into the average."""
-        if self.ema_decay:
-            # As in TensorFlow's moving average: the first steps, far from where training ends, are soon forgotten.
-            share = 1 - min(self.ema_decay, (1 + self.count) / (10 + self.count))
-        elif state.global_step > self.swa_start * state.max_steps:
-            share = 1 / (1 + self.count)
-        else:
-            return
+        # As in TensorFlow's moving average: the first steps, far from where training ends, are soon forgotten.
+        share = 1 - min(self.ema_decay, (1 + self.count) / (10 + self.count))
         if not self.count:
             self.average = {name: tensor.detach().float().clone() for name, tensor in self.averaged.items()}
         for name, tensor in self.averaged.items():
@@ -50,13 +42,13 @@ class WeightAveraging(TrainerCallback):
         self.count += 1
 
     def on_train_end(self, args, state, control, **kwargs):
-        """Leave the average in the model, but where the best checkpoint, which is one, has been loaded."""
+        """Put the average into the model, unless the best checkpoint, which is an average, has been loaded."""
         if not (args.load_best_model_at_end and state.best_model_checkpoint):
             self._put(self.average)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within it the model is the average, if there is one yet."""
+        """Replace the weights by their average inside the context, if there is one yet."""
         raw = {name: tensor.detach().clone() for name, tensor in self.averaged.items()} if self.count else {}
         self._put(self.average)
         try:
@@ -82,7 +74,7 @@ class WeightAveraging(TrainerCallback):
         if not file.is_file():
             raise FileNotFoundError(
                 f"{file}: no such file, so the average of this run's weights is lost. Expected a checkpoint that was "
-                "written with --ema_decay or --swa_start: remove the checkpoints and train this fold again."
+                "written with --ema_decay: remove the checkpoints and train this fold again."
             )
         with safe_open(file, "pt") as held:
             self.count = json.loads(held.metadata()["count"])

@@ -148,8 +148,7 @@ def network_of(encoder: nn.Module) -> str | None:
 def head_settings(head) -> dict:
     """What HeadArguments or FusionArguments say, as a configuration names it."""
     own = {"head": head.chosen, "dropout": head.head_dropout}
-    names = ("pooling", "head_size", "dropout_samples", "modality_dropout", "branch_loss_weight")
-    return own | {name: getattr(head, name) for name in names if hasattr(head, name)}
+    return own | {name: getattr(head, name) for name in ("pooling", "modality_dropout") if hasattr(head, name)}
 
 
 def label_maps(labels) -> dict:

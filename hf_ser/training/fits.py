@@ -158,11 +158,11 @@ differs between speakers 58.0 % where the plain ridge gives 58.4 %.
 
 
 OF_DESCENT = (
-    *("stages", "search", "find_learning_rate", "learning_rate", "head_learning_rate", "layer_decay"),
+    *("stages", "search", "learning_rate", "head_learning_rate", "layer_decay"),
     *("num_train_epochs", "max_steps", "warmup_steps", "lr_scheduler_type", "lr_scheduler_kwargs", "optim"),
     *("optim_args", "weight_decay", "max_grad_norm", "adam_beta1", "adam_beta2", "adam_epsilon"),
-    *("loss", "focal_gamma", "class_weights", "balanced_sampling", "mixup", "r_drop", "label_smoothing_factor"),
-    *("ema_decay", "swa_start", "load_best_model_at_end", "metric_for_best_model"),
+    *("class_weights", "mixup", "label_smoothing_factor"),
+    *("ema_decay", "load_best_model_at_end", "metric_for_best_model"),
     *("gradient_accumulation_steps", "gradient_checkpointing", "torch_compile"),
 )
 """Settings of the training that a fit has no use for, but for those that a study may give to all its systems."""
@@ -218,7 +218,7 @@ def refuse_descent(models: list, head, augment, adapt, training) -> None:
             f"--augment is {augment.augment}: found no --cache_views, and a head that is solved for has no epochs in "
             "which to meet changed clips. Expected --cache_views 2 or the like: so many changed copies of each clip."
         )
-    asked = settings(training) | ({"find_learning_rate": True} if training.find_learning_rate else {})
+    asked = settings(training)
     given = {name: asked[name] for name in OF_DESCENT if name in asked} | settings(adapt)
     if has_solved_head and adapt.freeze in ("both" if len(models) == 2 else next(iter(named)).split("_")[0], "both"):
         given.pop("freeze", None)  # it is in any case
@@ -227,7 +227,7 @@ def refuse_descent(models: list, head, augment, adapt, training) -> None:
     if given:
         name, value = next(iter(given.items()))
         ridge = network == "random_kernels" or head.chosen == "ridge"
-        rare = ridge and name in ("class_weights", "balanced_sampling")
+        rare = ridge and name == "class_weights"
         solved = f"--audio_model {network}" if network else f"--head {head.chosen}"
         raise ValueError(
             f"--{name} is {getattr(value, 'value', value)}, {solved}: found a setting that a "

@@ -1,4 +1,4 @@
-"""The rows of one fold as its model is given them: targets, words, the statistics of speakers, augmented views."""
+"""The rows of one fold as its model reads them: targets, transcripts, speaker statistics, augmented views."""
 
 from dataclasses import dataclass, field
 
@@ -19,10 +19,10 @@ class FoldData:
     """The parts of a fold.
 
     Args:
-        train, validation, test: Rows; those to train on carry their targets, and the `view` that is due.
-        view: Tells the rows which view that is; None without augmentation.
-        notes: What whoever reads the figures must know.
-        fitted: What the statistics of the front end were fitted to, as a text for keys; None where none were.
+        train, validation, test: Rows; training rows have their targets, and with augmentation the current `view`.
+        view: Holds the current view; None without augmentation.
+        notes: What a reader of the figures must know.
+        fitted: Key of what the statistics of the front end were fitted to; None where there are none.
     """
 
     train: Dataset
@@ -40,7 +40,7 @@ def fold_data(
 
     Args:
         data, training: DataArguments and SerTrainingArguments.
-        audio, augment: AudioArguments and AugmentArguments; None for a model that only reads.
+        audio, augment: AudioArguments and AugmentArguments; None for a text-only model.
 
     Raises:
         ValueError: as `with_target`, `speaker_statistics` and `Augmenter`.
@@ -54,8 +54,8 @@ def fold_data(
     columns, notes, view, fitted = dict(words.columns), [], None, None
     front_end = getattr(candidate.encoders.get("audio"), "front_end", None)
     if front_end is not None and front_end.normalisation == "corpus":
-        sound = dataset.with_format(None).select_columns(["audio"])
-        front_end.fit_corpus(sound_batches(sound, fold.train, feature_extractor(candidate), front_end.window.device))
+        clips = dataset.with_format(None).select_columns(["audio"])
+        front_end.fit_corpus(sound_batches(clips, fold.train, feature_extractor(candidate), front_end.window.device))
         fitted = clips_digest(dataset, fold.train)
     if front_end is not None and front_end.normalisation == "speaker":
         known = speaker_statistics(
@@ -67,7 +67,7 @@ def fold_data(
     if getattr(candidate.model.config, "speaker_views", 0):
         notes.append(enrolment_note(audio.enrolment_clips))
     # Refuses before anything is written.
-    train = with_target(dataset, fold.train, data.target, data.agreement_weight, columns)
+    train = with_target(dataset, fold.train, data.target, columns)
     if augmented:
         view = View()
         train = with_views(train, view, training.cache_views)
@@ -93,5 +93,5 @@ def _speaker_columns(dataset: Dataset, known: dict[str, np.ndarray]) -> dict[str
 
 
 def feature_extractor(candidate: Candidate):
-    """The one of a candidate that hears."""
+    """The feature extractor of a candidate that reads audio."""
     return getattr(candidate.processor, "feature_extractor", candidate.processor)

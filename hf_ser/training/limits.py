@@ -1,12 +1,11 @@
-"""Which values a training setting may have: ranges of numbers, names of methods, and what of transformers is not used.
+"""Which values the settings of transformers may have: ranges, names of methods, and which are not used here.
 
 All of it is checked as the settings are read, before any data is prepared or a model is built.
 """
 
-import math
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from difflib import get_close_matches
 
 import torch
@@ -15,81 +14,20 @@ from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrategy, SchedulerType
 from transformers.training_args import OptimizerNames
 
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers between two ends.
-
-    Args:
-        low, high: The ends.
-        above: Whether the lower end itself is left out.
-        below: Whether the upper end itself is left out.
-        unit: What follows the range in a message, such as " seconds".
-    """
-
-    low: float
-    high: float = math.inf
-    above: bool = False
-    below: bool = False
-    unit: str = ""
-
-    def holds(self, value: float) -> bool:
-        """Whether a number is in the range."""
-        high_enough = value > self.low if self.above else value >= self.low
-        return high_enough and (value < self.high if self.below else value <= self.high)
-
-    def __str__(self) -> str:
-        if not (self.above or self.below or math.isinf(self.high)):
-            return f"{self.low:g} to {self.high:g}{self.unit}"
-        start = f"above {self.low:g}" if self.above else f"{self.low:g} or more"
-        end = "" if math.isinf(self.high) else f" and {'below' if self.below else 'at most'} {self.high:g}"
-        return start + end + self.unit
-
-
-NOT_NEGATIVE, POSITIVE, COUNT, SHARE = Range(0), Range(0, above=True), Range(1), Range(0, 1)
-OPEN_SHARE = Range(0, 1, below=True)
-SEED = Range(0, 2**32 - 1)  # what numpy takes
+from hf_ser.settings import COUNT, NOT_NEGATIVE, POSITIVE, SEED, Range, check_number
 
 RANGES = {
-    # of the data
-    **dict.fromkeys(("n_folds", "n_text_folds"), Range(2)),
-    "validation_fraction": Range(0, 0.5, above=True, unit=", such as 0.2"),
-    "split_seed": SEED,
-    "transcript_noise": Range(0, 1, unit=", such as 0.2 for 20 %"),
-    "sentence_bank_share": Range(0, 1, above=True),
-    # of the model
-    "max_seconds": Range(0.5, 600, unit=" seconds"),
-    "enrolment_clips": NOT_NEGATIVE,
-    "head_size": Range(1, 100_000),
-    "head_dropout": Range(0, 0.95),
-    "dropout_samples": Range(1, 1_000),
-    "modality_dropout": SHARE,
-    "branch_loss_weight": NOT_NEGATIVE,
-    "freeze_layers": NOT_NEGATIVE,
-    **dict.fromkeys(("lora_rank", "lora_alpha"), COUNT),
-    # of the objective and the schedule
-    **dict.fromkeys(("focal_gamma", "mixup", "r_drop"), NOT_NEGATIVE),
-    "label_smoothing_factor": Range(0, 0.99),
-    "layer_decay": Range(0.01, 1),
-    "head_learning_rate": POSITIVE,
-    "ema_decay": Range(0, 0.999999),
-    "swa_start": Range(0, 0.99),
-    **dict.fromkeys(("early_stopping_patience", "cache_views", "threads", "search"), NOT_NEGATIVE),
-    # of transformers
-    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), COUNT),
-    **dict.fromkeys(("gradient_accumulation_steps", "eval_accumulation_steps", "torch_empty_cache_steps"), COUNT),
-    **dict.fromkeys(("warmup_steps", "weight_decay", "adam_epsilon", "max_grad_norm"), NOT_NEGATIVE),
-    **dict.fromkeys(("adam_beta1", "adam_beta2"), OPEN_SHARE),
+    **dict.fromkeys(("eval_accumulation_steps", "torch_empty_cache_steps"), COUNT),
+    **dict.fromkeys(("adam_epsilon", "max_grad_norm"), NOT_NEGATIVE),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), Range(0, 1, below=True)),
     **dict.fromkeys(("logging_steps", "save_steps"), POSITIVE),
     **dict.fromkeys(("eval_steps", "eval_delay", "neftune_noise_alpha", "dataloader_num_workers"), NOT_NEGATIVE),
-    **dict.fromkeys(("save_total_limit", "dataloader_prefetch_factor", "ddp_bucket_cap_mb", "ddp_timeout"), COUNT),
+    **dict.fromkeys(("dataloader_prefetch_factor", "ddp_bucket_cap_mb", "ddp_timeout"), COUNT),
     **dict.fromkeys(("generation_max_length", "generation_num_beams"), COUNT),
-    **dict.fromkeys(("seed", "data_seed"), SEED),
+    "data_seed": SEED,
     "local_rank": Range(-1),
 }
-"""What a number may be, by the name of its setting. `check_length` looks at those that say how long training is."""
-
-CHOSEN_BY_LENGTH = ("num_train_epochs", "max_steps", "learning_rate")
+"""What a number may be, of the settings that are transformers' alone; ours say it themselves."""
 
 METHODS = {
     "optim": OptimizerNames,
@@ -120,30 +58,15 @@ UNUSED = {
 """Settings of transformers that must stay as they are, each with the reason."""
 
 
-def check_numbers(arguments) -> None:
-    """Make sure that each number of some arguments is one, and within its range.
+def check_numbers(training: TrainingArguments) -> None:
+    """Make sure that each number of transformers' own settings is within its range.
 
     Raises:
         ValueError: one is not.
     """
-    for f in fields(arguments):
-        value = getattr(arguments, f.name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or f.name in CHOSEN_BY_LENGTH:
-            continue
-        allowed = RANGES.get(f.name)
-        expected = f"{allowed}" if allowed else "a number"
-        if not is_finite(value):
-            raise ValueError(f"--{f.name} is {str(value)[:20]}: expected {expected}, a number that is finite.")
-        if allowed and not allowed.holds(value):
-            raise ValueError(f"--{f.name} is {value:g}: expected {expected}.")
-
-
-def is_finite(value: float) -> bool:
-    """Whether a number is finite, and small enough to be computed with."""
-    try:
-        return math.isfinite(float(value))
-    except OverflowError:
-        return False
+    for name, allowed in RANGES.items():
+        if isinstance(value := getattr(training, name, None), int | float):
+            check_number(name, value, allowed)
 
 
 def check_length(training: TrainingArguments) -> None:

@@ -1,11 +1,9 @@
-"""What is minimised beside plain cross entropy, and how training rows are drawn and mixed."""
+"""What is minimised beside plain cross entropy, and how training rows are mixed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
-from torch.utils.data import WeightedRandomSampler
-from transformers import TrainerCallback
 
 MIXED = ("input_values", "input_features", "audio_hidden", "speaker_statistics")
 """Inputs that mixup mixes."""
@@ -13,25 +11,20 @@ MASKS = ("attention_mask", "audio_mask")
 
 
 class Objective:
-    """The loss over the answers of a model.
+    """The loss over the logits of a model.
 
     Args:
         args: ObjectiveArguments with transformers' `label_smoothing_factor`.
         weights: Weight of each class, or None.
-
-    Source: focal: Lin et al. 2017, Focal Loss for Dense Object Detection, eq. 4; R-drop: Liang et al. 2021, R-Drop:
-    Regularized Dropout for Neural Networks, eq. 3.
     """
 
     def __init__(self, args, weights: torch.Tensor | None = None):
-        self.gamma = args.focal_gamma if args.loss == "focal" else 0.0
-        self.smoothing, self.r_drop, self.weights = args.label_smoothing_factor, args.r_drop, weights
-        self.mixup = args.mixup
+        self.smoothing, self.weights, self.mixup = args.label_smoothing_factor, weights, args.mixup
 
     @property
     def is_plain(self) -> bool:
         """Whether this is what every model minimises by itself."""
-        return not (self.gamma or self.smoothing or self.r_drop or self.mixup or self.weights is not None)
+        return not (self.smoothing or self.mixup or self.weights is not None)
 
     def rows(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The loss of each row.
@@ -47,11 +40,7 @@ class Objective:
             targets = (1 - self.smoothing) * targets + self.smoothing * whole / logits.shape[-1]
         if self.weights is not None:
             targets = targets * self.weights.to(logits.device)
-        logs = logits.log_softmax(-1)
-        if self.gamma:
-            # Not 1 - exp(logs) alone: where that is 0 its power has no gradient.
-            logs = (-torch.expm1(logs)).clamp(min=1e-7) ** self.gamma * logs
-        return -(targets * logs).sum(-1)
+        return -(targets * logits.log_softmax(-1)).sum(-1)
 
     def of_outputs(self, outputs: Mapping, labels: torch.Tensor, branch_weight: float) -> torch.Tensor:
         """The mean loss of a batch, with that of each branch in late fusion.
@@ -67,12 +56,6 @@ class Objective:
             present = torch.ones_like(rows) if present is None else present
             loss = loss + branch_weight * (rows * present).sum() / present.sum().clamp(min=1)
         return loss
-
-    def disagreement(self, logits: torch.Tensor) -> torch.Tensor:
-        """The weighted Kullback-Leibler divergence, both ways, of two passes; logits: `(2 batch, classes)`."""
-        one, other = logits.float().log_softmax(-1).chunk(2)
-        both_ways = ((one.exp() - other.exp()) * (one - other)).sum(-1)
-        return self.r_drop * 0.5 * both_ways.mean()
 
 
 def as_distributions(labels: torch.Tensor, n_classes: int) -> torch.Tensor:
@@ -90,7 +73,7 @@ def class_weights(labels: Sequence[int], n_classes: int) -> torch.Tensor:
 def mixed(inputs: dict, alpha: float, n_classes: int) -> dict:
     """A batch in which each clip is mixed with another one, and its label likewise.
 
-    Waveforms, features or frozen hidden states are mixed as they stand, padding as what it is; a position is sound
+    Waveforms, features or cached hidden states are mixed as they are, padding included; a position is valid
     where one of the two is. Drawn by torch's generator on the CPU, which checkpoints keep.
 
     Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization, eq. 1; one share a batch, as in their code.
@@ -105,33 +88,3 @@ def mixed(inputs: dict, alpha: float, n_classes: int) -> dict:
         if inputs.get(name) is not None:
             inputs[name] = torch.maximum(inputs[name], inputs[name][partner])
     return inputs | {"labels": share * labels + (1 - share) * labels[partner]}
-
-
-def twice(inputs: dict) -> dict:
-    """A batch with every row twice, so that one pass answers each under two dropouts."""
-    return {name: torch.cat([v, v]) if isinstance(v, torch.Tensor) else v for name, v in inputs.items()}
-
-
-class BalancedSampler(WeightedRandomSampler, TrainerCallback):
-    """As many rows an epoch as there are, drawn with replacement so that all classes come equally often.
-
-    What is drawn depends on the seed and the epoch alone: a resumed run and every process draw the same.
-    """
-
-    def __init__(self, labels: Sequence[int], n_classes: int, seed: int):
-        """`labels` are the classes of the training rows."""
-        of_rows = class_weights(labels, n_classes)[torch.tensor(labels)]
-        super().__init__(of_rows.tolist(), len(labels), generator=torch.Generator())
-        self.seed, self.epoch = seed, 0
-
-    def __iter__(self) -> Iterator[int]:
-        self.generator.manual_seed(self.seed + self.epoch)
-        return super().__iter__()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that is drawn next."""
-        self.epoch = epoch
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        """By callback too, for accelerate does not reach the sampler of a loader that is both sharded and resumed."""
-        self.set_epoch(int(state.epoch or 0))

@@ -1,19 +1,18 @@
 """What a run is told: a YAML recipe first, flags over it, nothing that is not known; and what of it a record keeps."""
 
 import argparse
-import json
 import sys
-import textwrap
 import typing
 from collections.abc import Iterable
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import HfArgumentParser
 
 from hf_ser.recipes import find_recipe
+from hf_ser.settings import NOT_OF_ARGPARSE, as_word
 from hf_ser.yaml_text import read_mapping
 
 
@@ -36,16 +35,16 @@ def parse_arguments(
 
     Raises:
         FileNotFoundError, ValueError: the recipe is missing, is no mapping, has unknown keys or a value of the wrong
-            kind; a flag is unknown.
-        SystemExit: a flag with a bad value, after argparse's message.
+            kind; a flag is unknown or has a bad value.
+        SystemExit: help was asked for, and is printed.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv and default_recipe is not None:
         argv = [str(default_recipe)]
     parser = SettingsParser(classes, allow_abbrev=False)
     parser.set_defaults(output_dir=output_dir)
-    if asked := [one for one in argv if one in HELP]:
-        print(parser.format_help() if asked[0] == ALL_HELP else parser.short_help())
+    if ALL_HELP in argv:
+        parser.print_help()
         raise SystemExit
     recipe = argv.pop(0) if argv and not argv[0].startswith("-") else None
     if recipe is not None:
@@ -53,8 +52,7 @@ def parse_arguments(
     try:
         *arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     except argparse.ArgumentError as error:
-        print(f"error: {error}; --help shows all", file=sys.stderr)
-        raise SystemExit(2) from error
+        raise ValueError(f"{error}; --help shows all") from error
     if unknown:
         raise ValueError(
             f"Unknown arguments {' '.join(unknown)}: expected flags of this script; {_hint(unknown[0], parser.known)}"
@@ -63,49 +61,24 @@ def parse_arguments(
 
 
 ALL_HELP = "--help-all"
-HELP = ("-h", "--help", ALL_HELP)
-HELP_COLUMNS = 150
-
-OFTEN_USED = (
-    *("output_dir", "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size"),
-    *("gradient_accumulation_steps", "label_smoothing_factor", "seed", "bf16", "use_cpu"),
-    *("report_to", "push_to_hub", "hub_model_id", "hub_private_repo"),
-)
-"""Settings of transformers' TrainingArguments that the short help shows."""
 
 
 class SettingsParser(HfArgumentParser):
     """HfArgumentParser whose errors are exceptions, without pages of usage.
 
     Attributes:
-        classes: Dataclasses of the settings.
         known: The field of each setting, by its name.
         types: The type of each.
     """
 
     def __init__(self, classes: tuple[type, ...], **kwargs):
         super().__init__(classes, **kwargs)
-        self.classes = classes
         self.known = {f.name: f for one in classes for f in fields(one) if f.init}
         self.types = {name: hint for one in classes for name, hint in typing.get_type_hints(one).items()}
 
-    def short_help(self) -> str:
-        """Our own settings by group, with their defaults, and the most used of transformers'."""
-        lines = [f"usage: {self.prog} [RECIPE.yaml] [--NAME VALUE ...]", ""]
-        theirs = {f.name for f in fields(TrainingArguments)}
-        for group in self.classes:
-            shown = [f for f in fields(group) if f.init and (f.name not in theirs or f.name in OFTEN_USED)]
-            lines += [f"{(group.__doc__ or group.__name__).splitlines()[0]}", *map(self._help_line, shown), ""]
-        return "\n".join([*lines, f"{ALL_HELP} shows all settings of transformers' TrainingArguments too."])
-
-    def _help_line(self, setting: Field) -> str:
-        choices, default = setting.metadata.get("choices"), self.get_default(setting.name)
-        about = " ".join(str(setting.metadata.get("help", "")).split())
-        about = f"{about}: {', '.join(map(str, choices))}" if choices else about
-        left = f"  --{setting.name:28} "
-        width = HELP_COLUMNS - len(left)
-        known = "" if default in (None, "", []) else f" [{as_word(getattr(default, 'value', default))}]"
-        return left + textwrap.shorten(about, width - len(known), placeholder="...") + known
+    def add_argument(self, *names, **facts):
+        """As argparse's, without what of a setting `check_settings` alone knows."""
+        return super().add_argument(*names, **{key: facts[key] for key in facts.keys() - NOT_OF_ARGPARSE})
 
     def error(self, message: str) -> typing.NoReturn:
         """Raise argparse.ArgumentError."""
@@ -145,13 +118,6 @@ IN_WORDS = {
 }
 
 
-def as_word(value) -> str:
-    """A value of a recipe as a flag would give it: argparse turns it into the field's type."""
-    if isinstance(value, dict):
-        return json.dumps(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def as_flag(name: str, value) -> list[str]:
     """A setting as the command line has it; of a list each value is a word behind the flag."""
     words = [as_word(one) for one in value] if isinstance(value, list | tuple) else [as_word(value)]
@@ -159,26 +125,9 @@ def as_flag(name: str, value) -> list[str]:
     return [f"--{name}={words[0]}"] if len(words) == 1 else [f"--{name}", *words]
 
 
-FORMER = {
-    "warmup_ratio": "--warmup_steps, which below 1 is a share of all steps",
-    "evaluation_strategy": "--eval_strategy",
-    "no_cuda": "--use_cpu",
-    "group_by_length": "--train_sampling_strategy group_by_length",
-    "overwrite_output_dir": "another --output_dir, or remove the folder",
-    "fp16_backend": "--fp16 alone",
-    "logging_dir": "--output_dir: TensorBoard's files are in its folder of each fold",
-    "batch_size": "--per_device_train_batch_size",
-    "epochs": "--num_train_epochs",
-    "lr": "--learning_rate",
-}
-"""What of transformers 4, or of other programs, is now called otherwise."""
-
-
 def _hint(unknown: str, known: Iterable[str]) -> str:
     """What may have been meant."""
     name, _, _ = unknown.removeprefix("--").partition("=")
-    if name in FORMER:
-        return f"here it is {FORMER[name]}."
     near = get_close_matches(name, known, n=3, cutoff=0.75)
     dashes = "--" if unknown.startswith("--") else ""
     return f"did you mean {', '.join(dashes + one for one in near)}?" if near else "see --help."
@@ -211,7 +160,7 @@ NOT_OF_THE_RESULT = {
     *("disable_tqdm", "logging_steps", "logging_strategy", "log_level", "report_to", "run_name", "project"),
     *("do_eval", "use_cpu", "local_rank", "push_to_hub", "hub_model_id", "hub_token", "hub_private_repo"),
     *("hub_revision", "hub_strategy", "hub_always_push", "trackio_space_id", "trackio_bucket_id"),
-    *("trackio_static_space_id", "threads", "find_learning_rate"),
+    "trackio_static_space_id",
 }
 """Settings that may differ between two calls for the same run: where and how it is computed, never what."""
 

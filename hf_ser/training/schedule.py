@@ -58,10 +58,10 @@ def parse_stages(text: str) -> list[Stage]:
 
 
 def trained_in(part: str, model: nn.Module, encoders: dict[str, nn.Module]) -> set[int]:
-    """The parameters, by `id`, that a stage trains: of those that are trained at all.
+    """The `id`s of the parameters that a stage trains, among those that are not frozen.
 
     Raises:
-        ValueError: the part is not there, or all of it is kept as it is.
+        ValueError: the part is missing, or all of it is frozen.
     """
     if part in ("audio", "text") and part not in encoders:
         raise ValueError(f"--stages {part}: this model has no {part} encoder, it has {', '.join(encoders)}.")
@@ -77,14 +77,14 @@ def trained_in(part: str, model: nn.Module, encoders: dict[str, nn.Module]) -> s
     found = {id(parameter) for parameter in model.parameters() if parameter.requires_grad} & wanted
     if not found or (part != HEAD and not found & in_encoders):
         raise ValueError(
-            f"--stages {part}: found nothing in it that is trained. Expected a part that --freeze and the like leave "
-            "free: leave that stage out, or let the part be trained."
+            f"--stages {part}: found only frozen weights. Expected a part that --freeze and the like leave to be "
+            "trained: leave that stage out, or train the part."
         )
     return found
 
 
 class Stages(TrainerCallback):
-    """Lets each stage train its own weights. What is not trained gets no gradient, so no step and no decay either."""
+    """Trains the weights of each stage in it only. Other weights get no gradient, so no step and no decay either."""
 
     def __init__(self, stages: list[Stage], model: nn.Module, encoders: dict[str, nn.Module]):
         """Freezes what no stage trains, so that it is neither given to the optimizer nor counted.
@@ -100,7 +100,7 @@ class Stages(TrainerCallback):
             parameter.requires_grad_(id(parameter) in ever)
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """Begin anew, or in the stage that a resumed run was in."""
+        """Start in the first stage, or in that of a resumed run."""
         self.current = None
         self.on_step_begin(args, state, control)
 
@@ -114,10 +114,10 @@ class Stages(TrainerCallback):
 
 
 class Patience(EarlyStoppingCallback):
-    """Early stopping in the last stage, and once `--swa_start` is behind: what is still to begin may yet be better."""
+    """Early stopping in the last stage only: what comes later may be better."""
 
     def on_train_begin(self, args, state, control, **kwargs):
-        """Begin to count, or stop at once where the run that is resumed had used up its patience."""
+        """Start counting, or stop at once where a resumed run had used up its patience."""
         super().on_train_begin(args, state, control, **kwargs)
         if not state.global_step:
             self.early_stopping_patience_counter = 0
@@ -125,7 +125,7 @@ class Patience(EarlyStoppingCallback):
             control.should_training_stop = True
 
     def on_evaluate(self, args, state, control, metrics, **kwargs):
-        """Count an evaluation of the last stage's weights, or of averaged ones."""
+        """Count an evaluation of the last stage's weights."""
         if state.global_step > patient_until(args, state.max_steps):
             super().on_evaluate(args, state, control, metrics, **kwargs)
 
@@ -133,7 +133,7 @@ class Patience(EarlyStoppingCallback):
 def patient_until(args, max_steps: int) -> float:
     """The last step whose evaluation does not count against the patience."""
     before_last = ends_of(parse_stages(args.stages), max_steps)[:-1] if args.stages else []
-    return max([args.swa_start * max_steps, *before_last])
+    return max([0, *before_last])
 
 
 def ends_of(stages: list[Stage], max_steps: int) -> list[int]:

@@ -26,8 +26,6 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hf_ser.files import atomic_write
 from hf_ser.plotting import WARNING, save
-from hf_ser.training.parsing import NOT_OF_THE_RESULT
-from hf_ser.yaml_text import read_mapping
 
 SEARCH, PICTURE, STORAGE = "search.json", "search.png", "search.db"
 SEARCH_VERSION = 1
@@ -36,8 +34,6 @@ WARM_UP_TRIALS, WARM_UP_EPOCHS = 5, 1
 """Trials, and epochs of each, before the median of the others may end one."""
 
 BATCH_SIZES = [8, 16, 32]
-NOT_SEARCHED = {"seed", "data_seed", "search", "search_space", "cache_frozen", "cache_views", "stages"}
-SCALES = ("log", "linear")
 COMPLETE, PRUNED = "complete", "pruned"
 
 
@@ -49,7 +45,7 @@ def search(
     Args:
         build_trainer: Makes a fresh trainer, with a fresh model, from arguments; one is made for each trial. Its
             evaluation rows are the validation speakers.
-        training: SerTrainingArguments of the run; its `search_space` may name a file of `read_space`.
+        training: SerTrainingArguments of the run.
         folder: The fold's, where the search is kept.
         trials: How many trainings there shall be, counting those of an earlier call.
 
@@ -58,10 +54,10 @@ def search(
 
     Raises:
         ImportError: Optuna is not installed.
-        ValueError: As `read_space`; the folder holds a search of another space; no trial came to its end.
+        ValueError: the folder holds a search around another learning rate; no trial came to its end.
     """
     optuna, folder = _optuna(), Path(folder)
-    space = read_space(getattr(training, "search_space", None), training)
+    space = search_space(training)
     quiet = _quiet(training, folder)
     main = PartialState().is_main_process
     study = _opened(optuna, folder, space, training) if main else None
@@ -88,28 +84,22 @@ def search(
 
 
 class Range:
-    """Numbers from `low` to `high`, drawn evenly or, where `log`, by their logarithm; whole ones where `whole`."""
+    """Numbers from `low` to `high`, drawn evenly or, where `log`, by their logarithm."""
 
-    def __init__(self, low: float, high: float, log: bool, whole: bool = False):
-        kind = int if whole else float
-        self.low, self.high, self.log, self.whole = kind(low), kind(high), log, whole
+    def __init__(self, low: float, high: float, log: bool):
+        self.low, self.high, self.log = low, high, log
 
     def suggest(self, trial, name: str):
         """One of them, from an Optuna trial."""
-        draw = trial.suggest_int if self.whole else trial.suggest_float
-        return draw(name, self.low, self.high, log=self.log)
-
-    def extremes(self) -> list:
-        """Values that are refused if any is."""
-        return [self.low, self.high]
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
 
     def holds(self, value) -> bool:
-        """Whether a value lies among them."""
+        """Whether a value is among them."""
         return self.low <= value <= self.high
 
-    def told(self) -> list:
-        """As a file of `read_space` says it."""
-        return [self.low, self.high, SCALES[not self.log]]
+    def to_json(self) -> list:
+        """As the record of a search has it."""
+        return [self.low, self.high, "log" if self.log else "linear"]
 
 
 class Choices:
@@ -122,21 +112,17 @@ class Choices:
         """One of them, from an Optuna trial."""
         return trial.suggest_categorical(name, self.values)
 
-    def extremes(self) -> list:
-        """Values that are refused if any is."""
-        return self.values
-
     def holds(self, value) -> bool:
         """Whether a value is among them."""
         return value in self.values
 
-    def told(self) -> list:
-        """As a file of `read_space` says it."""
+    def to_json(self) -> list:
+        """As the record of a search has it."""
         return self.values
 
 
-def default_space(training: TrainingArguments) -> dict[str, Range | Choices]:
-    """What is searched where no file says otherwise: around the run's own learning rate."""
+def search_space(training: TrainingArguments) -> dict[str, Range | Choices]:
+    """The settings that are searched: around the run's own learning rate."""
     rate = training.learning_rate
     return {
         "learning_rate": Range(rate / 10, rate * 10, log=True),
@@ -144,65 +130,6 @@ def default_space(training: TrainingArguments) -> dict[str, Range | Choices]:
         "warmup_steps": Range(0.0, 0.3, log=False),
         "per_device_train_batch_size": Choices(BATCH_SIZES),
     }
-
-
-def read_space(file: str | Path | None, training: TrainingArguments) -> dict[str, Range | Choices]:
-    """The settings that are searched, by name.
-
-    Args:
-        file: YAML with a line for each: `name: [low, high, log]`, `name: [low, high, linear]`, or a list of choices;
-            None for `default_space`.
-        training: Whose fields they are, and whose types they take.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file; a name that is no field of the training; no range and no choices; a
-            value that the training refuses.
-    """
-    if not file:
-        return default_space(training)
-    if not Path(file).is_file():
-        raise FileNotFoundError(
-            f"{file}: no such file. Expected YAML lines such as 'learning_rate: [1e-5, 1e-3, log]'."
-        )
-    lines = read_mapping(Path(file))
-    if not lines:
-        raise ValueError(f"{file}: found no 'name: [low, high, log]' lines, expected one for each setting to search.")
-    fixed = NOT_OF_THE_RESULT | NOT_SEARCHED
-    if unknown := [str(name) for name in lines if not hasattr(training, str(name)) or str(name) in fixed]:
-        raise ValueError(
-            f"{file}: found {', '.join(unknown)}, expected settings of the training such as learning_rate, "
-            "weight_decay, warmup_steps or num_train_epochs. What builds the model is compared with scripts/compare.py."
-        )
-    space = {name: _entry(f"{file}: {name}", told, getattr(training, name)) for name, told in lines.items()}
-    for name, one in space.items():
-        for value in one.extremes():
-            try:
-                replace(training, **{name: value})
-            except ValueError as error:
-                raise ValueError(f"{file}: {name}: found {value}, which the training refuses: {error}") from error
-    return space
-
-
-def _entry(where: str, told, now) -> Range | Choices:
-    """A line of a space; `now` is the run's own value, whose type is wanted."""
-    values = [_number(one) for one in told] if isinstance(told, list) else []
-    if len(values) == 3 and values[2] in SCALES:
-        low, high, scale = values
-        numbers = all(isinstance(one, int | float) for one in (low, high))
-        if not numbers or not low < high or (scale == "log" and low <= 0):
-            raise ValueError(f"{where}: found the range {told}, expected low < high, and above 0 where it is log.")
-        return Range(low, high, scale == "log", whole=isinstance(now, int) and not isinstance(now, bool))
-    if len(values) < 2 or any(isinstance(one, list | dict) for one in values):
-        raise ValueError(f"{where}: found {told}, expected [low, high, log], [low, high, linear] or 2 choices or more.")
-    return Choices(values)
-
-
-def _number(value):
-    """YAML leaves 1e-4 a text."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
 
 
 class TrialDriver(Trainer):
@@ -237,11 +164,11 @@ class TrialDriver(Trainer):
 
 
 class TrialReporter(TrainerCallback):
-    """Tells Optuna the validation UAR of every epoch, and ends the training where it says so, in all processes."""
+    """Reports the validation UAR of every epoch to Optuna, and ends a training that Optuna prunes, in all processes."""
 
     def __init__(self, trial, compute_objective: Callable[[dict], float]):
         self.trial, self.compute_objective = trial, compute_objective
-        self.best, self.behind, self.told = None, False, set()
+        self.best, self.behind, self.reported = None, False, set()
 
     def note(self, figure: float) -> None:
         """Remember the best figure; one that is not finite counts for nothing."""
@@ -252,9 +179,9 @@ class TrialReporter(TrainerCallback):
         """Report an epoch."""
         self.note(self.compute_objective(metrics))
         epoch = round(state.epoch or 0)
-        if epoch not in self.told and hasattr(self.trial, "study"):
+        if epoch not in self.reported and hasattr(self.trial, "study"):
             self.trial.report(self.best, epoch)
-        self.told.add(epoch)
+        self.reported.add(epoch)
         (behind,) = broadcast_object_list([self.trial.should_prune()])
         if behind:
             self.behind = control.should_training_stop = True
@@ -317,7 +244,7 @@ def _optuna():
 
 
 def _quiet(training: TrainingArguments, folder: Path) -> TrainingArguments:
-    """The run's arguments for trials: nothing is saved or told to trackers, since nothing of a trial is kept."""
+    """The run's arguments for trials: nothing is saved or reported to trackers, since no trial is kept."""
     if training.eval_strategy == IntervalStrategy.NO:
         raise ValueError("--search: found --eval_strategy no, expected epoch: trials are judged as they train.")
     quiet = copy(training)
@@ -335,17 +262,17 @@ def _opened(optuna, folder: Path, space: dict, training: TrainingArguments):
     """
     folder.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(direction="maximize", **_place(folder))
-    told = {name: one.told() for name, one in space.items()}
-    held = study.user_attrs.get("space", told)
-    if held != told:
+    searched = {name: one.to_json() for name, one in space.items()}
+    recorded = study.user_attrs.get("space", searched)
+    if recorded != searched:
         raise ValueError(
-            f"{folder / STORAGE}: found a search of {held}, expected {told}. Give the same --search_space and "
-            "settings, or remove this file to search anew."
+            f"{folder / STORAGE}: found a search of {recorded}, expected {searched}. Give the same settings, or remove "
+            "this file to search anew."
         )
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # it was killed
     if not study.trials:
-        study.set_user_attr("space", told)
+        study.set_user_attr("space", searched)
         own = {name: getattr(training, name) for name in space}
         if all(one.holds(own[name]) for name, one in space.items()):
             study.enqueue_trial(own)
@@ -381,7 +308,7 @@ def _result(study, space: dict) -> dict:
         raise ValueError("--search: found no trial that came to its end, expected one. Ask for more trials.")
     return {
         "search_version": SEARCH_VERSION,
-        "space": {name: one.told() for name, one in space.items()},
+        "space": {name: one.to_json() for name, one in space.items()},
         "best": max(finished, key=lambda trial: (trial["uar"], -trial["number"])),
         "trials": trials,
         "note": f"Chosen by validation speakers among {len(trials)} trials: their figure flatters, the test's counts.",

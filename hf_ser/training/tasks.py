@@ -1,80 +1,16 @@
-"""The kinds of model that are trained: which settings each has, how these are checked, and what builds the model."""
-
-from dataclasses import dataclass
-from functools import partial
+"""The kinds of model that are trained, by name: how their settings are read, and the run that follows."""
 
 from datasets import Dataset
 
-from hf_ser.augment.training import AugmentArguments
-from hf_ser.data.protocols import Fold
 from hf_ser.files import package_file
 from hf_ser.recipes import RECIPES
 from hf_ser.runs.folder import RunFolder
-from hf_ser.training.arguments import (
-    AdaptArguments,
-    AudioArguments,
-    CommonHeadArguments,
-    DataArguments,
-    FusionArguments,
-    HeadArguments,
-    SerTrainingArguments,
-    TextArguments,
-    refuse_words,
-)
-from hf_ser.training.building import Candidate, build_model, from_fold
-from hf_ser.training.fits import refuse_descent
+from hf_ser.training.asr_task import AsrTask
+from hf_ser.training.emotion_task import AudioTask, FusionTask, TextTask
 from hf_ser.training.parsing import parse_arguments
-from hf_ser.training.run import open_data, train_folds
+from hf_ser.training.run import Settings, open_data, train_folds
 
-Settings = dict[type, object]
-"""The settings of a run by their dataclass."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A kind of model.
-
-    Args:
-        name: `audio`, `text` or `fusion`.
-        classes: Dataclasses of its settings, in the order of `--help`.
-        default_recipe: Recipe that is used where nothing at all is given.
-    """
-
-    name: str
-    classes: tuple[type, ...]
-    default_recipe: str | None = None
-
-
-def _build(given: Settings, labels, texts, speakers, fold: Fold) -> Candidate:
-    parts = {"audio": given.get(AudioArguments), "text": given.get(TextArguments)}
-    parts = {name: part and from_fold(part, fold.name) for name, part in parts.items()}
-    return build_model(labels, _head(given), given[AdaptArguments], **parts, texts=texts, speakers=speakers)
-
-
-def _head(given: Settings) -> CommonHeadArguments:
-    return given.get(HeadArguments) or given[FusionArguments]
-
-
-def _check(given: Settings) -> None:
-    if TextArguments not in given:
-        refuse_words(given[DataArguments])
-    models = [given[one] for one in (AudioArguments, TextArguments) if one in given]
-    refuse_descent(
-        models, _head(given), given.get(AugmentArguments), given[AdaptArguments], given[SerTrainingArguments]
-    )
-
-
-_OF_AUDIO = (DataArguments, AudioArguments, HeadArguments, AugmentArguments, AdaptArguments, SerTrainingArguments)
-_OF_TEXT = (DataArguments, TextArguments, HeadArguments, AdaptArguments, SerTrainingArguments)
-_OF_BOTH = (
-    *(DataArguments, AudioArguments, TextArguments, FusionArguments, AugmentArguments, AdaptArguments),
-    SerTrainingArguments,
-)
-TASKS = {
-    "audio": Task("audio", _OF_AUDIO),
-    "text": Task("text", _OF_TEXT),
-    "fusion": Task("fusion", _OF_BOTH, "quickstart.yaml"),
-}
+TASKS = {task.name: task for task in (AudioTask, TextTask, FusionTask, AsrTask)}
 
 
 def parse_task(name: str, argv: list[str] | None = None) -> Settings:
@@ -100,10 +36,6 @@ def run_task(name: str, given: Settings, dataset: Dataset | None = None) -> RunF
     Raises:
         ValueError, FileNotFoundError: settings, data or folds that cannot be used; a leak.
     """
-    data, training = given[DataArguments], given[SerTrainingArguments]
-    _check(given)
-    models = [given[one] for one in (AudioArguments, TextArguments) if one in given]
-    dataset, folds, label_map = open_data(data, *models, dataset=dataset)
-    others = [value for kind, value in given.items() if kind not in (DataArguments, SerTrainingArguments)]
-    train_folds(name, partial(_build, given), dataset, folds, label_map, data, training, *others)
-    return RunFolder(training.output_dir)
+    task = TASKS[name](given)
+    train_folds(task, *open_data(task.data, *given.values(), dataset=dataset))
+    return RunFolder(task.training.output_dir)

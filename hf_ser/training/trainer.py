@@ -19,7 +19,7 @@ from hf_ser.runs.scores import DIGITS, score
 from hf_ser.training.adaptation import check_layers
 from hf_ser.training.averaging import WeightAveraging
 from hf_ser.training.building import Candidate
-from hf_ser.training.objective import BalancedSampler, Objective, class_weights, mixed, twice
+from hf_ser.training.objective import Objective, class_weights, mixed
 from hf_ser.training.schedule import Patience, Stages, parse_stages, split_groups, stage_schedule
 
 SMALL = 5_000_000
@@ -33,7 +33,7 @@ class SerTrainer(Trainer):
         candidate: The model, its collator and its encoders.
         labels: Emotion names in class order.
         frozen: A `FrozenCache`: what frozen encoders make of clips, kept; or None.
-        view: A `View`, which is told the epoch that clips are changed for; or None.
+        view: A `View`, whose epoch is set as training goes on; or None.
         kwargs: As Trainer's; `args` are SerTrainingArguments.
 
     Raises:
@@ -56,7 +56,7 @@ class SerTrainer(Trainer):
         )
         self.model_accepts_loss_kwargs = False  # our models take the mean over the batch themselves
         untested = {"--lora": isinstance(candidate.model, PeftModel), "--cache_frozen": frozen is not None}
-        for flag in (flag for flag, asked in untested.items() if asked and self.is_fsdp_enabled):
+        for flag in (flag for flag, is_used in untested.items() if is_used and self.is_fsdp_enabled):
             raise ValueError(
                 f"{flag}: found FSDP, under which it was never tested. Expected whole weights in every process: use "
                 f"multi_gpu.yaml, or leave out {flag}."
@@ -66,26 +66,18 @@ class SerTrainer(Trainer):
 
     def _add_ours(self, view) -> None:
         """The objective, and the callbacks that the arguments ask for."""
-        args, train_labels = self.args, None
-        if args.class_weights or args.balanced_sampling:
-            train_labels = labels_of(self.train_dataset)
-        weights = class_weights(train_labels, self.n_classes) if args.class_weights else None
+        args, self.averaging = self.args, None
+        weights = class_weights(labels_of(self.train_dataset), self.n_classes) if args.class_weights else None
         self.objective = Objective(args, weights)
-        self.sampler = self.averaging = None
-        if args.balanced_sampling:
-            seed = args.seed if args.data_seed is None else args.data_seed
-            self.sampler = BalancedSampler(train_labels, self.n_classes, seed)
-        if args.ema_decay or args.swa_start:
+        if args.ema_decay:
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-                raise ValueError(
-                    "--ema_decay and --swa_start need whole weights: leave them out under FSDP, DeepSpeed."
-                )
-            self.averaging = WeightAveraging(self.model, args.ema_decay, args.swa_start)
+                raise ValueError("--ema_decay needs whole weights: leave it out under FSDP, DeepSpeed.")
+            self.averaging = WeightAveraging(self.model, args.ema_decay)
         self.remove_callback(ProgressCallback)
         views = Views(view) if view is not None else None
         patience = Patience(args.early_stopping_patience) if args.early_stopping_patience else None
         progress = None if args.disable_tqdm else OneLineProgress
-        for callback in (progress, patience, self.stages, self.sampler, self.averaging, views):
+        for callback in (progress, patience, self.stages, self.averaging, views):
             if callback is not None:
                 self.add_callback(callback)
 
@@ -106,9 +98,6 @@ class SerTrainer(Trainer):
         """None are counted: Trainer would warn of a batch that holds what was computed before."""
         return 0
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None):
-        return self.sampler or super()._get_train_sampler(train_dataset)
-
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         """As Trainer's where the objective is plain."""
         # Trainer sets the whole model to training; a frozen encoder is a fixed function, without dropout. One whose
@@ -117,27 +106,22 @@ class SerTrainer(Trainer):
             if f"{modality}_hidden" not in inputs and is_frozen(encoder):
                 encoder.eval()
         if self.objective.is_plain:
-            answer = super().compute_loss(model, inputs, return_outputs, **kwargs)
+            result = super().compute_loss(model, inputs, return_outputs, **kwargs)
         else:
-            answer = self._own_loss(model, inputs)
+            result = self._own_loss(model, inputs)
         if not return_outputs:
-            return answer[0] if isinstance(answer, tuple) else answer
-        loss, outputs = answer
+            return result[0] if isinstance(result, tuple) else result
+        loss, outputs = result
         return loss, {"loss": loss, "logits": outputs["logits"]}
 
     def _own_loss(self, model, inputs) -> tuple[torch.Tensor, dict]:
-        """The loss by the objective, of a model that is not told the labels."""
-        objective, twofold = self.objective, model.training and self.objective.r_drop > 0
+        """The loss by the objective, from logits that the model computes without labels."""
+        objective = self.objective
         if model.training and objective.mixup:
             inputs = mixed(inputs, objective.mixup, self.n_classes)
-        if twofold:
-            inputs = twice(inputs)
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
         weight = getattr(self.model.config, "branch_loss_weight", 0.0)
-        loss = objective.of_outputs(outputs, inputs["labels"], weight)
-        if twofold:
-            loss = loss + objective.disagreement(outputs["logits"])
-        return loss, outputs
+        return objective.of_outputs(outputs, inputs["labels"], weight), outputs
 
     def create_optimizer(self, model=None):
         """As Trainer's, with a learning rate for each part where the arguments set some apart."""
@@ -171,11 +155,6 @@ class SerTrainer(Trainer):
         if self.args.should_save:
             share_weights(output_dir or self.args.output_dir)
 
-    def _determine_best_metric(self, metrics, trial) -> bool:
-        # Before --swa_start there is no average yet: what is evaluated then is not what is asked for.
-        waiting = self.averaging is not None and not self.averaging.count
-        return False if waiting else super()._determine_best_metric(metrics, trial)
-
     def _average(self):
         # After training the model is the average already, or the best checkpoint.
         return self.averaging.applied() if self.averaging and self.is_in_train else nullcontext()
@@ -190,29 +169,29 @@ class SerTrainer(Trainer):
             self.averaging.load(resume_from_checkpoint)
 
     def logits(self, dataset: Dataset, prefix: str = "test") -> np.ndarray:
-        """What the model answers, in the order of the rows, shape `(rows, classes)`.
+        """Predict the logits of all rows, in their order, shape `(rows, classes)`.
 
         `prefix` names the rows to trackers, which log what is predicted.
 
         Longest clips first, so that memory runs out at once or not at all and little is padded; then put back in order.
-        Rows without sound come last.
+        Rows without audio come last.
         """
-        # Without its transform, if it has one: that is given whole rows, and all their sound would be read for it.
+        # Without its transform, if it has one: that takes whole rows, and all their audio would be read for it.
         seconds = dataset.with_format(None)["duration_seconds"][:]
         order = np.argsort([-(length or 0) for length in seconds], kind="stable")
-        # group_by_length would also reorder what is predicted, and rows would get each other's answer. No metrics: a
+        # group_by_length would also reorder what is predicted, and rows would get each other's logits. No metrics: a
         # fold may lack a class, and the report is made over all folds.
         strategy, self.args.train_sampling_strategy = self.args.train_sampling_strategy, "random"
         metrics, self.compute_metrics = self.compute_metrics, None
         logits = first(self.predict(dataset.select(order), metric_key_prefix=prefix).predictions)
         self.args.train_sampling_strategy, self.compute_metrics = strategy, metrics
-        answers = np.empty(logits.shape)
-        answers[order] = logits
+        ordered = np.empty(logits.shape)
+        ordered[order] = logits
         if set(self.encoders) == {"text"}:
-            # Equal texts have equal answers, which else differ by rounding with what they were padded to.
-            rows = dataset.select_columns(["id", "transcript"])  # the id, by which a transform finds other words
-            answers = answers[first_of_text([row["transcript"] for row in rows])]
-        return answers
+            # Equal texts have equal logits, which else differ by rounding with what they were padded to.
+            rows = dataset.select_columns(["id", "transcript"])  # the id, by which a transform finds other transcripts
+            ordered = ordered[first_of_text([row["transcript"] for row in rows])]
+        return ordered
 
 
 class Views(TrainerCallback):
@@ -233,10 +212,11 @@ class OneLineProgress(ProgressCallback):
         """Write the epoch's figures above the bar."""
         if not state.is_world_process_zero or self.training_bar is None:
             return
-        if "eval_uar" in logs:
+        main = next(iter(args.metrics))  # uar, or wer of a recogniser
+        if f"eval_{main}" in logs:
             self.training_bar.write(
-                f"epoch {logs['epoch']:5.1f}  validation UAR {100 * logs['eval_uar']:5.1f} %  "
-                f"loss {logs['eval_loss']:.3f}  ({logs['eval_samples_per_second']:.0f} clips/s)"
+                f"epoch {logs['epoch']:5.1f}  validation {main.upper()} {100 * logs[f'eval_{main}']:5.1f} %  "
+                f"loss {logs['eval_loss']:.3f}  ({logs['eval_samples_per_second']:.1f} clips/s)"
             )
         elif "loss" in logs:
             self.training_bar.write(f"epoch {logs['epoch']:5.1f}  training loss {float(logs['loss']):.3f}")
@@ -256,7 +236,7 @@ class OneLineProgress(ProgressCallback):
 def labels_of(dataset) -> list[int]:
     """The class of each row, whatever it is trained towards."""
     if isinstance(dataset, Dataset):
-        return dataset.with_format(None)["label"][:]  # without its transform, which would read all of the sound
+        return dataset.with_format(None)["label"][:]  # without its transform, which would read all of the audio
     return [row["label"] for row in dataset]
 
 
@@ -264,15 +244,15 @@ def check_model(candidate: Candidate, args) -> None:
     """Make sure that the settings suit the model.
 
     Raises:
-        ValueError: mixup of words, gradient checkpointing of a model that has none, or `--layer_decay` of an encoder
+        ValueError: mixup of texts, gradient checkpointing of a model that has none, or `--layer_decay` of an encoder
             whose layers are not known.
     """
     if args.layer_decay != 1:
         check_layers(candidate.encoders, args.layer_decay)
     if args.mixup and "text" in candidate.encoders:
         raise ValueError(
-            f"--mixup is {args.mixup:g}: found a model that reads words, and words cannot be mixed. Expected a model "
-            "that only hears: use train_audio.py, or leave out --mixup."
+            f"--mixup is {args.mixup:g}: found a model that reads text, and texts cannot be mixed. Expected an "
+            "audio-only model: use train_audio.py, or leave out --mixup."
         )
     known = any(hasattr(module, "gradient_checkpointing") for module in candidate.model.modules())
     if args.gradient_checkpointing and not known:
@@ -284,15 +264,13 @@ def check_model(candidate: Candidate, args) -> None:
 
 
 def choose_threads(model: nn.Module, args) -> None:
-    """Set the processor threads of this process: `--threads`, else OMP_NUM_THREADS, else by the size of the model.
+    """Set the processor threads of this process by the size of the model, where OMP_NUM_THREADS does not say them.
 
     Small models get one thread and large ones their share of the processor. On two busy cores two threads were measured
     to be seven times slower than one for a small CNN, for they wait for each other at every layer; for the same reason
     batches are made by no workers of their own unless `--dataloader_num_workers` says so.
     """
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    elif "OMP_NUM_THREADS" not in os.environ and args.device.type == "cpu":
+    if "OMP_NUM_THREADS" not in os.environ and args.device.type == "cpu":
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         torch.set_num_threads(threads_for(count_parameters(model)[0], processes))
 

@@ -9,22 +9,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jiwer
 from datasets import Dataset, Value
 
 from hf_ser.data.protocols import Fold
 from hf_ser.data.schema import REFERENCE, SPLITS
 from hf_ser.stable import uniform
-from hf_ser.transcripts.noise import Confusions, corrupt, learn_confusions, vocabulary_confusions
 from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
 
-ASR, MIXED = "asr", "mixed"
-TRANSCRIPT_SOURCES = (REFERENCE, ASR, MIXED)
-NOISE_ROWS = ("all", "train", "evaluation")
-BANK_ROWS = ("train", "all")
+TRANSCRIPT_SOURCES = ("reference", "asr", "mixed")
+_, ASR, MIXED = TRANSCRIPT_SOURCES
 
-BANK, BANK_LEAK = "bank", "sentence_bank_on_evaluation"
-"""Mark in `transcript_source` of a row with an added sentence, and the leak of such evaluation rows."""
+BANK, BANK_SHARE = "bank", 0.5
+"""Mark in `transcript_source` of a training row with an added sentence, and the share of them that get one."""
 
 
 def references(dataset: Dataset) -> list[str | None]:
@@ -109,16 +105,14 @@ class FoldTranscripts:
 
     Args:
         text: None if missing.
-        source: `transcript_source`, such as `reference+noise0.2+bank`.
+        source: `transcript_source`, such as `reference+bank`.
         changed: Whether they differ from the data set's.
-        leaks: Leaks that they cause.
         details: How they were made, for the training record.
     """
 
     text: dict[str, str | None]
     source: dict[str, str | None]
     changed: bool
-    leaks: tuple[str, ...]
     details: dict
 
     @property
@@ -134,9 +128,8 @@ def fold_transcripts(dataset: Dataset, fold: Fold, data, seed: int) -> FoldTrans
         dataset: A data set from `with_transcript_source`.
         fold: The fold.
         data: DataArguments. `transcript_source` `mixed` draws the source of each training row, reference or recogniser,
-            or takes the other if it is missing. `transcript_noise` is the word error rate of `transcript_noise_rows`;
-            the confusions are learned from training rows alone. `sentence_bank` then adds a sentence of its label to a
-            `sentence_bank_share` of `sentence_bank_rows`.
+            or takes the other if it is missing. `sentence_bank` adds a sentence of its label to half of the training
+            rows.
         seed: Seed of all draws.
 
     Raises:
@@ -149,18 +142,14 @@ def fold_transcripts(dataset: Dataset, fold: Fold, data, seed: int) -> FoldTrans
     details = {"asked": data.transcript_source or "as the data set has them", "seed": seed}
     if data.transcript_source == MIXED:
         chosen |= _drawn_sources(known, names, parts["train"], seed)
-    if data.transcript_noise:
-        noisy, details["noise"] = _with_noise(chosen, known, names, parts, data, seed)
-        chosen |= noisy
     if data.sentence_bank:
-        extended, details["sentence_bank"] = _with_sentences(chosen, dataset, names, parts, data, seed)
+        extended, details["sentence_bank"] = _with_sentences(chosen, dataset, names, parts["train"], data, seed)
         chosen |= extended
     details["rows"] = {part: dict(Counter(chosen[row][1] or "none" for row in rows)) for part, rows in parts.items()}
     return FoldTranscripts(
         text={names[row]: text for row, (text, _) in chosen.items()},
         source={names[row]: source for row, (_, source) in chosen.items()},
         changed=any(chosen[row] != stored[row] for row in chosen),
-        leaks=(BANK_LEAK,) if data.sentence_bank and data.sentence_bank_rows == "all" else (),
         details=details,
     )
 
@@ -176,56 +165,14 @@ def _drawn_sources(known: Transcripts, names: Sequence[str], rows: Sequence[int]
     return chosen
 
 
-def _with_noise(
-    chosen: dict[int, tuple], known: Transcripts, names, parts, data, seed: int
-) -> tuple[dict[int, tuple], dict]:
-    """Corrupted text and source of the rows that have words, and details for the record."""
-    noisy_parts = [part for part in SPLITS if data.transcript_noise_rows in ("all", _noise_kind(part))]
-    with_words = {part: [row for row in parts[part] if (chosen[row][0] or "").split()] for part in noisy_parts}
-    rows = sorted(set().union(*with_words.values()))  # validation and test may share rows
-    confusions, how = _confusions(chosen, known, parts["train"])
-    texts = corrupt(
-        [chosen[row][0] for row in rows], [names[row] for row in rows], data.transcript_noise, confusions, seed
-    )
-    mark = f"noise{data.transcript_noise:g}"
-    noisy = {row: (text, _joined(chosen[row][1] or REFERENCE, mark)) for row, text in zip(rows, texts, strict=True)}
-    measured = {
-        part: round(jiwer.wer([chosen[row][0] for row in rows], [noisy[row][0] for row in rows]), 4)
-        for part, rows in with_words.items()
-        if rows
-    }
-    return noisy, {"asked_wer": data.transcript_noise, "measured_wer": measured, "confusions": how}
-
-
-def _confusions(chosen: dict[int, tuple], known: Transcripts, train: Sequence[int]) -> tuple[Confusions, str]:
-    """Confusions of the training rows, and a description of how they were found."""
-    rows = [row for row in train if known.reference[row] and known.recognised[row] is not None]
-    if rows:
-        try:
-            found = learn_confusions([known.reference[row] for row in rows], [known.recognised[row] for row in rows])
-            return found, f"learned from what a recogniser made of {len(rows)} training rows"
-        except ValueError:
-            pass  # the recogniser made no errors
-    return vocabulary_confusions([chosen[row][0] for row in train]), "any word of the training rows for any other"
-
-
-def _with_sentences(chosen: dict[int, tuple], dataset: Dataset, names, parts, data, seed: int):
-    """Text and source of the rows that get a sentence of their label, and details for the record."""
+def _with_sentences(chosen: dict[int, tuple], dataset: Dataset, names, rows: Sequence[int], data, seed: int):
+    """Text and source of the training rows that get a sentence of their label, and details for the record."""
     labels, targets = dataset.features["label"].names, dataset["label"][:]
     bank = sentence_bank(data.sentence_bank, labels)
     extended = {}
-    for row in [row for part in SPLITS if data.sentence_bank_rows in ("all", part) for row in parts[part]]:
-        if uniform("bank", seed, names[row]) < data.sentence_bank_share:
+    for row in rows:
+        if uniform("bank", seed, names[row]) < BANK_SHARE:
             sentences, (text, source) = bank[labels[targets[row]]], chosen[row]
             sentence = sentences[int(uniform("sentence", seed, names[row]) * len(sentences))]
-            extended[row] = (f"{text} {sentence}" if text else sentence, _joined(source, BANK))
-    added = {part: sum(row in extended for row in rows) for part, rows in parts.items()}
-    return extended, {"bank": data.sentence_bank, "digest": bank_digest(bank), "rows": added}
-
-
-def _joined(source: str | None, mark: str) -> str:
-    return f"{source}+{mark}" if source else mark
-
-
-def _noise_kind(part: str) -> str:
-    return "train" if part == "train" else "evaluation"
+            extended[row] = (f"{text} {sentence}" if text else sentence, f"{source}+{BANK}" if source else BANK)
+    return extended, {"bank": data.sentence_bank, "digest": bank_digest(bank), "rows": len(extended)}

@@ -1,59 +1,47 @@
-"""Corrupt transcripts at a word error rate, to train and test models on errors of a recogniser."""
+"""Corrupt transcripts at a word error rate, to test models on errors of a recogniser."""
 
 import unicodedata
 from bisect import bisect_right
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
 
-import jiwer
 import numpy as np
 
 from hf_ser.stable import generator
-from hf_ser.transcripts.wer import APOSTROPHES, error_pairs
+from hf_ser.transcripts.wer import APOSTROPHES
 
 SUBSTITUTIONS, DELETIONS, INSERTIONS = 0.60, 0.25, 0.15
-"""Shares of the kinds of error if there are no pairs to learn them from: chosen, not measured."""
+"""Shares of the kinds of error: chosen, not measured."""
 
 
 @dataclass(frozen=True)
 class Confusions:
-    """Word confusions of a recogniser.
+    """Word confusions of a recogniser: any word of some texts may be written for any other, frequent ones more often.
 
     Args:
-        substitutes: For each word that was ever substituted, the words in its place, with counts.
-        inserted: Inserted words, with counts.
-        vocabulary: All reference words, with counts: the substitutes of a word that is not in `substitutes`.
+        vocabulary: The words of the texts, with counts.
         substitutions, deletions, insertions: Shares of the three kinds of error, with the sum 1.
     """
 
-    substitutes: dict[str, dict[str, int]]
-    inserted: dict[str, int]
     vocabulary: dict[str, int]
-    substitutions: float
-    deletions: float
-    insertions: float
+    substitutions: float = SUBSTITUTIONS
+    deletions: float = DELETIONS
+    insertions: float = INSERTIONS
 
     def substitute(self, word: str, generator: np.random.Generator) -> str | None:
         """Draw a substitute of a word in lower case; None if the vocabulary has no other word."""
-        return self._samplers.get(word, self._samplers[""]).draw(generator, but=word)
+        return self._sampler.draw(generator, but=word)
 
     def insertion(self, generator: np.random.Generator) -> str | None:
-        """Draw a word to insert; None if there are none."""
-        return self._insertion_sampler.draw(generator)
+        """Draw a word to insert."""
+        return self._sampler.draw(generator)
 
     @cached_property
-    def _samplers(self) -> dict[str, "WordSampler"]:
-        """Sampler of each word in `substitutes`; the empty word has that of the vocabulary."""
-        return {word: WordSampler(counts) for word, counts in self.substitutes.items()} | {
-            "": WordSampler(self.vocabulary)
-        }
-
-    @cached_property
-    def _insertion_sampler(self) -> "WordSampler":
-        return WordSampler(self.inserted)
+    def _sampler(self) -> "WordSampler":
+        return WordSampler(self.vocabulary)
 
 
 class WordSampler:
@@ -74,42 +62,6 @@ class WordSampler:
         return self.words[bisect_right(self.ends, number if number < begin else number + end - begin)]
 
 
-def learn_confusions(references: Sequence[str | None], hypotheses: Sequence[str | None]) -> Confusions:
-    """Learn the confusions of a recogniser from references and its hypotheses.
-
-    Words are separated by spaces, in lower case and without the punctuation around them. As in a word error rate, a
-    hypothesis of None has every word deleted, and a clip whose reference has no words does not count.
-
-    Raises:
-        ValueError: lists of different lengths; no error in the pairs.
-    """
-    if len(references) != len(hypotheses):
-        raise ValueError(f"Found {len(references)} references and {len(hypotheses)} hypotheses, expected pairs.")
-    pairs = [(_words(one), _words(other)) for one, other in zip(references, hypotheses, strict=True)]
-    pairs = [pair for pair in pairs if pair[0]]
-    texts = [[" ".join(pair[side]) for pair in pairs] for side in (0, 1)]
-    errors = [error for clip in error_pairs(jiwer.process_words(*texts)) for error in clip]
-    if not errors:
-        raise ValueError(
-            f"Found no error in {len(pairs)} pairs of texts with words, expected some to learn from: transcribe more "
-            "clips, or take vocabulary_confusions, which needs no pairs."
-        )
-    instead: dict[str, Counter] = defaultdict(Counter)
-    for word, other in errors:
-        instead[word][other] += 1
-    inserted = dict(instead.pop("", {}))
-    deletions = sum(others.pop("", 0) for others in instead.values()) / len(errors)
-    insertions = sum(inserted.values()) / len(errors)
-    return Confusions(
-        substitutes={word: dict(others) for word, others in instead.items() if others},
-        inserted=inserted,
-        vocabulary=dict(Counter(word for words, _ in pairs for word in words)),
-        substitutions=1 - deletions - insertions,
-        deletions=deletions,
-        insertions=insertions,
-    )
-
-
 def vocabulary_confusions(texts: Sequence[str | None]) -> Confusions:
     """Confusions of an unknown recogniser: any word becomes any other, frequent words more often.
 
@@ -122,7 +74,7 @@ def vocabulary_confusions(texts: Sequence[str | None]) -> Confusions:
             f"Found no words in {len(texts)} texts, expected some to put in the place of others: a corpus without "
             "transcripts must be transcribed first."
         )
-    return Confusions({}, vocabulary, vocabulary, SUBSTITUTIONS, DELETIONS, INSERTIONS)
+    return Confusions(vocabulary)
 
 
 def corrupt(
@@ -145,7 +97,7 @@ def corrupt(
         texts: None and empty texts are kept. Languages without spaces between words are not supported.
         ids: Ids of the utterances.
         wer: Share of the words, 0 to 1.
-        confusions: From `learn_confusions` or `vocabulary_confusions`.
+        confusions: The words to write, such as `vocabulary_confusions`.
         seed: Seed of the errors.
 
     Raises:
@@ -169,7 +121,7 @@ def _corrupt(text: str, wer: float, confusions: Confusions, generator: np.random
         return text
     others = confusions.deletions + confusions.insertions
     # If all errors are substitutions, a word without a substitute is deleted.
-    inserts = bool(confusions.inserted) and generator.random() * others < confusions.insertions
+    inserts = generator.random() * others < confusions.insertions
     for place in generator.permutation(places)[:n_errors]:
         token, new = tokens[place], None
         if generator.random() < confusions.substitutions:

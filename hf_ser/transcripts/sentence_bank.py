@@ -1,7 +1,7 @@
 """Sentences for each emotion, added to the transcripts of training rows.
 
-A sentence chosen by a row's label reveals the label. On training rows it is augmentation; on evaluation rows it is a
-leak, see `hf_ser.transcripts.fold_transcripts`.
+A sentence chosen by a row's label reveals the label. On training rows it is augmentation; on evaluation rows it would
+be a leak, and is not done.
 """
 
 import hashlib

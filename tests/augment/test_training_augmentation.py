@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader
 from hf_ser.augment.copies import prepare_copies, without_evaluated_copies
 from hf_ser.augment.training import (
     CHANGES,
-    AugmentArguments,
     Augmenter,
     View,
     parse_augmentation,
@@ -21,6 +20,7 @@ from hf_ser.augment.training import (
 from hf_ser.data.prepare import load_prepared
 from hf_ser.data.protocols import make_folds
 from hf_ser.inputs.targets import with_columns
+from hf_ser.training.arguments import AugmentArguments
 
 RATE = 16_000
 EVERY = ",".join(f"{name}:1" for name in CHANGES if name != "noise_folder")

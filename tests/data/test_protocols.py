@@ -446,8 +446,9 @@ def test_sentence_disjoint_tests_an_unseen_sentence_of_unseen_speakers(dataset_o
     for fold in folds:
         assert not values(dataset, "sentence", [*fold.train, *fold.validation]) & values(dataset, "sentence", fold.test)
         assert not speakers(dataset, [*fold.train, *fold.validation]) & speakers(dataset, fold.test)
-    with pytest.raises(ValueError, match="n_text_folds 3: expected 2 to 2, the number of sentences in this data set"):
-        make_folds(dataset, "sentence_disjoint", n_text_folds=3)
+    one = dataset_of(rows, corpus=lambda one: "ravdess", sentence=lambda one: "1")
+    with pytest.raises(ValueError, match="Found 1 of the sentences of a protocol that tests some and trains on others"):
+        make_folds(one, "sentence_disjoint")
 
 
 def test_equal_texts_are_one_sentence_if_the_corpus_has_no_ids(dataset_of):
@@ -619,7 +620,7 @@ def test_recognition_errors_do_not_join_two_sentences(dataset_of):
     rows = clips(range(1, 13), takes=4)
     said = {"transcript": lambda one: "get up", "transcript_source": lambda one: "whisper@1"}
     dataset = dataset_of(rows, corpus=lambda one: "table", sentence=lambda one: one[-1], **said)
-    assert len(make_folds(dataset, "sentence_disjoint", n_folds=3, n_text_folds=4)) == 12
+    assert len(make_folds(dataset, "sentence_disjoint", n_folds=3)) == 6
 
 
 def test_sessions_that_share_speakers_do_not_part_them(dataset_of):

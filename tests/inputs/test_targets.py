@@ -55,33 +55,9 @@ def test_only_the_chosen_rows_have_a_target_and_all_keep_their_label():
     assert with_target(data, [1, 2]).column_names == data.column_names, "the label needs no column"
 
 
-def test_agreement_weighs_a_row_and_leaves_the_mean_at_one():
-    data = rated(("angry", [1.0, 0, 0]), ("happy", [0.5, 0.5, 0]), ("sad", [1 / 3, 1 / 3, 1 / 3]), ("sad", None))
-    half = 1 - np.log(2) / np.log(3)
-    weights = np.array([1, half, 0]) / np.mean([1, half, 0])
-    shares = np.array(data["votes"][:3])
-    weighted = targets(data, "votes", agreement_weight=True)
-    np.testing.assert_allclose(weighted[:3], weights[:, None] * shares, atol=1e-6)
-    assert weighted[2].tolist() == [0, 0, 0], "not a rounding more, or the fits would count the row"
-    assert weighted[3].tolist() == [0, 0, 1], "nothing is known of the agreement on a row without votes"
-    for target in ("label", "majority"):
-        np.testing.assert_allclose(targets(data, target, agreement_weight=True).sum(1)[:3], weights, atol=1e-6)
-    assert targets(data, "label", agreement_weight=True)[1].argmax() == 1
-
-
-def test_a_weighted_target_is_a_weighted_loss():
-    data = rated(("angry", [0.9, 0.1, 0]), ("happy", [0.4, 0.6, 0]))
-    torch.manual_seed(0)
-    logits, plain = torch.randn(2, 3), torch.tensor(targets(data, "votes"))
-    weighted = torch.tensor(targets(data, "votes", agreement_weight=True))
-    cross_entropy = torch.nn.functional.cross_entropy
-    each = weighted.sum(1) * cross_entropy(logits, plain, reduction="none")
-    torch.testing.assert_close(cross_entropy(logits, weighted), each.mean())
-
-
 def test_no_votes_are_made_up():
     data = rated(("angry", None), ("sad", None), ("sad", [0, 0, 1]))
-    for settings in ({"target": "votes"}, {"target": "majority"}, {"target": "label", "agreement_weight": True}):
+    for settings in ({"target": "votes"}, {"target": "majority"}):
         with pytest.raises(ValueError, match=r"Found no votes of raters in the 2 training rows.*use --target label"):
             with_target(data, [0, 1], **settings)
     assert len(with_target(data, [0, 1], "label")) == 2
@@ -90,8 +66,6 @@ def test_no_votes_are_made_up():
 def test_wrong_settings_are_named():
     with pytest.raises(ValueError, match="Unknown target 'vote': expected one of label, votes, majority"):
         with_target(rated(("sad", None)), [0], "vote")
-    with pytest.raises(ValueError, match=r"2 rated training rows are spread evenly.*leave out --agreement_weight"):
-        with_target(rated(("sad", [1 / 3] * 3), ("happy", [1 / 3] * 3)), [0, 1], "votes", agreement_weight=True)
 
 
 def test_adding_a_target_does_not_copy_the_rest_of_the_row(tmp_path):

@@ -7,11 +7,13 @@ import torch
 from models.tiny import assert_same_answers, audio_only, clips, fused
 from transformers import AutoFeatureExtractor
 
-from hf_ser.models import SerModelForClassification, SerPipeline
+from hf_ser.models import SerModelForClassification, SerPipeline, config_checks
+from hf_ser.models.config_checks import HIGHEST_SPEED, LOWEST_SPEED
 from hf_ser.models.pipeline_ser import longest_seconds
 from hf_ser.models.processing_ser import at_speed, audio_inputs
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.embeddings import embeddings
+from hf_ser.training.arguments import MOST_SPEEDS, SPEED, AudioArguments
 
 SPEEDS = [0.8, 1.0, 1.25]
 SOLVED = {"head": "ridge", "pooling": "mean"}
@@ -110,3 +112,11 @@ def test_speeds_for_another_head_or_beyond_reason_are_refused(tmp_path):
             SerPipeline(
                 model, feature_extractor=AutoFeatureExtractor.from_pretrained(tmp_path), task="audio-classification"
             )
+
+
+def test_settings_and_saved_models_have_the_same_limits():
+    assert (SPEED.low, SPEED.high, MOST_SPEEDS) == (LOWEST_SPEED, HIGHEST_SPEED, config_checks.MOST_SPEEDS)
+    assert AudioArguments("openai/whisper-base", speeds="0.9, 1,1.1").speed_list == [0.9, 1.0, 1.1]
+    for speeds, said in (("0.3,1", "each 0.5 to 2, such as"), ("fast", "numbers, each"), ("1,1.0", "a speed twice")):
+        with pytest.raises(ValueError, match=said):
+            AudioArguments("openai/whisper-base", speeds=speeds)

@@ -75,7 +75,7 @@ def trained(tmp_path_factory) -> Path:
     model, processor = fused(abstain_threshold=0.5, calibration_temperature=1.5)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    copy_code(folder)
+    copy_code(folder, model)
     (folder / "confusion_matrix.png").write_bytes(b"\x89PNG a picture")
     texts = {"training_record.json": json.dumps(RECORD), "report.json": "{}", "predictions.jsonl": '{"id": "a"}\n'}
     private = ("transcripts.jsonl", "optimizer.pt", "secret.txt", "checkpoints/checkpoint-1/model.safetensors")

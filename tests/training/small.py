@@ -5,9 +5,9 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback, set_seed
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from hf_ser.training.arguments import SerTrainingArguments
 from hf_ser.training.building import Candidate
 from hf_ser.training.trainer import SerTrainer
+from hf_ser.training.trainer_arguments import SerTrainingArguments
 
 LABELS = ["angry", "happy", "sad"]
 QUIET = {"report_to": ["none"], "disable_tqdm": True, "use_cpu": True, "log_level": "error"}

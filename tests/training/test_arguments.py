@@ -13,10 +13,10 @@ from hf_ser.training.arguments import (
     DataArguments,
     FusionArguments,
     HeadArguments,
-    SerTrainingArguments,
     TextArguments,
 )
 from hf_ser.training.parsing import parse_arguments, settings
+from hf_ser.training.trainer_arguments import SerTrainingArguments
 
 ALL = (DataArguments, AudioArguments, TextArguments, FusionArguments, AdaptArguments, SerTrainingArguments)
 RECIPES = sorted((Path(__file__).parents[2] / "scripts" / "recipes").glob("*.yaml"))
@@ -54,12 +54,9 @@ def test_a_flag_of_another_script_fails():
         parse_arguments((DataArguments, AudioArguments, SerTrainingArguments), ["--fusion", "concat"])
 
 
-def test_a_value_outside_the_choices_fails(tmp_path, capsys):
-    with pytest.raises(SystemExit):
+def test_a_value_outside_the_choices_fails():
+    with pytest.raises(ValueError, match=r"^argument --fusion: invalid choice: 'sum' [^\n]*; --help shows all$"):
         parse_arguments(ALL, ["--fusion", "sum"])
-    said = capsys.readouterr().err
-    assert "invalid choice: 'sum'" in said and "usage" not in said
-    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -105,15 +102,6 @@ def test_the_ending_of_a_recipe_may_be_left_out(tmp_path, monkeypatch):
         parse_arguments(ALL, ["quikstart"])
 
 
-@pytest.mark.parametrize(
-    ("flag", "said"),
-    [("--warmup_ratio", "here it is --warmup_steps, which below 1 is a share"), ("--lr", "here it is --learning_rate")],
-)
-def test_a_setting_that_is_called_otherwise_here_is_named(flag, said):
-    with pytest.raises(ValueError, match=said):
-        parse_arguments(ALL, [flag, "2"])
-
-
 def test_a_missing_or_broken_recipe_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.yaml: no such recipe"):
         parse_arguments(ALL, [str(tmp_path / "none.yaml")])
@@ -149,14 +137,11 @@ def test_settings_hold_what_decides_the_result():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("--mixup 0.2 --r_drop 1", "--mixup is 0.2, --r_drop is 1.0: both change what one step is about"),
-        ("--ema_decay 0.9 --swa_start 0.5", "--ema_decay is 0.9, --swa_start is 0.5: both average"),
-        ("--class_weights --balanced_sampling", "both make up for rare classes"),
-        ("--balanced_sampling --train_sampling_strategy sequential", "found two orders of the training rows"),
         ("--label_smoothing_factor 1", "--label_smoothing_factor is 1: expected 0 to 0.99"),
         ("--layer_decay 1.1", "--layer_decay is 1.1: expected 0.01 to 1"),
-        ("--threads -1", "--threads is -1: expected 0 or more"),
-        ("--cache_views 2", "--cache_views is 2, --cache_frozen false"),
+        ("--cache_views 2", "--cache_views is 2, --cache_frozen is false: found a setting that nothing would use"),
+        ("--search -1", "--search is -1: expected 0 or more"),
+        ("--stages head:2@1e-3 --search 3", "each stage has its own learning rate"),
         (
             "--stages head:2@1e-3 --num_train_epochs 7",
             "--num_train_epochs is 7.0, --stages head:2@1e-3: the stages say",
@@ -164,21 +149,10 @@ def test_settings_hold_what_decides_the_result():
         ("--stages head:2@1e-3 --learning_rate 1e-5", "--learning_rate is 1e-05, --stages"),
         ("--stages neck:2@1e-3", "'neck:2@1e-3' is not a stage"),
         ("--stages head:2@1e-3 --cache_frozen", "a later stage may train what was kept"),
-        ("--find_learning_rate --search 3", "the first trains nothing, the second searches the rate"),
-        ("--stages head:2@1e-3 --find_learning_rate", "each stage has its own learning rate"),
-        ("--dora", "--dora true: found --lora none"),
         ("--audio_layers 2,2", "--audio_layers is 2,2: found a layer twice, expected each once"),
         ("--audio_layers top", "--audio_layers is top: expected last, mix, or numbers of layers"),
         ("--enrolment_clips 3 --audio_model crnn", "found clips to know a speaker by, and nothing that uses them"),
-        ("--focal_gamma 1", "--focal_gamma is 1.0, --loss is cross_entropy: found a setting that nothing would use"),
-        ("--search_space s.yaml", "--search_space is s.yaml, --search is 0: found a setting that nothing would use"),
-        ("--lora_rank 4", "Expected --lora audio, text or both: add it, or leave --lora_rank out"),
-        ("--lora_alpha 4", "--lora_alpha is 4, --lora is none: found"),
-        (
-            "--branch_loss_weight 0.5",
-            "--fusion is gated: found a setting that nothing would use. Expected --fusion mean",
-        ),
-        ("--dropout_samples 4 --head_dropout 0", "found samples of a dropout that is off"),
+        ("--lora_rank 4", "Expected --lora audio or text or both: add it, or leave --lora_rank out"),
     ],
 )
 def test_what_makes_no_sense_is_refused(given, said):
@@ -186,20 +160,12 @@ def test_what_makes_no_sense_is_refused(given, said):
         parse_arguments(ALL, given.split())
 
 
-def test_what_is_used_or_left_alone_passes(tmp_path):
-    (tmp_path / "s.yaml").write_text("learning_rate: [1e-4, 1e-2, log]")
-    used = "--loss focal --focal_gamma 1 --lora text --lora_rank 4 --fusion mean --branch_loss_weight 0 --search 3"
-    used += f" --head_size 16 --search_space {tmp_path / 's.yaml'}"  # fusion has a width without a layer
+def test_what_is_used_passes():
+    used = "--lora text --lora_rank 4 --fusion mean --search 3 --cache_frozen --cache_views 2"
     assert parse_arguments(ALL, used.split())[-1].search == 3
-    with pytest.raises(FileNotFoundError, match=r"--search_space .*none\.yaml: no such file. Expected a YAML file"):
-        parse_arguments(ALL, ["--search", "3", "--search_space", str(tmp_path / "none.yaml")])
-    with pytest.raises(ValueError, match="--head_size is 16, --head is linear: found a setting that nothing would"):
-        HeadArguments(head="linear", head_size=16)
 
 
 def test_values_of_a_recipe_are_checked_as_flags_are(tmp_path):
-    with pytest.raises(ValueError, match="--loss is hinge: expected one of cross_entropy, focal"):
-        parse_arguments(ALL, [recipe(tmp_path, "loss: hinge\n")])
     with pytest.raises(ValueError, match="--freeze is head: expected one of none, audio, text, both"):
         parse_arguments(ALL, [recipe(tmp_path, "freeze: head\n")])
 
@@ -209,7 +175,7 @@ def test_stages_say_how_long_and_how_fast_training_is():
     assert (training.num_train_epochs, training.learning_rate) == (15, 1e-3)
     changed = settings(training)
     assert changed == {"stages": "head:5@1e-3,all:10@2e-5", "num_train_epochs": 15}
-    assert settings(replace(training, threads=2)) == changed
+    assert settings(replace(training, use_cpu=True)) == changed
 
 
 def test_none_stands_for_what_a_model_does_by_itself():
@@ -259,13 +225,7 @@ def test_a_training_by_steps_or_by_a_part_of_an_epoch_is_none_of_these():
     assert training.num_train_epochs == 0.1
 
 
-def test_help_shows_our_settings_by_group_and_all_on_request(capsys):
-    for flag in ("--help", "--help-all"):
-        with pytest.raises(SystemExit):
-            parse_arguments((DataArguments, AudioArguments, SerTrainingArguments), [flag])
-    short, whole = capsys.readouterr().out.split("usage: ")[1:]
-    assert len(short.splitlines()) < 120 < len(whole.splitlines())
-    assert "Which data, and who is trained and tested on." in short and "--help-all shows all" in short
-    assert (
-        "--protocol" in short and "speaker_folds" in short and "--adam_beta2" not in short and "--adam_beta2" in whole
-    )
+def test_all_settings_are_shown_on_request(capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(ALL, ["--help-all"])
+    assert "--adam_beta2" in capsys.readouterr().out

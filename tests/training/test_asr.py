@@ -19,8 +19,10 @@ from whisper.tokenizer import get_tokenizer
 
 from hf_ser.data.prepare import load_prepared
 from hf_ser.data.protocols import Fold, make_folds
+from hf_ser.runs.checkpoints import weights_digests
 from hf_ser.runs.record import hashed, is_finished, read_record
-from hf_ser.training import asr, asr_run
+from hf_ser.training import asr, asr_task
+from hf_ser.training.building import Candidate
 from hf_ser.transcripts.random_whisper import write_random_whisper
 from hf_ser.transcripts.transformers_whisper import TransformersWhisper, load_whole
 from hf_ser.transcripts.wer import error_rate
@@ -69,9 +71,9 @@ def run(few, whisper, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def candidate(whisper) -> asr.AsrCandidate:
+def candidate(whisper) -> Candidate:
     """The same, ready to be trained."""
-    return asr.build_asr(asr.AsrArguments(asr_model=str(whisper)), "1", "en")
+    return asr.build_asr(asr.AsrArguments(asr_model=str(whisper)), "1", "en", {})
 
 
 def validation_loss(model, processor, prepared, few) -> float:
@@ -103,6 +105,7 @@ def test_a_run_writes_all_that_is_promised(run, few):
     assert report["folds"] == {"1": record["split"]["split_fingerprint"]}
     assert report["settings"]["learning_rate"] == 1e-3, "the default of LoRA"
     assert record["parameters_trained"] < record["parameters"] / 10
+    assert record["weights"] == weights_digests(fold), "what every task's record says"
     losses = [log["loss"] for log in record["history"] if "loss" in log]
     assert losses[0] > losses[1]
     lines = [json.loads(line) for line in (fold / "transcripts.jsonl").read_text().splitlines()]
@@ -140,7 +143,7 @@ def test_what_loads_is_what_was_trained_whole(whisper, prepared, few, script, tm
     model.config.max_source_positions = 150
     for part in (model, processor):
         part.save_pretrained(tmp_path / "short")
-    monkeypatch.setattr(asr_run, "compare", lambda *_: {"asr": {}})
+    monkeypatch.setattr(asr_task, "compare", lambda *_: {"asr": {}})
     slices = ("--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "4")
     once = ("--num_train_epochs", "1", "--warmup_steps", "0")
     flags = (*slices, *once, "--freeze_encoder", "true", "--asr_model", tmp_path / "short")
@@ -170,7 +173,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(run, few, whisper, script, tmp
         return evaluate(self, *args, **kwargs)
 
     monkeypatch.setattr(asr.AsrTrainer, "evaluate", dies_in_the_second_epoch)
-    monkeypatch.setattr(asr_run, "compare", lambda *_: {"asr": {}})
+    monkeypatch.setattr(asr_task, "compare", lambda *_: {"asr": {}})
     with pytest.raises(KilledError):
         script("train_asr", *flags)
     fold = tmp_path / "o" / "fold_1"
@@ -207,6 +210,7 @@ def test_a_recogniser_that_has_met_the_test_speakers_is_refused(run, few, script
     [
         (("--language", "xx"), r"--language xx: .* does not know it. Expected one of .*\ben\b"),
         (("--target", "votes"), "--target is votes: found a setting of emotion models"),
+        (("--push_to_hub", "true"), "--push_to_hub true: found a recogniser, which training does not push"),
         (("--asr_model", "ENCODER"), "weights are not in the checkpoint .such as model.decoder"),
     ],
 )
@@ -232,28 +236,28 @@ def rows_of(dataset_of, **more):
 
 def test_rows_without_words_or_too_long_are_left_out_and_counted(dataset_of):
     data = rows_of(dataset_of)
-    rows, notices = asr_run.usable_rows(data, asr_run.references(data), "en")
+    rows, notices = asr_task.usable_rows(data, asr_task.references(data), "en")
     assert rows == {0, 1}
     assert notices == [
-        "3 of 6 clips have no sound or no words of the corpus: left out",
+        "3 of 6 clips have no audio or no reference transcript: left out",
         "1 of 6 clips are longer than 30 s: left out",
     ]
     fold = Fold("1", np.array([0, 4]), np.array([2]), np.array([1]), "f")
-    with pytest.raises(ValueError, match="Fold 1: none of its validation clips has a sound and words"):
-        asr_run.within(fold, rows)
-    kept = asr_run.within(fold, rows | {2})
+    with pytest.raises(ValueError, match="Fold 1: none of its validation clips has audio and a reference transcript"):
+        asr_task.with_rows(fold, rows)
+    kept = asr_task.with_rows(fold, rows | {2})
     assert (kept.train.tolist(), kept.test.tolist(), kept.fingerprint) == ([0], [1], "f")
-    assert asr_run.known_texts(data, kept) == 1, "the same words but for capitals and punctuation"
-    with pytest.raises(ValueError, match="None of 6 clips has both a sound and the corpus's own words"):
-        asr_run.usable_rows(data, [None] * 6, "en")
+    assert asr_task.known_texts(data, kept) == 1, "the same words but for capitals and punctuation"
+    with pytest.raises(ValueError, match="None of 6 clips has both audio and a reference transcript"):
+        asr_task.usable_rows(data, [None] * 6, "en")
 
 
 def test_the_language_is_the_corpus_s_where_all_agree(dataset_of):
-    assert asr_run.spoken_language(rows_of(dataset_of), None) == "en"
+    assert asr_task.spoken_language(rows_of(dataset_of), None) == "en"
     joined = rows_of(dataset_of, corpus=["ravdess"] * 3 + ["emodb"] * 3)
     with pytest.raises(ValueError, match=r"the corpora \(emodb, ravdess\) are not known to be of one language"):
-        asr_run.spoken_language(joined, None)
-    assert asr_run.spoken_language(joined, "de") == "de"
+        asr_task.spoken_language(joined, None)
+    assert asr_task.spoken_language(joined, "de") == "de"
 
 
 @pytest.mark.parametrize(("language", "text", "answer"), [("en", "Kids are", " Kids are"), ("ja", " 子供", "子供")])
@@ -271,6 +275,6 @@ def test_a_text_is_taught_as_whisper_writes_it(candidate, language, text, answer
 def test_what_a_model_has_no_positions_for_is_not_taught(candidate):
     words = ["short", "long " * 500, "short", "long " * 500]
     fold = Fold("1", np.array([0, 1]), np.array([2]), np.array([3]), "f")
-    kept, notices = asr_run.sayable(fold, candidate, words)
+    kept, notices = asr_task.without_long_texts(fold, candidate, words)
     assert (kept.train.tolist(), kept.validation.tolist(), kept.test.tolist()) == ([0], [2], [3])
-    assert notices == ["fold 1: 1 clips have words of more than 448 tokens: left out of training"]
+    assert notices == ["fold 1: 1 clips have transcripts of over 448 tokens: left out of training"]

@@ -43,7 +43,7 @@ def pretrained(tmp_path_factory):
 def fusion_of(root, audio, text, **adapt):
     return build_model(
         LABELS,
-        FusionArguments(head_size=16),
+        FusionArguments(),
         AdaptArguments(**adapt),
         AudioArguments(audio_model=str(root / audio), max_seconds=2),
         TextArguments(text_model=str(root / text)),

@@ -38,13 +38,13 @@ def test_words_without_sound(rated, script, tmp_path):
     script("train_fusion", "--dataset", rated, "--output_dir", tmp_path / "fused", *QUICK)
     report = json.loads((tmp_path / "fused/report.json").read_text())
     assert report["n_utterances"] == 16
-    with pytest.raises(ValueError, match="24 of 48 clips have no sound, and this model only hears"):
+    with pytest.raises(ValueError, match="24 of 48 clips have no audio, and this model is audio-only"):
         script("train_audio", "--dataset", rated, "--output_dir", tmp_path / "audio", *QUICK)
 
 
 @pytest.mark.parametrize("target", ["votes", "majority"])
 def test_votes_as_the_target(rated, prepared, script, tmp_path, target, capsys):
-    votes = ("--target", target, "--agreement_weight", "true")
+    votes = ("--target", target)
     script("train_text", "--dataset", rated, "--output_dir", tmp_path / "o", *votes, *QUICK)
     assert "16 of 48 clips have no raters' votes: their label is the target" in capsys.readouterr().out
     report = json.loads((tmp_path / "o/report.json").read_text())

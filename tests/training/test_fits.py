@@ -13,7 +13,6 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
-from hf_ser.augment.training import AugmentArguments
 from hf_ser.inputs.speakers import enrolment_rows
 from hf_ser.models import SOLVED_HEADS, SerConfig, SerModelForClassification, SpectrogramConfig
 from hf_ser.models.modeling_ser import HeadEnrolment
@@ -24,10 +23,10 @@ from hf_ser.runs.folder import RunFolder
 from hf_ser.training.arguments import (
     AdaptArguments,
     AudioArguments,
+    AugmentArguments,
     DataArguments,
     FusionArguments,
     HeadArguments,
-    SerTrainingArguments,
     TextArguments,
 )
 from hf_ser.training.building import build_model, label_maps
@@ -43,6 +42,7 @@ from hf_ser.training.fits import (
     refuse_descent,
 )
 from hf_ser.training.parsing import parse_arguments
+from hf_ser.training.trainer_arguments import SerTrainingArguments
 
 CLASSES = 3
 ASKED = (AudioArguments, HeadArguments, AugmentArguments, AdaptArguments, SerTrainingArguments)
@@ -395,7 +395,6 @@ def test_a_fitted_network_needs_no_other_flag_and_only_what_standardises_is_fuse
             "leave it out, or name a network that is trained in epochs: --audio_model functionals_",
         ),
         ("--stages head:5@1e-2", "--stages is head:5@1e-2"),  # and not the length that it stands for
-        ("--find_learning_rate", "--find_learning_rate is True"),
         ("--search 3", "--search is 3"),
         ("--class_weights", "--class_weights is True.*by a ridge in which all classes weigh alike. Expected none"),
         ("--class_weights --audio_model functionals", "functionals: found.*on the clips as they are. Expected none"),
@@ -473,7 +472,7 @@ def test_a_solved_head_reads_the_text_too_and_answers_without_it(tmp_path):
 
 
 def test_a_fit_takes_its_recipes_flags_and_what_says_where_it_is_computed(tmp_path):
-    where = "--early_stopping_patience 0 --per_device_train_batch_size 4 --seed 2 --threads 1 --cache_frozen true"
+    where = "--early_stopping_patience 0 --per_device_train_batch_size 4 --seed 2 --cache_frozen true"
     where += f" --disable_tqdm true --use_cpu true --output_dir {tmp_path}"
     audio, *others = parse_arguments(ASKED, [*where.split(), "--head", "linear", "--pooling", "mean"])
     refuse_descent([audio], *others)

@@ -27,11 +27,12 @@ from hf_ser.models import (
     WaveformFeatureExtractor,
 )
 from hf_ser.models.front_end import SpectrogramFrontEnd
-from hf_ser.training.arguments import AdaptArguments, SerTrainingArguments
+from hf_ser.training.arguments import AdaptArguments
 from hf_ser.training.building import Candidate, label_maps
 from hf_ser.training.fold_data import fold_data
 from hf_ser.training.pretrained import train_tokenizer
 from hf_ser.training.trainer import SerTrainer
+from hf_ser.training.trainer_arguments import SerTrainingArguments
 
 LABELS = ("angry", "happy")
 TRANSFORMER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -298,7 +299,7 @@ def test_statistics_that_are_fitted_anew_are_known_by_their_clips(monkeypatch):
 @pytest.mark.parametrize("normalisation", ["corpus", "speaker"])
 def test_a_new_start_reads_what_is_stored_although_it_fits_the_statistics_anew(prepared, monkeypatch, normalisation):
     data, moments = load_prepared(prepared), SpectrogramFrontEnd.moments
-    settings = SimpleNamespace(target="label", agreement_weight=False, cache_views=0, seed=0, enrolment_clips=0)
+    settings = SimpleNamespace(target="label", cache_views=0, seed=0, enrolment_clips=0)
 
     def started(train: range):
         candidate = audio_only(

@@ -8,17 +8,19 @@ from dataclasses import fields
 import pytest
 from transformers import TrainingArguments
 
+from hf_ser.settings import Range
 from hf_ser.training.arguments import (
     AdaptArguments,
+    AsrArguments,
     AudioArguments,
     DataArguments,
     FusionArguments,
-    SerTrainingArguments,
     TextArguments,
 )
-from hf_ser.training.asr import AsrArguments, AsrTrainingArguments
-from hf_ser.training.limits import CHOSEN_BY_LENGTH, METHODS, RANGES, UNUSED, Range
+from hf_ser.training.asr import AsrTrainingArguments
+from hf_ser.training.limits import METHODS, RANGES, UNUSED
 from hf_ser.training.parsing import parse_arguments
+from hf_ser.training.trainer_arguments import SerTrainingArguments
 
 ALL = (DataArguments, AudioArguments, TextArguments, FusionArguments, AdaptArguments, SerTrainingArguments)
 ASR = (AsrArguments, AsrTrainingArguments)
@@ -38,11 +40,14 @@ def refused(given: str, said: str, classes=(SerTrainingArguments,)) -> None:
 
 @pytest.mark.parametrize("cls", [*ALL, *ASR], ids=lambda cls: cls.__name__)
 def test_every_number_has_a_range(cls):
-    assert numeric(cls) - RANGES.keys() - {*CHOSEN_BY_LENGTH} == set()
+    say_it_themselves = {f.name for f in fields(cls) if f.metadata.get("range")}
+    by_length = {"num_train_epochs", "max_steps", "learning_rate"}  # of `check_length`
+    assert numeric(cls) - RANGES.keys() - say_it_themselves - by_length == set()
 
 
-def test_every_range_names_a_setting():
-    assert RANGES.keys() - set().union(*map(numeric, (*ALL, *ASR))) == set()
+def test_every_range_names_a_setting_of_transformers():
+    ours = {f.name for cls in (*ALL, *ASR) for f in fields(cls) if f.metadata.get("range")}
+    assert RANGES.keys() - set().union(*map(numeric, (*ALL, *ASR))) == RANGES.keys() & ours == set()
     known = {f.name for cls in (TrainingArguments, AsrTrainingArguments) for f in fields(cls)}
     assert (METHODS.keys() | UNUSED.keys()) - known == set()
 

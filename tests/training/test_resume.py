@@ -30,10 +30,12 @@ from hf_ser.models import (
     WaveformFeatureExtractor,
 )
 from hf_ser.training.adaptation import adapted
-from hf_ser.training.arguments import AdaptArguments, SerTrainingArguments
+from hf_ser.training.arguments import AdaptArguments
 from hf_ser.training.building import Candidate, label_maps
-from hf_ser.training.fold_run import Clock, last_whole_checkpoint, saved_uar, seconds_of
+from hf_ser.training.emotion_task import saved_uar
+from hf_ser.training.fold_run import Clock, last_complete_checkpoint, seconds_of
 from hf_ser.training.trainer import SerTrainer
+from hf_ser.training.trainer_arguments import SerTrainingArguments
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
 SPEECH = {
@@ -118,7 +120,7 @@ def train(folder, data, encoder: str, adapt: AdaptArguments, kill: Kill | None =
     trainer = SerTrainer(
         trained, labels, cache, args=arguments, train_dataset=rows, eval_dataset=held_out, callbacks=callbacks
     )
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
     model = trained.model.merge_and_unload() if isinstance(trained.model, PeftModel) else trained.model
     return model.state_dict(), trainer.logits(held_out), trainer.state
 
@@ -188,7 +190,7 @@ class KillInSave(TrainerCallback):
 def patient(folder, callbacks=()):
     """Six epochs of three steps whose validation never gets better: patience ends them behind step 9."""
     by_epoch = {"eval_strategy": "epoch", "save_strategy": "epoch", "num_train_epochs": 6}
-    trainer = small_trainer(folder, None, callbacks, early_stopping_patience=2, swa_start=0.1, **by_epoch)
+    trainer = small_trainer(folder, None, callbacks, early_stopping_patience=2, ema_decay=0.5, **by_epoch)
     trainer.compute_metrics = lambda _: {"uar": 0.5 - 0.1 * trainer.state.epoch}
     return trainer
 

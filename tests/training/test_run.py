@@ -26,9 +26,10 @@ from hf_ser.runs.calibration import fit_temperature
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.predictions import read_predictions
 from hf_ser.runs.record import is_finished, read_record
-from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments, SerTrainingArguments
+from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments
 from hf_ser.training.building import build_model
 from hf_ser.training.trainer import SerTrainer, choose_threads
+from hf_ser.training.trainer_arguments import SerTrainingArguments
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("--num_train_epochs", "1", "--n_folds", "3", "--disable_tqdm", "true", "--early_stopping_patience", "0")
@@ -532,12 +533,11 @@ def test_threads_fit_the_model_and_the_machine(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     small, large = torch.nn.Linear(1, 1), torch.nn.Linear(2500, 2500)
-    arguments = SimpleNamespace(threads=0, device=torch.device("cpu"))
+    arguments = SimpleNamespace(device=torch.device("cpu"))
     choose_threads(small, arguments)
     choose_threads(large, arguments)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     choose_threads(large, arguments)
     monkeypatch.setenv("OMP_NUM_THREADS", "5")  # torch has read it
     choose_threads(large, arguments)
-    choose_threads(small, SimpleNamespace(threads=4, device=torch.device("cpu")))
-    assert told == [1, 8, 2, 4]
+    assert told == [1, 8, 2]

@@ -19,10 +19,10 @@ from hf_ser.models import (
     TextRnnConfig,
 )
 from hf_ser.runs.scores import soft_scores
-from hf_ser.training.arguments import SerTrainingArguments
 from hf_ser.training.building import Candidate, label_maps
 from hf_ser.training.pretrained import train_tokenizer
 from hf_ser.training.trainer import SerTrainer
+from hf_ser.training.trainer_arguments import SerTrainingArguments
 
 MODELS = [
     *(("audio", name) for name in AUDIO),

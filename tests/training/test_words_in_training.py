@@ -9,16 +9,15 @@ import torch
 from datasets import Value
 from transformers import AutoTokenizer
 
-from hf_ser.checks.audit.findings import read_verdict
 from hf_ser.data.prepare import REPORT, load_prepared
 from hf_ser.data.protocols import make_folds
 from hf_ser.inputs.targets import SetColumns
 from hf_ser.models import SerModelForClassification
 from hf_ser.runs.predictions import read_predictions
 from hf_ser.runs.record import RECORD, read_record, split_record, write_record
-from hf_ser.training import fold_run, run
+from hf_ser.training import emotion_task, run
 from hf_ser.training.arguments import DataArguments
-from hf_ser.transcripts.fold_transcripts import fold_transcripts, with_transcript_source
+from hf_ser.transcripts.fold_transcripts import fold_transcripts
 
 ASR = "whisper@abc"
 QUICK = ("--num_train_epochs", "1", "--n_folds", "3", "--disable_tqdm", "true", "--early_stopping_patience", "0")
@@ -76,7 +75,7 @@ def given(monkeypatch):
         config.calibration_temperature, config.abstain_threshold = 1.0, 0.5
 
     monkeypatch.setattr(run, "audit_data", audited)
-    monkeypatch.setattr(fold_run, "calibrate", uncalibrated)
+    monkeypatch.setattr(emotion_task, "calibrate", uncalibrated)
     monkeypatch.setattr(SerModelForClassification, "forward", watched)
     monkeypatch.setattr(SetColumns, "__call__", counted)
     return seen
@@ -124,12 +123,12 @@ def test_the_model_reads_the_words_of_the_source(transcribed, script, tmp_path, 
 def test_sentences_on_training_rows_leave_evaluation_as_it_is(prepared, script, tmp_path, given):
     bank = tmp_path / "mine.yaml"
     bank.write_text("happy: [Hurray!]\n")
-    flags = ("--dataset", prepared, *QUICK, "--sentence_bank", f"default,{bank}", "--sentence_bank_share", "0.6")
+    flags = ("--dataset", prepared, *QUICK, "--sentence_bank", f"default,{bank}")
     flags += ("--per_device_train_batch_size", "8", "--per_device_eval_batch_size", "8")
     script("train_text", *flags, "--output_dir", tmp_path)
     data, fold = first_fold(prepared)
     assert given["evaluation"] == tokens(tmp_path, [data["transcript"][row] for row in (*fold.validation, *fold.test)])
-    words = fold_transcripts(data, fold, DataArguments(sentence_bank=f"default,{bank}", sentence_bank_share=0.6), 42)
+    words = fold_transcripts(data, fold, DataArguments(sentence_bank=f"default,{bank}"), 42)
     names = [data["id"][row] for row in fold.train]
     assert given["train"] == tokens(tmp_path, [words.text[name] for name in names])
     assert sum(words.source[name] == "reference+bank" for name in names) > 8
@@ -139,33 +138,6 @@ def test_sentences_on_training_rows_leave_evaluation_as_it_is(prepared, script, 
     bank.write_text("happy: [Whoopee!]\n")
     with pytest.raises(ValueError, match=r"holds another run \(other data\)"):
         script("train_text", *flags, "--output_dir", tmp_path)
-
-
-def test_sentences_on_all_rows_are_refused_or_stamped(prepared, script, tmp_path):
-    flags = ("--sentence_bank", "default", "--sentence_bank_rows", "all", "--output_dir", tmp_path / "o")
-    with pytest.raises(ValueError, match="gives the label away"):
-        script("train_text", "--dataset", prepared, *QUICK, *flags)
-    script("train_text", "--dataset", prepared, *QUICK, *flags, "--allow_leak")
-    rows = read_predictions(tmp_path / "o" / "predictions.jsonl")
-    assert all(row["leaks"] == ["sentence_bank_on_evaluation"] for row in rows)
-    assert {row["transcript_source"] for row in rows} == {"reference", "reference+bank"}
-    assert json.loads((tmp_path / "o" / "report.json").read_text())["leaks"] == ["sentence_bank_on_evaluation"]
-    assert read_verdict(tmp_path / "o")["leak"] == ["sentence_bank_on_evaluation"]
-
-
-def test_noise_stands_in_the_report_and_in_the_record(transcribed, script, tmp_path, given):
-    flags = ("--transcript_source", "reference", "--transcript_noise", "0.4", "--transcript_noise_rows", "evaluation")
-    script("train_text", "--dataset", transcribed, *QUICK, *flags, "--output_dir", tmp_path)
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["transcript_sources"] == ["reference+noise0.4"]
-    noise = read_record(tmp_path / "fold_1")["words"]["noise"]
-    assert (noise["asked_wer"], sorted(noise["measured_wer"])) == (0.4, ["test", "validation"])
-    data, fold = first_fold(transcribed)
-    asked = DataArguments(transcript_source="reference", transcript_noise=0.4, transcript_noise_rows="evaluation")
-    text = fold_transcripts(with_transcript_source(data, "reference"), fold, asked, 42).text
-    judged = [data["id"][row] for row in (*fold.validation, *fold.test)]
-    assert given["evaluation"] == tokens(tmp_path, [text[name] for name in judged])
-    assert given["train"] == tokens(tmp_path, [data["reference_transcript"][row] for row in fold.train])
 
 
 def test_a_recogniser_that_was_trained_on_the_test_speakers_is_refused(transcribed, script, tmp_path):
@@ -179,16 +151,15 @@ def test_a_recogniser_that_was_trained_on_the_test_speakers_is_refused(transcrib
     script("train_text", *flags, "--allow_leak")
     report = json.loads((tmp_path / "o" / "report.json").read_text())
     assert "stage_leakage_transcripts_test" in report["leaks"]
-    assert (
-        fold_run.recogniser_record(DataArguments(dataset=str(folder), transcript_source="reference"), reads=True) == {}
-    )
-    assert fold_run.recogniser_record(DataArguments(dataset=str(folder)), reads=False) == {}
+    data = DataArguments(dataset=str(folder), transcript_source="reference")
+    assert emotion_task.recogniser_source(data, reads_text=True) == {}
+    assert emotion_task.recogniser_source(DataArguments(dataset=str(folder)), reads_text=False) == {}
     assert (folder / "asr" / RECORD).is_file()
 
 
 def test_a_model_that_only_hears_has_no_words_to_set(prepared, script, tmp_path):
-    for flag, value in (("--transcript_noise", "0.2"), ("--sentence_bank", "default"), ("--transcript_source", "asr")):
-        with pytest.raises(ValueError, match=f"{flag} is {value}: found a setting of the words.*train_text.py"):
+    for flag, value in (("--sentence_bank", "default"), ("--transcript_source", "asr")):
+        with pytest.raises(ValueError, match=f"{flag} is {value}: found a setting of the transcripts.*train_text.py"):
             script("train_audio", "--dataset", prepared, flag, value, "--output_dir", tmp_path)
 
 

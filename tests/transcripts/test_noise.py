@@ -1,12 +1,10 @@
 """Noise at a word error rate: the measured rate is the requested one, in any order."""
 
-from dataclasses import asdict, replace
-
 import jiwer
 import numpy as np
 import pytest
 
-from hf_ser.transcripts.noise import Confusions, corrupt, learn_confusions, vocabulary_confusions
+from hf_ser.transcripts.noise import Confusions, corrupt, vocabulary_confusions
 from hf_ser.transcripts.wer import error_pairs
 
 
@@ -50,7 +48,7 @@ def test_a_text_depends_on_its_id_and_the_seed_alone(texts, ids):
 
 
 def test_errors_at_a_lower_rate_stay_at_a_higher_one(ids):
-    text, confusions = list("abcdefghij"), Confusions({}, {}, dict.fromkeys("uvwxyz", 1), 1, 0, 0)
+    text, confusions = list("abcdefghij"), Confusions(dict.fromkeys("uvwxyz", 1), 1, 0, 0)
     rates = [corrupt([" ".join(text)] * 100, ids[:100], wer, confusions, seed=1) for wer in (0.1, 0.3, 0.8)]
     for lines in zip(*rates, strict=True):
         low, middle, high = ({i: new for i, new in enumerate(line.split()) if new != text[i]} for line in lines)
@@ -60,11 +58,11 @@ def test_errors_at_a_lower_rate_stay_at_a_higher_one(ids):
 
 def test_other_words_are_unchanged():
     text = "Well,  you’re  LATE - (again) I think..."
-    confusions = Confusions({"late": {"light": 1}, "well": {"wall": 1}}, {}, {"x": 1}, 1, 0, 0)
+    confusions = Confusions({"x": 1}, 1, 0, 0)
     tokens = {
-        "Well,": "Wall,",
+        "Well,": "X,",
         "you’re": "x",
-        "LATE": "LIGHT",
+        "LATE": "X",
         "-": "-",
         "(again)": "(x)",
         "I": "x",
@@ -79,7 +77,7 @@ def test_other_words_are_unchanged():
 
 def test_a_substitute_is_another_word():
     text = "No no NO, no Yes yes"
-    confusions = Confusions({}, {}, {"no": 1000, "yes": 1}, 1, 0, 0)
+    confusions = Confusions({"no": 1000, "yes": 1}, 1, 0, 0)
     assert corrupt([text], ["1"], 1, confusions, seed=0) == ["Yes yes YES, yes No no"]
 
 
@@ -87,32 +85,7 @@ def test_a_vocabulary_of_one_word_loses_or_repeats_it():
     noisy = corrupt(["no"] * 400, [str(i) for i in range(400)], 1, vocabulary_confusions(["No!"]), seed=0)
     assert set(noisy) == {"", "no no"}
     assert noisy.count("") == pytest.approx(250, abs=40)  # 25 deletions to 15 insertions
-    assert corrupt(["no"], ["1"], 1, Confusions({}, {}, {"no": 1}, 1, 0, 0), seed=0) == [""]
-
-
-def test_learned_confusions_are_reproduced(texts, ids):
-    known = learn_confusions(
-        ["The cat sat.", "a cat sat", "the end", "", None, "left out"],
-        ["the hat sat", "a cat sat down", "The", "not spoken", "not spoken", None],
-    )
-    assert asdict(known) == {
-        "substitutes": {"cat": {"hat": 1}},
-        "inserted": {"down": 1},
-        "vocabulary": {"the": 2, "cat": 2, "sat": 2, "a": 1, "end": 1, "left": 1, "out": 1},
-        "substitutions": pytest.approx(0.2),
-        "deletions": 0.6,
-        "insertions": 0.2,
-    }
-    texts, ids = texts[:1000], ids[:1000]
-    instead = {f"w{i}": {f"v{i}": 3, f"u{i}": 1} for i in range(20)}
-    made = Confusions(instead, {"uh": 1}, {"x": 1, "y": 1}, 0.5, 0.1, 0.4)
-    learned = learn_confusions(texts, corrupt(texts, ids, 0.3, made, seed=1))
-    assert [learned.substitutions, learned.deletions, learned.insertions] == pytest.approx([0.5, 0.1, 0.4], abs=0.03)
-    assert max(learned.inserted, key=learned.inserted.get) == "uh"
-    learned = learn_confusions(texts, corrupt(texts, ids, 0.3, replace(made, substitutions=1), seed=1))
-    assert learned.substitutes["w0"].keys() == {"v0", "u0"}
-    assert learned.substitutes["w0"]["v0"] / learned.substitutes["w0"]["u0"] == pytest.approx(3, rel=0.5)
-    assert learned.substitutes["w30"].keys() == {"x", "y"}, "a word without errors gets any of the vocabulary"
+    assert corrupt(["no"], ["1"], 1, Confusions({"no": 1}, 1, 0, 0), seed=0) == [""]
 
 
 def test_wrong_arguments_are_refused(texts):
@@ -124,5 +97,3 @@ def test_wrong_arguments_are_refused(texts):
         corrupt(["a", "b"], ["1"], 0.1, confusions, seed=0)
     with pytest.raises(ValueError, match="Found no words in 2 texts"):
         vocabulary_confusions([None, "..."])
-    with pytest.raises(ValueError, match=r"Found no error in 1 pairs .*take vocabulary_confusions"):
-        learn_confusions(["a b", ""], ["A, b", "c"])
