@@ -18,7 +18,8 @@ check_versions()
 
 _PLACES = {
     "hf_ser.api": (
-        *("load_dataset", "train", "evaluate", "audit", "compare", "embeddings", "load_model", "push_to_hub"),
+        *("load_dataset", "Recipe", "train", "evaluate", "stress", "predict", "audit", "compare", "embeddings"),
+        *("load_model", "push_to_hub"),
     ),
     "hf_ser.data.protocols": ("make_folds",),
     "hf_ser.models": (*("SerConfig", "SerModelForClassification", "SerPipeline", "SerProcessor"),),

@@ -2,24 +2,28 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import yaml
 from datasets import Dataset
 from huggingface_hub import HfApi
 
 from hf_ser.checks.audit.data import audit_data
 from hf_ser.checks.audit.findings import AuditFinding
 from hf_ser.checks.audit.run import audit_run
+from hf_ser.checks.stress.conditions import GROUPS
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.prepare import REPORT, load_or_prepare, load_prepared
 from hf_ser.data.protocols import make_folds
+from hf_ser.files import atomic_write
 from hf_ser.models.decoding import decode_audio
 from hf_ser.publish.hub import push_model
 from hf_ser.publish.results import write_results
+from hf_ser.publish.stress import stress_model
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.comparison import compare as compare_predictions
 from hf_ser.runs.comparison import run_names
@@ -27,6 +31,7 @@ from hf_ser.runs.embeddings import embeddings as embed_clips
 from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
 from hf_ser.training.parsing import as_flag
+from hf_ser.training.parsing import settings as changed_settings
 from hf_ser.training.tasks import TASKS, parse_task, run_task
 
 Audio = str | Path | np.ndarray
@@ -83,10 +88,49 @@ def load_dataset(
     return load_or_prepare("table", str(source), **table, audio_dir=audio_dir and str(audio_dir))
 
 
+class Recipe:
+    """Settings of a training by name, checked when it is made.
+
+    `Recipe("whisper_ridge", fold="all")` changes one of a recipe; `Recipe(model="fusion", audio_model="crnn")` has the
+    defaults otherwise.
+
+    Args:
+        name: A YAML file, or the name of a recipe of this package; None: no more than `settings`.
+        model: As of `train`.
+        settings: As of `train`.
+
+    Raises:
+        ValueError, FileNotFoundError: an unknown setting or one that does not fit, or no such recipe.
+    """
+
+    def __init__(self, name: str | Path | None = None, *, model: str = "audio", **settings):
+        if model not in TASKS:
+            raise ValueError(f"model is {model!r}, expected one of {', '.join(TASKS)}.")
+        self.name, self.model, self.settings = name, model, settings
+        with errors_in_python():
+            self.parsed()
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f"{str(self.name)!r}, "
+        more = "".join(f", {key}={value!r}" for key, value in self.settings.items())
+        return f"Recipe({name}model={self.model!r}{more})"
+
+    def parsed(self) -> dict[type, object]:
+        """The settings as dataclasses, by their class, with all defaults."""
+        # As a command line has them, so that both pass the same checks.
+        flags = [word for key, value in self.settings.items() if value is not None for word in as_flag(key, value)]
+        return parse_task(self.model, flags if self.name is None else [str(self.name), *flags])
+
+    def save(self, file: str | Path) -> None:
+        """Write what differs from the defaults as a YAML file, which `train` and the scripts read."""
+        with atomic_write(Path(file)) as out:
+            yaml.safe_dump(changed_settings(*self.parsed().values()), out, sort_keys=False)
+
+
 @errors_in_python()
 def train(
     dataset: Dataset | str | Path,
-    recipe: str | Path | None = None,
+    recipe: "Recipe | str | Path | None" = None,
     *,
     model: str = "audio",
     output_dir: str | Path | None = None,
@@ -98,7 +142,7 @@ def train(
 
     Args:
         dataset: What `load_dataset` gives, or the folder of a prepared data set.
-        recipe: A YAML file, or the name of a recipe of this package, such as `seeds/crnn`.
+        recipe: A YAML file, the name of a recipe of this package, such as `seeds/crnn`, or a `Recipe`.
         model: `audio`, `text`, `fusion` (audio and text), or `asr` (a Whisper that is fine-tuned for transcripts).
         output_dir: The run's folder; by default `runs/` and the kind of model.
         settings: Flags of `train_audio.py` and its siblings by name: `protocol="emobox"`, `fold="all"`,
@@ -108,16 +152,14 @@ def train(
         ValueError, FileNotFoundError: an unknown setting or one that does not fit, data that no split of these speakers
             can be made of, a leak.
     """
-    if model not in TASKS:
-        raise ValueError(f"model is {model!r}, expected one of {', '.join(TASKS)}.")
+    if not isinstance(recipe, Recipe):
+        recipe = Recipe(recipe, model=model)
+    settings = recipe.settings | settings
     if not isinstance(dataset, Dataset):
         settings["dataset"], dataset = str(dataset), None
     if output_dir is not None:
         settings["output_dir"] = str(output_dir)
-    # As a command line has them, so that both pass the same checks.
-    flags = [word for name, value in settings.items() if value is not None for word in as_flag(name, value)]
-    argv = flags if recipe is None else [str(recipe), *flags]
-    return run_task(model, parse_task(model, argv), dataset)
+    return run_task(recipe.model, Recipe(recipe.name, model=recipe.model, **settings).parsed(), dataset)
 
 
 @errors_in_python()
@@ -155,6 +197,94 @@ def audit(
         return audit_run(_run(data).path)
     data, _ = apply_label_map(data, label_map)
     return audit_data(data, make_folds(data, protocol, allow_leak=True, **split), reads_text=True)
+
+
+@errors_in_python()
+def stress(
+    model: Classifier | FoldFolder | str | Path,
+    dataset: Dataset | str | Path,
+    groups: Sequence[str] = (),
+    *,
+    max_clips: int | None = None,
+    seed: int = 0,
+    batch_size: int = 16,
+    output_dir: str | Path | None = None,
+    label_map: str | None = None,
+    allow_leak: bool = False,
+    max_drop: Mapping[str, float] | None = None,
+) -> dict:
+    """Test a model on changed recordings: noise, rooms, codecs, speeds and more; write JSON and a picture.
+
+    Args:
+        model: A model, its folder, or its name on the Hub.
+        dataset: What `load_dataset` gives, or the folder of a prepared data set; rows that the model was trained on are
+            left out.
+        groups: Kinds of change, such as `("noise", "codec")`; by default all.
+        max_clips: Test at most so many clips, of all classes alike.
+        seed: Of all noise and all draws.
+        batch_size: Clips a forward pass; the result does not depend on it beyond rounding.
+        output_dir: By default the model's folder.
+        label_map: Where the model's training record names none.
+        allow_leak: Test clips that the model was trained on; the result is stamped as leaked.
+        max_drop: UAR that a `mild` and a `hard` change may cost.
+
+    Returns:
+        The result as `stress.json` holds it, with the UAR and its interval under each change.
+
+    Raises:
+        ValueError, FileNotFoundError: an unknown group, or no row that can be tested.
+    """
+    return stress_model(
+        load_model(model),
+        prepared_folder(dataset),
+        list(groups or GROUPS),
+        max_clips=max_clips,
+        seed=seed,
+        batch_size=batch_size,
+        output_dir=output_dir,
+        label_map=label_map,
+        allow_leak=allow_leak,
+        max_drop=max_drop,
+    )
+
+
+def prepared_folder(dataset: Dataset | str | Path) -> Path:
+    """Return the folder of a prepared data set.
+
+    Raises:
+        ValueError: the data set is not one that `load_dataset` has read from a folder.
+    """
+    if not isinstance(dataset, Dataset):
+        return Path(dataset)
+    files = [Path(one["filename"]).parent for one in dataset.cache_files]
+    if not files or not (files[0] / REPORT).is_file():
+        raise ValueError("The data set is in no folder: expected one of load_dataset, or the folder of a prepared one.")
+    return files[0]
+
+
+@errors_in_python()
+def predict(
+    model: Classifier | FoldFolder | str | Path,
+    clips: Audio | Sequence[Audio | None],
+    texts: str | Sequence[str | None] | None = None,
+    **options,
+) -> list:
+    """Classify one clip or several.
+
+    Args:
+        model: A model, its folder, or its name on the Hub.
+        clips: A file, an array `(samples,)` at 16 kHz, or a list of them; None for a text alone.
+        texts: The transcript of the clip, or of each.
+        options: `top_k`, `batch_size`, `enrolment`, `channel` and more of `SerPipeline`.
+
+    Returns:
+        All classes with their calibrated scores, most probable first, and as attributes `unsure` and `notes`; of
+        several clips a list of such lists.
+
+    Raises:
+        ValueError, FileNotFoundError: as `SerPipeline`.
+    """
+    return load_model(model).pipeline(clips, text=texts, **options)
 
 
 @errors_in_python()

@@ -48,7 +48,7 @@ from datasets import Dataset
 from matplotlib.figure import Figure
 
 from hf_ser.augment.training import Augmenter
-from hf_ser.checks.stress.run import spread
+from hf_ser.checks.stress.run import balanced_sample
 from hf_ser.data.audio import encode_flac, on_grid
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.prepare import load_prepared
@@ -77,7 +77,7 @@ def main() -> None:
     dataset = load_prepared(arguments.dataset)
     with_audio = [row for row, seconds in enumerate(dataset["duration_seconds"][:]) if seconds]
     augmenter = Augmenter(arguments.augment, dataset, with_audio, arguments.noise_dir, arguments.seed)
-    rows = dataset.select(spread(dataset, with_audio, arguments.clips, arguments.seed))
+    rows = dataset.select(balanced_sample(dataset, with_audio, arguments.clips, arguments.seed))
     shown = [shown_clip(row, rows, augmenter, arguments) for row in rows]
     notes = [*augmenter.notices, *(clip["note"] for clip in shown if clip["note"])]
     with atomic_write(arguments.output_dir / PAGE) as file:

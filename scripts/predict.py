@@ -54,7 +54,7 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("--abstain", action="store_true", help="'unsure' (JSON: no label) below the model's threshold")
     add("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
     if dashed := [one for one in sys.argv[1:] if one.startswith("-") and Path(one).is_file()]:
-        parser.error(f"{dashed[0]} is a file here, and taken for an option: give it as ./{dashed[0]}")
+        parser.error(f"{dashed[0]} is a file here, but was read as an option: give it as ./{dashed[0]}")
     return parser, parser.parse_args()
 
 

@@ -11,7 +11,6 @@ from hf_ser.cli import parse_early, run
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 
@@ -39,17 +38,14 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 if __name__ == "__main__":
     parse_early(command_line)
 
-from hf_ser.checks.stress.conditions import CONDITIONS, GROUPS, HARD, MILD
-from hf_ser.checks.stress.results import FAILED, MAX_DROP, PICTURE, STRESS, format_stress, make_stress
-from hf_ser.checks.stress.run import clean_rows, run_conditions, select_rows
-from hf_ser.data.prepare import load_prepared
-from hf_ser.publish.model_card import public_name
-from hf_ser.publish.results import write_stress_results
-from hf_ser.runs.classifier import AUDIO, Classifier
+from hf_ser.checks.stress.conditions import GROUPS, HARD, MILD
+from hf_ser.checks.stress.results import FAILED, PICTURE, STRESS, format_stress
+from hf_ser.publish.stress import stress_model
+from hf_ser.runs.classifier import Classifier
 
 
 def main() -> None:
-    """Model, rows, answers, result."""
+    """Test the model and print the result."""
     parser, arguments = command_line()
     groups = arguments.groups.split(",") if arguments.groups else list(GROUPS)
     if unknown := [group for group in groups if group not in GROUPS]:
@@ -61,32 +57,21 @@ def main() -> None:
         parser.error(
             f"{arguments.model} is no folder here; for a model of the Hub name one for the result: --output_dir O"
         )
-    output_dir, started = arguments.output_dir or Path(arguments.model), time.time()
-
-    classifier = Classifier(arguments.model, arguments.device)
-    chosen = select_rows(
-        classifier, arguments.dataset, arguments.label_map, arguments.max_clips, arguments.seed, arguments.allow_leak
+    output_dir = arguments.output_dir or Path(arguments.model)
+    drops = {MILD: arguments.max_drop_mild, HARD: arguments.max_drop_hard}
+    result = stress_model(
+        Classifier(arguments.model, arguments.device),
+        arguments.dataset,
+        groups,
+        max_clips=arguments.max_clips,
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
+        output_dir=output_dir,
+        label_map=arguments.label_map,
+        allow_leak=arguments.allow_leak,
+        max_drop={kind: drop for kind, drop in drops.items() if drop is not None},
     )
-    conditions = [condition for condition in CONDITIONS if condition.group in groups]
-    if set(groups) <= {"words"} and classifier.kind == AUDIO:
-        raise ValueError(
-            f"{arguments.model}: found an audio-only model, which changed transcripts do not affect. Expected groups "
-            f"that change the audio: name some of {', '.join(GROUPS[:-1])}."
-        )
-    partial = [f"Only some changes were tried: {', '.join(groups)}."] if set(groups) < set(GROUPS) else []
-    partial += [f"At most {arguments.max_clips} clips were tested."] if arguments.max_clips else []
-    (clean, *outcomes), notices = run_conditions(
-        classifier, chosen, conditions, output_dir / "stress", arguments.seed, arguments.batch_size
-    )
-    about = {"model": public_name(arguments.model), "dataset": public_name(arguments.dataset), "seed": arguments.seed}
-    given = {MILD: arguments.max_drop_mild, HARD: arguments.max_drop_hard}
-    thresholds = MAX_DROP | {kind: drop for kind, drop in given.items() if drop is not None}
-    rows = clean_rows(classifier, chosen, clean)
-    result = make_stress(about, rows, clean, outcomes, thresholds, [*partial, *chosen.notices, *notices])
-    result["seconds"] = round(time.time() - started, 1)
-
     print(format_stress(result))
-    write_stress_results(result, output_dir, load_prepared(arguments.dataset))
     print(f"stress test: {output_dir / STRESS}, {output_dir / PICTURE}")
     if result["verdict"] == FAILED and not arguments.strict:
         print("The exit status is 0 all the same; with --strict it is 1.")

@@ -87,3 +87,42 @@ def test_a_run_is_evaluated_audited_compared_and_embedded(run, table):
     files = sorted(table.parent.glob("*.wav"))[:3]
     vectors = hf_ser.embeddings(run.folds["1"], files)
     assert vectors.shape[0] == 3 and np.isfinite(vectors).all()
+
+
+def test_a_recipe_is_checked_kept_and_read_again(tmp_path, prepared):
+    recipe = hf_ser.Recipe("seeds/crnn", fold="all", num_train_epochs=2)
+    assert repr(recipe) == "Recipe('seeds/crnn', model='audio', fold='all', num_train_epochs=2)"
+    recipe.save(tmp_path / "mine.yaml")
+    again = hf_ser.Recipe(tmp_path / "mine.yaml")
+    named = [
+        {f: getattr(one, f) for f in ("audio_model",)} for one in again.parsed().values() if hasattr(one, "audio_model")
+    ]
+    assert named == [{"audio_model": "crnn"}]
+    with pytest.raises(ValueError, match="nonsense"):
+        hf_ser.Recipe(nonsense=1)
+    with pytest.raises(ValueError, match="model is 'video', expected one of audio, text, fusion"):
+        hf_ser.Recipe(model="video")
+    tiny = {name: value for name, value in TINY.items() if name != "model"}
+    run = hf_ser.train(
+        prepared,
+        hf_ser.Recipe(max_steps=9, **{k: v for k, v in tiny.items() if k != "max_steps"}),
+        max_steps=2,
+        output_dir=tmp_path / "run",
+    )
+    assert run.settings["max_steps"] == 2
+
+
+def test_a_model_is_stressed_from_python(run, prepared, tmp_path):
+    result = hf_ser.stress(run.folds["1"], hf_ser.load_dataset(prepared), ("gain",), max_clips=8, output_dir=tmp_path)
+    assert (tmp_path / "stress.json").is_file() and "gain" in json.dumps(result)
+    with pytest.raises(ValueError, match=r"^groups thunder: expected some of"):
+        hf_ser.stress(run.folds["1"], prepared, ("thunder",))
+
+
+def test_clips_are_classified_from_python(run):
+    clip = 0.1 * np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    one = hf_ser.predict(run.folds["1"], clip)
+    several = hf_ser.predict(run.folds["1"], [clip, clip])
+    assert one[0]["label"] == several[1][0]["label"] and len(several) == 2
+    ask = hf_ser.SerPipeline.from_pretrained(str(run.folds["1"].path))
+    assert ask(clip)[0]["score"] == pytest.approx(one[0]["score"], abs=1e-6)

@@ -26,6 +26,7 @@ from hf_ser.models import (
     WaveformFeatureExtractor,
 )
 from hf_ser.models.saving import copy_code, portable_source
+from hf_ser.publish.privacy import model_files
 from hf_ser.training.arguments import AudioArguments
 from hf_ser.training.building import label_maps
 from hf_ser.training.pretrained import load_audio_encoder
@@ -258,6 +259,7 @@ def test_own_parts_from_recordings_to_an_answer_where_their_file_is_not(tmp_path
     said = json.loads(
         script("predict", folder, clip, "--text", "this is all", "--json", "--plugins", folder / file.name)
     )
+    assert {file.name, "plugins.py"} <= set(model_files(folder)), "both are pushed"
     file.unlink()
     for absent in (True, False):
         code = ELSEWHERE.format(absent=absent, folder=str(folder), clip=str(clip))

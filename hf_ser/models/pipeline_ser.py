@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoFeatureExtractor, AutoTokenizer, Pipeline
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, AutoTokenizer, Pipeline
 
 from .audio_notes import NO_SPEECH, as_text, mixed, no_speech, part_note, problem_message, scale_hint, source_notes
 from .config_checks import check_extractor, check_tokenizer
@@ -81,6 +81,22 @@ class SerPipeline(Pipeline):
             size = (config.text_config if self.is_ours else config).vocab_size
             check_tokenizer(self.tokenizer, size, f"{name}: tokenizer_config.json")
         self.model.eval()  # `pipeline(model=object)` leaves dropout on
+
+    @classmethod
+    def from_pretrained(cls, name: str, **kwargs) -> "SerPipeline":
+        """Load a model with this code: none of a model folder's own is run.
+
+        Args:
+            name: A folder, or a model of the Hub, `user/name` or `user/name@REVISION`.
+            kwargs: As of transformers' Pipeline, such as `device`.
+
+        Raises:
+            OSError, ValueError: there is no such model, or its weights are not all there.
+        """
+        repository, _, revision = str(name).partition("@") if not Path(name).exists() else (str(name), "", "")
+        model = AutoModelForAudioClassification.from_pretrained(repository, revision=revision or None)
+        model.config._commit_hash = getattr(model.config, "_commit_hash", None) or revision or None
+        return cls(model=model, task="audio-classification", **kwargs)
 
     def _part(self, modality: str, given, auto_class):
         """The feature extractor or tokenizer, where the model takes that modality; else None."""

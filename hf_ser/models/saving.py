@@ -118,7 +118,8 @@ def _portable_name(module: str, alias: ast.alias) -> list[str]:
     if module.startswith("hf_ser.models"):
         home = module.removeprefix("hf_ser.models").lstrip(".")
         if not home:
-            home = getattr(sys.modules[__package__], alias.name).__module__.rpartition(".")[2]
+            files = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem != "__init__")
+            home = next(stem for stem in files if hasattr(sys.modules.get(f"{__package__}.{stem}"), alias.name))
         return [f"from .{home} import {alias.name}{as_name}\n"]
     return [
         "try:\n",

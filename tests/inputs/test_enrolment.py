@@ -130,7 +130,7 @@ def test_the_card_shows_how_to_enrol(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     card = write_model_card(folder).read_text()
     assert 'ask("call.wav", enrolment=["other1.wav", "other2.wav"])' in card
-    assert "The figures above were measured so: transductive" in card
+    assert "The figures above were measured with speaker statistics: transductive" in card
 
 
 def test_the_stress_test_keeps_its_answers_where_statistics_differ_by_rounding(tested, data, prepared):

@@ -51,7 +51,7 @@ def test_what_cannot_be_transcribed_is_refused_before_anything_is_written(few, r
 
     refused(ValueError, "Expected openai-whisper:NAME", "--asr", "whisper-base")
     refused(FileNotFoundError, "nothing.pt", "--asr", "nothing.pt")
-    refused(FileExistsError, "is there already", "--asr", random_whispers[0], "--output_dir", few.parent)
+    refused(FileExistsError, "exists already", "--asr", random_whispers[0], "--output_dir", few.parent)
     refused(ValueError, "xx", "--asr", random_whispers[0], "--language", "xx")
     refused(ValueError, "--temperatures", "--asr", random_whispers[0], "--temperatures", "-1")
     assert not (few / SUMMARY).exists() and "reference_transcript" not in load_prepared(few).column_names

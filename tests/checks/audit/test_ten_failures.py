@@ -104,7 +104,7 @@ def test_5_the_checkpoint_chosen_on_the_test_fold(prepared, script, tmp_path):
     parts = {"train": sorted(by_speaker.keys() - set(tested)), "validation": tested, "test": tested}
     (tmp_path / "split.json").write_text(json.dumps(parts))
     fixed = ("--dataset", prepared, "--protocol", "fixed", "--split_file", tmp_path / "split.json")
-    with pytest.raises(ValueError, match="16 utterances stand in both validation and test"):
+    with pytest.raises(ValueError, match="16 utterances are in both validation and test"):
         script("train_text", *fixed, "--output_dir", tmp_path / "o", *QUICK)
     script("train_text", *fixed, "--allow_leak", "--output_dir", tmp_path / "o", *QUICK)
     assert "checkpoint_chosen_on_test" in json.loads((tmp_path / "o/report.json").read_text())["leaks"]
