@@ -155,11 +155,12 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = Recipe(recipe, model=model)
     settings = recipe.settings | settings
-    if not isinstance(dataset, Dataset):
-        settings["dataset"], dataset = str(dataset), None
+    prepared = dataset if isinstance(dataset, Dataset) else None
+    if prepared is None:
+        settings["dataset"] = str(dataset)
     if output_dir is not None:
         settings["output_dir"] = str(output_dir)
-    return run_task(recipe.model, Recipe(recipe.name, model=recipe.model, **settings).parsed(), dataset)
+    return run_task(recipe.model, Recipe(recipe.name, model=recipe.model, **settings).parsed(), prepared)
 
 
 @errors_in_python()
@@ -268,7 +269,7 @@ def predict(
     clips: Audio | Sequence[Audio | None],
     texts: str | Sequence[str | None] | None = None,
     **options,
-) -> list:
+) -> list | Iterator[list]:
     """Classify one clip or several.
 
     Args:
@@ -296,7 +297,8 @@ def compare(a: RunFolder | str | Path, b: RunFolder | str | Path) -> dict:
     """
     runs = [_run(a), _run(b)]
     names = run_names([run.path for run in runs])
-    return compare_predictions(*(read_predictions(run.path / PREDICTIONS) for run in runs), names)
+    of_a, of_b = (read_predictions(run.path / PREDICTIONS) for run in runs)
+    return compare_predictions(of_a, of_b, names)
 
 
 @errors_in_python()

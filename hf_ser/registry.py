@@ -101,7 +101,7 @@ def load_plugins(*sources: str) -> None:
         file = Path(source)
         if file.suffix != ".py":
             module = importlib.import_module(source)
-            file = Path(module.__file__)
+            file = Path(str(module.__file__))
         elif not file.is_file():
             raise FileNotFoundError(f"--plugins {source}: no such file. Expected a Python file, or a module's name.")
         elif file.resolve() not in _files.values():
@@ -120,6 +120,8 @@ def _import_file(file: Path) -> None:
     # One that was saved with a model imports the files beside it, which are those of hf_ser.models.
     name = f"hf_ser.models.{file.stem}" if (file.parent / "modeling_ser.py").is_file() else file.stem
     spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"--plugins {file}: found no Python file, expected one.")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -14,7 +14,7 @@ MOST_LABELS = 30_000
 LARGEST = {
     re.compile(r"(layers|depths|blocks|^(n|num)_layer|^depth)$"): 1_000,
     re.compile(r"(heads|groups|stages|experts)$"): 100_000,
-    re.compile(r"(n_bands|n_mels|num_mel_bins|image_size|dropout_samples)$"): 10_000,
+    re.compile(r"(n_bands|n_mels|num_mel_bins|image_size)$"): 10_000,
     re.compile(r"(size|sizes|dims?|d_model|channels|kernel|strides?|positions|frames|rank|max_length|labels)$"): 10**8,
 }
 """Counts and sizes by the end of their names, and what no model has more of; the first that fits decides."""

@@ -48,7 +48,6 @@ class SerConfig(PreTrainedConfig):
         pooling: Key of POOLINGS, over the positions.
         head_size: Width of the head.
         dropout: Of the head.
-        dropout_samples: Dropout masks over which the logits are averaged in training.
         num_fusion_heads: Attention heads of `cross_attention`.
         modality_dropout: Share of training rows that lose one modality (text or audio, equally often, never both).
         branch_loss_weight: Weight of each branch's own loss in the late fusions.
@@ -73,7 +72,6 @@ class SerConfig(PreTrainedConfig):
     pooling: str = "attentive"
     head_size: int = 128
     dropout: float = 0.2
-    dropout_samples: int = 1
     num_fusion_heads: int = 4
     modality_dropout: float = 0.2
     branch_loss_weight: float = 0.3

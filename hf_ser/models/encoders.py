@@ -26,14 +26,12 @@ class Family:
         extractor: Class name of its feature extractor, where that needs more than to be called.
         takes_mask: Whether it was trained with a mask of the padding.
         lora_targets: Its linear layers that LoRA is put on, as a regular expression; None where they are not known.
-        feature_encoder: Its modules that turn audio into the positions of the layers.
     """
 
     auto_class = AutoModel
     config_class: type[PreTrainedConfig] | None = None
     extractor: str | None = None
     takes_mask = True
-    feature_encoder: tuple[str, ...] = ("feature_extractor",)
 
     def __init__(self, lora_targets: str | None = None):
         self.lora_targets = lora_targets
@@ -135,7 +133,6 @@ class Whisper(Family):
     auto_class = AutoModelForAudioClassification
     extractor = "WhisperFeatureExtractor"
     takes_mask = False
-    feature_encoder = ("conv1", "conv2")
 
     def __init__(self):
         super().__init__(SPEECH_PROJECTIONS)
@@ -182,7 +179,6 @@ class Ast(Family):
 
     extractor = "ASTFeatureExtractor"
     takes_mask = False
-    feature_encoder = ("embeddings",)
 
     def __init__(self):
         super().__init__("q_proj|k_proj|v_proj|o_proj")

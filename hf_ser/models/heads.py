@@ -115,27 +115,19 @@ class LayerMixing(nn.Module):
 
 
 class Classifier(nn.Module):
-    """One vector a row to the classes: through a hidden layer, or at once.
-
-    In training the mean of the logits under several dropout masks is taken, where the configuration asks for more than
-    one: one row then teaches as several would.
-
-    Source: Inoue 2019, Multi-sample dropout for accelerated training and better generalization.
-    """
+    """One vector a row to the classes: through a hidden layer, or at once."""
 
     def __init__(self, config, size: int, hidden: bool = True):
         super().__init__()
         self.hidden = nn.Identity()
         if hidden:
             self.hidden, size = nn.Sequential(nn.Linear(size, config.head_size), nn.GELU()), config.head_size
-        self.dropout, self.dropout_samples = nn.Dropout(config.dropout), config.dropout_samples
+        self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(size, config.num_labels)
 
     def classify(self, vectors: torch.Tensor) -> torch.Tensor:
         """Shapes: vectors `(batch, size)`; out `(batch, classes)`."""
-        vectors = self.hidden(vectors)
-        samples = self.dropout_samples if self.training else 1
-        return torch.stack([self.classifier(self.dropout(vectors)) for _ in range(samples)]).mean(0)
+        return self.classifier(self.dropout(self.hidden(vectors)))
 
     forward = classify
 

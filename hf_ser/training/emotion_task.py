@@ -287,9 +287,7 @@ def notices(dataset: Dataset, data, *arguments) -> list[str]:
 
 def recogniser_source(data, reads_text: bool) -> dict[str, str]:
     """The folder with the training record of the recogniser whose transcripts are used."""
-    # Noise is learned from the recogniser's errors.
-    of_recogniser = data.transcript_source != REFERENCE
-    if not (reads_text and data.dataset and of_recogniser):
+    if not (reads_text and data.dataset and data.transcript_source != REFERENCE):
         return {}
     folder = Path(data.dataset) / ASR_RECORD
     return {"transcripts": str(folder)} if (folder / RECORD).is_file() else {}

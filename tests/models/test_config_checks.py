@@ -100,7 +100,6 @@ def test_a_number_or_a_label_that_no_model_has(spoiled, kind, key, value):
         ("audio", "head_size", -1),
         ("audio", "head_size", "128"),
         ("audio", "head_size", 1e12),
-        ("audio", "dropout_samples", 10**9),
         ("audio", "pooling", ["mean"]),
         ("audio", "head", {"a": 1}),
         ("audio", "audio_config", [1]),
