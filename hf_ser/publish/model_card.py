@@ -37,7 +37,7 @@ print(ask("call.wav", text="where is my parcel"))""",
     TEXT: """\
 from transformers import pipeline
 
-ask = pipeline("text-classification", model={model}{revision}, top_k=None, trust_remote_code=True)
+ask = pipeline("text-classification", model={model}{revision}, trust_remote_code=True)
 print(ask("where is my parcel"))""",
 }
 """Code that uses a model of each kind."""
@@ -134,7 +134,6 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         ),
         "enrolment": enrolment_note(record["settings"].get("enrolment_clips", 0)) if by_speaker else None,
         "pushed": repo_id is not None,
-        "takes_audio": kind != TEXT,
     }
     template = package_file("cards/model_card.md").read_text(encoding="utf-8")
     card = ModelCard(filled_markdown(template, values))
