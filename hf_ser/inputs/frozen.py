@@ -29,6 +29,7 @@ from hf_ser.files import cache_folder
 from hf_ser.inputs.collate import labels
 from hf_ser.inputs.output_store import OutputStore
 from hf_ser.models.modeling_ser import is_frozen
+from hf_ser.stable import text_digest
 
 CACHED = "2"
 """Version of what is stored. Raise it when the frozen parts come to put out something else, or statistics are fitted
@@ -48,8 +49,9 @@ class FrozenCache:
 
     Args:
         candidate: What is trained (`hf_ser.training.building.Candidate`).
-        settings: What else decides the outputs: layers that are read, the augmentation and its seed.
-        augmented: Whether the sound of training rows is augmented before it is encoded.
+        settings: What else decides the outputs, such as the layers that are read.
+        augmentation: By what and with which seed training clips are changed before they are encoded; None: they are
+            not. The clips as they are keep their outputs, whatever their changed views are.
         views: So many augmented views of a clip are told apart by the rows' `view`; 0: each is new, and not stored.
         fitted: What the statistics of the front end were fitted to at this start (`FoldData.fitted`); None where they
             are as they were loaded.
@@ -59,16 +61,17 @@ class FrozenCache:
         self,
         candidate,
         settings: Mapping[str, Any] | None = None,
-        augmented: bool = False,
+        augmentation: str | None = None,
         views: int = 0,
         fitted: str | None = None,
     ):
         self.views, self.encoders = views, candidate.encoders
+        self.changes = text_digest(augmentation or "")
         self.frozen: dict[str, nn.Module] = {}
         self.stores: dict[str, OutputStore] = {}
         self._told_overflow = False
         for modality, encoder in candidate.encoders.items():
-            if hindrance := _hindrance(encoder, modality == "audio" and augmented and not views):
+            if hindrance := _hindrance(encoder, modality == "audio" and augmentation and not views):
                 PartialState().print(f"note: outputs of the {modality} encoder are not cached: {hindrance}")
                 continue
             module = self.frozen[modality] = frozen_module(encoder)
@@ -159,6 +162,7 @@ class CachedCollator:
     def __init__(self, collator, cache: FrozenCache):
         self.collator = collator
         self.stores, self.others, self.views = cache.stores, cache.others, cache.views
+        self.changes = cache.changes
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Shapes: as `FrozenCache.fill`, and labels as `hf_ser.inputs.collate.labels`; or as the collator beneath."""
@@ -183,7 +187,7 @@ class CachedCollator:
             return None
         parts = [row.get("pcm_sha256") or ""]
         if self.views and row.get("view") is not None:
-            parts += [row["id"], str(row["view"])]  # by which its changes are drawn
+            parts += [row["id"], str(row["view"]), self.changes]  # by which its changes are drawn
         if row.get("speaker_statistics") is not None:
             parts.append(row["speaker_clips"])  # what they are made of, for they are measured anew at each start
         return "#".join(parts) if parts[0] else ""

@@ -15,7 +15,8 @@ from transformers import FeatureExtractionMixin
 
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.front_end import Moments, SpectrogramFrontEnd
-from hf_ser.models.processing_ser import extract_audio
+from hf_ser.models.modeling_ser import HeadEnrolment
+from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.stable import generator, text_digest
 
 BATCH_CLIPS = 16
@@ -24,7 +25,7 @@ FEW_CLIPS = 4
 
 def speaker_statistics(
     dataset: Dataset,
-    front_end: SpectrogramFrontEnd,
+    front_end: SpectrogramFrontEnd | HeadEnrolment,
     feature_extractor: FeatureExtractionMixin,
     enrolment_clips: int = 0,
     seed: int = 0,
@@ -41,14 +42,14 @@ def speaker_statistics(
     Args:
         dataset: Rows of all speakers that are wanted.
         front_end: Of the model, where it is: its `raw` is what is measured, and it keeps what training speakers are
-            like.
+            like. Or what enrols for a head that is solved for, without training rows.
         feature_extractor: Of the model.
         enrolment_clips: Clips of a speaker, drawn by chance; 0 for all of them.
         seed: Of the draw, with the speaker's name.
         training_rows: Rows that may be learned from; None for none.
 
     Shapes:
-        each `(2, bands)` float32.
+        each `(2, bands)` float32, of a HeadEnrolment `(views, size)`.
 
     Raises:
         ValueError: a row without a speaker, or a speaker without any sound.
@@ -65,7 +66,7 @@ def speaker_statistics(
     with tqdm(total=sum(map(len, wanted.values())), unit=" clips", desc="speakers", disable=None) as bar:
 
         def measured(rows: Sequence[int]) -> Moments:
-            found = front_end.moments(sound_batches(clips, rows, feature_extractor, front_end.window.device))
+            found = front_end.moments(sound_batches(clips, rows, feature_extractor, front_end.device))
             bar.update(len(rows))
             return found
 
@@ -151,5 +152,5 @@ def sound_batches(
         sounds = [clips[row]["audio"] for row in rows[start : start + BATCH_CLIPS]]
         heard = [decode_audio(sound) for sound in sounds if sound is not None]
         if heard:
-            batch = extract_audio(feature_extractor, heard)
-            yield batch["input_values"].to(device), batch["attention_mask"].to(device)
+            batch = audio_inputs(feature_extractor, heard)
+            yield batch["input_values"].to(device), batch["audio_mask"].to(device)

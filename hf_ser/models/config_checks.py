@@ -39,6 +39,8 @@ SECONDS = {
     "max_seconds": 10_800.0,
 }
 LEAST_SECONDS = 0.1
+LOWEST_SPEED, HIGHEST_SPEED, MOST_SPEEDS = 0.5, 2.0, 16
+"""Of the views of a clip."""
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 """Hz of audio, of files as well."""
 EXTRACTOR = {
@@ -47,6 +49,7 @@ EXTRACTOR = {
     **dict.fromkeys(("padding_value", "max_seconds", "mean", "std", "dither"), 0.0),
     **dict.fromkeys(("do_normalize", "return_attention_mask", "trim_silence"), False),
     "padding_side": "right",
+    "speeds": (1.0,),
 }
 """Values of feature extractors that are read, each with one of the right kind."""
 
@@ -96,6 +99,10 @@ def check_extractor(extractor, where: str) -> None:
         least = 1 if counts else LEAST_SECONDS if name == "max_seconds" else -math.inf
         if _is_number(value) and value < least:
             raise _refused(where, name, value, f"a number from {least:g} on")
+    speeds = held.get("speeds") or [1.0]
+    if len(speeds) > MOST_SPEEDS or not all(LOWEST_SPEED <= one <= HIGHEST_SPEED for one in speeds):
+        expected = f"at most {MOST_SPEEDS} numbers from {LOWEST_SPEED:g} to {HIGHEST_SPEED:g}"
+        raise _refused(where, "speeds", speeds, expected)
 
 
 def check_tokenizer(tokenizer, vocab_size: int, where: str) -> None:

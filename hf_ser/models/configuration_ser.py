@@ -8,7 +8,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 # transformers 4 copies only the files that this one names. It is given all that these need in turn, so that it comes as
 # far as `libraries`, which says that it is too old.
-from .config_checks import check_own_config
+from .config_checks import MOST_SPEEDS, check_own_config
 from .encoders import FAMILIES
 from .feature_changes import FeatureChanges  # noqa: F401
 from .front_end import SpectrogramFrontEnd  # noqa: F401
@@ -51,6 +51,8 @@ class SerConfig(PreTrainedConfig):
         num_fusion_heads: Attention heads of `cross_attention`.
         modality_dropout: Share of training rows that lose one modality (text or audio, equally often, never both).
         branch_loss_weight: Weight of each branch's own loss in the late fusions.
+        speaker_views: Of one of SOLVED_HEADS on audio alone: views of a clip of which the mean of its speaker's is
+            taken off; 0: it is not.
 
     Raises:
         ValueError: no encoder, unknown pooling, head or layer, a head for other modalities, or a value that no model
@@ -73,6 +75,7 @@ class SerConfig(PreTrainedConfig):
     num_fusion_heads: int = 4
     modality_dropout: float = 0.2
     branch_loss_weight: float = 0.3
+    speaker_views: int = 0
     custom_pipelines: dict | None = None
 
     def __post_init__(self, **kwargs):
@@ -119,6 +122,12 @@ class SerConfig(PreTrainedConfig):
             )
         if self.head in SOLVED_HEADS and self.pooling != "mean":
             raise ValueError(f"pooling is {self.pooling}: expected mean with head {self.head}.")
+        takes_means = self.head in SOLVED_HEADS and self.modalities == (AUDIO,)
+        if not 0 <= self.speaker_views <= (MOST_SPEEDS if takes_means else 0):
+            raise ValueError(
+                f"speaker_views is {self.speaker_views}, head {self.head}: expected 0, or up to {MOST_SPEEDS} with "
+                f"{' or '.join(SOLVED_HEADS)} on audio alone."
+            )
         if self.head in SOLVED_HEADS and MIX in (self.audio_layers, self.text_layers):
             raise ValueError(f"A layer is {MIX}, whose weights are trained: expected numbers with head {self.head}.")
 

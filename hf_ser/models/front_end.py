@@ -339,6 +339,11 @@ class SpectrogramFrontEnd(nn.Module):
         mean = sums / frames
         return Moments(clips, frames, mean, (squares / frames - mean.square()).clamp(min=0))
 
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs have to be."""
+        return self.window.device
+
     def fit_corpus(self, batches: Iterable[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
         """Set the statistics of normalisation "corpus" from the training clips (never from others).
 

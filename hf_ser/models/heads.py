@@ -33,6 +33,15 @@ def masked_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
+def one_position_a_view(one: Sequences, views: int = 1) -> Sequences:
+    """The mean over the positions of each view of a clip, which is all that a head reads that is solved for.
+
+    Shapes: hidden `(batch * views, positions, size)`; out `(batch, views, size)`.
+    """
+    means, present = masked_mean(one.hidden, one.mask), one.present.unflatten(0, (-1, views))
+    return Sequences(means.unflatten(0, (-1, views)), present, present.all(1))
+
+
 class MeanPooling(nn.Module):
     """Mean over the positions that the mask holds."""
 
@@ -137,12 +146,53 @@ class Standardisation(nn.Module):
         self.register_buffer("deviation", torch.ones(size))
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Shapes: `(batch, size)`, and so is the result."""
+        """Shapes: `(*, size)`, and so is the result."""
         return ((vectors - self.mean) / self.deviation).clamp(-self.clip_at, self.clip_at)
 
 
+class SpeakerMeans(nn.Module):
+    """How far the mean of a speaker's clips is from that of the training speakers, shrunk by how little they tell.
+
+    Of the difference of n clips the share `between / (between + within / n)` counts, dimension by dimension: of the
+    variance between training speakers' means, and within a speaker (Bayes' rule for two normal distributions).
+
+    Args:
+        views: Views of a clip, each with a mean of its own.
+        size: Of a vector.
+    """
+
+    def __init__(self, views: int, size: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(views, size))
+        self.register_buffer("between", torch.ones(size))
+        self.register_buffer("within", torch.ones(size))
+
+    def fit(self, vectors: torch.Tensor, rows_of_speakers: list) -> None:
+        """Measure the training speakers; vectors `(clips, views, size)`, and which of them are each speaker's."""
+        means = torch.stack([vectors[rows].mean(0) for rows in rows_of_speakers])
+        counts = torch.tensor([len(rows) for rows in rows_of_speakers]).to(vectors)
+        squares = sum(
+            (vectors[rows] - mean).square().sum(0) for rows, mean in zip(rows_of_speakers, means, strict=True)
+        )
+        within = (squares / (counts.sum() - len(counts)).clamp(min=1)).mean(0)
+        between = means.var(0).mean(0) - within * (1 / counts).mean()
+        self.mean.copy_(vectors.mean(0))
+        self.within.copy_(within.clamp(min=1e-12))
+        self.between.copy_(between.clamp(min=0))
+
+    def offset(self, vectors: torch.Tensor) -> torch.Tensor:
+        """What is taken off the clips of a speaker of whom some are known.
+
+        Shapes: `(clips, views, size)`, out `(views, size)`.
+        """
+        return self.between / (self.between + self.within / len(vectors)) * (vectors.mean(0) - self.mean)
+
+
 class SolvedHead(nn.Module):
-    """The means over the positions side by side, standardised, under one linear layer that is solved for at once.
+    """Vectors of both modalities side by side, standardised, under one linear layer that is solved for at once.
+
+    A position is the mean of one view of a clip (`one_position_a_view`): the clip at one of several speeds. What the
+    layer answers of the mean of the standardised views is the mean of its answers of them.
 
     Of a row without a modality its standardised mean is 0: what the training rows have on average.
     """
@@ -154,15 +204,20 @@ class SolvedHead(nn.Module):
         self.sizes = [config.size_of(modality) for modality in config.modalities]
         size = sum(self.sizes)
         self.standardisation, self.classifier = Standardisation(size), nn.Linear(size, config.num_labels)
+        self.speakers = SpeakerMeans(config.speaker_views, size) if config.speaker_views else None
 
-    def forward(self, **given: Sequences) -> tuple[torch.Tensor, dict]:
-        """Shapes: out `(batch, classes)`."""
+    def forward(self, speaker_statistics: torch.Tensor | None = None, **given: Sequences) -> tuple[torch.Tensor, dict]:
+        """Shapes: speaker_statistics `(batch, views, size)`, of `SpeakerMeans.offset`; out `(batch, classes)`."""
         known = self.standardisation.mean.split(self.sizes)
+        views = max(one.hidden.shape[1] for one in given.values())
         vectors = [
-            torch.where(one.present[:, None], masked_mean(one.hidden, one.mask), mean.to(one.hidden.dtype))
+            torch.where(one.present[:, None, None], one.hidden, mean.to(one.hidden.dtype)).expand(-1, views, -1)
             for one, mean in zip(given.values(), known, strict=True)
         ]
-        return self.classifier(self.standardisation(torch.cat(vectors, dim=-1))), {}
+        vectors = torch.cat(vectors, dim=-1)
+        if speaker_statistics is not None:
+            vectors = vectors - speaker_statistics
+        return self.classifier(self.standardisation(vectors).mean(1)), {}
 
 
 class SingleHead(Classifier):

@@ -15,7 +15,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from .configuration_ser import AUDIO, LAST, MIX, TEXT, SerConfig, number_of_layers
 from .earlier_folders import HEADS_BEFORE
 from .encoders import Family, family_of, read_layers
-from .heads import HEADS, SOLVED_HEADS, Branch, LayerMixing, Sequences, WeightedFusion, masked_mean
+from .heads import HEADS, SOLVED_HEADS, Branch, LayerMixing, Sequences, WeightedFusion, one_position_a_view
 from .loading import CheckedWeights
 from .padding import ignore_padding
 from .saving import SharedWeights, copy_code
@@ -130,14 +130,16 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
             input_ids: Tokens of the texts.
             text_mask: 1 where there are tokens; a row of zeros has no text.
             audio_hidden, text_hidden: Outputs of `frozen_part`, in place of `input_values` and `input_ids`.
-            speaker_statistics: Of each row's speaker, for a front end that is normalised by them.
+            speaker_statistics: Of each row's speaker, for a front end that is normalised by them, or for a head that
+                takes their mean off.
             labels: Class indices, or a distribution over the classes (times a weight of the row, if wanted).
             input_features: `input_values` by the name that some feature extractors give them.
             attention_mask: The mask of the one that is given, where audio or text is given alone.
             output_hidden_states: Whether to return what the head reads.
 
         Shapes:
-            input_values: `(batch, samples)` or features; audio_mask: `(batch, samples or feature frames)`;
+            input_values: `(batch, samples)` or features; audio_mask: `(batch, samples or feature frames)`; of clips at
+            several speeds, for a head that is solved for, both `(batch, speeds, ...)`;
             input_ids, text_mask: `(batch, tokens)`; audio_hidden, text_hidden: `(batch, positions, *)`;
             labels: `(batch,)` int64 or `(batch, classes)` float; logits: `(batch, classes)`.
 
@@ -157,14 +159,16 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
                 text_mask = one_of(text_mask=text_mask, attention_mask=attention_mask)
             else:
                 audio_mask = one_of(audio_mask=audio_mask, attention_mask=attention_mask)
+        in_head = {"speaker_statistics": speaker_statistics} if self.config.speaker_views else {}
+        in_front_end = None if in_head else speaker_statistics
         given = {
-            AUDIO: self._audio_sequences(input_values, audio_mask, audio_hidden, speaker_statistics),
+            AUDIO: self._audio_sequences(input_values, audio_mask, audio_hidden, in_front_end),
             TEXT: self._text_sequences(input_ids, text_mask, text_hidden),
         }
         sequences = self._complete({modality: one for modality, one in given.items() if one is not None})
         if self.training and len(sequences) == 2:
             sequences = self._drop_modalities(**sequences)
-        logits, branches = self.head(**sequences)
+        logits, branches = self.head(**sequences, **in_head)
         branch_logits = {name: (of_branch, sequences[name].present) for name, of_branch in branches.items()}
         loss = None
         if labels is not None:
@@ -179,7 +183,7 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
 
         An encoder without a parameter to train is computed whole, of our spectrogram networks at least the front end;
         where there is neither, the batch stays as it is. A head that is solved for reads no more than the mean over
-        the positions, which is then all that is returned.
+        the positions of each view of a clip, which is then all that is returned.
 
         Shapes:
             audio_hidden, text_hidden: `(batch, positions, *)`; audio_mask, text_mask: `(batch, positions)` bool, False
@@ -187,32 +191,50 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
         """
         outputs = {}
         if batch.get("input_values") is not None:
-            audio = [batch["input_values"], batch.get("audio_mask"), batch.get("speaker_statistics")]
-            if is_frozen(self.audio_encoder):
+            scaling = None if self.config.speaker_views else batch.get("speaker_statistics")
+            audio = [batch["input_values"], batch.get("audio_mask"), scaling]
+            if self.is_solved or is_frozen(self.audio_encoder):
                 outputs[AUDIO] = self.encode_audio(*audio)
             elif self.config.audio_config.model_type == SpectrogramConfig.model_type:
                 outputs[AUDIO] = self._front_end(*audio)
-        if batch.get("input_ids") is not None and is_frozen(self.text_encoder):
+        if batch.get("input_ids") is not None and (self.is_solved or is_frozen(self.text_encoder)):
             outputs[TEXT] = self.encode_text(batch["input_ids"], batch.get("text_mask"))
-        replaced = {AUDIO: AUDIO_INPUTS, TEXT: ("input_ids",)}
+        replaced = {AUDIO: AUDIO_INPUTS[:1] if self.config.speaker_views else AUDIO_INPUTS, TEXT: ("input_ids",)}
         batch = {name: values for name, values in batch.items() if not any(name in replaced[one] for one in outputs)}
         for modality, one in outputs.items():
-            if self.config.head in SOLVED_HEADS:
-                one = Sequences(masked_mean(one.hidden, one.mask)[:, None], one.present[:, None], one.present)
             batch |= {f"{modality}_hidden": one.hidden, f"{modality}_mask": one.mask & one.present[:, None]}
         return batch
 
+    @property
+    def is_solved(self) -> bool:
+        """Whether the head is one that is solved for at once, whose encoders are never trained."""
+        return self.config.head in SOLVED_HEADS
+
     def encode_audio(self, values, mask=None, speaker_statistics=None) -> Sequences:
-        """Run the audio encoder, before any mixing of layers; arguments as of `forward`."""
+        """Run the audio encoder, before any mixing of layers; arguments as of `forward`.
+
+        Raises:
+            ValueError: clips at several speeds, for a head that does not average them.
+        """
         config, layers = self.config.audio_config, self.config.audio_layers
-        family = family_of(config)
+        family, views = family_of(config), 1
+        if mask is not None and mask.dim() == 3:
+            if not self.is_solved:
+                raise ValueError(
+                    f"Found clips at {mask.shape[1]} speeds for head {self.config.head}: expected one, which only "
+                    f"{' and '.join(SOLVED_HEADS)} average. Take `speeds` out of preprocessor_config.json."
+                )
+            views, values, mask = mask.shape[1], values.flatten(0, 1), mask.flatten(0, 1)
+            if speaker_statistics is not None:
+                speaker_statistics = speaker_statistics.repeat_interleave(views, 0)
         present, mask = _usable(family.full_mask(values) if mask is None else mask)
         hidden, frames = family.encode(self.audio_encoder, config, values, mask, layers, speaker_statistics)
         if self.training:
             # Encoders of one length (Whisper, AST) give positions of padding too. Dropout would draw for them, and
             # other than in a training that reads stored outputs, which have none.
             hidden, frames = _without_padding(hidden, frames)
-        return Sequences(hidden, frames, present)
+        audio = Sequences(hidden, frames, present)
+        return one_position_a_view(audio, views) if self.is_solved else audio
 
     def encode_text(self, input_ids: torch.Tensor, mask: torch.Tensor | None = None) -> Sequences:
         """Run the text encoder, before any mixing of layers; arguments as of `forward`."""
@@ -220,7 +242,8 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
         layers = self.config.text_layers
         shown = {} if layers == LAST else {"output_hidden_states": True}
         output = self.text_encoder(input_ids=input_ids, attention_mask=mask, **shown)
-        return Sequences(read_layers(output, layers), mask.bool(), present)
+        text = Sequences(read_layers(output, layers), mask.bool(), present)
+        return one_position_a_view(text) if self.is_solved else text
 
     def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
         """As transformers', with the code that loads it, and under the key names in memory.
@@ -309,6 +332,33 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
             AUDIO: Sequences(audio.hidden, audio.mask, audio.present & ~drop_audio),
             TEXT: Sequences(text.hidden, text.mask, text.present & ~drop_text),
         }
+
+
+class HeadEnrolment:
+    """Enrols a speaker for a head that takes off speakers' means, as `SpectrogramFrontEnd` does for its own scaling.
+
+    Args:
+        model: With a head that is solved for, of which `speaker_views` is not 0.
+    """
+
+    normalisation, is_whole = "speaker", True
+
+    def __init__(self, model: SerModelForClassification):
+        self.model = model
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs have to be."""
+        return self.model.device
+
+    @torch.no_grad()
+    def moments(self, batches) -> torch.Tensor:
+        """The vectors of a speaker's clips; batches of values and masks, out `(clips, views, size)`."""
+        return torch.cat([self.model.encode_audio(values, mask).hidden for values, mask in batches])
+
+    def speaker_scaling(self, vectors: torch.Tensor) -> torch.Tensor:
+        """The `speaker_statistics` of such vectors; shape `(views, size)`."""
+        return self.model.head.speakers.offset(vectors)
 
 
 def one_of(**given: torch.Tensor | None) -> torch.Tensor | None:

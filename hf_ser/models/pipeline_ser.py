@@ -15,6 +15,7 @@ from .config_checks import check_extractor, check_tokenizer
 from .configuration_ser import AUDIO, TEXT, SerConfig
 from .decoding import MIX, audio_problem, read_audio
 from .front_end import SpectrogramFrontEnd, trimmed
+from .modeling_ser import HeadEnrolment
 from .padding import ignore_padding
 from .processing_ser import (
     SerProcessor,
@@ -292,6 +293,8 @@ class SerPipeline(Pipeline):
     def speaker_statistics(self, enrolment) -> torch.Tensor:
         """Mean and deviation of each band over one clip or more of a speaker, `(2, bands)`, as in evaluation.
 
+        Of a head that is solved for: what it takes off the speaker's clips, `(views, size)`.
+
         Raises:
             ValueError: the model is not normalised by speaker, or there is no clip.
         """
@@ -307,8 +310,10 @@ class SerPipeline(Pipeline):
         return front_end.speaker_scaling(front_end.moments(self._waveforms(items)))
 
     @property
-    def speaker_front_end(self) -> SpectrogramFrontEnd | None:
-        """That of a model that was trained with per-speaker normalisation; None of any other."""
+    def speaker_front_end(self) -> SpectrogramFrontEnd | HeadEnrolment | None:
+        """What enrols a speaker for a model that was trained with per-speaker normalisation; None of any other."""
+        if getattr(self.model.config, "speaker_views", 0):
+            return HeadEnrolment(self.model)
         front_end = getattr(getattr(self.model, "audio_encoder", None), "front_end", None)
         return front_end if getattr(front_end, "normalisation", None) == "speaker" else None
 

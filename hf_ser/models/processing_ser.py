@@ -8,7 +8,7 @@ import torch
 from transformers import FeatureExtractionMixin, ProcessorMixin
 from transformers.feature_extraction_utils import BatchFeature
 
-from .decoding import decode_audio
+from .decoding import decode_audio, resample
 from .encoders import MIN_SECONDS, family_of_extractor
 from .front_end import trimmed
 from .source_kinds import is_rate_and_array, one_clip
@@ -18,12 +18,12 @@ def extract_audio(feature_extractor: FeatureExtractionMixin, clips: list[np.ndar
     """Run any encoder's feature extractor on a batch of clips; each row is what it would be alone, but for padding.
 
     Where the extractor has the attribute `trim_silence`, both ends of a clip lose their silence; where it has
-    `max_seconds`, longer clips keep their beginning.
+    `max_seconds`, longer clips keep their beginning; where it has `speeds`, a clip is given once at each of them.
 
     Shapes:
         clips: list of `(samples,)` float32 at the extractor's rate;
         returns `input_values` or `input_features` by the extractor's own name, and `attention_mask`
-        `(batch, samples)` for waveforms, `(batch, feature frames)` otherwise.
+        `(batch, samples)` for waveforms, `(batch, feature frames)` otherwise; with speeds `(batch, speeds, ...)`.
     """
     rate = feature_extractor.sampling_rate
     max_seconds = getattr(feature_extractor, "max_seconds", None)
@@ -31,15 +31,28 @@ def extract_audio(feature_extractor: FeatureExtractionMixin, clips: list[np.ndar
     clips = [np.asarray(clip, dtype=np.float32) for clip in clips]
     if getattr(feature_extractor, "trim_silence", False):
         clips = [trimmed(clip, rate) for clip in clips]
-    clips = [_at_least(clip[:longest], int(MIN_SECONDS * rate)) for clip in clips]
-    return family_of_extractor(feature_extractor).inputs(feature_extractor, clips)
+    speeds = getattr(feature_extractor, "speeds", None)
+    views = [at_speed(clip, rate, speed) for clip in clips for speed in speeds or (1.0,)]
+    views = [_at_least(view[:longest], int(MIN_SECONDS * rate)) for view in views]
+    batch = family_of_extractor(feature_extractor).inputs(feature_extractor, views)
+    if speeds:
+        batch = {name: values.unflatten(0, (len(clips), len(speeds))) for name, values in batch.items()}
+    return batch
+
+
+def at_speed(clip: np.ndarray, sampling_rate: int, speed: float) -> np.ndarray:
+    """A clip played faster (above 1) or slower: its length and its pitch change together."""
+    return resample(clip, speed * sampling_rate, sampling_rate)
 
 
 def longest_seconds(feature_extractor: FeatureExtractionMixin) -> float | None:
-    """How much of a clip an extractor takes: what comes after it is cut off; None where nothing is."""
+    """How much of a clip an extractor takes: what comes after it is cut off; None where nothing is.
+
+    At several speeds it is what the fastest takes, which reaches furthest into the clip.
+    """
     own = family_of_extractor(feature_extractor).longest_seconds(feature_extractor)
     limits = [limit for limit in (getattr(feature_extractor, "max_seconds", None), own) if limit]
-    return min(limits, default=None)
+    return min(limits) * max(getattr(feature_extractor, "speeds", None) or (1.0,)) if limits else None
 
 
 def seconds_to_read(feature_extractor: FeatureExtractionMixin) -> float | None:
@@ -82,7 +95,8 @@ def audio_inputs(feature_extractor: FeatureExtractionMixin, clips: list[np.ndarr
     """`extract_audio` under the names that our models take; None is a row without sound.
 
     Shapes:
-        input_values: as the encoder takes them; audio_mask: `(batch, samples or feature frames)`.
+        input_values: as the encoder takes them; audio_mask: `(batch, samples or feature frames)`; of an extractor
+        with speeds both `(batch, speeds, ...)`.
     """
     silence = np.zeros(int(MIN_SECONDS * feature_extractor.sampling_rate), dtype=np.float32)
     batch = extract_audio(feature_extractor, [silence if clip is None else clip for clip in clips])

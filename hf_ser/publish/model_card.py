@@ -143,7 +143,7 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
 
 def _by_speaker(config: dict) -> bool:
     front_end = (config.get("audio_config") or {}).get("front_end") or {}
-    return front_end.get("normalisation") == "speaker"
+    return front_end.get("normalisation") == "speaker" or bool(config.get("speaker_views"))
 
 
 def _report(folder: Path, record: TrainingRecord) -> tuple[Report | None, str]:

@@ -1,5 +1,6 @@
 """The settings of a run: what there is of each, its default and its limits, without importing what is large."""
 
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -24,6 +25,9 @@ LAYERS = (
     "layers of the encoder that are read: last, mix (all, with learned weights), or numbers, from 0 (its input),"
     " such as 3 or 2,3,4 (side by side)"
 )
+SPEED, MOST_SPEEDS = Range(0.5, 2), 16
+"""As a saved model may have them (`models/config_checks.py`, which is not imported here because it is large)."""
+NUMBER = re.compile(r"\d+(\.\d+)?|\.\d+")
 MADE_HERE = "made here, from scratch:"
 PRETRAINED = "a Hub id (user/name@REVISION pins it); or a folder, in which '{fold}' is replaced"
 NETWORKS, TEXT_NETWORKS = (
@@ -119,9 +123,15 @@ class AudioArguments(Checked):
         None, "of --audio_model alexnet: torchvision's weights to start from, a file, or imagenet to download them"
     )
     trim_silence: bool | None = setting(None, "cut silence off both ends of a clip; default: as the model does")
+    speeds: str | None = setting(
+        None,
+        "of heads that are solved for: speeds at which each clip is given, pitch and tempo together, such as "
+        "0.9,1,1.1: in training each a row of its own, later their answers are averaged",
+    )
     normalisation: str | None = setting(
         None,
-        "what the features of our spectrogram networks are normalised over; default: the network's own",
+        "what the features of our spectrogram networks are normalised over; default: the network's own; of heads that "
+        "are solved for, speaker: the mean of the speaker's clips is taken off",
         Registered("models/front_end.py", "NORMALISATIONS"),
     )
     enrolment_clips: int = setting(
@@ -133,6 +143,7 @@ class AudioArguments(Checked):
     def __post_init__(self):
         super().__post_init__()
         check_layers("audio_layers", self.audio_layers)
+        check_speeds(self.speeds)
         ours = self.audio_model in NETWORKS  # of others the front end is known once they are loaded
         if self.enrolment_clips and ours and self.normalisation != "speaker":
             raise ValueError(
@@ -140,6 +151,11 @@ class AudioArguments(Checked):
                 "found clips to know a speaker by, and nothing that uses them. Expected --normalisation speaker: add "
                 "it, or leave --enrolment_clips out."
             )
+
+    @property
+    def speed_list(self) -> list[float]:
+        """The speeds as numbers; none where clips are given as they are."""
+        return [float(one) for one in str(self.speeds).split(",")] if self.speeds else []
 
 
 @dataclass
@@ -152,6 +168,21 @@ class TextArguments(Checked):
     def __post_init__(self):
         super().__post_init__()
         check_layers("text_layers", self.text_layers)
+
+
+def check_speeds(speeds: str | None) -> None:
+    """Make sure that the speeds of a clip are numbers, each once.
+
+    Raises:
+        ValueError: they are not.
+    """
+    found = [one.strip() for one in str(speeds).split(",")] if speeds else []
+    if len(found) > MOST_SPEEDS or not all(NUMBER.fullmatch(one) and SPEED.holds(float(one)) for one in found):
+        raise ValueError(
+            f"--speeds is {speeds}: expected at most {MOST_SPEEDS} numbers, each {SPEED}, such as 0.9,1,1.1."
+        )
+    if len(set(map(float, found))) < len(found):
+        raise ValueError(f"--speeds is {speeds}: found a speed twice, expected each once.")
 
 
 def check_layers(name: str, layers: str) -> None:

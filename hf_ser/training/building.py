@@ -54,8 +54,10 @@ def build_model(labels, head, adapt, audio=None, text=None, texts=(), speakers=N
             not be found where the model is loaded.
     """
     encoders, sources, processor = {}, {}, SerProcessor()
+    by_speaker = head.chosen in SOLVED_HEADS and getattr(audio, "normalisation", None) == "speaker"
     if audio is not None:
-        encoders[AUDIO], processor.feature_extractor = load_audio_encoder(audio)
+        own = replace(audio, normalisation=None, enrolment_clips=0) if by_speaker else audio
+        encoders[AUDIO], processor.feature_extractor = load_audio_encoder(own)
         sources[AUDIO] = audio.audio_model
         check_network(audio.audio_model, encoders[AUDIO], text is not None)
         if audio.audio_model in FITTED and text is None:
@@ -71,11 +73,14 @@ def build_model(labels, head, adapt, audio=None, text=None, texts=(), speakers=N
     if head.chosen in SOLVED_HEADS:
         every = "both" if len(encoders) == 2 else next(iter(encoders))
         head, adapt = replace(head, pooling="mean"), replace(adapt, freeze=every)
+        if by_speaker:
+            check_takes_means(audio, encoders)
     config = SerConfig(
         **{f"{modality}_config": encoder.config for modality, encoder in encoders.items()},
         **({"audio_layers": audio.audio_layers} if audio is not None else {}),
         **({"text_layers": text.text_layers} if text is not None else {}),
         **head_settings(head),
+        **({"speaker_views": len(audio.speed_list) or 1} if by_speaker else {}),
         **label_maps(labels),
     )
     drop_unread_layers(config, encoders, adapt.freeze)
@@ -108,6 +113,21 @@ def check_network(source: str, encoder: nn.Module, is_fused: bool) -> None:
         raise ValueError(
             f"--audio_model {source}: found a model of {network}, in which nothing can be trained further. Expected "
             f"--audio_model {network}, whose head is fitted anew, or a network that is trained."
+        )
+
+
+def check_takes_means(audio, encoders: dict[str, nn.Module]) -> None:
+    """Make sure that a solved head may take the mean of a speaker's clips off.
+
+    Raises:
+        ValueError: text is read too, or the encoder scales by speaker itself.
+    """
+    front_end = getattr(encoders[AUDIO], "front_end", None)
+    if len(encoders) == 2 or front_end is not None:
+        found = "an encoder with a normalisation of its own" if front_end is not None else "text beside the audio"
+        raise ValueError(
+            f"--normalisation {audio.normalisation}, on a head that is solved for: found {found}. Expected a "
+            "pretrained encoder of audio alone, such as openai/whisper-base: leave --normalisation out."
         )
 
 

@@ -9,6 +9,7 @@ In a run's folder beside what every task writes:
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,11 @@ class EmotionFold(FoldTask):
         frozen = self.frozen_cache() if arguments.cache_frozen else None
         if frozen is not None:
             self.candidate = replace(self.candidate, collator=CachedCollator(self.candidate.collator, frozen))
-        return (FittedTrainer if is_solved(self.candidate.model.config) else SerTrainer)(
+        trainer = SerTrainer
+        if is_solved(self.candidate.model.config):
+            enrolment_clips = getattr(self.task.settings.get(AudioArguments), "enrolment_clips", 0)
+            trainer = partial(FittedTrainer, enrolment_clips=enrolment_clips)
+        return trainer(
             self.candidate,
             self.labels,
             args=arguments,
@@ -113,9 +118,8 @@ class EmotionFold(FoldTask):
         key = {name: getattr(config, name) for name in ("audio_layers", "text_layers")}
         key["mean"] = config.head in SOLVED_HEADS
         key["precision"] = "bf16" if training.bf16 else "fp16" if training.fp16 else "float32"
-        if augmented := self.rows.view is not None:
-            key["augment"] = self.candidate.collator.augmenter.key
-        return FrozenCache(self.candidate, key, augmented, training.cache_views, self.rows.fitted)
+        augmentation = None if self.rows.view is None else self.candidate.collator.augmenter.key
+        return FrozenCache(self.candidate, key, augmentation, training.cache_views, self.rows.fitted)
 
     def finish(self, trainer: SerTrainer, folder: Path, leaks: list[str], findings: list[AuditFinding]) -> dict:
         """As FoldTask's; the model is calibrated on the validation rows first."""

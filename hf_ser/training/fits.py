@@ -4,7 +4,7 @@ Its coefficients become the head. What the encoder gives is read from the cache 
 that further folds need not compute it again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,9 +22,10 @@ from tqdm import tqdm
 from transformers.trainer_utils import TrainOutput
 
 from hf_ser.augment.training import with_views
+from hf_ser.inputs.speakers import enrolment_rows
 from hf_ser.models import PRESETS, SOLVED_HEADS, TEXT_PRESETS, SerConfig
 from hf_ser.models.configuration_ser import AUDIO
-from hf_ser.models.heads import Standardisation
+from hf_ser.models.heads import Sequences, SpeakerMeans, Standardisation
 from hf_ser.models.networks import FITTED
 from hf_ser.runs.calibration import fit_temperature
 from hf_ser.runs.scores import DIGITS
@@ -91,6 +92,10 @@ class LogisticFit:
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
         return Coefficients(regression.classes_, weight, bias)
 
+    def fits(self, rows: np.ndarray, strengths: Sequence[float]) -> Iterator[Coefficients]:
+        """`fit` with each of several strengths."""
+        return (self.fit(rows, strength) for strength in strengths)
+
 
 class RidgeFit:
     """Ridge regression on the targets in which every class weighs alike.
@@ -119,6 +124,10 @@ class RidgeFit:
 
     def fit(self, rows: np.ndarray, strength: float) -> Coefficients:
         """Of some of the rows, by their indices."""
+        return next(self.fits(rows, [strength]))
+
+    def fits(self, rows: np.ndarray, strengths: Sequence[float]) -> Iterator[Coefficients]:
+        """`fit` with each of several strengths, which have the products of the features in common."""
         of_classes = self.row_weights[rows] @ self.targets[rows]
         classes = np.flatnonzero(of_classes)
         targets = self.targets[np.ix_(rows, classes)]
@@ -126,13 +135,17 @@ class RidgeFit:
         centred = targets - 1 / len(classes)
         size = self.vectors.shape[1]
         if self.products is None:
-            features = np.column_stack([self.vectors[rows] / size**0.5, np.ones(len(rows))])
-            squares = (features.T * weights) @ features + strength * np.eye(size + 1)
-            solved = solve(squares, (features.T * weights) @ centred, assume_a="pos")
-            return Coefficients(classes, solved[:-1].T / size**0.5, solved[-1])
-        ridge = KernelRidge(alpha=strength, kernel="precomputed")
-        ridge.fit(self.products[np.ix_(rows, rows)], centred, sample_weight=weights)
-        return Coefficients(classes, ridge.dual_coef_.T @ self.vectors[rows] / size, ridge.dual_coef_.sum(0))
+            roots = np.sqrt(weights)[:, None]
+            features = np.column_stack([self.vectors[rows] / size**0.5, np.ones(len(rows))]) * roots
+            squares, products = features.T @ features, features.T @ (roots * centred)
+            for strength in strengths:
+                solved = solve(squares + strength * np.eye(size + 1), products, assume_a="pos")
+                yield Coefficients(classes, solved[:-1].T / size**0.5, solved[-1])
+            return
+        for strength in strengths:
+            ridge = KernelRidge(alpha=strength, kernel="precomputed")
+            ridge.fit(self.products[np.ix_(rows, rows)], centred, sample_weight=weights)
+            yield Coefficients(classes, ridge.dual_coef_.T @ self.vectors[rows] / size, ridge.dual_coef_.sum(0))
 
 
 FITS = {"functionals": LogisticFit, "random_kernels": RidgeFit, "logistic": LogisticFit, "ridge": RidgeFit}
@@ -178,9 +191,15 @@ def refuse_descent(models: list, head, augment, adapt, training) -> None:
             AdaptArguments and SerTrainingArguments.
 
     Raises:
-        ValueError: one is, or the encoder has random weights.
+        ValueError: one is, the encoder has random weights, or speeds are given for another head.
     """
     network, has_solved_head = fitted_network(models), head.chosen in SOLVED_HEADS
+    if not has_solved_head and (speeds := getattr(models[0], "speeds", None)):
+        raise ValueError(
+            f"--speeds is {speeds}, --{'fusion' if len(models) == 2 else 'head'} {head.chosen}: found a head that does "
+            f"not average over the speeds of a clip. Expected {' or '.join(SOLVED_HEADS)}; or, to change clips in "
+            "training alone, --augment speed."
+        )
     if not has_solved_head and network is None:
         return
     named = {
@@ -227,6 +246,8 @@ class FittedTrainer(SerTrainer):
     Args:
         candidate: A model of audio alone with one of FITTED, or any with one of SOLVED_HEADS; no adapter.
         labels: Emotion names in class order.
+        enrolment_clips: Of a head that takes speakers' means off: clips that a speaker is known by when rows are
+            predicted; 0: all of them.
         kwargs: As SerTrainer's.
 
     Attributes:
@@ -237,8 +258,9 @@ class FittedTrainer(SerTrainer):
         ValueError: the head is not one linear layer on the vectors.
     """
 
-    def __init__(self, candidate: Candidate, labels: list[str], **kwargs):
+    def __init__(self, candidate: Candidate, labels: list[str], enrolment_clips: int = 0, **kwargs):
         super().__init__(candidate, labels, **kwargs)
+        self.enrolment_clips = enrolment_clips
         self.view = kwargs.get("view")
         self.left_out: tuple[np.ndarray, np.ndarray] | None = None
         config, self.network = candidate.model.config, getattr(candidate.encoders.get("audio"), "network", None)
@@ -254,27 +276,68 @@ class FittedTrainer(SerTrainer):
         parts = [self.train_dataset, self.eval_dataset]
         speakers = np.concatenate([speakers_of(part) for part in parts])
         vectors, targets = (np.concatenate(both) for both in zip(*self.views_of(parts), strict=True))
-        copies = len(vectors) // len(speakers)
+        copies, views = len(vectors) // len(speakers), vectors.shape[1]
         originals = np.arange(len(vectors)) < len(speakers)
         speakers = np.tile(speakers, copies)
-        mean, scale = np.nanmean(vectors[originals], 0), np.nanstd(vectors[originals], 0)
+        vectors = self.without_speakers(vectors, speakers, originals)
+        mean, scale = np.nanmean(vectors[originals], (0, 1)), np.nanstd(vectors[originals], (0, 1))
         vectors = np.where(np.isnan(vectors), mean, vectors)
         scale[scale < LEAST_SCALE] = 1.0
         is_folded = self.statistics is None  # else the model standardises, and cuts off
         vectors = (vectors - mean) / scale if is_folded else self.standardised(vectors, mean, scale)
         counted = targets.any(1)  # a row of no weight, of raters who agree on nothing, has no answer to score by
-        method = self.method(vectors[counted], targets[counted], copies)
+        rows = np.concatenate(vectors[counted])
+        method = self.method(rows, np.repeat(targets[counted], views, 0), copies * views)
         scored = originals[counted]
-        fitted, found, answers = fitted_head(method, speakers[counted].tolist(), scored)
+        fitted, found, answers = fitted_head(method, speakers[counted].tolist(), scored, views)
         if answers is not None:
             self.left_out = answers[scored], targets[counted][scored].argmax(1)
-        loss = mean_loss(fitted, vectors[originals], targets[originals])
+        loss = mean_loss(fitted, vectors[originals].mean(1), targets[originals])
         copy_coefficients(self.classifier, fitted.unstandardised(mean, scale) if is_folded else fitted)
         self.state.epoch = 1.0
         uar = found["inner_uar"]
         self.log({"loss": loss, **found} | ({} if uar is None else {"eval_uar": uar}))
         self.state.best_metric = uar
         return TrainOutput(0, loss, {})
+
+    @property
+    def speaker_means(self) -> SpeakerMeans | None:
+        """The module of the model that takes speakers' means off; None where none are."""
+        return getattr(self.model.head, "speakers", None)
+
+    @torch.no_grad()
+    def without_speakers(self, vectors: np.ndarray, speakers: np.ndarray, originals: np.ndarray) -> np.ndarray:
+        """The vectors without the means of their speakers, by all clips of each; of every copy by these copies.
+
+        Shapes: vectors `(rows, views, size)`, speakers and originals `(rows,)`.
+
+        Raises:
+            ValueError: a row without a speaker.
+        """
+        if self.speaker_means is None:
+            return vectors
+        for part in (self.train_dataset, self.eval_dataset):
+            enrolment_rows(part)  # refuses
+        clips, given = int(originals.sum()), torch.from_numpy(vectors).to(self.speaker_means.mean)
+        rows = [np.flatnonzero(speakers[:clips] == one) for one in sorted(set(speakers))]
+        self.speaker_means.fit(given[:clips], rows)
+        for copy in given.split(clips):
+            for some in rows:
+                copy[some] -= self.speaker_means.offset(copy[some])
+        return given.double().cpu().numpy()
+
+    @torch.no_grad()
+    def logits(self, dataset: Dataset, prefix: str = "test") -> np.ndarray:
+        """As SerTrainer's; a head that takes speakers' means off knows each by clips that are drawn for it."""
+        if self.speaker_means is None:
+            return super().logits(dataset, prefix)
+        vectors = torch.from_numpy(self.vectors_of(dataset)[0]).to(self.speaker_means.mean)
+        speakers, offsets = np.array(dataset.with_format(None)["speaker"][:]), torch.zeros_like(vectors)
+        for speaker, rows in enrolment_rows(dataset, self.enrolment_clips, self.args.seed).items():
+            offsets[np.flatnonzero(speakers == speaker)] = self.speaker_means.offset(vectors[rows])
+        is_there = ~vectors.isnan().any(-1)
+        audio = Sequences(vectors, is_there, is_there.all(1))
+        return self.model.head(audio=audio, speaker_statistics=offsets)[0].double().cpu().numpy()
 
     def views_of(self, parts: list[Dataset]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """`vectors_of` each part, then of each changed view of it: so many as `--cache_views`, if clips are changed."""
@@ -298,7 +361,8 @@ class FittedTrainer(SerTrainer):
     def vectors_of(self, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """The vectors of rows, the same in every process, and their targets.
 
-        Shapes: vectors `(rows, size)`, NaN in the part of a modality that a row lacks; targets `(rows, classes)`.
+        Shapes: vectors `(rows, views, size)`, NaN in the part of a modality that a row lacks; targets
+        `(rows, classes)`.
         """
         loader = DataLoader(
             rows,
@@ -317,23 +381,28 @@ class FittedTrainer(SerTrainer):
         return np.concatenate(vectors), np.concatenate(targets)
 
     def vectors_in(self, outputs: dict[str, torch.Tensor], rows: int) -> np.ndarray:
-        """The outputs of the frozen encoders side by side, NaN where a row lacks the modality; shape `(rows, size)`."""
+        """The outputs of the frozen encoders side by side, NaN where a row lacks the modality.
+
+        Shapes: `(rows, views, size)`; a text is the same beside each view of the audio.
+        """
         parts = []
         for modality in self.model.config.modalities:
             hidden = outputs.get(f"{modality}_hidden")
             if hidden is None:
-                parts.append(np.full((rows, self.model.config.size_of(modality)), np.nan))
+                parts.append(np.full((rows, 1, self.model.config.size_of(modality)), np.nan))
                 continue
-            part = hidden.flatten(1).double().cpu().numpy()
+            # Functionals are given as features of one frame.
+            part = (hidden if hidden.dim() == 3 else hidden.flatten(1)[:, None]).double().cpu().numpy()
             part[~outputs[f"{modality}_mask"].any(1).cpu().numpy()] = np.nan
             parts.append(part)
-        return np.concatenate(parts, axis=1)
+        views = max(part.shape[1] for part in parts)
+        return np.concatenate([np.broadcast_to(part, (rows, views, part.shape[2])) for part in parts], axis=2)
 
     @torch.no_grad()
     def standardised(self, vectors: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """Give the model its statistics, and the vectors as it then hands them on.
 
-        Shapes: vectors `(rows, size)`, mean and scale `(size,)`.
+        Shapes: vectors `(rows, views, size)`, mean and scale `(size,)`.
         """
         module = self.statistics
         if isinstance(module, Standardisation):
@@ -342,7 +411,8 @@ class FittedTrainer(SerTrainer):
             return module(torch.from_numpy(vectors).to(module.mean)).double().cpu().numpy()
         module.running_mean.copy_(torch.from_numpy(mean))
         module.running_var.copy_(torch.from_numpy(scale**2))
-        return self.network.vectors(torch.from_numpy(vectors).to(module.running_mean)).double().cpu().numpy()
+        made = self.network.vectors(torch.from_numpy(np.concatenate(vectors)).to(module.running_mean))
+        return made.unflatten(0, vectors.shape[:2]).double().cpu().numpy()
 
 
 def speakers_of(rows: Dataset) -> list[str]:
@@ -368,52 +438,58 @@ def linear_head(model: nn.Module, size: int) -> nn.Linear:
 
 
 def fitted_head(
-    method: LogisticFit | RidgeFit, speakers: list[str], scored: np.ndarray | None = None
+    method: LogisticFit | RidgeFit, speakers: list[str], scored: np.ndarray | None = None, views: int = 1
 ) -> tuple[Coefficients, dict[str, float | None], np.ndarray | None]:
     """The head of all rows, with the strength, and of a ridge the sharpness, that suit speakers who were left out.
 
     Args:
         method: With its rows.
-        speakers: Who speaks in each.
-        scored: Which rows count in these choices: all by default.
+        speakers: Who speaks in each clip.
+        scored: Which clips count in these choices: all by default.
+        views: Rows of each clip, one after another, over which its answer is averaged.
 
     Returns:
         The coefficients; what was chosen, by name; and the logits of left-out speakers, None where there was only one.
 
     Shapes:
-        the logits: `(rows, classes)`.
+        the logits: `(clips, classes)`.
     """
     scored = np.ones(len(speakers), bool) if scored is None else scored
-    strength, inner_uar, answers = chosen_strength(method, speakers, scored)
-    fitted, found = method.fit(np.arange(len(speakers)), strength), {method.strength_name: strength}
+    strength, inner_uar, answers = chosen_strength(method, speakers, scored, views)
+    fitted, found = method.fit(np.arange(len(method.targets)), strength), {method.strength_name: strength}
     if not method.gives_logits:
         factor = SHARPNESS
         if answers is not None:
-            factor /= fit_temperature(SHARPNESS * answers[scored], method.targets[scored].argmax(1))
+            factor /= fit_temperature(SHARPNESS * answers[scored], method.targets[::views][scored].argmax(1))
             answers = factor * answers
         fitted, found = fitted.sharpened(factor), found | {"sharpness": factor}
     return fitted, found | {"inner_uar": inner_uar}, answers
 
 
 def chosen_strength(
-    method: LogisticFit | RidgeFit, speakers: list[str], scored: np.ndarray | slice = slice(None)
+    method: LogisticFit | RidgeFit, speakers: list[str], scored: np.ndarray | slice = slice(None), views: int = 1
 ) -> tuple[float, float | None, np.ndarray | None]:
     """The strength that does best on training speakers who were left out, its UAR over their rows, and its answers.
 
-    Of equally good ones the first. Of a single speaker it cannot be told: the middle one, and None.
+    Of equally good ones the first. Of a single speaker it cannot be told: the middle one, and None. Arguments as of
+    `fitted_head`.
 
     Shapes:
-        the answers: `(rows, classes)`.
+        the answers: `(clips, classes)`.
     """
     folds = min(INNER_FOLDS, len(set(speakers)))
     if folds < 2:
         return method.strengths[len(method.strengths) // 2], None, None
-    truth = method.targets.argmax(1)
-    answers = {strength: np.empty(method.targets.shape) for strength in method.strengths}
+    n_classes, truth = method.targets.shape[1], method.targets[::views].argmax(1)
+    answers = {strength: np.empty((len(truth), n_classes)) for strength in method.strengths}
+    # The views of a clip are the rows behind its first.
+    first, places = views * np.arange(len(truth))[:, None], np.arange(views)
     splits = list(GroupKFold(folds).split(truth, groups=speakers))
-    for strength, answer in tqdm(answers.items(), desc=f"choosing {method.strength_name}", disable=None):
-        for inner, left_out in splits:
-            answer[left_out] = method.fit(inner, strength).answers(method.vectors[left_out], answer.shape[1])
+    for inner, left_out in tqdm(splits, desc=f"choosing {method.strength_name}", disable=None):
+        fits = method.fits((first[inner] + places).ravel(), method.strengths)
+        vectors = method.vectors[first[left_out] + places].mean(1)  # linear: the mean of their answers
+        for answer, fitted in zip(answers.values(), fits, strict=True):
+            answer[left_out] = fitted.answers(vectors, n_classes)
     uar = {
         strength: recall_score(
             truth[scored], answer[scored].argmax(1), labels=np.unique(truth[scored]), average="macro", zero_division=0

@@ -64,6 +64,8 @@ def fold_data(
         columns |= _speaker_columns(dataset, known)
         fitted = f"{clips_digest(dataset, fold.train)} {audio.enrolment_clips} {training.seed}"
         notes.append(enrolment_note(audio.enrolment_clips))
+    if getattr(candidate.model.config, "speaker_views", 0):
+        notes.append(enrolment_note(audio.enrolment_clips))
     # Refuses before anything is written.
     train = with_target(dataset, fold.train, data.target, columns)
     if augmented:

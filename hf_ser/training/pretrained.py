@@ -215,6 +215,10 @@ def load_feature_extractor(name: str, audio):
     repository, revision = split_revision(name)
     extractor = AutoFeatureExtractor.from_pretrained(repository, revision=revision, trust_remote_code=False)
     extractor.max_seconds = audio.max_seconds
+    if speeds := audio.speed_list:
+        extractor.speeds = speeds
+    elif hasattr(extractor, "speeds"):  # of the model that the encoder is taken from
+        del extractor.speeds
     for setting, value in trimming(audio).items():
         setattr(extractor, setting, value)
     return extractor

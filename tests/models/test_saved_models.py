@@ -131,9 +131,12 @@ def keep_heard(tmp_path: Path) -> dict:
         ("wav2vec2", {"audio_layers": "mix"}),
         ("whisper", {}),
         ("ast", {"head": "linear"}),
+        ("whisper", {"head": "ridge", "pooling": "mean"}),
     ):
-        model, extractor = audio_only(name, pooling="attentive_statistics", **settings)
-        sounds, folder = clips(1.0, 1.9, 0.35), tmp_path / name
+        model, extractor = audio_only(name, **{"pooling": "attentive_statistics"} | settings)
+        sounds, folder = clips(1.0, 1.9, 0.35), tmp_path / f"{name}_{model.config.head}"
+        if model.config.head == "ridge":
+            extractor.speeds = [0.8, 1.0, 1.25]
         model.save_pretrained(folder)
         extractor.save_pretrained(folder)
         keep_inputs(folder, sounds, None)

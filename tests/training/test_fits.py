@@ -7,13 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from models.tiny import AUDIO, awaken, fused
+from models.tiny import AUDIO, audio_only, awaken, fused
 from safetensors.torch import load_file
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
+from hf_ser.inputs.speakers import enrolment_rows
 from hf_ser.models import SOLVED_HEADS, SerConfig, SerModelForClassification, SpectrogramConfig
+from hf_ser.models.modeling_ser import HeadEnrolment
 from hf_ser.models.networks import FITTED
 from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.runs.calibration import fit_temperature
@@ -60,7 +62,8 @@ class Rows(list):
     """Rows of a data set, as far as the trainer asks for them."""
 
     def with_format(self, _):
-        return {name: [row[name] for row in self] for name in ("id", "speaker")}
+        named = {name: [row[name] for row in self] for name in ("id", "speaker")}
+        return named | {"duration_seconds": [1.0] * len(self)}
 
 
 def rows() -> Rows:
@@ -89,7 +92,7 @@ def trainer_of(model: SerModelForClassification, data: Rows) -> FittedTrainer:
     trainer.classifier = linear_head(model, network.size if network else sum(sizes))
     trainer._prepare_inputs = dict
     trainer.args = SimpleNamespace(
-        device="cpu", per_device_eval_batch_size=8, dataloader_num_workers=0, disable_tqdm=True
+        device="cpu", per_device_eval_batch_size=8, dataloader_num_workers=0, disable_tqdm=True, seed=0
     )
     trainer.view = None
     trainer.train_dataset, trainer.eval_dataset = Rows(data[:-9]), Rows(data[-9:])
@@ -115,6 +118,7 @@ def test_the_saved_model_answers_as_the_regression(normalisation, monkeypatch, t
     trainer.train()
     logits, labels = saved_and_answering(trainer, tmp_path)
     vectors, targets = trainer.vectors_of(trainer.all_rows)
+    vectors = vectors[:, 0]
     assert targets.argmax(1).tolist() == labels.tolist()
     entry = trainer.state.log_history[0]
     assert entry["regularisation_c"] in (0.003, 0.03) and trainer.state.best_metric == entry["inner_uar"] > 0.9
@@ -130,6 +134,7 @@ def test_the_saved_model_answers_as_the_ridge(tmp_path):
     logits, labels = saved_and_answering(trainer, tmp_path)
     entry = trainer.state.log_history[0]
     vectors, targets = trainer.vectors_of(trainer.all_rows)
+    vectors = vectors[:, 0]
     size = vectors.shape[1]
     blocks = np.repeat([(size - 8000) / 0.3, 8000 / 0.7], [size - 8000, 8000])
     scaled = ((vectors - vectors.mean(0)) / np.sqrt(vectors.var(0) + 1e-5)).clip(-4, 4) * np.sqrt(size / blocks)
@@ -216,15 +221,107 @@ def test_a_head_is_solved_for_on_the_layers_of_a_frozen_encoder(head, layers, tm
     labels = batch.pop("labels")
     logits = again(**batch).logits
     assert (logits.argmax(1) == labels).float().mean() > 0.8
-    vectors, _ = trainer.vectors_of(trainer.all_rows)
+    vectors = trainer.vectors_of(trainer.all_rows)[0][:, 0]
     assert vectors.shape == (36, 32 * (len(layers) if isinstance(layers, list) else 1))
     torch.testing.assert_close(again.head.standardisation.mean.double(), torch.from_numpy(vectors.mean(0)))
     torch.testing.assert_close(again(**again.frozen_part(**batch)).logits, logits, atol=1e-5, rtol=0)
 
 
-def mel_batch(batch: list[dict]) -> dict[str, torch.Tensor]:
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_the_speeds_of_a_clip_are_rows_in_training_and_one_answer_in_every_score(shuffled):
+    model, extractor = audio_only("whisper", head="ridge", pooling="mean")
+    model.requires_grad_(False)
+    data, draw = rows(), np.random.default_rng(1)
+    extractor.speeds = [0.8, 1.0, 1.25]
+    if shuffled:
+        for place, label in enumerate(np.concatenate([draw.permutation(9) % CLASSES for _ in range(4)]).tolist()):
+            data[place]["labels"] = label
+    trainer = trainer_of(model, data)
+    trainer.data_collator = lambda batch: mel_batch(batch, extractor)
+    trainer.train()
+    vectors, targets = trainer.vectors_of(data)
+    assert vectors.shape == (36, 3, 32)
+    statistics = model.head.standardisation
+    torch.testing.assert_close(statistics.mean.double(), torch.from_numpy(vectors.mean((0, 1))))
+    found = trainer.state.log_history[0]
+    assert len(trainer.left_out[0]) == 36
+    made = statistics(torch.from_numpy(vectors).float()).double().numpy()
+    one = RidgeFit(np.concatenate(made), np.repeat(targets, 3, 0), copies=3)
+    fitted = one.fit(np.arange(108), found["ridge_lambda"]).sharpened(found["sharpness"])
+    batch = mel_batch(data, extractor)
+    labels = batch.pop("labels")
+    logits = model(**batch).logits
+    torch.testing.assert_close(
+        logits.double(), torch.from_numpy(fitted.answers(made.mean(1), CLASSES)), atol=1e-4, rtol=0
+    )
+    if shuffled:
+        assert found["inner_uar"] < 0.6, "shuffled within each speaker, the labels cannot be known"
+    else:
+        assert found["inner_uar"] > 0.8 and (logits.argmax(1) == labels).float().mean() > 0.8
+
+
+def test_the_mean_of_a_speaker_is_taken_off_by_as_much_as_so_many_clips_tell(tmp_path):
+    model, extractor = audio_only("whisper", head="ridge", pooling="mean", speaker_views=2)
+    model.requires_grad_(False)
+    extractor.speeds = [0.8, 1.0]
+    data = rows()
+    for row in data:  # each speaker's voice has another colour
+        row["clip"] = row["clip"] + (0.2 + 0.2 * int(row["speaker"][1:])) * row["clip"].roll(1)
+    trainer = trainer_of(model, data)
+    trainer.data_collator = lambda batch: mel_batch(batch, extractor)
+    trainer.enrolment_clips = 4
+    trainer.train()
+    vectors = torch.from_numpy(trainer.vectors_of(trainer.all_rows)[0])
+    by_speaker, means = vectors.unflatten(0, (4, 9)), model.head.speakers
+    within = by_speaker.var(1).mean((0, 1))
+    between = (by_speaker.mean(1).var(0).mean(0) - within / 9).clamp(min=0)
+    torch.testing.assert_close(means.within.double(), within, rtol=1e-3, atol=0)
+    torch.testing.assert_close(means.between.double(), between, rtol=1e-2, atol=1e-5)
+    expected = between / (between + within / 4) * (by_speaker[0, :4].mean(0) - vectors.mean(0))
+    torch.testing.assert_close(means.offset(vectors[:4].float()).double(), expected, rtol=1e-2, atol=1e-4)
+    tested = Rows(trainer.all_rows[:9])
+    known = enrolment_rows(tested, 4, 0)["s0"]
+    batch = mel_batch(tested, extractor)
+    batch.pop("labels")
+    model.save_pretrained(tmp_path)
+    again = SerModelForClassification.from_pretrained(tmp_path)
+    enrolment = HeadEnrolment(again)
+    inputs = mel_batch([tested[row] for row in known], extractor)
+    offset = enrolment.speaker_scaling(enrolment.moments([(inputs["input_values"], inputs["audio_mask"])]))
+    answers = again(**batch, speaker_statistics=offset.expand(9, -1, -1)).logits
+    torch.testing.assert_close(torch.from_numpy(trainer.logits(tested)).float(), answers, atol=1e-4, rtol=0)
+    assert (answers - again(**batch).logits).abs().max() > 1e-3
+    frozen = again.frozen_part(**batch, speaker_statistics=offset.expand(9, -1, -1))
+    torch.testing.assert_close(again(**frozen).logits, answers)
+
+
+def test_means_of_speakers_are_for_audio_alone_and_clips_need_speakers():
+    with pytest.raises(ValueError, match="speaker_views is 1, head mlp: expected 0"):
+        audio_only("whisper", speaker_views=1)
+    model, extractor = audio_only("whisper", head="ridge", pooling="mean", speaker_views=1)
+    trainer = trainer_of(model.requires_grad_(False), Rows(row | {"speaker": None} for row in rows()))
+    trainer.data_collator = lambda batch: mel_batch(batch, extractor)
+    with pytest.raises(ValueError, match="27 of 27 clips have no speaker"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("method", [LogisticFit, RidgeFit])
+def test_left_out_clips_are_answered_by_the_mean_of_their_views(method):
+    draw = np.random.default_rng(0)
+    truth, speakers = np.arange(40) % 2, [f"s{clip % 4}" for clip in range(40)]
+    vectors = draw.normal(size=(40, 3, 6)) + 3 * truth[:, None, None]
+    fit = method(vectors.reshape(120, 6), np.repeat(np.eye(2)[truth], 3, 0), copies=3)
+    strength, uar, answers = chosen_strength(fit, speakers, views=3)
+    assert answers.shape == (40, 2) and uar > 0.9
+    left_out = np.array([speaker == "s0" for speaker in speakers])
+    fitted = fit.fit(np.flatnonzero(np.repeat(~left_out, 3)), strength)
+    each = np.stack([fitted.answers(vectors[left_out, view], 2) for view in range(3)])
+    np.testing.assert_allclose(answers[left_out], each.mean(0), atol=1e-9)
+
+
+def mel_batch(batch: list[dict], extractor=None) -> dict[str, torch.Tensor]:
     """Whisper's features of rows."""
-    extractor = AUDIO["whisper"]()[1]
+    extractor = extractor or AUDIO["whisper"]()[1]
     made = audio_inputs(extractor, [row["clip"].numpy() for row in batch])
     return made | {"labels": torch.tensor([row["labels"] for row in batch])}
 
@@ -322,6 +419,7 @@ def test_a_fit_refuses_what_it_would_not_use(given, said):
     [
         ("--head ridge --learning_rate 0.01", "--learning_rate is 0.01, --head ridge: found a setting that a fit"),
         ("--head logistic --lora audio", "--lora is audio, --head logistic"),
+        ("--speeds 0.9,1", "--speeds is 0.9,1, --head mlp: found a head that does not average over the speeds"),
         ("--head ridge --audio_model crnn", "found a network of random weights, which such a head leaves as it is"),
         ("--head ridge --pooling attentive_statistics", "--pooling is attentive_statistics, --head ridge"),
     ],
@@ -365,7 +463,7 @@ def test_a_solved_head_reads_the_text_too_and_answers_without_it(tmp_path):
     labels = batch.pop("labels")
     logits = again(**batch).logits
     assert (logits.argmax(1) == labels).float().mean() > 0.9
-    vectors, _ = trainer.vectors_of(data)
+    vectors = trainer.vectors_of(data)[0][:, 0]
     assert vectors.shape == (36, 64 + 32) and np.isnan(vectors[::5, 64:]).all() and not np.isnan(vectors[:, :64]).any()
     audio_alone = {name: values for name, values in batch.items() if name in ("input_values", "audio_mask")}
     missing = torch.tensor([text is None for text in texts])

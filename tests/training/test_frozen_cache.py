@@ -208,10 +208,14 @@ def test_views_are_told_apart_and_new_ones_are_not_stored(monkeypatch, capsys):
     candidate = audio_only()
     candidate.collator.augmenter = swelling
     views = [ROWS[0], ROWS[0] | {"view": 0}, ROWS[0] | {"view": 1}]
-    computed, _ = first_and_second(candidate, views, monkeypatch, augmented=True, views=2)
+    computed, _ = first_and_second(candidate, views, monkeypatch, augmentation="swelling", views=2)
     hidden = computed["audio_hidden"]
     assert not torch.equal(hidden[0], hidden[1]) and not torch.equal(hidden[1], hidden[2])
-    assert not FrozenCache(candidate, augmented=True).stores
+    other = CachedCollator(candidate.collator, FrozenCache(candidate, augmentation="fading", views=2))
+    assert "cache_keys" not in other(views[:1])
+    with pytest.raises(pytest.fail.Exception, match="a sound was decoded"):
+        other(views[1:])
+    assert not FrozenCache(candidate, augmentation="swelling").stores
     assert "augmented anew in every epoch. Limit the views (--cache_views" in capsys.readouterr().out
 
 
