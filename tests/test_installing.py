@@ -48,7 +48,8 @@ def test_the_workflows_run_these_commands_for_a_change_and_weekly():
         steps = {name: job["steps"] for name, job in workflow["jobs"].items()}
         return {name: [step["run"] for step in each if "run" in step] for name, each in steps.items()}
 
-    assert commands(changes) == {"locked": [".ci/run"], "wheel": [".ci/wheel"]}
+    types = ["pip install -e . -c .ci/constraints.txt pyright", "pyright"]
+    assert commands(changes) == {"locked": [".ci/run"], "types": types, "wheel": [".ci/wheel"]}
     assert commands(weekly) == {"newest": [".ci/newest"]}
     assert {"push", "pull_request"} == set(changes[True]), "YAML reads `on` as True"
     assert weekly[True]["schedule"][0]["cron"].endswith(" * * 1")
