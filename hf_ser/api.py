@@ -269,7 +269,7 @@ def prepared_folder(dataset: Dataset | str | Path) -> Path:
 def predict(
     model: Classifier | FoldFolder | str | Path,
     clips: Audio | Sequence[Audio | None],
-    texts: str | Sequence[str | None] | None = None,
+    text: str | Sequence[str | None] | None = None,
     **options,
 ) -> list | Iterator[list]:
     """Classify one clip or several.
@@ -277,7 +277,7 @@ def predict(
     Args:
         model: A model, its folder, or its name on the Hub.
         clips: A file, an array `(samples,)` at 16 kHz, or a list of them; None for a text alone.
-        texts: The transcript of the clip, or of each.
+        text: The transcript of the clip, or of each.
         options: `top_k`, `batch_size`, `enrolment`, `channel` and more of `SerPipeline`.
 
     Returns:
@@ -287,7 +287,7 @@ def predict(
     Raises:
         ValueError, FileNotFoundError: as `SerPipeline`.
     """
-    return load_model(model).pipeline(clips, text=texts, **options)
+    return load_model(model).pipeline(clips, text=text, **options)
 
 
 @errors_in_python()
@@ -328,6 +328,10 @@ def load_model(model: Classifier | FoldFolder | str | Path, device: str | None =
     `load_model("user/name@v1").pipeline("call.wav", text="where is my parcel")` answers as
     `pipeline("audio-classification")` does.
     """
+    if isinstance(model, RunFolder):
+        raise ValueError(
+            f"{model.path}: found a run, expected the model of a fold: run.folds[{next(iter(model.folds))!r}]."
+        )
     return model if isinstance(model, Classifier) else Classifier(os.fspath(model), device)
 
 

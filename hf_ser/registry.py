@@ -9,9 +9,14 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
+import traceback
+from collections import Counter
 from collections.abc import MutableMapping
+from functools import wraps
 from importlib.metadata import entry_points
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,15 +67,25 @@ def register(kind: str, name: str, thing=None):
         ... class ProductFusion(FusionHead): ...
     """
 
+    pattern = r"[a-z_]+" if kind == "change" else r"[A-Za-z_][\w.-]*"
+    if not isinstance(name, str) or not re.fullmatch(pattern, name):
+        raise ValueError(f"register({kind!r}, {name!r}): expected a name of {pattern}, as settings can give it.")
+
     def put(thing):
         places, part = _place(kind), thing
         if kind == "corpus" and callable(thing):
             known = vars(sys.modules[thing.__module__])
             part = SimpleNamespace(**{name: known[name] for name in NEEDED[kind] if name in known})
-            part.list_utterances, part.__module__ = thing, thing.__module__
+            part.list_utterances, part.__module__ = _checked_corpus(name, thing), thing.__module__
+            part.__qualname__ = thing.__qualname__
         if lacking := [one for one in NEEDED[kind] if not hasattr(part, one)]:
-            raise ValueError(f"{kind} {name!r}: found {part!r} without {', '.join(lacking)}, expected all of them.")
-        if name in places and getattr(places[name], "__module__", None) != getattr(part, "__module__", ""):
+            found = getattr(thing, "__name__", type(thing).__name__)
+            raise ValueError(f"{kind} {name!r}: found {found} without {', '.join(lacking)}, expected all of them.")
+        if kind == "protocol" and not any(one.kind is one.VAR_KEYWORD for one in signature(part).parameters.values()):
+            raise ValueError(f"protocol {name!r}: found no **_ among its arguments, expected (rows, **_).")
+        if kind == "head" and not (isinstance(part.modalities, tuple) and {*part.modalities} <= {1, 2}):
+            raise ValueError(f"head {name!r}: modalities is {part.modalities!r}, expected (1,), (2,) or (1, 2).")
+        if name in places and _origin(places[name]) != _origin(part):
             raise ValueError(f"{kind} {name!r}: there is one of this name already. Expected another name.")
         if PLACES[kind][0].startswith("hf_ser.models"):
             importlib.import_module("hf_ser.models.registration").register(kind, name, part)
@@ -79,6 +94,38 @@ def register(kind: str, name: str, thing=None):
         return thing
 
     return put if thing is None else put(thing)
+
+
+def _origin(part) -> tuple:
+    return getattr(part, "__module__", None), getattr(part, "__qualname__", type(part).__qualname__)
+
+
+def _checked_corpus(name: str, list_utterances):
+    """The function of a corpus, whose listing is checked before anything is done with it."""
+
+    @wraps(list_utterances)
+    def checked(data_dir, **options):
+        listing = list_utterances(data_dir, **options)
+        if not (hasattr(listing, "utterances") and hasattr(listing, "labels")):
+            raise ValueError(
+                f"corpus {name!r}: found {type(listing).__name__}, expected a Listing(labels, utterances)."
+            )
+        if not listing.utterances:
+            raise ValueError(f"corpus {name!r}: found no utterance in {data_dir}. Expected some: name another folder.")
+        ids = Counter(one.id for one in listing.utterances)
+        for one in listing.utterances:
+            if one.label not in listing.labels:
+                known = ", ".join(listing.labels)
+                raise ValueError(f"corpus {name!r}, {one.id}: label is {one.label!r}, expected one of {known}.")
+            if one.corpus != name:
+                raise ValueError(f"corpus {name!r}, {one.id}: corpus is {one.corpus!r}, expected {name!r}.")
+            if ids[one.id] > 1:
+                raise ValueError(
+                    f"corpus {name!r}: {ids[one.id]} utterances have the id {one.id!r}, expected one each."
+                )
+        return listing
+
+    return checked
 
 
 def _place(kind: str) -> MutableMapping:
@@ -97,8 +144,12 @@ def load_plugins(*sources: str) -> None:
     Raises:
         FileNotFoundError, ValueError: a file is not there, is no Python file, or has the name of another module.
     """
+    if any(isinstance(source, list | tuple) for source in sources):
+        raise ValueError("load_plugins takes files one by one: load_plugins('a.py', 'b.py'), or load_plugins(*files).")
     for source in sources:
         file = Path(source)
+        if file.is_dir():
+            raise ValueError(f"--plugins {source}: found a folder, expected a Python file, such as {file / 'mine.py'}.")
         if file.suffix != ".py":
             module = importlib.import_module(source)
             file = Path(str(module.__file__))
@@ -112,22 +163,29 @@ def load_plugins(*sources: str) -> None:
 
 
 def _import_file(file: Path) -> None:
-    if file.stem in sys.modules or not file.stem.isidentifier():
-        raise ValueError(
-            f"--plugins {file}: found a module called {file.stem} already, or a name that is none of a module. "
-            "Expected another: rename the file."
-        )
     # One that was saved with a model imports the files beside it, which are those of hf_ser.models.
     name = f"hf_ser.models.{file.stem}" if (file.parent / "modeling_ser.py").is_file() else file.stem
+    if not file.stem.isidentifier():
+        raise ValueError(
+            f"--plugins {file}: a module cannot have this name. Expected letters, digits and _: rename it."
+        )
+    if name in sys.modules:
+        raise ValueError(
+            f"--plugins {file}: another module is called {file.stem}. Expected another name: rename the file."
+        )
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ValueError(f"--plugins {file}: found no Python file, expected one.")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise
+        lines = [one.lineno for one in traceback.extract_tb(error.__traceback__) if one.filename == str(file)]
+        place = f", line {getattr(error, 'lineno', None) or (lines or [None])[-1]}"
+        raise ValueError(
+            f"--plugins {file}{place}: {type(error).__name__}: {error}. Expected a file that imports."
+        ) from error
 
 
 def load_installed_plugins() -> None:
@@ -137,6 +195,6 @@ def load_installed_plugins() -> None:
     load_plugins(*filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)))
 
 
-def plugin_digests() -> dict[str, str]:
-    """SHA-256 of each plugin file by its name: what is trained depends on them."""
-    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in sorted(_files.items())}
+def plugin_digests() -> list[str]:
+    """SHA-256 of each plugin file, whatever its name: what is trained depends on them."""
+    return sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in _files.values())

@@ -9,6 +9,7 @@ import textwrap
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from models.tiny import LABELS, awaken, clips, fused
@@ -16,7 +17,8 @@ from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig
 
 from hf_ser import registry
 from hf_ser.data.corpora import CORPORA
-from hf_ser.data.protocols import PROTOCOLS
+from hf_ser.data.protocols import PROTOCOLS, Plan, make_folds
+from hf_ser.data.schema import Listing, Utterance
 from hf_ser.models import (
     FAMILIES,
     PRESETS,
@@ -42,6 +44,7 @@ from pathlib import Path
 import torch
 
 from hf_ser import register
+from hf_ser.augment.training import Change
 from hf_ser.data.protocols import Plan
 from hf_ser.data.schema import Listing, Utterance
 from hf_ser.models.heads import Classifier, FusionHead, Sequences
@@ -58,6 +61,9 @@ def list_utterances(data_dir) -> Listing:
         name, text = f"{name}_tones/{{file.stem}}", "this is all"
         clips.append(Utterance(name, file, label, corpus="{name}_tones", speaker=speaker, transcript=text))
     return Listing(("angry", "sad"), clips)
+
+
+register("change", "{name}", Change(lambda samples, *_: samples / 2, 0.5, None, None, (0, 0), "", "Half as loud."))
 
 
 @register("protocol", "{name}_last_speaker")
@@ -102,7 +108,7 @@ def test_a_file_registers_its_parts_once(tmp_path, forgotten):
     registry.load_plugins(str(file))
     registry.load_plugins(str(file))
     assert CORPORA["own_once_tones"].LICENCE == "CC0" and "own_once_last_speaker" in PROTOCOLS
-    assert list(registry.plugin_digests()) == ["own_once"]
+    assert len(registry.plugin_digests()) == 1
     assert os.environ[registry.VARIABLE] == str(file)
 
 
@@ -126,7 +132,7 @@ def test_the_manuals_own_parts_work(tmp_path, forgotten):
         (tmp_path / f"manual_{number}.py").write_text(text)
         registry.load_plugins(str(tmp_path / f"manual_{number}.py"))
         portable_source(tmp_path / f"manual_{number}.py")
-    assert len(MANUAL) == 3 and "mine" in CORPORA and "leave_one_sex_out" in PROTOCOLS
+    assert len(MANUAL) == 4 and "mine" in CORPORA and "leave_one_sex_out" in PROTOCOLS
     encoder = load_audio_encoder(AudioArguments(audio_model="mean_over_time"))[0]
     config = SerConfig(audio_config=encoder.config, **label_maps(LABELS))
     assert_alone_as_padded(SerModelForClassification(config), SerProcessor(WaveformFeatureExtractor(max_seconds=3)))
@@ -184,11 +190,56 @@ def test_a_name_of_one_of_our_files_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("raise KeyError('nope')", "own_bad.py, line 1: KeyError: 'nope'"),
+        ("import sys; sys.exit(3)", "own_bad.py, line 1: SystemExit: 3"),
+        ("def (:", "own_bad.py, line 1: SyntaxError"),
+    ],
+)
+def test_a_file_that_raises_is_named_with_its_line(tmp_path, line, said, forgotten):
+    (tmp_path / "own_bad.py").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=said):
+        registry.load_plugins(str(tmp_path / "own_bad.py"))
+
+
+def test_what_own_parts_return_is_checked(tmp_path, forgotten, dataset_of, monkeypatch):
+    listing = Listing(("angry",), [Utterance("mine/a", tmp_path / "a.wav", "sad", corpus="mine", speaker="s")])
+    for returned, said in (
+        (None, "corpus 'mine': found NoneType, expected a Listing"),
+        (Listing(("angry",), []), "corpus 'mine': found no utterance in"),
+        (listing, "corpus 'mine', mine/a: label is 'sad', expected one of angry"),
+        (Listing(("sad",), listing.utterances * 2), "corpus 'mine': 2 utterances have the id 'mine/a'"),
+    ):
+        checked = registry._checked_corpus("mine", lambda _, returned=returned: returned)
+        with pytest.raises(ValueError, match=said):
+            checked(tmp_path)
+    data = dataset_of([(f"c/{i}", "ab"[i % 2], f"s{i // 4}", "female") for i in range(24)])
+    for plans, said in (
+        (None, "own: found NoneType of no plans, expected a list of Plan"),
+        ([Plan(np.array([1000]))], "own, fold 1: the test rows are int64 .*expected positions from 0 to 23"),
+        ([Plan(np.arange(24) < 4)], "own, fold 1: the test rows are bool .*of a mask: mask.nonzero"),
+    ):
+        PROTOCOLS["own"] = lambda rows, plans=plans, **_: plans
+        with pytest.raises(ValueError, match=said):
+            make_folds(data, "own")
+    model, processor = fused()
+    for returned, said in ((torch.zeros(1, 3), "found Tensor from its forward"), ((torch.zeros(1, 9), {}), "of shape")):
+        monkeypatch.setattr(type(model.head), "forward", lambda *_, returned=returned, **__: returned)
+        with pytest.raises(ValueError, match=f"head gated: found .*{said}.*expected a pair"):
+            model(**processor(clips(0.5), ["hello"]))
+
+
+@pytest.mark.parametrize(
     ("kind", "name", "thing", "said"),
     [
         ("metric", "mine", object, "expected one of corpus, protocol, change, head, pooling, network, family as"),
         ("head", "gated", type("Head", (), {"forward": 1, "modalities": (2,)}), "there is one of this name already"),
-        ("corpus", "mine", object(), "without list_utterances, LICENCE"),
+        ("corpus", "mine", object(), "found object without list_utterances, LICENCE"),
+        ("head", "2", torch.nn.Identity, "expected a name of"),
+        ("change", "Half-Loud", object(), "expected a name of"),
+        ("protocol", "mine", lambda rows: [], r"found no \*\*_ among its arguments"),
+        ("head", "mine", type("Head", (), {"forward": 1, "modalities": "both"}), "modalities is 'both', expected"),
     ],
 )
 def test_what_cannot_be_registered_is_said(kind, name, thing, said, forgotten):
@@ -200,7 +251,7 @@ def test_files_that_cannot_be_plugins_are_refused(tmp_path, forgotten):
     with pytest.raises(FileNotFoundError, match=r"--plugins .*gone.py: no such file"):
         registry.load_plugins(str(tmp_path / "gone.py"))
     (tmp_path / "json.py").write_text("")
-    with pytest.raises(ValueError, match="found a module called json already"):
+    with pytest.raises(ValueError, match="another module is called json"):
         registry.load_plugins(str(tmp_path / "json.py"))
 
 
@@ -217,7 +268,6 @@ print("ANSWER", type(ask.model.head).__module__, *(f"{{one['label']}}={{one['sco
 
 @pytest.mark.slow
 def test_own_parts_from_recordings_to_an_answer_where_their_file_is_not(tmp_path):
-    import numpy as np
     import soundfile as sf
 
     draw = np.random.default_rng(0)

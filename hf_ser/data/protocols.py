@@ -306,6 +306,7 @@ def make_folds(
     else:
         split = read_split(split_file) if split_file else None
         listed = PROTOCOLS[protocol](rows, n_folds=n_folds, seed=seed, split=split)
+        _check_plans(listed, protocol, len(rows.id))
         plans = _select({str(number): plan for number, plan in enumerate(listed, start=1)}, which)
     by_clip = protocol == "random" or "" in rows.speaker
     folds = [_fold(rows, name, plan, validation_fraction, seed, by_clip) for name, plan in plans.items()]
@@ -315,6 +316,23 @@ def make_folds(
     folds = [check_leaks(dataset, fold, allow_leak) for fold in folds]
     _require_all_classes(dataset, folds)
     return folds
+
+
+def _check_plans(plans, protocol: str, count: int) -> None:
+    """Make sure that a protocol, perhaps of somebody's own, gives test rows by their positions.
+
+    Raises:
+        ValueError: it gives something else.
+    """
+    if not isinstance(plans, list) or not plans or not all(isinstance(plan, Plan) for plan in plans):
+        raise ValueError(f"{protocol}: found {type(plans).__name__} of no plans, expected a list of Plan, one a fold.")
+    for number, plan in enumerate(plans, start=1):
+        test = np.asarray(plan.test)
+        if not np.issubdtype(test.dtype, np.integer) or not len(test) or test.min() < 0 or test.max() >= count:
+            raise ValueError(
+                f"{protocol}, fold {number}: the test rows are {test.dtype} {test[:3]}, expected positions from 0 to "
+                f"{count - 1}; of a mask: mask.nonzero()[0]."
+            )
 
 
 def read_split(file: str | Path) -> dict[str, list[str]]:

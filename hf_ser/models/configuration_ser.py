@@ -108,7 +108,7 @@ class SerConfig(PreTrainedConfig):
         if not isinstance(value := getattr(self, name), str) or value not in known:
             raise ValueError(
                 f"Unknown {name} '{value}': expected one of {', '.join(known)}, or one of a file that is named by "
-                "--plugins."
+                "--plugins (beside a saved model: --plugins FOLDER/FILE.py)."
             )
 
     def _check_head(self) -> None:

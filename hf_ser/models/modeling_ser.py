@@ -168,7 +168,7 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
         sequences = self._complete({modality: one for modality, one in given.items() if one is not None})
         if self.training and len(sequences) == 2:
             sequences = self._drop_modalities(**sequences)
-        logits, branches = self.head(**sequences, **in_head)
+        logits, branches = self._logits(sequences, **in_head)
         branch_logits = {name: (of_branch, sequences[name].present) for name, of_branch in branches.items()}
         loss = None
         if labels is not None:
@@ -255,6 +255,24 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if is_main_process:
             copy_code(save_directory, self)
+
+    def _logits(self, sequences: dict[str, Sequences], **in_head) -> tuple[torch.Tensor, dict]:
+        """The head's logits and those of its branches.
+
+        Raises:
+            ValueError: a head of somebody's own returns something else.
+        """
+        output, classes = self.head(**sequences, **in_head), self.config.num_labels
+        if not (isinstance(output, tuple) and len(output) == 2):
+            found = type(output).__name__
+        elif output[0].shape[-1] != classes:
+            found = f"logits of shape {tuple(output[0].shape)}"
+        else:
+            return output
+        raise ValueError(
+            f"head {self.config.head}: found {found} from its forward, expected a pair: logits (batch, {classes}) and "
+            "a dictionary of its branches' logits, {} where it has none."
+        )
 
     def _audio_sequences(self, values, mask, hidden, speaker_statistics) -> Sequences | None:
         """The audio of a batch as the head reads it, from either of its forms; None where there is none."""

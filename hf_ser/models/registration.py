@@ -8,6 +8,19 @@ from .spectrogram import PRESETS
 PARTS = {"head": HEADS, "pooling": POOLINGS, "network": NETWORKS, "family": FAMILIES}
 
 
+class Absent:
+    """Takes the place of what a user's file imports of hf_ser and a saved model does not need."""
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def __call__(self, *args, **kwargs) -> "Absent":
+        return self
+
+    def __getattr__(self, name: str) -> "Absent":
+        return self
+
+
 def register(kind: str, name: str, thing=None):
     """Make an own part known by its name; a decorator where `thing` is not given.
 

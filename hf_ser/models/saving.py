@@ -72,8 +72,9 @@ def copy_code(folder: str | Path, model: nn.Module) -> None:
 def portable_source(file: Path) -> str:
     """Return the source of a user's file as it loads beside a saved model, where hf_ser may be absent.
 
-    Imports of `hf_ser.models` become those of the files beside it. Others of hf_ser, which a corpus or a protocol
-    needs and a saved model does not, are tried and else left out.
+    Imports of `hf_ser.models` become those of the files beside it. Other names of hf_ser, which a corpus, a protocol
+    or a change needs and a saved model does not, become `Absent`: importing hf_ser would put its own classes in the
+    place of the folder's.
 
     Raises:
         ValueError: an import that no other computer could follow.
@@ -121,12 +122,7 @@ def _portable_name(module: str, alias: ast.alias) -> list[str]:
             files = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem != "__init__")
             home = next(stem for stem in files if hasattr(sys.modules.get(f"{__package__}.{stem}"), alias.name))
         return [f"from .{home} import {alias.name}{as_name}\n"]
-    return [
-        "try:\n",
-        f"    from {module} import {alias.name}{as_name}\n",
-        "except ImportError:  # a saved model does not need it\n",
-        f"    {alias.asname or alias.name} = object\n",
-    ]
+    return [f"from .registration import Absent as {alias.asname or alias.name}\n"]
 
 
 class SharedWeights:

@@ -52,7 +52,10 @@ class SpectrogramConfig(PreTrainedConfig):
         check_arguments(self.front_end or {}, SpectrogramFrontEnd, "front_end")
         check_arguments(self.feature_changes or {}, FeatureChanges, "feature_changes")
         if self.network not in NETWORKS:
-            raise ValueError(f"Unknown network '{self.network}': expected one of {', '.join(NETWORKS)}.")
+            raise ValueError(
+                f"Unknown network '{self.network}': expected one of {', '.join(NETWORKS)}, or one of a file "
+                "that is named by --plugins (beside a saved model: --plugins FOLDER/FILE.py)."
+            )
         self.front_end = dict(self.front_end or {})
         if self.network in FITTED:
             self.hidden_size = SpectrogramFrontEnd(**self.front_end).n_bands
@@ -142,7 +145,13 @@ class SpectrogramModel(CheckedWeights, SharedWeights, PreTrainedModel):
         if input_values.dim() == 2:
             features, mask = self.front_end(input_values, attention_mask, speaker_statistics)
         features, mask = self.feature_changes(features, mask)
-        hidden, mask = self.network(features.to(self.dtype), mask)
+        output = self.network(features.to(self.dtype), mask)
+        if not (isinstance(output, tuple) and len(output) == 2):
+            raise ValueError(
+                f"network {self.config.network}: found {type(output).__name__} from its forward, expected a pair: "
+                "positions (batch, positions, size) and their mask."
+            )
+        hidden, mask = output
         return SpectrogramOutput(last_hidden_state=hidden, attention_mask=mask)
 
 
