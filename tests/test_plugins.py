@@ -226,7 +226,7 @@ def test_what_own_parts_return_is_checked(tmp_path, forgotten, dataset_of, monke
     model, processor = fused()
     for returned, said in ((torch.zeros(1, 3), "found Tensor from its forward"), ((torch.zeros(1, 9), {}), "of shape")):
         monkeypatch.setattr(type(model.head), "forward", lambda *_, returned=returned, **__: returned)
-        with pytest.raises(ValueError, match=f"head gated: found .*{said}.*expected a pair"):
+        with pytest.raises(ValueError, match=f"head gated: .*{said}.*expected a pair"):
             model(**processor(clips(0.5), ["hello"]))
 
 
