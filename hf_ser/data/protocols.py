@@ -328,7 +328,7 @@ def _check_plans(plans, protocol: str, count: int) -> None:
         raise ValueError(f"{protocol}: found {type(plans).__name__} of no plans, expected a list of Plan, one a fold.")
     for number, plan in enumerate(plans, start=1):
         test = np.asarray(plan.test)
-        if len(test) and not (np.issubdtype(test.dtype, np.integer) and 0 <= test.min() and test.max() < count):
+        if len(test) and not (np.issubdtype(test.dtype, np.integer) and test.min() >= 0 and test.max() < count):
             raise ValueError(
                 f"{protocol}, fold {number}: the test rows are {test.dtype} {test[:3]}, expected positions from 0 to "
                 f"{count - 1}; of a mask: mask.nonzero()[0]."
