@@ -29,7 +29,7 @@ from hf_ser.models import (
     WaveformFeatureExtractor,
 )
 from hf_ser.models.configuration_ser import AUDIO, TEXT
-from hf_ser.models.encoders import family_of, without_pooler
+from hf_ser.models.encoders import family_of
 from hf_ser.models.loading import fresh_weights, not_finite
 from hf_ser.models.spectrogram import load_alexnet, vision_config, with_backbone
 from hf_ser.revisions import checkpoint_config, split_revision
@@ -60,22 +60,21 @@ def load_audio_encoder(audio) -> tuple[PreTrainedModel, object]:
         encoder = with_backbone(encoder, backbone)
         return encoder, WaveformFeatureExtractor(max_seconds=audio.max_seconds, **trimming(audio))
     refuse_front_end(audio, config)
-    if isinstance(config, SerConfig):
-        encoder = trained_encoder(name, config, AUDIO)
-    else:
-        family = family_of(config)
-        encoder = family.encoder_of(load_trained(family.auto_class, name))
+    encoder = pretrained_encoder(name, config, AUDIO)
     feature_extractor = load_feature_extractor(name, audio)
     family_of(encoder.config).crop(encoder, feature_extractor, audio.max_seconds)
     return encoder, feature_extractor
 
 
-def trained_encoder(name: str, config: SerConfig, modality: str) -> PreTrainedModel:
-    """The encoder of a model of ours.
+def pretrained_encoder(name: str, config: PreTrainedConfig, modality: str) -> PreTrainedModel:
+    """The encoder of a checkpoint: of a model of ours that of the modality, else as its family says.
 
     Raises:
-        ValueError: it has none of this modality.
+        FileNotFoundError, ValueError: as `load_trained`, or a model of ours without an encoder of this modality.
     """
+    if not isinstance(config, SerConfig):
+        family = family_of(config)
+        return family.encoder_of(load_trained(family.auto_class, name))
     if modality not in config.modalities:
         found = " and ".join(config.modalities)
         raise ValueError(f"{name}: found a model of {found}, expected one with an encoder of {modality}: name another.")
@@ -163,11 +162,7 @@ def load_text_encoder(text, texts, speakers=None) -> tuple[PreTrainedModel, PreT
         tokenizer = train_tokenizer(texts, speakers)
         config = TextRnnConfig(vocab_size=len(tokenizer), **TEXT_PRESETS[text.text_model])
         return TextRnnModel(config), tokenizer
-    config = checkpoint_config(text.text_model)
-    if isinstance(config, SerConfig):
-        encoder = trained_encoder(text.text_model, config, TEXT)
-    else:
-        encoder = without_pooler(load_trained(AutoModel, text.text_model))
+    encoder = pretrained_encoder(text.text_model, checkpoint_config(text.text_model), TEXT)
     return encoder, load_tokenizer(text.text_model, encoder.config)
 
 
