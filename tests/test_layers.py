@@ -23,7 +23,7 @@ ROOMS = (
         "cli",
     ),
     *("models", "revisions"),
-    *("data", "transcripts", "augment", "inputs", "runs", "checks", "publish", "training", "api"),
+    *("data", "transcripts", "augment", "inputs", "runs", "checks", "publish", "deploy", "training", "api"),
 )
 """In import order; hf_ser/README.md says what each is for."""
 
