@@ -371,7 +371,7 @@ class FittedTrainer(SerTrainer):
             num_workers=self.args.dataloader_num_workers,
         )
         vectors, targets = [], []
-        for batch in tqdm(loader, desc="vectors", unit=" batches", disable=self.args.disable_tqdm):
+        for batch in tqdm(loader, desc="reading vectors", unit=" batches", disable=self.args.disable_tqdm or None):
             inputs = dict(self._prepare_inputs(batch))
             labels = inputs.pop("labels")
             if not labels.is_floating_point():
