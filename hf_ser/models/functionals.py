@@ -161,9 +161,8 @@ def prosody(pitch: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """
     voiced = valid & (pitch[:, 1] > VOICED)
     enough = voiced.sum(1, keepdim=True) >= LEAST_VOICED
-    chosen = torch.where(enough, voiced, valid)
-    # The chosen frames first, in their order.
-    f0 = pitch[:, :1].gather(2, (~chosen).int().argsort(dim=1, stable=True)[:, None])
+    chosen = (enough & voiced) | (~enough & valid)  # onnxruntime has no `where` of bools
+    f0 = pitch[:, :1].gather(2, chosen_first(chosen)[:, None])
     places = torch.arange(f0.shape[2], device=f0.device)
     own = places < chosen.sum(1, keepdim=True)
     steps = masked_moments(f0.diff(dim=2).abs(), own[:, 1:])[0]
@@ -205,7 +204,8 @@ def loud_part(values: torch.Tensor, level: torch.Tensor, valid: torch.Tensor) ->
     first, last = torch.where(loud, places, frames).amin(1), torch.where(loud, places, -1).amax(1)
     start, stop = (first - MARGIN).clamp(min=0), (last + 1 + MARGIN).minimum(valid.sum(1))
     lengths = (stop - start).clamp(min=0)
-    places = places[: int(lengths.max().clamp(min=1))]
+    if not torch.compiler.is_exporting():  # an exported program has no shape that depends on values
+        places = places[: int(lengths.max().clamp(min=1))]
     moved = (start[:, None] + places).clamp(max=frames - 1)
     return values.gather(2, moved[:, None].expand(-1, values.shape[1], -1)), places < lengths[:, None]
 
@@ -217,12 +217,20 @@ def through_pauses(track: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """
     frames = track.shape[1]
     places = torch.arange(frames, device=track.device).expand_as(track)
-    before = torch.where(known, places, -1).cummax(1).values
-    after = torch.where(known, places, frames).flip(1).cummin(1).values.flip(1)
-    before, after = torch.where(before < 0, after, before), torch.where(after == frames, before, after)
+    # How many places are known up to each one leads to the known ones around it: ONNX has no cummax.
+    ordered, total, passed = chosen_first(known), known.sum(1, keepdim=True), known.long().cumsum(1)
+    before = ordered.gather(1, (passed - 1).clamp(min=0))
+    after = ordered.gather(1, (passed - known.long()).minimum((total - 1).clamp(min=0)))
     low, high = (track.gather(1, index.clamp(0, frames - 1)) for index in (before, after))
     line = low + (high - low) * (places - before) / (after - before).clamp(min=1)
     return torch.where(known.any(1, keepdim=True), line, 0.0)
+
+
+def chosen_first(chosen: torch.Tensor) -> torch.Tensor:
+    """The places of the chosen frames in their order, then those of the others; shapes `(batch, frames)`."""
+    places = torch.arange(chosen.shape[1], device=chosen.device)
+    # No two keys are equal, so that no stable sort is needed, which ONNX lacks.
+    return torch.where(chosen, places, places + chosen.shape[1]).argsort(dim=1)
 
 
 def thirds(valid: torch.Tensor) -> list[torch.Tensor]:
@@ -242,8 +250,8 @@ def masked_moments(
     axes = (1, 2) if over_bands else (2,)
     count = valid.sum(1).clamp(min=1)[:, None] * (values.shape[1] if over_bands else 1)
     outside = ~valid[:, None]
-    mean = values.masked_fill(outside, 0.0).sum(axes).reshape(len(values), -1) / count
-    spread = (values - mean[..., None]).masked_fill(outside, 0.0).square().sum(axes).reshape(len(values), -1)
+    mean = values.masked_fill(outside, 0.0).sum(axes).reshape(values.shape[0], -1) / count
+    spread = (values - mean[..., None]).masked_fill(outside, 0.0).square().sum(axes).reshape(values.shape[0], -1)
     return mean, (spread / count).sqrt()
 
 
@@ -273,8 +281,18 @@ def with_deltas(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """
     channels = [_last_repeated(values, valid)]
     for _ in range(2):
-        channels.append(_last_repeated(audio_functional.compute_deltas(channels[-1]), valid))
+        channels.append(_last_repeated(_deltas(channels[-1]), valid))
     return torch.stack(channels, 1)
+
+
+def _deltas(values: torch.Tensor) -> torch.Tensor:
+    """torchaudio's `compute_deltas`; shapes `(batch, bands, frames)`."""
+    if not torch.compiler.is_exporting():
+        return audio_functional.compute_deltas(values)
+    # The same as a sum: torchaudio's convolution has as many groups as a batch has bands, which ONNX has to know.
+    padded, frames = nn.functional.pad(values, (2, 2), mode="replicate"), values.shape[2]
+    first, second, _, fourth, fifth = (padded[..., step : step + frames] for step in range(5))
+    return (2 * (fifth - first) + (fourth - second)) / 10
 
 
 def _last_repeated(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
