@@ -5,6 +5,7 @@ python scripts/predict.py runs/quickstart/fold_1 calls "more/*.flac" --json > la
 python scripts/predict.py runs/quickstart/fold_1 calls.csv --batch_size 32 --output answers.csv
 python scripts/predict.py runs/calls/final calls/*.flac --asr openai-whisper:base --language en
 python scripts/predict.py runs/by_speaker/final anna_9.wav --enrolment anna_1.wav anna_2.wav
+python scripts/predict.py runs/calls/final call.wav --timeline --output call.html --output call.json
 """
 
 from hf_ser.cli import parse_early, run
@@ -50,9 +51,27 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("--audio_dir", help="folder where the relative paths of tables begin; default: that of the table")
     add("--batch_size", type=positive, default=8, help="clips a forward pass; no effect on the answers beyond rounding")
     add("--json", action="store_true", help="one JSON object a line instead of a table")
-    add("--output", type=Path, help="file that gets all answers too, .csv or .jsonl")
+    add(
+        "--output",
+        type=Path,
+        action="append",
+        help="file that gets all answers too, .csv or .jsonl; with --timeline .json, .csv, .rttm, .vtt, .txt (labels of "
+        "Audacity), .png or .html, also several times",
+    )
     add("--abstain", action="store_true", help="'unsure' (JSON: no label) below the model's threshold")
     add("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
+    of_time = parser.add_argument_group("long recordings")
+    of_time.add_argument("--timeline", action="store_true", help="emotion over the time of a recording of any length")
+    of_time.add_argument(
+        "--window", type=float, help="seconds classified at a time; default: what the model takes, to 5"
+    )
+    of_time.add_argument("--channels", action="store_true", help="the two channels are two speakers")
+    of_time.add_argument("--speakers", type=Path, help="RTTM file that says who speaks when")
+    of_time.add_argument(
+        "--vad",
+        choices=names_in("deploy/stream_speech.py", "DETECTORS"),
+        help="what finds speech; default: silero where it is installed (pip install hf_ser[vad]), else energy",
+    )
     if dashed := [one for one in sys.argv[1:] if one.startswith("-") and Path(one).is_file()]:
         parser.error(f"{dashed[0]} is a file here, but was read as an option: give it as ./{dashed[0]}")
     return parser, parser.parse_args()
@@ -96,11 +115,18 @@ NO_TEXT = "no text is given, and this model was trained on audio and text: it us
 def main() -> None:
     """Model, clips, table or JSON lines; files that cannot be read are named, and the exit status is then 1."""
     parser, arguments = command_line()
+    check_timeline_options(parser, arguments)
     columns = column_names(arguments.columns) if arguments.columns else None
     given = given_clips(arguments.files, columns, arguments.audio_dir)
     if arguments.text and len(arguments.text) != len(given.clips):
         parser.error(f"{len(given.clips)} files and {len(arguments.text)} texts: expected one text a file")
-    check_output(arguments.output, given.tables)
+    if arguments.timeline:
+        show_timelines(arguments, given.clips)
+        return
+    if len(arguments.output or ()) > 1:
+        parser.error("--output is given several times, which is for --timeline: leave one")
+    output = arguments.output[0] if arguments.output else None
+    check_output(output, given.tables)
 
     classifier = load_classifier(arguments.model, arguments.device)
     classify = classifier.pipeline
@@ -122,13 +148,37 @@ def main() -> None:
         lambda clip: [*about_model, *text_note(clip)],
     )
     failed = 0
-    with answers_file(arguments.output, classifier.labels, arguments.abstain) as write:
+    with answers_file(output, classifier.labels, arguments.abstain) as write:
         for answer in with_progress(answering.answers(clips), len(clips)):
             write(answer)
             failed += answer.error is not None
             show(answer, arguments.json, arguments.abstain, {*about_model, NO_TEXT})
     if failed:
         say([f"{failed} of {len(clips)} files could not be read"])
+        sys.exit(1)
+
+
+def check_timeline_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Check that the options on time lines and on clips are not mixed."""
+    of_clips = ("text", "asr", "language", "enrolment", "abstain")
+    of_time = ("window", "channels", "speakers", "vad")
+    wrong = [name for name in (of_clips if arguments.timeline else of_time) if getattr(arguments, name)]
+    if wrong:
+        parser.error(f"--{wrong[0]} does not go {'with' if arguments.timeline else 'without'} --timeline")
+
+
+def show_timelines(arguments: argparse.Namespace, clips: Sequence[GivenClip]) -> None:
+    """Print the segments of each recording and write its files; exit status 1 where one could not be read."""
+    from hf_ser.deploy.timeline_command import print_timelines  # imports matplotlib
+
+    settings = {"window_seconds": arguments.window, "channels": arguments.channels, "turns": arguments.speakers}
+    settings |= {"voice_activity": arguments.vad, "channel": arguments.channel}
+    classifier = load_classifier(arguments.model, arguments.device)
+    if is_synthetic(arguments.model):
+        say([f"note: {SYNTHETIC}"])
+    if classifier.kind == FUSION:
+        say([f"note: {NO_TEXT}"])
+    if not print_timelines(classifier, clips, arguments.output or [], arguments.json, settings):
         sys.exit(1)
 
 
