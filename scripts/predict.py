@@ -6,6 +6,7 @@ python scripts/predict.py runs/quickstart/fold_1 calls.csv --batch_size 32 --out
 python scripts/predict.py runs/calls/final calls/*.flac --asr openai-whisper:base --language en
 python scripts/predict.py runs/by_speaker/final anna_9.wav --enrolment anna_1.wav anna_2.wav
 python scripts/predict.py runs/calls/final call.wav --timeline --output call.html --output call.json
+python scripts/predict.py runs/calls/final --input calls.parquet --output labels --shard 3/16
 """
 
 from hf_ser.cli import parse_early, run
@@ -28,10 +29,11 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("model", help="model folder, such as runs/quickstart/fold_1, or a Hub id, with or without @REVISION")
     add(
         "files",
-        nargs="+",
+        nargs="*",
         help="audio files (WAV, FLAC, OGG or MP3, any rate), folders of them, wild cards, or tables (.csv, .tsv, "
         ".jsonl, .parquet) with a column path, where known with transcript or text, start, end and channel",
     )
+    add("--input", nargs="+", default=[], help="the same as files, behind a flag")
     add("--text", nargs="+", help="what is said in each file, in the same order ('' where unknown)")
     add("--asr", help="Whisper that hears the words, as transcribe.py takes it; then without --text")
     add("--language", help="code of the language that --asr is told; default: detected")
@@ -55,9 +57,11 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         "--output",
         type=Path,
         action="append",
-        help="file that gets all answers too, .csv or .jsonl; with --timeline .json, .csv, .rttm, .vtt, .txt (labels of "
-        "Audacity), .png or .html, also several times",
+        help="file that gets all answers too, .csv or .jsonl; or a folder for Parquet files of a thousand answers, where a "
+        "run that was killed goes on; with --timeline .json, .csv, .rttm, .vtt, .txt (labels of Audacity), .png or "
+        ".html, also several times",
     )
+    add("--shard", help="label only this share of the files into the folder --output, such as 3/16: from 1 to 16")
     add("--abstain", action="store_true", help="'unsure' (JSON: no label) below the model's threshold")
     add("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
     of_time = parser.add_argument_group("long recordings")
@@ -97,7 +101,7 @@ from hf_ser.data.prepare import column_names
 from hf_ser.models import SerPipeline
 from hf_ser.models.decoding import MIX
 from hf_ser.normal_form import printable
-from hf_ser.runs.answers import Answer, ClipPredictor, answers_file, check_output, json_line, text_row
+from hf_ser.runs.answers import OUTPUTS, Answer, ClipPredictor, answers_file, check_output, json_line, text_row
 from hf_ser.runs.classifier import FUSION, TEXT, Classifier
 from hf_ser.runs.record import read_record
 from hf_ser.transcripts.cache import transcript_key
@@ -115,9 +119,11 @@ NO_TEXT = "no text is given, and this model was trained on audio and text: it us
 def main() -> None:
     """Model, clips, table or JSON lines; files that cannot be read are named, and the exit status is then 1."""
     parser, arguments = command_line()
+    if not (inputs := [*arguments.files, *arguments.input]):
+        parser.error("no files are given: name some behind the model, or with --input")
     check_timeline_options(parser, arguments)
     columns = column_names(arguments.columns) if arguments.columns else None
-    given = given_clips(arguments.files, columns, arguments.audio_dir)
+    given = given_clips(inputs, columns, arguments.audio_dir)
     if arguments.text and len(arguments.text) != len(given.clips):
         parser.error(f"{len(given.clips)} files and {len(arguments.text)} texts: expected one text a file")
     if arguments.timeline:
@@ -126,6 +132,9 @@ def main() -> None:
     if len(arguments.output or ()) > 1:
         parser.error("--output is given several times, which is for --timeline: leave one")
     output = arguments.output[0] if arguments.output else None
+    if arguments.shard or (output is not None and (output.is_dir() or not output.suffix)):
+        label_files(parser, arguments, given, output)
+        return
     check_output(output, given.tables)
 
     classifier = load_classifier(arguments.model, arguments.device)
@@ -179,6 +188,29 @@ def show_timelines(arguments: argparse.Namespace, clips: Sequence[GivenClip]) ->
     if classifier.kind == FUSION:
         say([f"note: {NO_TEXT}"])
     if not print_timelines(classifier, clips, arguments.output or [], arguments.json, settings):
+        sys.exit(1)
+
+
+def label_files(parser: argparse.ArgumentParser, arguments: argparse.Namespace, given: Given, output: Path) -> None:
+    """Label very many files into a folder of Parquet files; exit status 1 where one could not be read."""
+    from hf_ser.deploy.labeller_shards import Shard, label_shard  # imports pyarrow
+
+    if output is None or output.suffix.lower() in OUTPUTS:
+        parser.error("--shard is for a folder of labels: give --output FOLDER")
+    wrong = [name for name in ("text", "asr", "language", "enrolment", "abstain", "json") if getattr(arguments, name)]
+    if wrong:
+        parser.error(
+            f"--{wrong[0]} does not go with a folder of labels, {output}: give --output FILE.jsonl, or leave it"
+        )
+    shard = Shard.parsed(arguments.shard or "1/1")
+    classifier = load_classifier(arguments.model, arguments.device)
+    say(f"note: {note}" for note in [*([SYNTHETIC] if is_synthetic(arguments.model) else []), *given.notes])
+    clips = texts_of(given, arguments, TEXT not in classifier.pipeline.modalities)
+    labelled = None
+    for labelled in label_shard(classifier, clips, output, shard, arguments.batch_size, arguments.channel):
+        say([f"shard {shard}: {labelled}"])
+    if labelled.failed:
+        say([f"the reasons of failures are in {output / shard.folder / 'errors.jsonl'}"])
         sys.exit(1)
 
 

@@ -8,8 +8,17 @@ from typing import IO
 import numpy as np
 from tqdm import tqdm
 
-from hf_ser.deploy.stream import Segment, SerStream, checked_window, joined
+from hf_ser.deploy.stream import SerStream
 from hf_ser.deploy.stream_speech import speech_detector
+from hf_ser.deploy.stream_windows import (
+    Segment,
+    Stretch,
+    cell_segments,
+    checked_window,
+    classify,
+    joined,
+    window_samples,
+)
 from hf_ser.deploy.timeline_files import save_timeline
 from hf_ser.deploy.timeline_record import TimelineRecord
 from hf_ser.deploy.timeline_turns import Turn, read_turns
@@ -47,8 +56,8 @@ def make_timeline(
 ) -> Timeline:
     """Classify a recording of any length over its time; it is read in blocks, so memory does not grow with it.
 
-    Speech is found by voice activity, and each stretch of it read in windows by half windows, the last one ending with
-    the stretch; log-probabilities are averaged where windows overlap.
+    Speech is found by voice activity. Each stretch of it, with up to 1 s of the silence around it, is read in windows
+    every half window, the last one aligned to its end; log-probabilities are averaged where windows overlap.
 
     Args:
         model: A model that takes audio.
@@ -122,21 +131,26 @@ def _gathered(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         yield np.concatenate(waiting)
 
 
-def _of_turns(model: Classifier, file: str, turns: list[Turn], window: float, channel: str, bar: tqdm) -> list[Segment]:
-    """Segments of the turns, each classified by itself."""
+def _of_turns(
+    model: Classifier, file: str, turns: list[Turn], window_seconds: float, channel: str, bar: tqdm
+) -> list[Segment]:
+    """Segments of the turns, each classified by itself, with the silence between it and other turns."""
+    window, context = window_samples(window_seconds)
     segments = []
     for turn in turns:
-        samples = read_audio(file, SAMPLING_RATE, turn.start, turn.end, channel).samples
-        stream = SerStream(model, window_seconds=window, speaker=turn.speaker, every_sample=True)
-        found = joined(model, stream.feed(samples) + stream.close())
-        segments += [moved(one, turn.start) for one in found]
+        ends = [one.end for one in turns if one.start < turn.start and one.end <= turn.start]
+        starts = [one.start for one in turns if one.start >= turn.end]
+        before = max([0.0, turn.start - context / SAMPLING_RATE, *ends])
+        behind = min([turn.end + context / SAMPLING_RATE, *starts])
+        samples = read_audio(file, SAMPLING_RATE, before, behind, channel).samples
+        first = round(before * SAMPLING_RATE)
+        last, start = first + len(samples), round(turn.start * SAMPLING_RATE)
+        end = min(last, round(turn.end * SAMPLING_RATE))
+        stretch = Stretch(True, start, end, window, before=first, behind=last)
+        classify(model, [stretch], samples, first)
+        segments += joined(model, cell_segments(model, stretch, turn.speaker))
         bar.update(max(0, round(turn.end) - bar.n))
     return segments
-
-
-def moved(segment: Segment, seconds: float) -> Segment:
-    """A segment that much later."""
-    return Segment(**{**vars(segment), "start": segment.start + seconds, "end": segment.end + seconds})
 
 
 def timed_timeline(model: Classifier, file: str | Path, **settings) -> tuple[Timeline, float]:

@@ -69,9 +69,10 @@ def summary(timeline: Timeline, factor: float) -> str:
     speech = sum(one.end - one.start for one in timeline.segments if one.speech)
     unsure = sum(one.end - one.start for one in timeline.segments if one.unsure)
     share = f", of which {100 * unsure / speech:.0f} % is unsure" if speech else ""
+    found = f"{speech:.0f} s of speech by {timeline.voice_activity}{share}"
     return (
-        f"{timeline.file}: {clock(timeline.seconds)[:8]}, {speech:.0f} s of speech by {timeline.voice_activity}{share}; "
-        f"windows of {timeline.window_seconds:g} s; real-time factor {factor:.3f}"
+        f"{timeline.file}: {clock(timeline.seconds)[:8]}, {found}; windows of {timeline.window_seconds:g} s; "
+        f"real-time factor {factor:.3f}"
     )
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from hf_ser.deploy.timeline_record import TimelineRecord
 from hf_ser.deploy.timeline_page import save_page
 from hf_ser.deploy.timeline_picture import save_picture
+from hf_ser.deploy.timeline_record import TimelineRecord
 from hf_ser.deploy.timeline_words import clock, segment_text
 from hf_ser.files import atomic_write
 from hf_ser.normal_form import printable, storable

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hf_ser.deploy.stream import Segment
+from hf_ser.deploy.stream_windows import Segment
 from hf_ser.runs.json_record import Record
 
 

@@ -1,6 +1,6 @@
 """A segment of a time line in words."""
 
-from hf_ser.deploy.stream import Segment
+from hf_ser.deploy.stream_windows import Segment
 from hf_ser.normal_form import printable
 
 NO_SPEECH_LABEL, UNSURE = "no speech", "unsure"

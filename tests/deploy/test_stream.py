@@ -1,13 +1,16 @@
 """hf_ser/deploy/stream.py: segments of a recording that arrives in chunks, and where speech is found in it."""
 
+import itertools
+
 import calls
 import numpy as np
 import pytest
 import torch
 from models.tiny import save_trained
 
-from hf_ser.deploy.stream import SerStream, Stretch, joined
+from hf_ser.deploy.stream import SerStream
 from hf_ser.deploy.stream_speech import REACH, EnergyDetector, SpeechFrames, runs, speech_detector
+from hf_ser.deploy.stream_windows import Stretch, joined
 from hf_ser.runs.classifier import Classifier
 
 RATE = 16_000
@@ -51,7 +54,7 @@ def test_segments_do_not_depend_on_the_chunks(model, call):
     assert_equal(chunks, whole)
     assert_equal(joined(model, chunks), joined(model, whole))
     assert whole[0].start == 0 and whole[-1].end == pytest.approx(len(call) / RATE)
-    assert all(one.end == other.start for one, other in zip(whole[:-1], whole[1:], strict=True))
+    assert all(one.end == other.start for one, other in itertools.pairwise(whole))
 
 
 def test_a_moment_is_answered_within_the_latency(model, call):
@@ -60,7 +63,7 @@ def test_a_moment_is_answered_within_the_latency(model, call):
         answered = max([answered, *(one.end for one in stream.feed(call[start : start + chunk]))])
         given = min(start + chunk, len(call)) / RATE
         assert answered >= given - stream.latency_seconds - chunk / RATE
-    assert len(stream.samples) < 4 * RATE  # what no later window reaches is forgotten
+    assert len(stream.samples) < 6 * RATE  # what no later window reaches is forgotten
 
 
 def test_speech_is_found_between_pauses(model, call):
@@ -86,15 +89,23 @@ def test_another_rate_and_integers_are_the_same_recording(model):
 
 
 def test_log_probabilities_of_overlapping_windows_are_averaged_by_length():
-    stretch = Stretch(True, 0, 100, 40, is_over=True)
-    assert stretch.windows() == [(0, 40), (20, 60), (40, 80), (60, 100)]
-    stretch = Stretch(True, 0, 95, 40, is_over=True)
-    assert stretch.windows()[-1] == (55, 95)
-    for number, window in enumerate(stretch.windows()):
+    assert Stretch(True, 0, 100, 40, behind=100).new_windows() == [(0, 40), (20, 60), (40, 80), (60, 100)]
+    stretch = Stretch(True, 0, 95, 40, behind=95)
+    assert stretch.new_windows()[-1] == (55, 95)
+    for number, window in enumerate(stretch.new_windows()):
         stretch.answers[window] = np.array([float(number)])
     cells = stretch.cells()
     assert [(start, end) for start, end, _ in cells] == [(0, 20), (20, 40), (40, 60), (60, 80), (80, 95)]
     assert [float(mean[0]) for _, _, mean in cells] == pytest.approx([0.0, 0.5, 1.5, (2 + 3) / 2, 3.0])
+
+
+def test_windows_hold_silence_around_speech_and_cells_do_not():
+    stretch = Stretch(True, 10, 40, 40, before=0)
+    assert not stretch.new_windows() or stretch.new_windows() == [(0, 40)]
+    stretch.is_over, stretch.behind = True, 50
+    assert stretch.new_windows() == [(0, 40), (10, 50)]
+    stretch.answers = {(0, 40): np.array([0.0]), (10, 50): np.array([1.0])}
+    assert [(start, end, float(mean[0])) for start, end, mean in stretch.cells()] == [(10, 20, 0.0), (20, 40, 0.5)]
 
 
 def test_a_text_model_and_windows_that_it_cannot_take_are_refused(model, tmp_path):

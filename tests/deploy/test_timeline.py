@@ -11,7 +11,8 @@ import pytest
 import soundfile as sf
 from models.tiny import LABELS, save_trained
 
-from hf_ser.deploy.stream import Segment, SerStream, joined
+from hf_ser.deploy.stream import SerStream
+from hf_ser.deploy.stream_windows import Segment, joined
 from hf_ser.deploy.timeline import Timeline, make_timeline
 from hf_ser.deploy.timeline_turns import read_turns
 from hf_ser.deploy.timeline_words import clock
