@@ -156,6 +156,50 @@ def read_audio(
         return _read(source, wanted, (LEFT, RIGHT).index(channel) if channel != MIX else None)
 
 
+def audio_blocks(source, sampling_rate: int = SAMPLING_RATE, channel: str = MIX) -> Iterator[np.ndarray]:
+    """Yield what `read_audio` returns of a whole source block by block, whatever its length.
+
+    Args:
+        source, sampling_rate, channel: As `read_audio` takes them.
+
+    Shapes:
+        each `(samples,)` float32; a block may be empty.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_audio`, but for the length; also in the middle of a damaged file.
+    """
+    if channel not in CHANNELS:
+        raise ValueError(f"channel is {channel!r}: expected {', '.join(CHANNELS[:-1])} or {CHANNELS[-1]}.")
+    source, named = plain_source(source)
+    index = (LEFT, RIGHT).index(channel) if channel != MIX else None
+    with readable(named), _opened(source, named) as stream:
+        _check_form(stream, named, index)
+        scale = np.float32(scale_of(_peak_of(source, named) if stream.floats else 0.0, named))
+        mixer, same_rate = _Mixer(stream, index), stream.samplerate == sampling_rate
+        resampler = None if same_rate else resampling_stream(stream.samplerate, sampling_rate)
+        for block in mixer.stretches(stream.blocks(0, stream.length)):
+            mixer.decide(block)
+            signal = mixer.one_channel(block)
+            if resampler is not None:
+                signal = resampler.resample_chunk(np.asarray(signal, dtype=np.float64))
+            yield on_grid(np.asarray(signal, dtype=np.float32) / scale)
+        if resampler is not None:
+            rest = resampler.resample_chunk(np.zeros(0), last=True)
+            yield on_grid(rest.astype(np.float32) / scale)
+
+
+def source_form(source) -> tuple[float | None, int]:
+    """Seconds that a source promises to hold, None where nothing tells it, and its channels.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_audio`.
+    """
+    source, named = plain_source(source)
+    with readable(named), _opened(source, named) as stream:
+        _check_form(stream, named, None)
+        return (None if stream.length == np.inf else stream.length / stream.samplerate), stream.channels
+
+
 @dataclass(frozen=True)
 class _Wanted:
     rate: int
