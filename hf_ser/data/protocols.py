@@ -6,7 +6,6 @@ fold is checked for shared speakers.
 
 import hashlib
 import json
-import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -47,7 +46,7 @@ LUNA_JIMENEZ = ((2, 5, 14, 15, 16), (3, 6, 7, 13, 18), (10, 11, 12, 19, 20), (8,
 
 PUBLISHED = {"emobox": EMOBOX, "luna_jimenez": LUNA_JIMENEZ}
 OF_ACTORS = ("ravdess/", "paired/")
-"""What the names of RAVDESS's actors begin with: in the corpus itself, and where its clips are paired with sentences."""
+"""What the names of RAVDESS's actors begin with: in the corpus itself, and where its clips have other texts."""
 
 
 @dataclass(frozen=True)

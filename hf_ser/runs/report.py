@@ -387,8 +387,8 @@ def notices_of(conditions: Conditions, audit: Verdict | None = None) -> list[str
         notices.append("Synthetic corpus: this figure tests the software and says nothing about speech.")
     if conditions.is_paired:
         notices.append(
-            "Paired corpus: clips of RAVDESS beside sentences of MELD that have the same emotion, which are not what is "
-            "spoken. This figure says how two real sources are joined, and compares with none of either corpus."
+            "Paired corpus: clips of RAVDESS beside sentences of MELD that have the same emotion, which are not what "
+            "is spoken. This figure says how two real sources are joined, and compares with none of either corpus."
         )
     return notices
 

@@ -217,9 +217,9 @@ class CommonHeadArguments(Checked):
         super().__post_init__()
         if self.class_balance != 1 and self.chosen != "ridge":
             raise ValueError(
-                f"--class_balance is {self.class_balance:g}, the head is {self.chosen}: found a power of class weights, "
-                "which a ridge alone has. Expected ridge: add --head ridge (--fusion ridge), or give --class_weights "
-                "true to a head that is trained in epochs."
+                f"--class_balance is {self.class_balance:g}, the head is {self.chosen}: found a power of class "
+                "weights, which a ridge alone has. Expected ridge: add --head ridge (--fusion ridge), or give "
+                "--class_weights true to a head that is trained in epochs."
             )
 
 

@@ -107,8 +107,7 @@ class RidgeFit:
 
     Args:
         copies: How many rows each clip has; all of them together weigh as much as one would.
-        class_balance: 1: all classes weigh alike; 0: all rows do; in between each class weighs the more, the rarer it is,
-            by this power.
+        class_balance: Power by which a class weighs the more, the rarer it is; 1: all classes weigh alike; 0: all rows.
 
     Shapes: as LogisticFit's.
     """

@@ -1,12 +1,12 @@
-"""RAVDESS's recordings, each with a sentence of MELD that has the same emotion: real audio and real text of two corpora.
+"""RAVDESS's recordings, each with a sentence of MELD that has the same emotion: real audio and text of two corpora.
 
 In no public corpus that is small and free do audio and text both tell the emotion and both come from the same person.
 Here they do, but what is written is not what is spoken: a figure says how a model joins two real sources, and nothing
 about how people speak what they mean. Report and cards say so.
 
-Every sentence is used once, and each actor has sentences of dialogues of her own. A split that no actor is in both parts
-of is therefore disjoint in sentences and dialogues too. The people of the series are not disjoint: six of them speak most
-of the text.
+Every sentence is used once, and each actor has sentences of dialogues of their own. A split whose parts share no actor
+therefore shares no sentence and no dialogue either. The people of the series are shared: six of them speak most of the
+text.
 """
 
 from collections import Counter, defaultdict
@@ -52,8 +52,8 @@ def list_utterances(data_dir: str | Path) -> Listing:
     utterances = [pair for actor, own in by_actor.items() for pair in _pairs(own, given[actor])]
     if not utterances:
         raise ValueError(
-            f"{data_dir}: found no sentence of MELD with the emotion of any of RAVDESS's {len(clips.utterances)} clips. "
-            "Expected the published tables of MELD: get them again."
+            f"{data_dir}: found no sentence of MELD for any of RAVDESS's {len(clips.utterances)} clips. "
+            "Expected some of the same emotion, as in the published tables of MELD: get them again."
         )
     findings = [one for one in clips.findings if not meld.CLIP.match(Path(one.item).stem)]
     findings += [one for one in sentences.findings if one.kind == "absent_table"]
