@@ -68,7 +68,7 @@ def with_columns(dataset: Dataset, columns: Mapping[str, Mapping[str, Any]]) -> 
     return dataset.with_transform(SetColumns(columns)) if columns else dataset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # `datasets` compares transforms, and arrays have no single truth value
 class SetColumns:
     """Rows as they are read from a data set, with the values of some columns by their id."""
 

@@ -32,7 +32,6 @@ class SerTrainer(Trainer):
     Args:
         candidate: The model, its collator and its encoders.
         labels: Emotion names in class order.
-        frozen: A `FrozenCache`: what frozen encoders make of clips, kept; or None.
         view: A `View`, whose epoch is set as training goes on; or None.
         kwargs: As Trainer's; `args` are SerTrainingArguments.
 
@@ -40,11 +39,11 @@ class SerTrainer(Trainer):
         ValueError: settings and model do not go together.
     """
 
-    def __init__(self, candidate: Candidate, labels: list[str], frozen=None, view=None, **kwargs):
+    def __init__(self, candidate: Candidate, labels: list[str], view=None, **kwargs):
         args = kwargs["args"]
         check_model(candidate, args)
         choose_threads(candidate.model, args)
-        self.encoders, self.frozen, self.n_classes = candidate.encoders, frozen, len(labels)
+        self.encoders, self.n_classes = candidate.encoders, len(labels)
         self.stages = Stages(parse_stages(args.stages), candidate.model, self.encoders) if args.stages else None
         if self.stages and args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = True  # what a stage leaves alone never gets a gradient
@@ -55,7 +54,7 @@ class SerTrainer(Trainer):
             **kwargs,
         )
         self.model_accepts_loss_kwargs = False  # our models take the mean over the batch themselves
-        untested = {"--lora": isinstance(candidate.model, PeftModel), "--cache_frozen": frozen is not None}
+        untested = {"--lora": isinstance(candidate.model, PeftModel), "--cache_frozen": args.cache_frozen}
         for flag in (flag for flag, is_used in untested.items() if is_used and self.is_fsdp_enabled):
             raise ValueError(
                 f"{flag}: found FSDP, under which it was never tested. Expected whole weights in every process: use "
@@ -81,14 +80,6 @@ class SerTrainer(Trainer):
             if callback is not None:
                 self.add_callback(callback)
 
-    def _prepare_inputs(self, inputs: dict) -> dict:
-        """As Trainer's; what frozen encoders make of the batch is put in place of their inputs."""
-        inputs = super()._prepare_inputs(inputs)
-        if self.frozen is None:
-            return inputs
-        with self.accelerator.autocast():
-            return self.frozen.fill(self.model, inputs)
-
     def _run_epoch(self, *args, **kwargs):
         # Trainer asks whether to stop only behind a step: a run resumed where its patience ended would go on.
         if not self.control.should_training_stop:
@@ -101,7 +92,7 @@ class SerTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         """As Trainer's where the objective is plain."""
         # Trainer sets the whole model to training; a frozen encoder is a fixed function, without dropout. One whose
-        # outputs were read is not run.
+        # features were read is not run.
         for modality, encoder in self.encoders.items():
             if f"{modality}_hidden" not in inputs and is_frozen(encoder):
                 encoder.eval()
