@@ -100,7 +100,8 @@ class EmotionFold(FoldTask):
         trainer = SerTrainer
         if is_solved(self.candidate.model.config):
             enrolment_clips = getattr(self.task.settings.get(AudioArguments), "enrolment_clips", 0)
-            trainer = partial(FittedTrainer, enrolment_clips=enrolment_clips)
+            balance = self.task.head.class_balance
+            trainer = partial(FittedTrainer, enrolment_clips=enrolment_clips, class_balance=balance)
         return trainer(
             self.candidate,
             self.labels,
