@@ -35,8 +35,8 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     )
     add("--input", nargs="+", default=[], help="the same as files, behind a flag")
     add("--text", nargs="+", help="what is said in each file, in the same order ('' where unknown)")
-    add("--asr", help="Whisper that hears the words, as transcribe.py takes it; then without --text")
-    add("--language", help="code of the language that --asr is told; default: detected")
+    add("--asr", help="Whisper that transcribes the audio, as transcribe.py takes it; then without --text")
+    add("--language", help="code of the spoken language, for --asr; default: detected")
     add(
         "--enrolment",
         nargs="+",
@@ -57,8 +57,8 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         "--output",
         type=Path,
         action="append",
-        help="file that gets all answers too, .csv or .jsonl; or a folder for Parquet files of a thousand answers, where a "
-        "run that was killed goes on; with --timeline .json, .csv, .rttm, .vtt, .txt (labels of Audacity), .png or "
+        help="file that gets all answers too, .csv or .jsonl; or a folder for Parquet files of a thousand answers, where "
+        "a killed run goes on; with --timeline .json, .csv, .rttm, .vtt, .txt (labels of Audacity), .png or "
         ".html, also several times",
     )
     add("--shard", help="label only this share of the files into the folder --output, such as 3/16: from 1 to 16")
@@ -132,7 +132,7 @@ def main() -> None:
     if len(arguments.output or ()) > 1:
         parser.error("--output is given several times, which is for --timeline: leave one")
     output = arguments.output[0] if arguments.output else None
-    if arguments.shard or (output is not None and (output.is_dir() or not output.suffix)):
+    if arguments.shard or (output is not None and not output.suffix):
         label_files(parser, arguments, given, output)
         return
     check_output(output, given.tables)
