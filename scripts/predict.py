@@ -57,8 +57,8 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         "--output",
         type=Path,
         action="append",
-        help="file that gets all answers too, .csv or .jsonl; or a folder for Parquet files of a thousand answers, where "
-        "a killed run goes on; with --timeline .json, .csv, .rttm, .vtt, .txt (labels of Audacity), .png or "
+        help="file that gets all answers too, .csv or .jsonl; or a folder for Parquet files of a thousand answers, "
+        "where a killed run goes on; with --timeline .json, .csv, .rttm, .vtt, .txt (labels of Audacity), .png or "
         ".html, also several times",
     )
     add("--shard", help="label only this share of the files into the folder --output, such as 3/16: from 1 to 16")
