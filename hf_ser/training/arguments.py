@@ -428,11 +428,11 @@ def show_help(name: str) -> None:
         raise SystemExit
 
 
-OF_THE_WORDS = {"transcript_source", "sentence_bank"}
+TRANSCRIPT_SETTINGS = {"transcript_source", "sentence_bank"}
 """Settings of DataArguments that an audio-only model has no use for."""
 
 
-def refuse_words(data: DataArguments) -> None:
+def reject_transcript_settings(data: DataArguments) -> None:
     """Make sure that no setting of the transcripts is given to an audio-only model.
 
     Raises:
@@ -440,7 +440,7 @@ def refuse_words(data: DataArguments) -> None:
     """
     for one in fields(data):
         value = getattr(data, one.name)
-        if one.name in OF_THE_WORDS and value != default_of(one):
+        if one.name in TRANSCRIPT_SETTINGS and value != default_of(one):
             raise ValueError(
                 f"--{one.name} is {value}: found a setting of the transcripts for an audio-only model. Expected none: "
                 "leave it out, or use train_text.py or train_fusion.py."

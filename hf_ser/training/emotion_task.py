@@ -39,10 +39,10 @@ from hf_ser.training.arguments import (
     FusionArguments,
     HeadArguments,
     TextArguments,
-    refuse_words,
+    reject_transcript_settings,
 )
 from hf_ser.training.building import build_model, from_fold
-from hf_ser.training.fits import FittedTrainer, is_solved, refuse_descent
+from hf_ser.training.fits import FittedTrainer, is_solved, reject_descent
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.fold_run import FoldTask, save_model
 from hf_ser.training.frozen_pass import frozen_features, unwrapped
@@ -167,9 +167,9 @@ class EmotionTask(Task):
     def __init__(self, given: Settings):
         super().__init__(given)
         if not self.reads_text:
-            refuse_words(self.data)
+            reject_transcript_settings(self.data)
         models = [given[one] for one in (AudioArguments, TextArguments) if one in given]
-        refuse_descent(models, self.head, given.get(AugmentArguments), given[AdaptArguments], self.training)
+        reject_descent(models, self.head, given.get(AugmentArguments), given[AdaptArguments], self.training)
 
     @property
     def head(self) -> CommonHeadArguments:

@@ -182,12 +182,12 @@ def is_solved(config: SerConfig) -> bool:
 
 
 def fitted_network(models: list) -> str | None:
-    """The network whose head is solved for in any case, of an audio-only model; arguments as of `refuse_descent`."""
+    """The network whose head is solved for in any case, of an audio-only model; arguments as of `reject_descent`."""
     name = getattr(models[0], "audio_model", None)
     return name if name in FITTED and len(models) == 1 else None
 
 
-def refuse_descent(models: list, head, augment, adapt, training) -> None:
+def reject_descent(models: list, head, augment, adapt, training) -> None:
     """Make sure that no setting of gradient descent is given for a head that is solved for.
 
     Args:
