@@ -164,10 +164,16 @@ def save_graph(classifier: Classifier, file: Path) -> None:
             shapes[name][1] = any_size
     try:
         with torch.no_grad(), warnings.catch_warnings(action="ignore"), quiet("torch.onnx", "onnxscript", "onnx_ir"):
-            program = torch.export.export(module, (), given, dynamic_shapes=shapes, strict=False)
-            torch.onnx.export(
-                program, dynamo=True, input_names=list(given), output_names=["logits"], verbose=False
-            ).save(file)
+            program = torch.onnx.export(
+                module,
+                kwargs=given,
+                dynamo=True,
+                dynamic_shapes=shapes,
+                input_names=list(given),
+                output_names=["logits"],
+                verbose=False,
+            )
+            program.save(file)
     except Exception as error:  # torch has many
         why = str(error).strip().splitlines()[0][:300]
         raise ValueError(
