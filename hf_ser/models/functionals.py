@@ -1,6 +1,6 @@
 """A clip as one vector, whatever its length: how its bands, cepstra and pitch are spread over time.
 
-All is computed on batches, and what lies behind a clip's end does not count.
+All is computed on batches, and padding after a clip's end does not count.
 """
 
 import math
@@ -76,7 +76,7 @@ class PitchTrack(nn.Module):
 
 
 class Streams(NamedTuple):
-    """What is heard over time in the loud part of each clip.
+    """Features over time of the loud part of each clip.
 
     Shapes: pairs `(batch, bands // 2, frames)` of log-mel bands; cepstra `(batch, coefficients, frames)`, of these; f0
     `(batch, 1, frames)`, log2 over 100 Hz, led straight through the pauses; voicing `(batch, 1, frames)`, 0 to 1; pitch
@@ -99,7 +99,7 @@ class Streams(NamedTuple):
         return torch.cat([cosines.T @ ((self.pairs - peak + 9) / 3), 2 * self.f0, 2 * self.voicing], 1)
 
 
-def sound_streams(bands: torch.Tensor, pitch: torch.Tensor, valid: torch.Tensor, cosines: torch.Tensor) -> Streams:
+def clip_streams(bands: torch.Tensor, pitch: torch.Tensor, valid: torch.Tensor, cosines: torch.Tensor) -> Streams:
     """A clip's loud part as streams.
 
     Shapes:
@@ -114,18 +114,18 @@ def sound_streams(bands: torch.Tensor, pitch: torch.Tensor, valid: torch.Tensor,
     return Streams(pairs, cosines.T @ pairs, f0[:, None], voicing, pitch, valid)
 
 
-def functionals(heard: Streams) -> torch.Tensor:
+def functionals(clips: Streams) -> torch.Tensor:
     """A clip's loud part as one vector.
 
     Of each stream: mean, deviation and five quantiles; deviation and two quantiles of the deltas; how far the mean of
-    each third of the clip lies from the whole's. Last comes `prosody`.
+    each third of the clip is from the whole's. Last comes `prosody`.
 
     Tried on RAVDESS (EmoBox folds, validation speakers, logistic regression, vectors scaled by speaker): UAR 62 % of
     bands and cepstra alone, 66 % with `prosody`, 67 % with the thirds and the streams of pitch.
 
     Shapes: returns `(batch, n_functionals(bands, coefficients))`.
     """
-    streams, valid = torch.cat([heard.pairs, heard.cepstra, heard.f0, heard.voicing], 1), heard.valid
+    streams, valid = torch.cat([clips.pairs, clips.cepstra, clips.f0, clips.voicing], 1), clips.valid
     deltas = with_deltas(streams, valid)[:, 1]
     mean, deviation = masked_moments(streams, valid)
     return torch.cat(
@@ -137,7 +137,7 @@ def functionals(heard: Streams) -> torch.Tensor:
             masked_quantiles(deltas, valid, OUTER_QUANTILES).flatten(1),
             *(torch.where(third.any(1, keepdim=True), masked_moments(streams, third)[0] - mean, 0.0)
               for third in thirds(valid)),
-            prosody(heard.pitch, valid),
+            prosody(clips.pitch, valid),
         ],
         1,
     )  # fmt: skip
