@@ -28,13 +28,14 @@ if __name__ == "__main__":
     parse_early(command_line)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: nothing is sent anywhere
 
-from hf_ser.deploy.demo import build_demo, read_card
 from hf_ser.models.configuration_ser import AUDIO
 from hf_ser.runs.classifier import Classifier
 
 
 def main() -> None:
     """Load the model, and show its page until Ctrl-C."""
+    from hf_ser.deploy.demo import build_demo, read_card  # where gradio is missing, this names the extra
+
     parser, arguments = command_line()
     if not 0 < arguments.port < 2**16:
         parser.error(f"--port {arguments.port}: expected 1 to 65535")

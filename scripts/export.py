@@ -33,25 +33,22 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 if __name__ == "__main__":
     parse_early(command_line)
 
-from hf_ser.deploy.onnx_export import Exported, export_onnx
-
 
 def main() -> None:
     """Export, and print what was checked."""
+    from hf_ser.deploy.onnx_export import export_onnx  # where onnxruntime is missing, this names the extra
+
     parser, arguments = command_line()
     if arguments.max_clips is not None and arguments.max_clips < 1:
         parser.error(f"--max_clips {arguments.max_clips}: expected 1 or more")
-    print(
-        format_export(
-            export_onnx(
-                arguments.model, arguments.output_dir, arguments.quantize, arguments.dataset, arguments.max_clips
-            )
-        )
+    done = export_onnx(
+        arguments.model, arguments.output_dir, arguments.quantize, arguments.dataset, arguments.max_clips
     )
+    print(format_export(done))
 
 
-def format_export(done: Exported) -> str:
-    """The result of an export as text."""
+def format_export(done) -> str:
+    """The result of an export, an `Exported`, as text."""
     lines = [
         f"torch and onnxruntime differ by {done.difference:.1e} at most in a probability ({done.checked} answers)",
         *(

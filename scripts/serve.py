@@ -50,9 +50,6 @@ def seconds(text: str) -> float:
 if __name__ == "__main__":
     parse_early(command_line)
 
-import uvicorn
-
-from hf_ser.deploy.server import Limits, build_app
 from hf_ser.models.configuration_ser import AUDIO
 from hf_ser.runs.classifier import Classifier
 
@@ -61,6 +58,10 @@ TOKEN = "HF_SER_TOKEN"
 
 def main() -> None:
     """Load the model, and serve it until Ctrl-C."""
+    import uvicorn  # where it is missing, this names the extra
+
+    from hf_ser.deploy.server import Limits, build_app
+
     parser, arguments = command_line()
     if not 0 < arguments.port < 2**16:
         parser.error(f"--port {arguments.port}: expected 1 to 65535")

@@ -31,6 +31,9 @@ from hf_ser.runs.scores import uar_from_confusion
 
 LARGEST_DIFFERENCE = 1e-4
 """In probability, between torch and onnxruntime; more is refused."""
+LARGEST_DIFFERENCE_OF_COUNTS = 1e-3
+"""The same of functionals and random kernels. Among them are shares of frames above a threshold: a value that is at it
+but for rounding may count here and not there, and of 2,000 shares one or none differed by one frame on each clip."""
 MOST_UAR_LOST = 0.01
 """By int8 weights; more is refused."""
 QUANTISED = ("MatMul",)
@@ -284,10 +287,12 @@ def check_same_answers(classifier: Classifier, folder: Path) -> tuple[float, int
     difference = max(
         abs(one[label] - other[label]) for one, other in zip(expected, found, strict=True) for label in one
     )
-    if not difference <= LARGEST_DIFFERENCE:
+    front_end = getattr(classifier.model.audio_encoder, "front_end", None)
+    most = LARGEST_DIFFERENCE_OF_COUNTS if getattr(front_end, "is_whole", False) else LARGEST_DIFFERENCE
+    if not difference <= most:
         raise ValueError(
             f"{classifier.name}: the export differs from torch by {difference:.2g} in a probability. Expected "
-            f"{LARGEST_DIFFERENCE:g} at most, so it was not written: please report this model, and deploy it with "
+            f"{most:g} at most, so it was not written: please report this model, and deploy it with "
             "scripts/serve.py, which runs torch."
         )
     return difference, len(clips)

@@ -6,6 +6,7 @@ export only pads waveforms. `export_onnx` checks that both give the same.
 
 import torch
 from torch import nn
+from torchaudio.compliance import kaldi
 from transformers import FeatureExtractionMixin
 
 from hf_ser.models import SerModelForClassification
@@ -62,10 +63,44 @@ class WhisperFeatures(Waveforms):
         return (levels + 4.0) / 4.0, own[:, :: self.hop].long()
 
 
+class AstFeatures(Waveforms):
+    """The mel spectrogram of AST, as Kaldi makes it, of clips that are padded to one length.
+
+    Source: torchaudio.compliance.kaldi.fbank, which takes one clip and branches on its length.
+    """
+
+    window_samples, hop, fft, preemphasis, lowest_hz = 400, 160, 512, 0.97, 20.0
+
+    def __init__(self, extractor: FeatureExtractionMixin):
+        super().__init__(extractor)
+        self.frames = extractor.max_length
+        self.padded_samples = self.window_samples + self.hop * (self.frames - 1)
+        self.mean, self.deviation = (extractor.mean, extractor.std) if extractor.do_normalize else (0.0, 0.5)
+        bands, _ = kaldi.get_mel_banks(
+            extractor.num_mel_bins, self.fft, extractor.sampling_rate, self.lowest_hz, 0.0, 100.0, -500.0, 1.0
+        )
+        self.register_buffer("filters", nn.functional.pad(bands, (0, 1)))
+        self.register_buffer("window", torch.hann_window(self.window_samples, periodic=False))
+
+    def forward(self, waveform, samples):
+        waveform = waveform.masked_fill(~own_samples(waveform, samples), 0.0)
+        frames = waveform.unfold(1, self.window_samples, self.hop)
+        frames = frames - frames.mean(2, keepdim=True)
+        before = torch.cat([frames[..., :1], frames[..., :-1]], 2)
+        spectrum = torch.fft.rfft((frames - self.preemphasis * before) * self.window, self.fft)
+        power = spectrum.real.square() + spectrum.imag.square()
+        levels = (power @ self.filters.T).clamp(min=torch.finfo(torch.float32).eps).log()
+        whole = 1 + (samples - self.window_samples).div(self.hop, rounding_mode="floor")
+        mask = torch.arange(self.frames, device=samples.device) < whole[:, None]
+        levels = levels.masked_fill(~mask[..., None], 0.0)
+        return (levels - self.mean) / (2 * self.deviation), mask.long()
+
+
 FEATURES = {
     "WaveformFeatureExtractor": Waveforms,
     "Wav2Vec2FeatureExtractor": ScaledWaveforms,
     "WhisperFeatureExtractor": WhisperFeatures,
+    "ASTFeatureExtractor": AstFeatures,
 }
 """By the class name of a feature extractor."""
 

@@ -1,11 +1,12 @@
 """A trained model behind HTTP: requests that wait are answered in one batch; what is too much is refused in words.
 
 A recording passes the pipeline's own reading, so that an answer is the pipeline's. Nothing that a client sends names a
-file here: uploads are read from memory, and their names are not looked at.
+file here: uploads are read as bytes and not kept, and their names are not looked at.
 """
 
 import asyncio
 import hmac
+import logging
 import time
 import warnings
 from collections.abc import AsyncIterator, Sequence
@@ -27,6 +28,7 @@ from hf_ser.deploy.metrics import Metrics
 from hf_ser.models import SerPipeline
 from hf_ser.models.configuration_ser import TEXT
 
+LOG = logging.getLogger(__name__)
 FORM_BYTES = 64_000
 """Of a request beside the recording: the text, and what separates the fields."""
 RETRY = {"Retry-After": "1"}
@@ -140,11 +142,12 @@ class Batches:
         self.metrics.batches.append(len(batch))
         try:
             scores = self.classify.answers([one.clip for one in batch], [one.text for one in batch])
-        except (ValueError, RuntimeError, MemoryError):
-            if len(batch) == 1:
-                return [HTTPException(500, "The model could not answer this recording: see the server's log.")]
-            return [answer for one in batch for answer in self._answers([one])]
-        return [self._prediction(one, found) for one, found in zip(batch, scores, strict=True)]
+            return [self._prediction(one, found) for one, found in zip(batch, scores, strict=True)]
+        except Exception:  # whatever it is: this thread has to go on for the others
+            if len(batch) > 1:
+                return [answer for one in batch for answer in self._answers([one])]
+            LOG.exception("a recording could not be answered")
+            return [HTTPException(500, "The model could not answer this recording: see the server's log.")]
 
     def _prediction(self, one: Waiting, scores: list[dict]) -> Prediction:
         unsure = self.classify.is_unsure(scores[0]["score"], one.notes)
