@@ -54,7 +54,7 @@ def test_a_run_reads_previous_turns_and_its_model_answers_so_again(meld, bert, s
         "--text_layers",
         "1,2",
     )
-    flags += ("--head", "ridge", "--class_balance", "0.5", "--disable_tqdm", "true", "--context", "2")
+    flags += ("--text_layers", "1,2", "--head", "ridge", "--class_balance", "0.5", "--disable_tqdm", "true", "--context", "2")
     flags += ("--allow_leak", "true")  # of the label in words that are made here
     for name, kept in (("kept", "true"), ("computed", "false")):
         script("train_text", *flags, "--cache_frozen", kept, "--output_dir", tmp_path / name)
