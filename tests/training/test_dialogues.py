@@ -42,20 +42,9 @@ def bert(tmp_path_factory):
 
 
 def test_a_run_reads_previous_turns_and_its_model_answers_so_again(meld, bert, script, tmp_path):
-    flags = (
-        "--corpus",
-        "meld",
-        "--data_dir",
-        meld,
-        "--protocol",
-        "fixed",
-        "--text_model",
-        bert,
-        "--text_layers",
-        "1,2",
-    )
-    flags += ("--text_layers", "1,2", "--head", "ridge", "--class_balance", "0.5", "--disable_tqdm", "true", "--context", "2")
-    flags += ("--allow_leak", "true")  # of the label in words that are made here
+    flags = ("--corpus", "meld", "--data_dir", meld, "--protocol", "fixed", "--disable_tqdm", "true")
+    flags += ("--text_model", bert, "--text_layers", "1,2", "--head", "ridge", "--class_balance", "0.5")
+    flags += ("--context", "2", "--allow_leak", "true")  # the words that are made here give the label
     for name, kept in (("kept", "true"), ("computed", "false")):
         script("train_text", *flags, "--cache_frozen", kept, "--output_dir", tmp_path / name)
     runs = [RunFolder(tmp_path / name).folds["1"] for name in ("kept", "computed")]
