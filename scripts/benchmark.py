@@ -111,7 +111,7 @@ LABELS = ("angry", "happy", "neutral", "sad")
 
 
 def main() -> None:
-    """What is asked for, measured and printed."""
+    """Measure and print what the arguments name."""
     arguments = command_line()
     MEASURES[arguments.job](arguments)
 

@@ -41,7 +41,7 @@ class FrozenFeatures:
     Attributes:
         stores: By modality, of those whose features are kept.
         fused: Whether the model reads audio and text.
-        views: Number of augmented views of a clip that are told apart by the rows' `view`.
+        views: Number of augmented views of a clip that the rows' `view` tells apart.
         changes: Digest of what changes the clips.
     """
 

@@ -59,7 +59,7 @@ def with_target(
 def with_columns(dataset: Dataset, columns: Mapping[str, Mapping[str, Any]]) -> Dataset:
     """A data set whose rows are read with other values in some columns, or with more columns.
 
-    To add a column to a selection, `datasets` would copy all of its sound.
+    To add a column to a selection, `datasets` would copy all of its audio.
 
     Args:
         dataset: A data set with the column `id`.

@@ -1,4 +1,4 @@
-"""From clips and words to a batch, in one place for training, evaluation and the pipeline."""
+"""From audio and text to a batch, in one place for training, evaluation and the pipeline."""
 
 from numbers import Real
 from pathlib import Path
@@ -92,7 +92,7 @@ def has_known_word(tokenizer, ids: list[int]) -> bool:
 
 
 def audio_inputs(feature_extractor: FeatureExtractionMixin, clips: list[np.ndarray | None]) -> dict[str, torch.Tensor]:
-    """`extract_audio` under the names that our models take; None is a row without sound.
+    """`extract_audio` under the names that our models take; None is a row without audio.
 
     Shapes:
         input_values: as the encoder takes them; audio_mask: `(batch, samples or feature frames)`; of an extractor

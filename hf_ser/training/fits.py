@@ -232,8 +232,8 @@ def refuse_descent(models: list, head, augment, adapt, training) -> None:
             f"--augment is {augment.augment}: found no --cache_views, and a head that is solved for has no epochs in "
             "which to meet changed clips. Expected --cache_views 2 or the like: so many changed copies of each clip."
         )
-    asked = settings(training)
-    given = {name: asked[name] for name in OF_DESCENT if name in asked} | settings(adapt)
+    of_training = settings(training)
+    given = {name: of_training[name] for name in OF_DESCENT if name in of_training} | settings(adapt)
     if has_solved_head and adapt.freeze in ("both" if len(models) == 2 else next(iter(named)).split("_")[0], "both"):
         given.pop("freeze", None)  # it is in any case
     own = FITTED_HEAD if network else {"head": head.chosen, "fusion": head.chosen, "pooling": "mean"}
@@ -398,7 +398,7 @@ class FittedTrainer(SerTrainer):
             num_workers=self.args.dataloader_num_workers,
         )
         vectors, targets = [], []
-        for batch in tqdm(loader, desc="vectors", unit=" batches", disable=self.args.disable_tqdm):
+        for batch in tqdm(loader, desc="reading vectors", unit=" batches", disable=self.args.disable_tqdm or None):
             inputs = dict(self._prepare_inputs(batch))
             labels = inputs.pop("labels")
             if not labels.is_floating_point():
@@ -502,7 +502,7 @@ def chosen_strength(
 ) -> tuple[float, float | None, np.ndarray | None]:
     """The strength that does best on training speakers who were left out, its UAR over their rows, and its answers.
 
-    Of equally good ones the first. Of a single speaker it cannot be told: the middle one, and None. Arguments as of
+    Of equally good ones the first. Of a single speaker it cannot be found: the middle one, and None. Arguments as of
     `fitted_head`.
 
     Shapes:

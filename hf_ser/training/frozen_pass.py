@@ -141,7 +141,7 @@ def compute_missing(
     )
     dtype = torch.bfloat16 if training.bf16 else torch.float16 if training.fp16 else None
     autocast = torch.autocast(training.device.type, dtype) if dtype else nullcontext()
-    hidden = training.disable_tqdm or not state.is_main_process
+    hidden = training.disable_tqdm or not state.is_main_process or None  # None: shown on a terminal
     bar = tqdm(total=len(order), desc=f"frozen {modality} features{named}", unit=" clips", disable=hidden)
     with bar, torch.inference_mode(), autocast:
         for keys, inputs in loader:

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import io
 import pickle
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -145,6 +146,7 @@ def test_the_pass_computes_each_clip_once_the_longest_first_and_names_its_bar(tm
         candidate.model, "frozen_part", lambda **batch: seen.append(batch["audio_mask"].sum(1)) or computed(**batch)
     )
     shown = replace(settings(tmp_path), disable_tqdm=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     features = frozen_features(candidate, data([*MIXED, ROWS[0]]), shown)
     lengths = torch.cat(seen).tolist()
     assert lengths == sorted(lengths, reverse=True) and len(lengths) == len(ROWS) == len(features.stores["audio"])
