@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from corpora_trees import meld as tree
 from models.tiny import TINY
-from transformers import AutoModel, BertConfig
+from transformers import AutoModel, BertConfig, ElectraConfig, MPNetConfig, RobertaConfig
 
 from hf_ser.models import SerPipeline
+from hf_ser.models.encoders import family_of
 from hf_ser.runs.folder import RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
 from hf_ser.training.arguments import AdaptArguments, FusionArguments, HeadArguments, TextArguments
@@ -81,3 +83,15 @@ def test_only_a_ridge_has_a_power_of_class_weights():
         with pytest.raises(ValueError, match=f"--class_balance is 0.5, the head is {name}: found a power of class"):
             arguments(class_balance=0.5)
     assert FusionArguments(fusion="ridge", class_balance=0.5).chosen == "ridge"
+
+
+@pytest.mark.parametrize("kind", [BertConfig, RobertaConfig, MPNetConfig, ElectraConfig])
+def test_layers_above_the_highest_that_is_read_change_nothing_and_go(kind):
+    config = kind(**TINY | {"num_hidden_layers": 4}, vocab_size=30)
+    encoder, ids = AutoModel.from_config(config).eval(), torch.tensor([[3, 4, 5, 6]])
+    with torch.no_grad():
+        before = encoder(ids, output_hidden_states=True).hidden_states[2]
+        family_of(config).drop_layers(encoder, 2)
+        after = encoder(ids, output_hidden_states=True)
+    assert len(encoder.encoder.layer) == encoder.config.num_hidden_layers == 2
+    torch.testing.assert_close(after.last_hidden_state, before)
