@@ -301,6 +301,8 @@ class FittedTrainer(SerTrainer):
         parts = [self.train_dataset, self.eval_dataset]
         speakers = np.concatenate([speakers_of(part) for part in parts])
         vectors, targets = (np.concatenate(both) for both in zip(*self.views_of(parts), strict=True))
+        if self.model.config.modalities == (AUDIO, TEXT):
+            vectors, targets = np.concatenate([vectors, self.without_text(vectors)]), np.tile(targets, (2, 1))
         copies, views = len(vectors) // len(speakers), vectors.shape[1]
         originals = np.arange(len(vectors)) < len(speakers)
         speakers = np.tile(speakers, copies)
@@ -326,6 +328,18 @@ class FittedTrainer(SerTrainer):
         self.log({"loss": loss, **found} | ({} if uar is None else {"eval_uar": uar}))
         self.state.best_metric = uar
         return TrainOutput(0, loss, {})
+
+    def without_text(self, vectors: np.ndarray) -> np.ndarray:
+        """The vectors of the same clips without their texts, but where there is no audio.
+
+        Shapes: `(rows, views, size)`, and so is the result.
+
+        Else a fused head is worse than one of audio alone where a text is missing, see scripts/recipes/README.md.
+        """
+        audio, copies = self.model.config.size_of(AUDIO), vectors.copy()
+        has_audio = ~np.isnan(vectors[:, :, :audio]).any((1, 2))
+        copies[has_audio, :, audio:] = np.nan
+        return copies
 
     @property
     def speaker_means(self) -> SpeakerMeans | None:
