@@ -25,7 +25,7 @@ LAYERS = (
     "layers of the encoder that are read: last, mix (all, with learned weights), or numbers, from 0 (its input),"
     " such as 3 or 2,3,4 (side by side)"
 )
-SPEED, MOST_SPEEDS = Range(0.5, 2), 16
+SPEED, MOST_SPEEDS, TURNS = Range(0.5, 2), 16, Range(0, 16)
 """As a saved model may have them (`models/config_checks.py`, which is not imported here because it is large)."""
 NUMBER = re.compile(r"\d+(\.\d+)?|\.\d+")
 MADE_HERE = "made here, from scratch:"
@@ -164,6 +164,12 @@ class TextArguments(Checked):
 
     text_model: str = setting("gru", f"{MADE_HERE} {', '.join(TEXT_NETWORKS)}; {PRETRAINED}")
     text_layers: str = setting("last", LAYERS)
+    context: int = setting(
+        0,
+        "of heads that are solved for: previous turns of the dialogue that are read beside a text, as one more vector, "
+        "their mean",
+        range=TURNS,
+    )
 
     def __post_init__(self):
         super().__post_init__()

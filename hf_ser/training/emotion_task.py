@@ -49,6 +49,7 @@ from hf_ser.training.frozen_pass import frozen_features, unwrapped
 from hf_ser.training.run import Settings, Task
 from hf_ser.training.trainer import SerTrainer, choose_threads
 from hf_ser.training.trainer_arguments import SerTrainingArguments
+from hf_ser.transcripts.context import previous_turns
 from hf_ser.transcripts.fold_transcripts import ASR, MIXED, fold_transcripts
 from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
 
@@ -68,6 +69,9 @@ class EmotionFold(FoldTask):
         self.task, self.fold = task, fold
         self.labels = task.dataset.features["label"].names
         self.transcripts = fold_transcripts(task.dataset, fold, task.data, task.training.seed)
+        if TextArguments in task.settings and (turns := task.settings[TextArguments].context):
+            context = previous_turns(task.dataset, fold, self.transcripts.text, turns)
+            self.transcripts = replace(self.transcripts, context=context)
         self.prepare()
         if not task.reads_text:  # the transcripts of the data set were not used
             self.transcripts = replace(self.transcripts, source=dict.fromkeys(self.transcripts.source))

@@ -469,6 +469,12 @@ def test_a_solved_head_reads_the_text_too_and_answers_without_it(tmp_path):
     missing = torch.tensor([text is None for text in texts])
     torch.testing.assert_close(again(**audio_alone).logits[missing], logits[missing])
     torch.testing.assert_close(again(**again.frozen_part(**batch)).logits, logits, atol=1e-5, rtol=0)
+    without_copies = trainer_of(awaken(SerModelForClassification(model.config)), data)
+    without_copies.model.load_state_dict(model.state_dict())
+    without_copies.data_collator, without_copies.without_text = batch_of, lambda vectors: vectors
+    without_copies.train()
+    found = [nn.functional.cross_entropy(one(**audio_alone).logits, labels) for one in (again, without_copies.model)]
+    assert found[0] < found[1] - 0.05, "a clip that is learned from without its text too is better answered without it"
 
 
 def test_a_fit_takes_its_recipes_flags_and_what_says_where_it_is_computed(tmp_path):
