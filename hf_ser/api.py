@@ -75,7 +75,7 @@ def load_dataset(
         columns, speaker_pattern, label_pattern, audio_dir: As the flags of prepare_data.py, for a table.
 
     Returns:
-        A `datasets.Dataset` that lies on disk: one row an utterance, with `audio` (mono, 16 kHz), `label`, `speaker`,
+        A `datasets.Dataset` on disk: one row an utterance, with `audio` (mono, 16 kHz), `label`, `speaker`,
         `transcript` and more. What was skipped, and why, is printed.
 
     Raises:
@@ -375,7 +375,7 @@ def push_to_hub(model: FoldFolder | str | Path, name: str, private: bool | None 
     Args:
         model: The folder of a fold.
         name: On the Hub, `user/name`.
-        private: Whether nobody else sees it; by default a model of your own recordings is private.
+        private: Whether it is visible to its owner alone; by default a model of your own recordings is private.
         options: `revision` and more of `hf_ser.publish.hub.push_model`.
     """
     return push_model(Path(model), name, private, api=options.pop("api", None) or HfApi(), **options)

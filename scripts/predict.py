@@ -35,8 +35,8 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     )
     add("--input", nargs="+", default=[], help="the same as files, behind a flag")
     add("--text", nargs="+", help="what is said in each file, in the same order ('' where unknown)")
-    add("--asr", help="Whisper that hears the words, as transcribe.py takes it; then without --text")
-    add("--language", help="code of the language that --asr is told; default: detected")
+    add("--asr", help="Whisper that transcribes the audio, as transcribe.py takes it; then without --text")
+    add("--language", help="code of the spoken language, for --asr; default: detected")
     add(
         "--enrolment",
         nargs="+",
@@ -132,7 +132,7 @@ def main() -> None:
     if len(arguments.output or ()) > 1:
         parser.error("--output is given several times, which is for --timeline: leave one")
     output = arguments.output[0] if arguments.output else None
-    if arguments.shard or (output is not None and (output.is_dir() or not output.suffix)):
+    if arguments.shard or (output is not None and not output.suffix):
         label_files(parser, arguments, given, output)
         return
     check_output(output, given.tables)

@@ -72,7 +72,7 @@ def main() -> None:
     if output_dir != folder:
         refuse_existing(output_dir)
     if folder in output_dir.parents:
-        raise ValueError(f"{output_dir} lies inside the data set {folder}: name an --output_dir outside of it.")
+        raise ValueError(f"{output_dir} is inside the data set {folder}: name an --output_dir outside of it.")
     # Said before anything asks for the state: without `cpu`, several processes on a CPU would not know of each other;
     # and who has done its part waits for the slowest longer than the default of ten minutes.
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))

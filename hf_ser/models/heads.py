@@ -260,7 +260,8 @@ class Branch(nn.Module):
         hidden = self.dropout(self.norm(self.project(modality.hidden)))
         hidden = torch.where(modality.present[:, None, None], hidden, self.missing.to(hidden.dtype))
         only_first = torch.arange(hidden.shape[1], device=hidden.device)[None] == 0
-        return hidden, torch.where(modality.present[:, None], modality.mask, only_first)
+        present = modality.present[:, None]
+        return hidden, (present & modality.mask) | (~present & only_first)  # onnxruntime has no `where` of bools
 
     def forward(self, modality: Sequences) -> torch.Tensor:
         """One vector a row, shape `(batch, head_size)`."""

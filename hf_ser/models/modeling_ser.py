@@ -98,7 +98,7 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
         if isinstance(module, nn.Linear):
             # The encoders initialise their own layers; these are the head's, trained from nothing on little data.
             # Tried with cached frames of whisper-base (RAVDESS, EmoBox fold 1, validation speakers, noise in place of
-            # words, 12 epochs, one seed): best UAR 0.65, and 0.58 with transformers' own deviation of 0.02.
+            # text, 12 epochs, one seed): best UAR 0.65, and 0.58 with transformers' own deviation of 0.02.
             init.xavier_uniform_(module.weight)
         elif isinstance(module, Branch):
             init.zeros_(module.missing)

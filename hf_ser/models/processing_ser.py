@@ -1,4 +1,4 @@
-"""From clips and words to a batch, in one place for training, evaluation and the pipeline."""
+"""From audio and text to a batch, in one place for training, evaluation and the pipeline."""
 
 from numbers import Real
 from pathlib import Path
@@ -92,7 +92,7 @@ def has_known_word(tokenizer, ids: list[int]) -> bool:
 
 
 def audio_inputs(feature_extractor: FeatureExtractionMixin, clips: list[np.ndarray | None]) -> dict[str, torch.Tensor]:
-    """`extract_audio` under the names that our models take; None is a row without sound.
+    """`extract_audio` under the names that our models take; None is a row without audio.
 
     Shapes:
         input_values: as the encoder takes them; audio_mask: `(batch, samples or feature frames)`; of an extractor
@@ -203,13 +203,23 @@ class SerProcessor(ProcessorMixin):
         if audio is not None:
             batch |= audio_inputs(self.feature_extractor, audio)
         if text is not None:
-            batch |= text_inputs(self.tokenizer, text, self.feature_extractor is None)
+            batch |= self.text_features(text, None if audio is None else [one is not None for one in audio])
+        return BatchFeature(batch)
+
+    def text_features(self, text: list, has_audio: list[bool] | None = None) -> dict[str, torch.Tensor]:
+        """Make the inputs of the text encoder; beside audio, a text of unknown words alone counts as missing.
+
+        Args:
+            text: The texts, None where one is missing.
+            has_audio: Which rows have audio; None: no row.
+        """
+        batch = text_inputs(self.tokenizer, text, self.feature_extractor is None)
+        if self.feature_extractor is not None:
             for row, ids in enumerate(batch["input_ids"]):
-                # Without its audio the row would have nothing.
-                if audio is not None and audio[row] is not None:
+                if has_audio is not None and has_audio[row]:  # else the row would have nothing
                     known = has_known_word(self.tokenizer, ids[batch["text_mask"][row].bool()].tolist())
                     batch["text_mask"][row] *= known
-        return BatchFeature(batch)
+        return batch
 
     def save_pretrained(self, save_directory, **kwargs):
         """As ProcessorMixin's; one part alone is saved as what it is, which its own Auto class loads."""

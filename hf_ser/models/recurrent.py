@@ -79,11 +79,44 @@ class TextRnnModel(CheckedWeights, SharedWeights, PreTrainedModel):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         embedded = self.dropout(self.embedding(input_ids))
-        # Packed, so that the backward direction starts at each text's own end and not in the padding.
-        lengths = attention_mask.sum(1).clamp(min=1).cpu()
-        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-        hidden, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=input_ids.shape[1])
-        return BaseModelOutput(last_hidden_state=hidden)
+        return BaseModelOutput(last_hidden_state=run_packed(self.rnn, embedded, attention_mask))
+
+
+def run_packed(rnn: nn.RNNBase, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """A recurrent layer that ends, and turns back, at each row's own end.
+
+    Shapes: x `(batch, positions, size)`; mask `(batch, positions)`, padded on the right; out as x.
+    """
+    lengths = mask.sum(1).clamp(min=1)
+    if torch.compiler.is_exporting():
+        return _run_padded(rnn, x, lengths)
+    packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+def _run_padded(rnn: nn.RNNBase, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """The same in operations that ONNX has: what runs backwards is given each row the other way round."""
+    places = torch.arange(x.shape[1], device=x.device)[None]
+    own = places < lengths[:, None]
+    turned = torch.where(own, lengths[:, None] - 1 - places, places)  # turned twice, a row is as it was
+    state = x.new_zeros(1, x.shape[0], rnn.hidden_size)
+    weights = iter(rnn.all_weights)
+    for _ in range(rnn.num_layers):
+        directions = []
+        for backward in range(2 if rnn.bidirectional else 1):
+            given = (next(weights), rnn.bias, 1, 0.0, False, False, True)
+            sequence = _reordered(x, turned) if backward else x
+            if rnn.mode == "LSTM":
+                out = torch.lstm(sequence, (state, state), *given)[0]
+            else:
+                out = torch.gru(sequence, state, *given)[0]
+            directions.append(_reordered(out, turned) if backward else out)
+        x = torch.cat(directions, -1)
+    return x.masked_fill(~own[..., None], 0.0)
+
+
+def _reordered(x: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    return x.gather(1, order[..., None].expand(-1, -1, x.shape[2]))
 
 
 TEXT_PRESETS = {"gru": {}, "bilstm": {"cell": "lstm", "num_layers": 2}}

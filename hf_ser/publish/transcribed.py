@@ -124,7 +124,7 @@ def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]
         "decode_seconds": round(done.seconds, 2),
         "decoded_audio_seconds": round(done.audio_seconds, 2),
         "hardware": hardware(),
-        "languages": dict(Counter(one.language or "not told" for one in transcribed).most_common()),
+        "languages": dict(Counter(one.language or "unknown" for one in transcribed).most_common()),
         "temperatures": dict(sorted(Counter(f"{one.temperature}" for one in transcribed).items())),
         "word_errors": word_errors_of(rows),
         "clips_of_met_speakers": len(rows) - len(unseen),

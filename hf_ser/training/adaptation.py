@@ -14,7 +14,7 @@ LAYERS += ("encoder.stages",)
 LORA_SCALE = 2
 """What the product of LoRA's matrices is multiplied by."""
 BACKBONE = "network.backbone."
-"""Where an image model lies in the encoder that shows it spectrograms."""
+"""The name of an image model in the encoder that shows it spectrograms."""
 
 
 def adapted(model: PreTrainedModel, encoders: dict[str, nn.Module], adapt, sources: dict[str, str]) -> nn.Module:

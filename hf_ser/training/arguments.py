@@ -206,6 +206,21 @@ class CommonHeadArguments(Checked):
         "attentive", "how the positions of a modality become one vector", Registered("models/heads.py", "POOLINGS")
     )
     head_dropout: float = setting(0.2, "dropout of the head", range=Range(0, 0.95))
+    class_balance: float = setting(
+        1.0,
+        "of ridge: power by which a class weighs the more, the rarer it is; 1: all classes weigh alike, as UAR counts; "
+        "0: all clips do",
+        range=Range(0, 1),
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.class_balance != 1 and self.chosen != "ridge":
+            raise ValueError(
+                f"--class_balance is {self.class_balance:g}, the head is {self.chosen}: found a power of class "
+                "weights, which a ridge alone has. Expected ridge: add --head ridge (--fusion ridge), or give "
+                "--class_weights true to a head that is trained in epochs."
+            )
 
 
 @dataclass

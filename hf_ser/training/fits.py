@@ -5,6 +5,7 @@ that further folds need not compute it again.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -98,7 +99,7 @@ class LogisticFit:
 
 
 class RidgeFit:
-    """Ridge regression on the targets in which every class weighs alike.
+    """Ridge regression on the targets, in which by default every class weighs alike.
 
     Solved between the rows where these are fewer than the features, else between the features, so that memory grows
     with the smaller of the two. What a row's targets sum to is its weight: it says how much the row counts, not what
@@ -106,6 +107,7 @@ class RidgeFit:
 
     Args:
         copies: How many rows each clip has; all of them together weigh as much as one would.
+        class_balance: Power by which a class weighs the more, the rarer it is; 1: all classes weigh alike; 0: all rows.
 
     Shapes: as LogisticFit's.
     """
@@ -115,8 +117,9 @@ class RidgeFit:
     strength_name = "ridge_lambda"
     gives_logits = False
 
-    def __init__(self, vectors: np.ndarray, targets: np.ndarray, copies: int = 1):
+    def __init__(self, vectors: np.ndarray, targets: np.ndarray, copies: int = 1, class_balance: float = 1.0):
         self.vectors, self.row_weights, self.copies = vectors, targets.sum(1), copies
+        self.class_balance = class_balance
         self.targets = targets / np.where(self.row_weights > 0, self.row_weights, 1.0)[:, None]
         self.products = None
         if len(vectors) <= vectors.shape[1]:  # the 1 stands for a feature of 1, the bias
@@ -131,7 +134,9 @@ class RidgeFit:
         of_classes = self.row_weights[rows] @ self.targets[rows]
         classes = np.flatnonzero(of_classes)
         targets = self.targets[np.ix_(rows, classes)]
-        weights = self.row_weights[rows] * (targets @ (len(rows) / len(classes) / of_classes[classes])) / self.copies
+        counts = of_classes[classes]
+        of_class = counts**-self.class_balance * len(rows) / (counts ** (1 - self.class_balance)).sum()
+        weights = self.row_weights[rows] * (targets @ of_class) / self.copies
         centred = targets - 1 / len(classes)
         size = self.vectors.shape[1]
         if self.products is None:
@@ -218,11 +223,12 @@ def refuse_descent(models: list, head, augment, adapt, training) -> None:
             f"--augment is {augment.augment}: found no --cache_views, and a head that is solved for has no epochs in "
             "which to meet changed clips. Expected --cache_views 2 or the like: so many changed copies of each clip."
         )
-    asked = settings(training)
-    given = {name: asked[name] for name in OF_DESCENT if name in asked} | settings(adapt)
+    of_training = settings(training)
+    given = {name: of_training[name] for name in OF_DESCENT if name in of_training} | settings(adapt)
     if has_solved_head and adapt.freeze in ("both" if len(models) == 2 else next(iter(named)).split("_")[0], "both"):
         given.pop("freeze", None)  # it is in any case
     own = FITTED_HEAD if network else {"head": head.chosen, "fusion": head.chosen, "pooling": "mean"}
+    own = own | {"class_balance": head.class_balance}  # which only a ridge has
     given |= {name: value for name, value in settings(head).items() if own.get(name) != value}
     if given:
         name, value = next(iter(given.items()))
@@ -248,6 +254,7 @@ class FittedTrainer(SerTrainer):
         labels: Emotion names in class order.
         enrolment_clips: Of a head that takes speakers' means off: clips that a speaker is known by when rows are
             predicted; 0: all of them.
+        class_balance: As of RidgeFit, of head `ridge`.
         kwargs: As SerTrainer's.
 
     Attributes:
@@ -258,7 +265,14 @@ class FittedTrainer(SerTrainer):
         ValueError: the head is not one linear layer on the vectors.
     """
 
-    def __init__(self, candidate: Candidate, labels: list[str], enrolment_clips: int = 0, **kwargs):
+    def __init__(
+        self,
+        candidate: Candidate,
+        labels: list[str],
+        enrolment_clips: int = 0,
+        class_balance: float = 1.0,
+        **kwargs,
+    ):
         super().__init__(candidate, labels, **kwargs)
         self.enrolment_clips = enrolment_clips
         self.view = kwargs.get("view")
@@ -268,6 +282,8 @@ class FittedTrainer(SerTrainer):
             self.method, size = FITS[config.head], sum(map(config.size_of, config.modalities))
         else:
             self.method, size = FITS[config.audio_config.network], self.network.size
+        if config.head == "ridge":
+            self.method = partial(self.method, class_balance=class_balance)
         self.classifier = linear_head(candidate.model, size)
 
     def train(self, resume_from_checkpoint=None, **kwargs) -> TrainOutput:
@@ -371,7 +387,7 @@ class FittedTrainer(SerTrainer):
             num_workers=self.args.dataloader_num_workers,
         )
         vectors, targets = [], []
-        for batch in tqdm(loader, desc="vectors", unit=" batches", disable=self.args.disable_tqdm):
+        for batch in tqdm(loader, desc="reading vectors", unit=" batches", disable=self.args.disable_tqdm or None):
             inputs = dict(self._prepare_inputs(batch))
             labels = inputs.pop("labels")
             if not labels.is_floating_point():
@@ -471,7 +487,7 @@ def chosen_strength(
 ) -> tuple[float, float | None, np.ndarray | None]:
     """The strength that does best on training speakers who were left out, its UAR over their rows, and its answers.
 
-    Of equally good ones the first. Of a single speaker it cannot be told: the middle one, and None. Arguments as of
+    Of equally good ones the first. Of a single speaker it cannot be found: the middle one, and None. Arguments as of
     `fitted_head`.
 
     Shapes:

@@ -1,4 +1,4 @@
-"""What a run is told: a YAML recipe first, flags over it, nothing that is not known; and what of it a record keeps."""
+"""The settings of a run: a YAML recipe first, flags over it, nothing unknown; and which of them a record keeps."""
 
 import argparse
 import sys
@@ -36,7 +36,7 @@ def parse_arguments(
     Raises:
         FileNotFoundError, ValueError: the recipe is missing, is no mapping, has unknown keys or a value of the wrong
             kind; a flag is unknown or has a bad value.
-        SystemExit: help was asked for, and is printed.
+        SystemExit: help was requested, and is printed.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv and default_recipe is not None:
@@ -99,7 +99,7 @@ class SettingsParser(HfArgumentParser):
             return False
 
     def expected(self, name: str) -> str:
-        """What values a setting has, in words."""
+        """The values that a setting may have, as messages name them."""
         if choices := self.known[name].metadata.get("choices"):
             return f"one of {', '.join(map(str, choices))}"
         kinds = (self.types[name], *typing.get_args(self.types[name]))
