@@ -19,8 +19,9 @@ from hf_ser.data import protocols
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.prepare import REPORT, load_or_prepare, load_prepared
+from hf_ser.deploy.timeline import Timeline, make_timeline
 from hf_ser.files import atomic_write
-from hf_ser.models.decoding import decode_audio
+from hf_ser.models.decoding import MIX, decode_audio
 from hf_ser.publish.hub import push_model
 from hf_ser.publish.results import write_results
 from hf_ser.publish.stress import stress_model
@@ -307,6 +308,38 @@ def predict(
         ValueError, FileNotFoundError: as `SerPipeline`.
     """
     return load_model(model).pipeline(clips, text=text, **options)
+
+
+@errors_in_python()
+def timeline(
+    model: Classifier | FoldFolder | str | Path,
+    file: str | Path,
+    *,
+    window_seconds: float | None = None,
+    voice_activity: str | None = None,
+    channels: bool = False,
+    turns: str | Path | None = None,
+    channel: str = MIX,
+) -> Timeline:
+    """Classify a recording of any length over its time.
+
+    Args:
+        model: A model that takes audio, its folder, or its name on the Hub.
+        file: The recording.
+        window_seconds: What is classified at a time; by default the longest that the model takes, at most 5 s.
+        voice_activity: `silero` or `energy`; by default silero-vad where it is installed.
+        channels: Take the two channels for two speakers.
+        turns: An RTTM file that says who speaks when.
+        channel: Of several channels, `mix`, `left` or `right`.
+
+    Returns:
+        A record with `segments`; `to_json()` and `save("call.html")` give it to others.
+
+    Raises:
+        FileNotFoundError, ValueError: the file cannot be read, or settings that do not go together.
+    """
+    settings = {"window_seconds": window_seconds, "voice_activity": voice_activity, "channels": channels}
+    return make_timeline(load_model(model), file, **settings, turns=turns, channel=channel)
 
 
 @errors_in_python()
