@@ -91,8 +91,8 @@ def load_dataset(
         raise ValueError(f"{source}: no corpus of this name. Expected one of {', '.join(CORPORA)}, or no data_dir.")
     if not Path(source).exists() and not HUB_NAME.fullmatch(str(source)):
         raise FileNotFoundError(
-            f"{source}: found no such file or folder, and no corpus of this name. Expected a table, a folder, a data set "
-            f"of the Hub as user/name, or one of {', '.join(CORPORA)}, these with data_dir."
+            f"{source}: found no such file or folder, and no corpus of this name. Expected a table, a folder, a data "
+            f"set of the Hub as user/name, or one of {', '.join(CORPORA)}, these with data_dir."
         )
     table = {"columns": columns, "speaker_pattern": speaker_pattern, "label_pattern": label_pattern}
     return load_or_prepare("table", str(source), **table, audio_dir=audio_dir and str(audio_dir))
