@@ -57,9 +57,9 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         "--output",
         type=Path,
         action="append",
-        help="file that gets all answers too, .csv or .jsonl; or a folder for Parquet files of a thousand answers, "
-        "where a killed run goes on; with --timeline .json, .csv, .rttm, .vtt, .txt (labels of Audacity), .png or "
-        ".html, also several times",
+        help="file that gets all answers too, .csv or .jsonl; or a folder for Parquet files of a thousand answers, in "
+        "which a killed run goes on; with --timeline .json, .csv, .rttm, .vtt, .txt (Audacity), .png or .html, also "
+        "several times",
     )
     add("--shard", help="label only this share of the files into the folder --output, such as 3/16: from 1 to 16")
     add("--abstain", action="store_true", help="'unsure' (JSON: no label) below the model's threshold")

@@ -1,6 +1,7 @@
 """Labels of very many files on disk: shards by a stable hash, parts of a thousand files, going on where it broke."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from hf_ser.data.given_clips import GivenClip
 from hf_ser.deploy.labeller import answer_columns
 from hf_ser.files import atomic_write, remove_leftovers
 from hf_ser.normal_form import storable
-from hf_ser.runs.answers import ClipPredictor, json_line
+from hf_ser.runs.answers import Answer, ClipPredictor, json_line
 from hf_ser.runs.checkpoints import weights_digests
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.json_record import Record
@@ -163,7 +164,7 @@ def _label(
     waiting = (clip for name, clip in wanted.items() if name not in done)
     began = perf_counter()
     while part := list(islice(waiting, part_files)):
-        answers = list(predictor.answers(part))
+        answers = _answers(predictor, part)
         table = _table(answers, model.labels)
         with atomic_write(folder / PART.format(number), "wb") as file:
             pq.write_table(table, file)
@@ -173,6 +174,20 @@ def _label(
         result.seconds = perf_counter() - began
         number += 1
         yield result
+
+
+def _answers(predictor: ClipPredictor, clips: list[GivenClip]) -> list[Answer]:
+    """Answers in the order of the clips; files of like size are batched together, for padding takes time too."""
+    order = sorted(range(len(clips)), key=lambda number: _bytes(clips[number]))
+    found = dict(zip(order, predictor.answers(clips[number] for number in order), strict=True))
+    return [found[number] for number in range(len(clips))]
+
+
+def _bytes(clip: GivenClip) -> int:
+    try:
+        return os.stat(clip.path).st_size
+    except OSError:  # it is reported when it is read
+        return 0
 
 
 def _table(answers: list, labels: Sequence[str]) -> pa.Table:

@@ -14,11 +14,11 @@ from hf_ser.models.decoding import SAMPLING_RATE
 FRAME = 512
 """Samples at 16 kHz of one decision, 32 ms: what silero-vad takes."""
 
-PAUSE_FRAMES, BURST_FRAMES, MARGIN_FRAMES = 17, 9, 3
-"""Shorter pauses (0.5 s) count as speech, shorter bursts (0.3 s) as none; a stretch begins and ends 0.1 s wider."""
+PAUSE_FRAMES, BURST_FRAMES, MARGIN_FRAMES = 25, 9, 3
+"""Shorter pauses (0.8 s) count as speech, shorter bursts (0.3 s) as none; a stretch begins and ends 0.1 s wider."""
 
 REACH = PAUSE_FRAMES + BURST_FRAMES + MARGIN_FRAMES
-"""Frames after one on which its decision depends: 0.9 s."""
+"""Frames after one on which its decision depends: 1.2 s."""
 
 ABOVE_NOISE_DB, NOISE_FRAMES, NOISE_RANK, FIRST_NOISE_DBFS = 10.0, 312, 31, -55.0
 """Speech is so much louder than the quietest tenth of the last 10 s, which begin with a noise of this level."""

@@ -75,9 +75,11 @@ def pooled(values: torch.Tensor, counted: torch.Tensor) -> list[torch.Tensor]:
     low = values.masked_fill(outside, -torch.inf)
     highest = low.amax(2).masked_fill(count == 0, 0.0)
     share = (low > 0).sum(2) / count.clamp(min=1)
-    positive = low.relu().sum(2) / count.clamp(min=1)
-    mean = values.masked_fill(outside, 0.0).sum(2) / count.clamp(min=1)
-    spread = (values - mean[..., None]).masked_fill(outside, 0.0).square().sum(2)
+    # In place: on a CPU new memory for these many values takes longer than what is done to them.
+    positive = low.relu_().sum(2) / count.clamp(min=1)
+    values = values.masked_fill(outside, 0.0)
+    mean = values.sum(2) / count.clamp(min=1)
+    spread = values.sub_(mean[..., None]).masked_fill_(outside, 0.0).square_().sum(2)
     return [share, positive, highest, (spread / (count - 1).clamp(min=1)).sqrt()]
 
 

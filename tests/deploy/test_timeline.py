@@ -1,6 +1,8 @@
 """hf_ser/deploy/timeline*.py: time lines of recordings, the files they are written to, and predict.py --timeline."""
 
+import base64
 import csv
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -158,6 +160,9 @@ def test_the_page_plays_what_is_clicked(timeline, tmp_path, call):
     assert page.count('<rect class="bar"') == page.count("<tr data-from=") == len(timeline.segments)
     address = re.search(r'<audio [^>]*src="([^"]+)"', page)[1]
     assert (tmp_path / "deep" / address).resolve() == call.resolve()
+    for name in ("script", "style"):
+        (content,) = re.findall(rf"<{name}>(.*?)</{name}>", page, re.DOTALL)
+        assert base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() in page
     assert "style=" not in page and "onclick" not in page  # its security policy lets neither in
 
 
