@@ -239,7 +239,7 @@ def _one_channel(samples: np.ndarray, rate: float, channel: str, named: str) -> 
     count = samples.shape[1]
     if channel != "mix":
         if (column := CHANNELS.index(channel) - 1) >= count:
-            raise ValueError(f"{named}: the {channel} channel was asked for and it has {count}: ask for left or mix.")
+            raise ValueError(f"{named}: the {channel} channel was requested and it has {count}: ask for left or mix.")
         return samples[:, column]
     mixed = samples[:, 0].copy()
     for other in samples.T[1:]:

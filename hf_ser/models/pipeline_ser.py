@@ -249,7 +249,7 @@ class SerPipeline(Pipeline):
         """Whether an answer is not to be relied on: no speech was found, or it lies below a threshold.
 
         Args:
-            confidence: The best calibrated score, whatever scores were asked for; None where it is not known.
+            confidence: The best calibrated score, whatever scores are returned; None where it is not known.
             notes: Of the clip, as `read` gives them.
             abstain_below: The threshold; None is the model's own.
         """

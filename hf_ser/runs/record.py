@@ -181,7 +181,7 @@ class TrainingRecord(Record):
         }
 
     def public(self, with_people: bool) -> "TrainingRecord":
-        """What of the record is pushed with a model: no local path, and of cleared pairs their number.
+        """The record as it is pushed with a model: no local path, and of cleared pairs their number.
 
         Args:
             with_people: Keep hashes of speakers and ids, and findings that name them.

@@ -88,7 +88,7 @@ class LogisticFit:
         self.vectors, self.targets = vectors, targets / copies
 
     def fit(self, rows: np.ndarray, strength: float) -> Coefficients:
-        """Of some of the rows, by their indices."""
+        """Solve for the coefficients of some of the rows, by their indices."""
         of, classes = np.nonzero(self.targets[rows])
         regression = LogisticRegression(C=strength, max_iter=1000)
         regression.fit(self.vectors[rows][of], classes, sample_weight=self.targets[rows][of, classes])
@@ -130,7 +130,7 @@ class RidgeFit:
             self.products = vectors @ vectors.T / vectors.shape[1] + 1
 
     def fit(self, rows: np.ndarray, strength: float) -> Coefficients:
-        """Of some of the rows, by their indices."""
+        """Solve for the coefficients of some of the rows, by their indices."""
         return next(self.fits(rows, [strength]))
 
     def fits(self, rows: np.ndarray, strengths: Sequence[float]) -> Iterator[Coefficients]:

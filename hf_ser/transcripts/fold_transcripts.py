@@ -142,7 +142,7 @@ def fold_transcripts(dataset: Dataset, fold: Fold, data, seed: int) -> FoldTrans
     parts = {part: getattr(fold, part).tolist() for part in SPLITS}
     stored = dict(enumerate(zip(dataset["transcript"][:], dataset["transcript_source"][:], strict=True)))
     chosen = {row: stored[row] for rows in parts.values() for row in rows}
-    details = {"asked": data.transcript_source or "as the data set has them", "seed": seed}
+    details = {"requested": data.transcript_source or "as the data set has them", "seed": seed}
     if data.transcript_source == MIXED:
         chosen |= _drawn_sources(known, names, parts["train"], seed)
     if data.sentence_bank:

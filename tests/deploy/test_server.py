@@ -142,7 +142,7 @@ def metrics_of(address: str, **kwargs) -> dict[str, float]:
         (bytes(500_000), {}, 413, "larger than 0.4 MB"),
         (VOICE, {"text": "x" * 101}, 422, "longer than 100 characters"),
         (VOICE, {"channel": "up"}, 422, "channel: Input should be 'mix', 'left' or 'right'"),
-        (VOICE, {"channel": "right"}, 422, "the right channel was asked for"),
+        (VOICE, {"channel": "right"}, 422, "the right channel was requested"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_words(server, content, fields, status, message):
