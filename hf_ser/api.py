@@ -11,13 +11,14 @@ import yaml
 from datasets import Dataset
 from huggingface_hub import HfApi
 
+from hf_ser import registry
 from hf_ser.checks.audit.data import audit_data
 from hf_ser.checks.audit.run import audit_run
 from hf_ser.checks.stress.conditions import GROUPS
+from hf_ser.data import protocols
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.prepare import REPORT, load_or_prepare, load_prepared
-from hf_ser.data.protocols import make_folds
 from hf_ser.deploy.timeline import Timeline, make_timeline
 from hf_ser.files import atomic_write
 from hf_ser.models.decoding import MIX, decode_audio
@@ -33,7 +34,7 @@ from hf_ser.runs.findings import AuditFinding
 from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
 from hf_ser.runs.stress import StressResult
-from hf_ser.training.parsing import as_flag
+from hf_ser.training.parsing import flags_of
 from hf_ser.training.parsing import settings as changed_settings
 from hf_ser.training.tasks import TASKS, parse_task, run_task
 
@@ -48,7 +49,7 @@ def errors_in_python() -> Iterator[None]:
     """Let an error name settings as Python has them, `head` in place of `--head`."""
     try:
         yield
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         error.args = tuple(
             FLAG.sub(lambda found: found[1] or "", one) if isinstance(one, str) else one for one in error.args
         )
@@ -121,7 +122,7 @@ class Recipe:
     def parsed(self) -> dict[type, object]:
         """The settings as dataclasses, by their class, with all defaults."""
         # As a command line has them, so that both pass the same checks.
-        flags = [word for key, value in self.settings.items() if value is not None for word in as_flag(key, value)]
+        flags = flags_of(TASKS[self.model].classes, self.settings)
         return parse_task(self.model, flags if self.name is None else [str(self.name), *flags])
 
     def save(self, file: str | Path) -> None:
@@ -135,7 +136,7 @@ def train(
     dataset: Dataset | str | Path,
     recipe: "Recipe | str | Path | None" = None,
     *,
-    model: str = "audio",
+    model: str | None = None,
     output_dir: str | Path | None = None,
     **settings,
 ) -> RunFolder:
@@ -146,7 +147,8 @@ def train(
     Args:
         dataset: What `load_dataset` gives, or the folder of a prepared data set.
         recipe: A YAML file, the name of a recipe of this package, such as `seeds/crnn`, or a `Recipe`.
-        model: `audio`, `text`, `fusion` (audio and text), or `asr` (a Whisper that is fine-tuned for transcripts).
+        model: `audio`, `text`, `fusion` (audio and text), or `asr` (a Whisper that is fine-tuned for transcripts); by
+            default the recipe's, else `audio`.
         output_dir: The run's folder; by default `runs/` and the kind of model.
         settings: Flags of `train_audio.py` and its siblings by name: `protocol="emobox"`, `fold="all"`,
             `audio_model="openai/whisper-base"`, `num_train_epochs=10`; they override the recipe.
@@ -155,8 +157,17 @@ def train(
         ValueError, FileNotFoundError: an unknown setting or one that does not fit, data that no split of these speakers
             can be made of, a leak.
     """
+    if not isinstance(recipe, Recipe | str | Path | None):
+        raise ValueError(
+            f"recipe is a {type(recipe).__name__}, expected a Recipe, a YAML file or the name of a recipe. Folds are "
+            'named by settings: protocol="emobox", fold="all".'
+        )
     if not isinstance(recipe, Recipe):
-        recipe = Recipe(recipe, model=model)
+        recipe = Recipe(recipe, model=model or "audio")
+    if model not in (None, recipe.model):
+        raise ValueError(
+            f"model is {model!r}, and the recipe is of {recipe.model!r}: expected one of them, leave out model."
+        )
     settings = recipe.settings | settings
     prepared = dataset if isinstance(dataset, Dataset) else None
     if prepared is None:
@@ -164,6 +175,10 @@ def train(
     if output_dir is not None:
         settings["output_dir"] = str(output_dir)
     return run_task(recipe.model, Recipe(recipe.name, model=recipe.model, **settings).parsed(), prepared)
+
+
+make_folds = errors_in_python()(protocols.make_folds)
+load_plugins = errors_in_python()(registry.load_plugins)
 
 
 @errors_in_python()
@@ -189,7 +204,8 @@ def audit(
     """Look for what makes a figure too good: shared speakers, copies of recordings, text that gives the label away.
 
     Args:
-        data: A data set, which is audited under a protocol; or a finished run, which is audited as it was trained.
+        data: A data set or its prepared folder, which is audited under a protocol; or a finished run, which is audited
+            as it was trained.
         protocol: How the folds of a data set are made.
         label_map: Label space of a data set.
         split: More arguments of `make_folds`, such as `n_folds`.
@@ -197,6 +213,8 @@ def audit(
     Returns:
         Findings, each with its kind, severity, evidence and remedy.
     """
+    if isinstance(data, str | Path) and (Path(data) / REPORT).is_file():
+        data = load_prepared(data)
     if not isinstance(data, Dataset):
         return audit_run(_run(data).path)
     data, _ = apply_label_map(data, label_map)
@@ -205,7 +223,7 @@ def audit(
 
 @errors_in_python()
 def stress(
-    model: Classifier | FoldFolder | str | Path,
+    model: Classifier | FoldFolder | RunFolder | str | Path,
     dataset: Dataset | str | Path,
     groups: Sequence[str] = (),
     *,
@@ -220,7 +238,8 @@ def stress(
     """Test a model on changed recordings: noise, rooms, codecs, speeds and more; write JSON and a picture.
 
     Args:
-        model: A model, its folder, or its name on the Hub.
+        model: A model, its folder, or its name on the Hub; or a run, each of whose models is tested on the test clips
+            of its own fold.
         dataset: What `load_dataset` gives, or the folder of a prepared data set; rows that the model was trained on are
             left out.
         groups: Kinds of change, such as `("noise", "codec")`; by default all.
@@ -239,7 +258,7 @@ def stress(
         ValueError, FileNotFoundError: an unknown group, or no row that can be tested.
     """
     return stress_model(
-        load_model(model),
+        model if isinstance(model, RunFolder) else load_model(model),
         prepared_folder(dataset),
         list(groups or GROUPS),
         max_clips=max_clips,

@@ -1,7 +1,7 @@
 """Transcribe a prepared data set with Whisper; the corpus's own transcripts are kept beside.
 
 python scripts/transcribe.py --dataset DS --asr openai-whisper:base
-python scripts/transcribe.py --dataset DS --asr transformers:openai/whisper-small --short_window --output_dir DS_small
+python scripts/transcribe.py --dataset DS --asr transformers:openai/whisper-small --output_dir DS_small
 accelerate launch --config_file scripts/accelerate/multi_gpu.yaml scripts/transcribe.py --dataset DS --asr FOLDER
 """
 
@@ -24,12 +24,10 @@ def command_line() -> argparse.Namespace:
     add("--output_dir", type=Path, help="folder to write; default: --dataset itself gets the columns")
     add("--language", help="code, or detect; default: the corpus's if known, else detected")
     add("--prompt", help="text that the model takes as preceding, such as names")
-    add(
-        "--short_window",
-        action="store_true",
-        help="encode the clip's length, not 30 s: faster, other transcripts now and then",
-    )
-    add("--check_short_window", type=int, default=0, metavar="N", help="measure what that changes, on N clips")
+    add("--whole_window", action="store_true", help="encode 30 s of every clip, as Whisper's own code does: slower")
+    add("--check_window", type=int, default=0, metavar="N", help="measure what that changes, on N clips")
+    for removed in ("--short_window", "--check_short_window"):
+        add(removed, nargs="?", const=True, help=argparse.SUPPRESS)
     add(
         "--temperatures",
         type=float,
@@ -45,8 +43,14 @@ def command_line() -> argparse.Namespace:
     add("--batch_size", type=int, default=32, help="windows decoded together; no effect beyond rounding")
     add("--cache", type=Path, help="file of the cache, which serves all data sets and models; default: the user's")
     arguments = parser.parse_args()
-    if arguments.check_short_window < 0 or arguments.batch_size < 1:
-        raise ValueError("--check_short_window and --batch_size: expected a number of clips, 1 or more.")
+    if arguments.short_window or arguments.check_short_window:
+        raise ValueError(
+            "--short_window and --check_short_window are gone: real models repeated themselves without end. Clips are "
+            "encoded in their own length in any case, followed by silence; leave the flag out, or measure the effect "
+            "with --check_window 50."
+        )
+    if arguments.check_window < 0 or arguments.batch_size < 1:
+        raise ValueError("--check_window and --batch_size: expected a number of clips, 1 or more.")
     return arguments
 
 
@@ -57,11 +61,11 @@ import torch
 from accelerate import PartialState
 
 from hf_ser.data.prepare import load_prepared
-from hf_ser.publish.transcribed import format_summary, refuse_existing, summarise, with_transcripts, write_transcribed
+from hf_ser.publish.transcribed import format_summary, reject_existing, summarise, with_transcripts, write_transcribed
 from hf_ser.transcripts.cache import cache_file
 from hf_ser.transcripts.loading import default_precision, load_recogniser
 from hf_ser.transcripts.recogniser import DecodeOptions
-from hf_ser.transcripts.run import Job, check_short_window, transcribe_dataset
+from hf_ser.transcripts.run import Job, check_window, transcribe_dataset
 
 
 def main() -> None:
@@ -70,7 +74,7 @@ def main() -> None:
     folder = arguments.dataset.resolve()  # of a link, the folder itself is what gets the columns
     output_dir = (arguments.output_dir or folder).resolve()
     if output_dir != folder:
-        refuse_existing(output_dir)
+        reject_existing(output_dir)
     if folder in output_dir.parents:
         raise ValueError(f"{output_dir} is inside the data set {folder}: name an --output_dir outside of it.")
     # Said before anything asks for the state: without `cpu`, several processes on a CPU would not know of each other;
@@ -90,7 +94,7 @@ def main() -> None:
     )
     # Before the first clip, not after hours.
     job.check(dataset.unique("corpus"))
-    checked = check_short_window(dataset, job, arguments.check_short_window) if state.is_main_process else []
+    checked = check_window(dataset, job, arguments.check_window) if state.is_main_process else []
     done = transcribe_dataset(dataset, job)
     if state.is_main_process:
         dataset = with_transcripts(dataset, done.transcripts, job.source)

@@ -17,7 +17,8 @@ REFERENCE = "reference"
 """`transcript_source` of the corpus's own transcripts; that of a recogniser is `<ASR id>@<revision>`."""
 
 ASR_COLUMNS = Features(
-    {"reference_transcript": Value("string"), "asr_avg_logprob": Value("float32"), "no_speech_prob": Value("float32")}
+    {"reference_transcript": Value("string")}
+    | dict.fromkeys(("asr_avg_logprob", "asr_no_speech_prob", "asr_compression_ratio"), Value("float32"))
 )
 """Further columns of a transcribed data set, whose `transcript` is a recogniser's: the corpus's own transcript, and the
 recogniser's confidence."""

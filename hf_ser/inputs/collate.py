@@ -39,7 +39,8 @@ class Collator:
         if self.processor.tokenizer is not None and "text" not in kept:
             fused = self.processor.feature_extractor is not None
             has_audio = [row["audio"] is not None for row in rows] if fused else None
-            batch |= self.processor.text_features([row["transcript"] for row in rows], has_audio)
+            context = [row["context"] for row in rows] if "context" in rows[0] else None
+            batch |= self.processor.text_features([row["transcript"] for row in rows], has_audio, context)
         if self.frozen:
             batch |= self.frozen.batch(rows)
         return batch | {"labels": labels(rows)}

@@ -88,6 +88,7 @@ class FrozenFeatures:
             ValueError: the features of a row are missing.
         """
         batch = {}
+        rows = list(rows)
         for modality, store in self.stores.items():
             keys = [self.key(modality, row) for row in rows]
             found = store.get(key for key in keys if key is not None)
@@ -97,8 +98,27 @@ class FrozenFeatures:
                     "training began. Expected the folder to stay as it is: give the same command again, and they are "
                     "computed again."
                 )
-            batch |= padded(modality, [None if key is None else found[key] for key in keys])
+            arrays = [None if key is None else found[key] for key in keys]
+            if modality == "text":
+                arrays = self._with_context(arrays, rows)
+            batch |= padded(modality, arrays)
         return batch
+
+    def _with_context(self, arrays: list[np.ndarray | None], rows: list[Mapping[str, Any]]) -> list[np.ndarray | None]:
+        """The features of texts, with those of the previous turns of their dialogues behind them, where rows have some.
+
+        A turn is a row itself, so its features are kept: with audio, or without.
+
+        Shapes: of a row `(1, size)`, out `(1 + turns, size)`.
+        """
+        keys = [[text_digest(turn.strip()) for turn in row.get("context") or ()] for row in rows]
+        kinds = ("", "#alone") if self.fused else ("",)
+        found = self.stores["text"].get(key + kind for one in keys for key in one for kind in kinds)
+        turns = [[found.get(key, found.get(f"{key}#alone")) for key in one] for one in keys]
+        return [
+            None if own is None else np.concatenate([own, *(turn for turn in one if turn is not None)])
+            for own, one in zip(arrays, turns, strict=True)
+        ]
 
     def summary(self) -> str:
         """What is stored, in one line."""

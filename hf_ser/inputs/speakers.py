@@ -52,7 +52,7 @@ def speaker_statistics(
         each `(2, bands)` float32, of a HeadEnrolment `(views, size)`.
 
     Raises:
-        ValueError: a row without a speaker, or a speaker without any sound.
+        ValueError: a row without a speaker, or a speaker without any audio.
     """
     enrolled = enrolment_rows(dataset, enrolment_clips, seed)
     trained = {}
@@ -82,7 +82,7 @@ def speaker_statistics(
 
 
 def enrolment_rows(dataset: Dataset, enrolment_clips: int = 0, seed: int = 0) -> dict[str, list[int]]:
-    """The rows that each speaker is known by: all with sound, or some drawn by seed, speaker and ids.
+    """The rows that each speaker is known by: all with audio, or some drawn by seed, speaker and ids.
 
     Raises:
         ValueError: as `speaker_statistics`.
@@ -100,7 +100,7 @@ def enrolment_rows(dataset: Dataset, enrolment_clips: int = 0, seed: int = 0) ->
             rows[speakers[row]].append(row)
     if silent := [speaker for speaker, found in rows.items() if not found]:
         raise ValueError(
-            f"{len(silent)} speakers have no clip with sound, the first is {silent[0]!r}. Expected one at least: name "
+            f"{len(silent)} speakers have no clip with audio, the first is {silent[0]!r}. Expected one at least: name "
             "another normalisation than speaker, or leave these speakers out."
         )
     if not enrolment_clips:

@@ -534,7 +534,7 @@ def _peak_of_file(path: str, size: int, changed: int) -> float:
 
 
 def _peak_of(source, named: str) -> float:
-    """Of a whole source of floats, of which only a part was requested."""
+    """The peak of a whole source of floats, of which only a part was requested."""
     if isinstance(source, str | Path):
         status = Path(source).stat()
         return _peak_of_file(str(source), status.st_size, status.st_mtime_ns)

@@ -236,7 +236,7 @@ class Standardised(Functionals):
     A fit sets them; where a head is trained, they are those of its batches.
     """
 
-    wildest = 4.0
+    clip_at = 4.0
     """In deviations of a functional: where one is cut off, for no single one should decide."""
 
     def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int | None):
@@ -250,7 +250,7 @@ class Standardised(Functionals):
             functionals = norm(functionals)
         else:  # the statistics so far, in training too where one clip has no deviation
             functionals = nn.functional.batch_norm(functionals, norm.running_mean, norm.running_var, eps=norm.eps)
-        return functionals.clamp(-self.wildest, self.wildest)
+        return functionals.clamp(-self.clip_at, self.clip_at)
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return one_position(self.vectors(features[:, 0, :, 0]))

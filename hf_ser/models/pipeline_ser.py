@@ -134,6 +134,7 @@ class SerPipeline(Pipeline):
         channel: str = MIX,
         function_to_apply: str | None = None,
         num_workers: int | None = None,
+        context=None,
         abstain_below: float | None = None,
         embeddings: bool | None = None,
     ):
@@ -159,6 +160,8 @@ class SerPipeline(Pipeline):
             channel: Of clips with several: `mix` (their mean), `left` or `right`.
             function_to_apply: As in transformers' own: `softmax` (the default, calibrated), `sigmoid` or `none`, which
                 gives the logits.
+            context: Previous turns of the dialogue, the latest last, for a model that reads them: a list of texts;
+                of several clips a list of such lists. Without them the text counts alone.
             num_workers: Taken as transformers' own does, without effect: clips are decoded in this process.
             abstain_below: Confidence, from 0 to 1, below which an answer is unsure and its `label` None, in place of
                 the model's own threshold.
@@ -208,7 +211,9 @@ class SerPipeline(Pipeline):
         embeddings = own.get("embeddings", False) if embeddings is None else embeddings
         answering = {"abstain_below": abstain_below, "embeddings": embeddings}
         size = checked_count("batch_size", self._batch_size if batch_size is None else batch_size) or 1
-        answers = self._answers(_paired(inputs, text, single), size, statistics, channel, options, **answering)
+        turns = self._turns([context] if single and context is not None else context)
+        pairs = _paired(inputs, text, single)
+        answers = self._answers(pairs, turns, size, statistics, channel, options, **answering)
         if single:
             return next(answers)
         return answers if isinstance(inputs, Iterator) else list(answers)
@@ -216,6 +221,7 @@ class SerPipeline(Pipeline):
     def _answers(
         self,
         pairs: Iterator[tuple],
+        turns: Iterator,
         size: int,
         statistics,
         channel: str,
@@ -224,12 +230,14 @@ class SerPipeline(Pipeline):
         embeddings: bool,
     ) -> Iterator[Scores]:
         while batch := list(islice(pairs, size)):
-            items = [item for item, _ in batch]
+            items, context = [item for item, _ in batch], list(islice(turns, len(batch)))
+            if len(context) < len(batch):
+                raise ValueError("context has fewer entries than there are clips: expected a list of turns for each.")
             texts = self._texts(items, [text for _, text in batch])
-            read = zip(items, texts, strict=True)
-            clips, notes = zip(*(self._decoded(item, channel, text) for item, text in read), strict=True)
+            read = zip(items, texts, context, strict=True)
+            clips, notes = zip(*(self._decoded(item, channel, *known) for item, *known in read), strict=True)
             with layer_inputs(last_layers(self.model) if embeddings else {}) as given:
-                outputs = self._outputs(clips, texts, statistics)
+                outputs = self._outputs(clips, texts, statistics, context)
             vectors = side_by_side(given) if embeddings else [None] * len(batch)
             confidences = self.calibrated(outputs["logits"].float()).amax(-1).tolist()
             answers = self.postprocess(outputs, **options)
@@ -241,7 +249,7 @@ class SerPipeline(Pipeline):
         """Whether an answer is not to be relied on: no speech was found, or it lies below a threshold.
 
         Args:
-            confidence: The best calibrated score, whatever scores were asked for; None where it is not known.
+            confidence: The best calibrated score, whatever scores are returned; None where it is not known.
             notes: Of the clip, as `read` gives them.
             abstain_below: The threshold; None is the model's own.
         """
@@ -260,8 +268,27 @@ class SerPipeline(Pipeline):
         """
         return self.postprocess(self._outputs(clips, texts, statistics), **options)
 
-    def _outputs(self, clips: Sequence[np.ndarray | None], texts: Sequence, statistics):
-        inputs = self.extract(list(clips), list(texts))
+    def _turns(self, context) -> Iterator[list[str] | None]:
+        """The previous turns of each text, as many as the model reads; None each where none are given.
+
+        Raises:
+            ValueError: the model reads none, or they are no lists of texts.
+        """
+        if context is None:
+            return repeat(None)
+        if not (most := self.context_turns):
+            raise ValueError("This model reads no previous turns: leave out `context`, or train with --context.")
+        if isinstance(context, str) or any(isinstance(one, str) for one in context):
+            raise ValueError("context is a text: expected a list of the previous turns; of several clips a list each.")
+        return iter([[text for turn in one or () if (text := one_text(turn))][-most:] for one in context])
+
+    @property
+    def context_turns(self) -> int:
+        """How many previous turns of a dialogue the model reads beside a text."""
+        return getattr(self.model.config, "context_turns", 0)
+
+    def _outputs(self, clips: Sequence[np.ndarray | None], texts: Sequence, statistics, context: Sequence = ()):
+        inputs = self.extract(list(clips), list(texts), list(context))
         if statistics is not None:
             inputs["speaker_statistics"] = statistics.expand(len(clips), -1, -1)
         return self.forward(inputs)
@@ -309,18 +336,20 @@ class SerPipeline(Pipeline):
             raise ValueError("A clip is None and has no text: expected audio, a text, or both. Leave it out.")
         return known
 
-    def _decoded(self, item, channel: str, text: str | None = None) -> tuple[np.ndarray | None, dict[str, str]]:
+    def _decoded(
+        self, item, channel: str, text: str | None = None, context: list[str] | None = None
+    ) -> tuple[np.ndarray | None, dict[str, str]]:
         """A clip and its notes, of which it warns; None for an item without audio."""
         samples, notes = (None, {}) if item is None or AUDIO not in self.modalities else self.read(item, channel)
-        notes = notes | self.text_notes(text)
+        notes = notes | self.text_notes(text, context)
         for note in notes.values():
             # A name may hold what would control a terminal.
             text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in f"{_named(item)}: {note}")
             warnings.warn(text, stacklevel=2)
         return samples, notes
 
-    def text_notes(self, text: str | None) -> dict[str, str]:
-        """What a person should know of a text that the model is given, by its kind."""
+    def text_notes(self, text: str | None, context: list[str] | None = None) -> dict[str, str]:
+        """What a person should know of a text that the model is given, by its kind; context: the turns before it."""
         text = (one_text(text) or "").strip()
         if not text or TEXT not in self.modalities:
             return {}
@@ -329,13 +358,22 @@ class SerPipeline(Pipeline):
             notes["text_cut"] = f"text truncated: the first {longest} of its {len(ids)} tokens count"
         if not has_known_word(self.tokenizer, ids):
             notes["unknown_words"] = "the model knows no word of the text, which counts as missing"
+        if self.context_turns and context is None:
+            notes["no_context"] = (
+                f"the model also reads the {self.context_turns} turns before a text: give context=[...]"
+            )
         return notes
 
-    def extract(self, clips: list[np.ndarray | None], texts: list) -> dict:
-        """Make the model's inputs of clips that are decoded, as a prepared data set has them, and their texts."""
+    def extract(self, clips: list[np.ndarray | None], texts: list, context: Sequence[list[str] | None] = ()) -> dict:
+        """Make the model's inputs of clips that are decoded, as a prepared data set has them, and their texts.
+
+        Args:
+            context: Previous turns of each text, where any are given.
+        """
         clips, texts = (clips if AUDIO in self.modalities else None), (texts if TEXT in self.modalities else None)
         if self.is_ours:
-            return dict(SerProcessor(self.feature_extractor, self.tokenizer).features(clips, texts))
+            turns = [one or [] for one in context] if any(context) else None
+            return dict(SerProcessor(self.feature_extractor, self.tokenizer).features(clips, texts, turns))
         if clips is not None:
             return classifier_inputs(self.feature_extractor, clips)
         tokens = text_inputs(self.tokenizer, texts, empty_is_text=True)

@@ -88,35 +88,43 @@ def run_packed(rnn: nn.RNNBase, x: torch.Tensor, mask: torch.Tensor) -> torch.Te
     Shapes: x `(batch, positions, size)`; mask `(batch, positions)`, padded on the right; out as x.
     """
     lengths = mask.sum(1).clamp(min=1)
-    if torch.compiler.is_exporting():
-        return _run_padded(rnn, x, lengths)
+    if torch.onnx.is_in_onnx_export():
+        return _run_in_onnx(rnn, x, lengths)
     packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
     return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
-def _run_padded(rnn: nn.RNNBase, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """The same in operations that ONNX has: what runs backwards is given each row the other way round."""
-    places = torch.arange(x.shape[1], device=x.device)[None]
-    own = places < lengths[:, None]
-    turned = torch.where(own, lengths[:, None] - 1 - places, places)  # turned twice, a row is as it was
-    state = x.new_zeros(1, x.shape[0], rnn.hidden_size)
-    weights = iter(rnn.all_weights)
-    for _ in range(rnn.num_layers):
-        directions = []
-        for backward in range(2 if rnn.bidirectional else 1):
-            given = (next(weights), rnn.bias, 1, 0.0, False, False, True)
-            sequence = _reordered(x, turned) if backward else x
-            if rnn.mode == "LSTM":
-                out = torch.lstm(sequence, (state, state), *given)[0]
-            else:
-                out = torch.gru(sequence, state, *given)[0]
-            directions.append(_reordered(out, turned) if backward else out)
-        x = torch.cat(directions, -1)
-    return x.masked_fill(~own[..., None], 0.0)
+ONNX_GATES = {"GRU": (1, 0, 2), "LSTM": (0, 3, 1, 2)}
+"""Torch's places of the gates in the order of ONNX: reset, update, new; input, forget, cell, output."""
 
 
-def _reordered(x: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    return x.gather(1, order[..., None].expand(-1, -1, x.shape[2]))
+def _run_in_onnx(rnn: nn.RNNBase, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """The same by ONNX's own operations, which take lengths: of torch's an export would be a loop of fixed length."""
+    directions = 2 if rnn.bidirectional else 1
+    settings = {"hidden_size": rnn.hidden_size, "direction": "bidirectional" if directions == 2 else "forward"}
+    if rnn.mode == "GRU":
+        settings["linear_before_reset"] = 1
+    for layer in range(rnn.num_layers):
+        parts = [
+            [_reordered(weight, rnn.mode) for weight in rnn.all_weights[layer * directions + direction]]
+            for direction in range(directions)
+        ]
+        of_input, of_state, input_bias, state_bias = (torch.stack(part) for part in zip(*parts, strict=True))
+        x = torch.onnx.ops.symbolic(
+            rnn.mode,
+            [x.transpose(0, 1), of_input, of_state, torch.cat([input_bias, state_bias], 1), lengths.int()],
+            settings,
+            dtype=x.dtype,
+            shape=[x.shape[1], directions, x.shape[0], rnn.hidden_size],
+            version=14,
+        )
+        x = x.permute(2, 0, 1, 3).flatten(2)
+    return x
+
+
+def _reordered(weight: torch.Tensor, mode: str) -> torch.Tensor:
+    gates = weight.chunk(len(ONNX_GATES[mode]))
+    return torch.cat([gates[place] for place in ONNX_GATES[mode]])
 
 
 TEXT_PRESETS = {"gru": {}, "bilstm": {"cell": "lstm", "num_layers": 2}}

@@ -69,7 +69,8 @@ COLUMNS = {
     "fingerprint": "acoustic fingerprint, to find copies",
     "reference_transcript": "the corpus's own transcript; `transcript` has a recogniser's",
     "asr_avg_logprob": "mean log probability of the recogniser's tokens",
-    "no_speech_prob": "the recogniser's probability of no speech",
+    "asr_no_speech_prob": "the recogniser's probability of no speech",
+    "asr_compression_ratio": "bytes of the transcript to its bytes compressed, high where it repeats itself",
 }
 """Meaning of the columns of `hf_ser.data.schema`."""
 

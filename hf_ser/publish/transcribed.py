@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 from datasets import Dataset, Features, concatenate_datasets
 from filelock import FileLock
 
@@ -28,6 +29,9 @@ from hf_ser.transcripts.run import Job, Transcribed
 from hf_ser.transcripts.wer import error_rate, format_wer, normalised, plot_wer, wer_report
 
 SUMMARY, PICTURE = "transcripts.json", "transcripts.png"
+EARLIER_COLUMN = "no_speech_prob"
+"""Name of `asr_no_speech_prob` in data sets that were transcribed before it had this one."""
+
 OUTDATED_FILES = (SUMMARY, PICTURE, "audit.json", "state.json", "dataset_info.json", DIGESTS)
 """Files of a data set's folder that do not apply to the new one."""
 
@@ -45,11 +49,13 @@ def with_transcripts(dataset: Dataset, transcripts: Sequence[Transcript | None],
         "transcript_source": [one and source for one in transcripts],
         "reference_transcript": references(dataset),
         "asr_avg_logprob": [one and one.avg_logprob for one in transcripts],
-        "no_speech_prob": [one and one.no_speech_prob for one in transcripts],
+        "asr_no_speech_prob": [one and one.no_speech_prob for one in transcripts],
+        "asr_compression_ratio": [one and one.compression_ratio for one in transcripts],
     }
     typed = features(tuple(dataset.features["label"].names)) | ASR_COLUMNS
-    order = list(dict.fromkeys([*dataset.column_names, *columns]))
-    kept = dataset.remove_columns([name for name in columns if name in dataset.column_names])
+    order = list(dict.fromkeys([*(name for name in dataset.column_names if name != EARLIER_COLUMN), *columns]))
+    replaced = {*columns, EARLIER_COLUMN}
+    kept = dataset.remove_columns([name for name in dataset.column_names if name in replaced])
     added = Dataset.from_dict(columns, features=Features({name: typed[name] for name in columns}))
     return concatenate_datasets([kept, added], axis=1).select_columns(order)
 
@@ -82,14 +88,14 @@ def write_transcribed(dataset: Dataset, job: Job, summary: dict, folder: Path, o
         if summary["word_errors"]:
             plot_wer(summary["word_errors"], work / PICTURE)
         if output_dir != folder:
-            refuse_existing(output_dir)  # it may have been made meanwhile
+            reject_existing(output_dir)  # it may have been made meanwhile
         replace_folder(work, output_dir)
         if (output_dir / CARD).is_file():
             write_dataset_report(dataset, json.loads((output_dir / REPORT).read_text()), output_dir)
         lock.unlink(missing_ok=True)
 
 
-def refuse_existing(output_dir: Path) -> None:
+def reject_existing(output_dir: Path) -> None:
     """Check that a new folder does not exist.
 
     Raises:
@@ -105,7 +111,7 @@ def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]
     Args:
         dataset: The data set with its transcripts.
         job, done: The transcription and its result.
-        checked: Result of `check_short_window`; empty without it.
+        checked: Result of `check_window`; empty without it.
     """
     transcribed = [one for one in done.transcripts if one is not None]
     rows = compared(dataset, job)
@@ -126,10 +132,12 @@ def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]
         "hardware": hardware(),
         "languages": dict(Counter(one.language or "unknown" for one in transcribed).most_common()),
         "temperatures": dict(sorted(Counter(f"{one.temperature}" for one in transcribed).items())),
+        "suspicious": sum(one.suspicious for one in transcribed),
+        "confidence": confidence(transcribed),
         "word_errors": word_errors_of(rows),
         "clips_of_met_speakers": len(rows) - len(unseen),
         "word_errors_of_unmet_speakers": word_errors_of(unseen) if len(unseen) < len(rows) else None,
-        "check_short_window": window_effect(dataset, job, checked) if checked else None,
+        "check_window": window_effect(dataset, job, checked) if checked else None,
     }
 
 
@@ -157,29 +165,46 @@ def word_errors_of(rows: list[dict]) -> dict | None:
 
 
 def window_effect(dataset: Dataset, job: Job, checked: list[dict]) -> dict:
-    """The effect of short windows: share of clips with the same text, word error rates and seconds.
+    """The effect of encoding clips alone and not 30 s: share with the same text, word error rates and seconds.
 
     Args:
         dataset: The data set with its transcripts.
         job: The transcription.
-        checked: Result of `check_short_window`.
+        checked: Result of `check_window`.
     """
     rows = [one["row"] for one in checked]
     own = dataset["reference_transcript"][:]
     true = [own[row] for row in rows]
     corpora = dataset["corpus"][:]
     languages = [job.reference_language(corpora[row]) for row in rows]
-    hypotheses = {name: [one[name] or "" for one in checked] for name in ("full", "short")}
-    pairs = {"short_against_full": (hypotheses["full"], hypotheses["short"])}
+    hypotheses = {name: [one[name] or "" for one in checked] for name in ("whole", "alone")}
+    pairs = {"alone_against_whole": (hypotheses["whole"], hypotheses["alone"])}
     pairs |= {f"{name}_against_reference": (true, texts) for name, texts in hypotheses.items()}
     rates = {name: error_rate(*pair, languages) for name, pair in pairs.items() if any(pair[0])}
     rates = {name: rate for name, rate in rates.items() if not math.isnan(rate)}  # of texts without words
     return {
         "clips": len(checked),
-        "same_words": sum(one["full"] == one["short"] for one in checked) / len(checked),
+        "same_text": sum(one["whole"] == one["alone"] for one in checked) / len(checked),
+        "suspicious": sum(one["suspicious"] for one in checked),
         "word_error_rates": rates,
         "seconds": {name: round(checked[0][f"{name}_seconds"], 2) for name in hypotheses},
     }
+
+
+def confidence(transcripts: Sequence[Transcript]) -> dict[str, list[float]]:
+    """The 5th, 50th and 95th percentile of each measure of confidence, over the clips that have it."""
+    found = {}
+    for name in ("avg_logprob", "no_speech_prob", "compression_ratio"):
+        values = [value for one in transcripts if (value := getattr(one, name)) is not None and not math.isnan(value)]
+        if values:
+            found[f"asr_{name}"] = np.percentile(values, (5, 50, 95)).round(4).tolist()
+    return found
+
+
+def format_confidence(measure: tuple[str, list[float]]) -> str:
+    """One measure of `confidence` as text."""
+    name, values = measure
+    return f"{name} " + " ".join(f"{value:.2f}" for value in values)
 
 
 def format_summary(summary: dict) -> str:
@@ -201,14 +226,21 @@ def format_summary(summary: dict) -> str:
     if failed := summary["failed"]:
         lines.append(f"  failed: {len(failed)}, all in {SUMMARY}, the first:")
         lines += [f"    {name}: {why}" for name, why in list(failed.items())[:10]]
-    if effect := summary["check_short_window"]:
+    if suspicious := summary["suspicious"]:
+        lines.append(f"  decoded again in 30 s, because the answer to the clip alone was suspicious: {suspicious}")
+    if found := summary["confidence"]:
+        lines.append(
+            "  confidence, as 5th, 50th and 95th percentile: " + "; ".join(map(format_confidence, found.items()))
+        )
+    if effect := summary["check_window"]:
         rates = ", ".join(
             f"{name.replace('_', ' ')} {100 * rate:.1f} %" for name, rate in effect["word_error_rates"].items()
         )
         times = effect["seconds"]
         lines.append(
-            f"  short windows on {effect['clips']} clips: {100 * effect['same_words']:.1f} % have the same text; word "
-            f"error rates: {rates}; {times['full']} s became {times['short']} s"
+            f"  clips alone, not in 30 s, on {effect['clips']} clips: {100 * effect['same_text']:.1f} % have the same "
+            f"text, {effect['suspicious']} were decoded again in 30 s; word error rates: {rates}; {times['whole']} s "
+            f"became {times['alone']} s"
         )
     if summary["word_errors"]:
         lines.append(format_wer(summary["word_errors"]))

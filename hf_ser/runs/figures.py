@@ -371,7 +371,7 @@ class Report(Conditions):
         return bool(self.leaks or (self.audit and self.audit.leak))
 
     def public(self, with_people: bool) -> "Report":
-        """What of the report is pushed with a model: no local path.
+        """The report as it is pushed with a model: no local path.
 
         Args:
             with_people: Keep the names of speakers and clips.

@@ -39,16 +39,17 @@ from hf_ser.training.arguments import (
     FusionArguments,
     HeadArguments,
     TextArguments,
-    refuse_words,
+    reject_transcript_settings,
 )
 from hf_ser.training.building import build_model, from_fold
-from hf_ser.training.fits import FittedTrainer, is_solved, refuse_descent
+from hf_ser.training.fits import FittedTrainer, is_solved, reject_descent
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.fold_run import FoldTask, save_model
 from hf_ser.training.frozen_pass import frozen_features, unwrapped
 from hf_ser.training.run import Settings, Task
 from hf_ser.training.trainer import SerTrainer, choose_threads
 from hf_ser.training.trainer_arguments import SerTrainingArguments
+from hf_ser.transcripts.context import previous_turns
 from hf_ser.transcripts.fold_transcripts import ASR, MIXED, fold_transcripts
 from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
 
@@ -68,6 +69,9 @@ class EmotionFold(FoldTask):
         self.task, self.fold = task, fold
         self.labels = task.dataset.features["label"].names
         self.transcripts = fold_transcripts(task.dataset, fold, task.data, task.training.seed)
+        if TextArguments in task.settings and (turns := task.settings[TextArguments].context):
+            context = previous_turns(task.dataset, fold, self.transcripts.text, turns)
+            self.transcripts = replace(self.transcripts, context=context)
         self.prepare()
         if not task.reads_text:  # the transcripts of the data set were not used
             self.transcripts = replace(self.transcripts, source=dict.fromkeys(self.transcripts.source))
@@ -167,9 +171,9 @@ class EmotionTask(Task):
     def __init__(self, given: Settings):
         super().__init__(given)
         if not self.reads_text:
-            refuse_words(self.data)
+            reject_transcript_settings(self.data)
         models = [given[one] for one in (AudioArguments, TextArguments) if one in given]
-        refuse_descent(models, self.head, given.get(AugmentArguments), given[AdaptArguments], self.training)
+        reject_descent(models, self.head, given.get(AugmentArguments), given[AdaptArguments], self.training)
 
     @property
     def head(self) -> CommonHeadArguments:

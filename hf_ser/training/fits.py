@@ -25,8 +25,8 @@ from transformers.trainer_utils import TrainOutput
 from hf_ser.augment.training import with_views
 from hf_ser.inputs.speakers import enrolment_rows
 from hf_ser.models import PRESETS, SOLVED_HEADS, TEXT_PRESETS, SerConfig
-from hf_ser.models.configuration_ser import AUDIO
-from hf_ser.models.heads import Sequences, SpeakerMeans, Standardisation
+from hf_ser.models.configuration_ser import AUDIO, TEXT
+from hf_ser.models.heads import Sequences, SpeakerMeans, Standardisation, context_apart
 from hf_ser.models.networks import FITTED
 from hf_ser.runs.calibration import fit_temperature
 from hf_ser.runs.scores import DIGITS
@@ -41,6 +41,9 @@ NEVER_SEEN = -30.0
 """Bias of a class without a training row."""
 SHARPNESS = 10.0
 """What the answers of a ridge, near 0 and 1, are multiplied by to be logits, before a temperature is fitted to them."""
+
+CONTEXT_WEIGHT = 0.3
+"""What the standardised mean of the previous turns is multiplied by, see scripts/recipes/README.md."""
 
 
 class Coefficients(NamedTuple):
@@ -84,7 +87,7 @@ class LogisticFit:
         self.vectors, self.targets = vectors, targets / copies
 
     def fit(self, rows: np.ndarray, strength: float) -> Coefficients:
-        """Of some of the rows, by their indices."""
+        """Solve for the coefficients of some of the rows, by their indices."""
         of, classes = np.nonzero(self.targets[rows])
         regression = LogisticRegression(C=strength, max_iter=1000)
         regression.fit(self.vectors[rows][of], classes, sample_weight=self.targets[rows][of, classes])
@@ -126,7 +129,7 @@ class RidgeFit:
             self.products = vectors @ vectors.T / vectors.shape[1] + 1
 
     def fit(self, rows: np.ndarray, strength: float) -> Coefficients:
-        """Of some of the rows, by their indices."""
+        """Solve for the coefficients of some of the rows, by their indices."""
         return next(self.fits(rows, [strength]))
 
     def fits(self, rows: np.ndarray, strengths: Sequence[float]) -> Iterator[Coefficients]:
@@ -182,12 +185,12 @@ def is_solved(config: SerConfig) -> bool:
 
 
 def fitted_network(models: list) -> str | None:
-    """The network whose head is solved for in any case, of an audio-only model; arguments as of `refuse_descent`."""
+    """The network whose head is solved for in any case, of an audio-only model; arguments as of `reject_descent`."""
     name = getattr(models[0], "audio_model", None)
     return name if name in FITTED and len(models) == 1 else None
 
 
-def refuse_descent(models: list, head, augment, adapt, training) -> None:
+def reject_descent(models: list, head, augment, adapt, training) -> None:
     """Make sure that no setting of gradient descent is given for a head that is solved for.
 
     Args:
@@ -196,7 +199,8 @@ def refuse_descent(models: list, head, augment, adapt, training) -> None:
             AdaptArguments and SerTrainingArguments.
 
     Raises:
-        ValueError: one is, the encoder has random weights, or speeds are given for another head.
+        ValueError: one is, the encoder has random weights, or speeds or previous turns are given for
+            another head.
     """
     network, has_solved_head = fitted_network(models), head.chosen in SOLVED_HEADS
     if not has_solved_head and (speeds := getattr(models[0], "speeds", None)):
@@ -204,6 +208,11 @@ def refuse_descent(models: list, head, augment, adapt, training) -> None:
             f"--speeds is {speeds}, --{'fusion' if len(models) == 2 else 'head'} {head.chosen}: found a head that does "
             f"not average over the speeds of a clip. Expected {' or '.join(SOLVED_HEADS)}; or, to change clips in "
             "training alone, --augment speed."
+        )
+    if not has_solved_head and (turns := getattr(models[-1], "context", 0)):
+        raise ValueError(
+            f"--context is {turns}, --{'fusion' if len(models) == 2 else 'head'} {head.chosen}: found a head that "
+            f"reads no previous turns. Expected {' or '.join(SOLVED_HEADS)}: add it, or leave --context out."
         )
     if not has_solved_head and network is None:
         return
@@ -279,7 +288,7 @@ class FittedTrainer(SerTrainer):
         self.left_out: tuple[np.ndarray, np.ndarray] | None = None
         config, self.network = candidate.model.config, getattr(candidate.encoders.get("audio"), "network", None)
         if config.head in SOLVED_HEADS:
-            self.method, size = FITS[config.head], sum(map(config.size_of, config.modalities))
+            self.method, size = FITS[config.head], sum(candidate.model.head.sizes)
         else:
             self.method, size = FITS[config.audio_config.network], self.network.size
         if config.head == "ridge":
@@ -292,6 +301,8 @@ class FittedTrainer(SerTrainer):
         parts = [self.train_dataset, self.eval_dataset]
         speakers = np.concatenate([speakers_of(part) for part in parts])
         vectors, targets = (np.concatenate(both) for both in zip(*self.views_of(parts), strict=True))
+        if self.model.config.modalities == (AUDIO, TEXT):
+            vectors, targets = np.concatenate([vectors, self.without_text(vectors)]), np.tile(targets, (2, 1))
         copies, views = len(vectors) // len(speakers), vectors.shape[1]
         originals = np.arange(len(vectors)) < len(speakers)
         speakers = np.tile(speakers, copies)
@@ -299,6 +310,8 @@ class FittedTrainer(SerTrainer):
         mean, scale = np.nanmean(vectors[originals], (0, 1)), np.nanstd(vectors[originals], (0, 1))
         vectors = np.where(np.isnan(vectors), mean, vectors)
         scale[scale < LEAST_SCALE] = 1.0
+        if self.model.config.context_turns:
+            scale[-self.model.config.size_of(TEXT) :] /= CONTEXT_WEIGHT
         is_folded = self.statistics is None  # else the model standardises, and cuts off
         vectors = (vectors - mean) / scale if is_folded else self.standardised(vectors, mean, scale)
         counted = targets.any(1)  # a row of no weight, of raters who agree on nothing, has no answer to score by
@@ -315,6 +328,18 @@ class FittedTrainer(SerTrainer):
         self.log({"loss": loss, **found} | ({} if uar is None else {"eval_uar": uar}))
         self.state.best_metric = uar
         return TrainOutput(0, loss, {})
+
+    def without_text(self, vectors: np.ndarray) -> np.ndarray:
+        """The vectors of the same clips without their texts, but where there is no audio.
+
+        Shapes: `(rows, views, size)`, and so is the result.
+
+        Else a fused head is worse than one of audio alone where a text is missing, see scripts/recipes/README.md.
+        """
+        audio, copies = self.model.config.size_of(AUDIO), vectors.copy()
+        has_audio = ~np.isnan(vectors[:, :, :audio]).any((1, 2))
+        copies[has_audio, :, audio:] = np.nan
+        return copies
 
     @property
     def speaker_means(self) -> SpeakerMeans | None:
@@ -397,20 +422,24 @@ class FittedTrainer(SerTrainer):
         return np.concatenate(vectors), np.concatenate(targets)
 
     def vectors_in(self, outputs: dict[str, torch.Tensor], rows: int) -> np.ndarray:
-        """The outputs of the frozen encoders side by side, NaN where a row lacks the modality.
+        """The outputs of the frozen encoders side by side, NaN where a row lacks the modality, or previous turns.
 
         Shapes: `(rows, views, size)`; a text is the same beside each view of the audio.
         """
-        parts = []
-        for modality in self.model.config.modalities:
+        config, parts = self.model.config, []
+        for modality in config.modalities:
+            reads_context = bool(config.context_turns) and modality == TEXT
             hidden = outputs.get(f"{modality}_hidden")
             if hidden is None:
-                parts.append(np.full((rows, 1, self.model.config.size_of(modality)), np.nan))
+                parts += [np.full((rows, 1, config.size_of(modality)), np.nan)] * (1 + reads_context)
                 continue
+            mask = outputs[f"{modality}_mask"]
             # Functionals are given as features of one frame.
-            part = (hidden if hidden.dim() == 3 else hidden.flatten(1)[:, None]).double().cpu().numpy()
-            part[~outputs[f"{modality}_mask"].any(1).cpu().numpy()] = np.nan
-            parts.append(part)
+            one = Sequences(hidden if hidden.dim() == 3 else hidden.flatten(1)[:, None], mask, mask.any(1))
+            for sequences in context_apart(one) if reads_context else (one,):
+                part = sequences.hidden.double().cpu().numpy()
+                part[~sequences.present.cpu().numpy()] = np.nan
+                parts.append(part)
         views = max(part.shape[1] for part in parts)
         return np.concatenate([np.broadcast_to(part, (rows, views, part.shape[2])) for part in parts], axis=2)
 

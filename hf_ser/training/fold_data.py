@@ -66,6 +66,8 @@ def fold_data(
         notes.append(enrolment_note(audio.enrolment_clips))
     if getattr(candidate.model.config, "speaker_views", 0):
         notes.append(enrolment_note(audio.enrolment_clips))
+    if turns := getattr(candidate.model.config, "context_turns", 0):
+        notes.append(f"each text is read with the {turns} turns before it, of the same dialogue and part")
     # Refuses before anything is written.
     train = with_target(dataset, fold.train, data.target, columns)
     if augmented:

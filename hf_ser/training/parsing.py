@@ -94,9 +94,13 @@ class SettingsParser(HfArgumentParser):
         if isinstance(value, bool) and bool not in kinds:
             return False
         try:
-            return not self.parse_known_args(as_flag(name, value))[1]
+            return not self.parse_known_args(as_flag(name, value, self.takes_list(name)))[1]
         except argparse.ArgumentError:
             return False
+
+    def takes_list(self, name: str) -> bool:
+        """Whether a setting takes several values."""
+        return takes_list(self.types.get(name))
 
     def expected(self, name: str) -> str:
         """The values that a setting may have, as messages name them."""
@@ -118,9 +122,10 @@ IN_WORDS = {
 }
 
 
-def as_flag(name: str, value) -> list[str]:
-    """A setting as the command line has it; of a list each value is a word behind the flag."""
+def as_flag(name: str, value, is_list: bool = True) -> list[str]:
+    """A setting as the command line has it: of one that takes a list each value is a word, else they are joined."""
     words = [as_word(one) for one in value] if isinstance(value, list | tuple) else [as_word(value)]
+    words = words if is_list or not words else [",".join(words)]
     # One word, for a value may begin with a dash.
     return [f"--{name}={words[0]}"] if len(words) == 1 else [f"--{name}", *words]
 
@@ -149,7 +154,26 @@ def read_recipe(file: str, parser: SettingsParser) -> dict:
             found = "empty" if value is None else as_word(value)
             raise ValueError(f"{path}: --{key} is {found}: expected {parser.expected(key)}. Change this line.")
     # As a flag would give them: argparse turns text into the field's type (YAML leaves 1e-4 a text), lists stay.
-    return {key: value if isinstance(value, list | bool | None) else as_word(value) for key, value in values.items()}
+    return {key: as_default(value, parser.takes_list(key)) for key, value in values.items()}
+
+
+def as_default(value, is_list: bool):
+    """A value of a recipe as argparse takes it for a default."""
+    if isinstance(value, bool | None) or (isinstance(value, list) and is_list):
+        return value
+    return ",".join(map(as_word, value)) if isinstance(value, list) else as_word(value)
+
+
+def takes_list(kind) -> bool:
+    """Whether values of a type are lists."""
+    return any(typing.get_origin(one) is list for one in (kind, *typing.get_args(kind)))
+
+
+def flags_of(classes: Iterable[type], settings: typing.Mapping[str, typing.Any]) -> list[str]:
+    """Settings as the command line has them; of None the default stays."""
+    types = {name: hint for one in classes for name, hint in typing.get_type_hints(one).items()}
+    given = {name: value for name, value in settings.items() if value is not None}
+    return [word for name, value in given.items() for word in as_flag(name, value, takes_list(types.get(name)))]
 
 
 NOT_OF_THE_RESULT = {

@@ -53,13 +53,13 @@ def load_audio_encoder(audio) -> tuple[PreTrainedModel, object]:
         return own_network(audio), WaveformFeatureExtractor(max_seconds=audio.max_seconds, **trimming(audio))
     config = checkpoint_config(name)
     if type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
-        refuse_weights(audio, config.model_type)
-        refuse_enrolment(audio, config.model_type, audio.normalisation)
+        reject_weights(audio, config.model_type)
+        reject_enrolment(audio, config.model_type, audio.normalisation)
         backbone = load_trained(AutoModel, name)
         encoder = SpectrogramModel(SpectrogramConfig(**with_front_end(vision_config(backbone.config), audio)))
         encoder = with_backbone(encoder, backbone)
         return encoder, WaveformFeatureExtractor(max_seconds=audio.max_seconds, **trimming(audio))
-    refuse_front_end(audio, config)
+    reject_front_end(audio, config)
     encoder = pretrained_encoder(name, config, AUDIO)
     feature_extractor = load_feature_extractor(name, audio)
     family_of(encoder.config).crop(encoder, feature_extractor, audio.max_seconds)
@@ -86,12 +86,12 @@ def own_network(audio) -> SpectrogramModel:
     encoder = SpectrogramModel(SpectrogramConfig(**with_front_end(PRESETS[audio.audio_model], audio)))
     if audio.audio_weights:
         if audio.audio_model != "alexnet":
-            refuse_weights(audio, "a network of ours, which starts from random weights")
+            reject_weights(audio, "a network of ours, which starts from random weights")
         load_alexnet(encoder, audio.audio_weights)
     return encoder
 
 
-def refuse_weights(audio, what: str) -> None:
+def reject_weights(audio, what: str) -> None:
     """Make sure that no weights are given for an encoder that would not load them; `what` says what it is.
 
     Raises:
@@ -111,14 +111,14 @@ def with_front_end(settings: dict, audio) -> dict:
     return {**settings, "front_end": {**settings.get("front_end", {}), "normalisation": audio.normalisation}}
 
 
-def refuse_front_end(audio, config: PreTrainedConfig) -> None:
+def reject_front_end(audio, config: PreTrainedConfig) -> None:
     """Make sure that no settings of our front ends are given for an encoder that has its own.
 
     Raises:
         ValueError: one is.
     """
     own = config.audio_config if isinstance(config, SerConfig) else config
-    refuse_enrolment(audio, config.model_type, (getattr(own, "front_end", None) or {}).get("normalisation"))
+    reject_enrolment(audio, config.model_type, (getattr(own, "front_end", None) or {}).get("normalisation"))
     given = {"normalisation": audio.normalisation, "audio_weights": audio.audio_weights}
     if named := [name for name, value in given.items() if value]:
         raise ValueError(
@@ -127,7 +127,7 @@ def refuse_front_end(audio, config: PreTrainedConfig) -> None:
         )
 
 
-def refuse_enrolment(audio, kind: str, normalisation: str | None) -> None:
+def reject_enrolment(audio, kind: str, normalisation: str | None) -> None:
     """Make sure that clips to know a speaker by are drawn only for an encoder that scales by speaker.
 
     Raises:

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from hf_ser.files import cache_folder
 from hf_ser.transcripts.recogniser import DecodeOptions, Transcript
 
-DECODING_VERSION = "1"
+DECODING_VERSION = "2"
 """Version of the decoding. Raise it when its transcripts change: everything is then decoded again."""
 
 LOCK_SECONDS = 60

@@ -1,15 +1,15 @@
-"""Batched decoding of encoded windows into tokens: one loop for all back ends."""
+"""Batched decoding of encoded windows into tokens: one loop for both back ends on torch."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from hf_ser.transcripts.recogniser import Hypothesis, Recogniser
+from hf_ser.transcripts.recogniser import Hypothesis, StepwiseRecogniser
 
 
 def decode(
-    recogniser: Recogniser,
+    recogniser: StepwiseRecogniser,
     features: Tensor,
     initial_tokens: Sequence[Sequence[int]],
     temperature: float,
@@ -24,14 +24,7 @@ def decode(
 
     Args:
         recogniser: The model.
-        features: Output of its encoder.
-        initial_tokens: Tokens before the answer of each row, all of one length.
-        temperature: Sampling temperature.
-        seeds: Seed of each row; unused at temperature 0.
-        max_tokens: Longest answer; None for the model's limit.
-
-    Shapes:
-        features: `(rows, positions, width)`.
+        features, initial_tokens, temperature, seeds, max_tokens: As `Recogniser.decode` takes them.
     """
     rows = [_Row(seed) for seed in seeds]
     active = list(range(len(rows)))
@@ -71,7 +64,7 @@ class _Row:
         return Hypothesis(tuple(self.tokens), self.logprob / (len(self.tokens) + 1), self.no_speech_prob)
 
 
-def _note_no_speech(recogniser: Recogniser, rows: list[_Row], tokens: Tensor, logits: Tensor) -> None:
+def _note_no_speech(recogniser: StepwiseRecogniser, rows: list[_Row], tokens: Tensor, logits: Tensor) -> None:
     if recogniser.no_speech is None:
         return
     # The last start token: a prompt comes before it.
@@ -81,7 +74,7 @@ def _note_no_speech(recogniser: Recogniser, rows: list[_Row], tokens: Tensor, lo
 
 
 def _choose(
-    recogniser: Recogniser, logits: Tensor, n_generated: int, temperature: float, rows: list[_Row]
+    recogniser: StepwiseRecogniser, logits: Tensor, n_generated: int, temperature: float, rows: list[_Row]
 ) -> list[int]:
     """Choose the next token of each row, and add it and its log probability to the row.
 
@@ -108,7 +101,7 @@ def _compacted(unfinished: list[bool]) -> list[int]:
 
 
 def keep_rows(state: Tensor, rows: Tensor) -> Tensor:
-    """Select rows of a decoder's state, for the `keep` of all back ends; `state` may be overwritten.
+    """Select rows of a decoder's state, for the `keep` of both back ends; `state` may be overwritten.
 
     The keys and values of the audio take most of a decoder's memory (37 MB a row of Whisper-base in 30 s), so only rows
     that change their position are copied.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,15 @@ from torch import Tensor, nn
 from whisper.audio import HOP_LENGTH, N_FFT, log_mel_spectrogram, pad_or_trim
 from whisper.decoding import DecodingOptions, DecodingTask
 
-from hf_ser.transcripts.greedy import keep_rows
-from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, POSITIONS_A_SECOND, PRECISIONS, weights_digest
+from hf_ser.transcripts.audio_attention import KeysAndValues, Projections, ReplacedAttention
+from hf_ser.transcripts.greedy import decode, keep_rows
+from hf_ser.transcripts.recogniser import (
+    MAX_WINDOW_SECONDS,
+    POSITIONS_A_SECOND,
+    PRECISIONS,
+    Hypothesis,
+    weights_digest,
+)
 
 FRAMES_A_SECOND = 100
 PREFIX = "openai-whisper:"
@@ -53,7 +61,7 @@ def load(name: str, device: str, precision: str) -> "OpenAiWhisper":
 
 
 class OpenAiWhisper:
-    """`recogniser.Recogniser` of openai-whisper.
+    """`recogniser.StepwiseRecogniser` of openai-whisper.
 
     Args:
         model: In float32, on the CPU.
@@ -74,11 +82,22 @@ class OpenAiWhisper:
 
     def encode(self, clips: Sequence[np.ndarray], seconds: int) -> Tensor:
         """As `Recogniser.encode`."""
-        mels = torch.stack([self._mel(clip, seconds * FRAMES_A_SECOND) for clip in clips]).to(self.dtype)
+        mels = torch.stack([self._mel(clip, seconds * FRAMES_A_SECOND) for clip in clips])
+        return self._encode(mels.to(self.dtype), seconds)
+
+    def _encode(self, mels: Tensor, seconds: int) -> Tensor:
         # On a CPU 30 s at a time: larger batches do not fit into its caches and take longer.
         parts = mels.split(max(1, MAX_WINDOW_SECONDS // seconds)) if self.device == "cpu" else [mels]
         with torch.inference_mode(), self._window(seconds):
             return torch.cat([self.model.encoder(part) for part in parts])
+
+    @cached_property
+    def silence(self) -> list[KeysAndValues]:
+        """Keys and values in each layer of the padding that `transcribe` of openai-whisper puts after a clip."""
+        mels = torch.zeros(1, self.model.dims.n_mels, MAX_WINDOW_SECONDS * FRAMES_A_SECOND)
+        features = self._encode(mels.to(self.device, self.dtype), MAX_WINDOW_SECONDS)
+        with torch.inference_mode():
+            return [projections(block.cross_attn).keys_and_values(features) for block in self.model.decoder.blocks]
 
     def _mel(self, clip: np.ndarray, frames: int) -> Tensor:
         """Spectrogram of a clip as in `transcribe` of openai-whisper, `(mels, frames)`: padded with zeros, not silence.
@@ -104,8 +123,12 @@ class OpenAiWhisper:
             return [None] * len(features)
         codes, tokens = self.tokenizer.all_language_codes, list(self.tokenizer.all_language_tokens)
         start = torch.full((len(features), 1), self.start, device=features.device)
-        with torch.inference_mode():
-            logits = self.model.logits(start, features)[:, 0, tokens]
+        state = self.decoder(features)
+        try:
+            with torch.inference_mode():
+                logits = state.step(start)[:, 0, tokens]
+        finally:
+            state.close()
         return [codes[best] for best in logits.argmax(-1).tolist()]
 
     def initial_tokens(self, language: str | None, prompt: str | None) -> list[int]:
@@ -125,7 +148,11 @@ class OpenAiWhisper:
 
     def decoder(self, features: Tensor) -> "OpenAiDecoder":
         """As `Recogniser.decoder`."""
-        return OpenAiDecoder(self.model, features)
+        return OpenAiDecoder(self.model, features, self.silence)
+
+    def decode(self, *windows, **options) -> list[Hypothesis]:
+        """As `Recogniser.decode`."""
+        return decode(self, *windows, **options)
 
     def text(self, tokens: Sequence[int]) -> str:
         """As `Recogniser.text`."""
@@ -140,21 +167,23 @@ def in_precision(model: whisper.Whisper, precision: torch.dtype) -> whisper.Whis
     return model
 
 
+def projections(attention: nn.Module) -> Projections:
+    """Layers of an attention of openai-whisper."""
+    return Projections(attention.query, attention.key, attention.value, attention.out, attention.n_head)
+
+
 class OpenAiDecoder:
     """`recogniser.DecoderState` of openai-whisper, which caches keys and values by hooks on its layers.
 
     Args:
-        model: The model; until `close` it has the hooks, and its cross-attention is replaced.
+        model: The model; until `close` it has the hooks, and its attention to the audio is replaced.
         features: `(rows, positions, width)`.
+        silence: As `ReplacedAttention` takes it.
     """
 
-    def __init__(self, model: whisper.Whisper, features: Tensor):
+    def __init__(self, model: whisper.Whisper, features: Tensor, silence: Sequence[KeysAndValues]):
         self.model, self.features = model, features
-        self.replaced = [block.cross_attn for block in model.decoder.blocks]
-        with torch.inference_mode():
-            self.attentions = [AudioAttention(attention, features) for attention in self.replaced]
-        for block, attention in zip(model.decoder.blocks, self.attentions, strict=True):
-            block.cross_attn = attention
+        self.attention = ReplacedAttention(model.decoder.blocks, "cross_attn", projections, features, silence)
         self.cache, self.hooks = model.install_kv_cache_hooks()
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -165,37 +194,10 @@ class OpenAiDecoder:
         """As `DecoderState.keep`."""
         for layer, state in self.cache.items():
             self.cache[layer] = keep_rows(state, rows)
-        for attention in self.attentions:
-            attention.keys, attention.values = keep_rows(attention.keys, rows), keep_rows(attention.values, rows)
+        self.attention.keep(rows)
 
     def close(self) -> None:
         """As `DecoderState.close`."""
         for hook in self.hooks:
             hook.remove()
-        for block, attention in zip(self.model.decoder.blocks, self.replaced, strict=True):
-            block.cross_attn = attention
-
-
-class AudioAttention(nn.Module):
-    """Cross-attention like `whisper.model.MultiHeadAttention`, with contiguous keys and values of each head.
-
-    In openai-whisper they are strided, which takes a CPU nearly twice as long, and this is most of a decoder step.
-
-    Args:
-        attention: Cross-attention of a layer of the decoder.
-        features: `(rows, positions, width)`.
-    """
-
-    def __init__(self, attention: nn.Module, features: Tensor):
-        super().__init__()
-        self.query, self.out, self.n_heads = attention.query, attention.out, attention.n_head
-        self.keys, self.values = (self._heads(part(features)).contiguous() for part in (attention.key, attention.value))
-
-    def _heads(self, states: Tensor) -> Tensor:
-        """Shapes: `(rows, positions, width)` to `(rows, heads, positions, width of a head)`."""
-        return states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
-
-    def forward(self, x: Tensor, features: Tensor | None = None, kv_cache: dict | None = None) -> tuple[Tensor, None]:
-        """As `MultiHeadAttention.forward`; the features and the cache are not used."""
-        found = nn.functional.scaled_dot_product_attention(self._heads(self.query(x)), self.keys, self.values)
-        return self.out(found.transpose(1, 2).flatten(2)), None
+        self.attention.restore()

@@ -24,22 +24,22 @@ class DecodeOptions:
 
     Args:
         prompt: Text that the model takes as preceding, such as names that it should know.
-        short_window: Whether the encoder computes only the clip's length, rounded up to a second, instead of 30 s. It
-            changes some transcripts.
+        whole_window: Whether the encoder computes 30 s of every clip. Without it, it computes the clip and what follows
+            is its output for silence, the same for all clips; suspicious answers are decoded again in 30 s.
         temperatures: Tried in order until an answer is not poor. 0 is greedy.
         compression_ratio_threshold: Answers with a higher gzip compression ratio repeat themselves: poor.
         logprob_threshold: Answers with a lower mean log probability per token are poor.
         no_speech_threshold: A window with a higher probability of no speech, whose answer is also below
             `logprob_threshold`, is silence: its text is empty and it is not tried again.
         max_tokens: Longest answer to a window; None for the model's limit.
-        precision: Precision of the weights: float32, float16 or bfloat16.
+        precision: Precision of the weights: float32, float16 or bfloat16, in faster-whisper also int8.
 
     Source:
         `transcribe` of openai-whisper, whose values these are (Radford et al. 2022, section 4.5).
     """
 
     prompt: str | None = None
-    short_window: bool = False
+    whole_window: bool = False
     temperatures: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     compression_ratio_threshold: float = 2.4
     logprob_threshold: float = -1.0
@@ -79,6 +79,9 @@ class Transcript:
         avg_logprob: Mean over all tokens of all windows; None if nothing was decoded.
         no_speech_prob: Lowest of all windows; 1 for digital silence.
         temperature: Highest temperature of an accepted answer; None if nothing was decoded.
+        compression_ratio: Bytes of the text divided by its bytes after compression, high where it repeats itself; None
+            if it is empty.
+        suspicious: Whether an answer to the clip alone was suspicious and 30 s were decoded.
     """
 
     text: str
@@ -86,34 +89,18 @@ class Transcript:
     avg_logprob: float | None
     no_speech_prob: float
     temperature: float | None
-
-
-class DecoderState(Protocol):
-    """State of the decoder of a batch of windows."""
-
-    def step(self, tokens: Tensor) -> Tensor:
-        """Feed the next tokens.
-
-        Shapes:
-            tokens: `(rows, new)` int64; returns logits `(rows, new, vocabulary)` float32.
-        """
-
-    def keep(self, rows: Tensor) -> None:
-        """Keep these rows alone. Shapes: `(kept,)` int64, positions among the current rows."""
-
-    def close(self) -> None:
-        """Restore the model."""
+    compression_ratio: float | None = None
+    suspicious: bool = False
 
 
 class Recogniser(Protocol):
-    """A loaded Whisper model; `openai_whisper` and `transformers_whisper` implement it.
+    """A loaded Whisper model, as the modules of the back ends implement it.
 
     Attributes:
         name: Name in `transcript_source`: `openai-whisper/base`, a Hub id, or a file's or folder's name.
         revision: First twelve hexadecimal digits of the SHA-256 of its weights and its tokenizer.
         multilingual: Whether it knows several languages.
         max_tokens: Longest answer to a window.
-        start, end, no_speech: Special tokens; `no_speech` is None if the model has none.
         device: As torch names it.
     """
 
@@ -121,9 +108,6 @@ class Recogniser(Protocol):
     revision: str
     multilingual: bool
     max_tokens: int
-    start: int
-    end: int
-    no_speech: int | None
     device: str
 
     def encode(self, clips: Sequence[np.ndarray], seconds: int) -> Tensor:
@@ -143,6 +127,59 @@ class Recogniser(Protocol):
             ValueError: the model does not know the language; the message lists those it knows.
         """
 
+    def decode(
+        self,
+        features: Tensor,
+        initial_tokens: Sequence[Sequence[int]],
+        temperature: float,
+        seeds: Sequence[int],
+        max_tokens: int | None = None,
+    ) -> list[Hypothesis]:
+        """Decode windows; the decoder always attends to 30 s, of which those after the features are silence.
+
+        Args:
+            features: Output of `encode`.
+            initial_tokens: Tokens before the answer of each row, all of one length.
+            temperature: Sampling temperature; 0 is greedy.
+            seeds: Seed of each row; unused at temperature 0.
+            max_tokens: Longest answer; None for the model's limit.
+
+        Shapes:
+            features: `(rows, positions, width)`.
+        """
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Text of tokens as the tokenizer gives it, spaces at the ends kept."""
+
+
+class DecoderState(Protocol):
+    """State of the decoder of a batch of windows."""
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Feed the next tokens.
+
+        Shapes:
+            tokens: `(rows, new)` int64; returns logits `(rows, new, vocabulary)` float32.
+        """
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep these rows alone. Shapes: `(kept,)` int64, positions among the current rows."""
+
+    def close(self) -> None:
+        """Restore the model."""
+
+
+class StepwiseRecogniser(Recogniser, Protocol):
+    """A recogniser whose decoder is run token by token, by `greedy.decode`.
+
+    Attributes:
+        start, end, no_speech: Special tokens; `no_speech` is None if the model has none.
+    """
+
+    start: int
+    end: int
+    no_speech: int | None
+
     def suppress(self, logits: Tensor, n_generated: int) -> None:
         """Set the logits of tokens that may not come next to minus infinity, in place.
 
@@ -151,9 +188,6 @@ class Recogniser(Protocol):
 
     def decoder(self, features: Tensor) -> DecoderState:
         """Start decoding. Only one state is open at a time."""
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """Text of tokens as the tokenizer gives it, spaces at the ends kept."""
 
 
 def weights_digest(model: nn.Module, *rules: str) -> str:

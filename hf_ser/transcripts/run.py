@@ -132,23 +132,24 @@ def transcribe_dataset(dataset: Dataset, job: Job) -> Transcribed:
     )
 
 
-def check_short_window(dataset: Dataset, job: Job, clips: int) -> list[dict]:
-    """Decode some clips twice, in windows of 30 s and of their own length, without the cache.
+def check_window(dataset: Dataset, job: Job, clips: int) -> list[dict]:
+    """Decode some clips twice, each in 30 s (`whole`) and alone, without the cache.
 
     Returns:
-        For each clip its position `row`, its texts of `full` and `short` windows, and the seconds of both for all clips
-        together.
+        For each clip its position `row`, both texts, whether the answer to it alone was `suspicious`, and the
+        seconds of both ways for all clips together.
     """
     keys, requests = requests_of(dataset, job)
     sample = [requests[key] for key in sorted(requests)[:clips]]  # keys are hashes, so this is a random sample
     rows = {key: row for row, key in reversed(list(enumerate(keys))) if key}
     found = {request.key: {"row": rows[request.key]} for request in sample}
-    for name, short in (("full", False), ("short", True)):
+    for name in ("whole", "alone"):
         started = time.time()
-        answers = transcribe(job.recogniser, sample, replace(job.options, short_window=short), job.batch_size)
-        bar = tqdm(answers, total=len(sample), unit=" clips", desc=f"checking {name} windows", disable=None)
-        for request, answer in bar:
+        options = replace(job.options, whole_window=name == "whole")
+        answers = transcribe(job.recogniser, sample, options, job.batch_size)
+        for request, answer in tqdm(answers, total=len(sample), unit=" clips", desc="checking windows", disable=None):
             found[request.key][name] = getattr(answer, "text", None)
+            found[request.key]["suspicious"] = getattr(answer, "suspicious", False)
         seconds = time.time() - started
         for one in found.values():
             one[f"{name}_seconds"] = seconds

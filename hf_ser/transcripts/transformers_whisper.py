@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,15 @@ from transformers.utils import logging
 
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.revisions import checkpoint_config, split_revision
-from hf_ser.transcripts.greedy import keep_rows
-from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, POSITIONS_A_SECOND, PRECISIONS, weights_digest
+from hf_ser.transcripts.audio_attention import KeysAndValues, Projections, ReplacedAttention
+from hf_ser.transcripts.greedy import decode, keep_rows
+from hf_ser.transcripts.recogniser import (
+    MAX_WINDOW_SECONDS,
+    POSITIONS_A_SECOND,
+    PRECISIONS,
+    Hypothesis,
+    weights_digest,
+)
 
 
 def load(name: str, device: str, precision: str) -> "TransformersWhisper":
@@ -80,7 +88,7 @@ def load_whole(name: str) -> tuple[WhisperForConditionalGeneration, WhisperProce
 
 
 class TransformersWhisper:
-    """`recogniser.Recogniser` of transformers.
+    """`recogniser.StepwiseRecogniser` of transformers.
 
     Args:
         model: In float32, on the CPU.
@@ -113,11 +121,21 @@ class TransformersWhisper:
         mels = self.extractor(
             list(clips), sampling_rate=SAMPLING_RATE, max_length=length + SAMPLING_RATE, return_tensors="pt"
         )["input_features"][:, :, : seconds * 2 * POSITIONS_A_SECOND]
-        mels = mels.to(self.device, self.dtype)
+        return self._encode(mels.to(self.device, self.dtype), seconds)
+
+    def _encode(self, mels: Tensor, seconds: int) -> Tensor:
         # On a CPU 30 s at a time: larger batches do not fit into its caches and take longer.
         parts = mels.split(max(1, MAX_WINDOW_SECONDS // seconds)) if self.device == "cpu" else [mels]
         with torch.inference_mode(), self._window(seconds):
             return torch.cat([self.model.get_encoder()(part).last_hidden_state for part in parts])
+
+    @cached_property
+    def silence(self) -> list[KeysAndValues]:
+        """Keys and values in each layer of 30 s of silence."""
+        features = self.encode([np.zeros(SAMPLING_RATE, np.float32)], MAX_WINDOW_SECONDS)
+        layers = self.model.get_decoder().layers
+        with torch.inference_mode():
+            return [projections(layer.encoder_attn).keys_and_values(features) for layer in layers]
 
     @contextmanager
     def _window(self, seconds: int) -> Iterator[None]:
@@ -137,8 +155,12 @@ class TransformersWhisper:
         if not self.multilingual:
             return [None] * len(features)
         start = torch.full((len(features), 1), self.start, device=features.device)
-        with torch.inference_mode():
-            logits = self.decoder(features).step(start)[:, 0, list(self.languages.values())]
+        state = self.decoder(features)
+        try:
+            with torch.inference_mode():
+                logits = state.step(start)[:, 0, list(self.languages.values())]
+        finally:
+            state.close()
         codes = [token.strip("<|>") for token in self.languages]
         return [codes[best] for best in logits.argmax(-1).tolist()]
 
@@ -163,23 +185,35 @@ class TransformersWhisper:
 
     def decoder(self, features: Tensor) -> "TransformersDecoder":
         """As `Recogniser.decoder`."""
-        return TransformersDecoder(self.model, features)
+        return TransformersDecoder(self.model, features, self.silence)
+
+    def decode(self, *windows, **options) -> list[Hypothesis]:
+        """As `Recogniser.decode`."""
+        return decode(self, *windows, **options)
 
     def text(self, tokens: Sequence[int]) -> str:
         """As `Recogniser.text`."""
         return self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
+def projections(attention: nn.Module) -> Projections:
+    """Layers of an attention of transformers."""
+    return Projections(attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, attention.num_heads)
+
+
 class TransformersDecoder:
     """`recogniser.DecoderState` of transformers.
 
     Args:
-        model: The model.
+        model: The model; until `close` its attention to the audio is replaced.
         features: `(rows, positions, width)`.
+        silence: As `ReplacedAttention` takes it.
     """
 
-    def __init__(self, model: WhisperForConditionalGeneration, features: Tensor):
+    def __init__(self, model: WhisperForConditionalGeneration, features: Tensor, silence: Sequence[KeysAndValues]):
         self.model, self.features = model, features
+        layers = model.get_decoder().layers
+        self.attention = ReplacedAttention(layers, "encoder_attn", projections, features, silence)
         self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -194,13 +228,12 @@ class TransformersDecoder:
 
     def keep(self, rows: Tensor) -> None:
         """As `DecoderState.keep`."""
-        self.features = self.features[
-            : len(rows)
-        ]  # for the number of rows; the cache has the keys and values of the audio
-        for cache in (self.cache.self_attention_cache, self.cache.cross_attention_cache):
-            for layer in cache.layers:
-                layer.keys, layer.values = keep_rows(layer.keys, rows), keep_rows(layer.values, rows)
+        self.features = self.features[: len(rows)]  # for the number of rows alone
+        self.attention.keep(rows)
+        for layer in self.cache.self_attention_cache.layers:
+            layer.keys, layer.values = keep_rows(layer.keys, rows), keep_rows(layer.values, rows)
 
     def close(self) -> None:
         """As `DecoderState.close`."""
         self.cache = None
+        self.attention.restore()

@@ -66,7 +66,7 @@ def test_rows_of_a_data_set_are_read_one_batch_at_a_time(ask, clips):
             Counted.taken += 1
             return {"array": clips[index], "sampling_rate": RATE}
 
-    answers = ask._answers(((Counted()[n], None) for n in range(7)), 2, None, "mix", {}, None, False)
+    answers = ask._answers(((Counted()[n], None) for n in range(7)), ask._turns(None), 2, None, "mix", {}, None, False)
     next(answers)
     assert Counted.taken == 2
     assert len(ask(Counted())) == 7

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from hf_ser.data.schema import SAMPLING_RATE
+from hf_ser.transcripts.greedy import decode
 from hf_ser.transcripts.recogniser import Hypothesis
 
 LANGUAGES = ("en", "de", "ja")
@@ -54,6 +55,9 @@ class FakeRecogniser:
     def decoder(self, features: torch.Tensor) -> "FakeDecoder":
         return FakeDecoder(features)
 
+    def decode(self, *windows, **options) -> list[Hypothesis]:
+        return decode(self, *windows, **options)
+
     def text(self, tokens: Sequence[int]) -> str:
         return "".join(map(chr, tokens))
 
@@ -81,19 +85,20 @@ class FakeDecoder:
 
 
 class FakeDecode:
-    """Replaces `greedy.decode` by scripted answers, one per attempt; the last is repeated.
+    """Replaces a recogniser's `decode` by scripted answers, one per attempt; the last is repeated.
 
     Args:
         script: By voice, `(text, avg_logprob, no_speech_prob)` of each attempt. Other voices say their number.
     """
 
     def __init__(self, script: dict[int, list[tuple[str, float, float]]] | None = None):
-        self.script, self.tries, self.calls, self.seeds = script or {}, {}, [], {}
+        self.script, self.tries, self.calls, self.seeds, self.limits = script or {}, {}, [], {}, []
 
-    def __call__(self, recogniser, features, initial_tokens, temperature, seeds, max_tokens) -> list[Hypothesis]:
+    def __call__(self, features, initial_tokens, temperature, seeds, max_tokens) -> list[Hypothesis]:
         voices = voices_of(features)
         assert len(initial_tokens) == len(seeds) == len(voices)
         self.calls.append((temperature, voices))
+        self.limits.append(max_tokens)
         self.seeds |= {(voice, temperature): seed for voice, seed in zip(voices, seeds, strict=True)}
         return [self.answer(voice) for voice in voices]
 

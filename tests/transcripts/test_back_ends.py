@@ -77,9 +77,9 @@ def test_transformers_token_for_token(random_whispers, recognisers, clips, promp
 
 
 def test_equal_weights_give_the_same_text_in_both(recognisers, clips):
-    # In windows that the clips fill: what follows a clip is not silence to one of the libraries and is to the other.
-    clips = [clip[:16_000] for clip in clips if len(clip) >= 16_000]
-    features = [recogniser.encode(clips, 1) for recogniser in recognisers.values()]
+    # Clips that fill the window: what follows a clip is not silence to one of the libraries and is to the other.
+    clips = [np.resize(clip, 480_000) for clip in clips[:3]]
+    features = [recogniser.encode(clips, 30) for recogniser in recognisers.values()]
     torch.testing.assert_close(*features, rtol=0, atol=1e-3)
     found, expected = (answers(*each) for each in zip(recognisers.values(), features, strict=True))
     assert tokens(found) == tokens(expected)

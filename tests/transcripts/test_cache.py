@@ -99,7 +99,7 @@ def test_entries_are_there_when_the_file_is_opened_again(tmp_path, monkeypatch):
 
 def test_the_key_changes_with_all_that_determines_a_transcript(monkeypatch):
     options = DecodeOptions()
-    others = {"prompt": "Zoë", "short_window": True, "temperatures": (0.0,), "compression_ratio_threshold": 2.0}
+    others = {"prompt": "Zoë", "whole_window": True, "temperatures": (0.0,), "compression_ratio_threshold": 2.0}
     others |= {"logprob_threshold": -2.0, "no_speech_threshold": 0.5, "max_tokens": 9, "precision": "bfloat16"}
     assert others.keys() == asdict(options).keys()
     inputs = [("audio", "model", "en", options), ("audio2", "model", "en", options), ("audio", "model2", "en", options)]

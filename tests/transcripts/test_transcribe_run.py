@@ -32,7 +32,7 @@ from hf_ser.runs.record import ASR_RECORD, TrainingRecord, read_record, split_re
 from hf_ser.transcripts import run
 from hf_ser.transcripts.cache import TranscriptCache
 from hf_ser.transcripts.recogniser import DecodeOptions, Transcript
-from hf_ser.transcripts.run import Job, check_short_window, transcribe_dataset
+from hf_ser.transcripts.run import Job, check_window, transcribe_dataset
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def test_a_second_run_decodes_nothing_and_a_new_model_everything(dataset, job):
     again = job()
     second = transcribe_dataset(dataset, again)
     assert (texts(second), second.decoded, again.recogniser.encoded) == (texts(first), 0, [])
-    for other in (job("de"), job(short_window=True), job()):
-        if other.language == "en" and not other.options.short_window:
+    for other in (job("de"), job(whole_window=True), job()):
+        if other.language == "en" and not other.options.whole_window:
             other.recogniser.revision = "1" * 12
         assert transcribe_dataset(dataset, other).decoded == len(dataset)
 
@@ -70,7 +70,7 @@ def test_a_second_run_decodes_nothing_and_a_new_model_everything(dataset, job):
 def test_equal_clips_are_decoded_once_and_the_order_of_rows_does_not_matter(dataset, job):
     first = transcribe_dataset(dataset, job())
     twice = dataset.select([*reversed(range(len(dataset))), 0, 1])
-    one = job(no_speech_threshold=0.61)  # another key
+    one = job(whole_window=True)  # another key, and each clip is encoded once
     done = transcribe_dataset(twice, one)
     assert sum(len(voices) for _, voices in one.recogniser.encoded) == done.decoded == len(dataset)
     assert texts(done) == [*texts(first)[::-1], *texts(first)[:2]]
@@ -141,7 +141,7 @@ def test_a_run_killed_twenty_times_loses_nothing_and_ends_as_an_unbroken_one(pre
 def written(dataset, job, folder, output_dir):
     done = transcribe_dataset(dataset, job)
     transcribed = with_transcripts(dataset, done.transcripts, job.source)
-    checked = check_short_window(dataset, job, 5)
+    checked = check_window(dataset, job, 5)
     summary = summarise(transcribed, job, done, checked)
     write_transcribed(transcribed, job, summary, folder, output_dir)
     return done, summary
@@ -161,14 +161,16 @@ def test_the_columns_are_kept_beside_the_corpus_s_own_transcripts(prepared, job,
     assert after["reference_transcript"][:] == own
     assert set(after["transcript_source"][:]) == {"fake@000000000000"}
     assert after["asr_avg_logprob"][:] == pytest.approx([one.avg_logprob for one in done.transcripts])
-    assert after["no_speech_prob"][:] == pytest.approx([one.no_speech_prob for one in done.transcripts])
+    assert after["asr_no_speech_prob"][:] == pytest.approx([one.no_speech_prob for one in done.transcripts])
+    assert after["asr_compression_ratio"][:] == pytest.approx([one.compression_ratio for one in done.transcripts])
+    assert "asr_compression_ratio" in format_summary(summary)
     assert after.select_columns(list(rows))[:] == rows
     assert sorted(file.name for file in tmp_path.iterdir()) == ["cache.sqlite", "cache.sqlite.lock", "data"]
     assert not (folder / "audit.json").exists() and (folder / "notes").is_dir()
     assert json.loads((folder / SUMMARY).read_text()) == json.loads(json.dumps(summary))
     assert (folder / "transcripts.png").stat().st_size > 10_000
     assert summary["word_errors"]["n_clips"] == len(after)
-    assert summary["check_short_window"]["clips"] == 5 and summary["decoded"] == len(after)
+    assert summary["check_window"]["clips"] == 5 and summary["decoded"] == len(after)
     assert "48 of 48 clips transcribed" in format_summary(summary)
 
     # A second recogniser replaces the first one; the reference transcripts stay.
@@ -179,6 +181,13 @@ def test_the_columns_are_kept_beside_the_corpus_s_own_transcripts(prepared, job,
     assert again["reference_transcript"][:] == own
     assert set(again["transcript_source"][:]) == {"fake@111111111111"}
     assert again.column_names == after.column_names
+
+
+def test_the_columns_of_an_earlier_version_are_replaced(dataset, job):
+    done = transcribe_dataset(dataset, job())
+    earlier = dataset.add_column("no_speech_prob", [0.5] * len(dataset))
+    after = with_transcripts(earlier, done.transcripts, "fake@0")
+    assert "no_speech_prob" not in after.column_names and "asr_no_speech_prob" in after.column_names
 
 
 def test_folds_are_the_same_before_and_after(dataset, job):

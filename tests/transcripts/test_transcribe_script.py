@@ -24,10 +24,10 @@ def few(prepared, tmp_path) -> Path:
 @pytest.mark.slow
 def test_two_processes_write_what_one_writes(few, random_whispers, script, tmp_path, capsys):
     two = shutil.copytree(few, tmp_path / "two")
-    flags = ("--asr", random_whispers[1], "--language", "en", "--temperatures", 0, "--short_window", "--max_tokens", 12)
-    script("transcribe", "--dataset", few, *flags, "--cache", tmp_path / "one.sqlite", "--check_short_window", 3)
+    flags = ("--asr", random_whispers[1], "--language", "en", "--temperatures", 0, "--max_tokens", 12)
+    script("transcribe", "--dataset", few, *flags, "--cache", tmp_path / "one.sqlite", "--check_window", 3)
     output = capsys.readouterr().out
-    assert "48 of 48 clips transcribed" in output and "short windows on 3 clips" in output and "WER" in output
+    assert "48 of 48 clips transcribed" in output and "not in 30 s, on 3 clips" in output and "WER" in output
 
     config = ROOT / "scripts/accelerate/two_cpu_processes.yaml"
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "--main_process_port", "0"]
@@ -53,5 +53,7 @@ def test_what_cannot_be_transcribed_is_refused_before_anything_is_written(few, r
     refused(FileNotFoundError, "nothing.pt", "--asr", "nothing.pt")
     refused(FileExistsError, "exists already", "--asr", random_whispers[0], "--output_dir", few.parent)
     refused(ValueError, "xx", "--asr", random_whispers[0], "--language", "xx")
+    refused(ValueError, "--short_window .* are gone: .* --check_window", "--asr", "x", "--short_window")
+    refused(ValueError, "--short_window .* are gone", "--asr", "x", "--check_short_window", "50")
     refused(ValueError, "--temperatures", "--asr", random_whispers[0], "--temperatures", "-1")
     assert not (few / SUMMARY).exists() and "reference_transcript" not in load_prepared(few).column_names

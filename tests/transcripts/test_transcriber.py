@@ -1,6 +1,7 @@
 """Transcribing clips: each once and early, equal in any batch, retried in batches, joined in order."""
 
 import random
+import zlib
 
 import numpy as np
 import pytest
@@ -8,11 +9,11 @@ import torch
 from transcripts.fake import FakeDecode, FakeRecogniser, voiced
 
 from hf_ser.data.schema import SAMPLING_RATE
-from hf_ser.transcripts import transcriber
 from hf_ser.transcripts.recogniser import DecodeOptions, Transcript
 from hf_ser.transcripts.transcriber import Request, transcribe, windows
 
 SURE, UNSURE = -0.1, -2.0
+REPEATED = " again and again and" * 20
 NOTHING_HEARD = Transcript("", None, None, 1.0, None)
 
 
@@ -35,20 +36,20 @@ def with_pause(*voices: int, seconds: float = 25) -> np.ndarray:
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Replaces `greedy.decode` by a FakeDecode with the given script."""
+    """Replaces the recogniser's `decode` by a FakeDecode with the given script."""
 
     def put(script: dict | None = None) -> FakeDecode:
         decode = FakeDecode(script)
-        monkeypatch.setattr(transcriber, "decode", decode)
+        monkeypatch.setattr(FakeRecogniser, "decode", lambda self, *windows: decode(*windows))
         return decode
 
     return put
 
 
 def transcript(samples: np.ndarray, language: str | None = "en", recogniser=None, **options) -> Transcript:
-    ((_, answer),) = transcribe(
-        recogniser or FakeRecogniser(), [request(samples, "clip", language)], DecodeOptions(**options)
-    )
+    """Transcript of one clip, in 30 s unless the options say otherwise."""
+    options = DecodeOptions(**{"whole_window": True, **options})
+    ((_, answer),) = transcribe(recogniser or FakeRecogniser(), [request(samples, "clip", language)], options)
     return answer
 
 
@@ -104,10 +105,10 @@ def mixed() -> list[Request]:
     ]
 
 
-@pytest.mark.parametrize("short_window", [False, True])
-def test_neither_batch_nor_order_changes_an_answer(mixed, short_window):
+@pytest.mark.parametrize("whole_window", [False, True])
+def test_neither_batch_nor_order_changes_an_answer(mixed, whole_window):
     # By the real decoder; about half of the windows are poor at first, so temperatures and seeds matter.
-    options = DecodeOptions(short_window=short_window, temperatures=(0.0, 0.5, 1.0), logprob_threshold=-0.5)
+    options = DecodeOptions(whole_window=whole_window, temperatures=(0.0, 0.5, 1.0), logprob_threshold=-0.5)
     runs = []
     for batch_size in (1, 3, 32):
         shuffled = random.Random(batch_size).sample(mixed, len(mixed))
@@ -119,20 +120,79 @@ def test_neither_batch_nor_order_changes_an_answer(mixed, short_window):
     assert len({answer.text for answer in runs[0].values()}) > 16  # short ones may agree by chance
 
 
-def test_the_longest_come_first_and_short_windows_are_batched_by_length(scripted):
+def test_the_longest_come_first_and_clips_are_batched_by_length(scripted):
     scripted()
-    lengths = {1: 0.3, 2: 1.0, 3: 1.01, 4: 2.0, 5: 29.5, 6: 30.0, 7: 1.5}
+    lengths = {1: 0.3, 2: 0.5, 3: 0.51, 4: 1.5, 5: 29.4, 6: 30.0, 7: 1.4}
     requests = [request(voiced(voice, seconds), str(voice)) for voice, seconds in lengths.items()]
-    full, short = FakeRecogniser(), FakeRecogniser()
-    list(transcribe(full, requests, DecodeOptions(), batch_size=3))
-    assert full.encoded == [(30, [6, 5, 4]), (30, [7, 3, 2]), (30, [1])]
-    list(transcribe(short, requests, DecodeOptions(short_window=True)))
-    assert short.encoded == [(30, [6, 5]), (2, [4, 7, 3]), (1, [2, 1])]
+    whole, alone = FakeRecogniser(), FakeRecogniser()
+    list(transcribe(whole, requests, DecodeOptions(whole_window=True), batch_size=3))
+    assert whole.encoded == [(30, [6, 5, 4]), (30, [7, 3, 2]), (30, [1])]
+    list(transcribe(alone, requests, DecodeOptions()))
+    assert alone.encoded == [(2, [4, 7, 3]), (1, [2, 1]), (30, [6, 5])]
 
 
 def test_the_window_is_part_of_the_answer():
     clip = voiced(123, 2)
-    assert transcript(clip, short_window=True) != transcript(clip) == transcript(clip)
+    assert transcript(clip, whole_window=False) != transcript(clip) == transcript(clip)
+
+
+# A clip alone, then 30 s
+
+
+ENDLESS = " a different word" * 9
+"""Of 153 tokens, too many for ten seconds and fewer than openai-whisper's own rules find suspicious."""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        pytest.param((" fine", SURE, 0.0), (" other", SURE, 0.0), ("fine", False), id="a sure answer is kept"),
+        pytest.param((ENDLESS[:70], SURE, 0.0), (" fine", SURE, 0.0), ("fine", True), id="too many tokens"),
+        pytest.param((REPEATED[:69], SURE, 0.0), (" fine", SURE, 0.0), ("fine", True), id="repeats itself"),
+        pytest.param((" bad", UNSURE, 0.0), (" fine", SURE, 0.0), ("fine", True), id="improbable"),
+        pytest.param((" bad", UNSURE, 0.9), (" fine", SURE, 0.0), ("fine", True), id="silence in the clip alone"),
+        pytest.param((" bad", UNSURE, 0.9), (" bad", UNSURE, 0.9), ("", True), id="silence in both"),
+    ],
+)
+def test_a_suspicious_answer_to_a_clip_alone_is_decoded_again_in_30_s(scripted, first, second, expected):
+    decode, recogniser = scripted({7: [first, second]}), FakeRecogniser()
+    answer = transcript(voiced(7, 6.2), recogniser=recogniser, whole_window=False)
+    assert (answer.text, answer.suspicious) == expected
+    assert recogniser.encoded == [(7, [7]), (30, [7])][: 1 + answer.suspicious]
+    assert [temperature for temperature, _ in decode.calls] == [0.0] * (1 + answer.suspicious)
+
+
+def test_the_second_attempt_has_no_limit_and_poor_answers_to_it_are_tried_at_temperatures(scripted):
+    poor = (" poor", UNSURE, 0.0)
+    decode = scripted({7: [poor, poor, (" fine", SURE, 0.0)]})
+    answer = transcript(voiced(7, 2.2), whole_window=False, temperatures=(0.0, 0.4))
+    assert (answer.text, answer.temperature) == ("fine", 0.4)
+    assert [temperature for temperature, _ in decode.calls] == [0.0, 0.0, 0.4]
+    assert decode.limits == [30, None, None]
+    decode = scripted({7: [poor]})
+    transcript(voiced(7, 2.2), whole_window=False, temperatures=(0.0,), max_tokens=20)
+    assert decode.limits == [20, 20]
+
+
+def test_suspicious_clips_of_all_lengths_are_decoded_in_30_s_together(scripted):
+    scripted({voice: [(" poor", UNSURE, 0.0), (" fine", SURE, 0.0)] for voice in range(1, 7)})
+    requests = [request(voiced(voice, voice), str(voice)) for voice in range(1, 10)]
+    recogniser = FakeRecogniser()
+    list(transcribe(recogniser, requests, DecodeOptions(), batch_size=4))
+    assert [voices for seconds, voices in recogniser.encoded if seconds == 30] == [[6, 5, 4, 3], [2, 1]]
+
+
+def test_the_language_of_a_suspicious_clip_is_detected_again(scripted):
+    scripted({301: [(" poor", UNSURE, 0.0), (" fine", SURE, 0.0)]})
+    recogniser = FakeRecogniser()
+    assert transcript(voiced(301, 2), None, recogniser, whole_window=False).language == "de"
+    assert recogniser.detected == [301, 301]
+
+
+def test_the_compression_ratio_is_of_the_whole_text(scripted):
+    scripted({1: [(" no no no no", SURE, 0.0)], 2: [(" no no no no", SURE, 0.0)]})
+    assert transcript(with_pause(1, 2)).compression_ratio == pytest.approx(23 / len(zlib.compress(b"no " * 7 + b"no")))
+    assert transcript(voiced(0, 2)).compression_ratio is None
 
 
 def test_seeds_differ_by_clip_window_and_temperature_alone(scripted):
@@ -165,7 +225,7 @@ def test_clips_come_early_and_are_read_a_batch_ahead(scripted, lengths):
         Request(f"{voice}", seconds, lambda seconds=seconds, voice=voice: reading(seconds, voice), "en")
         for voice, seconds in enumerate(lengths, start=100)
     ]
-    answers = transcribe(FakeRecogniser(), requests, DecodeOptions(short_window=True), batch_size=4)
+    answers = transcribe(FakeRecogniser(), requests, DecodeOptions(), batch_size=4)
     for done in range(1, len(requests) + 1):
         next(answers)
         assert len(read) <= done + 2 * 4
@@ -217,7 +277,7 @@ def test_poor_answers_are_retried_together_and_encoded_once(scripted):
     decode = scripted({voice: [poor] * (count - 1) + [good] for voice, count in tries.items()})
     recogniser = FakeRecogniser()
     requests = [request(voiced(voice, 3), str(voice)) for voice in tries]
-    options = DecodeOptions(temperatures=(0.0, 0.3, 0.6, 0.9))
+    options = DecodeOptions(whole_window=True, temperatures=(0.0, 0.3, 0.6, 0.9))
     answers = {int(one.key): answer for one, answer in transcribe(recogniser, requests, options, batch_size=6)}
     assert sorted(voice for _, voices in recogniser.encoded for voice in voices) == sorted(tries)
     # 24 first tries, 18 second, 12 third, 6 fourth: never a batch that is not whole.
@@ -227,9 +287,6 @@ def test_poor_answers_are_retried_together_and_encoded_once(scripted):
         voice: options.temperatures[count - 1] for voice, count in tries.items()
     }
     assert {answer.text for answer in answers.values()} == {"good"}
-
-
-REPEATED = " again and again and" * 20
 
 
 @pytest.mark.parametrize(
@@ -270,9 +327,9 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_permanently(scripted, m
         if len(features) > most:
             refused.append(len(features))
             raise torch.cuda.OutOfMemoryError("out of memory")
-        return decode(recogniser, features, *rest)
+        return decode(features, *rest)
 
-    monkeypatch.setattr(transcriber, "decode", small)
+    monkeypatch.setattr(FakeRecogniser, "decode", small)
     requests = [request(voiced(voice, 3), str(voice), None) for voice in range(1, 17)]
     answers = {one.key: answer.text for one, answer in transcribe(FakeRecogniser(), requests, DecodeOptions(), 8)}
     assert answers == {one.key: one.key for one in requests}
@@ -296,7 +353,8 @@ def test_a_language_is_detected_once_a_clip_in_its_first_window_with_audio(scrip
         ),
         request(with_pause(602, 604), "given long", "en"),
     ]
-    answers = {one.key: answer for one, answer in transcribe(recogniser, requests, DecodeOptions())}
+    options = DecodeOptions(whole_window=True)
+    answers = {one.key: answer for one, answer in transcribe(recogniser, requests, options)}
     assert {key: answer.language for key, answer in answers.items()} == {
         "long": "de",
         "found": "de",
