@@ -25,6 +25,7 @@ from hf_ser.models.decoding import MIX, decode_audio
 from hf_ser.publish.hub import push_model
 from hf_ser.publish.results import write_results
 from hf_ser.publish.stress import stress_model
+from hf_ser.revisions import HUB_NAME
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.comparison import compare as compare_predictions
 from hf_ser.runs.comparison import run_names
@@ -88,6 +89,11 @@ def load_dataset(
         return load_or_prepare(str(source), data_dir)
     if data_dir is not None:
         raise ValueError(f"{source}: no corpus of this name. Expected one of {', '.join(CORPORA)}, or no data_dir.")
+    if not Path(source).exists() and not HUB_NAME.fullmatch(str(source)):
+        raise FileNotFoundError(
+            f"{source}: found no such file or folder, and no corpus of this name. Expected a table, a folder, a data "
+            f"set of the Hub as user/name, or one of {', '.join(CORPORA)}, these with data_dir."
+        )
     table = {"columns": columns, "speaker_pattern": speaker_pattern, "label_pattern": label_pattern}
     return load_or_prepare("table", str(source), **table, audio_dir=audio_dir and str(audio_dir))
 

@@ -71,7 +71,7 @@ def test_a_data_set_in_memory_is_trained_on(run, prepared, tmp_path):
 def test_wrong_settings_are_refused_as_flags_are(prepared):
     with pytest.raises(ValueError, match=r"model is 'video', expected one of audio, text, fusion"):
         hf_ser.train(prepared, model="video")
-    with pytest.raises(ValueError, match=r"Unknown arguments audio_modle=crnn.*did you mean audio_model"):
+    with pytest.raises(ValueError, match=r"Unknown settings audio_modle=crnn.*did you mean audio_model"):
         hf_ser.train(prepared, audio_modle="crnn")
     with pytest.raises(ValueError, match=r"^head_dropout is 2: expected 0 to 0.95"):
         hf_ser.train(prepared, head_dropout=2)
@@ -140,6 +140,10 @@ def test_wrong_arguments_in_python_name_what_was_expected(prepared, tmp_path):
         hf_ser.make_folds(data, "speaker_folds", n_folds=50)
     with pytest.raises(FileNotFoundError, match=r"no such folder\. Expected the folder that a training wrote"):
         hf_ser.RunFolder(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"nosuch: found no such file or folder, and no corpus of this name"):
+        hf_ser.load_dataset("nosuch")
+    with pytest.raises(FileNotFoundError, match=r"found no such folder\. Expected a trained model's"):
+        hf_ser.SerPipeline.from_pretrained(str(tmp_path / "none"))
 
 
 def test_a_list_is_as_good_as_names_with_commas():

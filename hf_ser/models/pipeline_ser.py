@@ -110,6 +110,11 @@ class SerPipeline(Pipeline):
             OSError, ValueError: there is no such model, or its weights are not all there.
         """
         repository, _, revision = str(name).partition("@") if not Path(name).exists() else (str(name), "", "")
+        is_path = repository.startswith(("/", ".", "~")) or repository.count("/") > 1
+        if is_path and not Path(repository).is_dir():
+            raise FileNotFoundError(
+                f"{name}: found no such folder. Expected a trained model's, or user/name of the Hub."
+            )
         model = AutoModelForAudioClassification.from_pretrained(repository, revision=revision or None)
         model.config._commit_hash = getattr(model.config, "_commit_hash", None) or revision or None
         return cls(model=model, task="audio-classification", **kwargs)

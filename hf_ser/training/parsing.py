@@ -54,9 +54,7 @@ def parse_arguments(
     except argparse.ArgumentError as error:
         raise ValueError(f"{error}; --help shows all") from error
     if unknown:
-        raise ValueError(
-            f"Unknown arguments {' '.join(unknown)}: expected flags of this script; {_hint(unknown[0], parser.known)}"
-        )
+        raise ValueError(f"Unknown settings {' '.join(unknown)}: {_hint(unknown[0], parser.known)}")
     return arguments
 
 
@@ -135,7 +133,7 @@ def _hint(unknown: str, known: Iterable[str]) -> str:
     name, _, _ = unknown.removeprefix("--").partition("=")
     near = get_close_matches(name, known, n=3, cutoff=0.75)
     dashes = "--" if unknown.startswith("--") else ""
-    return f"did you mean {', '.join(dashes + one for one in near)}?" if near else "see --help."
+    return f"did you mean {', '.join(dashes + one for one in near)}?" if near else "expected those that --help lists."
 
 
 def read_recipe(file: str, parser: SettingsParser) -> dict:
@@ -148,7 +146,7 @@ def read_recipe(file: str, parser: SettingsParser) -> dict:
     values = read_mapping(path)
     if unknown := sorted(map(str, set(values) - parser.known.keys())):
         hint = _hint(unknown[0], parser.known)
-        raise ValueError(f"{path}: unknown keys {', '.join(unknown)}. Expected flags of this script; {hint}")
+        raise ValueError(f"{path}: unknown settings {', '.join(unknown)}: {hint}")
     for key, value in values.items():
         if not parser.accepts(key, value):
             found = "empty" if value is None else as_word(value)
