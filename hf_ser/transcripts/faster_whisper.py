@@ -84,7 +84,8 @@ class FasterWhisper:
     def encode(self, clips: Sequence[np.ndarray], seconds: int) -> Tensor:
         """As `Recogniser.encode`; the spectrogram is padded with zeros, as faster-whisper does."""
         frames = 2 * POSITIONS_A_SECOND * seconds
-        mels = [self.whisper.feature_extractor(clip)[:, :frames] for clip in clips]
+        # Without the last frame, as in its `transcribe`: it is of padding.
+        mels = [self.whisper.feature_extractor(clip)[:, :frames][:, : len(clip) // 160] for clip in clips]
         return self._encode(np.stack([np.pad(mel, ((0, 0), (0, frames - mel.shape[1]))) for mel in mels]))
 
     def _encode(self, mels: np.ndarray) -> Tensor:
@@ -133,8 +134,8 @@ class FasterWhisper:
             self._followed_by_silence(features),
             [list(tokens) for tokens in initial_tokens],
             beam_size=1,
-            # CTranslate2 ends an answer at half of it, and where it is reached together with the initial tokens.
-            max_length=min(max(2 * longest, n_initial + longest), self.whisper.max_length),
+            # CTranslate2 ends an answer at half of it, or where it and the initial tokens reach it, the last one aside.
+            max_length=min(max(2 * longest, n_initial + longest - 1), self.whisper.max_length),
             return_scores=True,
             return_no_speech_prob=True,
             **sampling,
