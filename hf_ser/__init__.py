@@ -19,11 +19,13 @@ check_versions()
 _PLACES = {
     "hf_ser.api": (
         *("load_dataset", "Recipe", "train", "evaluate", "stress", "predict", "audit", "compare", "embeddings"),
-        *("load_model", "push_to_hub"),
+        *("load_model", "push_to_hub", "make_folds", "load_plugins", "timeline"),
     ),
-    "hf_ser.data.protocols": ("make_folds",),
+    "hf_ser.deploy.labeller": ("Labeller",),
+    "hf_ser.deploy.stream": ("SerStream",),
+    "hf_ser.deploy.timeline": ("Timeline",),
     "hf_ser.models": (*("SerConfig", "SerModelForClassification", "SerPipeline", "SerProcessor"),),
-    "hf_ser.registry": ("register", "load_plugins"),
+    "hf_ser.registry": ("register",),
     "hf_ser.runs.folder": ("RunFolder", "FoldFolder"),
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}

@@ -11,18 +11,21 @@ import yaml
 from datasets import Dataset
 from huggingface_hub import HfApi
 
+from hf_ser import registry
 from hf_ser.checks.audit.data import audit_data
 from hf_ser.checks.audit.run import audit_run
 from hf_ser.checks.stress.conditions import GROUPS
+from hf_ser.data import protocols
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.prepare import REPORT, load_or_prepare, load_prepared
-from hf_ser.data.protocols import make_folds
+from hf_ser.deploy.timeline import Timeline, make_timeline
 from hf_ser.files import atomic_write
-from hf_ser.models.decoding import decode_audio
+from hf_ser.models.decoding import MIX, decode_audio
 from hf_ser.publish.hub import push_model
 from hf_ser.publish.results import write_results
 from hf_ser.publish.stress import stress_model
+from hf_ser.revisions import HUB_NAME
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.comparison import compare as compare_predictions
 from hf_ser.runs.comparison import run_names
@@ -32,7 +35,7 @@ from hf_ser.runs.findings import AuditFinding
 from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
 from hf_ser.runs.stress import StressResult
-from hf_ser.training.parsing import as_flag
+from hf_ser.training.parsing import flags_of
 from hf_ser.training.parsing import settings as changed_settings
 from hf_ser.training.tasks import TASKS, parse_task, run_task
 
@@ -47,7 +50,7 @@ def errors_in_python() -> Iterator[None]:
     """Let an error name settings as Python has them, `head` in place of `--head`."""
     try:
         yield
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         error.args = tuple(
             FLAG.sub(lambda found: found[1] or "", one) if isinstance(one, str) else one for one in error.args
         )
@@ -74,7 +77,7 @@ def load_dataset(
         columns, speaker_pattern, label_pattern, audio_dir: As the flags of prepare_data.py, for a table.
 
     Returns:
-        A `datasets.Dataset` that lies on disk: one row an utterance, with `audio` (mono, 16 kHz), `label`, `speaker`,
+        A `datasets.Dataset` on disk: one row an utterance, with `audio` (mono, 16 kHz), `label`, `speaker`,
         `transcript` and more. What was skipped, and why, is printed.
 
     Raises:
@@ -86,6 +89,11 @@ def load_dataset(
         return load_or_prepare(str(source), data_dir)
     if data_dir is not None:
         raise ValueError(f"{source}: no corpus of this name. Expected one of {', '.join(CORPORA)}, or no data_dir.")
+    if not Path(source).exists() and not HUB_NAME.fullmatch(str(source)):
+        raise FileNotFoundError(
+            f"{source}: found no such file or folder, and no corpus of this name. Expected a table, a folder, a data "
+            f"set of the Hub as user/name, or one of {', '.join(CORPORA)}, these with data_dir."
+        )
     table = {"columns": columns, "speaker_pattern": speaker_pattern, "label_pattern": label_pattern}
     return load_or_prepare("table", str(source), **table, audio_dir=audio_dir and str(audio_dir))
 
@@ -120,7 +128,7 @@ class Recipe:
     def parsed(self) -> dict[type, object]:
         """The settings as dataclasses, by their class, with all defaults."""
         # As a command line has them, so that both pass the same checks.
-        flags = [word for key, value in self.settings.items() if value is not None for word in as_flag(key, value)]
+        flags = flags_of(TASKS[self.model].classes, self.settings)
         return parse_task(self.model, flags if self.name is None else [str(self.name), *flags])
 
     def save(self, file: str | Path) -> None:
@@ -134,7 +142,7 @@ def train(
     dataset: Dataset | str | Path,
     recipe: "Recipe | str | Path | None" = None,
     *,
-    model: str = "audio",
+    model: str | None = None,
     output_dir: str | Path | None = None,
     **settings,
 ) -> RunFolder:
@@ -145,7 +153,8 @@ def train(
     Args:
         dataset: What `load_dataset` gives, or the folder of a prepared data set.
         recipe: A YAML file, the name of a recipe of this package, such as `seeds/crnn`, or a `Recipe`.
-        model: `audio`, `text`, `fusion` (audio and text), or `asr` (a Whisper that is fine-tuned for transcripts).
+        model: `audio`, `text`, `fusion` (audio and text), or `asr` (a Whisper that is fine-tuned for transcripts); by
+            default the recipe's, else `audio`.
         output_dir: The run's folder; by default `runs/` and the kind of model.
         settings: Flags of `train_audio.py` and its siblings by name: `protocol="emobox"`, `fold="all"`,
             `audio_model="openai/whisper-base"`, `num_train_epochs=10`; they override the recipe.
@@ -154,8 +163,17 @@ def train(
         ValueError, FileNotFoundError: an unknown setting or one that does not fit, data that no split of these speakers
             can be made of, a leak.
     """
+    if not isinstance(recipe, Recipe | str | Path | None):
+        raise ValueError(
+            f"recipe is a {type(recipe).__name__}, expected a Recipe, a YAML file or the name of a recipe. Folds are "
+            'named by settings: protocol="emobox", fold="all".'
+        )
     if not isinstance(recipe, Recipe):
-        recipe = Recipe(recipe, model=model)
+        recipe = Recipe(recipe, model=model or "audio")
+    if model not in (None, recipe.model):
+        raise ValueError(
+            f"model is {model!r}, and the recipe is of {recipe.model!r}: expected one of them, leave out model."
+        )
     settings = recipe.settings | settings
     prepared = dataset if isinstance(dataset, Dataset) else None
     if prepared is None:
@@ -163,6 +181,10 @@ def train(
     if output_dir is not None:
         settings["output_dir"] = str(output_dir)
     return run_task(recipe.model, Recipe(recipe.name, model=recipe.model, **settings).parsed(), prepared)
+
+
+make_folds = errors_in_python()(protocols.make_folds)
+load_plugins = errors_in_python()(registry.load_plugins)
 
 
 @errors_in_python()
@@ -188,7 +210,8 @@ def audit(
     """Look for what makes a figure too good: shared speakers, copies of recordings, text that gives the label away.
 
     Args:
-        data: A data set, which is audited under a protocol; or a finished run, which is audited as it was trained.
+        data: A data set or its prepared folder, which is audited under a protocol; or a finished run, which is audited
+            as it was trained.
         protocol: How the folds of a data set are made.
         label_map: Label space of a data set.
         split: More arguments of `make_folds`, such as `n_folds`.
@@ -196,6 +219,8 @@ def audit(
     Returns:
         Findings, each with its kind, severity, evidence and remedy.
     """
+    if isinstance(data, str | Path) and (Path(data) / REPORT).is_file():
+        data = load_prepared(data)
     if not isinstance(data, Dataset):
         return audit_run(_run(data).path)
     data, _ = apply_label_map(data, label_map)
@@ -204,7 +229,7 @@ def audit(
 
 @errors_in_python()
 def stress(
-    model: Classifier | FoldFolder | str | Path,
+    model: Classifier | FoldFolder | RunFolder | str | Path,
     dataset: Dataset | str | Path,
     groups: Sequence[str] = (),
     *,
@@ -219,7 +244,8 @@ def stress(
     """Test a model on changed recordings: noise, rooms, codecs, speeds and more; write JSON and a picture.
 
     Args:
-        model: A model, its folder, or its name on the Hub.
+        model: A model, its folder, or its name on the Hub; or a run, each of whose models is tested on the test clips
+            of its own fold.
         dataset: What `load_dataset` gives, or the folder of a prepared data set; rows that the model was trained on are
             left out.
         groups: Kinds of change, such as `("noise", "codec")`; by default all.
@@ -238,7 +264,7 @@ def stress(
         ValueError, FileNotFoundError: an unknown group, or no row that can be tested.
     """
     return stress_model(
-        load_model(model),
+        model if isinstance(model, RunFolder) else load_model(model),
         prepared_folder(dataset),
         list(groups or GROUPS),
         max_clips=max_clips,
@@ -288,6 +314,38 @@ def predict(
         ValueError, FileNotFoundError: as `SerPipeline`.
     """
     return load_model(model).pipeline(clips, text=text, **options)
+
+
+@errors_in_python()
+def timeline(
+    model: Classifier | FoldFolder | str | Path,
+    file: str | Path,
+    *,
+    window_seconds: float | None = None,
+    voice_activity: str | None = None,
+    channels: bool = False,
+    turns: str | Path | None = None,
+    channel: str = MIX,
+) -> Timeline:
+    """Classify a recording of any length over its time.
+
+    Args:
+        model: A model that takes audio, its folder, or its name on the Hub.
+        file: The recording.
+        window_seconds: What is classified at a time; by default the longest that the model takes, at most 5 s.
+        voice_activity: `silero` or `energy`; by default silero-vad where it is installed.
+        channels: Take the two channels for two speakers.
+        turns: An RTTM file that says who speaks when.
+        channel: Of several channels, `mix`, `left` or `right`.
+
+    Returns:
+        A record with `segments`; `to_json()` and `save("call.html")` give it to others.
+
+    Raises:
+        FileNotFoundError, ValueError: the file cannot be read, or settings that do not go together.
+    """
+    settings = {"window_seconds": window_seconds, "voice_activity": voice_activity, "channels": channels}
+    return make_timeline(load_model(model), file, **settings, turns=turns, channel=channel)
 
 
 @errors_in_python()
@@ -342,7 +400,7 @@ def push_to_hub(model: FoldFolder | str | Path, name: str, private: bool | None 
     Args:
         model: The folder of a fold.
         name: On the Hub, `user/name`.
-        private: Whether nobody else sees it; by default a model of your own recordings is private.
+        private: Whether it is visible to its owner alone; by default a model of your own recordings is private.
         options: `revision` and more of `hf_ser.publish.hub.push_model`.
     """
     return push_model(Path(model), name, private, api=options.pop("api", None) or HfApi(), **options)

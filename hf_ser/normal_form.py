@@ -89,6 +89,11 @@ def normal_text(text: str) -> str:
 
 
 @lru_cache(maxsize=65_536)
+def bare_words(text: str) -> str:
+    """Words of a text without capitals and punctuation: what two writings of one sentence have in common."""
+    return " ".join(re.findall(r"\w+", normal_form(text).casefold()))
+
+
 def look_alike(text: str) -> str:
     """Key that is equal for two names that a person would read as the same name.
 

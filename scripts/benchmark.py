@@ -15,8 +15,8 @@ nothing.
 python scripts/benchmark.py frozen --dataset DATA --audio_model MODEL [--clips 64] [--head linear --pooling mean]
 
 trains a head on a frozen encoder, once encoding every clip in every epoch and once from the cache (--cache_frozen), and
-prints the time of an epoch both ways, that of filling the cache, and the difference of the logits. The cache is
-temporary.
+prints the time of an epoch both ways, that of the first with the pass that computes the features, and the difference of
+the logits. The cache is temporary.
 
 python scripts/benchmark.py encode --audio_model MODEL [--max_seconds 30 5] [--seconds 3.7]
 
@@ -61,12 +61,12 @@ def command_line() -> argparse.Namespace:
     asr.add_argument("--max_tokens", type=int, help="longest answer, in the loop too; default: the model's (224)")
     asr.add_argument("--batch_size", type=int, default=32)
     asr.add_argument("--rounds", type=int, default=3, help="each way takes its turn so often; the medians are compared")
-    frozen = jobs.add_parser("frozen", help="training on a frozen encoder, with its outputs kept and without")
+    frozen = jobs.add_parser("frozen", help="training on a frozen encoder, with its features kept and without")
     frozen.add_argument("--dataset", required=True, help="folder written by prepare_data.py")
     frozen.add_argument("--audio_model", required=True, help="a trained audio encoder: folder or Hub id")
     frozen.add_argument("--clips", type=int, default=64, help="training rows, evenly chosen; as many are held out")
     frozen.add_argument("--max_seconds", type=float, default=5.0)
-    frozen.add_argument("--epochs", type=int, default=4, help="the first fills the cache, of the others the median")
+    frozen.add_argument("--epochs", type=int, default=4, help="the first has the pass in it, of the others the median")
     frozen.add_argument("--batch_size", type=int, default=16, help="of both ways")
     frozen.add_argument("--head", choices=("mlp", "linear"), default="mlp")
     frozen.add_argument("--pooling", choices=names_in("models/heads.py", "POOLINGS"), default="attentive")
@@ -94,12 +94,13 @@ from hf_ser.data.audio import read_clip
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.prepare import SHARD_ROWS, load_prepared
 from hf_ser.data.schema import SAMPLING_RATE
-from hf_ser.inputs.frozen import CachedCollator, FrozenCache
 from hf_ser.models.encoders import family_of
 from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.runs.record import hardware
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments
 from hf_ser.training.building import build_model
+from hf_ser.training.fold_data import FoldData
+from hf_ser.training.frozen_pass import frozen_features
 from hf_ser.training.pretrained import load_audio_encoder
 from hf_ser.training.trainer import SerTrainer
 from hf_ser.training.trainer_arguments import SerTrainingArguments
@@ -115,7 +116,7 @@ LABELS = ("angry", "happy", "neutral", "sad")
 
 
 def main() -> None:
-    """What is asked for, measured and printed."""
+    """Measure and print what the arguments name."""
     arguments = command_line()
     MEASURES[arguments.job](arguments)
 
@@ -325,7 +326,8 @@ def measure_frozen(arguments: argparse.Namespace) -> None:
 
 
 def train_frozen(arguments, rows, held_out, cached: bool, folder: Path) -> tuple[list[float], np.ndarray]:
-    """Train, and return the seconds of each epoch and the logits of the held-out rows."""
+    """Train, and return the seconds of each epoch (the pass that computes the features in the first) and the logits of
+    the held-out rows."""
     training = SerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=arguments.epochs,
@@ -341,16 +343,15 @@ def train_frozen(arguments, rows, held_out, cached: bool, folder: Path) -> tuple
     audio = AudioArguments(audio_model=arguments.audio_model, max_seconds=arguments.max_seconds)
     head = HeadArguments(head=arguments.head, pooling=arguments.pooling)
     candidate = build_model(labels, head, AdaptArguments(freeze="audio"), audio)
-    cache = FrozenCache(candidate) if cached else None
-    if cache:
-        candidate.collator = CachedCollator(candidate.collator, cache)
+    started = time.perf_counter()
+    if cached:
+        candidate.collator.frozen = frozen_features(candidate, FoldData(rows, held_out.select([]), held_out), training)
+        print(candidate.collator.frozen.summary())
+    passed = time.perf_counter() - started
     epochs = Epochs()
-    trainer = SerTrainer(candidate, labels, cache, args=training, train_dataset=rows, callbacks=[epochs])
+    trainer = SerTrainer(candidate, labels, args=training, train_dataset=rows, callbacks=[epochs])
     trainer.train()
-    logits = trainer.logits(held_out)
-    if cache:
-        print(cache.summary())
-    return epochs.seconds, logits
+    return [passed + epochs.seconds[0], *epochs.seconds[1:]], trainer.logits(held_out)
 
 
 class Epochs(TrainerCallback):

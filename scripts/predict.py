@@ -5,6 +5,8 @@ python scripts/predict.py runs/quickstart/fold_1 calls "more/*.flac" --json > la
 python scripts/predict.py runs/quickstart/fold_1 calls.csv --batch_size 32 --output answers.csv
 python scripts/predict.py runs/calls/final calls/*.flac --asr openai-whisper:base --language en
 python scripts/predict.py runs/by_speaker/final anna_9.wav --enrolment anna_1.wav anna_2.wav
+python scripts/predict.py runs/calls/final call.wav --timeline --output call.html --output call.json
+python scripts/predict.py runs/calls/final --input calls.parquet --output labels --shard 3/16
 """
 
 from hf_ser.cli import parse_early, run
@@ -27,13 +29,14 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("model", help="model folder, such as runs/quickstart/fold_1, or a Hub id, with or without @REVISION")
     add(
         "files",
-        nargs="+",
+        nargs="*",
         help="audio files (WAV, FLAC, OGG or MP3, any rate), folders of them, wild cards, or tables (.csv, .tsv, "
         ".jsonl, .parquet) with a column path, where known with transcript or text, start, end and channel",
     )
+    add("--input", nargs="+", default=[], help="the same as files, behind a flag")
     add("--text", nargs="+", help="what is said in each file, in the same order ('' where unknown)")
-    add("--asr", help="Whisper that hears the words, as transcribe.py takes it; then without --text")
-    add("--language", help="code of the language that --asr is told; default: detected")
+    add("--asr", help="Whisper that transcribes the audio, as transcribe.py takes it; then without --text")
+    add("--language", help="code of the spoken language, for --asr; default: detected")
     add(
         "--enrolment",
         nargs="+",
@@ -50,9 +53,29 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add("--audio_dir", help="folder where the relative paths of tables begin; default: that of the table")
     add("--batch_size", type=positive, default=8, help="clips a forward pass; no effect on the answers beyond rounding")
     add("--json", action="store_true", help="one JSON object a line instead of a table")
-    add("--output", type=Path, help="file that gets all answers too, .csv or .jsonl")
+    add(
+        "--output",
+        type=Path,
+        action="append",
+        help="file that gets all answers too, .csv or .jsonl; or a folder for Parquet files of a thousand answers, in "
+        "which a killed run goes on; with --timeline .json, .csv, .rttm, .vtt, .txt (Audacity), .png or .html, also "
+        "several times",
+    )
+    add("--shard", help="label only this share of the files into the folder --output, such as 3/16: from 1 to 16")
     add("--abstain", action="store_true", help="'unsure' (JSON: no label) below the model's threshold")
     add("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
+    of_time = parser.add_argument_group("long recordings")
+    of_time.add_argument("--timeline", action="store_true", help="emotion over the time of a recording of any length")
+    of_time.add_argument(
+        "--window", type=float, help="seconds classified at a time; default: what the model takes, to 5"
+    )
+    of_time.add_argument("--channels", action="store_true", help="the two channels are two speakers")
+    of_time.add_argument("--speakers", type=Path, help="RTTM file that says who speaks when")
+    of_time.add_argument(
+        "--vad",
+        choices=names_in("deploy/stream_speech.py", "DETECTORS"),
+        help="what finds speech; default: silero where it is installed (pip install hf_ser[vad]), else energy",
+    )
     if dashed := [one for one in sys.argv[1:] if one.startswith("-") and Path(one).is_file()]:
         parser.error(f"{dashed[0]} is a file here, but was read as an option: give it as ./{dashed[0]}")
     return parser, parser.parse_args()
@@ -78,7 +101,7 @@ from hf_ser.data.prepare import column_names
 from hf_ser.models import SerPipeline
 from hf_ser.models.decoding import MIX
 from hf_ser.normal_form import printable
-from hf_ser.runs.answers import Answer, ClipPredictor, answers_file, check_output, json_line, text_row
+from hf_ser.runs.answers import OUTPUTS, Answer, ClipPredictor, answers_file, check_output, json_line, text_row
 from hf_ser.runs.classifier import FUSION, TEXT, Classifier
 from hf_ser.runs.record import read_record
 from hf_ser.transcripts.cache import transcript_key
@@ -96,11 +119,23 @@ NO_TEXT = "no text is given, and this model was trained on audio and text: it us
 def main() -> None:
     """Model, clips, table or JSON lines; files that cannot be read are named, and the exit status is then 1."""
     parser, arguments = command_line()
+    if not (inputs := [*arguments.files, *arguments.input]):
+        parser.error("no files are given: name some behind the model, or with --input")
+    check_timeline_options(parser, arguments)
     columns = column_names(arguments.columns) if arguments.columns else None
-    given = given_clips(arguments.files, columns, arguments.audio_dir)
+    given = given_clips(inputs, columns, arguments.audio_dir)
     if arguments.text and len(arguments.text) != len(given.clips):
         parser.error(f"{len(given.clips)} files and {len(arguments.text)} texts: expected one text a file")
-    check_output(arguments.output, given.tables)
+    if arguments.timeline:
+        show_timelines(arguments, given.clips)
+        return
+    if len(arguments.output or ()) > 1:
+        parser.error("--output is given several times, which is for --timeline: leave one")
+    output = arguments.output[0] if arguments.output else None
+    if arguments.shard or (output is not None and not output.suffix):
+        label_files(parser, arguments, given, output)
+        return
+    check_output(output, given.tables)
 
     classifier = load_classifier(arguments.model, arguments.device)
     classify = classifier.pipeline
@@ -122,13 +157,60 @@ def main() -> None:
         lambda clip: [*about_model, *text_note(clip)],
     )
     failed = 0
-    with answers_file(arguments.output, classifier.labels, arguments.abstain) as write:
+    with answers_file(output, classifier.labels, arguments.abstain) as write:
         for answer in with_progress(answering.answers(clips), len(clips)):
             write(answer)
             failed += answer.error is not None
             show(answer, arguments.json, arguments.abstain, {*about_model, NO_TEXT})
     if failed:
         say([f"{failed} of {len(clips)} files could not be read"])
+        sys.exit(1)
+
+
+def check_timeline_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Check that the options on time lines and on clips are not mixed."""
+    of_clips = ("text", "asr", "language", "enrolment", "abstain")
+    of_time = ("window", "channels", "speakers", "vad")
+    wrong = [name for name in (of_clips if arguments.timeline else of_time) if getattr(arguments, name)]
+    if wrong:
+        parser.error(f"--{wrong[0]} does not go {'with' if arguments.timeline else 'without'} --timeline")
+
+
+def show_timelines(arguments: argparse.Namespace, clips: Sequence[GivenClip]) -> None:
+    """Print the segments of each recording and write its files; exit status 1 where one could not be read."""
+    from hf_ser.deploy.timeline_command import print_timelines  # imports matplotlib
+
+    settings = {"window_seconds": arguments.window, "channels": arguments.channels, "turns": arguments.speakers}
+    settings |= {"voice_activity": arguments.vad, "channel": arguments.channel}
+    classifier = load_classifier(arguments.model, arguments.device)
+    if is_synthetic(arguments.model):
+        say([f"note: {SYNTHETIC}"])
+    if classifier.kind == FUSION:
+        say([f"note: {NO_TEXT}"])
+    if not print_timelines(classifier, clips, arguments.output or [], arguments.json, settings):
+        sys.exit(1)
+
+
+def label_files(parser: argparse.ArgumentParser, arguments: argparse.Namespace, given: Given, output: Path) -> None:
+    """Label very many files into a folder of Parquet files; exit status 1 where one could not be read."""
+    from hf_ser.deploy.labeller_shards import Shard, label_shard  # imports pyarrow
+
+    if output is None or output.suffix.lower() in OUTPUTS:
+        parser.error("--shard is for a folder of labels: give --output FOLDER")
+    wrong = [name for name in ("text", "asr", "language", "enrolment", "abstain", "json") if getattr(arguments, name)]
+    if wrong:
+        parser.error(
+            f"--{wrong[0]} does not go with a folder of labels, {output}: give --output FILE.jsonl, or leave it"
+        )
+    shard = Shard.parsed(arguments.shard or "1/1")
+    classifier = load_classifier(arguments.model, arguments.device)
+    say(f"note: {note}" for note in [*([SYNTHETIC] if is_synthetic(arguments.model) else []), *given.notes])
+    clips = texts_of(given, arguments, TEXT not in classifier.pipeline.modalities)
+    labelled = None
+    for labelled in label_shard(classifier, clips, output, shard, arguments.batch_size, arguments.channel):
+        say([f"shard {shard}: {labelled}"])
+    if labelled.failed:
+        say([f"the reasons of failures are in {output / shard.folder / 'errors.jsonl'}"])
         sys.exit(1)
 
 

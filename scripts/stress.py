@@ -1,10 +1,12 @@
 """Measure how a trained model holds up under noise, codecs, rooms, cuts and wrong transcripts.
 
 python scripts/stress.py runs/quickstart/fold_1 --dataset DS
+python scripts/stress.py runs/calls --dataset DS
 python scripts/stress.py user/name@revision --dataset DS --groups noise,codec --max_clips 200 --output_dir O
 
-Tests a fold's model on the rows its fold was tested on, any other on the rows of DS that it was not trained on. Answers
-are kept, so that the command continues when it is run again. The exit status is 0; with --strict 1 if it failed.
+Tests a fold's model on the rows its fold was tested on, any other on the rows of DS that it was not trained on; of a
+run's folder every fold's model, each on the test rows of its own fold, with one result of all. Answers are kept, so
+that the command continues when it is run again. The exit status is 0; with --strict 1 if it failed.
 """
 
 from hf_ser.cli import parse_early, run
@@ -17,7 +19,9 @@ from pathlib import Path
 def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """The parser, and the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="model folder, such as runs/quickstart/fold_1, or a Hub id, also with @REVISION")
+    parser.add_argument(
+        "model", help="model folder, such as runs/quickstart/fold_1, a run's folder, or a Hub id, also with @REVISION"
+    )
     parser.add_argument("--dataset", required=True, help="folder written by prepare_data.py or transcribe.py")
     parser.add_argument("--groups", help="kinds of change, with commas, such as noise,codec; default: all")
     parser.add_argument("--max_clips", type=int, help="test at most so many clips, of all classes alike")
@@ -41,7 +45,7 @@ if __name__ == "__main__":
 from hf_ser.checks.stress.conditions import GROUPS, HARD, MILD
 from hf_ser.checks.stress.results import FAILED, PICTURE, format_stress
 from hf_ser.publish.stress import stress_model
-from hf_ser.runs.classifier import Classifier
+from hf_ser.runs.folder import model_or_run
 from hf_ser.runs.stress import STRESS
 
 
@@ -61,7 +65,7 @@ def main() -> None:
     output_dir = arguments.output_dir or Path(arguments.model)
     drops = {MILD: arguments.max_drop_mild, HARD: arguments.max_drop_hard}
     result = stress_model(
-        Classifier(arguments.model, arguments.device),
+        model_or_run(arguments.model, arguments.device),
         arguments.dataset,
         groups,
         max_clips=arguments.max_clips,
@@ -71,6 +75,7 @@ def main() -> None:
         label_map=arguments.label_map,
         allow_leak=arguments.allow_leak,
         max_drop={kind: drop for kind, drop in drops.items() if drop is not None},
+        device=arguments.device,
     )
     print(format_stress(result))
     print(f"stress test: {output_dir / STRESS}, {output_dir / PICTURE}")

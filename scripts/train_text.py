@@ -1,4 +1,4 @@
-"""Train a text-only model: any AutoModelForSequenceClassification, or a GRU.
+"""Train a text-only model: a pretrained text encoder, or a GRU from nothing, under a head.
 
 accelerate launch scripts/train_text.py --text_model distilbert-base-uncased --corpus table --data_dir CLIPS.csv
 """

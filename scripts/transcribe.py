@@ -67,7 +67,7 @@ import torch
 from accelerate import PartialState
 
 from hf_ser.data.prepare import load_prepared
-from hf_ser.publish.transcribed import format_summary, refuse_existing, summarise, with_transcripts, write_transcribed
+from hf_ser.publish.transcribed import format_summary, reject_existing, summarise, with_transcripts, write_transcribed
 from hf_ser.transcripts.cache import cache_file
 from hf_ser.transcripts.loading import default_precision, load_recogniser
 from hf_ser.transcripts.recogniser import DecodeOptions
@@ -80,9 +80,9 @@ def main() -> None:
     folder = arguments.dataset.resolve()  # of a link, the folder itself is what gets the columns
     output_dir = (arguments.output_dir or folder).resolve()
     if output_dir != folder:
-        refuse_existing(output_dir)
+        reject_existing(output_dir)
     if folder in output_dir.parents:
-        raise ValueError(f"{output_dir} lies inside the data set {folder}: name an --output_dir outside of it.")
+        raise ValueError(f"{output_dir} is inside the data set {folder}: name an --output_dir outside of it.")
     # Said before anything asks for the state: without `cpu`, several processes on a CPU would not know of each other;
     # and who has done its part waits for the slowest longer than the default of ten minutes.
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))

@@ -9,6 +9,7 @@ import pytest
 
 import hf_ser
 from hf_ser.runs.folder import RunFolder
+from hf_ser.training.arguments import AudioArguments
 
 TINY = {"model": "audio", "audio_model": "spectrogram_cnn", "max_steps": 2, "num_train_epochs": 1}
 
@@ -48,7 +49,7 @@ def test_a_run_is_an_object(run):
     }
     assert fold.model().kind == "audio"
     assert repr(run) == f"RunFolder('{run.path}', folds=['1'])"
-    with pytest.raises(FileNotFoundError, match=r"nowhere: no such folder. Expected the --output_dir"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no such folder. Expected the folder that a training"):
         RunFolder("nowhere")
 
 
@@ -70,7 +71,7 @@ def test_a_data_set_in_memory_is_trained_on(run, prepared, tmp_path):
 def test_wrong_settings_are_refused_as_flags_are(prepared):
     with pytest.raises(ValueError, match=r"model is 'video', expected one of audio, text, fusion"):
         hf_ser.train(prepared, model="video")
-    with pytest.raises(ValueError, match=r"Unknown arguments audio_modle=crnn.*did you mean audio_model"):
+    with pytest.raises(ValueError, match=r"Unknown settings audio_modle=crnn.*did you mean audio_model"):
         hf_ser.train(prepared, audio_modle="crnn")
     with pytest.raises(ValueError, match=r"^head_dropout is 2: expected 0 to 0.95"):
         hf_ser.train(prepared, head_dropout=2)
@@ -127,3 +128,31 @@ def test_clips_are_classified_from_python(run):
     assert one[0]["label"] == several[1][0]["label"] and len(several) == 2
     ask = hf_ser.SerPipeline.from_pretrained(str(run.folds["1"].path))
     assert ask(clip)[0]["score"] == pytest.approx(one[0]["score"], abs=1e-6)
+
+
+def test_wrong_arguments_in_python_name_what_was_expected(prepared, tmp_path):
+    data = hf_ser.load_dataset(prepared)
+    with pytest.raises(ValueError, match=r"recipe is a list, expected a Recipe.*protocol=\"emobox\""):
+        hf_ser.train(data, hf_ser.make_folds(data, "speaker_folds"))
+    with pytest.raises(ValueError, match=r"model is 'fusion', and the recipe is of 'text': expected one"):
+        hf_ser.train(data, hf_ser.Recipe(model="text"), model="fusion")
+    with pytest.raises(ValueError, match=r"(?<!-)n_folds"):
+        hf_ser.make_folds(data, "speaker_folds", n_folds=50)
+    with pytest.raises(FileNotFoundError, match=r"no such folder\. Expected the folder that a training wrote"):
+        hf_ser.RunFolder(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"nosuch: found no such file or folder, and no corpus of this name"):
+        hf_ser.load_dataset("nosuch")
+    with pytest.raises(FileNotFoundError, match=r"found no such folder\. Expected a trained model's"):
+        hf_ser.SerPipeline.from_pretrained(str(tmp_path / "none"))
+
+
+def test_a_list_is_as_good_as_names_with_commas():
+    lists, text = hf_ser.Recipe(audio_layers=[2, 3, 4]), hf_ser.Recipe(audio_layers="2,3,4")
+    assert lists.parsed()[AudioArguments] == text.parsed()[AudioArguments]
+    trackers = hf_ser.Recipe(report_to=["tensorboard"]).parsed()
+    assert any(getattr(one, "report_to", None) == ["tensorboard"] for one in trackers.values())
+
+
+def test_the_folder_of_a_data_set_is_audited_as_one(prepared):
+    kinds = {one.kind for one in hf_ser.audit(prepared)}
+    assert kinds == {one.kind for one in hf_ser.audit(hf_ser.load_dataset(prepared))}

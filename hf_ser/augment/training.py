@@ -459,7 +459,7 @@ def with_views(dataset: Dataset, view: View, cache_views: int = 0) -> Dataset:
     return dataset.with_transform(SetView(view, cache_views, inner))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SetView:
     """Transform of a data set that adds the current view to its rows."""
 

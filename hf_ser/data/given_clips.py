@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from itertools import groupby
 from pathlib import Path
 
-from hf_ser.data.corpora.table import refuse_milliseconds
+from hf_ser.data.corpora.table import reject_milliseconds
 from hf_ser.data.corpora.table_cells import channel_of, part_name, part_of_file, plain
 from hf_ser.data.corpora.table_columns import Naming, Rows
 from hf_ser.data.corpora.table_folders import AUDIO_SUFFIXES, audio_below
@@ -168,7 +168,7 @@ def _add_table(given: Given, item: str, naming: Naming, audio_dir) -> None:
     commas = Counter()
     clips = [_clip_of_row(rows, row, commas, audio_dir is not None) for row in rows.rows]
     try:
-        refuse_milliseconds(item, [_segment(clip) for clip in clips if clip.error is None])
+        reject_milliseconds(item, [_segment(clip) for clip in clips if clip.error is None])
     except ValueError as error:
         given.fail(item, str(error))
         return

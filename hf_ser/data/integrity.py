@@ -126,7 +126,7 @@ def integrity_report(corpus: str, n_listed: int, columns: dict[str, list], findi
         columns: `label` (names), `speaker`, `sex`, `duration_seconds` and `source_format` of the kept rows.
         findings: Of the listing, the clips and the duplicates.
     """
-    formats = Counter(stored or "words only" for stored in columns["source_format"])
+    formats = Counter(stored or "text only" for stored in columns["source_format"])
     return {
         "corpus": corpus,
         "n_listed": n_listed,

@@ -6,7 +6,6 @@ fold is checked for shared speakers.
 
 import hashlib
 import json
-import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from hf_ser.data.fold_search import (
 )
 from hf_ser.data.schema import REFERENCE, SPLITS, known_split_names, split_parts
 from hf_ser.data.separated import Separated, read_separated
-from hf_ser.normal_form import is_unknown, normal_form, printable
+from hf_ser.normal_form import bare_words, is_unknown, normal_form, printable
 from hf_ser.yaml_text import unique_keys
 
 FINAL = "final"
@@ -46,6 +45,8 @@ LUNA_JIMENEZ = ((2, 5, 14, 15, 16), (3, 6, 7, 13, 18), (10, 11, 12, 19, 20), (8,
 
 
 PUBLISHED = {"emobox": EMOBOX, "luna_jimenez": LUNA_JIMENEZ}
+OF_ACTORS = ("ravdess/", "paired/")
+"""What the names of RAVDESS's actors begin with: in the corpus itself, and where its clips have other texts."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _sentences(ids: list[str], transcripts: list[str | None], sources: list[str 
 
     Texts join two ids (of two corpora, say) only if they are references, since recognisers make errors.
     """
-    texts = [" ".join(re.findall(r"\w+", normal_form(text or "").casefold())) for text in transcripts]
+    texts = [bare_words(text or "") for text in transcripts]
     graph = nx.Graph()
     for sentence, text, source in zip(ids, texts, sources, strict=True):
         if sentence and text and source in (REFERENCE, None):
@@ -214,12 +215,12 @@ def scene_disjoint(rows: Rows, n_folds: int, seed: int, **_) -> list[Plan]:
 
 
 def emobox(rows: Rows, **_) -> list[Plan]:
-    """The six published folds of EmoBox; RAVDESS only."""
+    """The six published folds of EmoBox; RAVDESS's actors only."""
     return _listed_actors(rows, "emobox")
 
 
 def luna_jimenez(rows: Rows, **_) -> list[Plan]:
-    """The five published folds of Luna-Jimenez et al.; RAVDESS only."""
+    """The five published folds of Luna-Jimenez et al.; RAVDESS's actors only."""
     return _listed_actors(rows, "luna_jimenez")
 
 
@@ -559,7 +560,7 @@ def _require(rows: Rows, protocol: str, column: str, what: str, some: bool = Fal
 
 
 def _listed_actors(rows: Rows, protocol: str) -> list[Plan]:
-    if not all(speaker.startswith("ravdess/") for speaker in rows.speaker):
+    if not all(speaker.startswith(OF_ACTORS) for speaker in rows.speaker):
         raise ValueError(
             f"Protocol '{protocol}' is a list of RAVDESS actors and this data set holds other speakers. Expected "
             "--corpus ravdess; for other corpora use speaker_folds or leave_one_speaker_out."

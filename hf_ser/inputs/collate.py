@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hf_ser.inputs.frozen import FrozenFeatures
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.processing_ser import SerProcessor
 
@@ -21,16 +22,28 @@ class Collator:
     Args:
         processor: Feature extractor and tokenizer of the model, or one of them.
         augmenter: Changes the audio of rows that carry a `view`.
+        frozen: Frozen features, which are read in place of the audio or text of their modality.
     """
 
     processor: SerProcessor
     augmenter: Augmenter | None = None
+    frozen: FrozenFeatures | None = None
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Shapes: as `SerProcessor`, `speaker_statistics` where the rows carry them, and labels as `labels`."""
-        audio = clips(rows, self.augmenter) if self.processor.feature_extractor is not None else None
-        texts = [row["transcript"] for row in rows] if self.processor.tokenizer is not None else None
-        return {**self.processor.features(audio, texts), **statistics(rows), "labels": labels(rows)}
+        """Shapes: as `SerProcessor` or `FrozenFeatures.batch`, `speaker_statistics` where rows carry them, and labels
+        as `labels`.
+        """
+        kept, batch = self.frozen.stores if self.frozen else (), {}
+        if self.processor.feature_extractor is not None and "audio" not in kept:
+            batch = {**self.processor.features(clips(rows, self.augmenter), None), **statistics(rows)}
+        if self.processor.tokenizer is not None and "text" not in kept:
+            fused = self.processor.feature_extractor is not None
+            has_audio = [row["audio"] is not None for row in rows] if fused else None
+            context = [row["context"] for row in rows] if "context" in rows[0] else None
+            batch |= self.processor.text_features([row["transcript"] for row in rows], has_audio, context)
+        if self.frozen:
+            batch |= self.frozen.batch(rows)
+        return batch | {"labels": labels(rows)}
 
 
 def first_of_text(texts: Sequence[str | None]) -> np.ndarray:

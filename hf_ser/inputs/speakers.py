@@ -1,4 +1,4 @@
-"""How each speaker's voice lies in the bands of a spectrogram: what normalisation "speaker" scales their clips by.
+"""Mean and deviation of each speaker's clips in the bands of a spectrogram, for normalisation "speaker".
 
 No label is read. The clips of a test speaker are, so a result says how many: `enrolment_note`.
 """
@@ -33,9 +33,9 @@ def speaker_statistics(
 ) -> dict[str, np.ndarray]:
     """Mean and deviation of each band over each speaker's clips, whatever the order of the rows.
 
-    A speaker of fewer than `enrolment_clips` clips with sound is known by those there are, which is told. With training
-    rows the front end is fitted first: from then on, also without them as whoever enrols a speaker calls it, the fewer
-    clips a speaker is known by, the nearer their statistics are drawn to the training speakers'
+    A speaker of fewer than `enrolment_clips` clips with audio is known by those there are, and a note says so. With
+    training rows the front end is fitted first: from then on, also without them as whoever enrols a speaker calls it,
+    the fewer clips a speaker is known by, the nearer their statistics are drawn to the training speakers'
     (`SpectrogramFrontEnd.speaker_scaling`). These themselves are known by all their training clips: tried on RAVDESS
     (as for PRIOR_CLIPS), UAR 61.4 % in place of 59.7 % with 4 clips of them too, 63.1 % in place of 62.1 % with 10.
 
@@ -52,7 +52,7 @@ def speaker_statistics(
         each `(2, bands)` float32, of a HeadEnrolment `(views, size)`.
 
     Raises:
-        ValueError: a row without a speaker, or a speaker without any sound.
+        ValueError: a row without a speaker, or a speaker without any audio.
     """
     enrolled = enrolment_rows(dataset, enrolment_clips, seed)
     trained = {}
@@ -66,7 +66,7 @@ def speaker_statistics(
     with tqdm(total=sum(map(len, wanted.values())), unit=" clips", desc="speakers", disable=None) as bar:
 
         def measured(rows: Sequence[int]) -> Moments:
-            found = front_end.moments(sound_batches(clips, rows, feature_extractor, front_end.device))
+            found = front_end.moments(audio_batches(clips, rows, feature_extractor, front_end.device))
             bar.update(len(rows))
             return found
 
@@ -82,7 +82,7 @@ def speaker_statistics(
 
 
 def enrolment_rows(dataset: Dataset, enrolment_clips: int = 0, seed: int = 0) -> dict[str, list[int]]:
-    """The rows that each speaker is known by: all with sound, or some drawn by seed, speaker and ids.
+    """The rows that each speaker is known by: all with audio, or some drawn by seed, speaker and ids.
 
     Raises:
         ValueError: as `speaker_statistics`.
@@ -100,7 +100,7 @@ def enrolment_rows(dataset: Dataset, enrolment_clips: int = 0, seed: int = 0) ->
             rows[speakers[row]].append(row)
     if silent := [speaker for speaker, found in rows.items() if not found]:
         raise ValueError(
-            f"{len(silent)} speakers have no clip with sound, the first is {silent[0]!r}. Expected one at least: name "
+            f"{len(silent)} speakers have no clip with audio, the first is {silent[0]!r}. Expected one at least: name "
             "another normalisation than speaker, or leave these speakers out."
         )
     if not enrolment_clips:
@@ -113,9 +113,9 @@ def enrolment_rows(dataset: Dataset, enrolment_clips: int = 0, seed: int = 0) ->
 
 
 def clips_digest(dataset: Dataset, rows: Sequence[int]) -> str:
-    """SHA-256 of clips by speaker, id and sound, in any order: what statistics are made of.
+    """SHA-256 of clips by speaker, id and audio, in any order: what statistics are made of.
 
-    It stands for the statistics in the keys of what is kept: measured anew in each process, they may differ in their
+    It replaces the statistics in the keys of stored features: measured anew in each process, they may differ in their
     last bit.
     """
     plain = dataset.with_format(None).select_columns(["speaker", "id", "pcm_sha256"]).select(rows)
@@ -140,17 +140,17 @@ def _drawn(rows: list[int], number: int, key: str) -> list[int]:
     return [rows[place] for place in sorted(generator(key).permutation(len(rows))[:number])]
 
 
-def sound_batches(
+def audio_batches(
     clips: Dataset, rows: Sequence[int], feature_extractor: FeatureExtractionMixin, device: torch.device
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The sound of some rows, as a front end is fitted by it; rows without any are left out.
+    """The audio of some rows, as a front end is fitted to it; rows without any are left out.
 
     Shapes:
         waveforms and mask `(batch, samples)`.
     """
     for start in range(0, len(rows), BATCH_CLIPS):
-        sounds = [clips[row]["audio"] for row in rows[start : start + BATCH_CLIPS]]
-        heard = [decode_audio(sound) for sound in sounds if sound is not None]
-        if heard:
-            batch = audio_inputs(feature_extractor, heard)
+        stored = [clips[row]["audio"] for row in rows[start : start + BATCH_CLIPS]]
+        decoded = [decode_audio(audio) for audio in stored if audio is not None]
+        if decoded:
+            batch = audio_inputs(feature_extractor, decoded)
             yield batch["input_values"].to(device), batch["audio_mask"].to(device)

@@ -59,7 +59,7 @@ def with_target(
 def with_columns(dataset: Dataset, columns: Mapping[str, Mapping[str, Any]]) -> Dataset:
     """A data set whose rows are read with other values in some columns, or with more columns.
 
-    To add a column to a selection, `datasets` would copy all of its sound.
+    To add a column to a selection, `datasets` would copy all of its audio.
 
     Args:
         dataset: A data set with the column `id`.
@@ -68,7 +68,7 @@ def with_columns(dataset: Dataset, columns: Mapping[str, Mapping[str, Any]]) -> 
     return dataset.with_transform(SetColumns(columns)) if columns else dataset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # `datasets` compares transforms, and arrays have no single truth value
 class SetColumns:
     """Rows as they are read from a data set, with the values of some columns by their id."""
 

@@ -11,8 +11,8 @@ REMEDIES = {
     "empty": "the file ends before its first sample; copy it anew from where it comes from, or export it again",
     "not_finite": "the program that wrote it failed; export it again, as 16-bit integers say",
     "too_short": "give a longer clip or part, or leave it out",
-    "silent": "if others hear a voice in it, check which file and which part this is; else leave it out",
-    "silent_channel": "ask for another channel (left, right or mix), or leave it out",
+    "silent": "if there is a voice in it, check which file and which part this is; else leave it out",
+    "silent_channel": "choose another channel (left, right or mix), or leave it out",
 }
 """What to do about each kind of `audio_problem`."""
 
@@ -26,7 +26,7 @@ BAND_EDGES_HZ = (
     *(1720, 2000, 2320, 2700, 3150, 3700, 4400, 5300, 6400, 7700),
 )
 FLOOR_DECIBELS = 40.0
-"""What lies so far below a clip's own level counts as nothing."""
+"""Levels so far below a clip's own count as silence."""
 MIN_LEVELS = 20
 """0.4 s: a shorter vowel may be as steady as a tone."""
 
@@ -43,7 +43,7 @@ def problem_message(named: str, kind: str, detail: str, channel: str = MIX) -> s
     Args:
         named: The file, or how the clip was given.
         kind, detail: As `audio_problem` returns them.
-        channel: The channel that was asked for.
+        channel: The requested channel.
     """
     one_channel = kind == "silent" and channel != MIX
     remedy = REMEDIES["silent_channel" if one_channel else kind]
@@ -98,41 +98,41 @@ def source_notes(samples: np.ndarray, audio) -> dict[str, str]:
     return notes
 
 
-def mixed(channels_equal: bool, asked: str, kept: int | None) -> str:
+def mixed(channels_equal: bool, wanted: str, kept: int | None) -> str:
     """What was made of several channels.
 
     Args:
         channels_equal: Whether all hold the same.
-        asked: `mix`, `left` or `right`.
+        wanted: `mix`, `left` or `right`.
         kept: The channel that was kept where all together cancel, counted from 1; None where they do not.
     """
     if channels_equal:
         return "all equal"
-    if asked != MIX:
-        return f"different, {asked} kept"
+    if wanted != MIX:
+        return f"different, {wanted} kept"
     return "different, averaged" if kept is None else f"different, channel {kept} kept"
 
 
 def part_note(start_seconds: float | None, end_seconds: float | None, there: float) -> str | None:
-    """What to tell of a part that ends beyond its file; None where it does not.
+    """A note on a part that ends beyond its file; None where it does not.
 
     Args:
-        start_seconds, end_seconds: What was asked for; None is the beginning or the end of the file.
+        start_seconds, end_seconds: The requested part; None is the beginning or the end of the file.
         there: Seconds of it that the file has.
     """
-    asked = (end_seconds or 0.0) - (start_seconds or 0.0)
-    if asked - there <= 0.01:
+    wanted = (end_seconds or 0.0) - (start_seconds or 0.0)
+    if wanted - there <= 0.01:
         return None
-    return f"{asked:.2f} s were asked for, the file ends after {there:.2f} s of them"
+    return f"the part is {wanted:.2f} s long, and the file ends after {there:.2f} s of it"
 
 
 def as_text(kind: str, detail: str) -> str:
-    """A note of `source_notes` in words."""
+    """A note of `source_notes` as one text."""
     return f"{kind.replace('_', ' ')}, {detail}"
 
 
 def no_speech(samples: np.ndarray, rate: int = SAMPLING_RATE) -> str | None:
-    """What to tell of a clip in which nothing varies as a voice does; None of any other.
+    """A note on a clip in which nothing varies as a voice does; None of any other.
 
     In speech at least one band of frequencies is far louder at one time than at another, also in noise and over the
     telephone; steady noise and tones keep their level. The rule is for clips without any voice, and leaves doubtful
@@ -141,7 +141,7 @@ def no_speech(samples: np.ndarray, rate: int = SAMPLING_RATE) -> str | None:
     Shapes:
         samples: `(samples,)`.
     """
-    # A steady sound with silence around it is one too.
+    # A steady tone with silence around it is one too.
     levels = band_levels(trimmed(samples, rate), rate)
     if len(levels) < MIN_LEVELS:
         return None

@@ -41,6 +41,8 @@ SECONDS = {
 LEAST_SECONDS = 0.1
 LOWEST_SPEED, HIGHEST_SPEED, MOST_SPEEDS = 0.5, 2.0, 16
 """Of the views of a clip."""
+MOST_TURNS = 16
+"""Of previous turns of a dialogue."""
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 """Hz of audio, of files as well."""
 EXTRACTOR = {

@@ -8,7 +8,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 # transformers 4 copies only the files that this one names. It is given all that these need in turn, so that it comes as
 # far as `libraries`, which says that it is too old.
-from .config_checks import MOST_SPEEDS, check_own_config
+from .config_checks import MOST_SPEEDS, MOST_TURNS, check_own_config
 from .encoders import FAMILIES
 from .feature_changes import FeatureChanges  # noqa: F401
 from .front_end import SpectrogramFrontEnd  # noqa: F401
@@ -53,6 +53,8 @@ class SerConfig(PreTrainedConfig):
         branch_loss_weight: Weight of each branch's own loss in the late fusions.
         speaker_views: Of one of SOLVED_HEADS on audio alone: views of a clip of which the mean of its speaker's is
             taken off; 0: it is not.
+        context_turns: Of one of SOLVED_HEADS with text: previous turns of the dialogue that are read beside a text, at
+            most; 0: none are.
 
     Raises:
         ValueError: no encoder, unknown pooling, head or layer, a head for other modalities, or a value that no model
@@ -76,6 +78,7 @@ class SerConfig(PreTrainedConfig):
     modality_dropout: float = 0.2
     branch_loss_weight: float = 0.3
     speaker_views: int = 0
+    context_turns: int = 0
     custom_pipelines: dict | None = None
 
     def __post_init__(self, **kwargs):
@@ -127,6 +130,12 @@ class SerConfig(PreTrainedConfig):
             raise ValueError(
                 f"speaker_views is {self.speaker_views}, head {self.head}: expected 0, or up to {MOST_SPEEDS} with "
                 f"{' or '.join(SOLVED_HEADS)} on audio alone."
+            )
+        takes_context = self.head in SOLVED_HEADS and TEXT in self.modalities
+        if not 0 <= self.context_turns <= (MOST_TURNS if takes_context else 0):
+            raise ValueError(
+                f"context_turns is {self.context_turns}, head {self.head}: expected 0, or up to {MOST_TURNS} with "
+                f"{' or '.join(SOLVED_HEADS)} and text."
             )
         if self.head in SOLVED_HEADS and MIX in (self.audio_layers, self.text_layers):
             raise ValueError(f"A layer is {MIX}, whose weights are trained: expected numbers with head {self.head}.")

@@ -68,7 +68,7 @@ PROBLEMS = {
     "too_short": "a clip that is too short",
     "silent": "silence",
 }
-"""Kinds of `audio_problem`, in words."""
+"""Kinds of `audio_problem`, as messages name them."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,50 @@ def read_audio(
         return _read(source, wanted, (LEFT, RIGHT).index(channel) if channel != MIX else None)
 
 
+def audio_blocks(source, sampling_rate: int = SAMPLING_RATE, channel: str = MIX) -> Iterator[np.ndarray]:
+    """Yield what `read_audio` returns of a whole source block by block, whatever its length.
+
+    Args:
+        source, sampling_rate, channel: As `read_audio` takes them.
+
+    Shapes:
+        each `(samples,)` float32; a block may be empty.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_audio`, but for the length; also in the middle of a damaged file.
+    """
+    if channel not in CHANNELS:
+        raise ValueError(f"channel is {channel!r}: expected {', '.join(CHANNELS[:-1])} or {CHANNELS[-1]}.")
+    source, named = plain_source(source)
+    index = (LEFT, RIGHT).index(channel) if channel != MIX else None
+    with readable(named), _opened(source, named) as stream:
+        _check_form(stream, named, index)
+        scale = np.float32(scale_of(_peak_of(source, named) if stream.floats else 0.0, named))
+        mixer, same_rate = _Mixer(stream, index), stream.samplerate == sampling_rate
+        resampler = None if same_rate else resampling_stream(stream.samplerate, sampling_rate)
+        for block in mixer.stretches(stream.blocks(0, stream.length)):
+            mixer.decide(block)
+            signal = mixer.one_channel(block)
+            if resampler is not None:
+                signal = resampler.resample_chunk(np.asarray(signal, dtype=np.float64))
+            yield on_grid(np.asarray(signal, dtype=np.float32) / scale)
+        if resampler is not None:
+            rest = resampler.resample_chunk(np.zeros(0), last=True)
+            yield on_grid(rest.astype(np.float32) / scale)
+
+
+def source_form(source) -> tuple[float | None, int]:
+    """Seconds that a source promises to hold, None where nothing tells it, and its channels.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_audio`.
+    """
+    source, named = plain_source(source)
+    with readable(named), _opened(source, named) as stream:
+        _check_form(stream, named, None)
+        return (None if stream.length == np.inf else stream.length / stream.samplerate), stream.channels
+
+
 @dataclass(frozen=True)
 class _Wanted:
     rate: int
@@ -177,7 +221,7 @@ class _Wanted:
     def not_there(self, length: str) -> str:
         start, end = self.start or 0.0, np.inf if self.end is None else self.end
         return (
-            f"{self.named}: a part from {start:g} to {end:g} s was asked for, of a file of {length}. Expected a start "
+            f"{self.named}: a part from {start:g} to {end:g} s was requested, of a file of {length}. Expected a start "
             "in the file and before the end: mend the start and end that were given."
         )
 
@@ -192,7 +236,7 @@ def readable(named: str) -> Iterator[None]:
             f"{named}: more audio than the memory holds. Expected one utterance: cut it, or give start and end."
         ) from error
     except (sf.SoundFileError, TypeError, OverflowError) as error:
-        # libsndfile's own words, without the address of a BytesIO: the same file must be told in the same words.
+        # libsndfile's own message, without the address of a BytesIO: the same file must give the same message.
         why = getattr(error, "error_string", error)
         if "SF_INFO struct incomplete" in str(why):
             raise ValueError(
@@ -255,8 +299,8 @@ def _ends_early(source, wanted: _Wanted, stream, frames: int, promised: float) -
     """A part that is there whole does not suffer from what its file has lost."""
     if frames < promised < np.inf:
         return True
-    asked = None if wanted.end is None else round(wanted.end * stream.samplerate)
-    whole = asked is not None and frames == asked - round((wanted.start or 0.0) * stream.samplerate)
+    last_frame = None if wanted.end is None else round(wanted.end * stream.samplerate)
+    whole = last_frame is not None and frames == last_frame - round((wanted.start or 0.0) * stream.samplerate)
     return not whole and not isinstance(source, ArraySource) and is_cut_off(source)
 
 
@@ -277,7 +321,7 @@ class _FileStream:
             if first:
                 self.file.seek(first)
             skip = 0
-            # soundfile would seek after every block, which costs time and fails where the header lies of the length.
+            # soundfile would seek after every block, which costs time and fails where the header has a wrong length.
             self.file.seekable = lambda: False
         todo, most = last - first + skip, max(1, BLOCK_VALUES // self.channels)
         while todo > 0:
@@ -327,7 +371,7 @@ def _check_form(stream, named: str, channel: int | None) -> None:
         )
     if channel is not None and channel >= stream.channels:
         raise ValueError(
-            f"{named}: the {(LEFT, RIGHT)[channel]} channel was asked for and it has {stream.channels}. Expected "
+            f"{named}: the {(LEFT, RIGHT)[channel]} channel was requested and it has {stream.channels}. Expected "
             "more: ask for left or mix."
         )
 
@@ -398,7 +442,7 @@ def _are_equal(block: np.ndarray) -> bool:
 
 
 class _Measured:
-    """What is told of a source beside its samples, block by block."""
+    """The properties of a source beside its samples, collected block by block."""
 
     def __init__(self, stream):
         self.floats, self.frames, self.peak, self.equal = stream.floats, 0, 0.0, True
@@ -437,7 +481,7 @@ class _Buffer:
         return self.most is not None and len(self.content) >= 4 * self.most
 
     def samples(self, scale: float, exact: bool) -> np.ndarray:
-        """What was kept, on the 24-bit grid; `exact` where it lies on it already."""
+        """What was kept, on the 24-bit grid; `exact` where it is on it already."""
         if self.resampler is not None and not self.full:
             self.add(np.zeros(0), last=True)
         # Mind the order: a bytearray that an array looks at cannot grow any more.
@@ -490,7 +534,7 @@ def _peak_of_file(path: str, size: int, changed: int) -> float:
 
 
 def _peak_of(source, named: str) -> float:
-    """Of a whole source of floats, of which only a part was asked for."""
+    """The peak of a whole source of floats, of which only a part was requested."""
     if isinstance(source, str | Path):
         status = Path(source).stat()
         return _peak_of_file(str(source), status.st_size, status.st_mtime_ns)
@@ -506,7 +550,7 @@ def _peak_of_stream(stream) -> float:
 
 
 def on_grid(samples: np.ndarray) -> np.ndarray:
-    """Round to the 24-bit grid; what lies beyond full scale is held there. NaN and infinity become NaN."""
+    """Round to the 24-bit grid; what is beyond full scale is held there. NaN and infinity become NaN."""
     return grid_steps(samples) / np.float32(FULL_SCALE)
 
 
@@ -536,7 +580,7 @@ def audio_problem(samples: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> tu
     if level < SILENT_DBFS:
         return "silent", f"level {level:.1f} dBFS"
     if decibels(max(0.0, power - mean**2)) < SILENT_DBFS:
-        return "silent", f"a constant of {mean:.3g} and no sound"
+        return "silent", f"a constant of {mean:.3g} and nothing else"
     return None
 
 

@@ -235,6 +235,15 @@ class TextRnn(Family):
         return TextRnnModel(config)
 
 
+class Bert(Family):
+    """BERT and its like: a stack of layers, with nothing behind the last."""
+
+    def drop_layers(self, encoder, highest):
+        kept = max(1, highest)
+        encoder.encoder.layer = encoder.encoder.layer[:kept]
+        encoder.config.num_hidden_layers = kept
+
+
 BERT_PROJECTIONS = "query|key|value|dense"
 FAMILIES: dict[str, Family] = {
     **dict.fromkeys(("wav2vec2", "hubert", "data2vec-audio", "unispeech"), Wav2Vec2()),
@@ -245,9 +254,10 @@ FAMILIES: dict[str, Family] = {
     SpectrogramConfig.model_type: Spectrogram(),
     TextRnnConfig.model_type: TextRnn(),
     # Of BERT and its like the feed-forward layers too.
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "electra", "albert"), Family(BERT_PROJECTIONS)),
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "electra"), Bert(BERT_PROJECTIONS)),
+    "albert": Family(BERT_PROJECTIONS),
     "distilbert": Family("q_lin|k_lin|v_lin|out_lin"),
-    "mpnet": Family("q|k|v|o"),
+    "mpnet": Bert("q|k|v|o"),
     "deberta-v2": Family("query_proj|key_proj|value_proj|dense"),
 }
 """By the `model_type` of a configuration."""

@@ -56,7 +56,7 @@ class FeatureChanges(nn.Module):
             return features.masked_fill(~mask[:, None, None], 0.0), mask
 
     def _moved(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Bands warped and shifted, time stretched, by interpolation between what lies around."""
+        """Bands warped and shifted, time stretched, by interpolation between their neighbours."""
         bands, frames = features.shape[2:]
         warp, shift, rate = (
             width * (2 * torch.rand(len(features), 1, device=features.device) - 1)

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
 
-from .functionals import PitchTrack, functionals, masked_moments, n_functionals, sound_streams, with_deltas
+from .functionals import PitchTrack, clip_streams, functionals, masked_moments, n_functionals, with_deltas
 from .libraries import audio_functional
 from .random_kernels import N_KERNEL_FEATURES, RandomKernels
 
@@ -187,13 +187,13 @@ class SpectrogramFrontEnd(nn.Module):
         """Make the features of a batch, in float32 whatever the model computes in.
 
         Shapes:
-            waveforms: `(batch, samples)`, padded at the end; mask `(batch, samples)`, 1 where there is sound (None:
+            waveforms: `(batch, samples)`, padded at the end; mask `(batch, samples)`, 1 where there is audio (None:
             everywhere);
             speaker_statistics: `(batch, 2, bands)`, mean and deviation of `raw` over each speaker's clips; of
             normalisation "speaker", where without them a clip's own take their place (of functionals, those of
             training speakers);
             returns `(batch, channels, bands, frames)`, 0 where the frame mask `(batch, frames)` is False. The mask of a
-            fixed length or image is True all over, but for rows without any sound.
+            fixed length or image is True all over, but for rows without any audio.
         """
         with torch.no_grad(), torch.autocast(waveforms.device.type, enabled=False):
             values, valid = self.raw(waveforms, mask)
@@ -236,10 +236,10 @@ class SpectrogramFrontEnd(nn.Module):
     def _vectors(self, bands: torch.Tensor, pitch: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """Bands and pitch `(batch, *, frames)` to a vector a clip."""
         cosines = self.cosines.float()
-        heard = sound_streams(bands, pitch, valid, cosines)
-        vectors = functionals(heard)
+        streams = clip_streams(bands, pitch, valid, cosines)
+        vectors = functionals(streams)
         if self.features == "random_kernels":
-            vectors = torch.cat([vectors, self.kernels(heard.for_kernels(cosines), heard.valid)], 1)
+            vectors = torch.cat([vectors, self.kernels(streams.for_kernels(cosines), streams.valid)], 1)
         return vectors
 
     def _cut(self, waveforms: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -289,7 +289,7 @@ class SpectrogramFrontEnd(nn.Module):
         Shapes: of each batch, waveforms and mask `(batch, samples)`; returns `(2, bands)` float32.
 
         Raises:
-            ValueError: there is no frame of sound in them.
+            ValueError: they have no valid frame.
         """
         one = self.moments(batches)
         return torch.stack([one.mean, one.variance.sqrt()]).float()
@@ -310,7 +310,7 @@ class SpectrogramFrontEnd(nn.Module):
         """Set what `speaker_scaling` leans on: training speakers' mean, and the variance within one of them.
 
         Raises:
-            ValueError: nobody has two frames, so that nothing varies within a speaker.
+            ValueError: no speaker has two frames, so that nothing varies within a speaker.
         """
         frames = torch.tensor([one.frames for one in speakers]).to(self.window.device, torch.float64)
         if not (within := (frames - 1).sum()):
@@ -335,7 +335,7 @@ class SpectrogramFrontEnd(nn.Module):
             clips, frames = clips + int(valid.any(1).sum()), frames + len(chosen)
             sums, squares = sums + chosen.sum(0), squares + chosen.square().sum(0)
         if frames == 0:
-            raise ValueError("No frame of sound was found to take statistics of: expected clips with sound.")
+            raise ValueError("Found no valid frame to take statistics of: expected clips with audio.")
         mean = sums / frames
         return Moments(clips, frames, mean, (squares / frames - mean.square()).clamp(min=0))
 
@@ -386,7 +386,7 @@ class WaveformFeatureExtractor(SequenceFeatureExtractor):
 
         Shapes:
             raw_speech: one `(samples,)` array or a list of them;
-            `input_values`: `(batch, samples)`; `attention_mask`: `(batch, samples)`, 1 where there is sound.
+            `input_values`: `(batch, samples)`; `attention_mask`: `(batch, samples)`, 1 where there is audio.
 
         Raises:
             ValueError: the rate is not this extractor's.

@@ -42,6 +42,17 @@ def one_position_a_view(one: Sequences, views: int = 1) -> Sequences:
     return Sequences(means.unflatten(0, (-1, views)), present, present.all(1))
 
 
+def context_apart(text: Sequences) -> tuple[Sequences, Sequences]:
+    """The text, and the mean of the previous turns of its dialogue, which are the positions behind the first.
+
+    Shapes: hidden `(batch, 1 + turns, size)`; of both results `(batch, 1, size)`.
+    """
+    turns, mask = text.hidden[:, 1:], text.mask[:, 1:]
+    has_turns = text.present & mask.any(1)
+    own = Sequences(text.hidden[:, :1], text.mask[:, :1], text.present)
+    return own, Sequences(masked_mean(turns, mask)[:, None], has_turns[:, None], has_turns)
+
+
 class MeanPooling(nn.Module):
     """Mean over the positions that the mask holds."""
 
@@ -194,6 +205,8 @@ class SolvedHead(nn.Module):
     A position is the mean of one view of a clip (`one_position_a_view`): the clip at one of several speeds. What the
     layer answers of the mean of the standardised views is the mean of its answers of them.
 
+    Previous turns of the dialogue are one more vector, where `context_turns` is not 0.
+
     Of a row without a modality its standardised mean is 0: what the training rows have on average.
     """
 
@@ -202,22 +215,31 @@ class SolvedHead(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.sizes = [config.size_of(modality) for modality in config.modalities]
+        self.reads_context = config.context_turns > 0
+        if self.reads_context:
+            self.sizes.append(config.size_of("text"))
         size = sum(self.sizes)
         self.standardisation, self.classifier = Standardisation(size), nn.Linear(size, config.num_labels)
         self.speakers = SpeakerMeans(config.speaker_views, size) if config.speaker_views else None
 
     def forward(self, speaker_statistics: torch.Tensor | None = None, **given: Sequences) -> tuple[torch.Tensor, dict]:
         """Shapes: speaker_statistics `(batch, views, size)`, of `SpeakerMeans.offset`; out `(batch, classes)`."""
-        known = self.standardisation.mean.split(self.sizes)
-        views = max(one.hidden.shape[1] for one in given.values())
+        known, parts = self.standardisation.mean.split(self.sizes), self.parts(given)
+        views = max(one.hidden.shape[1] for one in parts)
         vectors = [
             torch.where(one.present[:, None, None], one.hidden, mean.to(one.hidden.dtype)).expand(-1, views, -1)
-            for one, mean in zip(given.values(), known, strict=True)
+            for one, mean in zip(parts, known, strict=True)
         ]
         vectors = torch.cat(vectors, dim=-1)
         if speaker_statistics is not None:
             vectors = vectors - speaker_statistics
         return self.classifier(self.standardisation(vectors).mean(1)), {}
+
+    def parts(self, given: dict[str, Sequences]) -> list[Sequences]:
+        """What is put side by side: audio, text, and the previous turns of the dialogue."""
+        if not self.reads_context:
+            return list(given.values())
+        return [part for name, one in given.items() for part in (context_apart(one) if name == "text" else [one])]
 
 
 class SingleHead(Classifier):
@@ -260,7 +282,8 @@ class Branch(nn.Module):
         hidden = self.dropout(self.norm(self.project(modality.hidden)))
         hidden = torch.where(modality.present[:, None, None], hidden, self.missing.to(hidden.dtype))
         only_first = torch.arange(hidden.shape[1], device=hidden.device)[None] == 0
-        return hidden, torch.where(modality.present[:, None], modality.mask, only_first)
+        present = modality.present[:, None]
+        return hidden, (present & modality.mask) | (~present & only_first)  # onnxruntime has no `where` of bools
 
     def forward(self, modality: Sequences) -> torch.Tensor:
         """One vector a row, shape `(batch, head_size)`."""

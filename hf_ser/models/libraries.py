@@ -33,7 +33,7 @@ def check_transformers() -> None:
 def torchaudio_error(error: Exception) -> ImportError:
     """What to raise where torchaudio cannot be imported, which is mostly since it was built for another torch."""
     torch = _version("torch")
-    # pip takes a local build (2.14.1+cpu) for the version that it is asked for, and would leave it as it is.
+    # pip takes a local build (2.14.1+cpu) for the requested version, and would leave it as it is.
     again = "--force-reinstall " if "+" in torch else ""
     return ImportError(
         f"torchaudio {_version('torchaudio')} cannot be imported beside torch {torch} "

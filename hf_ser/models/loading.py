@@ -23,7 +23,7 @@ class CheckedWeights:
             with whole_files(name):
                 return super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         new_head = kwargs.get("ignore_mismatched_sizes", False)
-        kwargs["ignore_mismatched_sizes"] = True  # weights of another shape are refused here, in plainer words
+        kwargs["ignore_mismatched_sizes"] = True  # weights of another shape are refused here, with a clearer message
         with whole_files(name):
             model, loading = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         check_weights(model, loading | ({"mismatched_keys": []} if new_head else {}), name)

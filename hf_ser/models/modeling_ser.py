@@ -98,7 +98,7 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
         if isinstance(module, nn.Linear):
             # The encoders initialise their own layers; these are the head's, trained from nothing on little data.
             # Tried with cached frames of whisper-base (RAVDESS, EmoBox fold 1, validation speakers, noise in place of
-            # words, 12 epochs, one seed): best UAR 0.65, and 0.58 with transformers' own deviation of 0.02.
+            # text, 12 epochs, one seed): best UAR 0.65, and 0.58 with transformers' own deviation of 0.02.
             init.xavier_uniform_(module.weight)
         elif isinstance(module, Branch):
             init.zeros_(module.missing)
@@ -140,7 +140,8 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
         Shapes:
             input_values: `(batch, samples)` or features; audio_mask: `(batch, samples or feature frames)`; of clips at
             several speeds, for a head that is solved for, both `(batch, speeds, ...)`;
-            input_ids, text_mask: `(batch, tokens)`; audio_hidden, text_hidden: `(batch, positions, *)`;
+            input_ids, text_mask: `(batch, tokens)`, with previous turns of the dialogue behind each text `(batch, 1 +
+            turns, tokens)`; audio_hidden, text_hidden: `(batch, positions, *)`;
             labels: `(batch,)` int64 or `(batch, classes)` float; logits: `(batch, classes)`.
 
         Raises:
@@ -237,13 +238,29 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
         return one_position_a_view(audio, views) if self.is_solved else audio
 
     def encode_text(self, input_ids: torch.Tensor, mask: torch.Tensor | None = None) -> Sequences:
-        """Run the text encoder, before any mixing of layers; arguments as of `forward`."""
+        """Run the text encoder, before any mixing of layers; arguments as of `forward`.
+
+        Raises:
+            ValueError: previous turns of the dialogue, for a head that does not read them.
+        """
+        texts = 1
+        if input_ids.dim() == 3:
+            if not self.config.context_turns:
+                raise ValueError(
+                    "Found texts with previous turns of their dialogue: expected texts alone, for this model reads no "
+                    "context: leave it out."
+                )
+            texts, input_ids = input_ids.shape[1], input_ids.flatten(0, 1)
+            mask = None if mask is None else mask.flatten(0, 1)
         present, mask = _usable(torch.ones_like(input_ids) if mask is None else mask)
         layers = self.config.text_layers
         shown = {} if layers == LAST else {"output_hidden_states": True}
         output = self.text_encoder(input_ids=input_ids, attention_mask=mask, **shown)
         text = Sequences(read_layers(output, layers), mask.bool(), present)
-        return one_position_a_view(text) if self.is_solved else text
+        if not self.is_solved:
+            return text
+        text = one_position_a_view(text, texts)
+        return Sequences(text.hidden, text.mask, text.mask[:, 0])
 
     def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs):
         """As transformers', with the code that loads it, and under the key names in memory.

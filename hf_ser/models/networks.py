@@ -10,11 +10,11 @@ from itertools import pairwise
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import AutoModel, PreTrainedConfig
 
 from .feature_changes import Noise
 from .random_kernels import N_KERNEL_FEATURES
+from .recurrent import run_packed
 
 
 def masked(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -25,16 +25,6 @@ def masked(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def one_position(vector: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A clip's one vector `(batch, size)` as a sequence of length 1 and its mask."""
     return vector[:, None], torch.ones(vector.shape[0], 1, dtype=torch.bool, device=vector.device)
-
-
-def run_packed(rnn: nn.RNNBase, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """A recurrent layer that ends, and turns back, at each row's own end.
-
-    Shapes: x `(batch, positions, size)`; mask `(batch, positions)`, padded on the right; out as x.
-    """
-    lengths = mask.sum(1).clamp(min=1).cpu()
-    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
 class ConvBlock(nn.Module):
@@ -246,7 +236,7 @@ class Standardised(Functionals):
     A fit sets them; where a head is trained, they are those of its batches.
     """
 
-    wildest = 4.0
+    clip_at = 4.0
     """In deviations of a functional: where one is cut off, for no single one should decide."""
 
     def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int | None):
@@ -256,11 +246,11 @@ class Standardised(Functionals):
     def vectors(self, functionals: torch.Tensor) -> torch.Tensor:
         """Shapes: `(batch, size)`, and so is the result."""
         norm = self.standardise
-        if len(functionals) > 1:
+        if norm.training and len(functionals) > 1:
             functionals = norm(functionals)
-        else:  # one clip has no deviation: the statistics so far
+        else:  # the statistics so far, in training too where one clip has no deviation
             functionals = nn.functional.batch_norm(functionals, norm.running_mean, norm.running_var, eps=norm.eps)
-        return functionals.clamp(-self.wildest, self.wildest)
+        return functionals.clamp(-self.clip_at, self.clip_at)
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return one_position(self.vectors(features[:, 0, :, 0]))

@@ -10,13 +10,13 @@ from contextlib import contextmanager, nullcontext
 from io import BytesIO, RawIOBase
 from pathlib import Path
 
-from .lying_headers import header_patch
+from .wrong_headers import header_patch
 
 NOT_MP3 = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM")
 MPG123 = re.compile(
     rb"\[?[\w/.]*src/libmpg123/|(?:Warning|Note|Error): .*(?:Xing|LAME|ID3|MPEG|fuzzy|frame|sync|stream|header|gapless)"
 )
-"""How its messages begin: with their place in its code, or in words about an MP3."""
+"""How its messages begin: with their place in its code, or with a message about an MP3."""
 
 _one_at_a_time = threading.RLock()
 

@@ -15,6 +15,7 @@ from .config_checks import check_extractor, check_tokenizer
 from .configuration_ser import AUDIO, TEXT, SerConfig
 from .decoding import MIX, audio_problem, read_audio
 from .front_end import SpectrogramFrontEnd, trimmed
+from .last_layers import last_layers, layer_inputs, side_by_side
 from .modeling_ser import HeadEnrolment
 from .padding import ignore_padding
 from .processing_ser import (
@@ -41,12 +42,27 @@ class Scores(list):
     Args:
         scores: The list.
         notes: What makes it doubtful, as the pipeline warns of it.
-        unsure: Whether no speech was found, or the best score lies below the model's own threshold.
+        unsure: Whether no speech was found, or the best score is below `abstain_below`, by default the model's own
+            threshold.
+        abstains: Whether `abstain_below` was given, so that an unsure answer has no label.
+        embedding: What the model's last layer was given, `(size,)` float32, where embeddings were asked for; else None.
     """
 
-    def __init__(self, scores: Iterable[dict] = (), notes: tuple[str, ...] = (), unsure: bool = False):
+    def __init__(
+        self,
+        scores: Iterable[dict] = (),
+        notes: tuple[str, ...] = (),
+        unsure: bool = False,
+        abstains: bool = False,
+        embedding: np.ndarray | None = None,
+    ):
         super().__init__(scores)
-        self.notes, self.unsure = notes, unsure
+        self.notes, self.unsure, self.abstains, self.embedding = notes, unsure, abstains, embedding
+
+    @property
+    def label(self) -> str | None:
+        """The most probable emotion; None where the answer is unsure and `abstain_below` was given."""
+        return None if (self.unsure and self.abstains) or not self else self[0]["label"]
 
 
 class SerPipeline(Pipeline):
@@ -94,6 +110,11 @@ class SerPipeline(Pipeline):
             OSError, ValueError: there is no such model, or its weights are not all there.
         """
         repository, _, revision = str(name).partition("@") if not Path(name).exists() else (str(name), "", "")
+        is_path = repository.startswith(("/", ".", "~")) or repository.count("/") > 1
+        if is_path and not Path(repository).is_dir():
+            raise FileNotFoundError(
+                f"{name}: found no such folder. Expected a trained model's, or user/name of the Hub."
+            )
         model = AutoModelForAudioClassification.from_pretrained(repository, revision=revision or None)
         model.config._commit_hash = getattr(model.config, "_commit_hash", None) or revision or None
         return cls(model=model, task="audio-classification", **kwargs)
@@ -118,8 +139,14 @@ class SerPipeline(Pipeline):
         channel: str = MIX,
         function_to_apply: str | None = None,
         num_workers: int | None = None,
+        context=None,
+        abstain_below: float | None = None,
+        embeddings: bool | None = None,
     ):
         """Classify.
+
+        `top_k`, `function_to_apply`, `batch_size`, `abstain_below` and `embeddings` can also be given to
+        `pipeline(...)`, for all calls.
 
         Args:
             inputs: A path, bytes, a binary file object, a one-dimensional array at the model's rate, a dictionary
@@ -138,12 +165,18 @@ class SerPipeline(Pipeline):
             channel: Of clips with several: `mix` (their mean), `left` or `right`.
             function_to_apply: As in transformers' own: `softmax` (the default, calibrated), `sigmoid` or `none`, which
                 gives the logits.
+            context: Previous turns of the dialogue, the latest last, for a model that reads them: a list of texts;
+                of several clips a list of such lists. Without them the text counts alone.
             num_workers: Taken as transformers' own does, without effect: clips are decoded in this process.
+            abstain_below: Confidence, from 0 to 1, below which an answer is unsure and its `label` None, in place of
+                the model's own threshold.
+            embeddings: Whether each answer gets what the model's last layer was given, as its attribute `embedding`.
 
         Returns:
             A list of `{"label", "score"}` with falling scores, whose attributes `unsure` and `notes` say what makes it
             doubtful; for several clips, a list of such lists; for a generator
-            or another iterator, an iterator of them, which reads its inputs as its answers are asked for.
+            or another iterator, an iterator of them, which reads one batch of its inputs at a time, when its answers
+            are asked for.
 
         Warns:
             UserWarning: each note of `read`: only the beginning of a long clip counts, channels cancel each other,
@@ -176,32 +209,56 @@ class SerPipeline(Pipeline):
         defaults = self._postprocess_params
         options = {"top_k": checked_count("top_k", defaults.get("top_k") if top_k is None else top_k)}
         options |= checked_function(function_to_apply or defaults.get("function_to_apply"))
+        own = self._forward_params
+        abstain_below = checked_share(
+            "abstain_below", own.get("abstain_below") if abstain_below is None else abstain_below
+        )
+        embeddings = own.get("embeddings", False) if embeddings is None else embeddings
+        answering = {"abstain_below": abstain_below, "embeddings": embeddings}
         size = checked_count("batch_size", self._batch_size if batch_size is None else batch_size) or 1
-        answers = self._answers(_paired(inputs, text, single), size, statistics, channel, options)
+        turns = self._turns([context] if single and context is not None else context)
+        pairs = _paired(inputs, text, single)
+        answers = self._answers(pairs, turns, size, statistics, channel, options, **answering)
         if single:
             return next(answers)
         return answers if isinstance(inputs, Iterator) else list(answers)
 
-    def _answers(self, pairs: Iterator[tuple], size: int, statistics, channel: str, options: dict) -> Iterator[list]:
+    def _answers(
+        self,
+        pairs: Iterator[tuple],
+        turns: Iterator,
+        size: int,
+        statistics,
+        channel: str,
+        options: dict,
+        abstain_below: float | None,
+        embeddings: bool,
+    ) -> Iterator[Scores]:
         while batch := list(islice(pairs, size)):
-            items = [item for item, _ in batch]
+            items, context = [item for item, _ in batch], list(islice(turns, len(batch)))
+            if len(context) < len(batch):
+                raise ValueError("context has fewer entries than there are clips: expected a list of turns for each.")
             texts = self._texts(items, [text for _, text in batch])
-            read = zip(items, texts, strict=True)
-            clips, notes = zip(*(self._decoded(item, channel, text) for item, text in read), strict=True)
-            outputs = self._outputs(clips, texts, statistics)
-            confidences = self.calibrated(outputs["logits"].float()).amax(-1)
+            read = zip(items, texts, context, strict=True)
+            clips, notes = zip(*(self._decoded(item, channel, *known) for item, *known in read), strict=True)
+            with layer_inputs(last_layers(self.model) if embeddings else {}) as given:
+                outputs = self._outputs(clips, texts, statistics, context)
+            vectors = side_by_side(given) if embeddings else [None] * len(batch)
+            confidences = self.calibrated(outputs["logits"].float()).amax(-1).tolist()
             answers = self.postprocess(outputs, **options)
-            for answer, confidence, noted in zip(answers, confidences, notes, strict=True):
-                yield Scores(answer, tuple(noted.values()), self.is_unsure(float(confidence), noted))
+            for answer, confidence, noted, vector in zip(answers, confidences, notes, vectors, strict=True):
+                unsure = self.is_unsure(confidence, noted, abstain_below)
+                yield Scores(answer, tuple(noted.values()), unsure, abstain_below is not None, vector)
 
-    def is_unsure(self, confidence: float | None, notes: Mapping[str, str]) -> bool:
-        """Whether an answer is not to be relied on: no speech was found, or it lies below the model's own threshold.
+    def is_unsure(self, confidence: float | None, notes: Mapping[str, str], abstain_below: float | None = None) -> bool:
+        """Whether an answer is not to be relied on: no speech was found, or it lies below a threshold.
 
         Args:
-            confidence: The best calibrated score, whatever scores were asked for; None where it is not known.
+            confidence: The best calibrated score, whatever scores are returned; None where it is not known.
             notes: Of the clip, as `read` gives them.
+            abstain_below: The threshold; None is the model's own.
         """
-        threshold = getattr(self.model.config, "abstain_threshold", None)
+        threshold = getattr(self.model.config, "abstain_threshold", None) if abstain_below is None else abstain_below
         is_low = confidence is not None and threshold is not None and confidence < threshold
         return is_low or NO_SPEECH in notes
 
@@ -216,8 +273,27 @@ class SerPipeline(Pipeline):
         """
         return self.postprocess(self._outputs(clips, texts, statistics), **options)
 
-    def _outputs(self, clips: Sequence[np.ndarray | None], texts: Sequence, statistics):
-        inputs = self.extract(list(clips), list(texts))
+    def _turns(self, context) -> Iterator[list[str] | None]:
+        """The previous turns of each text, as many as the model reads; None each where none are given.
+
+        Raises:
+            ValueError: the model reads none, or they are no lists of texts.
+        """
+        if context is None:
+            return repeat(None)
+        if not (most := self.context_turns):
+            raise ValueError("This model reads no previous turns: leave out `context`, or train with --context.")
+        if isinstance(context, str) or any(isinstance(one, str) for one in context):
+            raise ValueError("context is a text: expected a list of the previous turns; of several clips a list each.")
+        return iter([[text for turn in one or () if (text := one_text(turn))][-most:] for one in context])
+
+    @property
+    def context_turns(self) -> int:
+        """How many previous turns of a dialogue the model reads beside a text."""
+        return getattr(self.model.config, "context_turns", 0)
+
+    def _outputs(self, clips: Sequence[np.ndarray | None], texts: Sequence, statistics, context: Sequence = ()):
+        inputs = self.extract(list(clips), list(texts), list(context))
         if statistics is not None:
             inputs["speaker_statistics"] = statistics.expand(len(clips), -1, -1)
         return self.forward(inputs)
@@ -231,8 +307,15 @@ class SerPipeline(Pipeline):
         """What the logits are divided by; 1 where the model was not calibrated."""
         return getattr(self.model.config, "calibration_temperature", None) or 1.0
 
-    def _sanitize_parameters(self, top_k: int | None = None, function_to_apply: str | None = None):
-        return {}, {}, {"top_k": checked_count("top_k", top_k), **checked_function(function_to_apply)}
+    def _sanitize_parameters(
+        self,
+        top_k: int | None = None,
+        function_to_apply: str | None = None,
+        abstain_below: float | None = None,
+        embeddings: bool = False,
+    ):
+        answering = {"abstain_below": checked_share("abstain_below", abstain_below), "embeddings": embeddings}
+        return {}, answering, {"top_k": checked_count("top_k", top_k), **checked_function(function_to_apply)}
 
     def preprocess(self, items: list, texts: list, channel: str = MIX) -> dict:
         """Decode and extract a batch of clips with their texts."""
@@ -258,18 +341,20 @@ class SerPipeline(Pipeline):
             raise ValueError("A clip is None and has no text: expected audio, a text, or both. Leave it out.")
         return known
 
-    def _decoded(self, item, channel: str, text: str | None = None) -> tuple[np.ndarray | None, dict[str, str]]:
+    def _decoded(
+        self, item, channel: str, text: str | None = None, context: list[str] | None = None
+    ) -> tuple[np.ndarray | None, dict[str, str]]:
         """A clip and its notes, of which it warns; None for an item without audio."""
         samples, notes = (None, {}) if item is None or AUDIO not in self.modalities else self.read(item, channel)
-        notes = notes | self.text_notes(text)
+        notes = notes | self.text_notes(text, context)
         for note in notes.values():
             # A name may hold what would control a terminal.
             text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in f"{_named(item)}: {note}")
             warnings.warn(text, stacklevel=2)
         return samples, notes
 
-    def text_notes(self, text: str | None) -> dict[str, str]:
-        """What a person should know of a text that the model is given, by its kind."""
+    def text_notes(self, text: str | None, context: list[str] | None = None) -> dict[str, str]:
+        """What a person should know of a text that the model is given, by its kind; context: the turns before it."""
         text = (one_text(text) or "").strip()
         if not text or TEXT not in self.modalities:
             return {}
@@ -278,13 +363,22 @@ class SerPipeline(Pipeline):
             notes["text_cut"] = f"text truncated: the first {longest} of its {len(ids)} tokens count"
         if not has_known_word(self.tokenizer, ids):
             notes["unknown_words"] = "the model knows no word of the text, which counts as missing"
+        if self.context_turns and context is None:
+            notes["no_context"] = (
+                f"the model also reads the {self.context_turns} turns before a text: give context=[...]"
+            )
         return notes
 
-    def extract(self, clips: list[np.ndarray | None], texts: list) -> dict:
-        """Make the model's inputs of clips that are decoded, as a prepared data set has them, and their texts."""
+    def extract(self, clips: list[np.ndarray | None], texts: list, context: Sequence[list[str] | None] = ()) -> dict:
+        """Make the model's inputs of clips that are decoded, as a prepared data set has them, and their texts.
+
+        Args:
+            context: Previous turns of each text, where any are given.
+        """
         clips, texts = (clips if AUDIO in self.modalities else None), (texts if TEXT in self.modalities else None)
         if self.is_ours:
-            return dict(SerProcessor(self.feature_extractor, self.tokenizer).features(clips, texts))
+            turns = [one or [] for one in context] if any(context) else None
+            return dict(SerProcessor(self.feature_extractor, self.tokenizer).features(clips, texts, turns))
         if clips is not None:
             return classifier_inputs(self.feature_extractor, clips)
         tokens = text_inputs(self.tokenizer, texts, empty_is_text=True)
@@ -463,6 +557,19 @@ def checked_count(name: str, value) -> int | None:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} is {value!r}: expected a whole number from 1 on, or None for the default.")
     return int(value)
+
+
+def checked_share(name: str, value) -> float | None:
+    """A number from 0 to 1; None stays None.
+
+    Raises:
+        ValueError: another.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value!r}: expected a number from 0 to 1, or None for the model's own threshold.")
+    return float(value)
 
 
 KEYS = ("path", "bytes", "array", "raw", "sampling_rate", "start", "end", "channel", "text", "transcript")

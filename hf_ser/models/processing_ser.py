@@ -1,4 +1,4 @@
-"""From clips and words to a batch, in one place for training, evaluation and the pipeline."""
+"""From audio and text to a batch, in one place for training, evaluation and the pipeline."""
 
 from numbers import Real
 from pathlib import Path
@@ -92,7 +92,7 @@ def has_known_word(tokenizer, ids: list[int]) -> bool:
 
 
 def audio_inputs(feature_extractor: FeatureExtractionMixin, clips: list[np.ndarray | None]) -> dict[str, torch.Tensor]:
-    """`extract_audio` under the names that our models take; None is a row without sound.
+    """`extract_audio` under the names that our models take; None is a row without audio.
 
     Shapes:
         input_values: as the encoder takes them; audio_mask: `(batch, samples or feature frames)`; of an extractor
@@ -186,8 +186,10 @@ class SerProcessor(ProcessorMixin):
             ]
         return self.features(audio, [text] if isinstance(text, str) else text)
 
-    def features(self, audio: list[np.ndarray | None] | None, text: list | None) -> BatchFeature:
-        """Make the model's inputs of decoded clips, and of texts.
+    def features(
+        self, audio: list[np.ndarray | None] | None, text: list | None, context: list[list[str]] | None = None
+    ) -> BatchFeature:
+        """Make the model's inputs of decoded clips, and of texts, with the previous turns of their dialogues if given.
 
         Where there is a tokenizer alone, a missing text is read as an empty one: the row has nothing else.
 
@@ -203,13 +205,44 @@ class SerProcessor(ProcessorMixin):
         if audio is not None:
             batch |= audio_inputs(self.feature_extractor, audio)
         if text is not None:
-            batch |= text_inputs(self.tokenizer, text, self.feature_extractor is None)
+            has_audio = None if audio is None else [one is not None for one in audio]
+            batch |= self.text_features(text, has_audio, context)
+        return BatchFeature(batch)
+
+    def text_features(
+        self, text: list, has_audio: list[bool] | None = None, context: list[list[str]] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Make the inputs of the text encoder; beside audio, a text of unknown words alone counts as missing.
+
+        Args:
+            text: The texts, None where one is missing.
+            has_audio: Which rows have audio; None: no row.
+            context: Previous turns of each text's dialogue, for a model that reads them.
+        """
+        if context is not None:
+            return self.text_with_context(text, has_audio, context)
+        batch = text_inputs(self.tokenizer, text, self.feature_extractor is None)
+        if self.feature_extractor is not None:
             for row, ids in enumerate(batch["input_ids"]):
-                # Without its audio the row would have nothing.
-                if audio is not None and audio[row] is not None:
+                if has_audio is not None and has_audio[row]:  # else the row would have nothing
                     known = has_known_word(self.tokenizer, ids[batch["text_mask"][row].bool()].tolist())
                     batch["text_mask"][row] *= known
-        return BatchFeature(batch)
+        return batch
+
+    def text_with_context(self, text: list, has_audio: list[bool] | None, context: list[list[str]]) -> dict:
+        """`text_features` of the texts, each with the previous turns of its dialogue behind it.
+
+        Shapes: `(batch, 1 + turns, tokens)`.
+        """
+        width = 1 + max(map(len, context), default=0)
+        rows = [[one, *turns, *[None] * (width - 1 - len(turns))] for one, turns in zip(text, context, strict=True)]
+        has_audio = [one for one in has_audio or [False] * len(rows) for _ in range(width)]
+        batch = self.text_features([one for row in rows for one in row], has_audio)
+        batch = {name: values.unflatten(0, (len(rows), width)) for name, values in batch.items()}
+        # A turn that is not there is none; the text itself of a model of text alone is read as an unknown word.
+        is_there = torch.tensor([[bool(one) for one in row[1:]] for row in rows], dtype=torch.bool)
+        batch["text_mask"][:, 1:] *= is_there[..., None]
+        return batch
 
     def save_pretrained(self, save_directory, **kwargs):
         """As ProcessorMixin's; one part alone is saved as what it is, which its own Auto class loads."""

@@ -1,6 +1,6 @@
 """A clip as one vector by convolutions that are drawn and never trained, each pooled over the clip in four ways.
 
-What lies behind a clip's end does not count.
+Padding after a clip's end does not count.
 """
 
 import torch
@@ -12,7 +12,7 @@ KERNELS, LENGTH = 400, 7
 STRIDE = 2
 """Frames from one place of a dilated kernel to the next; an undilated one is put on every frame."""
 CHANNEL_SHARE, CENTRED_SHARE = 0.5, 0.7
-"""Of the streams that a kernel hears; of the kernels, those that sum to 0 over time and so hear changes only."""
+"""Share of the streams that a kernel reads; share of the kernels that sum to 0 over time and so follow changes only."""
 POOLED = 4
 N_KERNEL_FEATURES = POOLED * KERNELS * len(DILATIONS)
 """8,000."""
@@ -36,7 +36,7 @@ class RandomKernels(nn.Module):
         n_channels: Streams.
 
     Source: Dempster et al. 2020, ROCKET (random kernels under a linear classifier); Tan et al. 2022, MultiRocket
-    (several poolings). Ours hear several streams at once, and their dilations are not drawn.
+    (several poolings). Ours read several streams at once, and their dilations are not drawn.
     """
 
     def __init__(self, n_channels: int):
@@ -49,7 +49,7 @@ class RandomKernels(nn.Module):
     def forward(self, streams: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """Describe a batch.
 
-        Only frames count around which a kernel's whole span lies inside the clip; of a short clip, all frames.
+        Only frames count around which a kernel's whole span is inside the clip; of a short clip, all frames.
 
         Shapes: streams `(batch, channels, frames)`, valid `(batch, frames)`; returns `(batch, N_KERNEL_FEATURES)`.
         """
@@ -60,9 +60,9 @@ class RandomKernels(nn.Module):
         for dilation, weight, bias in zip(DILATIONS, self.weights, self.biases, strict=True):
             half = LENGTH // 2 * dilation
             stride = min(STRIDE, dilation)
-            heard = nn.functional.conv1d(streams, weight.to(streams), bias.to(streams), stride, half, dilation)
+            filtered = nn.functional.conv1d(streams, weight.to(streams), bias.to(streams), stride, half, dilation)
             margin = torch.where(lengths > 2 * half + SLACK, half, 0)
-            described += pooled(heard, ((places >= margin) & (places < lengths - margin))[:, ::stride])
+            described += pooled(filtered, ((places >= margin) & (places < lengths - margin))[:, ::stride])
         return torch.cat(described, 1)
 
 
@@ -75,9 +75,11 @@ def pooled(values: torch.Tensor, counted: torch.Tensor) -> list[torch.Tensor]:
     low = values.masked_fill(outside, -torch.inf)
     highest = low.amax(2).masked_fill(count == 0, 0.0)
     share = (low > 0).sum(2) / count.clamp(min=1)
-    positive = low.relu().sum(2) / count.clamp(min=1)
-    mean = values.masked_fill(outside, 0.0).sum(2) / count.clamp(min=1)
-    spread = (values - mean[..., None]).masked_fill(outside, 0.0).square().sum(2)
+    # In place: on a CPU new memory for these many values takes longer than what is done to them.
+    positive = low.relu_().sum(2) / count.clamp(min=1)
+    values = values.masked_fill(outside, 0.0)
+    mean = values.sum(2) / count.clamp(min=1)
+    spread = values.sub_(mean[..., None]).masked_fill_(outside, 0.0).square_().sum(2)
     return [share, positive, highest, (spread / (count - 1).clamp(min=1)).sqrt()]
 
 

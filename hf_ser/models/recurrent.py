@@ -79,11 +79,52 @@ class TextRnnModel(CheckedWeights, SharedWeights, PreTrainedModel):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         embedded = self.dropout(self.embedding(input_ids))
-        # Packed, so that the backward direction starts at each text's own end and not in the padding.
-        lengths = attention_mask.sum(1).clamp(min=1).cpu()
-        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-        hidden, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=input_ids.shape[1])
-        return BaseModelOutput(last_hidden_state=hidden)
+        return BaseModelOutput(last_hidden_state=run_packed(self.rnn, embedded, attention_mask))
+
+
+def run_packed(rnn: nn.RNNBase, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """A recurrent layer that ends, and turns back, at each row's own end.
+
+    Shapes: x `(batch, positions, size)`; mask `(batch, positions)`, padded on the right; out as x.
+    """
+    lengths = mask.sum(1).clamp(min=1)
+    if torch.onnx.is_in_onnx_export():
+        return _run_in_onnx(rnn, x, lengths)
+    packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+ONNX_GATES = {"GRU": (1, 0, 2), "LSTM": (0, 3, 1, 2)}
+"""Torch's places of the gates in the order of ONNX: reset, update, new; input, forget, cell, output."""
+
+
+def _run_in_onnx(rnn: nn.RNNBase, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """The same by ONNX's own operations, which take lengths: of torch's an export would be a loop of fixed length."""
+    directions = 2 if rnn.bidirectional else 1
+    settings = {"hidden_size": rnn.hidden_size, "direction": "bidirectional" if directions == 2 else "forward"}
+    if rnn.mode == "GRU":
+        settings["linear_before_reset"] = 1
+    for layer in range(rnn.num_layers):
+        parts = [
+            [_reordered(weight, rnn.mode) for weight in rnn.all_weights[layer * directions + direction]]
+            for direction in range(directions)
+        ]
+        of_input, of_state, input_bias, state_bias = (torch.stack(part) for part in zip(*parts, strict=True))
+        x = torch.onnx.ops.symbolic(
+            rnn.mode,
+            [x.transpose(0, 1), of_input, of_state, torch.cat([input_bias, state_bias], 1), lengths.int()],
+            settings,
+            dtype=x.dtype,
+            shape=[x.shape[1], directions, x.shape[0], rnn.hidden_size],
+            version=14,
+        )
+        x = x.permute(2, 0, 1, 3).flatten(2)
+    return x
+
+
+def _reordered(weight: torch.Tensor, mode: str) -> torch.Tensor:
+    gates = weight.chunk(len(ONNX_GATES[mode]))
+    return torch.cat([gates[place] for place in ONNX_GATES[mode]])
 
 
 TEXT_PRESETS = {"gru": {}, "bilstm": {"cell": "lstm", "num_layers": 2}}

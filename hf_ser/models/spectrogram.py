@@ -136,7 +136,7 @@ class SpectrogramModel(CheckedWeights, SharedWeights, PreTrainedModel):
 
         Shapes:
             input_values: waveforms `(batch, samples)`, or features `(batch, channels, bands, frames)` as the front end
-            gives them; attention_mask: `(batch, samples)` or `(batch, frames)`, 1 where there is sound;
+            gives them; attention_mask: `(batch, samples)` or `(batch, frames)`, 1 where there is audio;
             speaker_statistics: `(batch, 2, bands)`, for the front end.
         """
         if attention_mask is None:

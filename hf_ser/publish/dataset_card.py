@@ -95,7 +95,7 @@ def write_dataset_report(dataset: Dataset, integrity: dict, folder: str | Path) 
     folder = Path(folder)
     table = light_table(dataset)
     card = make_card(table, integrity, folder.resolve().name)  # first, so that a missing template leaves no half report
-    pictures = write_pictures(dataset, table, folder, synthetic_notice(table))
+    pictures = write_pictures(dataset, table, folder, notice(table))
     with atomic_write(folder / CARD) as file:
         file.write(str(card))
     return [*pictures, folder / CARD]
@@ -139,7 +139,7 @@ def make_card(table: pd.DataFrame, integrity: dict, folder_name: str) -> Dataset
         data,
         template_path=str(package_file("cards/dataset_card.md")),
         corpora={name: corpus_of(name) for name in corpora},
-        synthetic_notice=synthetic_notice(table),
+        notice=notice(table),
         integrity=integrity,
         folder_name=folder_name,
         escaped=escaped,
@@ -153,12 +153,27 @@ def make_card(table: pd.DataFrame, integrity: dict, folder_name: str) -> Dataset
     return card
 
 
+def notice(table: pd.DataFrame) -> str:
+    """What must be said of the rows before anything else; empty where there is nothing."""
+    return " ".join(filter(None, (synthetic_notice(table), paired_notice(table))))
+
+
 def synthetic_notice(table: pd.DataFrame) -> str:
     """The notice on generated rows; empty where there are none."""
     if not (generated := int((table["corpus"] == "synthetic").sum())):
         return ""
     what = "Generated" if generated == len(table) else f"{generated} of {len(table)} rows are generated"
     return f"{what} audio, not speech: it tests the software and says nothing about people."
+
+
+def paired_notice(table: pd.DataFrame) -> str:
+    """The notice on clips with text of another corpus; empty where there are none."""
+    if not (paired := int((table["corpus"] == "paired").sum())):
+        return ""
+    return (
+        f"Paired text: {paired} of {len(table)} clips are of RAVDESS and their transcripts of MELD, sentences with the "
+        "same emotion. They are not what is spoken: no word error rate and no recogniser can be measured on them."
+    )
 
 
 def suitable_protocols(table: pd.DataFrame) -> dict[str, str]:

@@ -164,6 +164,8 @@ def _notices(record: TrainingRecord, report: Report | None, stress: StressResult
         found.append(f"LEAKED: {', '.join(leaks)}. Not all figures here were measured on unseen speakers.")
     if not report and "synthetic" in record.corpora:
         found.append("Trained on a synthetic corpus: it tests the software and knows nothing of speech.")
+    if not report and "paired" in record.corpora:
+        found.append("Trained on clips of RAVDESS beside sentences of MELD, which are not what is spoken in them.")
     return found
 
 
@@ -187,12 +189,13 @@ def _metadata(name: str, kind: str, record: TrainingRecord, report: Report | Non
 
 
 def _results(kind: str, report: Report, why_others: str) -> list[EvalResult]:
-    """UAR, WA and macro F1 for the Hub, marked where they are leaked, synthetic or of other models."""
+    """UAR, WA and macro F1 for the Hub, marked where they are leaked, synthetic, paired or of other models."""
     leaked = report.is_leaked
     stamps = [
         *(["cross-validation with the same settings, not this model alone"] if why_others else []),
         *(["LEAKED, compare with no clean figure"] if leaked else []),
         *(["synthetic, not speech"] if report.is_synthetic else []),
+        *(["paired, text is not what is spoken"] if report.is_paired else []),
     ]
     folds = f"test fold{'s' if len(report.folds) > 1 else ''} {', '.join(report.folds)}"
     named = ", ".join([report.corpus, f"protocol {report.protocol}", folds, *stamps])

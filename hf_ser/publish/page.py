@@ -14,8 +14,9 @@ from hf_ser.files import atomic_write, package_file
 from hf_ser.markup import page_environment
 from hf_ser.publish.curves import ece_text
 from hf_ser.runs.figures import Report
+from hf_ser.runs.findings import NOTE, Audit
 from hf_ser.runs.report_text import counted, headline_uar, transcripts_text
-from hf_ser.runs.stress import StressResult
+from hf_ser.runs.stress import StressLine, StressResult
 
 PAGE = "report.html"
 """File name of the page, and of its template."""
@@ -71,12 +72,18 @@ FOLD_PICTURES = ("embedding_map.png", "stress.png")
 """Pictures of one model, in the folder of its fold."""
 
 
+BESIDE_HEADLINE = ("telephone", "white_20db", "room_0.6s", "mp3_24kbit")
+"""Conditions of the stress test that users' recordings have most often."""
+
+
 def write_page(
     report: Report,
     folder: str | Path,
     stress: StressResult | None = None,
     clips: dict[str, bytes] | None = None,
     clips_note: str = "",
+    system: str = "",
+    audit: Audit | None = None,
 ) -> Path:
     """Write `report.html`: one file without outside links, with the pictures in the folder.
 
@@ -85,6 +92,8 @@ def write_page(
         folder: Folder of the run; pictures of `CAPTIONS` are taken from it and its folds.
         stress: Content of stress.json; None where it was not run.
         clips, clips_note: FLAC bytes by utterance id, and a note on them, from `playable_clips`.
+        system: The system in one line (`TrainingRecord.description`).
+        audit: Content of audit.json; None where it was not run.
 
     Returns:
         The file that was written.
@@ -93,13 +102,20 @@ def write_page(
         FileNotFoundError: the template is missing.
     """
     folder = Path(folder)
+    matrix, *pictures = _pictures(report, folder) or [None]
+    if matrix and matrix["title"] != CAPTIONS["confusion_matrix.png"][0]:
+        matrix, pictures = None, [matrix, *pictures]
     text = _template(package_file(f"cards/{PAGE}").read_text(encoding="utf-8")).render(
         report=report,
         headline=headline_uar(report),
         ece=ece_text(report.calibration),
         transcripts=transcripts_text(report.transcript_sources),
-        pictures=_pictures(report, folder),
+        system=system,
+        matrix=matrix,
+        pictures=pictures,
         stress=stress,
+        changed=_changed(stress),
+        findings=[one for one in (audit.findings if audit else []) if one.severity != NOTE],
         clips={name: _data_uri(flac, "audio/flac") for name, flac in (clips or {}).items()},
         clips_note=clips_note,
     )
@@ -176,6 +192,11 @@ def _pictures(report: Report, folder: Path) -> list[dict]:
                 alt = f"{heading}: {texts.get(name, caption)}"
                 found.append({"title": heading, "caption": caption, "alt": alt, "uri": uri})
     return found
+
+
+def _changed(stress: StressResult | None) -> list[StressLine]:
+    """The conditions that are shown beside the headline."""
+    return [one for one in stress.conditions if one.name in BESIDE_HEADLINE] if stress else []
 
 
 def _picture_texts(report: Report) -> dict[str, str]:

@@ -58,7 +58,8 @@ def write_results(output_dir: str | Path, dataset: Dataset | None = None, embed_
         if folder not in with_report:
             copy_run_report_to(output_dir, folder)
     write_cards(folds)
-    return "\n".join([format_report(report), *lines, f"report: {page}"])
+    system = f"model  {RunFolder(output_dir).system}"
+    return "\n".join([system, format_report(report), *lines, f"report: {page}"])
 
 
 def write_learning_curves(folds: Mapping[str, FoldFolder], folder: Path, notices: Sequence[str] = ()) -> None:
@@ -83,24 +84,26 @@ def write_page_of(
 ) -> Path:
     """Write the page of a report, with the pictures in its folder."""
     clips, note = ({}, "") if dataset is None else playable_clips(report, dataset, embed_audio)
-    return write_page(report, folder, stress_of(folder), clips, note)
+    run = RunFolder(folder)
+    return write_page(report, folder, stress_of(folder), clips, note, run.system, run.audit)
 
 
 def stress_of(folder: Path) -> StressResult | None:
-    """The stress test of a model's folder, or of a run's only model that has one; else None."""
-    files = [*folder.glob(STRESS), *folder.glob(f"*/{STRESS}")]
+    """The stress test of a run or a model by its folder, or of a run's only model that has one; else None."""
+    files = [file for file in (folder / STRESS,) if file.is_file()] or list(folder.glob(f"*/{STRESS}"))
     return StressResult.read(files[0]) if len(files) == 1 else None
 
 
 def write_stress_results(result: StressResult, folder: Path, dataset: Dataset) -> None:
-    """Write a stress test into a folder and, for a trained model's folder, into its card and its run's page."""
+    """Write a stress test into a folder, and anew a trained model's card and the page of its run."""
     write_stress(result, folder / STRESS)
     plot_stress(result, folder / PICTURE)
-    if not ((folder / RECORD).is_file() and is_finished(folder)):
-        return
-    write_model_card(folder)
-    if (report := folder.parent / REPORT).is_file() and (folder / PREDICTIONS).is_file():
-        write_page_of(Report.read(report), folder.parent, dataset)
+    run = folder
+    if (folder / RECORD).is_file() and is_finished(folder):
+        write_model_card(folder)
+        run = folder.parent
+    if (run / REPORT).is_file() and (folder / PREDICTIONS).is_file():
+        write_page_of(Report.read(run / REPORT), run, dataset)
 
 
 def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> bool:

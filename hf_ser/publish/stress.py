@@ -1,22 +1,41 @@
-"""The stress test of a model, from changed recordings to the files in its folder."""
+"""The stress test of a model or of a run's models, from changed recordings to the files in its folder."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
-from hf_ser.checks.stress.conditions import CONDITIONS, GROUPS
-from hf_ser.checks.stress.results import MAX_DROP, make_stress
+from hf_ser.checks.stress.conditions import CONDITIONS, GROUPS, Condition
+from hf_ser.checks.stress.results import MAX_DROP, Outcome, make_stress
 from hf_ser.checks.stress.run import clean_rows, run_conditions, select_rows
 from hf_ser.data.prepare import load_prepared
 from hf_ser.publish.results import write_stress_results
 from hf_ser.revisions import public_name
 from hf_ser.runs.classifier import AUDIO, Classifier
+from hf_ser.runs.folder import RunFolder
+from hf_ser.runs.predictions import Prediction
 from hf_ser.runs.stress import StressResult
 
 
+@dataclass(frozen=True)
+class Tested:
+    """One model's answers.
+
+    Args:
+        rows: Its predictions of the unchanged clips.
+        clean, outcomes: Its answers without changes, and under each condition.
+        notices: Notices on the clips and conditions.
+    """
+
+    rows: list[Prediction]
+    clean: Outcome
+    outcomes: list[Outcome]
+    notices: list[str]
+
+
 def stress_model(
-    classifier: Classifier,
+    model: Classifier | RunFolder,
     folder: str | Path,
     groups: Sequence[str],
     *,
@@ -27,38 +46,87 @@ def stress_model(
     label_map: str | None = None,
     allow_leak: bool = False,
     max_drop: Mapping[str, float] | None = None,
+    device: str | None = None,
 ) -> StressResult:
-    """Test a model on changed recordings, and write the result, its picture, and the model's card and page anew.
+    """Test on changed recordings, and write the result, its picture, and the model's card and the run's page anew.
 
     Args:
-        classifier: The model.
+        model: The model; or a run, each of whose models is tested on the test clips of its own fold.
         folder: Of a prepared data set.
         groups: Keys of GROUPS.
         max_clips, seed, batch_size, output_dir, label_map, allow_leak, max_drop: As of `hf_ser.stress`.
+        device: Where a run's models are loaded to.
 
     Raises:
-        ValueError, FileNotFoundError: an unknown group, or no row that can be tested.
+        ValueError, FileNotFoundError: an unknown group, a run without a tested model, or no row that can be tested.
     """
     if unknown := [group for group in groups if group not in GROUPS]:
         raise ValueError(f"--groups {', '.join(unknown)}: expected some of {', '.join(GROUPS)}.")
     started = time.time()
+    conditions = [condition for condition in CONDITIONS if condition.group in groups]
+    partial = [f"Only some changes were tried: {', '.join(groups)}."] if set(groups) < set(GROUPS) else []
+    partial += [f"At most {max_clips} clips were tested."] if max_clips else []
+    name = str(model.path) if isinstance(model, RunFolder) else model.name
+    output_dir, models = Path(output_dir or name), list(models_of(model, device, Path(output_dir or name)))
+    share = -(-max_clips // len(models)) if max_clips else None
+    tested = []
+    for one, kept in models:
+        chosen = select_rows(one := one(), folder, label_map, share, seed, allow_leak)
+        tested.append(tested_model(one, chosen, conditions, groups, kept, seed, batch_size))
+    rows = [row for one in tested for row in one.rows]
+    notices = list(dict.fromkeys([*partial, *chain.from_iterable(one.notices for one in tested)]))
+    about = {"model": public_name(name), "dataset": public_name(str(folder)), "seed": seed}
+    thresholds = MAX_DROP | dict(max_drop or {})
+    outcomes = joined([one.outcomes for one in tested])
+    (clean,) = joined([[one.clean] for one in tested])
+    result = make_stress(about, rows, clean, outcomes, thresholds, notices)
+    result = replace(result, seconds=round(time.time() - started, 1))
+    write_stress_results(result, output_dir, load_prepared(folder))
+    return result
+
+
+def models_of(model: Classifier | RunFolder, device: str | None, output_dir: Path) -> Iterator[tuple]:
+    """What loads each model, and the folder of its kept answers.
+
+    Raises:
+        ValueError: a run of which no fold was tested.
+    """
+    if isinstance(model, Classifier):
+        yield lambda: model, output_dir / "stress"
+        return
+    folds = [fold for fold in model.folds.values() if fold.is_tested]
+    if not folds:
+        raise ValueError(
+            f"{model.path}: found no model whose fold was tested. Expected a run's folder with one, or the folder of a "
+            f"model, such as {model.path / 'final'}."
+        )
+    for fold in folds:
+        yield lambda fold=fold: fold.model(device), output_dir / fold.path.name / "stress"
+
+
+def tested_model(
+    classifier: Classifier, chosen, conditions: Sequence[Condition], groups: Sequence[str], kept: Path, seed, batch_size
+) -> Tested:
+    """The answers of one model to the rows of a `Selection`.
+
+    Raises:
+        ValueError: an audio-only model, and changes of transcripts alone.
+    """
     if set(groups) <= {"words"} and classifier.kind == AUDIO:
         raise ValueError(
             f"{classifier.name}: found an audio-only model, which changed transcripts do not affect. Expected groups "
             f"that change the audio: name some of {', '.join(GROUPS[:-1])}."
         )
-    output_dir = Path(output_dir or classifier.name)
-    chosen = select_rows(classifier, folder, label_map, max_clips, seed, allow_leak)
-    conditions = [condition for condition in CONDITIONS if condition.group in groups]
-    partial = [f"Only some changes were tried: {', '.join(groups)}."] if set(groups) < set(GROUPS) else []
-    partial += [f"At most {max_clips} clips were tested."] if max_clips else []
-    (clean, *outcomes), notices = run_conditions(
-        classifier, chosen, conditions, output_dir / "stress", seed, batch_size
-    )
-    about = {"model": public_name(classifier.name), "dataset": public_name(str(folder)), "seed": seed}
-    thresholds = MAX_DROP | dict(max_drop or {})
-    rows = clean_rows(classifier, chosen, clean)
-    result = make_stress(about, rows, clean, outcomes, thresholds, [*partial, *chosen.notices, *notices])
-    result = replace(result, seconds=round(time.time() - started, 1))
-    write_stress_results(result, output_dir, load_prepared(folder))
-    return result
+    (clean, *outcomes), notices = run_conditions(classifier, chosen, conditions, kept, seed, batch_size)
+    return Tested(clean_rows(classifier, chosen, clean), clean, outcomes, [*chosen.notices, *notices])
+
+
+def joined(outcomes: Sequence[Sequence[Outcome]]) -> list[Outcome]:
+    """The outcomes of several models on clips of their own, joined by condition."""
+    found: dict[str, Outcome] = {}
+    for one in chain.from_iterable(outcomes):
+        if (before := found.get(one.condition.name)) is not None:
+            answers = {**before.probabilities, **one.probabilities}
+            one = Outcome(one.condition, answers, {**before.skipped, **one.skipped})
+        found[one.condition.name] = one
+    return list(found.values())

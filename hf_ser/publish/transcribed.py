@@ -88,14 +88,14 @@ def write_transcribed(dataset: Dataset, job: Job, summary: dict, folder: Path, o
         if summary["word_errors"]:
             plot_wer(summary["word_errors"], work / PICTURE)
         if output_dir != folder:
-            refuse_existing(output_dir)  # it may have been made meanwhile
+            reject_existing(output_dir)  # it may have been made meanwhile
         replace_folder(work, output_dir)
         if (output_dir / CARD).is_file():
             write_dataset_report(dataset, json.loads((output_dir / REPORT).read_text()), output_dir)
         lock.unlink(missing_ok=True)
 
 
-def refuse_existing(output_dir: Path) -> None:
+def reject_existing(output_dir: Path) -> None:
     """Check that a new folder does not exist.
 
     Raises:
@@ -130,7 +130,7 @@ def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]
         "decode_seconds": round(done.seconds, 2),
         "decoded_audio_seconds": round(done.audio_seconds, 2),
         "hardware": hardware(),
-        "languages": dict(Counter(one.language or "not told" for one in transcribed).most_common()),
+        "languages": dict(Counter(one.language or "unknown" for one in transcribed).most_common()),
         "temperatures": dict(sorted(Counter(f"{one.temperature}" for one in transcribed).items())),
         "suspicious": sum(one.suspicious for one in transcribed),
         "confidence": confidence(transcribed),

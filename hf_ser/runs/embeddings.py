@@ -1,19 +1,16 @@
 """Embeddings of a model, the inputs of its last linear layer, and a map of them by emotion and by speaker."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 from sklearn.preprocessing import StandardScaler
-from torch import nn
-from transformers import PreTrainedModel
 
+from hf_ser.models.last_layers import last_layers, layer_inputs, side_by_side
 from hf_ser.plotting import WARNING, colours, save, wrapped, wrapped_notices
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.figures import Conditions
@@ -47,38 +44,14 @@ def embeddings(
     if not len(texts):
         raise ValueError("No rows: expected at least one to embed.")
     vectors = [None] * len(texts)
-    with _inputs_of(last_layers(classifier.model)) as given:
+    with layer_inputs(last_layers(classifier.model)) as given:
         for rows in classifier.batches(clips, texts, batch_size):
             given.clear()
             known = None if speaker_statistics is None else speaker_statistics[rows]
             classifier.logits([clips[row] for row in rows], [texts[row] for row in rows], known)
-            for row, vector in zip(rows, np.concatenate(list(given.values()), axis=1), strict=True):
+            for row, vector in zip(rows, side_by_side(given), strict=True):
                 vectors[row] = vector
     return np.stack(vectors)
-
-
-def last_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
-    """The layers that give the logits, by name: linear, with one output a class, outside the encoders.
-
-    Inner layers of a fusion head whose `head_size` equals the number of classes are included.
-
-    Raises:
-        ValueError: there is none.
-    """
-    encoders = [name for name, part in model.named_modules() if name and isinstance(part, PreTrainedModel)]
-    found = {
-        name: part
-        for name, part in model.named_modules()
-        if isinstance(part, nn.Linear)
-        and part.out_features == model.config.num_labels
-        and not any(name.startswith(f"{encoder}.") for encoder in encoders)
-    }
-    if not found:
-        raise ValueError(
-            f"{type(model).__name__}: found no linear layer with {model.config.num_labels} outputs outside of its "
-            "encoders, expected one that gives the logits. Embeddings of such a model cannot be taken."
-        )
-    return found
 
 
 def embedding_map(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -170,23 +143,6 @@ def _scatter(axes: Axes, points: np.ndarray, names: Sequence[str | None]) -> Non
     axes.set(xticks=[], yticks=[])
     if 0 < len(different) <= MOST_IN_LEGEND:
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), markerscale=1.4)
-
-
-@contextmanager
-def _inputs_of(layers: dict[str, nn.Linear]) -> Iterator[dict[str, np.ndarray]]:
-    """Record the latest input of each layer inside the block, by name: `(batch, size)`."""
-    given = {}
-
-    def keep(name: str):
-        def hook(_layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            given[name] = inputs[0].detach().float().cpu().numpy()
-
-        return hook
-
-    with ExitStack() as stack:
-        for name, layer in layers.items():
-            stack.callback(layer.register_forward_pre_hook(keep(name)).remove)
-        yield given
 
 
 def _enough(vectors: np.ndarray) -> None:

@@ -289,6 +289,11 @@ class Conditions(Record):
         """Whether generated voices are among the data."""
         return "synthetic" in self.corpus.split("+")
 
+    @property
+    def is_paired(self) -> bool:
+        """Whether text of one corpus among the data was put beside audio of another."""
+        return "paired" in self.corpus.split("+")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Conditions):
@@ -316,7 +321,7 @@ class Report(Conditions):
         confusions: Pairs of classes that are taken for each other, most frequent first.
         roc: ROC curve of each class against the rest.
         chance_uar: UAR of guessing: one divided by the number of classes.
-        notices: What must be said beside the figures: leaks, synthetic data, absent actors.
+        notices: What must be said beside the figures: leaks, synthetic or paired data, absent actors.
         versions: Versions of Python and packages; None where a package is not installed.
     """
 
@@ -366,7 +371,7 @@ class Report(Conditions):
         return bool(self.leaks or (self.audit and self.audit.leak))
 
     def public(self, with_people: bool) -> "Report":
-        """What of the report is pushed with a model: no local path.
+        """The report as it is pushed with a model: no local path.
 
         Args:
             with_people: Keep the names of speakers and clips.

@@ -4,6 +4,8 @@ import json
 from functools import cached_property
 from pathlib import Path
 
+from transformers.utils import CONFIG_NAME
+
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.figures import Report
 from hf_ser.runs.findings import AUDIT, Audit
@@ -11,6 +13,7 @@ from hf_ser.runs.predictions import PREDICTIONS, Prediction, read_predictions
 from hf_ser.runs.record import RECORD, TrainingRecord
 from hf_ser.runs.report import REPORT, RUN
 from hf_ser.runs.stress import STRESS, StressResult
+from hf_ser.runs.word_errors import AsrReport
 
 
 class FoldFolder:
@@ -83,7 +86,7 @@ class RunFolder:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         if not self.path.is_dir():
-            raise FileNotFoundError(f"{path}: no such folder. Expected the --output_dir of a training script.")
+            raise FileNotFoundError(f"{path}: no such folder. Expected the folder that a training wrote.")
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r}, folds={list(self.folds)})"
@@ -102,10 +105,32 @@ class RunFolder:
 
     @property
     def report(self) -> Report | None:
-        """The figures over all tested folds, such as `report.uar`; None where none was tested."""
-        return Report.read_if_there(self.path / REPORT)
+        """The figures over all tested folds, such as `report.uar`; None where none was tested, and of a recogniser."""
+        return None if self.is_of_recogniser else Report.read_if_there(self.path / REPORT)
+
+    @property
+    def word_errors(self) -> AsrReport | None:
+        """The word error rates of a fine-tuned recogniser; None where none was tested, and of other models."""
+        return AsrReport.read_if_there(self.path / REPORT) if self.is_of_recogniser else None
+
+    @property
+    def is_of_recogniser(self) -> bool:
+        """Whether a Whisper was fine-tuned."""
+        return self.settings.get("model") == "asr"
+
+    @property
+    def system(self) -> str:
+        """The encoders, head and settings of the models, in one line; empty where no fold is finished."""
+        return next((fold.record.description for fold in self.folds.values()), "")
 
     @property
     def audit(self) -> Audit | None:
         """The audit; None where none was made."""
         return Audit.read_if_there(self.path / AUDIT)
+
+
+def model_or_run(name: str | Path, device: str | None = None) -> Classifier | RunFolder:
+    """The run of a folder that holds folds, else the model of a folder or of the Hub."""
+    folder = Path(name)
+    is_run = folder.is_dir() and not (folder / CONFIG_NAME).is_file() and any(folder.glob(f"*/{RECORD}"))
+    return RunFolder(folder) if is_run else Classifier(str(name), device)

@@ -35,6 +35,9 @@ REMEDIES = {
 }
 """Remedies against a model that was trained on test rows, by modality; `REMEDY` for all others."""
 
+NAMING = ("fusion", "head", "pooling", "speeds", "freeze", "lora", "augment", "normalisation", "enrolment_clips")
+"""Settings by which a reader tells one system from another, beside its encoders."""
+
 GUESSABLE = ("ids", "speakers")
 """Hashes that a list of names reveals. Audio cannot be guessed from its hash."""
 
@@ -154,6 +157,17 @@ class TrainingRecord(Record):
         return values if self.finished else {key: values[key] for key in started if key in values}
 
     @property
+    def description(self) -> str:
+        """The encoders with their layers, and the settings that name the system, in one line."""
+        layers = {modality: self.settings.get(f"{modality}_layers") for modality in self.sources}
+        encoders = [
+            public_name(source) + (f" (layers {layers[modality]})" if layers[modality] else "")
+            for modality, source in self.sources.items()
+        ]
+        named = [f"{name.replace('_', ' ')} {self.settings[name]}" for name in NAMING if self.settings.get(name)]
+        return ", ".join([" and ".join(encoders), *named])
+
+    @property
     def splits(self) -> list[Split]:
         """What the model and the models it was built from were trained on."""
         return [*([self.split] if self.split else []), *self.ancestors]
@@ -167,7 +181,7 @@ class TrainingRecord(Record):
         }
 
     def public(self, with_people: bool) -> "TrainingRecord":
-        """What of the record is pushed with a model: no local path, and of cleared pairs their number.
+        """The record as it is pushed with a model: no local path, and of cleared pairs their number.
 
         Args:
             with_people: Keep hashes of speakers and ids, and findings that name them.

@@ -385,6 +385,11 @@ def notices_of(conditions: Conditions, audit: Verdict | None = None) -> list[str
     notices += conditions.notes
     if conditions.is_synthetic:
         notices.append("Synthetic corpus: this figure tests the software and says nothing about speech.")
+    if conditions.is_paired:
+        notices.append(
+            "Paired corpus: clips of RAVDESS beside sentences of MELD that have the same emotion, which are not what "
+            "is spoken. This figure says how two real sources are joined, and compares with none of either corpus."
+        )
     return notices
 
 
@@ -401,9 +406,9 @@ def _no_skill(answers: PredictionArrays, uar: float) -> list[str]:
 def _absent_actors(rows: list[Prediction]) -> list[str]:
     """Notice of a published protocol that was run on a part of its corpus, so that published figures do not compare."""
     listed = dict(enumerate(PUBLISHED.get(rows[0].protocol, ()), start=1))
-    tested = {(row.fold, row.speaker) for row in rows}
+    tested = {(row.fold, row.speaker.partition("/")[2]) for row in rows if row.speaker}
     lacking = {
-        fold: [actor for actor in actors if (str(fold), f"ravdess/{actor:02d}") not in tested]
+        fold: [actor for actor in actors if (str(fold), f"{actor:02d}") not in tested]
         for fold, actors in listed.items()
         if any(row.fold == str(fold) for row in rows)
     }

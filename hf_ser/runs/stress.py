@@ -87,7 +87,7 @@ class StressResult(Record):
     seconds: float | None = None
 
     def public(self, with_people: bool) -> "StressResult":
-        """What of the result is pushed with a model: no local path.
+        """The result as it is pushed with a model: no local path.
 
         Args:
             with_people: Keep the names of clips; else skipped ones are counted.

@@ -14,7 +14,7 @@ LAYERS += ("encoder.stages",)
 LORA_SCALE = 2
 """What the product of LoRA's matrices is multiplied by."""
 BACKBONE = "network.backbone."
-"""Where an image model lies in the encoder that shows it spectrograms."""
+"""The name of an image model in the encoder that shows it spectrograms."""
 
 
 def adapted(model: PreTrainedModel, encoders: dict[str, nn.Module], adapt, sources: dict[str, str]) -> nn.Module:
@@ -34,7 +34,7 @@ def adapted(model: PreTrainedModel, encoders: dict[str, nn.Module], adapt, sourc
     if both := sorted(set(frozen) & set(through_lora)):
         raise ValueError(f"--freeze and --lora both name the {both[0]} encoder: LoRA already keeps its weights.")
     for name in frozen:
-        refuse_fresh(f"--freeze {adapt.freeze}", name, sources[name])
+        reject_fresh(f"--freeze {adapt.freeze}", name, sources[name])
         encoders[name].requires_grad_(False)
     return with_lora(model, encoders, through_lora, adapt) if through_lora else model
 
@@ -56,7 +56,7 @@ def named_encoders(choice: str, encoders: dict[str, nn.Module]) -> list[str]:
     return names
 
 
-def refuse_fresh(flag: str, name: str, source: str) -> None:
+def reject_fresh(flag: str, name: str, source: str) -> None:
     """Make sure that what is frozen has been trained before.
 
     Raises:

@@ -25,7 +25,7 @@ LAYERS = (
     "layers of the encoder that are read: last, mix (all, with learned weights), or numbers, from 0 (its input),"
     " such as 3 or 2,3,4 (side by side)"
 )
-SPEED, MOST_SPEEDS = Range(0.5, 2), 16
+SPEED, MOST_SPEEDS, TURNS = Range(0.5, 2), 16, Range(0, 16)
 """As a saved model may have them (`models/config_checks.py`, which is not imported here because it is large)."""
 NUMBER = re.compile(r"\d+(\.\d+)?|\.\d+")
 MADE_HERE = "made here, from scratch:"
@@ -164,6 +164,12 @@ class TextArguments(Checked):
 
     text_model: str = setting("gru", f"{MADE_HERE} {', '.join(TEXT_NETWORKS)}; {PRETRAINED}")
     text_layers: str = setting("last", LAYERS)
+    context: int = setting(
+        0,
+        "of heads that are solved for: previous turns of the dialogue that are read beside a text, as one more vector, "
+        "their mean",
+        range=TURNS,
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -206,6 +212,21 @@ class CommonHeadArguments(Checked):
         "attentive", "how the positions of a modality become one vector", Registered("models/heads.py", "POOLINGS")
     )
     head_dropout: float = setting(0.2, "dropout of the head", range=Range(0, 0.95))
+    class_balance: float = setting(
+        1.0,
+        "of ridge: power by which a class weighs the more, the rarer it is; 1: all classes weigh alike, as UAR counts; "
+        "0: all clips do",
+        range=Range(0, 1),
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.class_balance != 1 and self.chosen != "ridge":
+            raise ValueError(
+                f"--class_balance is {self.class_balance:g}, the head is {self.chosen}: found a power of class "
+                "weights, which a ridge alone has. Expected ridge: add --head ridge (--fusion ridge), or give "
+                "--class_weights true to a head that is trained in epochs."
+            )
 
 
 @dataclass
@@ -413,11 +434,11 @@ def show_help(name: str) -> None:
         raise SystemExit
 
 
-OF_THE_WORDS = {"transcript_source", "sentence_bank"}
+TRANSCRIPT_SETTINGS = {"transcript_source", "sentence_bank"}
 """Settings of DataArguments that an audio-only model has no use for."""
 
 
-def refuse_words(data: DataArguments) -> None:
+def reject_transcript_settings(data: DataArguments) -> None:
     """Make sure that no setting of the transcripts is given to an audio-only model.
 
     Raises:
@@ -425,7 +446,7 @@ def refuse_words(data: DataArguments) -> None:
     """
     for one in fields(data):
         value = getattr(data, one.name)
-        if one.name in OF_THE_WORDS and value != default_of(one):
+        if one.name in TRANSCRIPT_SETTINGS and value != default_of(one):
             raise ValueError(
                 f"--{one.name} is {value}: found a setting of the transcripts for an audio-only model. Expected none: "
                 "leave it out, or use train_text.py or train_fusion.py."

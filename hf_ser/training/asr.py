@@ -12,6 +12,7 @@ from torch import nn
 from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
+    PrinterCallback,
     ProgressCallback,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
@@ -117,9 +118,9 @@ class AsrTrainer(Seq2SeqTrainer):
         self.model_accepts_loss_kwargs = False
         if self.is_fsdp_enabled and isinstance(candidate.model, PeftModel):
             raise ValueError("--lora under FSDP is not tested here: use multi_gpu.yaml, or leave out --lora.")
-        self.remove_callback(ProgressCallback)
-        if not self.args.disable_tqdm:
-            self.add_callback(OneLineProgress)
+        for callback in (ProgressCallback, PrinterCallback):
+            self.remove_callback(callback)
+        self.add_callback(OneLineProgress)
         if patience := self.args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(patience))
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from hf_ser.files import atomic_write
 from hf_ser.runs.folder import RunFolder
 from hf_ser.runs.record import TrainingRecord
+from hf_ser.runs.report import REPORT
+from hf_ser.runs.word_errors import AsrReport
 from hf_ser.transcripts.wer import plot_wer, wer_report
 
-TRANSCRIPTS, WER, REPORT = "transcripts.jsonl", "wer.json", "report.json"
+TRANSCRIPTS, WER = "transcripts.jsonl", "wer.json"
 TIMES = ("before", "after")
 
 PACKAGES = ("hf_ser", "torch", "transformers", "peft", "datasets")
@@ -32,16 +34,16 @@ def write_results(output_dir: Path) -> str:
     if not tested:
         return "\n".join([*models, "No speaker was left to test: for a figure run --fold all with the same settings."])
     lines = [json.loads(line) for folder in tested for line in (folder / TRANSCRIPTS).read_text("utf-8").splitlines()]
-    report = conditions([records[folder] for folder in tested], lines)
-    report["wer"] = word_error_rates(lines)
-    for when, found in report["wer"].items():
+    wer = word_error_rates(lines)
+    for when, found in wer.items():
         plot_wer(found, output_dir / f"wer_{when}.png")
     rates = {folder: json.loads((folder / WER).read_text("utf-8")) for folder in tested}
-    report["per_fold"] = {
+    per_fold = {
         records[folder].split.fold: {when: found[when]["wer"] for when in TIMES} for folder, found in rates.items()
     }
+    report = AsrReport(**conditions([records[folder] for folder in tested], lines), wer=wer, per_fold=per_fold)
     with atomic_write(output_dir / REPORT) as file:
-        json.dump(report, file, indent=1)
+        json.dump(report.to_json(), file, indent=1)
     return "\n".join([format_report(report), *models, f"report: {output_dir / REPORT}"])
 
 
@@ -79,14 +81,14 @@ def conditions(records: list[TrainingRecord], lines: list[dict]) -> dict:
     }
 
 
-def format_report(report: dict) -> str:
+def format_report(report: AsrReport) -> str:
     """The report as a plain-text table for the terminal; rates in per cent."""
-    before, after = (report["wer"][when] for when in TIMES)
-    folds = report["per_fold"]
+    before, after = (report.wer[when] for when in TIMES)
+    folds = report.per_fold
     lines = [
-        *(line for notice in report["notices"] for line in textwrap.wrap(notice, LINE)),
-        f"{report['corpus']}, protocol {report['protocol']}, {len(folds)} fold{'s' if len(folds) > 1 else ''}: "
-        f"{after['n_clips']} clips of {after['n_speakers']} speakers, language {report['language']}",
+        *(line for notice in report.notices for line in textwrap.wrap(notice, LINE)),
+        f"{report.corpus}, protocol {report.protocol}, {len(folds)} fold{'s' if len(folds) > 1 else ''}: "
+        f"{after['n_clips']} clips of {after['n_speakers']} speakers, language {report.language}",
         "",
         "          WER  95 % interval   substituted  deleted  inserted",
     ]

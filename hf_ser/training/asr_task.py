@@ -27,7 +27,7 @@ from hf_ser.training.arguments import (
     ASR_LEARNING_RATE,
     ASR_LORA_LEARNING_RATE,
     OF_MODEL,
-    OF_THE_WORDS,
+    TRANSCRIPT_SETTINGS,
     AsrArguments,
 )
 from hf_ser.training.asr import (
@@ -200,7 +200,7 @@ def reject_emotion_settings(data) -> None:
     Raises:
         ValueError: one is.
     """
-    if given := sorted((OF_THE_WORDS | {"target"}) & settings(data).keys()):
+    if given := sorted((TRANSCRIPT_SETTINGS | {"target"}) & settings(data).keys()):
         raise ValueError(
             f"--{given[0]} is {getattr(data, given[0])}: found a setting of emotion models, and a recogniser learns "
             "the corpus's own transcripts as they are. Expected none: leave it out."

@@ -78,7 +78,7 @@ def build_model(labels, head, adapt, audio=None, text=None, texts=(), speakers=N
     config = SerConfig(
         **{f"{modality}_config": encoder.config for modality, encoder in encoders.items()},
         **({"audio_layers": audio.audio_layers} if audio is not None else {}),
-        **({"text_layers": text.text_layers} if text is not None else {}),
+        **({"text_layers": text.text_layers, "context_turns": text.context} if text is not None else {}),
         **head_settings(head),
         **({"speaker_views": len(audio.speed_list) or 1} if by_speaker else {}),
         **label_maps(labels),

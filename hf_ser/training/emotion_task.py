@@ -21,8 +21,7 @@ from transformers import PreTrainedConfig, TrainerCallback, set_seed
 from hf_ser.checks.audit.data import CLEARED
 from hf_ser.data.protocols import Fold
 from hf_ser.data.schema import REFERENCE
-from hf_ser.inputs.frozen import CachedCollator, FrozenCache, unwrapped
-from hf_ser.models import SOLVED_HEADS, copy_code
+from hf_ser.models import copy_code
 from hf_ser.publish.results import write_fold_report, write_results
 from hf_ser.publish.trackers import track_results
 from hf_ser.revisions import split_revision
@@ -40,15 +39,17 @@ from hf_ser.training.arguments import (
     FusionArguments,
     HeadArguments,
     TextArguments,
-    refuse_words,
+    reject_transcript_settings,
 )
 from hf_ser.training.building import build_model, from_fold
-from hf_ser.training.fits import FittedTrainer, is_solved, refuse_descent
+from hf_ser.training.fits import FittedTrainer, is_solved, reject_descent
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.fold_run import FoldTask, save_model
+from hf_ser.training.frozen_pass import frozen_features, unwrapped
 from hf_ser.training.run import Settings, Task
 from hf_ser.training.trainer import SerTrainer, choose_threads
 from hf_ser.training.trainer_arguments import SerTrainingArguments
+from hf_ser.transcripts.context import previous_turns
 from hf_ser.transcripts.fold_transcripts import ASR, MIXED, fold_transcripts
 from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
 
@@ -68,6 +69,9 @@ class EmotionFold(FoldTask):
         self.task, self.fold = task, fold
         self.labels = task.dataset.features["label"].names
         self.transcripts = fold_transcripts(task.dataset, fold, task.data, task.training.seed)
+        if TextArguments in task.settings and (turns := task.settings[TextArguments].context):
+            context = previous_turns(task.dataset, fold, self.transcripts.text, turns)
+            self.transcripts = replace(self.transcripts, context=context)
         self.prepare()
         if not task.reads_text:  # the transcripts of the data set were not used
             self.transcripts = replace(self.transcripts, source=dict.fromkeys(self.transcripts.source))
@@ -94,13 +98,14 @@ class EmotionFold(FoldTask):
         if not self.is_fresh:
             self.prepare()
         self.is_fresh = False
-        frozen = self.frozen_cache() if arguments.cache_frozen else None
-        if frozen is not None:
-            self.candidate = replace(self.candidate, collator=CachedCollator(self.candidate.collator, frozen))
+        if arguments.cache_frozen:
+            self.candidate.collator.frozen = frozen_features(self.candidate, self.rows, arguments)
+            PartialState().print(self.candidate.collator.frozen.summary())
         trainer = SerTrainer
         if is_solved(self.candidate.model.config):
             enrolment_clips = getattr(self.task.settings.get(AudioArguments), "enrolment_clips", 0)
-            trainer = partial(FittedTrainer, enrolment_clips=enrolment_clips)
+            balance = self.task.head.class_balance
+            trainer = partial(FittedTrainer, enrolment_clips=enrolment_clips, class_balance=balance)
         return trainer(
             self.candidate,
             self.labels,
@@ -108,23 +113,11 @@ class EmotionFold(FoldTask):
             train_dataset=self.rows.train,
             eval_dataset=self.rows.validation,
             callbacks=list(callbacks),
-            frozen=frozen,
             view=self.rows.view,
         )
 
-    def frozen_cache(self) -> FrozenCache:
-        """The cache of what frozen encoders and front ends compute."""
-        config, training = self.candidate.model.config, self.task.training
-        key = {name: getattr(config, name) for name in ("audio_layers", "text_layers")}
-        key["mean"] = config.head in SOLVED_HEADS
-        key["precision"] = "bf16" if training.bf16 else "fp16" if training.fp16 else "float32"
-        augmentation = None if self.rows.view is None else self.candidate.collator.augmenter.key
-        return FrozenCache(self.candidate, key, augmentation, training.cache_views, self.rows.fitted)
-
     def finish(self, trainer: SerTrainer, folder: Path, leaks: list[str], findings: list[AuditFinding]) -> dict:
         """As FoldTask's; the model is calibrated on the validation rows first."""
-        if trainer.frozen is not None:
-            PartialState().print(trainer.frozen.summary())
         calibrate(trainer, self.candidate.model.config, self.rows.validation)
         logits = trainer.logits(self.rows.test) if len(self.fold.test) else None
         save_model(trainer, self.candidate, folder)
@@ -178,9 +171,9 @@ class EmotionTask(Task):
     def __init__(self, given: Settings):
         super().__init__(given)
         if not self.reads_text:
-            refuse_words(self.data)
+            reject_transcript_settings(self.data)
         models = [given[one] for one in (AudioArguments, TextArguments) if one in given]
-        refuse_descent(models, self.head, given.get(AugmentArguments), given[AdaptArguments], self.training)
+        reject_descent(models, self.head, given.get(AugmentArguments), given[AdaptArguments], self.training)
 
     @property
     def head(self) -> CommonHeadArguments:

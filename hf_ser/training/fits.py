@@ -5,6 +5,7 @@ that further folds need not compute it again.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +25,8 @@ from transformers.trainer_utils import TrainOutput
 from hf_ser.augment.training import with_views
 from hf_ser.inputs.speakers import enrolment_rows
 from hf_ser.models import PRESETS, SOLVED_HEADS, TEXT_PRESETS, SerConfig
-from hf_ser.models.configuration_ser import AUDIO
-from hf_ser.models.heads import Sequences, SpeakerMeans, Standardisation
+from hf_ser.models.configuration_ser import AUDIO, TEXT
+from hf_ser.models.heads import Sequences, SpeakerMeans, Standardisation, context_apart
 from hf_ser.models.networks import FITTED
 from hf_ser.runs.calibration import fit_temperature
 from hf_ser.runs.scores import DIGITS
@@ -40,6 +41,9 @@ NEVER_SEEN = -30.0
 """Bias of a class without a training row."""
 SHARPNESS = 10.0
 """What the answers of a ridge, near 0 and 1, are multiplied by to be logits, before a temperature is fitted to them."""
+
+CONTEXT_WEIGHT = 0.3
+"""What the standardised mean of the previous turns is multiplied by, see scripts/recipes/README.md."""
 
 
 class Coefficients(NamedTuple):
@@ -83,7 +87,7 @@ class LogisticFit:
         self.vectors, self.targets = vectors, targets / copies
 
     def fit(self, rows: np.ndarray, strength: float) -> Coefficients:
-        """Of some of the rows, by their indices."""
+        """Solve for the coefficients of some of the rows, by their indices."""
         of, classes = np.nonzero(self.targets[rows])
         regression = LogisticRegression(C=strength, max_iter=1000)
         regression.fit(self.vectors[rows][of], classes, sample_weight=self.targets[rows][of, classes])
@@ -98,7 +102,7 @@ class LogisticFit:
 
 
 class RidgeFit:
-    """Ridge regression on the targets in which every class weighs alike.
+    """Ridge regression on the targets, in which by default every class weighs alike.
 
     Solved between the rows where these are fewer than the features, else between the features, so that memory grows
     with the smaller of the two. What a row's targets sum to is its weight: it says how much the row counts, not what
@@ -106,6 +110,7 @@ class RidgeFit:
 
     Args:
         copies: How many rows each clip has; all of them together weigh as much as one would.
+        class_balance: Power by which a class weighs the more, the rarer it is; 1: all classes weigh alike; 0: all rows.
 
     Shapes: as LogisticFit's.
     """
@@ -115,15 +120,16 @@ class RidgeFit:
     strength_name = "ridge_lambda"
     gives_logits = False
 
-    def __init__(self, vectors: np.ndarray, targets: np.ndarray, copies: int = 1):
+    def __init__(self, vectors: np.ndarray, targets: np.ndarray, copies: int = 1, class_balance: float = 1.0):
         self.vectors, self.row_weights, self.copies = vectors, targets.sum(1), copies
+        self.class_balance = class_balance
         self.targets = targets / np.where(self.row_weights > 0, self.row_weights, 1.0)[:, None]
         self.products = None
         if len(vectors) <= vectors.shape[1]:  # the 1 stands for a feature of 1, the bias
             self.products = vectors @ vectors.T / vectors.shape[1] + 1
 
     def fit(self, rows: np.ndarray, strength: float) -> Coefficients:
-        """Of some of the rows, by their indices."""
+        """Solve for the coefficients of some of the rows, by their indices."""
         return next(self.fits(rows, [strength]))
 
     def fits(self, rows: np.ndarray, strengths: Sequence[float]) -> Iterator[Coefficients]:
@@ -131,7 +137,9 @@ class RidgeFit:
         of_classes = self.row_weights[rows] @ self.targets[rows]
         classes = np.flatnonzero(of_classes)
         targets = self.targets[np.ix_(rows, classes)]
-        weights = self.row_weights[rows] * (targets @ (len(rows) / len(classes) / of_classes[classes])) / self.copies
+        counts = of_classes[classes]
+        of_class = counts**-self.class_balance * len(rows) / (counts ** (1 - self.class_balance)).sum()
+        weights = self.row_weights[rows] * (targets @ of_class) / self.copies
         centred = targets - 1 / len(classes)
         size = self.vectors.shape[1]
         if self.products is None:
@@ -177,12 +185,12 @@ def is_solved(config: SerConfig) -> bool:
 
 
 def fitted_network(models: list) -> str | None:
-    """The network whose head is solved for in any case, of an audio-only model; arguments as of `refuse_descent`."""
+    """The network whose head is solved for in any case, of an audio-only model; arguments as of `reject_descent`."""
     name = getattr(models[0], "audio_model", None)
     return name if name in FITTED and len(models) == 1 else None
 
 
-def refuse_descent(models: list, head, augment, adapt, training) -> None:
+def reject_descent(models: list, head, augment, adapt, training) -> None:
     """Make sure that no setting of gradient descent is given for a head that is solved for.
 
     Args:
@@ -191,7 +199,8 @@ def refuse_descent(models: list, head, augment, adapt, training) -> None:
             AdaptArguments and SerTrainingArguments.
 
     Raises:
-        ValueError: one is, the encoder has random weights, or speeds are given for another head.
+        ValueError: one is, the encoder has random weights, or speeds or previous turns are given for
+            another head.
     """
     network, has_solved_head = fitted_network(models), head.chosen in SOLVED_HEADS
     if not has_solved_head and (speeds := getattr(models[0], "speeds", None)):
@@ -199,6 +208,11 @@ def refuse_descent(models: list, head, augment, adapt, training) -> None:
             f"--speeds is {speeds}, --{'fusion' if len(models) == 2 else 'head'} {head.chosen}: found a head that does "
             f"not average over the speeds of a clip. Expected {' or '.join(SOLVED_HEADS)}; or, to change clips in "
             "training alone, --augment speed."
+        )
+    if not has_solved_head and (turns := getattr(models[-1], "context", 0)):
+        raise ValueError(
+            f"--context is {turns}, --{'fusion' if len(models) == 2 else 'head'} {head.chosen}: found a head that "
+            f"reads no previous turns. Expected {' or '.join(SOLVED_HEADS)}: add it, or leave --context out."
         )
     if not has_solved_head and network is None:
         return
@@ -218,11 +232,12 @@ def refuse_descent(models: list, head, augment, adapt, training) -> None:
             f"--augment is {augment.augment}: found no --cache_views, and a head that is solved for has no epochs in "
             "which to meet changed clips. Expected --cache_views 2 or the like: so many changed copies of each clip."
         )
-    asked = settings(training)
-    given = {name: asked[name] for name in OF_DESCENT if name in asked} | settings(adapt)
+    of_training = settings(training)
+    given = {name: of_training[name] for name in OF_DESCENT if name in of_training} | settings(adapt)
     if has_solved_head and adapt.freeze in ("both" if len(models) == 2 else next(iter(named)).split("_")[0], "both"):
         given.pop("freeze", None)  # it is in any case
     own = FITTED_HEAD if network else {"head": head.chosen, "fusion": head.chosen, "pooling": "mean"}
+    own = own | {"class_balance": head.class_balance}  # which only a ridge has
     given |= {name: value for name, value in settings(head).items() if own.get(name) != value}
     if given:
         name, value = next(iter(given.items()))
@@ -248,6 +263,7 @@ class FittedTrainer(SerTrainer):
         labels: Emotion names in class order.
         enrolment_clips: Of a head that takes speakers' means off: clips that a speaker is known by when rows are
             predicted; 0: all of them.
+        class_balance: As of RidgeFit, of head `ridge`.
         kwargs: As SerTrainer's.
 
     Attributes:
@@ -258,16 +274,25 @@ class FittedTrainer(SerTrainer):
         ValueError: the head is not one linear layer on the vectors.
     """
 
-    def __init__(self, candidate: Candidate, labels: list[str], enrolment_clips: int = 0, **kwargs):
+    def __init__(
+        self,
+        candidate: Candidate,
+        labels: list[str],
+        enrolment_clips: int = 0,
+        class_balance: float = 1.0,
+        **kwargs,
+    ):
         super().__init__(candidate, labels, **kwargs)
         self.enrolment_clips = enrolment_clips
         self.view = kwargs.get("view")
         self.left_out: tuple[np.ndarray, np.ndarray] | None = None
         config, self.network = candidate.model.config, getattr(candidate.encoders.get("audio"), "network", None)
         if config.head in SOLVED_HEADS:
-            self.method, size = FITS[config.head], sum(map(config.size_of, config.modalities))
+            self.method, size = FITS[config.head], sum(candidate.model.head.sizes)
         else:
             self.method, size = FITS[config.audio_config.network], self.network.size
+        if config.head == "ridge":
+            self.method = partial(self.method, class_balance=class_balance)
         self.classifier = linear_head(candidate.model, size)
 
     def train(self, resume_from_checkpoint=None, **kwargs) -> TrainOutput:
@@ -276,6 +301,8 @@ class FittedTrainer(SerTrainer):
         parts = [self.train_dataset, self.eval_dataset]
         speakers = np.concatenate([speakers_of(part) for part in parts])
         vectors, targets = (np.concatenate(both) for both in zip(*self.views_of(parts), strict=True))
+        if self.model.config.modalities == (AUDIO, TEXT):
+            vectors, targets = np.concatenate([vectors, self.without_text(vectors)]), np.tile(targets, (2, 1))
         copies, views = len(vectors) // len(speakers), vectors.shape[1]
         originals = np.arange(len(vectors)) < len(speakers)
         speakers = np.tile(speakers, copies)
@@ -283,6 +310,8 @@ class FittedTrainer(SerTrainer):
         mean, scale = np.nanmean(vectors[originals], (0, 1)), np.nanstd(vectors[originals], (0, 1))
         vectors = np.where(np.isnan(vectors), mean, vectors)
         scale[scale < LEAST_SCALE] = 1.0
+        if self.model.config.context_turns:
+            scale[-self.model.config.size_of(TEXT) :] /= CONTEXT_WEIGHT
         is_folded = self.statistics is None  # else the model standardises, and cuts off
         vectors = (vectors - mean) / scale if is_folded else self.standardised(vectors, mean, scale)
         counted = targets.any(1)  # a row of no weight, of raters who agree on nothing, has no answer to score by
@@ -299,6 +328,18 @@ class FittedTrainer(SerTrainer):
         self.log({"loss": loss, **found} | ({} if uar is None else {"eval_uar": uar}))
         self.state.best_metric = uar
         return TrainOutput(0, loss, {})
+
+    def without_text(self, vectors: np.ndarray) -> np.ndarray:
+        """The vectors of the same clips without their texts, but where there is no audio.
+
+        Shapes: `(rows, views, size)`, and so is the result.
+
+        Else a fused head is worse than one of audio alone where a text is missing, see scripts/recipes/README.md.
+        """
+        audio, copies = self.model.config.size_of(AUDIO), vectors.copy()
+        has_audio = ~np.isnan(vectors[:, :, :audio]).any((1, 2))
+        copies[has_audio, :, audio:] = np.nan
+        return copies
 
     @property
     def speaker_means(self) -> SpeakerMeans | None:
@@ -371,7 +412,7 @@ class FittedTrainer(SerTrainer):
             num_workers=self.args.dataloader_num_workers,
         )
         vectors, targets = [], []
-        for batch in tqdm(loader, desc="vectors", unit=" batches", disable=self.args.disable_tqdm):
+        for batch in tqdm(loader, desc="reading vectors", unit=" batches", disable=self.args.disable_tqdm or None):
             inputs = dict(self._prepare_inputs(batch))
             labels = inputs.pop("labels")
             if not labels.is_floating_point():
@@ -381,20 +422,24 @@ class FittedTrainer(SerTrainer):
         return np.concatenate(vectors), np.concatenate(targets)
 
     def vectors_in(self, outputs: dict[str, torch.Tensor], rows: int) -> np.ndarray:
-        """The outputs of the frozen encoders side by side, NaN where a row lacks the modality.
+        """The outputs of the frozen encoders side by side, NaN where a row lacks the modality, or previous turns.
 
         Shapes: `(rows, views, size)`; a text is the same beside each view of the audio.
         """
-        parts = []
-        for modality in self.model.config.modalities:
+        config, parts = self.model.config, []
+        for modality in config.modalities:
+            reads_context = bool(config.context_turns) and modality == TEXT
             hidden = outputs.get(f"{modality}_hidden")
             if hidden is None:
-                parts.append(np.full((rows, 1, self.model.config.size_of(modality)), np.nan))
+                parts += [np.full((rows, 1, config.size_of(modality)), np.nan)] * (1 + reads_context)
                 continue
+            mask = outputs[f"{modality}_mask"]
             # Functionals are given as features of one frame.
-            part = (hidden if hidden.dim() == 3 else hidden.flatten(1)[:, None]).double().cpu().numpy()
-            part[~outputs[f"{modality}_mask"].any(1).cpu().numpy()] = np.nan
-            parts.append(part)
+            one = Sequences(hidden if hidden.dim() == 3 else hidden.flatten(1)[:, None], mask, mask.any(1))
+            for sequences in context_apart(one) if reads_context else (one,):
+                part = sequences.hidden.double().cpu().numpy()
+                part[~sequences.present.cpu().numpy()] = np.nan
+                parts.append(part)
         views = max(part.shape[1] for part in parts)
         return np.concatenate([np.broadcast_to(part, (rows, views, part.shape[2])) for part in parts], axis=2)
 
@@ -471,7 +516,7 @@ def chosen_strength(
 ) -> tuple[float, float | None, np.ndarray | None]:
     """The strength that does best on training speakers who were left out, its UAR over their rows, and its answers.
 
-    Of equally good ones the first. Of a single speaker it cannot be told: the middle one, and None. Arguments as of
+    Of equally good ones the first. Of a single speaker it cannot be found: the middle one, and None. Arguments as of
     `fitted_head`.
 
     Shapes:

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from hf_ser.augment.training import Augmenter, View, with_views
 from hf_ser.data.protocols import Fold
-from hf_ser.inputs.speakers import clips_digest, enrolment_note, sound_batches, speaker_statistics
+from hf_ser.inputs.speakers import audio_batches, clips_digest, enrolment_note, speaker_statistics
 from hf_ser.inputs.targets import with_columns, with_target
 from hf_ser.training.building import Candidate
 from hf_ser.transcripts.fold_transcripts import FoldTranscripts
@@ -34,7 +34,7 @@ class FoldData:
 
 
 def fold_data(
-    dataset: Dataset, fold: Fold, words: FoldTranscripts, candidate: Candidate, data, training, audio, augment
+    dataset: Dataset, fold: Fold, transcripts: FoldTranscripts, candidate: Candidate, data, training, audio, augment
 ):
     """The rows of a fold; the candidate's front end and collator are set up for them.
 
@@ -51,11 +51,11 @@ def fold_data(
             f"--cache_views is {training.cache_views}: found no --augment, and so nothing for views of a clip to "
             "differ by. Expected one: add it, or leave --cache_views out."
         )
-    columns, notes, view, fitted = dict(words.columns), [], None, None
+    columns, notes, view, fitted = dict(transcripts.columns), [], None, None
     front_end = getattr(candidate.encoders.get("audio"), "front_end", None)
     if front_end is not None and front_end.normalisation == "corpus":
         clips = dataset.with_format(None).select_columns(["audio"])
-        front_end.fit_corpus(sound_batches(clips, fold.train, feature_extractor(candidate), front_end.window.device))
+        front_end.fit_corpus(audio_batches(clips, fold.train, feature_extractor(candidate), front_end.window.device))
         fitted = clips_digest(dataset, fold.train)
     if front_end is not None and front_end.normalisation == "speaker":
         known = speaker_statistics(
@@ -66,6 +66,8 @@ def fold_data(
         notes.append(enrolment_note(audio.enrolment_clips))
     if getattr(candidate.model.config, "speaker_views", 0):
         notes.append(enrolment_note(audio.enrolment_clips))
+    if turns := getattr(candidate.model.config, "context_turns", 0):
+        notes.append(f"each text is read with the {turns} turns before it, of the same dialogue and part")
     # Refuses before anything is written.
     train = with_target(dataset, fold.train, data.target, columns)
     if augmented:

@@ -158,7 +158,7 @@ def follow_metric(training: TrainingArguments, metrics: Mapping[str, bool]) -> N
         metrics: Whether higher is better, by the names of the metrics that there are.
 
     Raises:
-        ValueError: no such metric, or the other direction is asked for.
+        ValueError: no such metric, or the other direction is requested.
     """
     default = {f.name: f.default for f in fields(training)}
     if training.metric_for_best_model is None:

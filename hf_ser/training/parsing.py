@@ -1,4 +1,4 @@
-"""What a run is told: a YAML recipe first, flags over it, nothing that is not known; and what of it a record keeps."""
+"""The settings of a run: a YAML recipe first, flags over it, nothing unknown; and which of them a record keeps."""
 
 import argparse
 import sys
@@ -36,7 +36,7 @@ def parse_arguments(
     Raises:
         FileNotFoundError, ValueError: the recipe is missing, is no mapping, has unknown keys or a value of the wrong
             kind; a flag is unknown or has a bad value.
-        SystemExit: help was asked for, and is printed.
+        SystemExit: help was requested, and is printed.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv and default_recipe is not None:
@@ -54,9 +54,7 @@ def parse_arguments(
     except argparse.ArgumentError as error:
         raise ValueError(f"{error}; --help shows all") from error
     if unknown:
-        raise ValueError(
-            f"Unknown arguments {' '.join(unknown)}: expected flags of this script; {_hint(unknown[0], parser.known)}"
-        )
+        raise ValueError(f"Unknown settings {' '.join(unknown)}: {_hint(unknown[0], parser.known)}")
     return arguments
 
 
@@ -94,12 +92,16 @@ class SettingsParser(HfArgumentParser):
         if isinstance(value, bool) and bool not in kinds:
             return False
         try:
-            return not self.parse_known_args(as_flag(name, value))[1]
+            return not self.parse_known_args(as_flag(name, value, self.takes_list(name)))[1]
         except argparse.ArgumentError:
             return False
 
+    def takes_list(self, name: str) -> bool:
+        """Whether a setting takes several values."""
+        return takes_list(self.types.get(name))
+
     def expected(self, name: str) -> str:
-        """What values a setting has, in words."""
+        """The values that a setting may have, as messages name them."""
         if choices := self.known[name].metadata.get("choices"):
             return f"one of {', '.join(map(str, choices))}"
         kinds = (self.types[name], *typing.get_args(self.types[name]))
@@ -118,9 +120,10 @@ IN_WORDS = {
 }
 
 
-def as_flag(name: str, value) -> list[str]:
-    """A setting as the command line has it; of a list each value is a word behind the flag."""
+def as_flag(name: str, value, is_list: bool = True) -> list[str]:
+    """A setting as the command line has it: of one that takes a list each value is a word, else they are joined."""
     words = [as_word(one) for one in value] if isinstance(value, list | tuple) else [as_word(value)]
+    words = words if is_list or not words else [",".join(words)]
     # One word, for a value may begin with a dash.
     return [f"--{name}={words[0]}"] if len(words) == 1 else [f"--{name}", *words]
 
@@ -130,7 +133,7 @@ def _hint(unknown: str, known: Iterable[str]) -> str:
     name, _, _ = unknown.removeprefix("--").partition("=")
     near = get_close_matches(name, known, n=3, cutoff=0.75)
     dashes = "--" if unknown.startswith("--") else ""
-    return f"did you mean {', '.join(dashes + one for one in near)}?" if near else "see --help."
+    return f"did you mean {', '.join(dashes + one for one in near)}?" if near else "expected those that --help lists."
 
 
 def read_recipe(file: str, parser: SettingsParser) -> dict:
@@ -143,13 +146,32 @@ def read_recipe(file: str, parser: SettingsParser) -> dict:
     values = read_mapping(path)
     if unknown := sorted(map(str, set(values) - parser.known.keys())):
         hint = _hint(unknown[0], parser.known)
-        raise ValueError(f"{path}: unknown keys {', '.join(unknown)}. Expected flags of this script; {hint}")
+        raise ValueError(f"{path}: unknown settings {', '.join(unknown)}: {hint}")
     for key, value in values.items():
         if not parser.accepts(key, value):
             found = "empty" if value is None else as_word(value)
             raise ValueError(f"{path}: --{key} is {found}: expected {parser.expected(key)}. Change this line.")
     # As a flag would give them: argparse turns text into the field's type (YAML leaves 1e-4 a text), lists stay.
-    return {key: value if isinstance(value, list | bool | None) else as_word(value) for key, value in values.items()}
+    return {key: as_default(value, parser.takes_list(key)) for key, value in values.items()}
+
+
+def as_default(value, is_list: bool):
+    """A value of a recipe as argparse takes it for a default."""
+    if isinstance(value, bool | None) or (isinstance(value, list) and is_list):
+        return value
+    return ",".join(map(as_word, value)) if isinstance(value, list) else as_word(value)
+
+
+def takes_list(kind) -> bool:
+    """Whether values of a type are lists."""
+    return any(typing.get_origin(one) is list for one in (kind, *typing.get_args(kind)))
+
+
+def flags_of(classes: Iterable[type], settings: typing.Mapping[str, typing.Any]) -> list[str]:
+    """Settings as the command line has them; of None the default stays."""
+    types = {name: hint for one in classes for name, hint in typing.get_type_hints(one).items()}
+    given = {name: value for name, value in settings.items() if value is not None}
+    return [word for name, value in given.items() for word in as_flag(name, value, takes_list(types.get(name)))]
 
 
 NOT_OF_THE_RESULT = {

@@ -1,4 +1,4 @@
-"""Pretrained encoders with what turns clips and words into their inputs: checked, and cropped to the clips' length."""
+"""Pretrained encoders with what turns audio and text into their inputs: checked, and cropped to the clips' length."""
 
 from collections import Counter, defaultdict
 from itertools import chain
@@ -53,13 +53,13 @@ def load_audio_encoder(audio) -> tuple[PreTrainedModel, object]:
         return own_network(audio), WaveformFeatureExtractor(max_seconds=audio.max_seconds, **trimming(audio))
     config = checkpoint_config(name)
     if type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
-        refuse_weights(audio, config.model_type)
-        refuse_enrolment(audio, config.model_type, audio.normalisation)
+        reject_weights(audio, config.model_type)
+        reject_enrolment(audio, config.model_type, audio.normalisation)
         backbone = load_trained(AutoModel, name)
         encoder = SpectrogramModel(SpectrogramConfig(**with_front_end(vision_config(backbone.config), audio)))
         encoder = with_backbone(encoder, backbone)
         return encoder, WaveformFeatureExtractor(max_seconds=audio.max_seconds, **trimming(audio))
-    refuse_front_end(audio, config)
+    reject_front_end(audio, config)
     encoder = pretrained_encoder(name, config, AUDIO)
     feature_extractor = load_feature_extractor(name, audio)
     family_of(encoder.config).crop(encoder, feature_extractor, audio.max_seconds)
@@ -86,12 +86,12 @@ def own_network(audio) -> SpectrogramModel:
     encoder = SpectrogramModel(SpectrogramConfig(**with_front_end(PRESETS[audio.audio_model], audio)))
     if audio.audio_weights:
         if audio.audio_model != "alexnet":
-            refuse_weights(audio, "a network of ours, which starts from random weights")
+            reject_weights(audio, "a network of ours, which starts from random weights")
         load_alexnet(encoder, audio.audio_weights)
     return encoder
 
 
-def refuse_weights(audio, what: str) -> None:
+def reject_weights(audio, what: str) -> None:
     """Make sure that no weights are given for an encoder that would not load them; `what` says what it is.
 
     Raises:
@@ -105,20 +105,20 @@ def refuse_weights(audio, what: str) -> None:
 
 
 def with_front_end(settings: dict, audio) -> dict:
-    """Arguments of SpectrogramConfig with the normalisation that was asked for."""
+    """Arguments of SpectrogramConfig with the requested normalisation."""
     if not audio.normalisation:
         return settings
     return {**settings, "front_end": {**settings.get("front_end", {}), "normalisation": audio.normalisation}}
 
 
-def refuse_front_end(audio, config: PreTrainedConfig) -> None:
+def reject_front_end(audio, config: PreTrainedConfig) -> None:
     """Make sure that no settings of our front ends are given for an encoder that has its own.
 
     Raises:
         ValueError: one is.
     """
     own = config.audio_config if isinstance(config, SerConfig) else config
-    refuse_enrolment(audio, config.model_type, (getattr(own, "front_end", None) or {}).get("normalisation"))
+    reject_enrolment(audio, config.model_type, (getattr(own, "front_end", None) or {}).get("normalisation"))
     given = {"normalisation": audio.normalisation, "audio_weights": audio.audio_weights}
     if named := [name for name, value in given.items() if value]:
         raise ValueError(
@@ -127,7 +127,7 @@ def refuse_front_end(audio, config: PreTrainedConfig) -> None:
         )
 
 
-def refuse_enrolment(audio, kind: str, normalisation: str | None) -> None:
+def reject_enrolment(audio, kind: str, normalisation: str | None) -> None:
     """Make sure that clips to know a speaker by are drawn only for an encoder that scales by speaker.
 
     Raises:
@@ -142,7 +142,7 @@ def refuse_enrolment(audio, kind: str, normalisation: str | None) -> None:
 
 
 TRIMMED = ("crnn", "functionals", "functionals_mlp", "random_kernels")
-"""Networks that hear a clip without the silence at its ends, unless told: digital zeros are a shortcut."""
+"""Networks that read a clip without the silence at its ends by default: digital zeros are a shortcut."""
 
 
 def trimming(audio) -> dict:
@@ -167,7 +167,7 @@ def load_text_encoder(text, texts, speakers=None) -> tuple[PreTrainedModel, PreT
 
 
 def load_tokenizer(name: str, config: PreTrainedConfig) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint, told the longest text that its encoder has positions for."""
+    """The tokenizer of a checkpoint, limited to the longest text that its encoder has positions for."""
     repository, revision = split_revision(name)
     tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision, trust_remote_code=False)
     if positions := getattr(config, "max_position_embeddings", None):
@@ -206,7 +206,7 @@ def load_trained(auto_class, name: str, **kwargs) -> PreTrainedModel:
 
 
 def load_feature_extractor(name: str, audio):
-    """The feature extractor of a checkpoint, told the longest clip and whether silence is cut off."""
+    """The feature extractor of a checkpoint, set to the longest clip and to whether silence is cut off."""
     repository, revision = split_revision(name)
     extractor = AutoFeatureExtractor.from_pretrained(repository, revision=revision, trust_remote_code=False)
     extractor.max_seconds = audio.max_seconds
@@ -222,7 +222,7 @@ def load_feature_extractor(name: str, audio):
 LEAST_SPEAKERS, LEAST_USES_UNKNOWN = 2, 3
 """Speakers who must have used a word for it to enter a vocabulary; uses of it where it is not known who spoke.
 
-A vocabulary lies readable in the model's folder and is pushed with it. What one person says (a name, an address, a
+A vocabulary is readable in the model's folder and is pushed with it. What one person says (a name, an address, a
 telephone number) must not be in it.
 """
 
@@ -250,8 +250,8 @@ def train_tokenizer(texts, speakers=None) -> PreTrainedTokenizerFast:
     if any(spoken) and not kept:
         raise ValueError(
             f"None of the {len(set(chain(*spoken)))} words of the training rows is used by {LEAST_SPEAKERS} speakers "
-            f"(or {LEAST_USES_UNKNOWN} times where nobody knows who speaks), and others do not enter a vocabulary that "
-            "is kept with the model. Expected more transcripts: use a pretrained --text_model, which needs none."
+            f"(or {LEAST_USES_UNKNOWN} times where the speakers are not known), and others do not enter a vocabulary "
+            "that is kept with the model. Expected more transcripts: use a pretrained --text_model, which needs none."
         )
     known = [" ".join(word for word in row if word in kept) for row in spoken]
     words.train_from_iterator(known, WordLevelTrainer(special_tokens=["[PAD]", "[UNK]"]))
@@ -268,7 +268,7 @@ def train_tokenizer(texts, speakers=None) -> PreTrainedTokenizerFast:
 def shared_words(spoken: list[list[str]], speakers: list[str | None]) -> set[str]:
     """Words that do not tell of one person: several speakers use them, or they are used often by who is not known.
 
-    A corpus of a single speaker has nobody else to use them: there all uses count as of unknown speakers.
+    A corpus of a single speaker has no others to use them: there all uses count as of unknown speakers.
     """
     if len(set(speakers) - {None}) < LEAST_SPEAKERS:
         speakers = [None] * len(speakers)

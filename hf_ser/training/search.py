@@ -98,7 +98,7 @@ class Range:
         return self.low <= value <= self.high
 
     def to_json(self) -> list:
-        """As the record of a search has it."""
+        """The values as the record of a search keeps them."""
         return [self.low, self.high, "log" if self.log else "linear"]
 
 
@@ -117,7 +117,7 @@ class Choices:
         return value in self.values
 
     def to_json(self) -> list:
-        """As the record of a search has it."""
+        """The values as the record of a search keeps them."""
         return self.values
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +11,9 @@ from datasets import Dataset
 from peft import PeftModel
 from scipy.special import softmax
 from torch import nn
-from transformers import EvalPrediction, ProgressCallback, Trainer, TrainerCallback
+from tqdm import tqdm
+from transformers import EvalPrediction, PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from transformers.trainer_utils import has_length
 
 from hf_ser.inputs.collate import first_of_text
 from hf_ser.models.modeling_ser import is_frozen
@@ -22,6 +25,9 @@ from hf_ser.training.building import Candidate
 from hf_ser.training.objective import Objective, class_weights, mixed
 from hf_ser.training.schedule import Patience, Stages, parse_stages, split_groups, stage_schedule
 
+STRENGTHS = ("ridge_lambda", "regularisation_c")
+"""Names under which a head that is solved for logs the strength of its penalty."""
+
 SMALL = 5_000_000
 """Parameters below which a model is computed faster by one thread of a processor."""
 
@@ -32,7 +38,6 @@ class SerTrainer(Trainer):
     Args:
         candidate: The model, its collator and its encoders.
         labels: Emotion names in class order.
-        frozen: A `FrozenCache`: what frozen encoders make of clips, kept; or None.
         view: A `View`, whose epoch is set as training goes on; or None.
         kwargs: As Trainer's; `args` are SerTrainingArguments.
 
@@ -40,11 +45,11 @@ class SerTrainer(Trainer):
         ValueError: settings and model do not go together.
     """
 
-    def __init__(self, candidate: Candidate, labels: list[str], frozen=None, view=None, **kwargs):
+    def __init__(self, candidate: Candidate, labels: list[str], view=None, **kwargs):
         args = kwargs["args"]
         check_model(candidate, args)
         choose_threads(candidate.model, args)
-        self.encoders, self.frozen, self.n_classes = candidate.encoders, frozen, len(labels)
+        self.encoders, self.n_classes = candidate.encoders, len(labels)
         self.stages = Stages(parse_stages(args.stages), candidate.model, self.encoders) if args.stages else None
         if self.stages and args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = True  # what a stage leaves alone never gets a gradient
@@ -55,7 +60,7 @@ class SerTrainer(Trainer):
             **kwargs,
         )
         self.model_accepts_loss_kwargs = False  # our models take the mean over the batch themselves
-        untested = {"--lora": isinstance(candidate.model, PeftModel), "--cache_frozen": frozen is not None}
+        untested = {"--lora": isinstance(candidate.model, PeftModel), "--cache_frozen": args.cache_frozen}
         for flag in (flag for flag, is_used in untested.items() if is_used and self.is_fsdp_enabled):
             raise ValueError(
                 f"{flag}: found FSDP, under which it was never tested. Expected whole weights in every process: use "
@@ -73,21 +78,13 @@ class SerTrainer(Trainer):
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
                 raise ValueError("--ema_decay needs whole weights: leave it out under FSDP, DeepSpeed.")
             self.averaging = WeightAveraging(self.model, args.ema_decay)
-        self.remove_callback(ProgressCallback)
+        for callback in (ProgressCallback, PrinterCallback):
+            self.remove_callback(callback)
         views = Views(view) if view is not None else None
         patience = Patience(args.early_stopping_patience) if args.early_stopping_patience else None
-        progress = None if args.disable_tqdm else OneLineProgress
-        for callback in (progress, patience, self.stages, self.averaging, views):
+        for callback in (OneLineProgress(), patience, self.stages, self.averaging, views):
             if callback is not None:
                 self.add_callback(callback)
-
-    def _prepare_inputs(self, inputs: dict) -> dict:
-        """As Trainer's; what frozen encoders make of the batch is put in place of their inputs."""
-        inputs = super()._prepare_inputs(inputs)
-        if self.frozen is None:
-            return inputs
-        with self.accelerator.autocast():
-            return self.frozen.fill(self.model, inputs)
 
     def _run_epoch(self, *args, **kwargs):
         # Trainer asks whether to stop only behind a step: a run resumed where its patience ended would go on.
@@ -101,7 +98,7 @@ class SerTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         """As Trainer's where the objective is plain."""
         # Trainer sets the whole model to training; a frozen encoder is a fixed function, without dropout. One whose
-        # outputs were read is not run.
+        # features were read is not run.
         for modality, encoder in self.encoders.items():
             if f"{modality}_hidden" not in inputs and is_frozen(encoder):
                 encoder.eval()
@@ -206,31 +203,55 @@ class Views(TrainerCallback):
 
 
 class OneLineProgress(ProgressCallback):
-    """Trainer's progress bars, with one line an epoch that a person can read instead of dictionaries."""
+    """Named progress bars on a terminal, and for each epoch one line that a person can read, also in a file."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Show the bar of the training, with the name of its fold's folder."""
+        if state.is_world_process_zero:
+            self.training_bar = bar(args, f"training {Path(args.output_dir).parent.name}", state.max_steps)
+        self.current_step = 0
+
+    def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
+        """Move the bar of a prediction on."""
+        if state.is_world_process_zero and has_length(eval_dataloader):
+            if self.prediction_bar is None:
+                during = self.training_bar is not None
+                name = "validation" if during else f"predicting {Path(args.output_dir).parent.name}"
+                self.prediction_bar = bar(args, name, len(eval_dataloader), leave=not during)
+            self.prediction_bar.update(1)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        """Write the epoch's figures above the bar."""
-        if not state.is_world_process_zero or self.training_bar is None:
+        """Write the figures of an epoch, or of a head that was solved for, above the bar."""
+        if not state.is_world_process_zero:
             return
         main = next(iter(args.metrics))  # uar, or wer of a recogniser
-        if f"eval_{main}" in logs:
-            self.training_bar.write(
+        if "inner_uar" in logs:
+            uar = "" if logs["inner_uar"] is None else f", UAR {100 * logs['inner_uar']:.1f} % on speakers left out"
+            chosen = next(f"{name} {logs[name]:g}" for name in STRENGTHS if name in logs)
+            tqdm.write(f"solved with {chosen}{uar}")
+        elif f"eval_{main}" in logs:
+            tqdm.write(
                 f"epoch {logs['epoch']:5.1f}  validation {main.upper()} {100 * logs[f'eval_{main}']:5.1f} %  "
                 f"loss {logs['eval_loss']:.3f}  ({logs['eval_samples_per_second']:.1f} clips/s)"
             )
         elif "loss" in logs:
-            self.training_bar.write(f"epoch {logs['epoch']:5.1f}  training loss {float(logs['loss']):.3f}")
+            tqdm.write(f"epoch {logs['epoch']:5.1f}  training loss {float(logs['loss']):.3f}")
 
     def on_train_end(self, args, state, control, **kwargs):
         """Say why a bar has stopped short of its end."""
         if self.training_bar is not None and state.global_step < state.max_steps:
             chosen_by = args.metric_for_best_model
             what = "UAR had not risen" if chosen_by == "uar" else f"{chosen_by} had not become better"
-            self.training_bar.write(
+            tqdm.write(
                 f"stopped after epoch {state.epoch:.0f} of {args.num_train_epochs:g}: validation {what} for "
                 f"{args.early_stopping_patience} evaluations"
             )
         super().on_train_end(args, state, control, **kwargs)
+
+
+def bar(args, name: str, total: int, leave: bool = True) -> tqdm:
+    """A named progress bar, on a terminal unless `--disable_tqdm`."""
+    return tqdm(total=total, desc=name, leave=leave, dynamic_ncols=True, disable=args.disable_tqdm or None)
 
 
 def labels_of(dataset) -> list[int]:

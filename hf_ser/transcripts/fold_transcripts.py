@@ -108,17 +108,20 @@ class FoldTranscripts:
         source: `transcript_source`, such as `reference+bank`.
         changed: Whether they differ from the data set's.
         details: How they were made, for the training record.
+        context: Texts of the previous turns by id; None where the model reads none.
     """
 
     text: dict[str, str | None]
     source: dict[str, str | None]
     changed: bool
     details: dict
+    context: dict[str, list[str]] | None = None
 
     @property
     def columns(self) -> dict[str, dict[str, str | None]]:
-        """Columns that replace those of the data set, by id; empty if nothing differs."""
-        return {"transcript": self.text, "transcript_source": self.source} if self.changed else {}
+        """Columns that replace those of the data set, or come beside them, by id; empty if nothing differs."""
+        changed = {"transcript": self.text, "transcript_source": self.source} if self.changed else {}
+        return changed if self.context is None else {**changed, "context": self.context}
 
 
 def fold_transcripts(dataset: Dataset, fold: Fold, data, seed: int) -> FoldTranscripts:
@@ -139,7 +142,7 @@ def fold_transcripts(dataset: Dataset, fold: Fold, data, seed: int) -> FoldTrans
     parts = {part: getattr(fold, part).tolist() for part in SPLITS}
     stored = dict(enumerate(zip(dataset["transcript"][:], dataset["transcript_source"][:], strict=True)))
     chosen = {row: stored[row] for rows in parts.values() for row in rows}
-    details = {"asked": data.transcript_source or "as the data set has them", "seed": seed}
+    details = {"requested": data.transcript_source or "as the data set has them", "seed": seed}
     if data.transcript_source == MIXED:
         chosen |= _drawn_sources(known, names, parts["train"], seed)
     if data.sentence_bank:

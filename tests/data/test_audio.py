@@ -336,7 +336,7 @@ def test_a_part_that_is_not_in_the_file(tmp_path, start, end, found):
     with pytest.raises(ValueError) as error:
         read_clip(file, start, end)
     assert str(error.value) == (
-        f"{file}: a part from {found} s was asked for, of a file of 2 s. Expected a start in the file and before the "
+        f"{file}: a part from {found} s was requested, of a file of 2 s. Expected a start in the file and before the "
         "end: mend the start and end that were given."
     )
 

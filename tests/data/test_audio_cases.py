@@ -205,7 +205,7 @@ def test_one_channel_of_two(tmp_path):
     content = encoded(both, subtype="FLOAT")
     for number, name in enumerate(("left", "right")):
         np.testing.assert_array_equal(read_clip(content, channel=name).samples, decode_audio((RATE, both[:, number])))
-    with pytest.raises(ValueError, match="the right channel was asked for and it has 1"):
+    with pytest.raises(ValueError, match="the right channel was requested and it has 1"):
         read_clip(encoded(noise()), channel="right")
     (tmp_path / "a.wav").write_bytes(content)
     (tmp_path / "t.csv").write_text("path,label,channel\na.wav,x,left\na.wav,y,2\na.wav,y,\na.wav,x,middle\n")

@@ -20,6 +20,12 @@ def ravdess_tree(folder: Path) -> Path:
     return folder
 
 
+def ravdess_and_meld(folder: Path) -> Path:
+    ravdess_tree(folder / "RAVDESS")
+    meld.build(folder / "MELD")
+    return folder
+
+
 def table_file(folder: Path) -> Path:
     lines = [
         '{"path": "a.wav", "label": "sad", "speaker": "01", "sex": "f", "transcript": "oh", "votes": {"sad": 1}}',
@@ -41,6 +47,7 @@ DATA = {
     "tess": tess.build,
     "savee": savee.build,
     "meld": meld.build,
+    "paired": ravdess_and_meld,
     "table": table_file,
     "synthetic": lambda folder: None,
 }

@@ -501,7 +501,7 @@ def test_rows_of_text_only(tmp_path):
     folder = meld.build(tmp_path / "meld")
     dataset, report = prepare("meld", folder, tmp_path / "data")
     assert None in dataset["audio"][:]
-    assert report["source_formats"]["words only"] == dataset["audio"][:].count(None)
+    assert report["source_formats"]["text only"] == dataset["audio"][:].count(None)
 
 
 def test_audio_that_is_read_when_it_is_needed():

@@ -86,7 +86,7 @@ def test_an_unknown_or_silent_speaker_is_refused(data, parts):
     with pytest.raises(ValueError, match=r"1 of 48 clips have no speaker.*name another normalisation"):
         speaker_statistics(unknown, *parts)
     silent = [None if speaker == speakers[0] else one for speaker, one in zip(speakers, seconds, strict=True)]
-    with pytest.raises(ValueError, match=f"1 speakers have no clip with sound, the first is '{speakers[0]}'"):
+    with pytest.raises(ValueError, match=f"1 speakers have no clip with audio, the first is '{speakers[0]}'"):
         speaker_statistics(data.remove_columns("duration_seconds").add_column("duration_seconds", silent), *parts)
 
 

@@ -17,9 +17,9 @@ from hf_ser.models.front_end import (
 )
 from hf_ser.models.functionals import (
     PitchTrack,
+    clip_streams,
     functionals,
     masked_quantiles,
-    sound_streams,
     thirds,
     through_pauses,
 )
@@ -107,7 +107,7 @@ def test_statistics_over_batches_are_those_of_all_frames_and_normalise_them():
     by_speaker = SpectrogramFrontEnd(n_bands=20, normalisation="speaker")
     given = torch.stack([front_end.corpus_mean, front_end.corpus_deviation])[None].expand(3, -1, -1)
     torch.testing.assert_close(by_speaker(*batch(clips), given)[0], front_end(*batch(clips))[0])
-    with pytest.raises(ValueError, match="No frame of sound"):
+    with pytest.raises(ValueError, match="no valid frame to take"):
         front_end.statistics([(torch.zeros(1, 800), torch.zeros(1, 800))])
 
 
@@ -188,7 +188,7 @@ def test_fits_of_bands_are_numpys():
     bands, pitch = draw.standard_normal((4, 41)), np.stack([draw.standard_normal(41), draw.random(41)])
     valid = torch.arange(50)[None] < 41
     padded = [torch.from_numpy(np.pad(x, ((0, 0), (0, 9)), constant_values=7))[None] for x in (bands, pitch)]
-    heard = sound_streams(*padded, valid, torch.full((2, 1), 0.5, dtype=torch.float64))
+    heard = clip_streams(*padded, valid, torch.full((2, 1), 0.5, dtype=torch.float64))
     found = functionals(heard)[0].numpy()
     pairs = bands.reshape(2, 2, 41).mean(1)
     voiced = np.flatnonzero(pitch[1] > 0.55)

@@ -11,8 +11,8 @@ import pytest
 import soundfile as sf
 
 from hf_ser.models.decoding import read_audio
-from hf_ser.models.lying_headers import header_patch
 from hf_ser.models.opening import without_mpg123_messages
+from hf_ser.models.wrong_headers import header_patch
 
 RATE = 16_000
 

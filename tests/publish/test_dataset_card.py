@@ -168,6 +168,12 @@ def test_generated_audio_is_named_at_the_top_and_on_every_picture(tmp_path, monk
     assert "enerated audio" not in card_of([row(0)]).text
 
 
+def test_text_that_is_not_what_is_spoken_is_named_at_the_top():
+    card = card_of([row(number, corpus="paired") for number in range(6)])
+    assert "**Paired text: 6 of 6 clips" in joined(card)[:400]
+    assert "Paired text" not in card_of([row(0)]).text
+
+
 def test_protocols_are_those_that_the_rows_allow():
     def offered(rows: list[dict]) -> set[str]:
         named = dataset_card.suitable_protocols(light_table(dataset(rows)))

@@ -43,24 +43,26 @@ def refused(token):
     return False
 class Stub:
     def __init__(self, *args, **kwargs):
-        self.kwargs = kwargs
+        self.args, self.kwargs = args, kwargs
 gradio = types.ModuleType("gradio")
 gradio.Audio = gradio.Textbox = gradio.Label = gradio.Interface = Stub
 gradio.Error = type("Error", (Exception,), {{}})
 sys.modules["gradio"] = gradio
+sys.path.insert(0, os.path.dirname(hf_hub_download({repo!r}, "demo.py", repo_type="space")))
 app = {{"__name__": "app"}}
 exec(open(hf_hub_download({repo!r}, "app.py", repo_type="space")).read(), app)
-unsure = app["answer"](clip, "hello you")
-app["threshold"] = 0.0
-sure = app["answer"](clip, "")
+answer, inputs, outputs = app["demo"].args
+unsure = answer(clip, "hello you")[:2]
+app["classify"].model.config.abstain_threshold = 0.0
+sure = answer(clip, "")[:2]
 try:
-    app["answer"](None)
+    answer(None)
 except gradio.Error as error:
     message = str(error)
 print(json.dumps({{
     "scores": [scores(older(clip)), scores(app["classify"](clip))],
     "refused": [refused(False), refused(True)],
-    "app": [unsure, sure], "message": message, "inputs": len(app["inputs"]), "pinned": app["REVISION"],
+    "app": [unsure, sure], "message": message, "inputs": len(inputs), "pinned": app["REVISION"],
 }}))
 """
 
@@ -105,7 +107,9 @@ def test_what_comes_back_is_what_was_trained_at_every_commit(hub, api, model, fr
     assert sure == [pytest.approx(expected[1], abs=1e-6), max(expected[1], key=expected[1].get)]
     assert found["message"].startswith("There is no recording")
     space = hub.files("spaces", REPO)
-    assert {"app.py", "requirements.txt"} < set(space) and b"\nmodels:\n- user/emotion\n" in space["README.md"]
+    assert {"app.py", "demo.py", "requirements.txt"} < set(space) and b"\nmodels:\n- user/emotion\n" in space[
+        "README.md"
+    ]
     pins = [Requirement(line) for line in space["requirements.txt"].decode().splitlines()]
     assert [pin.name for pin in pins] == list(SPACE_LIBRARIES)
     assert all(pin.specifier.contains(Version(version(pin.name)).public) and "==" in str(pin) for pin in pins)

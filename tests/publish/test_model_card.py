@@ -52,6 +52,15 @@ def test_a_leaked_and_a_synthetic_run_say_so_at_the_top_and_in_the_metadata(tmp_
     assert "synthetic" in card.data.eval_results[0].dataset_name
 
 
+def test_a_run_on_text_of_another_corpus_says_so_too(tmp_path):
+    report = make_report(predictions("paired"))
+    card = ModelCard.load(write_model_card(trained(tmp_path / "a", report=report, corpora=["paired"])))
+    assert card.text.index("Paired corpus") < card.text.index("## Figures")
+    assert "paired, text is not" in card.data.eval_results[0].dataset_name
+    card = ModelCard.load(write_model_card(trained(tmp_path / "b", corpora=["paired"])))
+    assert card.text.index("not what is spoken") < card.text.index("## Figures")
+
+
 def test_a_leak_of_the_training_or_of_the_stress_test_is_at_the_top_of_a_clean_report(tmp_path):
     clean = make_report(predictions())
     folder = trained(tmp_path / "a", report=clean, leaks=["stage_leakage_audio_test"])

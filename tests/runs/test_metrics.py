@@ -139,7 +139,7 @@ def test_doubt_is_ranked():
         ([], [], "expected .utterances"),
     ],
 )
-def test_soft_figures_refuse_what_is_no_distribution(probabilities, votes, text):
+def test_soft_figures_reject_what_is_no_distribution(probabilities, votes, text):
     with pytest.raises(ValueError, match=text):
         soft_scores(probabilities, votes)
 

@@ -235,6 +235,12 @@ def test_notices_and_joined_corpora():
     assert synthetic in format_report(report)
 
 
+def test_figures_on_text_of_another_corpus_say_so():
+    report = make_report([row | {"id": f"paired/{n}", "corpus": "paired"} for n, row in enumerate(make_rows())])
+    assert report.notices[0].startswith("Paired corpus: clips of RAVDESS beside sentences of MELD")
+    assert "Paired corpus" in format_report(report)
+
+
 def test_table_for_the_terminal():
     report = make_report(make_rows())
     table = format_report(report)

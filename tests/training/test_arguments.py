@@ -36,22 +36,22 @@ def test_flags_override_the_recipe_and_the_recipe_the_defaults(tmp_path):
 
 
 def test_an_unknown_key_fails_and_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"unknown keys fusoin. Expected flags of this script; did you mean fusion"):
+    with pytest.raises(ValueError, match=r"unknown settings fusoin: did you mean fusion"):
         parse_arguments(ALL, [recipe(tmp_path, "fusoin: concat\n")])
 
 
 def test_an_unknown_flag_fails_with_what_was_meant():
-    with pytest.raises(ValueError, match=r"Unknown arguments --audio_modle cnn.*did you mean --audio_model"):
+    with pytest.raises(ValueError, match=r"Unknown settings --audio_modle cnn.*did you mean --audio_model"):
         parse_arguments(ALL, ["--audio_modle", "cnn"])
 
 
 def test_a_flag_cut_short_fails():
-    with pytest.raises(ValueError, match=r"Unknown arguments --num_train_epoch 3.*did you mean --num_train_epochs"):
+    with pytest.raises(ValueError, match=r"Unknown settings --num_train_epoch 3.*did you mean --num_train_epochs"):
         parse_arguments((SerTrainingArguments,), ["--num_train_epoch", "3"])
 
 
 def test_a_flag_of_another_script_fails():
-    with pytest.raises(ValueError, match="Unknown arguments --fusion concat"):
+    with pytest.raises(ValueError, match="Unknown settings --fusion concat"):
         parse_arguments((DataArguments, AudioArguments, SerTrainingArguments), ["--fusion", "concat"])
 
 

@@ -39,7 +39,7 @@ from hf_ser.training.fits import (
     copy_coefficients,
     fitted_head,
     linear_head,
-    refuse_descent,
+    reject_descent,
 )
 from hf_ser.training.parsing import parse_arguments
 from hf_ser.training.trainer_arguments import SerTrainingArguments
@@ -410,8 +410,8 @@ def test_a_fitted_network_needs_no_other_flag_and_only_what_standardises_is_fuse
 def test_a_fit_refuses_what_it_would_not_use(given, said):
     asked = parse_arguments(ASKED, given.split())
     with pytest.raises(ValueError, match=said):
-        refuse_descent(asked[:1], *asked[1:])
-    refuse_descent([replace(asked[0], audio_model="crnn")], *asked[1:])
+        reject_descent(asked[:1], *asked[1:])
+    reject_descent([replace(asked[0], audio_model="crnn")], *asked[1:])
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_a_fit_refuses_what_it_would_not_use(given, said):
 def test_a_solved_head_refuses_what_it_would_not_use(given, said):
     asked = parse_arguments(ASKED, ["--audio_model", "openai/whisper-base", *given.split()])
     with pytest.raises(ValueError, match=said):
-        refuse_descent(asked[:1], *asked[1:])
+        reject_descent(asked[:1], *asked[1:])
 
 
 def test_a_solved_head_wants_pretrained_encoders_and_means_of_layers_that_are_not_trained():
@@ -436,7 +436,7 @@ def test_a_solved_head_wants_pretrained_encoders_and_means_of_layers_that_are_no
     of_both = [AudioArguments("openai/whisper-base"), TextArguments(text_model="gru")]
     others = (AugmentArguments(), AdaptArguments(), SerTrainingArguments())
     with pytest.raises(ValueError, match="--fusion ridge, --text_model gru: found a network of random weights"):
-        refuse_descent(of_both, FusionArguments(fusion="ridge"), *others)
+        reject_descent(of_both, FusionArguments(fusion="ridge"), *others)
     audio_config, _ = AUDIO["whisper"]()
     with pytest.raises(ValueError, match="pooling is attentive: expected mean with head ridge"):
         SerConfig(audio_config=audio_config, head="ridge")
@@ -469,16 +469,22 @@ def test_a_solved_head_reads_the_text_too_and_answers_without_it(tmp_path):
     missing = torch.tensor([text is None for text in texts])
     torch.testing.assert_close(again(**audio_alone).logits[missing], logits[missing])
     torch.testing.assert_close(again(**again.frozen_part(**batch)).logits, logits, atol=1e-5, rtol=0)
+    without_copies = trainer_of(awaken(SerModelForClassification(model.config)), data)
+    without_copies.model.load_state_dict(model.state_dict())
+    without_copies.data_collator, without_copies.without_text = batch_of, lambda vectors: vectors
+    without_copies.train()
+    found = [nn.functional.cross_entropy(one(**audio_alone).logits, labels) for one in (again, without_copies.model)]
+    assert found[0] < found[1] - 0.05, "a clip that is learned from without its text too is better answered without it"
 
 
 def test_a_fit_takes_its_recipes_flags_and_what_says_where_it_is_computed(tmp_path):
     where = "--early_stopping_patience 0 --per_device_train_batch_size 4 --seed 2 --cache_frozen true"
     where += f" --disable_tqdm true --use_cpu true --output_dir {tmp_path}"
     audio, *others = parse_arguments(ASKED, [*where.split(), "--head", "linear", "--pooling", "mean"])
-    refuse_descent([audio], *others)
+    reject_descent([audio], *others)
     for name in (f"{network}{scaled}" for network in FITTED for scaled in ("", "_speaker")):
         _, audio, *others = parse_arguments((DataArguments, *ASKED), [str(SEEDS / f"{name}.yaml")])
-        refuse_descent([audio], *others)
+        reject_descent([audio], *others)
 
 
 def test_of_strengths_that_are_equal_but_for_rounding_the_first_is_chosen(monkeypatch):

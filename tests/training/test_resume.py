@@ -21,7 +21,6 @@ from transformers import (
 
 from hf_ser.data.prepare import load_prepared
 from hf_ser.inputs.collate import Collator
-from hf_ser.inputs.frozen import CachedCollator, FrozenCache
 from hf_ser.models import (
     SerConfig,
     SerModelForClassification,
@@ -33,7 +32,9 @@ from hf_ser.training.adaptation import adapted
 from hf_ser.training.arguments import AdaptArguments
 from hf_ser.training.building import Candidate, label_maps
 from hf_ser.training.emotion_task import saved_uar
+from hf_ser.training.fold_data import FoldData
 from hf_ser.training.fold_run import Clock, last_complete_checkpoint, seconds_of
+from hf_ser.training.frozen_pass import frozen_features
 from hf_ser.training.trainer import SerTrainer
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 
@@ -112,13 +113,12 @@ def train(folder, data, encoder: str, adapt: AdaptArguments, kill: Kill | None =
     set_seed(arguments.seed)
     labels = data.features["label"].names
     trained = candidate(encoder, labels, adapt)
-    cache = FrozenCache(trained) if arguments.cache_frozen else None
-    if cache:
-        trained.collator = CachedCollator(trained.collator, cache)
     rows, held_out = data.select(range(20)), data.select(range(20, 32))
+    if arguments.cache_frozen:
+        trained.collator.frozen = frozen_features(trained, FoldData(rows, held_out, held_out.select([])), arguments)
     callbacks = [kill] if kill else []
     trainer = SerTrainer(
-        trained, labels, cache, args=arguments, train_dataset=rows, eval_dataset=held_out, callbacks=callbacks
+        trained, labels, args=arguments, train_dataset=rows, eval_dataset=held_out, callbacks=callbacks
     )
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
     model = trained.model.merge_and_unload() if isinstance(trained.model, PeftModel) else trained.model

@@ -1,4 +1,4 @@
-"""Runs of train_text.py: the words that are asked for are what the model is given, row by row."""
+"""Runs of train_text.py: the requested transcripts are what the model is given, row by row."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The back end of faster-whisper, an optional package: as openai-whisper with the same weights, and clear where absent."""
+"""The back end of faster-whisper, an optional package: as openai-whisper with equal weights, and clear where absent."""
 
 import sys
 

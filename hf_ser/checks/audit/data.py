@@ -177,7 +177,7 @@ COPY_TEXT = {
     "near_identical_sound": "copies of one recording",
 }
 COPY_REMEDY = "keep one of the copies, or give all of them one speaker; augment after the split, in training alone"
-NEAR_COPY_REMEDY = f"{COPY_REMEDY}; where you hear that two clips are no copies, list them in a file for --not_copies"
+NEAR_COPY_REMEDY = f"{COPY_REMEDY}; where two clips are no copies by ear, list them in a file for --not_copies"
 COPY_REMEDIES = {"identical_sound": COPY_REMEDY, "near_identical_sound": NEAR_COPY_REMEDY}
 
 

@@ -332,7 +332,7 @@ CONDITIONS = (
     ),
     # For fused models only: without its only modality a model gives every clip the same answer.
     *_group("words", without_text, ("no_words", "missing", HARD, "No transcript.", {}), needs=NEEDS_BOTH),
-    *_group("words", without_audio, ("no_sound", "no sound", HARD, "No sound, words alone.", {}), needs=NEEDS_BOTH),
+    *_group("words", without_audio, ("no_sound", "no audio", HARD, "No audio, the text alone.", {}), needs=NEEDS_BOTH),
 )
 
 GROUPS = tuple(dict.fromkeys(condition.group for condition in CONDITIONS))

@@ -113,6 +113,11 @@ def select_rows(
     Raises:
         ValueError: labels do not fit, no row is left, or as `read_record` and `statistics_of_rows`.
     """
+    if getattr(classifier.model.config, "context_turns", 0):
+        raise ValueError(
+            f"{classifier.name}: found a model that reads previous turns of a dialogue, which the stress test does not "
+            "give it. Expected a model that was trained without --context."
+        )
     record = read_record(classifier.name)
     dataset, notices = load_as_trained(classifier, folder, record, label_map)
     predictions = own_predictions(classifier.name, dataset)

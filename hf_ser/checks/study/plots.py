@@ -62,9 +62,10 @@ def _title(figure: Figure, axes: Axes, result: dict) -> None:
     line = "no system without a leak" if shared is None else f"{shared['corpus']}, protocol {shared['protocol']}"
     figure.suptitle("\n".join(textwrap.wrap(f"{line}: UAR over {len(result['seeds'])} seed(s)", WIDTH)), fontsize=11)
     leaked = [f"{one['name']}: {one['why']}" for one in result["apart"] if one["leaks"]]
-    synthetic = sorted({notice for one in result["systems"] for notice in one["notices"] if "Synthetic" in notice})
-    if leaked or synthetic:
-        axes.set_title(wrapped_notices([*synthetic, *leaked], WIDTH), color=WARNING, fontsize=8, fontweight="bold")
+    stamped = ("Synthetic", "Paired")
+    made = sorted({notice for one in result["systems"] for notice in one["notices"] if notice.startswith(stamped)})
+    if leaked or made:
+        axes.set_title(wrapped_notices([*made, *leaked], WIDTH), color=WARNING, fontsize=8, fontweight="bold")
 
 
 def _legend(systems: list[dict]) -> list[Line2D]:

@@ -8,7 +8,7 @@ the user knows. LANGUAGE is an ISO 639 code, or None. A public corpus also has D
 
 from types import ModuleType
 
-from hf_ser.data.corpora import crema_d, emodb, iemocap, meld, ravdess, savee, synthetic, table, tess
+from hf_ser.data.corpora import crema_d, emodb, iemocap, meld, paired, ravdess, savee, synthetic, table, tess
 
 CORPORA = {
     "ravdess": ravdess,
@@ -18,6 +18,7 @@ CORPORA = {
     "tess": tess,
     "savee": savee,
     "meld": meld,
+    "paired": paired,
     "table": table,
     "synthetic": synthetic,
 }

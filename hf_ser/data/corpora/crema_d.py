@@ -98,7 +98,7 @@ def list_utterances(data_dir: str | Path) -> Listing:
 
 
 def read_votes(file: str | Path) -> dict[str, dict[str, float]]:
-    """Read the votes of raters who heard a clip without seeing it.
+    """Read the votes of raters who listened to a clip without seeing it.
 
     Args:
         file: `tabulatedVotes.csv`, of whose three rows per clip the one of the voice alone is read.

@@ -36,9 +36,9 @@ from hf_ser.data.corpora.table_labels import (
     joined_labels,
     joined_votes,
     misspelt_findings,
-    refuse_doubtful_gaps,
-    refuse_other_labels,
-    refuse_ratings,
+    reject_doubtful_gaps,
+    reject_other_labels,
+    reject_ratings,
     shown,
     without_several,
 )
@@ -175,16 +175,16 @@ class _TableReader:
             findings += found
             if utterance is not None:
                 utterances.append(utterance)
-        refuse_doubtful_gaps(where, self.unknown.get("label", {}), Counter(one.label for one in utterances))
+        reject_doubtful_gaps(where, self.unknown.get("label", {}), Counter(one.label for one in utterances))
         if not utterances:
             raise self.no_clip_error(findings)
-        self.refuse_paths_as_labels()
-        self.refuse_windows_paths(utterances)
-        refuse_milliseconds(where, utterances)
+        self.reject_paths_as_labels()
+        self.reject_windows_paths(utterances)
+        reject_milliseconds(where, utterances)
         findings += self.overlap_findings(utterances)
         utterances, joined = joined_labels(utterances, self.written["label"])
-        refuse_other_labels(where, utterances)
-        refuse_ratings(where, utterances)
+        reject_other_labels(where, utterances)
+        reject_ratings(where, utterances)
         utterances, several = without_several(utterances)
         findings += [*joined, *several, *self.invalid_findings(), *self.count_findings()]
         findings += [*doubtful_findings(utterances), *misspelt_findings(utterances)]
@@ -386,7 +386,7 @@ class _TableReader:
     def no_clip_error(self, findings: list[Finding]) -> ValueError:
         """Error for a table without usable rows, with the most frequent reason."""
         where, rows, skipped = self.source.where, self.source.rows, [one for one in findings if one.skipped]
-        self.refuse_paths_as_labels()
+        self.reject_paths_as_labels()
         kinds = Counter(one.kind for one in skipped)
         kind = kinds.most_common(1)[0][0] if kinds else "incomplete_row"
         first = next((f". The first that is left out: {f.item}: {f.detail}" for f in skipped if f.kind == kind), "")
@@ -402,7 +402,7 @@ class _TableReader:
             "these cells, or leave their column out with --columns NAME= (nothing after the equals sign)."
         )
 
-    def refuse_paths_as_labels(self) -> None:
+    def reject_paths_as_labels(self) -> None:
         """Refuse paths in the column of the label.
 
         Raises:
@@ -486,7 +486,7 @@ class _TableReader:
             )
         return [Finding("runs_over_others", self.source.where, f"{found}: fill their end in", count=len(over))]
 
-    def refuse_windows_paths(self, utterances: list[Utterance]) -> None:
+    def reject_windows_paths(self, utterances: list[Utterance]) -> None:
         """Refuse a table that was written on another machine.
 
         Raises:
@@ -512,7 +512,7 @@ def sentence_is_text(rows: Iterable[dict]) -> bool:
     return 2 * sum(bool(FREE_TEXT.search(text)) for text in texts) > len(texts)
 
 
-def refuse_milliseconds(where: str, utterances: Iterable[Utterance]) -> None:
+def reject_milliseconds(where: str, utterances: Iterable[Utterance]) -> None:
     """Check that segments are in seconds, by the lengths of some files.
 
     Raises:

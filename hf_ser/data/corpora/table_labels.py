@@ -92,7 +92,7 @@ GAP_CLIPS, GAP_SHARE, GAP_CLASSES = 3, 0.1, 20
 """Least clips, least share of all, and most classes for which a label read as missing is doubted."""
 
 
-def refuse_doubtful_gaps(where: str, missing: Mapping[str, int], labels: Mapping[str, int]) -> None:
+def reject_doubtful_gaps(where: str, missing: Mapping[str, int], labels: Mapping[str, int]) -> None:
     """Refuse a table if a label that is read as missing may be a class.
 
     Args:
@@ -152,7 +152,7 @@ MOST_FRACTIONS, MOST_NUMBERS = 12, 30
 """Most numeric classes, if some have a fraction, and if all are integers."""
 
 
-def refuse_ratings(where: str, utterances: Sequence[Utterance]) -> None:
+def reject_ratings(where: str, utterances: Sequence[Utterance]) -> None:
     """Refuse labels that are ratings on a scale.
 
     Raises:
@@ -203,7 +203,7 @@ def is_one_edit(one: str, other: str) -> bool:
     return swapped or rest[1:] == other_rest[1:] or rest[1:] == other_rest or rest == other_rest[1:]
 
 
-def refuse_other_labels(where: str, utterances: Sequence[Utterance]) -> None:
+def reject_other_labels(where: str, utterances: Sequence[Utterance]) -> None:
     """Refuse labels that are the sexes or the speakers.
 
     Raises:

@@ -190,6 +190,34 @@ def test_the_rows_of_a_fold_are_those_it_was_tested_on_with_their_leaks(prepared
     assert any(notice.startswith("LEAKED RUN: speaker_overlap") for notice in result.notices)
 
 
+def test_of_a_run_each_model_is_tested_on_its_own_fold_and_all_clips_are_in_one_result(
+    prepared, tmp_path, script, calls, capsys
+):
+    dataset, run = load_prepared(prepared), tmp_path / "run"
+    speakers = sorted(set(dataset["speaker"][:]))
+    rows = [row for row in dataset if row["label"] != 2]
+    for number, tested in (("1", speakers[:2]), ("2", speakers[2:])):
+        folder = save_trained("audio", run / f"fold_{number}")
+        trained = record(dataset, range(len(dataset)))
+        write_record(folder, replace(trained, split=replace(trained.split, fold=number)))
+        lines = [prediction(row) | {"fold": number} for row in rows if row["speaker"] in tested]
+        write_predictions(Path(folder) / PREDICTIONS, lines)
+    with pytest.raises(SystemExit):
+        script("stress", run, "--dataset", prepared, "--groups", "gain")
+    result = StressResult.read(run / "stress.json")
+    assert (result.n_utterances, result.n_speakers) == (len(rows), len(speakers))
+    assert {line.n for line in result.conditions} == {len(rows)} and (run / "stress.png").is_file()
+    assert (run / "fold_2" / "stress" / "gain_plus_15db.json").is_file() and not (run / "fold_2/stress.json").exists()
+    assert sum(calls) == 4 * len(rows)
+    with pytest.raises(SystemExit):
+        script("stress", run, "--dataset", prepared, "--groups", "gain")
+    assert sum(calls) == 4 * len(rows), "the answers were kept"
+    for file in run.glob("*/predictions.jsonl"):
+        file.unlink()
+    with pytest.raises(ValueError, match=r"found no model whose fold was tested.*final"):
+        script("stress", run, "--dataset", prepared)
+
+
 def test_rows_that_training_has_met_are_left_out_or_stamped(prepared, tmp_path):
     folder, dataset = save_trained("audio", tmp_path), load_prepared(prepared)
     speakers = np.array(dataset["speaker"][:])

@@ -1,6 +1,6 @@
-"""Files whose headers promise less audio than they hold: what is wrong is mended in memory, or told.
+"""Files whose headers promise less audio than they hold: what is wrong is mended in memory, or reported.
 
-libsndfile reads no further than a header says, and not a word is said: a WAV from a pipe (size 0) is empty, an MP3 of
+libsndfile reads no further than a header says, without a warning: a WAV from a pipe (size 0) is empty, an MP3 of
 changing bit rate without a count of its frames ends where its first frame's rate would end it. Headers that promise
 too much need nothing here: reading ends where the file does.
 """
@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 Reader = Callable[[int, int], bytes]
-"""The bytes of a source from a position on, as many as are asked for or as there are."""
+"""The bytes of a source from a position on, as many as requested or as there are."""
 
 KBITS = {
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -108,7 +108,7 @@ def _looked_at_kind(read: Reader, size: int, head: bytes) -> tuple:
 def _chunks_of_wav(read: Reader, size: int, head: bytes) -> tuple:
     """Samples that go on where their chunk ends go on to the end of the file, where its headers leave room for that.
 
-    What lies behind the end that both sizes give (that of the samples and that of all chunks) is no audio: tags and
+    What comes after the end that both sizes give (that of the samples and that of all chunks) is no audio: tags and
     padding, mostly.
     """
     order, wanted = (">", b"SSND") if head[:4] == b"FORM" else ("<", b"data")
@@ -174,7 +174,7 @@ def _chunks_of_w64(read: Reader, size: int) -> Patch | None:
 
 
 def _total_of_flac(read: Reader, size: int) -> tuple:
-    """A total of samples that the last frame lies beyond is taken for unknown, which is read to the end."""
+    """A total of samples smaller than the last frame's position counts as unknown: the file is read to the end."""
     info = read(8, 18)
     total = int.from_bytes(info[10:18], "big") & (2**36 - 1)
     start, header = 4, read(4, 4)
@@ -314,7 +314,7 @@ def _is_as_promised(samples: list[list[tuple]], size: int, promised: int | None,
 
 
 def _buffered(read: Reader) -> Reader:
-    """Read in blocks what is asked for in small pieces, one after another."""
+    """Read in blocks what is requested in small pieces, one after another."""
     begins, block = 0, b""
 
     def buffered(start: int, count: int) -> bytes:

@@ -1,7 +1,7 @@
-"""Ragged float16 arrays by key, kept on disk: where the outputs of frozen encoders lie.
+"""Ragged arrays by key, kept on disk: the features that frozen encoders make.
 
 FOLDER/WRITER.f16      the arrays, one after another
-FOLDER/WRITER.index    a line for each: key, where it lies, its checksum
+FOLDER/WRITER.index    a line for each: key, place in the file, shape, type and checksum
 """
 
 import json
@@ -18,40 +18,40 @@ import numpy as np
 
 
 class Entry(NamedTuple):
-    """Where an output lies: file, first byte, shape `(positions, *tail)` and checksum."""
+    """Place of an array: file, first byte, shape `(positions, *tail)`, checksum, and type of a number."""
 
     file: str
     offset: int
     shape: tuple[int, ...]
     crc: int
+    dtype: str = "<f2"
 
     @property
     def stop(self) -> int:
-        """The byte behind it."""
-        return self.offset + 2 * int(np.prod(self.shape))
+        """The first byte after it."""
+        return self.offset + np.dtype(self.dtype).itemsize * int(np.prod(self.shape))
 
 
-class OutputStore:
-    """Ragged float16 arrays by key, in a folder that several processes share and that outlives kills and damage.
+class FeatureStore:
+    """Ragged arrays by key, in a folder that several processes share and that outlives kills and damage.
 
-    Each process writes files of its own and reads those of all. An entry counts from the moment its line stands in the
-    index, which is written after its data. Lines and data have checksums: what was cut or altered counts as missing and
-    is computed again. Where nothing more can be written (the disk is full), that is told once and what is there is read
-    on. Loader workers may hold a store from before a fork or get it pickled, to read.
+    Numbers are kept as float16, those of an array beyond its range as float32. Each process writes files of its own and
+    reads those of all. An entry counts from the moment its line is in the index, which is written after its data. Lines
+    and data have checksums: what was cut or altered counts as missing. Loader workers may hold a store from before a
+    fork or get it pickled, to read.
 
     Args:
-        folder: Where the files lie; it is made with the first entry.
+        folder: Where the files are; it is made with the first entry.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        self.writable = True
         self._entries: dict[str, list[Entry]] = {}
         self._bytes_read: dict[str, int] = {}
         self._maps: dict[str, np.ndarray] = {}
         self._checked: set[Entry] = set()
         self._writer: _Writer | None = None
-        self._told = False
+        self._has_warned = False
 
     def __getstate__(self) -> dict:
         return {"folder": self.folder}
@@ -63,7 +63,7 @@ class OutputStore:
         """The arrays of those keys that are stored whole, not to be written to.
 
         Shapes:
-            each `(positions, *tail)` float16.
+            each `(positions, *tail)` float16 or float32.
         """
         keys = list(dict.fromkeys(keys))
         if not all(self._entries.get(key) for key in keys):
@@ -71,10 +71,19 @@ class OutputStore:
         found = {key: self._whole(key) for key in keys}
         return {key: array for key, array in found.items() if array is not None}
 
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """The keys, each once, of which no whole array is stored."""
+        self._read_indices()
+        return [key for key in dict.fromkeys(keys) if self._whole(key) is None]
+
     def put(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Store arrays; a key that is there already keeps what it has."""
+        """Store arrays; a key that is there already keeps what it has.
+
+        Raises:
+            OSError: they cannot be written, as on a full disk.
+        """
         arrays = {key: array for key, array in arrays.items() if not self._entries.get(key)}
-        if not (arrays and self.writable):
+        if not arrays:
             return
         try:
             self._writer = self._writer or _Writer(self.folder)
@@ -83,17 +92,17 @@ class OutputStore:
                 self._checked.add(entry)
             self._bytes_read[self._writer.index_name] = self._writer.index_bytes
         except OSError as error:
-            self.writable = False
             self.close()
-            warnings.warn(
-                f"{self.folder}: found that outputs of the frozen encoder cannot be stored ({error.strerror}), "
-                f"expected room for them ({self.size_mb():.0f} MB are there). Training goes on and computes what is "
-                "missing in every epoch: free some space, or name another folder with HF_SER_CACHE.",
-                stacklevel=2,
-            )
+            raise OSError(
+                error.errno,
+                f"features of a frozen encoder cannot be stored ({error.strerror}; {self.size_mb():.0f} MB are there). "
+                "Expected room for them: free some space, name another folder with HF_SER_CACHE, or leave out "
+                "--cache_frozen. What is stored is kept: give the same command again",
+                str(self.folder),
+            ) from error
 
     def close(self) -> None:
-        """Let go of the files that are being written; all that was put is in them already."""
+        """Close the files that are being written; all that was put is in them already."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -107,7 +116,7 @@ class OutputStore:
         return sum(bool(entries) for entries in self._entries.values())
 
     def _read_indices(self) -> None:
-        """Take in what has been written to the indices, by whomever, since they were last read."""
+        """Read what any process has written to the indices since they were last read."""
         for index in sorted(self.folder.glob("*.index")):
             start = self._bytes_read.get(index.name, 0)
             if index.stat().st_size <= start:
@@ -118,15 +127,15 @@ class OutputStore:
             whole = content[: content.rfind(b"\n") + 1]  # the last line may be on its way, or cut by a kill
             self._bytes_read[index.name] = start + len(whole)
             for line in whole.splitlines():
-                self._take_in(line, index.with_suffix(".f16").name)
+                self._add_entry(line, index.with_suffix(".f16").name)
 
-    def _take_in(self, line: bytes, file: str) -> None:
-        told, _, checksum = line.rpartition(b"\t")
-        if checksum != b"%08x" % zlib.crc32(told):
-            self._tell_damage(file)
+    def _add_entry(self, line: bytes, file: str) -> None:
+        described, _, checksum = line.rpartition(b"\t")
+        if checksum != b"%08x" % zlib.crc32(described):
+            self._warn_of_damage(file)
             return
-        key, offset, shape, crc = json.loads(told)
-        self._entries.setdefault(key, []).append(Entry(file, offset, tuple(shape), crc))
+        key, offset, shape, *rest = json.loads(described)
+        self._entries.setdefault(key, []).append(Entry(file, offset, tuple(shape), *rest))
 
     def _whole(self, key: str) -> np.ndarray | None:
         entries = self._entries.get(key, [])
@@ -134,7 +143,7 @@ class OutputStore:
             array = self._array(entries[0])
             if array is not None:
                 return array
-            self._tell_damage(entries.pop(0).file)
+            self._warn_of_damage(entries.pop(0).file)
         return None
 
     def _array(self, entry: Entry) -> np.ndarray | None:
@@ -147,14 +156,14 @@ class OutputStore:
             if len(stored) != entry.stop - entry.offset or zlib.crc32(stored) != entry.crc:
                 return None
             self._checked.add(entry)
-        return stored.view(np.float16).reshape(entry.shape)
+        return stored.view(entry.dtype).reshape(entry.shape)
 
-    def _tell_damage(self, file: str) -> None:
-        if not self._told:
-            self._told = True
+    def _warn_of_damage(self, file: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
             warnings.warn(
-                f"{self.folder / file}: found outputs of the frozen encoder cut or altered (their checksum does not "
-                "fit). They count as missing and are computed again; if it happens often, look at the disk.",
+                f"{self.folder / file}: found features of the frozen encoder cut or altered (their checksum does "
+                "not fit). They count as missing and are computed again; if it happens often, look at the disk.",
                 stacklevel=2,
             )
 
@@ -173,13 +182,14 @@ class _Writer:
     def append(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Entry]:
         entries, lines, offset = {}, [], self._offset
         for key, array in arrays.items():
-            stored = np.ascontiguousarray(array, dtype=np.float16)
+            stored = as_stored(array)
             self._data.write(stored.data)
-            entries[key] = entry = Entry(self.data_name, offset, stored.shape, zlib.crc32(stored.data))
+            place = (self.data_name, offset, stored.shape, zlib.crc32(stored.data))
+            entries[key] = entry = Entry(*place, stored.dtype.str)
             offset = entry.stop
-            told = json.dumps([key, *entry[1:]]).encode()
-            lines.append(b"%s\t%08x\n" % (told, zlib.crc32(told)))
-        self._data.flush()  # before the index tells of it
+            described = json.dumps([key, *entry[1:]]).encode()
+            lines.append(b"%s\t%08x\n" % (described, zlib.crc32(described)))
+        self._data.flush()  # before the index names it
         self._index.write(b"".join(lines))
         self._index.flush()
         self._offset, self.index_bytes = offset, self.index_bytes + sum(map(len, lines))
@@ -191,9 +201,16 @@ class _Writer:
                 file.close()
 
 
+def as_stored(array: np.ndarray) -> np.ndarray:
+    """An array rounded to float16, or to float32 where one of its numbers is beyond that (65504)."""
+    with np.errstate(over="ignore"):
+        rounded = np.ascontiguousarray(array, dtype="<f2")
+    return rounded if np.isfinite(rounded).all() else np.ascontiguousarray(array, dtype="<f4")
+
+
 def _mapped(file: Path) -> np.ndarray:
     """The bytes of a file, mapped into memory; none where it is gone or empty."""
     with suppress(OSError, ValueError):
-        # Copy-on-write: torch warns of arrays that are read-only, and nobody writes to these.
+        # Copy-on-write: torch warns of arrays that are read-only, and these are only read.
         return np.asarray(np.memmap(file, dtype=np.uint8, mode="c"))
     return np.empty(0, dtype=np.uint8)

@@ -13,9 +13,9 @@ from hf_ser.data.audio import read_clip
 from hf_ser.data.integrity import clip_findings
 from hf_ser.data.prepare import _as_dataset, read_row
 from hf_ser.data.schema import Utterance
-from hf_ser.models import lying_headers
-from hf_ser.models.lying_headers import _mp3_frames, header_patch
+from hf_ser.models import wrong_headers
 from hf_ser.models.opening import PatchedFile
+from hf_ser.models.wrong_headers import _mp3_frames, header_patch
 
 RATE, SECONDS = 16_000, 3
 TIME = np.arange(SECONDS * RATE) / RATE
@@ -228,7 +228,7 @@ def long_mp3() -> bytes:
 def short_limits(monkeypatch):
     """What is long begins with 300 frames."""
     for name, value in {"MOST_FRAMES": 300, "FRAMES_AT_A_PLACE": 8, "BUFFER_BYTES": 2048, "RESYNC_BYTES": 2048}.items():
-        monkeypatch.setattr(lying_headers, name, value)
+        monkeypatch.setattr(wrong_headers, name, value)
 
 
 def test_a_long_mp3_is_not_read_whole_for_its_header(long_mp3, short_limits):
@@ -239,7 +239,7 @@ def test_a_long_mp3_is_not_read_whole_for_its_header(long_mp3, short_limits):
             seen.append(count)
             return super().read(count)
 
-    assert len(list(_mp3_frames(reader(long_mp3), len(long_mp3)))) > 5 * lying_headers.MOST_FRAMES
+    assert len(list(_mp3_frames(reader(long_mp3), len(long_mp3)))) > 5 * wrong_headers.MOST_FRAMES
     assert header_patch(File(long_mp3)) == (None, None)
     assert -1 not in seen and sum(seen) < 0.7 * len(long_mp3)
 

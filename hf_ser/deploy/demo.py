@@ -1,0 +1,84 @@
+"""A page to try a model on: record or choose a file, with or without its text, and see the scores as bars.
+
+The same file runs `hf-ser demo` and the Space that `push_to_hub.py --space` pushes, where hf_ser is not installed: it
+imports gradio alone.
+"""
+
+import re
+from pathlib import Path
+
+import gradio as gr
+
+NOTICE = """
+A demonstration for research. A label is the emotion that was acted, or that raters perceived: it is **not what a person
+felt**, and the scores of an unfamiliar voice, language or microphone can be far off.
+
+Do not use it for decisions about people: not in hiring, grading, policing, credit, health or insurance. In the European
+Union, Regulation (EU) 2024/1689 (AI Act), article 5(1)(f), forbids inferring emotions of people at the workplace and in
+education, except for medical or safety reasons. Use only recordings of people who have agreed to it.
+"""
+SECTIONS = ("Intended use", "Limits")
+"""Of a model's card."""
+UNSURE = "unsure"
+
+
+def build_demo(classify, title: str, description: str = "", card: str = "") -> gr.Interface:
+    """The page of a model.
+
+    Args:
+        classify: Its pipeline.
+        title, description: What stands above.
+        card: The text of its card (README.md), whose sections on use and limits stand below.
+    """
+    config = classify.model.config
+    inputs = [gr.Audio(sources=["microphone", "upload"], type="filepath", label="Recording")]
+    if takes_text(config):
+        inputs.append(gr.Textbox(label="Transcript (may be empty)", lines=2))
+    outputs = [
+        gr.Label(num_top_classes=config.num_labels, label="Scores"),
+        gr.Textbox(label="Answer"),
+        gr.Textbox(label="Notes"),
+    ]
+    article = "\n\n".join([NOTICE, *(text for name in SECTIONS if (text := section(card, name)))])
+
+    def answered(recording: str | None, text: str = "") -> tuple[dict[str, float], str, str]:
+        return answer(classify, recording, text)
+
+    return gr.Interface(
+        answered, inputs, outputs, title=title, description=description, article=article, flagging_mode="never"
+    )
+
+
+def takes_text(config) -> bool:
+    """Whether a model takes text beside the audio."""
+    return getattr(config, "text_config", None) is not None
+
+
+def answer(classify, recording: str | None, text: str | None = "") -> tuple[dict[str, float], str, str]:
+    """The scores of all classes; the best label, or `unsure` where it is not to be relied on; and notes, one a line.
+
+    Raises:
+        gr.Error: there is no recording, or it cannot be read.
+    """
+    if recording is None:
+        raise gr.Error("There is no recording: speak into the microphone, or choose a file.")
+    text = (text or "").strip() or None
+    try:
+        scores = classify(recording, text=text) if takes_text(classify.model.config) else classify(recording)
+    except (ValueError, OSError) as error:
+        why = str(error).replace(str(recording), "the recording")
+        raise gr.Error(f"This recording could not be read: {why}") from error
+    label = UNSURE if scores.unsure else scores[0]["label"]
+    return {one["label"]: one["score"] for one in scores}, label, "\n".join(scores.notes)
+
+
+def section(card: str, name: str) -> str:
+    """A section of a card with its heading; nothing where the card has none of this name."""
+    found = re.search(rf"^## {re.escape(name)}\n.*?(?=^## |\Z)", card, flags=re.MULTILINE | re.DOTALL)
+    return found[0].strip() if found else ""
+
+
+def read_card(folder: str | Path) -> str:
+    """The text of a model folder's card; nothing where there is none."""
+    file = Path(folder) / "README.md"
+    return file.read_text(encoding="utf-8") if file.is_file() else ""

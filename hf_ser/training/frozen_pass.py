@@ -1,0 +1,176 @@
+"""Computes the frozen features of a fold in one pass before its training: what is stored already is not computed again.
+
+The features are rounded to float16 before they are used, so a run on stored features computes with the same numbers as
+the run that stored them. A feature may differ in its last bit with the batch in which it was computed.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import extract_model_from_parallel
+from datasets import Dataset
+from peft import PeftModel
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
+
+from hf_ser.augment.training import with_views
+from hf_ser.files import cache_folder
+from hf_ser.inputs.collate import Collator, clips, statistics
+from hf_ser.inputs.feature_store import FeatureStore
+from hf_ser.inputs.frozen import KEY_COLUMNS, FrozenFeatures, features_digest, frozen_module
+from hf_ser.models import SOLVED_HEADS
+from hf_ser.stable import text_digest
+from hf_ser.training.building import Candidate
+from hf_ser.training.fits import is_solved
+from hf_ser.training.fold_data import FoldData
+
+
+def frozen_features(candidate: Candidate, rows: FoldData, training) -> FrozenFeatures:
+    """Compute and store what is missing of a fold's frozen features; all processes call it, each computes its share.
+
+    The weights are hashed here: call it once they are final (frozen, cropped, statistics fitted).
+
+    Args:
+        candidate: The model.
+        rows: The rows of the fold, for this candidate.
+        training: SerTrainingArguments.
+
+    Raises:
+        ValueError: as `FrozenFeatures.key`.
+        OSError: no room for them.
+    """
+    features = empty_features(candidate, rows, training)
+    model = unwrapped(candidate.model).to(training.device).eval()
+    for view, part in passes(rows, training.cache_views, is_solved(candidate.model.config)):
+        if rows.view is not None:
+            rows.view.set(view)
+        for modality in features.stores:
+            named = f", view {view + 1} of {training.cache_views}" if view is not None else ""
+            compute_missing(model, candidate.collator, part, modality, features, training, named)
+    PartialState().wait_for_everyone()
+    return features
+
+
+def empty_features(candidate: Candidate, rows: FoldData, training) -> FrozenFeatures:
+    """The stores of what can be kept of a candidate; a note says why that of an encoder cannot."""
+    config = candidate.model.config
+    settings = {name: getattr(config, name) for name in ("audio_layers", "text_layers")}
+    settings["mean"] = config.head in SOLVED_HEADS
+    settings["precision"] = "bf16" if training.bf16 else "fp16" if training.fp16 else "float32"
+    changes = "" if rows.view is None else candidate.collator.augmenter.key
+    readers = {"audio": candidate.processor.feature_extractor, "text": candidate.processor.tokenizer}
+    stores = {}
+    for modality, encoder in candidate.encoders.items():
+        if reason := not_kept(encoder, modality == "audio" and bool(changes) and not training.cache_views):
+            PartialState().print(f"note: features of the {modality} encoder are not kept: {reason}")
+            continue
+        module = frozen_module(encoder)
+        digest = features_digest(module, encoder.config, readers[modality], settings, rows.fitted)
+        stores[modality] = FeatureStore(cache_folder() / "frozen" / digest)
+    return FrozenFeatures(stores, len(candidate.encoders) > 1, training.cache_views, text_digest(changes))
+
+
+def not_kept(encoder: nn.Module, always_new: bool) -> str | None:
+    """Why the features of an encoder cannot be kept, and what to do about it; None where they can."""
+    if frozen_module(encoder) is None:
+        if any("lora_" in name for name, _ in encoder.named_parameters()):
+            return "LoRA trains it. Leave out --lora and freeze it (--freeze) to have them kept"
+        return "it is trained. Freeze it (--freeze) to have them kept"
+    if always_new:
+        return "every clip is augmented anew in every epoch. Limit the views (--cache_views 4) to have them kept"
+    return None
+
+
+def passes(rows: FoldData, cache_views: int, is_solved: bool) -> Iterator[tuple[int | None, Dataset]]:
+    """The parts of a fold, each with the view in which it is read; None for the clips as they are."""
+    if rows.view is None or not cache_views:
+        yield from ((None, part) for part in (rows.train, rows.validation, rows.test))
+        return
+    changed = [rows.train]
+    if is_solved:  # for on training and validation speakers together, with the unchanged clips
+        changed.append(with_views(rows.validation, rows.view, cache_views))
+        yield None, rows.train
+    yield None, rows.validation
+    yield None, rows.test
+    for view in range(cache_views):
+        yield from ((view, part) for part in changed)
+
+
+@dataclass
+class EncoderInputs:
+    """Makes the inputs of one encoder from rows, with the key of each row.
+
+    Args:
+        collator: Of the model.
+        modality: `audio` or `text`.
+        features: By which the keys are made.
+    """
+
+    collator: Collator
+    modality: str
+    features: FrozenFeatures
+
+    def __call__(self, rows: list[dict[str, Any]]) -> tuple[list[str], dict[str, torch.Tensor]]:
+        keys, processor = [self.features.key(self.modality, row) for row in rows], self.collator.processor
+        if self.modality == "text":
+            has_audio = [row["duration_seconds"] is not None for row in rows]
+            return keys, processor.text_features([row["transcript"] for row in rows], has_audio)
+        inputs = processor.features(clips(rows, self.collator.augmenter), None)
+        return keys, {**inputs, **statistics(rows)}
+
+
+def compute_missing(
+    model: nn.Module, collator: Collator, part: Dataset, modality: str, features: FrozenFeatures, training, named: str
+) -> None:
+    """Compute one modality of the rows of a part, the longest first, so that memory runs out at once or not at all."""
+    store, state = features.stores[modality], PartialState()
+    order = missing_rows(part, modality, features)[state.process_index :: state.num_processes]
+    if not order:
+        return
+    loader = DataLoader(
+        Subset(part, order),
+        batch_size=training.per_device_eval_batch_size,
+        collate_fn=EncoderInputs(collator, modality, features),
+        num_workers=training.dataloader_num_workers,
+    )
+    dtype = torch.bfloat16 if training.bf16 else torch.float16 if training.fp16 else None
+    autocast = torch.autocast(training.device.type, dtype) if dtype else nullcontext()
+    hidden = training.disable_tqdm or not state.is_main_process or None  # None: shown on a terminal
+    bar = tqdm(total=len(order), desc=f"frozen {modality} features{named}", unit=" clips", disable=hidden)
+    with bar, torch.inference_mode(), autocast:
+        for keys, inputs in loader:
+            outputs = model.frozen_part(**{name: value.to(training.device) for name, value in inputs.items()})
+            store.put(valid_positions(keys, outputs[f"{modality}_hidden"], outputs[f"{modality}_mask"]))
+            bar.update(len(keys))
+    store.close()
+
+
+def missing_rows(part: Dataset, modality: str, features: FrozenFeatures) -> list[int]:
+    """The rows of which features are missing, each key once, the longest first."""
+    columns: Mapping[str, list] = part.select_columns([one for one in KEY_COLUMNS if one in part.column_names])[:]
+    first, lengths = {}, {}
+    for row, values in enumerate(zip(*columns.values(), strict=True)):
+        given = dict(zip(columns, values, strict=True))
+        if (key := features.key(modality, given)) is not None and key not in first:
+            first[key] = row
+            lengths[key] = len(given["transcript"]) if modality == "text" else given["duration_seconds"]
+    missing = features.stores[modality].missing(first)
+    return [first[key] for key in sorted(missing, key=lengths.__getitem__, reverse=True)]
+
+
+def valid_positions(keys: list[str], hidden: torch.Tensor, mask: torch.Tensor) -> dict[str, np.ndarray]:
+    """Each row's own positions by its key; hidden `(batch, positions, *tail)`, mask `(batch, positions)`."""
+    arrays, valid = hidden.float().cpu().numpy(), mask.bool().cpu().numpy()
+    return {key: arrays[row][valid[row]] for row, key in enumerate(keys)}
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, without what distributed training, compilation or peft put around it."""
+    model = extract_model_from_parallel(model, keep_torch_compile=False)
+    return model.get_base_model() if isinstance(model, PeftModel) else model

@@ -1,0 +1,97 @@
+"""A ridge on text, with the previous turns of a dialogue and with class weights to a power: runs on MELD in small."""
+
+import numpy as np
+import pytest
+import torch
+from corpora_trees import meld as tree
+from models.tiny import TINY
+from transformers import AutoModel, BertConfig, ElectraConfig, MPNetConfig, RobertaConfig
+
+from hf_ser.models import SerPipeline
+from hf_ser.models.encoders import family_of
+from hf_ser.runs.folder import RunFolder
+from hf_ser.runs.predictions import PREDICTIONS, read_predictions
+from hf_ser.training.arguments import AdaptArguments, FusionArguments, HeadArguments, TextArguments
+from hf_ser.training.fits import RidgeFit, refuse_descent
+from hf_ser.training.pretrained import train_tokenizer
+from hf_ser.training.trainer_arguments import SerTrainingArguments
+
+SAID = dict(zip(tree.EMOTIONS, ("well", "great", "alas", "enough", "help", "yuck", "what"), strict=True))
+
+
+@pytest.fixture(scope="module")
+def meld(tmp_path_factory):
+    """Dialogues of six turns, in each of which one emotion lasts; every speaker is in one part."""
+    folder = tmp_path_factory.mktemp("meld")
+    for part, dialogues in (("train", 21), ("dev", 7), ("test", 7)):
+        rows = [
+            tree.row(f"{SAID[emotion]} number {turn}", f"{part} {dialogue % 2}", emotion, dialogue, turn)
+            for dialogue in range(dialogues)
+            for emotion in [tree.EMOTIONS[dialogue % 7]]
+            for turn in range(6)
+        ]
+        tree.write_table(folder / f"{part}_sent_emo.csv", rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bert")
+    words = train_tokenizer([*SAID.values(), "number 0 1 2 3 4 5"] * 3)
+    words.save_pretrained(folder)
+    AutoModel.from_config(BertConfig(vocab_size=len(words), **TINY)).save_pretrained(folder)
+    return folder
+
+
+def test_a_run_reads_previous_turns_and_its_model_answers_so_again(meld, bert, script, tmp_path):
+    flags = ("--corpus", "meld", "--data_dir", meld, "--protocol", "fixed", "--disable_tqdm", "true")
+    flags += ("--text_model", bert, "--text_layers", "1,2", "--head", "ridge", "--class_balance", "0.5")
+    flags += ("--context", "2", "--allow_leak", "true")  # the words that are made here give the label
+    for name, kept in (("kept", "true"), ("computed", "false")):
+        script("train_text", *flags, "--cache_frozen", kept, "--output_dir", tmp_path / name)
+    runs = [RunFolder(tmp_path / name).folds["1"] for name in ("kept", "computed")]
+    one, other = ({row.id: row for row in read_predictions(run.path / PREDICTIONS)} for run in runs)
+    for name, row in one.items():
+        assert row.probabilities == pytest.approx(other[name].probabilities, abs=0.01)
+    assert runs[0].record.notes and "the 2 turns before" in " ".join(runs[0].record.notes)
+    classify = SerPipeline.from_pretrained(runs[1].path)
+    turns = [f"{SAID['fear']} number {turn}" for turn in range(4)]
+    answer = classify(turns[-1], context=turns[:-1])
+    row = other["meld/test_dia4_utt3"]
+    assert {each["label"]: each["score"] for each in answer} == pytest.approx(row.probabilities, abs=1e-4)
+
+
+def test_a_head_that_reads_no_turns_refuses_them():
+    parts = (None, AdaptArguments(), SerTrainingArguments(output_dir="x", use_cpu=True))
+    with pytest.raises(ValueError, match="--context is 3, --head mlp: found a head that reads no previous turns"):
+        refuse_descent([TextArguments(context=3)], HeadArguments(), *parts)
+    refuse_descent([TextArguments(context=3, text_model="a/b")], HeadArguments(head="ridge"), *parts)
+
+
+def test_class_weights_to_a_power_lie_between_equal_clips_and_equal_classes():
+    draw, labels = np.random.default_rng(0), np.array([0] * 30 + [1] * 6)
+    vectors, targets = draw.normal(size=(36, 4)) + labels[:, None], np.eye(2)[labels]
+    found = {}
+    for power in (0, 0.5, 1):
+        fitted = RidgeFit(vectors, targets, class_balance=power).fit(np.arange(36), 0.3)
+        found[power] = (fitted.answers(vectors, 2).argmax(1) == 1).mean()
+    assert found[0] < found[0.5] < found[1]
+
+
+def test_only_a_ridge_has_a_power_of_class_weights():
+    for arguments, name in ((HeadArguments, "mlp"), (FusionArguments, "gated")):
+        with pytest.raises(ValueError, match=f"--class_balance is 0.5, the head is {name}: found a power of class"):
+            arguments(class_balance=0.5)
+    assert FusionArguments(fusion="ridge", class_balance=0.5).chosen == "ridge"
+
+
+@pytest.mark.parametrize("kind", [BertConfig, RobertaConfig, MPNetConfig, ElectraConfig])
+def test_layers_above_the_highest_that_is_read_change_nothing_and_go(kind):
+    config = kind(**TINY | {"num_hidden_layers": 4}, vocab_size=30)
+    encoder, ids = AutoModel.from_config(config).eval(), torch.tensor([[3, 4, 5, 6]])
+    with torch.no_grad():
+        before = encoder(ids, output_hidden_states=True).hidden_states[2]
+        family_of(config).drop_layers(encoder, 2)
+        after = encoder(ids, output_hidden_states=True)
+    assert len(encoder.encoder.layer) == encoder.config.num_hidden_layers == 2
+    torch.testing.assert_close(after.last_hidden_state, before)
