@@ -27,9 +27,6 @@ def package_file(name: str) -> Path:
         FileNotFoundError: no such file.
     """
     folder, _, rest = name.partition("/")
-    checkout = Path(__file__).parents[1]
-    if (checkout / "pyproject.toml").is_file() and (checkout / name).exists():
-        return checkout / name
     try:
         path = Path(str(files(f"hf_ser.{folder}"))) / rest
     except ModuleNotFoundError:

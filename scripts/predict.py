@@ -101,7 +101,16 @@ from hf_ser.data.prepare import column_names
 from hf_ser.models import SerPipeline
 from hf_ser.models.decoding import MIX
 from hf_ser.normal_form import printable
-from hf_ser.runs.answers import OUTPUTS, Answer, ClipPredictor, answers_file, check_output, json_line, text_row
+from hf_ser.runs.answers import (
+    OUTPUTS,
+    Answer,
+    ClipPredictor,
+    answers_file,
+    check_output,
+    json_line,
+    reuse_memory,
+    text_row,
+)
 from hf_ser.runs.classifier import FUSION, TEXT, Classifier
 from hf_ser.runs.record import read_record
 from hf_ser.transcripts.cache import transcript_key
@@ -226,6 +235,7 @@ def check_text_options(parser: argparse.ArgumentParser, arguments: argparse.Name
 
 def load_classifier(model: str, device: str | None) -> Classifier:
     """Load a model that takes audio."""
+    reuse_memory()
     classifier = Classifier(model, device)
     if classifier.kind == TEXT:
         raise ValueError(

@@ -82,6 +82,15 @@ def test_voices_are_speech(change):
         assert no_speech(change(generated)) is None
 
 
+@pytest.mark.parametrize("seconds", [0.005, 0.03, 0.08])
+def test_a_click_or_a_knock_is_no_speech(seconds):
+    length = int(8 * seconds * RATE)
+    knock = np.random.default_rng(0).standard_normal(length) * np.exp(-np.arange(length) / (seconds * RATE / 3 * 8 / 3))
+    clip = 0.001 * white(2.0)
+    clip[8000 : 8000 + length] += 0.3 * knock * (np.arange(length) < seconds * RATE)
+    assert no_speech(clip).startswith("no speech found: a short noise such as a click")
+
+
 def test_what_is_short_or_comes_and_goes_is_left_alone():
     assert no_speech(white(0.3)) is None
     assert no_speech(np.zeros(0)) is None and no_speech(np.zeros(RATE)) is not None

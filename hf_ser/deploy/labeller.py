@@ -10,7 +10,7 @@ import torch
 from hf_ser.data.given_clips import GivenClip
 from hf_ser.models.decoding import MIX
 from hf_ser.normal_form import storable
-from hf_ser.runs.answers import Answer, ClipPredictor
+from hf_ser.runs.answers import Answer, ClipPredictor, reuse_memory
 from hf_ser.runs.classifier import TEXT, Classifier
 
 AUDIO_COLUMNS, TEXT_COLUMNS = ("path", "file", "audio"), ("transcript", "text")
@@ -73,6 +73,7 @@ class Labeller:
         """What classifies clips; loads the model where that was not done."""
         if self.classifier is None:
             torch.set_num_threads(1)
+            reuse_memory()
             classifier = Classifier(self.model, self.device)
             if classifier.kind == TEXT:
                 raise ValueError(f"{self.model}: found a text-only model. Expected one that takes audio.")

@@ -6,8 +6,8 @@ export only pads waveforms. `export_onnx` checks that both give the same.
 
 import torch
 from torch import nn
-from torchaudio.compliance import kaldi
 from transformers import FeatureExtractionMixin
+from transformers.audio_utils import mel_filter_bank
 
 from hf_ser.models import SerModelForClassification
 
@@ -76,10 +76,17 @@ class AstFeatures(Waveforms):
         self.frames = extractor.max_length
         self.padded_samples = self.window_samples + self.hop * (self.frames - 1)
         self.mean, self.deviation = (extractor.mean, extractor.std) if extractor.do_normalize else (0.0, 0.5)
-        bands, _ = kaldi.get_mel_banks(
-            extractor.num_mel_bins, self.fft, extractor.sampling_rate, self.lowest_hz, 0.0, 100.0, -500.0, 1.0
+        filters = mel_filter_bank(
+            num_frequency_bins=self.fft // 2 + 1,
+            num_mel_filters=extractor.num_mel_bins,
+            min_frequency=self.lowest_hz,
+            max_frequency=extractor.sampling_rate / 2,
+            sampling_rate=extractor.sampling_rate,
+            norm=None,
+            mel_scale="kaldi",
+            triangularize_in_mel_space=True,
         )
-        self.register_buffer("filters", nn.functional.pad(bands, (0, 1)))
+        self.register_buffer("filters", torch.from_numpy(filters).float())
         self.register_buffer("window", torch.hann_window(self.window_samples, periodic=False))
 
     def forward(self, waveform, samples):
@@ -89,7 +96,7 @@ class AstFeatures(Waveforms):
         before = torch.cat([frames[..., :1], frames[..., :-1]], 2)
         spectrum = torch.fft.rfft((frames - self.preemphasis * before) * self.window, self.fft)
         power = spectrum.real.square() + spectrum.imag.square()
-        levels = (power @ self.filters.T).clamp(min=torch.finfo(torch.float32).eps).log()
+        levels = (power @ self.filters).clamp(min=torch.finfo(torch.float32).eps).log()
         whole = 1 + (samples - self.window_samples).div(self.hop, rounding_mode="floor")
         mask = torch.arange(self.frames, device=samples.device) < whole[:, None]
         levels = levels.masked_fill(~mask[..., None], 0.0)

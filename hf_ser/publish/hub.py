@@ -31,8 +31,8 @@ from hf_ser.versions import pinned_requirements
 
 SPACE_FILES = ("app.py", "README.md", "requirements.txt")
 """Of the folder cards/space."""
-DEMO = Path(__file__).parents[1] / "deploy" / "demo.py"
-"""The page itself, which `hf-ser demo` shows too."""
+DEMO = "demo.py"
+"""Of hf_ser/deploy: the page itself, which `hf-ser demo` shows too."""
 SPACE_LIBRARIES = ("numpy", "packaging", "soundfile", "soxr", "torch", "torchaudio", "transformers")
 """Libraries that a Space needs beside Gradio: those that a model's code imports."""
 
@@ -170,9 +170,9 @@ def push_space(repo_id: str, sha: str, private: bool = False, api: HfApi | None 
     }
     values["python"] = ".".join(platform.python_version_tuple()[:2])  # the one that these versions work with
     files = {name: _filled(package_file(f"cards/space/{name}"), values).encode() for name in SPACE_FILES}
-    files[DEMO.name] = DEMO
+    files[DEMO] = package_file(f"deploy/{DEMO}")
     _create_repository(target)
-    commit = _push(target, files, (*SPACE_FILES, DEMO.name), "Demo of a model of hf_ser")
+    commit = _push(target, files, (*SPACE_FILES, DEMO), "Demo of a model of hf_ser")
     if private:
         print("A private Space reads a private model with a token: add it to the Space's secrets as HF_TOKEN.")
     return commit

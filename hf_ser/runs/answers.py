@@ -1,6 +1,7 @@
 """Predictions of a model for many clips, read and classified batch by batch, and their output files."""
 
 import csv
+import ctypes
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -140,6 +141,26 @@ class ClipPredictor:
             unsure = self.classify.is_unsure(found[0]["score"], noted)
             notes_of_text = self.classify.text_notes(clip.text).values()
             yield Answer(clip, found, (*noted.values(), *notes_of_text, *self.notes_of(clip)), is_speech, unsure)
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt."""
+REUSED_BYTES = 2**25
+"""Largest block that is reused, the most that glibc allows."""
+
+
+def reuse_memory() -> None:
+    """Let this process keep the memory of batches that are done for the next ones, where the C library is glibc.
+
+    By default it returns each large block to the system, and to fetch it anew takes a quarter of the time of a
+    prediction (random_kernels, RAVDESS: 26 to 29 in place of 19 CPU ms a clip).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library, or Windows
+        return
+    mallopt(M_MMAP_THRESHOLD, REUSED_BYTES)
+    mallopt(M_TRIM_THRESHOLD, 16 * REUSED_BYTES)
 
 
 def json_line(row: dict, encoding: str = "utf-8") -> str:

@@ -15,7 +15,7 @@ from scipy.linalg import solve
 from scipy.special import log_softmax
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import recall_score
+from sklearn.metrics import accuracy_score, recall_score
 from sklearn.model_selection import GroupKFold
 from torch import nn
 from torch.utils.data import DataLoader
@@ -82,6 +82,7 @@ class LogisticFit:
     """Inverse, among which speakers that were left out choose."""
     strength_name = "regularisation_c"
     gives_logits = True
+    class_balance = 1.0
 
     def __init__(self, vectors: np.ndarray, targets: np.ndarray, copies: int = 1):
         self.vectors, self.targets = vectors, targets / copies
@@ -541,7 +542,14 @@ def chosen_strength(
         )
         for strength, answer in answers.items()
     }
-    best = max(uar, key=lambda strength: round(uar[strength], DIGITS))
+    scores = uar
+    if method.class_balance != 1:  # classes count in the choice as they do in the fit
+        weights = np.bincount(truth[scored])[truth[scored]] ** -float(method.class_balance)
+        scores = {
+            strength: accuracy_score(truth[scored], answer[scored].argmax(1), sample_weight=weights)
+            for strength, answer in answers.items()
+        }
+    best = max(scores, key=lambda strength: round(scores[strength], DIGITS))
     return best, float(uar[best]), answers[best]
 
 

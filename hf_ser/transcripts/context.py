@@ -27,7 +27,7 @@ def previous_turns(dataset: Dataset, fold: Fold, texts: dict[str, str | None], t
     Raises:
         ValueError: no row has a dialogue, or the ids of a dialogue do not number its turns.
     """
-    columns = dataset.select_columns(["id", "corpus", "dialogue"])[:]
+    columns = dataset.select_columns(["id", "dialogue"])[:]
     if not any(columns["dialogue"]):
         raise ValueError(
             f"--context {turns}: found no dialogues in this data set (column dialogue). Expected a corpus of "
@@ -40,7 +40,7 @@ def previous_turns(dataset: Dataset, fold: Fold, texts: dict[str, str | None], t
             name, dialogue = columns["id"][row], columns["dialogue"][row]
             found[name] = []
             if dialogue:
-                dialogues[columns["corpus"][row], dialogue].append(name)
+                dialogues[name.partition("/")[0], dialogue].append(name)  # an id begins with its corpus
         for (_, dialogue), names in dialogues.items():
             spoken = [name for name in in_order(names, dialogue) if (texts[name] or "").strip()]
             found |= {name: [texts[one] for one in spoken[max(0, n - turns) : n]] for n, name in enumerate(spoken)}

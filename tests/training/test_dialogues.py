@@ -1,5 +1,7 @@
 """A ridge on text, with the previous turns of a dialogue and with class weights to a power: runs on MELD in small."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from hf_ser.models.encoders import family_of
 from hf_ser.runs.folder import RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
 from hf_ser.training.arguments import AdaptArguments, FusionArguments, HeadArguments, TextArguments
-from hf_ser.training.fits import RidgeFit, refuse_descent
+from hf_ser.training.fits import RidgeFit, chosen_strength, reject_descent
 from hf_ser.training.pretrained import train_tokenizer
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 
@@ -64,8 +66,8 @@ def test_a_run_reads_previous_turns_and_its_model_answers_so_again(meld, bert, s
 def test_a_head_that_reads_no_turns_refuses_them():
     parts = (None, AdaptArguments(), SerTrainingArguments(output_dir="x", use_cpu=True))
     with pytest.raises(ValueError, match="--context is 3, --head mlp: found a head that reads no previous turns"):
-        refuse_descent([TextArguments(context=3)], HeadArguments(), *parts)
-    refuse_descent([TextArguments(context=3, text_model="a/b")], HeadArguments(head="ridge"), *parts)
+        reject_descent([TextArguments(context=3)], HeadArguments(), *parts)
+    reject_descent([TextArguments(context=3, text_model="a/b")], HeadArguments(head="ridge"), *parts)
 
 
 def test_class_weights_to_a_power_lie_between_equal_clips_and_equal_classes():
@@ -95,3 +97,25 @@ def test_layers_above_the_highest_that_is_read_change_nothing_and_go(kind):
         after = encoder(ids, output_hidden_states=True)
     assert len(encoder.encoder.layer) == encoder.config.num_hidden_layers == 2
     torch.testing.assert_close(after.last_hidden_state, before)
+
+
+def test_classes_count_in_the_choice_of_the_strength_as_in_the_fit(monkeypatch):
+    truth = np.array([0] * 40 + [1] * 10)
+    method = RidgeFit(np.zeros((50, 2)), np.eye(2)[truth], class_balance=0)
+    of_strength = {0.3: (0.5, 1.0), 0.6: (1.0, 0.4), 1.2: (0.0, 1.0), 2.5: (1.0, 0.0)}  # recalls of the classes
+    right = {
+        strength: np.concatenate([np.arange(n) < share * n for n, share in zip((40, 10), shares, strict=True)])
+        for strength, shares in of_strength.items()
+    }
+
+    def fits(rows, strengths):
+        for strength in strengths:
+            answers = np.eye(2)[np.where(right[strength], truth, 1 - truth)]
+            left_out = np.setdiff1d(np.arange(50), rows)
+            yield SimpleNamespace(answers=lambda _, __, answers=answers[left_out]: answers)
+
+    monkeypatch.setattr(method, "fits", fits)
+    speakers = [f"s{row % 5}" for row in range(50)]
+    assert chosen_strength(method, speakers)[:2] == (0.6, pytest.approx(0.7))
+    method.class_balance = 1.0
+    assert chosen_strength(method, speakers)[:2] == (0.3, pytest.approx(0.75))

@@ -52,4 +52,4 @@ def test_turns_whose_order_is_not_known_are_refused(dataset_of):
     with pytest.raises(ValueError, match=r"turns of dialogue d are named i/d_F000, i/d_M000, and their order is not"):
         context(dataset_of(rows, dialogue=["d", "d"], transcript=["a", "b"]))
     with pytest.raises(ValueError, match="--context 3: found no dialogues"):
-        context(dataset_of(rows, transcript=["a", "b"]))
+        context(dataset_of(rows, dialogue=[None, None], transcript=["a", "b"]))
