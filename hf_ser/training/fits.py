@@ -257,7 +257,8 @@ class FittedTrainer(SerTrainer):
     """SerTrainer for a linear head on one vector a clip: solves for the head instead of descending.
 
     The strength of its penalty is chosen on speakers who were left out in turn. The head is then solved for on training
-    and validation speakers together: nothing is left for the latter to choose.
+    and validation speakers together: nothing is left for the latter to choose. Of audio and text each is solved for by
+    itself, and their logits are added: where one is missing, the other answers as if it were alone.
 
     Args:
         candidate: A model of audio alone with one of FITTED, or any with one of SOLVED_HEADS; no adapter.
@@ -289,12 +290,12 @@ class FittedTrainer(SerTrainer):
         self.left_out: tuple[np.ndarray, np.ndarray] | None = None
         config, self.network = candidate.model.config, getattr(candidate.encoders.get("audio"), "network", None)
         if config.head in SOLVED_HEADS:
-            self.method, size = FITS[config.head], sum(candidate.model.head.sizes)
+            self.method, sizes = FITS[config.head], candidate.model.head.sizes
         else:
-            self.method, size = FITS[config.audio_config.network], self.network.size
+            self.method, sizes = FITS[config.audio_config.network], [self.network.size]
         if config.head == "ridge":
             self.method = partial(self.method, class_balance=class_balance)
-        self.classifier = linear_head(candidate.model, size)
+        self.classifier = linear_head(candidate.model, sum(sizes))
 
     def train(self, resume_from_checkpoint=None, **kwargs) -> TrainOutput:
         """Solve for the head; there is nothing to resume."""
@@ -302,12 +303,11 @@ class FittedTrainer(SerTrainer):
         parts = [self.train_dataset, self.eval_dataset]
         speakers = np.concatenate([speakers_of(part) for part in parts])
         vectors, targets = (np.concatenate(both) for both in zip(*self.views_of(parts), strict=True))
-        if self.model.config.modalities == (AUDIO, TEXT):
-            vectors, targets = np.concatenate([vectors, self.without_text(vectors)]), np.tile(targets, (2, 1))
         copies, views = len(vectors) // len(speakers), vectors.shape[1]
         originals = np.arange(len(vectors)) < len(speakers)
         speakers = np.tile(speakers, copies)
         vectors = self.without_speakers(vectors, speakers, originals)
+        has_modality = [~np.isnan(vectors[:, :, columns]).any((1, 2)) for columns in self.columns]
         mean, scale = np.nanmean(vectors[originals], (0, 1)), np.nanstd(vectors[originals], (0, 1))
         vectors = np.where(np.isnan(vectors), mean, vectors)
         scale[scale < LEAST_SCALE] = 1.0
@@ -316,12 +316,20 @@ class FittedTrainer(SerTrainer):
         is_folded = self.statistics is None  # else the model standardises, and cuts off
         vectors = (vectors - mean) / scale if is_folded else self.standardised(vectors, mean, scale)
         counted = targets.any(1)  # a row of no weight, of raters who agree on nothing, has no answer to score by
-        rows = np.concatenate(vectors[counted])
-        method = self.method(rows, np.repeat(targets[counted], views, 0), copies * views)
-        scored = originals[counted]
-        fitted, found, answers = fitted_head(method, speakers[counted].tolist(), scored, views)
-        if answers is not None:
-            self.left_out = answers[scored], targets[counted][scored].argmax(1)
+        solved, answers = [], np.zeros_like(targets)
+        for columns, is_there in zip(self.columns, has_modality, strict=True):
+            chosen = counted & is_there
+            rows = np.concatenate(vectors[chosen][:, :, columns])
+            method = self.method(rows, np.repeat(targets[chosen], views, 0), copies * views)
+            solved.append(fitted_head(method, speakers[chosen].tolist(), originals[chosen], views))
+            if solved[-1][2] is not None:
+                answers[chosen] += solved[-1][2]
+        fitted, found = side_by_side([one[0] for one in solved]), found_of(self.model.config.modalities, solved)
+        scored = originals & counted
+        if all(one[2] is not None for one in solved):
+            self.left_out = answers[scored], targets[scored].argmax(1)
+            if len(solved) > 1:
+                found["inner_uar"] = uar_of(*self.left_out)
         loss = mean_loss(fitted, vectors[originals].mean(1), targets[originals])
         copy_coefficients(self.classifier, fitted.unstandardised(mean, scale) if is_folded else fitted)
         self.state.epoch = 1.0
@@ -330,17 +338,11 @@ class FittedTrainer(SerTrainer):
         self.state.best_metric = uar
         return TrainOutput(0, loss, {})
 
-    def without_text(self, vectors: np.ndarray) -> np.ndarray:
-        """The vectors of the same clips without their texts, but where there is no audio.
-
-        Shapes: `(rows, views, size)`, and so is the result.
-
-        Else a fused head is worse than one of audio alone where a text is missing, see scripts/recipes/README.md.
-        """
-        audio, copies = self.model.config.size_of(AUDIO), vectors.copy()
-        has_audio = ~np.isnan(vectors[:, :, :audio]).any((1, 2))
-        copies[has_audio, :, audio:] = np.nan
-        return copies
+    @property
+    def columns(self) -> list[slice]:
+        """The columns of the vectors that each modality has."""
+        sizes = self.model.head.sizes if self.model.config.head in SOLVED_HEADS else [self.classifier.in_features]
+        return [slice(end - size, end) for end, size in zip(np.cumsum(sizes), sizes, strict=True)]
 
     @property
     def speaker_means(self) -> SpeakerMeans | None:
@@ -551,6 +553,36 @@ def chosen_strength(
         }
     best = max(scores, key=lambda strength: round(scores[strength], DIGITS))
     return best, float(uar[best]), answers[best]
+
+
+def side_by_side(parts: Sequence[Coefficients]) -> Coefficients:
+    """The sum of linear layers, each of columns of its own; a class that one does not know is left to the others."""
+    classes = np.unique(np.concatenate([one.classes for one in parts]))
+    weight, bias = [], np.zeros(len(classes))
+    for one in parts:
+        places = np.searchsorted(classes, one.classes)
+        weight.append(np.zeros((len(classes), one.weight.shape[1])))
+        weight[-1][places] = one.weight
+        bias[places] += one.bias
+    return Coefficients(classes, np.concatenate(weight, axis=1), bias)
+
+
+def found_of(modalities: Sequence[str], solved: Sequence[tuple]) -> dict[str, float | None]:
+    """What was chosen in solving for each modality, by name; of two the modality is in the name."""
+    if len(solved) == 1:
+        return dict(solved[0][1])
+    chosen = {
+        f"{name}_{modality}": value
+        for modality, (_, found, _) in zip(modalities, solved, strict=True)
+        for name, value in found.items()
+        if name != "inner_uar"
+    }
+    return chosen | {"inner_uar": None}
+
+
+def uar_of(logits: np.ndarray, truth: np.ndarray) -> float:
+    """The mean recall of the classes that are there; logits `(rows, classes)`, truth `(rows,)`."""
+    return float(recall_score(truth, logits.argmax(1), labels=np.unique(truth), average="macro", zero_division=0))
 
 
 def mean_loss(fitted: Coefficients, vectors: np.ndarray, targets: np.ndarray) -> float:

@@ -26,7 +26,7 @@ from hf_ser.training.objective import Objective, class_weights, mixed
 from hf_ser.training.schedule import Patience, Stages, parse_stages, split_groups, stage_schedule
 
 STRENGTHS = ("ridge_lambda", "regularisation_c")
-"""Names under which a head that is solved for logs the strength of its penalty."""
+"""How the names begin under which a head that is solved for logs the strengths of its penalties."""
 
 SMALL = 5_000_000
 """Parameters below which a model is computed faster by one thread of a processor."""
@@ -227,7 +227,7 @@ class OneLineProgress(ProgressCallback):
         main = next(iter(args.metrics))  # uar, or wer of a recogniser
         if "inner_uar" in logs:
             uar = "" if logs["inner_uar"] is None else f", UAR {100 * logs['inner_uar']:.1f} % on speakers left out"
-            chosen = next(f"{name} {logs[name]:g}" for name in STRENGTHS if name in logs)
+            chosen = ", ".join(f"{name} {value:g}" for name, value in logs.items() if name.startswith(STRENGTHS))
             tqdm.write(f"solved with {chosen}{uar}")
         elif f"eval_{main}" in logs:
             tqdm.write(
