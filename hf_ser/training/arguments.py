@@ -349,9 +349,6 @@ class ScheduleArguments:
             "cache_frozen": "a later stage may train what was kept",
         },
     )
-    layer_decay: float = setting(
-        1.0, "learning rate of a layer over that of the layer above it; 1: all the same", range=Range(0.01, 1)
-    )
     head_learning_rate: float | None = setting(
         None,
         "learning rate of everything but the encoders, in stages that train more than it; default: the same",

@@ -140,7 +140,6 @@ def test_settings_hold_what_decides_the_result():
     ("given", "said"),
     [
         ("--label_smoothing_factor 1", "--label_smoothing_factor is 1: expected 0 to 0.99"),
-        ("--layer_decay 1.1", "--layer_decay is 1.1: expected 0.01 to 1"),
         ("--cache_views 2", "--cache_views is 2, --cache_frozen is false: found a setting that nothing would use"),
         ("--search -1", "--search is -1: expected 0 or more"),
         ("--stages head:2@1e-3 --search 3", "each stage has its own learning rate"),
