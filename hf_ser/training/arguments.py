@@ -119,9 +119,6 @@ class AudioArguments(Checked):
         range=Range(0.5, 600, unit=" seconds"),
     )
     audio_layers: str = setting("last", LAYERS)
-    audio_weights: str | None = setting(
-        None, "of --audio_model alexnet: torchvision's weights to start from, a file, or imagenet to download them"
-    )
     trim_silence: bool | None = setting(None, "cut silence off both ends of a clip; default: as the model does")
     speeds: str | None = setting(
         None,

@@ -6,7 +6,6 @@ from models.tiny import AUDIO, LABELS, TEXT, WHISPER, awaken, clips, tokenizer
 from transformers import (
     AutoModel,
     AutoModelForAudioClassification,
-    ResNetConfig,
     WhisperConfig,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
@@ -132,13 +131,6 @@ def test_an_encoder_with_random_weights_is_refused(tmp_path, pretrained):
     save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"weights of the wav2vec2 encoder are not in the checkpoint.*would be random"):
         load_audio_encoder(str(tmp_path), 2.0)
-
-
-def test_alexnets_weights_are_refused_for_all_others(tmp_path):
-    ResNetConfig().save_pretrained(tmp_path / "image")
-    for name in (str(tmp_path / "image"), "crnn"):
-        with pytest.raises(ValueError, match=f"--audio_weights w.pt: found for {name} .*expected for alexnet alone"):
-            load_encoder(AudioArguments(audio_model=name, audio_weights="w.pt"))
 
 
 def test_the_vocabulary_is_that_of_the_training_rows():
