@@ -385,7 +385,6 @@ class AsrArguments(Checked):
     language: str | None = setting(None, "code of the language that is spoken, such as en; default: the corpus's")
     lora: bool = setting(False, "train through LoRA alone; merged when saved")
     lora_rank: int = setting(8, "rank of the LoRA matrices; their scale is 2", range=COUNT, only_with=("lora", (True,)))
-    freeze_encoder: bool = setting(False, "train the decoder alone")
 
 
 ASR_LEARNING_RATE, ASR_LORA_LEARNING_RATE = 1e-5, 1e-3
