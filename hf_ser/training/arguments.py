@@ -119,7 +119,6 @@ class AudioArguments(Checked):
         range=Range(0.5, 600, unit=" seconds"),
     )
     audio_layers: str = setting("last", LAYERS)
-    trim_silence: bool | None = setting(None, "cut silence off both ends of a clip; default: as the model does")
     speeds: str | None = setting(
         None,
         "of heads that are solved for: speeds at which each clip is given, pitch and tempo together, such as "

@@ -35,6 +35,9 @@ from hf_ser.models.spectrogram import vision_config, with_backbone
 from hf_ser.revisions import checkpoint_config, split_revision
 from hf_ser.runs.checkpoints import load_with_info
 
+TRIMMED = ("crnn", "functionals", "functionals_mlp", "random_kernels")
+"""Networks that read a clip without the silence at its ends: digital zeros are a shortcut."""
+
 
 def load_audio_encoder(audio) -> tuple[PreTrainedModel, object]:
     """An audio encoder and its feature extractor, cropped to `max_seconds` where its length is fixed.
@@ -51,14 +54,14 @@ def load_audio_encoder(audio) -> tuple[PreTrainedModel, object]:
     name = audio.audio_model
     if name in PRESETS:
         encoder = SpectrogramModel(SpectrogramConfig(**with_front_end(PRESETS[name], audio)))
-        return encoder, WaveformFeatureExtractor(max_seconds=audio.max_seconds, **trimming(audio))
+        return encoder, WaveformFeatureExtractor(max_seconds=audio.max_seconds, trim_silence=name in TRIMMED)
     config = checkpoint_config(name)
     if type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
         reject_enrolment(audio, config.model_type, audio.normalisation)
         backbone = load_trained(AutoModel, name)
         encoder = SpectrogramModel(SpectrogramConfig(**with_front_end(vision_config(backbone.config), audio)))
         encoder = with_backbone(encoder, backbone)
-        return encoder, WaveformFeatureExtractor(max_seconds=audio.max_seconds, **trimming(audio))
+        return encoder, WaveformFeatureExtractor(max_seconds=audio.max_seconds)
     reject_front_end(audio, config)
     encoder = pretrained_encoder(name, config, AUDIO)
     feature_extractor = load_feature_extractor(name, audio)
@@ -117,17 +120,6 @@ def reject_enrolment(audio, kind: str, normalisation: str | None) -> None:
         )
 
 
-TRIMMED = ("crnn", "functionals", "functionals_mlp", "random_kernels")
-"""Networks that read a clip without the silence at its ends by default: digital zeros are a shortcut."""
-
-
-def trimming(audio) -> dict:
-    """Whether silence is cut off, where that was said or is the network's own way."""
-    if audio.trim_silence is None:
-        return {"trim_silence": True} if audio.audio_model in TRIMMED else {}
-    return {"trim_silence": audio.trim_silence}
-
-
 def load_text_encoder(text, texts, speakers=None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A text encoder and its tokenizer; ours learn their vocabulary as `train_tokenizer`.
 
@@ -182,7 +174,7 @@ def load_trained(auto_class, name: str, **kwargs) -> PreTrainedModel:
 
 
 def load_feature_extractor(name: str, audio):
-    """The feature extractor of a checkpoint, set to the longest clip and to whether silence is cut off."""
+    """The feature extractor of a checkpoint, set to the longest clip and to the speeds of a clip."""
     repository, revision = split_revision(name)
     extractor = AutoFeatureExtractor.from_pretrained(repository, revision=revision, trust_remote_code=False)
     extractor.max_seconds = audio.max_seconds
@@ -190,8 +182,6 @@ def load_feature_extractor(name: str, audio):
         extractor.speeds = speeds
     elif hasattr(extractor, "speeds"):  # of the model that the encoder is taken from
         del extractor.speeds
-    for setting, value in trimming(audio).items():
-        setattr(extractor, setting, value)
     return extractor
 
 

@@ -133,6 +133,11 @@ def test_an_encoder_with_random_weights_is_refused(tmp_path, pretrained):
         load_audio_encoder(str(tmp_path), 2.0)
 
 
+@pytest.mark.parametrize(("name", "trims"), [("crnn", True), ("spectrogram_cnn", False)])
+def test_a_network_of_ours_cuts_silence_off_as_its_kind_does(name, trims):
+    assert load_audio_encoder(name, 2.0)[1].trim_silence is trims
+
+
 def test_the_vocabulary_is_that_of_the_training_rows():
     texts, speakers = ["Good day", None, "good NIGHT", "night, day"], ["anna", "ben", "ben", "carla"]
     candidate = text_model_of(texts, speakers)
