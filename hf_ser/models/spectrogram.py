@@ -1,15 +1,12 @@
 """Our own audio encoder: a spectrogram front end and a small network behind it, as one `PreTrainedModel`."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import ModelOutput
-from transformers.modeling_utils import load_state_dict
 
 from .config_checks import check_arguments, check_own_config
 from .feature_changes import FeatureChanges
@@ -153,55 +150,6 @@ class SpectrogramModel(CheckedWeights, SharedWeights, PreTrainedModel):
             )
         hidden, mask = output
         return SpectrogramOutput(last_hidden_state=hidden, attention_mask=mask)
-
-
-ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
-"""torchvision's AlexNet, trained on ImageNet; 244 MB."""
-
-
-def load_alexnet(model: nn.Module, source: str | Path) -> nn.Module:
-    """Put trained AlexNet convolutions into a SpectrogramModel of that network, which is returned.
-
-    Args:
-        model: Its `network` is AlexNet.
-        source: A state dict under torchvision's names, as a file of torch's or of safetensors, or `imagenet`, which
-            downloads torchvision's own.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the layers are missing or of other shapes.
-    """
-    found = _alexnet_weights(source)
-    expected = {f"features.{name}": weight for name, weight in model.network.features.state_dict().items()}
-    wrong = [
-        f"{name} is {tuple(found[name].shape) if name in found else 'missing'}, expected {tuple(weight.shape)}"
-        for name, weight in expected.items()
-        if name not in found or found[name].shape != weight.shape
-    ]
-    if wrong:
-        raise ValueError(
-            f"{source} does not hold AlexNet's convolutions for {_channels(expected)}: {'; '.join(wrong)}."
-        )
-    model.network.features.load_state_dict({name.removeprefix("features."): found[name] for name in expected})
-    return model
-
-
-def _channels(weights: dict[str, torch.Tensor]) -> str:
-    return f"{weights['features.0.weight'].shape[1]} channels"
-
-
-def _alexnet_weights(source: str | Path) -> dict[str, torch.Tensor]:
-    if source == "imagenet":
-        return torch.hub.load_state_dict_from_url(ALEXNET_URL, map_location="cpu", check_hash=True, weights_only=True)
-    if not Path(source).is_file():
-        raise FileNotFoundError(f"No file {source}: expected AlexNet's weights there, or the name 'imagenet'.")
-    try:
-        return load_state_dict(source)
-    except (UnpicklingError, RuntimeError, ValueError, OSError) as error:
-        raise ValueError(
-            f"{source}: found no weights of torch or safetensors in it (or a pickle of more than weights, which is not "
-            "read). Expected torchvision's file of AlexNet's weights, or the name 'imagenet'."
-        ) from error
 
 
 def with_backbone(model: SpectrogramModel, backbone: PreTrainedModel) -> SpectrogramModel:

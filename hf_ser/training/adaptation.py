@@ -80,21 +80,6 @@ def layers_of(encoder: nn.Module) -> list[nn.Module]:
     return [module for module in encoder.modules() if isinstance(module, nn.RNNBase)]
 
 
-def check_layers(encoders: dict[str, nn.Module], layer_decay: float) -> None:
-    """Make sure that the layers of what is trained are known.
-
-    Raises:
-        ValueError: those of an encoder are not.
-    """
-    for name, encoder in encoders.items():
-        if not is_frozen(encoder) and not layers_of(encoder):
-            raise ValueError(
-                f"--layer_decay {layer_decay:g}: the {name} encoder ({encoder.config.model_type}) has no known layers. "
-                "Expected a transformer, a recurrent network or an image model with stages: leave out --layer_decay, "
-                "or keep this encoder as it is with --freeze."
-            )
-
-
 def by_depth(encoder: nn.Module) -> list[list[nn.Parameter]]:
     """An encoder's parameters: what comes before its layers, each layer, and what comes after them.
 

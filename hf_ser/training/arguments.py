@@ -119,10 +119,6 @@ class AudioArguments(Checked):
         range=Range(0.5, 600, unit=" seconds"),
     )
     audio_layers: str = setting("last", LAYERS)
-    audio_weights: str | None = setting(
-        None, "of --audio_model alexnet: torchvision's weights to start from, a file, or imagenet to download them"
-    )
-    trim_silence: bool | None = setting(None, "cut silence off both ends of a clip; default: as the model does")
     speeds: str | None = setting(
         None,
         "of heads that are solved for: speeds at which each clip is given, pitch and tempo together, such as "
@@ -349,9 +345,6 @@ class ScheduleArguments:
             "cache_frozen": "a later stage may train what was kept",
         },
     )
-    layer_decay: float = setting(
-        1.0, "learning rate of a layer over that of the layer above it; 1: all the same", range=Range(0.01, 1)
-    )
     head_learning_rate: float | None = setting(
         None,
         "learning rate of everything but the encoders, in stages that train more than it; default: the same",
@@ -391,7 +384,6 @@ class AsrArguments(Checked):
     language: str | None = setting(None, "code of the language that is spoken, such as en; default: the corpus's")
     lora: bool = setting(False, "train through LoRA alone; merged when saved")
     lora_rank: int = setting(8, "rank of the LoRA matrices; their scale is 2", range=COUNT, only_with=("lora", (True,)))
-    freeze_encoder: bool = setting(False, "train the decoder alone")
 
 
 ASR_LEARNING_RATE, ASR_LORA_LEARNING_RATE = 1e-5, 1e-3

@@ -23,7 +23,6 @@ from transformers.utils.logging import log_levels
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.encoders import SPEECH_PROJECTIONS
-from hf_ser.models.modeling_ser import is_frozen
 from hf_ser.settings import setting
 from hf_ser.training.adaptation import LORA_SCALE
 from hf_ser.training.arguments import AsrArguments, AsrCommonArguments
@@ -106,7 +105,7 @@ class AsrTrainer(Seq2SeqTrainer):
     """
 
     def __init__(self, candidate: Candidate, language: str, **kwargs):
-        self.encoder, self.generation = candidate.encoders["audio"], deepcopy(candidate.model.generation_config)
+        self.generation = deepcopy(candidate.model.generation_config)
         super().__init__(
             model=candidate.model,
             data_collator=candidate.collator,
@@ -123,12 +122,6 @@ class AsrTrainer(Seq2SeqTrainer):
         self.add_callback(OneLineProgress)
         if patience := self.args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(patience))
-
-    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
-        """As Trainer's; a frozen encoder is a fixed function, without dropout."""
-        if is_frozen(self.encoder):
-            self.encoder.eval()
-        return super().compute_loss(model, inputs, return_outputs, **kwargs)
 
     def evaluation_loop(self, *args, **kwargs):
         """As Trainer's; Seq2SeqTrainer's would count twice the clips that fill the last step of several processes."""
@@ -152,7 +145,7 @@ def wer_over(tokenizer, language: str) -> Callable[[EvalPrediction], dict[str, f
 
 
 def build_asr(asr: AsrArguments, fold: str, language: str, texts: dict[str, str | None]) -> Candidate:
-    """The Whisper of a fold, set to a language, with what is not trained frozen; `texts` as of `AsrCollator`.
+    """The Whisper of a fold, set to a language, with LoRA where that is wanted; `texts` as of `AsrCollator`.
 
     Raises:
         ValueError: the model does not know the language.
@@ -170,14 +163,10 @@ def build_asr(asr: AsrArguments, fold: str, language: str, texts: dict[str, str 
     elif language != "en":
         raise ValueError(f"--language {language}: {source} knows English alone. Expected en, or another Whisper.")
     generation.forced_decoder_ids = None
-    encoder = model.get_encoder()
-    if asr.freeze_encoder:
-        encoder.requires_grad_(False)
     if asr.lora:
-        parts = "decoder" if asr.freeze_encoder else "encoder|decoder"
-        targets = rf"model\.({parts})\..*\.({SPEECH_PROJECTIONS})"
+        targets = rf"model\.(encoder|decoder)\..*\.({SPEECH_PROJECTIONS})"
         model = get_peft_model(
             model, LoraConfig(r=asr.lora_rank, lora_alpha=LORA_SCALE * asr.lora_rank, target_modules=targets)
         )
     collator = AsrCollator(processor, texts, model.config.max_source_positions)
-    return Candidate(model, processor, collator, {"audio": encoder}, {"asr": source})
+    return Candidate(model, processor, collator, {"audio": model.get_encoder()}, {"asr": source})

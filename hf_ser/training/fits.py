@@ -167,7 +167,7 @@ differs between speakers 58.0 % where the plain ridge gives 58.4 %.
 
 
 OF_DESCENT = (
-    *("stages", "search", "learning_rate", "head_learning_rate", "layer_decay"),
+    *("stages", "search", "learning_rate", "head_learning_rate"),
     *("num_train_epochs", "max_steps", "warmup_steps", "lr_scheduler_type", "lr_scheduler_kwargs", "optim"),
     *("optim_args", "weight_decay", "max_grad_norm", "adam_beta1", "adam_beta2", "adam_epsilon"),
     *("class_weights", "mixup", "label_smoothing_factor"),

@@ -31,9 +31,12 @@ from hf_ser.models import (
 from hf_ser.models.configuration_ser import AUDIO, TEXT
 from hf_ser.models.encoders import family_of
 from hf_ser.models.loading import fresh_weights, not_finite
-from hf_ser.models.spectrogram import load_alexnet, vision_config, with_backbone
+from hf_ser.models.spectrogram import vision_config, with_backbone
 from hf_ser.revisions import checkpoint_config, split_revision
 from hf_ser.runs.checkpoints import load_with_info
+
+TRIMMED = ("crnn", "functionals", "functionals_mlp", "random_kernels")
+"""Networks that read a clip without the silence at its ends: digital zeros are a shortcut."""
 
 
 def load_audio_encoder(audio) -> tuple[PreTrainedModel, object]:
@@ -50,15 +53,15 @@ def load_audio_encoder(audio) -> tuple[PreTrainedModel, object]:
     """
     name = audio.audio_model
     if name in PRESETS:
-        return own_network(audio), WaveformFeatureExtractor(max_seconds=audio.max_seconds, **trimming(audio))
+        encoder = SpectrogramModel(SpectrogramConfig(**with_front_end(PRESETS[name], audio)))
+        return encoder, WaveformFeatureExtractor(max_seconds=audio.max_seconds, trim_silence=name in TRIMMED)
     config = checkpoint_config(name)
     if type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
-        reject_weights(audio, config.model_type)
         reject_enrolment(audio, config.model_type, audio.normalisation)
         backbone = load_trained(AutoModel, name)
         encoder = SpectrogramModel(SpectrogramConfig(**with_front_end(vision_config(backbone.config), audio)))
         encoder = with_backbone(encoder, backbone)
-        return encoder, WaveformFeatureExtractor(max_seconds=audio.max_seconds, **trimming(audio))
+        return encoder, WaveformFeatureExtractor(max_seconds=audio.max_seconds)
     reject_front_end(audio, config)
     encoder = pretrained_encoder(name, config, AUDIO)
     feature_extractor = load_feature_extractor(name, audio)
@@ -81,29 +84,6 @@ def pretrained_encoder(name: str, config: PreTrainedConfig, modality: str) -> Pr
     return load_trained(AutoModelForAudioClassification, name).encoders[modality]
 
 
-def own_network(audio) -> SpectrogramModel:
-    """A network of ours with fresh weights, or, of AlexNet, with torchvision's."""
-    encoder = SpectrogramModel(SpectrogramConfig(**with_front_end(PRESETS[audio.audio_model], audio)))
-    if audio.audio_weights:
-        if audio.audio_model != "alexnet":
-            reject_weights(audio, "a network of ours, which starts from random weights")
-        load_alexnet(encoder, audio.audio_weights)
-    return encoder
-
-
-def reject_weights(audio, what: str) -> None:
-    """Make sure that no weights are given for an encoder that would not load them; `what` says what it is.
-
-    Raises:
-        ValueError: some are.
-    """
-    if audio.audio_weights:
-        raise ValueError(
-            f"--audio_weights {audio.audio_weights}: found for {audio.audio_model} ({what}), expected for alexnet "
-            "alone. Leave it out, or name a trained model by --audio_model."
-        )
-
-
 def with_front_end(settings: dict, audio) -> dict:
     """Arguments of SpectrogramConfig with the requested normalisation."""
     if not audio.normalisation:
@@ -112,18 +92,17 @@ def with_front_end(settings: dict, audio) -> dict:
 
 
 def reject_front_end(audio, config: PreTrainedConfig) -> None:
-    """Make sure that no settings of our front ends are given for an encoder that has its own.
+    """Make sure that no normalisation of our front ends is given for an encoder that has its own.
 
     Raises:
         ValueError: one is.
     """
     own = config.audio_config if isinstance(config, SerConfig) else config
     reject_enrolment(audio, config.model_type, (getattr(own, "front_end", None) or {}).get("normalisation"))
-    given = {"normalisation": audio.normalisation, "audio_weights": audio.audio_weights}
-    if named := [name for name, value in given.items() if value]:
+    if audio.normalisation:
         raise ValueError(
-            f"--{named[0]} {given[named[0]]}: {audio.audio_model} ({config.model_type}) brings its own. Expected with "
-            f"one of {', '.join(PRESETS)}: leave it out."
+            f"--normalisation {audio.normalisation}: {audio.audio_model} ({config.model_type}) brings its own. "
+            f"Expected with one of {', '.join(PRESETS)}: leave it out."
         )
 
 
@@ -139,17 +118,6 @@ def reject_enrolment(audio, kind: str, normalisation: str | None) -> None:
             "Expected an encoder with --normalisation speaker: add it, name a model that was trained with it, or leave "
             "--enrolment_clips out."
         )
-
-
-TRIMMED = ("crnn", "functionals", "functionals_mlp", "random_kernels")
-"""Networks that read a clip without the silence at its ends by default: digital zeros are a shortcut."""
-
-
-def trimming(audio) -> dict:
-    """Whether silence is cut off, where that was said or is the network's own way."""
-    if audio.trim_silence is None:
-        return {"trim_silence": True} if audio.audio_model in TRIMMED else {}
-    return {"trim_silence": audio.trim_silence}
 
 
 def load_text_encoder(text, texts, speakers=None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -206,7 +174,7 @@ def load_trained(auto_class, name: str, **kwargs) -> PreTrainedModel:
 
 
 def load_feature_extractor(name: str, audio):
-    """The feature extractor of a checkpoint, set to the longest clip and to whether silence is cut off."""
+    """The feature extractor of a checkpoint, set to the longest clip and to the speeds of a clip."""
     repository, revision = split_revision(name)
     extractor = AutoFeatureExtractor.from_pretrained(repository, revision=revision, trust_remote_code=False)
     extractor.max_seconds = audio.max_seconds
@@ -214,8 +182,6 @@ def load_feature_extractor(name: str, audio):
         extractor.speeds = speeds
     elif hasattr(extractor, "speeds"):  # of the model that the encoder is taken from
         del extractor.speeds
-    for setting, value in trimming(audio).items():
-        setattr(extractor, setting, value)
     return extractor
 
 

@@ -1,4 +1,4 @@
-"""What is trained when, and how fast: stages, and learning rates that differ from layer to layer."""
+"""What is trained when, and how fast: stages, and a learning rate of the head's own."""
 
 import math
 import re
@@ -177,7 +177,7 @@ def stage_schedule(
             now = stage_of(stages, step, max_steps)
             if not members & trained[now]:
                 return 0.0
-            peak, begin = stages[now].peak * group["share"], ends[now - 1] if now else 0
+            peak, begin = stages[now].peak, ends[now - 1] if now else 0
             if group["part"] == HEAD and stages[now].part != HEAD and args.head_learning_rate is not None:
                 peak = args.head_learning_rate
             # From the middle of the step, so that no step of a short stage has a learning rate of zero.
@@ -191,29 +191,23 @@ def stage_schedule(
 
 
 def split_groups(optimizer: Optimizer, encoders: dict[str, nn.Module], args) -> None:
-    """Split the groups of an optimizer by learning rate, in place: the head, and the depths of each encoder.
+    """Split the groups of an optimizer, in place: the head and each encoder, with stages also by its depths.
 
-    Trainer's groups with and without weight decay stay apart. Each group gets the keys `part` (head or a modality) and
-    `share` (its learning rate over that of the last layer).
-
-    Source: Howard and Ruder 2018, Universal Language Model Fine-tuning, section 3.2, with a factor of our own.
+    Trainer's groups with and without weight decay stay apart. Each group gets the key `part` (head or a modality).
     """
     place = {}
     for name, encoder in encoders.items():
-        depths = by_depth(encoder)
-        for depth, parameters in enumerate(depths):
+        for depth, parameters in enumerate(by_depth(encoder)):
             # With stages every depth is a group of its own, for a stage may train some of them.
-            below = max(len(depths) - 2 - depth, 0)
-            place |= {id(p): (name, depth if args.stages else below, args.layer_decay**below) for p in parameters}
+            place |= {id(p): (name, depth if args.stages else 0) for p in parameters}
     groups = list(optimizer.param_groups)
     optimizer.param_groups.clear()
     for group in groups:
         parts: dict[tuple, list[nn.Parameter]] = {}
         for parameter in group["params"]:
-            name, depth, share = place.get(id(parameter), (HEAD, 0, 1.0))
-            parts.setdefault((name, depth if args.stages or share != 1 else 0, share), []).append(parameter)
+            parts.setdefault(place.get(id(parameter), (HEAD, 0)), []).append(parameter)
         # The head first: its learning rate is the one that is logged.
-        for (name, _, share), members in sorted(parts.items(), key=lambda item: item[0][0] != HEAD):
+        for (name, _), members in sorted(parts.items(), key=lambda item: item[0][0] != HEAD):
             head = args.head_learning_rate if name == HEAD else None
-            rate = group["lr"] * share if head is None else head
-            optimizer.add_param_group({**group, "params": members, "lr": rate, "part": name, "share": share})
+            rate = group["lr"] if head is None else head
+            optimizer.add_param_group({**group, "params": members, "lr": rate, "part": name})

@@ -19,7 +19,6 @@ from hf_ser.inputs.collate import first_of_text
 from hf_ser.models.modeling_ser import is_frozen
 from hf_ser.models.saving import share_weights
 from hf_ser.runs.scores import DIGITS, score
-from hf_ser.training.adaptation import check_layers
 from hf_ser.training.averaging import WeightAveraging
 from hf_ser.training.building import Candidate
 from hf_ser.training.objective import Objective, class_weights, mixed
@@ -124,8 +123,7 @@ class SerTrainer(Trainer):
         """As Trainer's, with a learning rate for each part where the arguments set some apart."""
         made = self.optimizer is None
         optimizer = super().create_optimizer(model)
-        apart = self.args.head_learning_rate is not None or self.args.layer_decay != 1 or self.stages
-        if made and apart:
+        if made and (self.args.head_learning_rate is not None or self.stages):
             split_groups(optimizer, self.encoders, self.args)
         return optimizer
 
@@ -265,11 +263,8 @@ def check_model(candidate: Candidate, args) -> None:
     """Make sure that the settings suit the model.
 
     Raises:
-        ValueError: mixup of texts, gradient checkpointing of a model that has none, or `--layer_decay` of an encoder
-            whose layers are not known.
+        ValueError: mixup of texts, or gradient checkpointing of a model that has none.
     """
-    if args.layer_decay != 1:
-        check_layers(candidate.encoders, args.layer_decay)
     if args.mixup and "text" in candidate.encoders:
         raise ValueError(
             f"--mixup is {args.mixup:g}: found a model that reads text, and texts cannot be mixed. Expected an "

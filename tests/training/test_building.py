@@ -6,7 +6,6 @@ from models.tiny import AUDIO, LABELS, TEXT, WHISPER, awaken, clips, tokenizer
 from transformers import (
     AutoModel,
     AutoModelForAudioClassification,
-    ResNetConfig,
     WhisperConfig,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
@@ -134,11 +133,9 @@ def test_an_encoder_with_random_weights_is_refused(tmp_path, pretrained):
         load_audio_encoder(str(tmp_path), 2.0)
 
 
-def test_alexnets_weights_are_refused_for_all_others(tmp_path):
-    ResNetConfig().save_pretrained(tmp_path / "image")
-    for name in (str(tmp_path / "image"), "crnn"):
-        with pytest.raises(ValueError, match=f"--audio_weights w.pt: found for {name} .*expected for alexnet alone"):
-            load_encoder(AudioArguments(audio_model=name, audio_weights="w.pt"))
+@pytest.mark.parametrize(("name", "trims"), [("crnn", True), ("spectrogram_cnn", False)])
+def test_a_network_of_ours_cuts_silence_off_as_its_kind_does(name, trims):
+    assert load_audio_encoder(name, 2.0)[1].trim_silence is trims
 
 
 def test_the_vocabulary_is_that_of_the_training_rows():

@@ -332,7 +332,7 @@ TRIVIA_TEXT = {
 }
 REMEDY_TRIVIA = "make sure that the model cannot use it, and test on recordings of another source"
 TRIVIA_REMEDIES = {
-    "leading_zeros_seconds": "trim leading silence in training and after, or test on trimmed clips",
+    "leading_zeros_seconds": "use a network that cuts silence off (random_kernels, crnn), or trim all clips before use",
     "level_dbfs": "normalise the level or vary the gain in training; loudness is also a part of expression",
     "name": "harmless, since no model reads file names",
 }
