@@ -135,7 +135,7 @@ class SystemResult:
             "uar": difference(uar[1], uar[0]),
             "uar_ci95": intervals["uar"],
             "interval_note": note,
-            **permutation_test(theirs, ours),
+            **permutation_test(theirs, ours).to_json(),
         }
 
     def described(self) -> dict:
