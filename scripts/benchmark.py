@@ -5,11 +5,12 @@ python scripts/benchmark.py prepare --rows 10000 30000 100000
 prepares tables of that many generated clips, each in a process of its own, and prints the time and the peak memory.
 With --kill each is killed half-way and resumed; lost or repeated rows are an error.
 
-python scripts/benchmark.py transcribe --data_dir RAVDESS [--asr openai-whisper:tiny]
+python scripts/benchmark.py transcribe --data_dir RAVDESS --corpus ravdess --asr openai-whisper:base faster-whisper:base
 
 transcribes clips with openai-whisper in a loop of `model.transcribe(clip)`, one at a time, and with this toolkit, in
-turns, and prints how much faster the batches are and for how many clips the texts are the same. Without --asr the model
-has the size of whisper-tiny and random weights: it takes the same time a token, and its texts mean nothing.
+turns, and prints the CPU seconds, how much faster the batches are, for how many clips the texts are the same and, with
+--corpus, the word error rate. Without --asr the model has the size of whisper-tiny and random weights: its texts mean
+nothing.
 
 python scripts/benchmark.py frozen --dataset DATA --audio_model MODEL [--clips 64] [--head linear --pooling mean]
 
@@ -52,7 +53,9 @@ def command_line() -> argparse.Namespace:
     prepare.add_argument("--folder", help="where to put the generated clips (50 kB a row); default: temporary")
     asr = jobs.add_parser("transcribe", help="Whisper in batches against one clip at a time")
     asr.add_argument("--data_dir", type=Path, required=True, help="folder with audio files, in any depth")
-    asr.add_argument("--asr", help="openai-whisper:NAME or FILE.pt; default: random weights of the size of tiny")
+    asr.add_argument("--corpus", help="name of the corpus in --data_dir, whose transcripts give the word error rate")
+    asr.add_argument("--asr", nargs="+", help="first an openai-whisper:NAME or FILE.pt, then others to compare")
+    asr.add_argument("--ways", nargs="+", default=[""], help="parts of the names of the ways to measure; default: all")
     asr.add_argument("--clips", type=int, default=32, help="files, evenly chosen among those of --data_dir")
     asr.add_argument("--language", default="en", help="code of what is spoken in the files")
     asr.add_argument("--max_tokens", type=int, help="longest answer, in the loop too; default: the model's (224)")
@@ -88,9 +91,10 @@ from tqdm import tqdm
 from transformers import TrainerCallback, set_seed
 
 from hf_ser.data.audio import read_clip
+from hf_ser.data.corpora import CORPORA
 from hf_ser.data.prepare import SHARD_ROWS, load_prepared
 from hf_ser.data.schema import SAMPLING_RATE
-from hf_ser.models.encoders import encode_audio
+from hf_ser.models.encoders import family_of
 from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.runs.record import hardware
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments
@@ -100,10 +104,11 @@ from hf_ser.training.frozen_pass import frozen_features
 from hf_ser.training.pretrained import load_audio_encoder
 from hf_ser.training.trainer import SerTrainer
 from hf_ser.training.trainer_arguments import SerTrainingArguments
-from hf_ser.transcripts.loading import load_recogniser
+from hf_ser.transcripts.loading import FASTER, load_recogniser
 from hf_ser.transcripts.random_whisper import write_random_whisper
 from hf_ser.transcripts.recogniser import DecodeOptions
 from hf_ser.transcripts.transcriber import Request, transcribe
+from hf_ser.transcripts.wer import error_rate
 
 PREPARE = Path(__file__).with_name("prepare_data.py")
 SECONDS = 0.5
@@ -180,19 +185,32 @@ def measure_transcribe(arguments: argparse.Namespace) -> None:
     files = audio_files(arguments.data_dir, arguments.clips)
     with tempfile.TemporaryDirectory() as folder:
         ways = ways_to_transcribe(arguments, Path(folder))
+        ways = {name: way for name, way in ways.items() if any(part in name for part in arguments.ways)}
         seconds, texts = {name: [] for name in ways}, {}
         turns = [name for _ in range(arguments.rounds) for name in ways]
         for name in tqdm(turns, unit=" turns", desc="measuring", disable=None):
-            started = time.perf_counter()
+            started = time.process_time()
             texts[name] = ways[name](files)
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(time.process_time() - started)
     print(f"{len(files)} clips of {arguments.data_dir}, {hardware()}, model: {arguments.asr or 'random weights'}")
-    print(f"{'':<40} {'s a clip':>8} {'than the loop':>14} {'with language':>14} {'same text':>14}")
+    print(f"{'':<48} {'CPU s a clip':>12} {'than the loop':>14} {'with language':>14} {'same text':>10} {'WER':>7}")
+    said = transcripts_of(arguments)
     medians = {name: statistics.median(measured) for name, measured in seconds.items()}
     for name, median in medians.items():
-        faster = [f"{medians[loop] / median:.1f}x" for loop in (LOOP, LOOP_WITH_LANGUAGE)]
-        same = sum(texts[name][file] == texts[LOOP_WITH_LANGUAGE][file] for file in files)
-        print(f"{name:<40} {median / len(files):>8.3f} {faster[0]:>14} {faster[1]:>14} {same:>8} of {len(files)}")
+        loops = (LOOP, LOOP_WITH_LANGUAGE)
+        faster = [f"{medians[loop] / median:.1f}x" if loop in medians else "-" for loop in loops]
+        same = sum(texts[name][file] == texts.get(LOOP_WITH_LANGUAGE, {}).get(file) for file in files)
+        pairs = [(said[file], texts[name][file], arguments.language) for file in files if file in said]
+        rate = f"{100 * error_rate(*zip(*pairs, strict=True)):.2f} %" if pairs else "-"
+        print(f"{name:<48} {median / len(files):>12.3f} {faster[0]:>14} {faster[1]:>14} {same:>10} {rate:>7}")
+
+
+def transcripts_of(arguments: argparse.Namespace) -> dict[str, str]:
+    """Transcripts of a corpus's files, where it is named."""
+    if not arguments.corpus:
+        return {}
+    listing = CORPORA[arguments.corpus].list_utterances(arguments.data_dir)
+    return {str(one.audio): one.transcript for one in listing.utterances if one.transcript}
 
 
 def audio_files(folder: Path, clips: int) -> list[str]:
@@ -214,10 +232,11 @@ LOOP, LOOP_WITH_LANGUAGE = "loop of model.transcribe", "the same, language given
 def ways_to_transcribe(arguments: argparse.Namespace, folder: Path) -> dict[str, Callable[[list[str]], dict[str, str]]]:
     """Functions from files to their texts: two loops, then the batches.
 
-    All are greedy, without time stamps. The first loop detects the language of each clip, as `model.transcribe(path)`
-    does; the others are given it. The loops do not start ffmpeg for each file, which saves them time.
+    The batches with `whole_window` and without it. All are greedy, without time stamps. The first loop detects the
+    language of each clip, as `model.transcribe(path)` does; the others are given it. The loops do not start ffmpeg for
+    each file, which saves them time.
     """
-    checkpoint, model_folder = (arguments.asr, None) if arguments.asr else write_random_whisper(folder)
+    checkpoint, *others = arguments.asr or write_random_whisper(folder)
     # The model of the first back end, with its own `transcribe`.
     model = whisper.load_model(str(checkpoint).removeprefix("openai-whisper:"))
     how = {"temperature": 0, "without_timestamps": True, "condition_on_previous_text": False}
@@ -226,8 +245,8 @@ def ways_to_transcribe(arguments: argparse.Namespace, folder: Path) -> dict[str,
     def loop(language, files):
         return {file: model.transcribe(samples_of(file), language=language, **how)["text"].strip() for file in files}
 
-    def batches(recogniser, short, files):
-        options = DecodeOptions(short_window=short, temperatures=(0.0,), max_tokens=arguments.max_tokens)
+    def batches(recogniser, whole, files):
+        options = DecodeOptions(whole_window=whole, temperatures=(0.0,), max_tokens=arguments.max_tokens)
         requests = [
             Request(file, soundfile.info(file).duration, partial(samples_of, file), arguments.language)
             for file in files
@@ -236,10 +255,11 @@ def ways_to_transcribe(arguments: argparse.Namespace, folder: Path) -> dict[str,
         return {request.key: answer.text for request, answer in answers}
 
     ways = {LOOP: partial(loop, None), LOOP_WITH_LANGUAGE: partial(loop, arguments.language)}
-    for name, spec in (("openai-whisper", checkpoint), ("transformers", model_folder)):
-        recogniser = load_recogniser(str(spec)) if spec else None
-        for window, short in (("30 s windows", False), ("short windows", True)) if spec else ():
-            ways[f"batches, {name}, {window}"] = partial(batches, recogniser, short)
+    for spec in map(str, (checkpoint, *others)):
+        for precision in ("float32", "int8") if spec.startswith(FASTER) else ("float32",):
+            recogniser = load_recogniser(spec, precision=precision)
+            for window, whole in (("30 s", True), ("the clip alone", False)):
+                ways[f"batches, {recogniser.name}, {precision}, {window}"] = partial(batches, recogniser, whole)
     return ways
 
 
@@ -275,7 +295,7 @@ def measure_encode(arguments: argparse.Namespace) -> None:
 def encode_once(encoder, batch: dict[str, torch.Tensor], half: bool) -> None:
     """One forward pass."""
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
-        encode_audio(encoder, encoder.config, batch["input_values"], batch["audio_mask"])
+        family_of(encoder.config).encode(encoder, encoder.config, batch["input_values"], batch["audio_mask"])
 
 
 def measure_frozen(arguments: argparse.Namespace) -> None:

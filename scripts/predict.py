@@ -297,7 +297,7 @@ def transcribed(
 ) -> list[str | None]:
     """Transcribe each clip as `transcribe.py` does; None where it cannot be read."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    options = DecodeOptions(precision=default_precision(device))
+    options = DecodeOptions(precision=default_precision(device, asr))
     recogniser, requests = load_recogniser(asr, device, options.precision), {}
     for clip in clips:
         again = partial(read_clip, clip.path, clip.start_seconds, clip.end_seconds, clip.channel or channel)

@@ -19,7 +19,9 @@ def command_line() -> argparse.Namespace:
     add = parser.add_argument
     add("--dataset", required=True, type=Path, help="folder written by prepare_data.py")
     add(
-        "--asr", required=True, help="openai-whisper:NAME, FILE.pt, transformers:HUB_ID[@REVISION], or a model's folder"
+        "--asr",
+        required=True,
+        help="openai-whisper:NAME, FILE.pt, transformers:HUB_ID[@REVISION], a model's folder, or faster-whisper:NAME",
     )
     add("--output_dir", type=Path, help="folder to write; default: --dataset itself gets the columns")
     add("--language", help="code, or detect; default: the corpus's if known, else detected")
@@ -39,7 +41,11 @@ def command_line() -> argparse.Namespace:
     add("--no_speech_threshold", type=float, default=argparse.SUPPRESS)
     add("--logprob_threshold", type=float, default=argparse.SUPPRESS)
     add("--compression_ratio_threshold", type=float, default=argparse.SUPPRESS)
-    add("--precision", choices=("float32", "float16", "bfloat16"), help="default: float16 on a GPU, else float32")
+    add(
+        "--precision",
+        choices=("float32", "float16", "bfloat16", "int8"),
+        help="default: float16 on a GPU, bfloat16 on a CPU that computes it itself, else float32; int8: faster-whisper",
+    )
     add("--batch_size", type=int, default=32, help="windows decoded together; no effect beyond rounding")
     add("--cache", type=Path, help="file of the cache, which serves all data sets and models; default: the user's")
     arguments = parser.parse_args()
@@ -80,7 +86,7 @@ def main() -> None:
     # Said before anything asks for the state: without `cpu`, several processes on a CPU would not know of each other;
     # and who has done its part waits for the slowest longer than the default of ten minutes.
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
-    arguments.precision = arguments.precision or default_precision(str(state.device))
+    arguments.precision = arguments.precision or default_precision(str(state.device), arguments.asr)
     with state.main_process_first():  # of several processes one downloads the model
         dataset = load_prepared(folder)
         recogniser = load_recogniser(arguments.asr, str(state.device), arguments.precision)
@@ -90,7 +96,7 @@ def main() -> None:
         language=arguments.language,
         batch_size=arguments.batch_size,
         cache=arguments.cache or cache_file(),
-        folder=arguments.asr.removeprefix("transformers:"),
+        folder=arguments.asr.removeprefix("transformers:").removeprefix("faster-whisper:"),
     )
     # Before the first clip, not after hours.
     job.check(dataset.unique("corpus"))

@@ -23,6 +23,7 @@ from hf_ser.deploy.timeline_files import save_timeline
 from hf_ser.deploy.timeline_record import TimelineRecord
 from hf_ser.deploy.timeline_turns import Turn, read_turns
 from hf_ser.models.decoding import LEFT, MIX, RIGHT, SAMPLING_RATE, audio_blocks, read_audio, source_form
+from hf_ser.revisions import public_name
 from hf_ser.runs.classifier import Classifier
 
 FEED_SECONDS = 30.0
@@ -99,7 +100,7 @@ def make_timeline(
     return Timeline(
         file=str(file),
         seconds=round(length if length is not None else max((one.end for one in segments), default=0.0), 3),
-        model=model.name,
+        model=public_name(model.name),
         labels=model.labels,
         voice_activity=activity,
         window_seconds=window,

@@ -149,7 +149,7 @@ def test_tokens_are_drawn_as_often_as_they_are_probable():
     assert {each.tokens: each.avg_logprob for each in drawn} == pytest.approx(expected)
 
 
-def test_a_short_window(recogniser, clips, monkeypatch):
+def test_a_window_of_the_clip_s_length(recogniser, clips, monkeypatch):
     long_before = recogniser.encode(clips[:1], 30)
     features = recogniser.encode(clips, 3)
     assert features.shape == (6, 150, 64)

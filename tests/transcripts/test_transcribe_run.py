@@ -68,9 +68,9 @@ def test_a_second_run_decodes_nothing_and_a_new_model_everything(dataset, job):
 
 
 def test_equal_clips_are_decoded_once_and_the_order_of_rows_does_not_matter(dataset, job):
-    first = transcribe_dataset(dataset, job())
+    first = transcribe_dataset(dataset, job(whole_window=True))
     twice = dataset.select([*reversed(range(len(dataset))), 0, 1])
-    one = job(whole_window=True)  # another key, and each clip is encoded once
+    one = job(whole_window=True, no_speech_threshold=0.61)  # another key
     done = transcribe_dataset(twice, one)
     assert sum(len(voices) for _, voices in one.recogniser.encoded) == done.decoded == len(dataset)
     assert texts(done) == [*texts(first)[::-1], *texts(first)[:2]]
