@@ -6,8 +6,8 @@ All shares are from 0 to 1, and differences are run b minus run a.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from hf_ser.json_record import Record
 from hf_ser.runs.figures import Conditions
-from hf_ser.runs.json_record import Record
 
 COMPARISON_VERSION = 1
 

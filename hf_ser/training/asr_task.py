@@ -241,5 +241,5 @@ def compare(fold_task: AsrFold, folder: Path) -> tuple[dict[str, str], dict[str,
         with atomic_write(folder / TRANSCRIPTS) as file:
             file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         with atomic_write(folder / WER) as file:
-            json.dump(word_error_rates(lines), file, indent=1)
+            json.dump(word_error_rates(lines).to_json(), file, indent=1)
     return sources, failed

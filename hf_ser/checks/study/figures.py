@@ -6,8 +6,8 @@ All shares are from 0 to 1, and times are in seconds.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from hf_ser.json_record import Record
 from hf_ser.runs.figures import Conditions
-from hf_ser.runs.json_record import Record
 
 STUDY_VERSION = 1
 
