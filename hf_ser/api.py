@@ -29,6 +29,7 @@ from hf_ser.revisions import HUB_NAME
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.comparison import compare as compare_predictions
 from hf_ser.runs.comparison import run_names
+from hf_ser.runs.comparison_figures import Comparison
 from hf_ser.runs.embeddings import embeddings as embed_clips
 from hf_ser.runs.figures import Report
 from hf_ser.runs.findings import AuditFinding
@@ -349,11 +350,12 @@ def timeline(
 
 
 @errors_in_python()
-def compare(a: RunFolder | str | Path, b: RunFolder | str | Path) -> dict:
+def compare(a: RunFolder | str | Path, b: RunFolder | str | Path) -> Comparison:
     """Compare two runs on the utterances that both were tested on: is B better than A?
 
     Returns:
-        The difference in UAR with a paired interval over speakers, a permutation test, and what it comes from.
+        A record with `verdict`, `difference` (with paired intervals over speakers), `permutation`, the figures of each
+        class and speaker, and `to_json()`.
     """
     runs = [_run(a), _run(b)]
     names = run_names([run.path for run in runs])

@@ -85,7 +85,7 @@ def test_a_run_is_evaluated_audited_compared_and_embedded(run, table):
     assert hf_ser.evaluate(run).to_json() == json.loads((run.path / "report.json").read_text())
     assert {finding.severity for finding in hf_ser.audit(run)} <= {"note", "warning", "leak"}
     assert hf_ser.audit(hf_ser.load_dataset(table), n_folds=3)
-    assert hf_ser.compare(run, run)["difference"]["uar"] == 0
+    assert hf_ser.compare(run, run).difference.uar == 0
     files = sorted(table.parent.glob("*.wav"))[:3]
     vectors = hf_ser.embeddings(run.folds["1"], files)
     assert vectors.shape[0] == 3 and np.isfinite(vectors).all()

@@ -16,6 +16,7 @@ ROOMS = (
         "stable",
         "settings",
         "yaml_text",
+        "json_record",
         "glyphs",
         "plotting",
         "recipes",

@@ -16,11 +16,11 @@ from filelock import FileLock, Timeout
 from hf_ser.data.given_clips import GivenClip
 from hf_ser.deploy.labeller import answer_columns
 from hf_ser.files import atomic_write, remove_leftovers
+from hf_ser.json_record import Record
 from hf_ser.normal_form import storable
 from hf_ser.runs.answers import Answer, ClipPredictor, json_line
 from hf_ser.runs.checkpoints import weights_digests
 from hf_ser.runs.classifier import Classifier
-from hf_ser.runs.json_record import Record
 from hf_ser.stable import seed
 
 PART_FILES = 1000

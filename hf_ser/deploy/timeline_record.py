@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from hf_ser.deploy.stream_windows import Segment
-from hf_ser.runs.json_record import Record
+from hf_ser.json_record import Record
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from hf_ser.data.schema import UNKNOWN
 from hf_ser.plotting import WARNING, save, title, wrapped, wrapped_notices
 from hf_ser.publish.curves import plot_reliability, plot_risk_coverage, plot_roc
 from hf_ser.publish.dataset_plots import SEX_COLOURS, shortened
+from hf_ser.runs.comparison_figures import Comparison, SpeakerPair
 from hf_ser.runs.figures import GroupFigures, Report
 from hf_ser.runs.report_text import counted, headline_uar
 from hf_ser.runs.scores import DIGITS
@@ -135,31 +136,31 @@ def plot_groups(report: Report, path: str | Path) -> None:
     save(figure, path)
 
 
-def plot_comparison(comparison: dict, path: str | Path) -> None:
+def plot_comparison(comparison: Comparison, path: str | Path) -> None:
     """Draw the recall of each class and the figure of each speaker of two compared runs as a PNG.
 
     Args:
         comparison: Result of `hf_ser.runs.comparison.compare`.
         path: PNG file to write.
     """
-    classes, notices = comparison["per_class"], comparison["notices"]
+    classes, notices = comparison.per_class, comparison.notices
     high = max(4.6, 0.5 * len(classes) + 1.5) + 0.3 * len(notices)
     figure = Figure(figsize=(11, high), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.2, 1])
     for row, one in enumerate(classes.values()):
-        colour = RUNS["b" if one["difference"] >= 0 else "a"]
-        left.plot([one["a"], one["b"]], [row, row], color=colour, zorder=1)
-        left.annotate(f"{100 * one['difference']:+.1f}", (max(one["a"], one["b"]), row), (7, -3), **SHIFTED, fontsize=9)
+        colour = RUNS["b" if one.difference >= 0 else "a"]
+        left.plot([one.a, one.b], [row, row], color=colour, zorder=1)
+        left.annotate(f"{100 * one.difference:+.1f}", (max(one.a, one.b), row), (7, -3), **SHIFTED, fontsize=9)
     for run, colour in RUNS.items():
-        name = f"{run.upper()}: {shortened(comparison['names'][run], LONGEST_RUN)}"
-        left.scatter([one[run] for one in classes.values()], range(len(classes)), color=colour, label=name)
+        name = f"{run.upper()}: {shortened(comparison.names[run], LONGEST_RUN)}"
+        left.scatter([getattr(one, run) for one in classes.values()], range(len(classes)), color=colour, label=name)
     left.set_yticks(range(len(classes)), [wrapped(label) for label in classes])
     left.invert_yaxis()
     left.set(xlabel="recall of the class; beside it B minus A, in points", xlim=(-0.02, 1.12))
     left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=9, frameon=False)
-    _speakers_apart(right, comparison["per_speaker"])
+    _speakers_apart(right, comparison.per_speaker)
     left.grid(alpha=0.3)
-    figure.supxlabel(textwrap.fill(comparison["verdict"].replace("$", r"\$"), 130), fontsize=10)
+    figure.supxlabel(textwrap.fill(comparison.verdict.replace("$", r"\$"), 130), fontsize=10)
     if notices:
         figure.suptitle(wrapped_notices(notices, 120), color=WARNING, fontsize=9, fontweight="bold")
     save(figure, path)
@@ -193,17 +194,17 @@ def _group_legend(axes: Axes, report: Report) -> None:
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.005, 1))
 
 
-def _speakers_apart(axes: Axes, speakers: dict[str, dict]) -> None:
+def _speakers_apart(axes: Axes, speakers: dict[str, SpeakerPair]) -> None:
     """Plot run B against run A, one point a speaker; the speakers with the largest differences are named."""
     for measure, face in (("uar", "dimgray"), ("wa", "white")):
-        points = [(one["a"], one["b"]) for one in speakers.values() if one["measure"] == measure]
+        points = [(one.a, one.b) for one in speakers.values() if one.measure == measure]
         if points:
             axes.scatter(*zip(*points, strict=True), color=face, edgecolor="dimgray", label=measure.upper())
-    for name in sorted(speakers, key=lambda name: -round(abs(speakers[name]["difference"]), DIGITS))[:MOST_NAMED]:
-        point = (speakers[name]["a"], speakers[name]["b"])
+    for name in sorted(speakers, key=lambda name: -round(abs(speakers[name].difference), DIGITS))[:MOST_NAMED]:
+        point = (speakers[name].a, speakers[name].b)
         axes.annotate(shortened(name, LONGEST_NAME), point, (5, 3), **SHIFTED, fontsize=7)
     axes.plot([0, 1], [0, 1], "--", color="gray")
-    ahead = sum(one["difference"] > 0 for one in speakers.values())
+    ahead = sum(one.difference > 0 for one in speakers.values())
     axes.set(xlabel="A", ylabel="B", aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.set_title(f"each speaker: B is ahead for {ahead} of {len(speakers)}", fontsize=10)
     axes.legend(fontsize=9, loc="lower right")

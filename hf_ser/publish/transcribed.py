@@ -22,11 +22,13 @@ from hf_ser.data.prepare import REPORT, quiet_datasets
 from hf_ser.data.schema import ASR_COLUMNS, features
 from hf_ser.files import atomic_write, hidden_sibling, replace_folder
 from hf_ser.publish.dataset_card import CARD, write_dataset_report
+from hf_ser.publish.transcription_summary import TranscriptionSummary, WindowEffect
 from hf_ser.runs.record import ASR_RECORD, ancestry, hardware, hashed, read_record, write_record
 from hf_ser.transcripts.fold_transcripts import references
 from hf_ser.transcripts.recogniser import Transcript
 from hf_ser.transcripts.run import Job, Transcribed
 from hf_ser.transcripts.wer import error_rate, format_wer, normalised, plot_wer, wer_report
+from hf_ser.transcripts.wer_figures import WordErrors
 
 SUMMARY, PICTURE = "transcripts.json", "transcripts.png"
 EARLIER_COLUMN = "no_speech_prob"
@@ -60,7 +62,9 @@ def with_transcripts(dataset: Dataset, transcripts: Sequence[Transcript | None],
     return concatenate_datasets([kept, added], axis=1).select_columns(order)
 
 
-def write_transcribed(dataset: Dataset, job: Job, summary: dict, folder: Path, output_dir: Path) -> None:
+def write_transcribed(
+    dataset: Dataset, job: Job, summary: TranscriptionSummary, folder: Path, output_dir: Path
+) -> None:
     """Write the transcribed data set as a folder that appears only when it is complete.
 
     Args:
@@ -84,9 +88,9 @@ def write_transcribed(dataset: Dataset, job: Job, summary: dict, folder: Path, o
         if record := read_record(job.folder) if job.folder else None:
             write_record(work / ASR_RECORD, record)
         with atomic_write(work / SUMMARY) as file:
-            json.dump(summary, file, indent=1)
-        if summary["word_errors"]:
-            plot_wer(summary["word_errors"], work / PICTURE)
+            json.dump(summary.to_json(), file, indent=1)
+        if summary.word_errors:
+            plot_wer(summary.word_errors, work / PICTURE)
         if output_dir != folder:
             reject_existing(output_dir)  # it may have been made meanwhile
         replace_folder(work, output_dir)
@@ -105,8 +109,8 @@ def reject_existing(output_dir: Path) -> None:
         raise FileExistsError(f"{output_dir} exists already: name another --output_dir.")
 
 
-def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]) -> dict:
-    """Summarise a transcription as a JSON object.
+def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]) -> TranscriptionSummary:
+    """Summarise a transcription.
 
     Args:
         dataset: The data set with its transcripts.
@@ -117,28 +121,28 @@ def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]
     rows = compared(dataset, job)
     trained_on = training_speakers(job)
     unseen = [row for row in rows if hashed(row["speaker"] or "") not in trained_on]
-    return {
-        "asr": job.source,
-        "options": asdict(job.options),
-        "language": job.language,
-        "rows": len(done.transcripts),
-        "transcribed": len(transcribed),
-        "without_sound": len(done.transcripts) - len(transcribed) - len(done.failed),
-        "without_words": sum(not one.text for one in transcribed),
-        "failed": done.failed,
-        "decoded": done.decoded,
-        "decode_seconds": round(done.seconds, 2),
-        "decoded_audio_seconds": round(done.audio_seconds, 2),
-        "hardware": hardware(),
-        "languages": dict(Counter(one.language or "unknown" for one in transcribed).most_common()),
-        "temperatures": dict(sorted(Counter(f"{one.temperature}" for one in transcribed).items())),
-        "suspicious": sum(one.suspicious for one in transcribed),
-        "confidence": confidence(transcribed),
-        "word_errors": word_errors_of(rows),
-        "clips_of_met_speakers": len(rows) - len(unseen),
-        "word_errors_of_unmet_speakers": word_errors_of(unseen) if len(unseen) < len(rows) else None,
-        "check_window": window_effect(dataset, job, checked) if checked else None,
-    }
+    return TranscriptionSummary(
+        asr=job.source,
+        options=asdict(job.options),
+        language=job.language,
+        rows=len(done.transcripts),
+        transcribed=len(transcribed),
+        without_sound=len(done.transcripts) - len(transcribed) - len(done.failed),
+        without_words=sum(not one.text for one in transcribed),
+        failed=done.failed,
+        decoded=done.decoded,
+        decode_seconds=round(done.seconds, 2),
+        decoded_audio_seconds=round(done.audio_seconds, 2),
+        hardware=hardware(),
+        languages=dict(Counter(one.language or "unknown" for one in transcribed).most_common()),
+        temperatures=dict(sorted(Counter(f"{one.temperature}" for one in transcribed).items())),
+        suspicious=sum(one.suspicious for one in transcribed),
+        confidence=confidence(transcribed),
+        word_errors=word_errors_of(rows),
+        clips_of_met_speakers=len(rows) - len(unseen),
+        word_errors_of_unmet_speakers=word_errors_of(unseen) if len(unseen) < len(rows) else None,
+        check_window=window_effect(dataset, job, checked) if checked else None,
+    )
 
 
 def compared(dataset: Dataset, job: Job) -> list[dict]:
@@ -158,13 +162,13 @@ def training_speakers(job: Job) -> set[str]:
     return {who for split in splits for part in split.parts.values() for who in part.speakers}
 
 
-def word_errors_of(rows: list[dict]) -> dict | None:
+def word_errors_of(rows: list[dict]) -> WordErrors | None:
     """The word errors of some rows; None where the references have no words, such as "..."."""
     spoken = normalised([row["reference"] for row in rows], None)
     return wer_report(rows) if any(spoken) else None
 
 
-def window_effect(dataset: Dataset, job: Job, checked: list[dict]) -> dict:
+def window_effect(dataset: Dataset, job: Job, checked: list[dict]) -> WindowEffect:
     """The effect of encoding clips alone and not 30 s: share with the same text, word error rates and seconds.
 
     Args:
@@ -182,13 +186,13 @@ def window_effect(dataset: Dataset, job: Job, checked: list[dict]) -> dict:
     pairs |= {f"{name}_against_reference": (true, texts) for name, texts in hypotheses.items()}
     rates = {name: error_rate(*pair, languages) for name, pair in pairs.items() if any(pair[0])}
     rates = {name: rate for name, rate in rates.items() if not math.isnan(rate)}  # of texts without words
-    return {
-        "clips": len(checked),
-        "same_text": sum(one["whole"] == one["alone"] for one in checked) / len(checked),
-        "suspicious": sum(one["suspicious"] for one in checked),
-        "word_error_rates": rates,
-        "seconds": {name: round(checked[0][f"{name}_seconds"], 2) for name in hypotheses},
-    }
+    return WindowEffect(
+        clips=len(checked),
+        same_text=sum(one["whole"] == one["alone"] for one in checked) / len(checked),
+        suspicious=sum(one["suspicious"] for one in checked),
+        word_error_rates=rates,
+        seconds={name: round(checked[0][f"{name}_seconds"], 2) for name in hypotheses},
+    )
 
 
 def confidence(transcripts: Sequence[Transcript]) -> dict[str, list[float]]:
@@ -207,45 +211,45 @@ def format_confidence(measure: tuple[str, list[float]]) -> str:
     return f"{name} " + " ".join(f"{value:.2f}" for value in values)
 
 
-def format_summary(summary: dict) -> str:
+def format_summary(summary: TranscriptionSummary) -> str:
     """A summary as text."""
-    decoded, seconds = summary["decoded"], summary["decode_seconds"]
-    cached = summary["transcribed"] - decoded
-    lines = [f"{summary['asr']}: {summary['transcribed']} of {summary['rows']} clips transcribed"]
+    decoded, seconds = summary.decoded, summary.decode_seconds
+    cached = summary.transcribed - decoded
+    lines = [f"{summary.asr}: {summary.transcribed} of {summary.rows} clips transcribed"]
     if decoded:
-        rate, speed = decoded / seconds, summary["decoded_audio_seconds"] / seconds
+        rate, speed = decoded / seconds, summary.decoded_audio_seconds / seconds
         lines.append(f"  decoded {decoded} in {seconds:.1f} s: {rate:.2f} clips, {speed:.1f} s of audio a second")
     lines.append(f"  not decoded again: {cached} (in the cache, or equal recordings)")
-    lines.append(f"  without text (silence, or no speech): {summary['without_words']}")
-    tried = {t: n for t, n in summary["temperatures"].items() if t not in ("0.0", "None")}
+    lines.append(f"  without text (silence, or no speech): {summary.without_words}")
+    tried = {t: n for t, n in summary.temperatures.items() if t not in ("0.0", "None")}
     if tried:
         lines.append("  poor at temperature 0, accepted at " + ", ".join(f"{t}: {n}" for t, n in tried.items()))
-    lines.append("  languages: " + ", ".join(f"{name} {clips}" for name, clips in summary["languages"].items()))
-    if summary["without_sound"]:
-        lines.append(f"  without audio: {summary['without_sound']}")
-    if failed := summary["failed"]:
+    lines.append("  languages: " + ", ".join(f"{name} {clips}" for name, clips in summary.languages.items()))
+    if summary.without_sound:
+        lines.append(f"  without audio: {summary.without_sound}")
+    if failed := summary.failed:
         lines.append(f"  failed: {len(failed)}, all in {SUMMARY}, the first:")
         lines += [f"    {name}: {why}" for name, why in list(failed.items())[:10]]
-    if suspicious := summary["suspicious"]:
+    if suspicious := summary.suspicious:
         lines.append(f"  decoded again in 30 s, because the answer to the clip alone was suspicious: {suspicious}")
-    if found := summary["confidence"]:
+    if found := summary.confidence:
         lines.append(
             "  confidence, as 5th, 50th and 95th percentile: " + "; ".join(map(format_confidence, found.items()))
         )
-    if effect := summary["check_window"]:
+    if effect := summary.check_window:
         rates = ", ".join(
-            f"{name.replace('_', ' ')} {100 * rate:.1f} %" for name, rate in effect["word_error_rates"].items()
+            f"{name.replace('_', ' ')} {100 * rate:.1f} %" for name, rate in effect.word_error_rates.items()
         )
-        times = effect["seconds"]
+        times = effect.seconds
         lines.append(
-            f"  clips alone, not in 30 s, on {effect['clips']} clips: {100 * effect['same_text']:.1f} % have the same "
-            f"text, {effect['suspicious']} were decoded again in 30 s; word error rates: {rates}; {times['whole']} s "
+            f"  clips alone, not in 30 s, on {effect.clips} clips: {100 * effect.same_text:.1f} % have the same "
+            f"text, {effect.suspicious} were decoded again in 30 s; word error rates: {rates}; {times['whole']} s "
             f"became {times['alone']} s"
         )
-    if summary["word_errors"]:
-        lines.append(format_wer(summary["word_errors"]))
-    if seen := summary["clips_of_met_speakers"]:
-        unseen = summary["word_errors_of_unmet_speakers"]
-        rate = f"on the others its word error rate is {100 * unseen['wer']:.1f} %" if unseen else "there are no others"
+    if summary.word_errors:
+        lines.append(format_wer(summary.word_errors))
+    if seen := summary.clips_of_met_speakers:
+        unseen = summary.word_errors_of_unmet_speakers
+        rate = f"on the others its word error rate is {100 * unseen.wer:.1f} %" if unseen else "there are no others"
         lines.append(f"NOTE: {seen} clips are of speakers that this recogniser was trained on; {rate}.")
     return "\n".join(lines)

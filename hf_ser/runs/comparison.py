@@ -10,6 +10,16 @@ import numpy as np
 
 from hf_ser.data.schema import UNKNOWN
 from hf_ser.files import atomic_write
+from hf_ser.runs.comparison_figures import (
+    ClassRecalls,
+    Comparison,
+    Difference,
+    Example,
+    Outcomes,
+    Permutation,
+    RunFigures,
+    SpeakerPair,
+)
 from hf_ser.runs.figures import Conditions
 from hf_ser.runs.intervals import SEED, STATISTICS, difference_intervals
 from hf_ser.runs.predictions import Prediction, check_predictions
@@ -18,7 +28,6 @@ from hf_ser.runs.report_text import counted
 from hf_ser.runs.scores import ROUNDING, difference, uar_from_confusion
 
 COMPARISON = "comparison.json"
-COMPARISON_VERSION = 1
 
 MOST_EXACT = 4_096
 """Most permutations that are enumerated; of more, `PERMUTATIONS` are drawn."""
@@ -40,17 +49,14 @@ MUST_AGREE = {
 """Conditions in which two runs should agree, and what a notice calls them."""
 
 
-def compare(rows_a: Sequence[Prediction], rows_b: Sequence[Prediction], names: Sequence[str] = ("A", "B")) -> dict:
+def compare(
+    rows_a: Sequence[Prediction], rows_b: Sequence[Prediction], names: Sequence[str] = ("A", "B")
+) -> Comparison:
     """Compare two runs on the utterances that both were tested on.
 
     Args:
         rows_a, rows_b: Results of `read_predictions`.
         names: Two names; equal ones get `(A)` and `(B)`.
-
-    Returns:
-        A JSON object over the common utterances. `a` and `b` are the two runs, and differences are b minus a. UAR, WA
-        and macro F1 are under `a`, `b` and `difference`, there with intervals over speakers (None where `interval_note`
-        says why). `permutation` is the test of the difference in UAR; `outcomes` counts which run was right.
 
     Raises:
         ValueError: as `check_predictions`; other than two names; different labels; no common utterance; different
@@ -62,35 +68,38 @@ def compare(rows_a: Sequence[Prediction], rows_b: Sequence[Prediction], names: S
     a, b, notices = _joined(rows_a, rows_b, names)
     by_speaker = {"a": a.confusions(a.column("speaker")), "b": b.confusions(a.column("speaker"))}
     intervals, note = difference_intervals(by_speaker["a"], by_speaker["b"])
-    figures = _figures({run: sum(matrices.values()) for run, matrices in by_speaker.items()}, intervals, a.labels)
+    figures = _figures({run: sum(matrices.values()) for run, matrices in by_speaker.items()}, a.labels)
+    change = _difference(figures["a"], figures["b"], intervals)
     conditions = {"a": conditions_of(a.rows), "b": conditions_of(b.rows)}
     permutation = permutation_test(by_speaker["a"], by_speaker["b"])
-    return {
-        "comparison_version": COMPARISON_VERSION,
-        "names": {"a": names[0], "b": names[1]},
-        "n_utterances": len(a.rows),
-        "n_speakers": len(by_speaker["a"].keys() - {UNKNOWN}),
-        "n_only_a": len(rows_a) - len(a.rows),
-        "n_only_b": len(rows_b) - len(a.rows),
-        "conditions": {run: one.to_json() for run, one in conditions.items()},
-        "verdict": _verdict(figures["difference"], names, len(by_speaker["a"]), permutation["p"]),
+    outcomes, examples = _outcomes(a, b)
+    return Comparison(
+        names={"a": names[0], "b": names[1]},
+        n_utterances=len(a.rows),
+        n_speakers=len(by_speaker["a"].keys() - {UNKNOWN}),
+        n_only_a=len(rows_a) - len(a.rows),
+        n_only_b=len(rows_b) - len(a.rows),
+        conditions=conditions,
+        verdict=_verdict(change, names, len(by_speaker["a"]), permutation.p),
         **figures,
-        "interval_note": note,
-        "permutation": permutation,
-        "per_class": _per_class(a, b),
-        "per_speaker": _per_speaker(by_speaker),
-        **_outcomes(a, b),
-        "notices": [*_run_notices(conditions, names), *_differing(conditions, names), *notices],
-    }
+        difference=change,
+        interval_note=note,
+        permutation=permutation,
+        per_class=_per_class(a, b),
+        per_speaker=_per_speaker(by_speaker),
+        outcomes=outcomes,
+        examples=examples,
+        notices=[*_run_notices(conditions, names), *_differing(conditions, names), *notices],
+    )
 
 
-def write_comparison(comparison: dict, path: str | Path) -> None:
+def write_comparison(comparison: Comparison, path: str | Path) -> None:
     """Write a comparison as indented JSON, whole or not at all."""
     with atomic_write(path) as file:
-        file.write(json.dumps(comparison, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        file.write(json.dumps(comparison.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def permutation_test(by_speaker: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> dict:
+def permutation_test(by_speaker: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Permutation:
     """Paired permutation test of the difference in UAR, which swaps the two models for whole speakers.
 
     The clips of a speaker are not independent. The difference is a sum over speakers, and a swap changes one sign.
@@ -98,13 +107,10 @@ def permutation_test(by_speaker: dict[str, np.ndarray], other: dict[str, np.ndar
     Shapes:
         each matrix: (classes, classes)
 
-    Returns:
-        `p`, None where speakers are unknown; `n_permutations`; `exact`, whether all permutations were enumerated.
-
     Source: Good 2005, Permutation, Parametric and Bootstrap Tests of Hypotheses, chapter 3 (paired comparisons).
     """
     if UNKNOWN in by_speaker:
-        return {"p": None, "n_permutations": 0, "exact": False}
+        return Permutation(p=None, n_permutations=0, exact=False)
     support = sum(by_speaker.values()).sum(axis=1)
     shares = np.array([(np.diag(other[name] - by_speaker[name]) / support).mean() for name in by_speaker])
     n_speakers = len(shares)
@@ -117,25 +123,24 @@ def permutation_test(by_speaker: dict[str, np.ndarray], other: dict[str, np.ndar
     extreme = int((np.abs(sums) >= abs(shares.sum()) - ROUNDING).sum())
     # The observed assignment is one of the enumerated ones; it is added to drawn ones.
     p = extreme / len(sums) if exact else (extreme + 1) / (len(sums) + 1)
-    return {"p": p, "n_permutations": len(sums), "exact": exact}
+    return Permutation(p=p, n_permutations=len(sums), exact=exact)
 
 
-def format_comparison(comparison: dict) -> str:
+def format_comparison(comparison: Comparison) -> str:
     """The comparison as plain text for the terminal, in per cent and points."""
-    names, permutation = comparison["names"], comparison["permutation"]
-    p = "no p value" if permutation["p"] is None else f"p = {permutation['p']:.4f}"
-    counts = comparison["outcomes"]
+    names, p, counts = comparison.names, comparison.permutation.p, comparison.outcomes
+    p_value = "no p value" if p is None else f"p = {p:.4f}"
     lines = [
-        *comparison["notices"],
-        f"A: {names['a']}, B: {names['b']}; {counted(comparison['n_utterances'], 'utterance')} of both, "
-        + counted(comparison["n_speakers"], "speaker"),
-        f"{comparison['verdict']} Paired permutation test over speakers: {p}.",
-        comparison["interval_note"],
+        *comparison.notices,
+        f"A: {names['a']}, B: {names['b']}; {counted(comparison.n_utterances, 'utterance')} of both, "
+        + counted(comparison.n_speakers, "speaker"),
+        f"{comparison.verdict} Paired permutation test over speakers: {p_value}.",
+        comparison.interval_note,
     ]
     table = [_figure_line(name, comparison) for name in STATISTICS]
     outcomes = (
-        f"both right {counts['both_right']}, only A {counts['only_a_right']}, only B {counts['only_b_right']}, "
-        f"both wrong {counts['both_wrong']}"
+        f"both right {counts.both_right}, only A {counts.only_a_right}, only B {counts.only_b_right}, "
+        f"both wrong {counts.both_wrong}"
     )
     return "\n".join(
         [
@@ -143,10 +148,10 @@ def format_comparison(comparison: dict) -> str:
             "",
             *table,
             "",
-            *_class_table(comparison["per_class"]),
+            *_class_table(comparison.per_class),
             "",
             *textwrap.wrap(outcomes, LINE),
-            *_example_lines(comparison["examples"]),
+            *_example_lines(comparison.examples),
         ]
     )
 
@@ -209,15 +214,18 @@ def _agreed(
     return replace(one, speaker=speaker), replace(other, speaker=speaker, probabilities=probabilities)
 
 
-def _figures(confusions: dict[str, np.ndarray], intervals: dict, labels: list[str]) -> dict[str, dict]:
+def _figures(confusions: dict[str, np.ndarray], labels: list[str]) -> dict[str, RunFigures]:
     uar_from_confusion(confusions["a"], labels)  # its error names an absent class
-    runs = {run: {name: float(one(confusions[run])) for name, one in STATISTICS.items()} for run in "ab"}
-    changes = {name: difference(runs["b"][name], runs["a"][name]) for name in STATISTICS}
-    return {**runs, "difference": changes | {f"{name}_ci95": interval for name, interval in intervals.items()}}
+    return {run: RunFigures(**{name: float(one(confusions[run])) for name, one in STATISTICS.items()}) for run in "ab"}
 
 
-def _verdict(differences: dict, names: Sequence[str], n_speakers: int, p: float | None) -> str:
-    change, interval = differences["uar"], differences["uar_ci95"]
+def _difference(a: RunFigures, b: RunFigures, intervals: dict[str, list[float] | None]) -> Difference:
+    changes = {name: difference(getattr(b, name), getattr(a, name)) for name in STATISTICS}
+    return Difference(**changes, **{f"{name}_ci95": interval for name, interval in intervals.items()})
+
+
+def _verdict(differences: Difference, names: Sequence[str], n_speakers: int, p: float | None) -> str:
+    change, interval = differences.uar, differences.uar_ci95
     if change == 0:
         return f"{names[0]} and {names[1]} have the same UAR on these utterances."
     better, worse = (names[1], names[0]) if change >= 0 else (names[0], names[1])
@@ -236,26 +244,26 @@ def _verdict(differences: dict, names: Sequence[str], n_speakers: int, p: float 
     return f"{better} is better than {worse} by {points} ({span}, p = {p:.3f})."
 
 
-def _per_class(a: PredictionArrays, b: PredictionArrays) -> dict[str, dict]:
+def _per_class(a: PredictionArrays, b: PredictionArrays) -> dict[str, ClassRecalls]:
     recalls = {}
     for index, label in enumerate(a.labels):
         own = a.references == index
-        recall = {run: float(answers.correct[own].mean()) for run, answers in (("a", a), ("b", b))}
-        recalls[label] = {"support": int(own.sum()), **recall, "difference": difference(recall["b"], recall["a"])}
+        in_a, in_b = (float(answers.correct[own].mean()) for answers in (a, b))
+        recalls[label] = ClassRecalls(support=int(own.sum()), a=in_a, b=in_b, difference=difference(in_b, in_a))
     return recalls
 
 
-def _per_speaker(by_speaker: dict[str, dict[str, np.ndarray]]) -> dict[str, dict]:
+def _per_speaker(by_speaker: dict[str, dict[str, np.ndarray]]) -> dict[str, SpeakerPair]:
     """UAR of each speaker who has every class, WA of the others."""
     figures = {}
     for name, confusion in by_speaker["a"].items():
         measure = "uar" if confusion.sum(axis=1).all() else "wa"
         a, b = (float(STATISTICS[measure](by_speaker[run][name])) for run in "ab")
-        figures[name] = {"n": int(confusion.sum()), "measure": measure, "a": a, "b": b, "difference": difference(b, a)}
+        figures[name] = SpeakerPair(n=int(confusion.sum()), measure=measure, a=a, b=b, difference=difference(b, a))
     return figures
 
 
-def _outcomes(a: PredictionArrays, b: PredictionArrays) -> dict:
+def _outcomes(a: PredictionArrays, b: PredictionArrays) -> tuple[Outcomes, dict[str, list[Example]]]:
     """Counts of which run was right, and for each run its most confident utterances that only it got right."""
     kinds = {
         "both_right": a.correct & b.correct,
@@ -268,15 +276,15 @@ def _outcomes(a: PredictionArrays, b: PredictionArrays) -> dict:
         chosen = np.flatnonzero(kinds[kind])
         chosen = chosen[np.argsort(-right.confidence[chosen], kind="stable")][:EXAMPLES]
         examples[kind] = [
-            {
-                "id": a.rows[i].id,
-                "reference": a.labels[a.references[i]],
-                "a": a.labels[a.predicted[i]],
-                "b": b.labels[b.predicted[i]],
-            }
+            Example(
+                id=a.rows[i].id,
+                reference=a.labels[a.references[i]],
+                a=a.labels[a.predicted[i]],
+                b=b.labels[b.predicted[i]],
+            )
             for i in chosen
         ]
-    return {"outcomes": {kind: int(which.sum()) for kind, which in kinds.items()}, "examples": examples}
+    return Outcomes(**{kind: int(which.sum()) for kind, which in kinds.items()}), examples
 
 
 def _run_notices(conditions: dict[str, Conditions], names: Sequence[str]) -> list[str]:
@@ -301,29 +309,26 @@ def _differing(conditions: dict[str, Conditions], names: Sequence[str]) -> list[
     ]
 
 
-def _figure_line(name: str, comparison: dict) -> str:
-    interval = comparison["difference"][f"{name}_ci95"]
+def _figure_line(name: str, comparison: Comparison) -> str:
+    a, b, change = (getattr(one, name) for one in (comparison.a, comparison.b, comparison.difference))
+    interval = getattr(comparison.difference, f"{name}_ci95")
     span = f"95 % interval [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]" if interval else "no interval"
-    return (
-        f"{name:<8}  A {100 * comparison['a'][name]:5.1f} %  B {100 * comparison['b'][name]:5.1f} %  "
-        f"B - A {100 * comparison['difference'][name]:+5.1f}, {span}"
-    )
+    return f"{name:<8}  A {100 * a:5.1f} %  B {100 * b:5.1f} %  B - A {100 * change:+5.1f}, {span}"
 
 
-def _class_table(classes: dict[str, dict]) -> list[str]:
+def _class_table(classes: dict[str, ClassRecalls]) -> list[str]:
     width = max(len("recall of"), *(len(label) for label in classes))
     header = f"{'recall of':<{width}}      A      B   B - A  support"
     return [header] + [
-        f"{label:<{width}}  {100 * row['a']:5.1f}  {100 * row['b']:5.1f}  {100 * row['difference']:+6.1f}  "
-        f"{row['support']:>7}"
+        f"{label:<{width}}  {100 * row.a:5.1f}  {100 * row.b:5.1f}  {100 * row.difference:+6.1f}  {row.support:>7}"
         for label, row in classes.items()
     ]
 
 
-def _example_lines(examples: dict[str, list[dict]]) -> list[str]:
+def _example_lines(examples: dict[str, list[Example]]) -> list[str]:
     lines = []
     for kind, rows in examples.items():
         if rows:
-            ids = ", ".join(f"{row['id']} ({row['reference']})" for row in rows)
+            ids = ", ".join(f"{row.id} ({row.reference})" for row in rows)
             lines += textwrap.wrap(f"{kind.replace('_', ' ')}: {ids}", LINE, subsequent_indent="  ")
     return lines

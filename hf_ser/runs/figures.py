@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.schema import UNKNOWN
+from hf_ser.json_record import Record
 from hf_ser.revisions import public_name
 from hf_ser.runs.findings import Verdict
-from hf_ser.runs.json_record import Record
 
 REPORT_VERSION = 3
 

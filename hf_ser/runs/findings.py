@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from hf_ser.files import atomic_write
+from hf_ser.json_record import Record
 from hf_ser.normal_form import printable
-from hf_ser.runs.json_record import Record
 
 AUDIT_VERSION = 1
 AUDIT = "audit.json"

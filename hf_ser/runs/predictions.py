@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from hf_ser.files import atomic_write
-from hf_ser.runs.json_record import Record
+from hf_ser.json_record import Record
 from hf_ser.runs.scores import SUM_TOLERANCE
 
 PREDICTIONS = "predictions.jsonl"

@@ -16,10 +16,10 @@ from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotF
 from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.protocols import Fold
 from hf_ser.files import atomic_write
+from hf_ser.json_record import Record
 from hf_ser.models import PRESETS, TEXT_PRESETS
 from hf_ser.revisions import HUB_NAME, public_name, split_revision
 from hf_ser.runs.findings import AuditFinding
-from hf_ser.runs.json_record import Record
 from hf_ser.transcripts.fold_transcripts import with_transcript_source
 
 RECORD = "training_record.json"

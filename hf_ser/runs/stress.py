@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from hf_ser.json_record import Record
 from hf_ser.revisions import public_name
 from hf_ser.runs.figures import SexGap, anonymous_notices
-from hf_ser.runs.json_record import Record
 
 STRESS = "stress.json"
 STRESS_VERSION = 1

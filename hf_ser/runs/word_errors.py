@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hf_ser.runs.json_record import Record
+from hf_ser.json_record import Record
+from hf_ser.transcripts.wer_figures import FineTunedErrors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +17,7 @@ class AsrReport(Record):
         known_texts: Test clips whose sentence is spoken in training too.
         left_out: What was left out of the data.
         settings, seeds, hardware, precision, versions: How it was trained.
-        wer: What `hf_ser.transcripts.wer.wer_report` gives, `before` and `after`.
+        wer: Word errors before and after.
         per_fold: The rates of each fold, `before` and `after`.
     """
 
@@ -37,5 +38,5 @@ class AsrReport(Record):
     hardware: list[str]
     precision: str | None = None
     versions: dict[str, str]
-    wer: dict[str, dict[str, Any]]
+    wer: FineTunedErrors
     per_fold: dict[str, dict[str, float]]

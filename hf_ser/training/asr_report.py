@@ -12,6 +12,7 @@ from hf_ser.runs.record import TrainingRecord
 from hf_ser.runs.report import REPORT
 from hf_ser.runs.word_errors import AsrReport
 from hf_ser.transcripts.wer import plot_wer, wer_report
+from hf_ser.transcripts.wer_figures import FineTunedErrors
 
 TRANSCRIPTS, WER = "transcripts.jsonl", "wer.json"
 TIMES = ("before", "after")
@@ -21,9 +22,11 @@ LINE = 100
 """Characters a line of the terminal table."""
 
 
-def word_error_rates(lines: list[dict]) -> dict[str, dict]:
+def word_error_rates(lines: list[dict]) -> FineTunedErrors:
     """The word error rates of some transcripts, before and after."""
-    return {when: wer_report([{**line, "hypothesis": line[when]} for line in lines]) for when in TIMES}
+    return FineTunedErrors(
+        **{when: wer_report([{**line, "hypothesis": line[when]} for line in lines]) for when in TIMES}
+    )
 
 
 def write_results(output_dir: Path) -> str:
@@ -35,12 +38,10 @@ def write_results(output_dir: Path) -> str:
         return "\n".join([*models, "No speaker was left to test: for a figure run --fold all with the same settings."])
     lines = [json.loads(line) for folder in tested for line in (folder / TRANSCRIPTS).read_text("utf-8").splitlines()]
     wer = word_error_rates(lines)
-    for when, found in wer.items():
-        plot_wer(found, output_dir / f"wer_{when}.png")
-    rates = {folder: json.loads((folder / WER).read_text("utf-8")) for folder in tested}
-    per_fold = {
-        records[folder].split.fold: {when: found[when]["wer"] for when in TIMES} for folder, found in rates.items()
-    }
+    for when in TIMES:
+        plot_wer(getattr(wer, when), output_dir / f"wer_{when}.png")
+    rates = {records[folder].split.fold: FineTunedErrors.read(folder / WER) for folder in tested}
+    per_fold = {name: {"before": found.before.wer, "after": found.after.wer} for name, found in rates.items()}
     report = AsrReport(**conditions([records[folder] for folder in tested], lines), wer=wer, per_fold=per_fold)
     with atomic_write(output_dir / REPORT) as file:
         json.dump(report.to_json(), file, indent=1)
@@ -83,23 +84,22 @@ def conditions(records: list[TrainingRecord], lines: list[dict]) -> dict:
 
 def format_report(report: AsrReport) -> str:
     """The report as a plain-text table for the terminal; rates in per cent."""
-    before, after = (report.wer[when] for when in TIMES)
-    folds = report.per_fold
+    before, after, folds = report.wer.before, report.wer.after, report.per_fold
     lines = [
         *(line for notice in report.notices for line in textwrap.wrap(notice, LINE)),
         f"{report.corpus}, protocol {report.protocol}, {len(folds)} fold{'s' if len(folds) > 1 else ''}: "
-        f"{after['n_clips']} clips of {after['n_speakers']} speakers, language {report.language}",
+        f"{after.n_clips} clips of {after.n_speakers} speakers, language {report.language}",
         "",
         "          WER  95 % interval   substituted  deleted  inserted",
     ]
     for when, found in zip(TIMES, (before, after), strict=True):
-        low, high = (f"{100 * rate:.1f}" for rate in found["wer_ci95"] or (math.nan, math.nan))
-        kinds = [100 * found[f"{kind}_rate"] for kind in ("substitution", "deletion", "insertion")]
+        low, high = (f"{100 * rate:.1f}" for rate in found.wer_ci95 or (math.nan, math.nan))
+        kinds = [100 * rate for rate in (found.substitution_rate, found.deletion_rate, found.insertion_rate)]
         lines.append(
-            f"{when:<6}  {100 * found['wer']:>5.1f}  {f'{low} to {high}':>14}  {kinds[0]:>11.1f}  {kinds[1]:>7.1f}  "
+            f"{when:<6}  {100 * found.wer:>5.1f}  {f'{low} to {high}':>14}  {kinds[0]:>11.1f}  {kinds[1]:>7.1f}  "
             f"{kinds[2]:>8.1f}"
         )
     if len(folds) > 1:
         rates = (f"{name}: {100 * one['before']:.1f} > {100 * one['after']:.1f}" for name, one in folds.items())
         lines += textwrap.wrap("folds   " + ", ".join(rates), LINE, subsequent_indent=" " * 8)
-    return "\n".join([*lines, *textwrap.wrap(after["wer_ci95_note"], LINE), ""])
+    return "\n".join([*lines, *textwrap.wrap(after.wer_ci95_note, LINE), ""])

@@ -21,7 +21,7 @@ from transformers import TrainerCallback, set_seed
 
 from hf_ser.data.protocols import Fold, Rows
 from hf_ser.files import atomic_write
-from hf_ser.runs.findings import AuditFinding
+from hf_ser.runs.record import TrainingRecord
 from hf_ser.stable import rows_digest
 from hf_ser.training.arguments import (
     ASR_LEARNING_RATE,
@@ -66,19 +66,25 @@ class AsrFold(FoldTask):
         parts = {"train_dataset": train, "eval_dataset": validation}
         return AsrTrainer(self.candidate, self.task.language, args=arguments, callbacks=list(callbacks), **parts)
 
-    def finish(self, trainer: AsrTrainer, folder: Path, leaks: list[str], findings: list[AuditFinding]) -> dict:
+    def describe(self, record: TrainingRecord) -> TrainingRecord:
+        return replace(
+            record,
+            language=self.task.language,
+            left_out=self.task.notices + self.notices,
+            known_texts=known_texts(self.task.dataset, self.fold),
+        )
+
+    def finish(self, trainer: AsrTrainer, folder: Path, record: TrainingRecord) -> TrainingRecord:
         """As FoldTask's; test rows are transcribed by the model as it was, and by the saved one."""
         save_model(trainer, self.candidate, folder)
         if trainer.is_world_process_zero():
             trainer.generation.save_pretrained(folder)
         PartialState().wait_for_everyone()
-        return {
-            "language": self.task.language,
-            "left_out": self.task.notices + self.notices,
-            "best_validation": trainer.state.best_metric,
-            "known_texts": known_texts(self.task.dataset, self.fold),
-            **(compare(self, folder) if len(self.fold.test) else {}),
-        }
+        record = replace(record, best_validation=trainer.state.best_metric)
+        if not len(self.fold.test):
+            return record
+        models, not_tested = compare(self, folder)
+        return replace(record, asr=models, not_tested=not_tested)
 
 
 class AsrTask(Task):
@@ -207,7 +213,7 @@ def reject_emotion_settings(data) -> None:
         )
 
 
-def compare(fold_task: AsrFold, folder: Path) -> dict:
+def compare(fold_task: AsrFold, folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Transcribe the test rows with the model as it was and as it was saved, both alike, and write the error rates.
 
     Returns:
@@ -235,5 +241,5 @@ def compare(fold_task: AsrFold, folder: Path) -> dict:
         with atomic_write(folder / TRANSCRIPTS) as file:
             file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         with atomic_write(folder / WER) as file:
-            json.dump(word_error_rates(lines), file, indent=1)
-    return {"asr": sources, "not_tested": failed}
+            json.dump(word_error_rates(lines).to_json(), file, indent=1)
+    return sources, failed

@@ -26,9 +26,8 @@ from hf_ser.publish.results import write_fold_report, write_results
 from hf_ser.publish.trackers import track_results
 from hf_ser.revisions import split_revision
 from hf_ser.runs.calibration import abstain_threshold, fit_temperature
-from hf_ser.runs.findings import AuditFinding
 from hf_ser.runs.predictions import PREDICTIONS, Prediction, write_predictions
-from hf_ser.runs.record import ASR_RECORD, RECORD, is_own_network, provenance
+from hf_ser.runs.record import ASR_RECORD, RECORD, TrainingRecord, is_own_network, provenance
 from hf_ser.stable import rows_digest
 from hf_ser.training.arguments import (
     OF_MODEL,
@@ -116,30 +115,32 @@ class EmotionFold(FoldTask):
             view=self.rows.view,
         )
 
-    def finish(self, trainer: SerTrainer, folder: Path, leaks: list[str], findings: list[AuditFinding]) -> dict:
+    def describe(self, record: TrainingRecord) -> TrainingRecord:
+        sources = self.candidate.sources
+        return replace(
+            record,
+            notes=self.rows.notes + [one.detail for one in record.audit if one.kind == CLEARED],
+            encoders=provenance(sources),
+            base_models=sorted({split_revision(one)[0] for one in sources.values() if on_the_hub(one)}),
+            transcript_sources=sorted({source or "none" for source in self.transcripts.source.values()}),
+            words=self.transcripts.details,
+            solved=is_solved(self.candidate.model.config),
+        )
+
+    def finish(self, trainer: SerTrainer, folder: Path, record: TrainingRecord) -> TrainingRecord:
         """As FoldTask's; the model is calibrated on the validation rows first."""
         calibrate(trainer, self.candidate.model.config, self.rows.validation)
         logits = trainer.logits(self.rows.test) if len(self.fold.test) else None
         save_model(trainer, self.candidate, folder)
         if not trainer.is_world_process_zero():
-            return {}
+            return record
         copy_code(folder, unwrapped(self.candidate.model))
-        notes = self.rows.notes + [one.detail for one in findings if one.kind == CLEARED]
         if logits is not None:
-            write_predictions(folder / PREDICTIONS, self.prediction_rows(logits, leaks, notes))
+            write_predictions(folder / PREDICTIONS, self.prediction_rows(logits, record.leaks, record.notes))
             if trackers := self.task.training.report_to:
-                write_fold_report(folder, findings)
+                write_fold_report(folder, record.audit)
                 track_results(trackers, folder, trainer.args)
-        sources = self.candidate.sources
-        return {
-            "notes": notes,
-            "encoders": provenance(sources),
-            "base_models": sorted({split_revision(one)[0] for one in sources.values() if on_the_hub(one)}),
-            "transcript_sources": sorted({source or "none" for source in self.transcripts.source.values()}),
-            "words": self.transcripts.details,
-            "best_validation_uar": saved_uar(trainer),
-            "solved": isinstance(trainer, FittedTrainer),
-        }
+        return replace(record, best_validation_uar=saved_uar(trainer))
 
     def prediction_rows(self, logits: np.ndarray, leaks: list[str], notes: list[str]) -> list[Prediction]:
         """The test rows as `predictions.jsonl` has them; logits: `(rows, classes)`."""

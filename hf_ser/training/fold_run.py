@@ -49,24 +49,29 @@ class FoldTask(ABC):
         """A trainer of an untrained model."""
 
     @abstractmethod
-    def finish(self, trainer: Trainer, folder: Path, leaks: list[str], findings: list[AuditFinding]) -> dict:
+    def describe(self, record: TrainingRecord) -> TrainingRecord:
+        """The fold's record with what the task knows before training."""
+
+    @abstractmethod
+    def finish(self, trainer: Trainer, folder: Path, record: TrainingRecord) -> TrainingRecord:
         """Save the trained model, and write what it predicts for the test rows; called by all processes.
 
+        Args:
+            trainer: The trainer after training.
+            folder: Folder of the fold.
+            record: The result of `describe`.
+
         Returns:
-            What the record says of it, on the main process.
+            The record with what was measured, on the main process.
         """
 
 
 def train_fold(task, fold: Fold, folder: Path, findings: list[AuditFinding]) -> None:
     """Train a `Task` on one fold, save its model, predict its test rows and write its record, in this order."""
-    started, data, training = time.time(), task.data, task.training
+    started, training = time.time(), task.training
     fold_task = task.fold_class(task, fold)
-    dataset, fold, sources, prepare_seconds = task.dataset, fold_task.fold, fold_task.sources, time.time() - started
-    findings = [one for one in findings if one.fold in (None, fold.name)]
-    found = {one.kind for one in findings if one.severity == LEAK}
-    leaks = sorted({*fold.leaks, *found, *stage_leaks(dataset, fold, sources, data.allow_leak)})
-    ancestors = [split for source in sources.values() for split in ancestry(source)]
-    record = TrainingRecord(split=split_record(dataset, fold), ancestors=ancestors)
+    prepare_seconds = time.time() - started
+    record = fold_task.describe(known_before_training(task, fold_task, findings))
     if PartialState().is_main_process:
         # Before training, so that the checkpoint of a killed run says whom it was trained on.
         write_record(folder, record)
@@ -81,19 +86,12 @@ def train_fold(task, fold: Fold, folder: Path, findings: list[AuditFinding]) -> 
     parameters, trained = count_parameters(fold_task.candidate.model)  # before LoRA is merged
     checkpoints = Path(arguments.output_dir)
     seconds = seconds_of(trainer, last_complete_checkpoint(checkpoints))
-    record = replace(record, **fold_task.finish(trainer, folder, leaks, findings))
+    record = fold_task.finish(trainer, folder, record)
     if not trainer.is_world_process_zero():
         return
     record = replace(
         record,
         finished=True,
-        protocol=data.protocol,
-        settings=task.changed,
-        leaks=leaks,
-        audit=findings,
-        not_copies=read_not_copies(data.not_copies).record() if data.not_copies else None,
-        corpora=sorted(set(dataset["corpus"][:])),
-        sources=fold_task.candidate.sources,
         seed=trainer.args.seed,
         parameters=parameters,
         parameters_trained=trained,
@@ -106,6 +104,28 @@ def train_fold(task, fold: Fold, folder: Path, findings: list[AuditFinding]) -> 
     )
     write_record(folder, record)
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def known_before_training(task, fold_task: FoldTask, findings: list[AuditFinding]) -> TrainingRecord:
+    """The record of a fold as far as it is known before training, whatever the `Task`.
+
+    Raises:
+        ValueError: a model that it is built from was trained on its test speakers.
+    """
+    dataset, data, fold, sources = task.dataset, task.data, fold_task.fold, fold_task.sources
+    findings = [one for one in findings if one.fold in (None, fold.name)]
+    found = {one.kind for one in findings if one.severity == LEAK}
+    return TrainingRecord(
+        split=split_record(dataset, fold),
+        ancestors=[split for source in sources.values() for split in ancestry(source)],
+        protocol=data.protocol,
+        settings=task.changed,
+        leaks=sorted({*fold.leaks, *found, *stage_leaks(dataset, fold, sources, data.allow_leak)}),
+        audit=findings,
+        not_copies=read_not_copies(data.not_copies).record() if data.not_copies else None,
+        corpora=sorted(set(dataset["corpus"][:])),
+        sources=fold_task.candidate.sources,
+    )
 
 
 class Clock(TrainerCallback, ExportableState):

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hf_ser.data.schema import SEXES, UNKNOWN
 from hf_ser.plotting import save, wrapped
+from hf_ser.transcripts.wer_figures import ClipErrors, GroupErrors, WordConfusion, WordErrors
 
 RESAMPLES = 2_000
 SEED = 0
@@ -115,19 +116,12 @@ def error_pairs(alignment: jiwer.WordOutput) -> list[list[tuple[str, str]]]:
     return errors
 
 
-def wer_report(rows: Sequence[dict]) -> dict:
+def wer_report(rows: Sequence[dict]) -> WordErrors:
     """Report on the word error rate of a corpus.
 
     Args:
         rows: Dictionaries with `id`, `speaker`, `label`, `corpus`, `reference`, `hypothesis` and `language` (as
             `word_errors`), and optionally `sex`; all but the id may be None.
-
-    Returns:
-        JSON-serialisable. `wer` is the errors of all clips divided by the words of all references. If `wer_ci95` is
-        None, `wer_ci95_note` says why. Clips whose reference has no words (`n_clips_without_words`) are in no other
-        figure. A confusion's `heard` is empty for a deleted word, its
-        `spoken` for an inserted one. `by_sex` is empty if the sex is unknown. Of the corpus's texts only the most
-        confused words are in it, since some licences forbid to share more.
 
     Raises:
         ValueError: no clips; no reference has words.
@@ -148,43 +142,43 @@ def wer_report(rows: Sequence[dict]) -> dict:
     worst = clips[clips["wer"] > 0].sort_values(["wer", "words", "id"], ascending=[False, False, True])[:WORST_CLIPS]
     quantiles = np.percentile(clips["wer"], QUANTILES).tolist()
     histogram = np.bincount(np.searchsorted(EDGES, clips["wer"]), minlength=len(BINS)).tolist()
-    return {
-        "n_clips": len(clips),
-        "n_clips_without_words": len(every) - len(clips),
-        "n_speakers": len(set(clips["speaker"]) - {UNKNOWN}),
-        "n_words": int(clips["words"].sum()),
-        "wer": _rate(clips),
-        "wer_ci95": interval,
-        "wer_ci95_note": note,
+    return WordErrors(
+        n_clips=len(clips),
+        n_clips_without_words=len(every) - len(clips),
+        n_speakers=len(set(clips["speaker"]) - {UNKNOWN}),
+        n_words=int(clips["words"].sum()),
+        wer=_rate(clips),
+        wer_ci95=interval,
+        wer_ci95_note=note,
         **{f"{kind[:-1]}_rate": float(clips[kind].sum() / clips["words"].sum()) for kind in ERRORS},
-        "share_without_error": float((clips["wer"] == 0).mean()),
-        "wer_quantiles": {f"{share}%": wer for share, wer in zip(QUANTILES, quantiles, strict=True)},
-        "wer_histogram": dict(zip(BINS, histogram, strict=True)),
-        "by_label": _by(clips, "label"),
-        "by_corpus": _by(clips, "corpus"),
-        "by_sex": _by(clips, "sex") if set(clips["sex"]) & set(SEXES) else {},
-        "confusions": _confusions(errors[row] for row in clips.index),
-        "worst_clips": [
-            {"id": name, "wer": wer, "n_words": words}
+        share_without_error=float((clips["wer"] == 0).mean()),
+        wer_quantiles={f"{share}%": wer for share, wer in zip(QUANTILES, quantiles, strict=True)},
+        wer_histogram=dict(zip(BINS, histogram, strict=True)),
+        by_label=_by(clips, "label"),
+        by_corpus=_by(clips, "corpus"),
+        by_sex=_by(clips, "sex") if set(clips["sex"]) & set(SEXES) else {},
+        confusions=_confusions(errors[row] for row in clips.index),
+        worst_clips=[
+            ClipErrors(id=name, wer=wer, n_words=words)
             for name, wer, words in zip(*(worst[key].tolist() for key in ("id", "wer", "words")), strict=True)
         ],
-    }
+    )
 
 
-def format_wer(report: dict) -> str:
+def format_wer(report: WordErrors) -> str:
     """Format the report for a terminal, rates in per cent."""
-    kinds = ", ".join(f"{kind} {_percent(report[f'{kind[:-1]}_rate'])}" for kind in ERRORS)
-    quantiles = ", ".join(f"{share} {_percent(wer)}" for share, wer in report["wer_quantiles"].items())
-    confusions = [_confusion(**one) for one in report["confusions"][:LISTED]]
-    worst = (f"{one['id']} {_percent(one['wer'])}" for one in report["worst_clips"])
-    left_out = f"; left out, without words in their reference: {report['n_clips_without_words']}"
+    kinds = ", ".join(f"{kind} {_percent(getattr(report, f'{kind[:-1]}_rate'))}" for kind in ERRORS)
+    quantiles = ", ".join(f"{share} {_percent(wer)}" for share, wer in report.wer_quantiles.items())
+    confusions = [_confusion(one) for one in report.confusions[:LISTED]]
+    worst = (f"{one.id} {_percent(one.wer)}" for one in report.worst_clips)
+    left_out = f"; left out, without words in their reference: {report.n_clips_without_words}"
     lines = [
-        *_line("WER", _headline(report) + (left_out if report["n_clips_without_words"] else "")),
-        *_line("", report["wer_ci95_note"]),
+        *_line("WER", _headline(report) + (left_out if report.n_clips_without_words else "")),
+        *_line("", report.wer_ci95_note),
         *_line("", kinds),
-        *_line("clips", f"{_percent(report['share_without_error'])} without an error; quantiles of WER: {quantiles}"),
+        *_line("clips", f"{_percent(report.share_without_error)} without an error; quantiles of WER: {quantiles}"),
         "",
-        *_table({f"by {key}": report[f"by_{key}"] for key in ("label", "corpus", "sex") if report[f"by_{key}"]}),
+        *_table({f"by {key}": parts for key in ("label", "corpus", "sex") if (parts := getattr(report, f"by_{key}"))}),
         "",
         *_line("errors", ", ".join(confusions) or "every word is correct"),
         *_line("worst", ", ".join(worst) or "no clip has an error"),
@@ -192,14 +186,14 @@ def format_wer(report: dict) -> str:
     return "\n".join(lines)
 
 
-def plot_wer(report: dict, path: str | Path) -> None:
+def plot_wer(report: WordErrors, path: str | Path) -> None:
     """Draw the histogram of the clips' word error rates and the rate of each label as a PNG.
 
     Args:
         report: As `wer_report` gives it.
         path: PNG file to write.
     """
-    height = max(3.6, 0.36 * len(report["by_label"]) + 1.4)
+    height = max(3.6, 0.36 * len(report.by_label) + 1.4)
     figure = Figure(figsize=(10, height), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
     figure.suptitle(textwrap.fill(f"WER {_headline(report)}", LINE), fontsize=11)
@@ -267,32 +261,33 @@ def _interval(clips: pd.DataFrame) -> tuple[list[float] | None, str]:
     return np.percentile(resamples[:, :-1].sum(axis=1) / resamples[:, -1], [2.5, 97.5]).tolist(), note
 
 
-def _by(clips: pd.DataFrame, key: str) -> dict[str, dict]:
+def _by(clips: pd.DataFrame, key: str) -> dict[str, GroupErrors]:
     return {
-        name: {"n_clips": len(part), "n_words": int(part["words"].sum()), "wer": _rate(part)}
+        name: GroupErrors(n_clips=len(part), n_words=int(part["words"].sum()), wer=_rate(part))
         for name, part in clips.groupby(key)
     }
 
 
-def _confusions(errors: Iterable[list[tuple[str, str]]]) -> list[dict]:
+def _confusions(errors: Iterable[list[tuple[str, str]]]) -> list[WordConfusion]:
     """Most frequent errors; equally frequent ones in alphabetical order."""
     counts = Counter(pair for clip in errors for pair in clip)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_CONFUSIONS]
-    return [{"spoken": spoken, "heard": heard, "count": count} for (spoken, heard), count in ordered]
+    return [WordConfusion(spoken=spoken, heard=heard, count=count) for (spoken, heard), count in ordered]
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def _headline(report: dict) -> str:
+def _headline(report: WordErrors) -> str:
     """Rate with its interval and number of words, as the terminal and the picture show it."""
-    interval = report["wer_ci95"]
+    interval = report.wer_ci95
     span = f"95 % interval [{_percent(interval[0])}, {_percent(interval[1])}]" if interval else "no interval"
-    return f"{_percent(report['wer'])} %, {span}, {report['n_words']} words of {report['n_clips']} clips"
+    return f"{_percent(report.wer)} %, {span}, {report.n_words} words of {report.n_clips} clips"
 
 
-def _confusion(spoken: str, heard: str, count: int) -> str:
+def _confusion(one: WordConfusion) -> str:
+    spoken, heard, count = one.spoken, one.heard, one.count
     if spoken and heard:
         return f"{spoken} as {heard} {count}"
     return f"{spoken} lost {count}" if spoken else f"{heard} added {count}"
@@ -302,19 +297,19 @@ def _line(kind: str, text: str) -> list[str]:
     return textwrap.wrap(text, LINE, initial_indent=f"{kind:<7}", subsequent_indent=" " * 7, break_on_hyphens=False)
 
 
-def _table(groups: dict[str, dict[str, dict]]) -> list[str]:
+def _table(groups: dict[str, dict[str, GroupErrors]]) -> list[str]:
     """A line for each group of clips, under the name of the grouping."""
     width = max(len(name) for kind, parts in groups.items() for name in (kind, *parts))
     lines = []
     for kind, parts in groups.items():
         lines.append(f"{kind:<{width}}  {'WER':>6}  {'words':>8}  {'clips':>7}")
         for name, one in parts.items():
-            lines.append(f"{name:<{width}}  {_percent(one['wer']):>6}  {one['n_words']:>8}  {one['n_clips']:>7}")
+            lines.append(f"{name:<{width}}  {_percent(one.wer):>6}  {one.n_words:>8}  {one.n_clips:>7}")
     return lines
 
 
-def _draw_histogram(axes: Axes, report: dict) -> None:
-    counts = list(report["wer_histogram"].values())
+def _draw_histogram(axes: Axes, report: WordErrors) -> None:
+    counts = list(report.wer_histogram.values())
     bars = axes.bar(range(len(BINS)), counts, width=0.9, color=["tab:green", *["tab:blue"] * 10, "tab:red"])
     axes.bar_label(bars, labels=[str(count) if count else "" for count in counts], padding=2, fontsize=8)
     names = ["none", *(f"to\n{100 * edge:.0f}" for edge in EDGES[1:]), "over\n100"]
@@ -324,16 +319,16 @@ def _draw_histogram(axes: Axes, report: dict) -> None:
     axes.set(xlabel="WER of the clip, per cent", ylabel="clips")
 
 
-def _draw_labels(axes: Axes, report: dict) -> None:
+def _draw_labels(axes: Axes, report: WordErrors) -> None:
     """Bar for each label; the line is the rate of all clips, the band its interval."""
-    names, rates = list(report["by_label"]), [100 * one["wer"] for one in report["by_label"].values()]
+    names, rates = list(report.by_label), [100 * one.wer for one in report.by_label.values()]
     bars = axes.barh(range(len(names)), rates, height=0.7, color="tab:blue", zorder=2)
     beneath = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # the line would cross the figures
     axes.bar_label(bars, labels=[f"{rate:.1f}" for rate in rates], padding=4, fontsize=8, bbox=beneath, zorder=4)
-    axes.axvline(100 * report["wer"], color="black", linewidth=1, zorder=3)
-    if report["wer_ci95"]:
-        axes.axvspan(*(100 * end for end in report["wer_ci95"]), color="lightgray", linewidth=0, zorder=1)
-    ticks = [f"{wrapped(name, 14)} ({one['n_words']})" for name, one in report["by_label"].items()]
+    axes.axvline(100 * report.wer, color="black", linewidth=1, zorder=3)
+    if report.wer_ci95:
+        axes.axvspan(*(100 * end for end in report.wer_ci95), color="lightgray", linewidth=0, zorder=1)
+    ticks = [f"{wrapped(name, 14)} ({one.n_words})" for name, one in report.by_label.items()]
     axes.set_yticks(range(len(names)), ticks, fontsize=9)
     axes.set_ylim(len(names) - 0.5, -0.5)  # the first label on top
     axes.set_xlim(0, max(1.2 * max(rates), 1))

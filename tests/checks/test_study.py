@@ -9,9 +9,10 @@ import pytest
 from example_fold import RECORD, SPLIT
 from rows import make_report, write_predictions
 
+from hf_ser.checks.study.figures import StudyResult
 from hf_ser.checks.study.plan import Study, System, read_study, study_of_recipes
 from hf_ser.checks.study.plots import plot_study
-from hf_ser.checks.study.results import SystemResult, format_study, holm, make_study
+from hf_ser.checks.study.results import SystemResult, format_study, holm, make_study, write_study
 from hf_ser.checks.study.run import runs_of, train
 from hf_ser.runs.report import write_report
 
@@ -96,8 +97,8 @@ def test_done_runs_are_skipped_and_a_failed_one_stops_no_other(tmp_path, calls):
     train(runs_of(study, tmp_path), Path("scripts"), say=lines.append)
     assert len(calls) == 2 and "4 of 6 runs are done already" in lines, "only what failed is tried again"
     result = make_study(study, runs_of(study, tmp_path))
-    assert [one["name"] for one in result["systems"]] == ["good", "fair"]
-    assert result["missing"] == ["bad, seed 1", "bad, seed 2"]
+    assert [one.name for one in result.systems] == ["good", "fair"]
+    assert result.missing == ["bad, seed 1", "bad, seed 2"]
     changed = runs_of(Study(study.systems, {"dataset": "OTHER"}, (1, 2)), tmp_path)
     assert not any(run.is_done() for run in changed), "other settings are another run"
 
@@ -116,18 +117,19 @@ def test_a_report_of_more_folds_is_not_taken_for_that_of_one(tmp_path, calls):
 def test_seeds_are_pooled_by_speaker_and_stand_beside_their_spread(tmp_path):
     study, runs = prepared(tmp_path, {"good": {"right": 0.95}, "poor": {"right": 0.55}})
     result = make_study(study, runs)
-    good, poor = result["systems"]
-    assert good["uar"] == pytest.approx(np.mean(good["uar_by_seed"])) and good["seeds"] == [1, 2]
-    assert good["uar_spread"] == pytest.approx(np.std(good["uar_by_seed"], ddof=1)) and good["n_speakers"] == SPEAKERS
-    assert good["uar_ci95"][0] < good["uar"] < good["uar_ci95"][1] and "8 speakers" in good["interval_note"]
-    assert good["clips_per_second"] == pytest.approx(100 * 3 / 90) and good["parameters_trained"] == 345
-    difference = poor["difference"]
-    assert good["difference"] is None and difference["to"] == "good" and difference["seeds"] == [1, 2]
-    assert difference["uar"] == pytest.approx(poor["uar"] - good["uar"])
-    assert difference["p"] == difference["p_holm"] == 2 / 2**SPEAKERS and difference["told_apart"]
+    good, poor = result.systems
+    assert good.uar == pytest.approx(np.mean(good.uar_by_seed)) and good.seeds == [1, 2]
+    assert good.uar_spread == pytest.approx(np.std(good.uar_by_seed, ddof=1)) and good.n_speakers == SPEAKERS
+    assert good.uar_ci95[0] < good.uar < good.uar_ci95[1] and "8 speakers" in good.interval_note
+    assert good.clips_per_second == pytest.approx(100 * 3 / 90) and good.parameters_trained == 345
+    difference = poor.difference
+    assert good.difference is None and difference.to == "good" and difference.seeds == [1, 2]
+    assert difference.uar == pytest.approx(poor.uar - good.uar)
+    assert difference.p == difference.p_holm == 2 / 2**SPEAKERS and difference.told_apart
     table = format_study(result)
-    assert f"| poor | {100 * poor['uar']:.1f} [" in table and "difference to good" in table
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert f"| poor | {100 * poor.uar:.1f} [" in table and "difference to good" in table
+    write_study(result, tmp_path)
+    assert StudyResult.read(tmp_path / "study.json") == result
 
 
 def test_leaked_systems_are_listed_apart_and_are_compared_with_none(tmp_path):
@@ -135,9 +137,9 @@ def test_leaked_systems_are_listed_apart_and_are_compared_with_none(tmp_path):
     leaked = {"right": 1.0, "protocol": "random", "leaks": ["speaker_leakage"], "fingerprint": "other"}
     study, runs = prepared(tmp_path, {**systems, "leaky": leaked, "hidden": {"right": 1.0, "leaks": ["copies"]}}, (1,))
     result = make_study(study, runs)
-    assert [one["name"] for one in result["systems"]] == ["better", "fair"] and result["baseline"] == "better"
-    assert [one["why"] for one in result["apart"]] == ["LEAKED: speaker_leakage", "LEAKED: copies"]
-    assert not any("difference" in one for one in result["apart"])
+    assert [one.name for one in result.systems] == ["better", "fair"] and result.baseline == "better"
+    assert [one.why for one in result.apart] == ["LEAKED: speaker_leakage", "LEAKED: copies"]
+    assert not any(hasattr(one, "difference") for one in result.apart)
     assert "**LEAKED: copies**" in format_study(result).split("Not to be compared")[1]
     plot_study(result, tmp_path / "study.png")
     assert (tmp_path / "study.png").stat().st_size > 1000
@@ -148,7 +150,7 @@ def test_leaked_systems_are_listed_apart_and_are_compared_with_none(tmp_path):
 def test_different_splits_are_refused_and_another_protocol_is_listed_apart(tmp_path):
     other = {"right": 0.9, "protocol": "speaker_folds", "fingerprint": "zzz"}
     study, runs = prepared(tmp_path / "a", {"one": {"right": 0.8}, "two": other}, (1,))
-    assert [one["why"] for one in make_study(study, runs)["apart"]] == ["protocol speaker_folds, not emobox"]
+    assert [one.why for one in make_study(study, runs).apart] == ["protocol speaker_folds, not emobox"]
     study, runs = prepared(tmp_path / "b", {"one": {"right": 0.8}, "two": {"right": 0.9, "fingerprint": "zzz"}}, (1,))
     with pytest.raises(ValueError, match=r"different splits in one \(split abcdef\) and two \(split zzz\)"):
         make_study(study, runs)
@@ -158,8 +160,8 @@ def test_few_speakers_give_no_significant_difference(tmp_path, monkeypatch):
     monkeypatch.setattr("test_study.SPEAKERS", 4)
     study, runs = prepared(tmp_path, {"one": {"right": 1.0}, "two": {"right": 0.5}}, seeds=(1,), baseline="two")
     result = make_study(study, runs)
-    assert not result["systems"][0]["difference"]["told_apart"] and result["systems"][0]["uar_spread"] is None
-    assert "4 test speakers and 1 comparison: the corrected p value cannot fall below 0.125" in result["notices"][0]
+    assert not result.systems[0].difference.told_apart and result.systems[0].uar_spread is None
+    assert "4 test speakers and 1 comparison: the corrected p value cannot fall below 0.125" in result.notices[0]
 
 
 def test_holm_multiplies_the_smallest_most_and_never_falls():
@@ -234,4 +236,4 @@ def test_systems_that_are_equal_but_for_rounding_stand_by_name(tmp_path, monkeyp
     study, runs = prepared(tmp_path, {"b": {"right": 0.9}, "a": {"right": 0.8}, "c": {"right": 0.7}})
     uar = {"a": 0.6, "b": np.nextafter(0.6, 1), "c": 0.7}
     monkeypatch.setattr(SystemResult, "figure", lambda one, _: uar[one.name])
-    assert [one["name"] for one in make_study(study, runs)["systems"]] == ["c", "a", "b"]
+    assert [one.name for one in make_study(study, runs).systems] == ["c", "a", "b"]

@@ -193,11 +193,11 @@ def test_comparison_shows_both_runs_the_verdict_and_the_notices(tmp_path, drawn)
     plot_comparison(comparison, tmp_path / "comparison.png")
     left, right = drawn[0].axes
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["A: runs/a", r"B: runs/\$b"]
-    differences = [one["difference"] for one in comparison["per_class"].values()]
+    differences = [one.difference for one in comparison.per_class.values()]
     assert [text.get_text() for text in left.texts] == [f"{100 * one:+.1f}" for one in differences]
     assert right.get_title() == "each speaker: B is ahead for 4 of 4"
     assert "LEAKED RUN" in drawn[0].get_suptitle()
-    assert comparison["verdict"].replace("$", r"\$") in drawn[0].get_supxlabel().replace("\n", " ")
+    assert comparison.verdict.replace("$", r"\$") in drawn[0].get_supxlabel().replace("\n", " ")
 
 
 def test_pyplot_is_left_alone(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from rows import compare, make_report
 
 from hf_ser.runs.comparison import format_comparison, permutation_test, write_comparison
+from hf_ser.runs.comparison_figures import ClassRecalls, Comparison, Example, Outcomes, Permutation, SpeakerPair
 from hf_ser.runs.intervals import COVERAGE, PAIRED_COVERAGE, holds_zero
 
 LABELS = ["sad", "happy"]
@@ -47,53 +48,44 @@ def run_of(right: list[int], **changes) -> list[dict]:
 def test_one_run_is_right_wherever_the_other_is_and_more():
     a, b = run_of([5] * 8), run_of([7, 6, 8, 7, 6, 7, 8, 7])
     result = compare(a, b, ("old", "new"))
-    assert (result["a"]["uar"], result["b"]["uar"]) == (0.5, pytest.approx(0.7))
-    assert result["difference"]["uar"] == pytest.approx(0.2)
-    low, high = result["difference"]["uar_ci95"]
+    assert (result.a.uar, result.b.uar) == (0.5, pytest.approx(0.7))
+    assert result.difference.uar == pytest.approx(0.2)
+    low, high = result.difference.uar_ci95
     assert 0.1 < low < 0.2 < high < 0.3
-    assert result["verdict"].startswith("new is better than old by 20.0 points of UAR (95 % interval ")
-    assert result["verdict"].endswith(", p = 0.008).")
-    assert result["outcomes"] == {"both_right": 80, "only_a_right": 0, "only_b_right": 32, "both_wrong": 48}
-    assert result["examples"]["only_a_right"] == []
-    assert len(result["examples"]["only_b_right"]) == 5
-    assert result["examples"]["only_b_right"][0] == {
-        "id": "r/00-happy-5",
-        "reference": "happy",
-        "a": "sad",
-        "b": "happy",
-    }
-    assert result["per_class"]["sad"] == {"support": 80, "a": 0.5, "b": 0.7, "difference": pytest.approx(0.2)}
-    one = {"n": 20, "measure": "uar", "a": 0.5, "b": 0.8, "difference": pytest.approx(0.3)}
-    assert result["per_speaker"]["r/2"] == one
-    assert result["permutation"] == {"p": 2 / 2**8, "n_permutations": 256, "exact": True}
-    assert result["notices"] == []
-    for run, rows in (("a", a), ("b", b)):
+    assert result.verdict.startswith("new is better than old by 20.0 points of UAR (95 % interval ")
+    assert result.verdict.endswith(", p = 0.008).")
+    assert result.outcomes == Outcomes(both_right=80, only_a_right=0, only_b_right=32, both_wrong=48)
+    assert result.examples["only_a_right"] == []
+    assert len(result.examples["only_b_right"]) == 5
+    assert result.examples["only_b_right"][0] == Example(id="r/00-happy-5", reference="happy", a="sad", b="happy")
+    assert result.per_class["sad"] == ClassRecalls(support=80, a=0.5, b=0.7, difference=pytest.approx(0.2))
+    one = SpeakerPair(n=20, measure="uar", a=0.5, b=0.8, difference=pytest.approx(0.3))
+    assert result.per_speaker["r/2"] == one
+    assert result.permutation == Permutation(p=2 / 2**8, n_permutations=256, exact=True)
+    assert result.notices == []
+    for figures, rows in ((result.a, a), (result.b, b)):
         report = make_report(rows)
-        assert result[run] == pytest.approx({name: getattr(report, name) for name in ("uar", "wa", "macro_f1")})
+        assert figures.to_json() == pytest.approx({name: getattr(report, name) for name in ("uar", "wa", "macro_f1")})
 
 
 def test_the_verdict_follows_the_interval_in_both_directions():
     good, poor = run_of([8, 9, 7, 8, 9, 8]), run_of([5, 6, 4, 5, 7, 5])
-    assert compare(good, poor)["verdict"].startswith("A is better than B by 28.3 points of UAR (95 % interval 2")
+    assert compare(good, poor).verdict.startswith("A is better than B by 28.3 points of UAR (95 % interval 2")
     few = compare(good[:60], poor[:60])  # the interval of three speakers is known to hold too little
-    assert few["difference"]["uar_ci95"][1] < 0 and few["verdict"].endswith(
-        "but 3 speakers are too few to call it better."
-    )
+    assert few.difference.uar_ci95[1] < 0 and few.verdict.endswith("but 3 speakers are too few to call it better.")
     mixed = compare(run_of([5, 6, 4, 5, 7, 5]), run_of([8, 3, 7, 2, 9, 5]))
-    assert "B is ahead of A by 3.3 points of UAR, but the interval holds 0" in mixed["verdict"]
-    assert mixed["permutation"]["p"] > 0.5
-    assert compare(good, good)["verdict"] == "A and B have the same UAR on these utterances."
-    assert compare(good, good)["permutation"]["p"] == 1
+    assert "B is ahead of A by 3.3 points of UAR, but the interval holds 0" in mixed.verdict
+    assert mixed.permutation.p > 0.5
+    assert compare(good, good).verdict == "A and B have the same UAR on these utterances."
+    assert compare(good, good).permutation.p == 1
     # One of six speakers is the same to both: no resample turns the sign, but 4 of 64 assignments are as far apart.
     tied = compare(run_of([5] * 6), run_of([7] * 5 + [5]))
-    assert tied["difference"]["uar_ci95"][0] > 0
-    assert tied["verdict"].startswith("B is ahead of A by 16.7 points of UAR (95 % interval ")
-    assert tied["verdict"].endswith("), but the permutation test does not bear it out (p = 0.062).")
+    assert tied.difference.uar_ci95[0] > 0
+    assert tied.verdict.startswith("B is ahead of A by 16.7 points of UAR (95 % interval ")
+    assert tied.verdict.endswith("), but the permutation test does not bear it out (p = 0.062).")
     alone = compare(run_of([5]), run_of([7]))
-    assert alone["verdict"].endswith(
-        "by 20.0 points of UAR; without an interval nothing can be said of other speakers."
-    )
-    assert alone["interval_note"].startswith("No interval: one speaker only")
+    assert alone.verdict.endswith("by 20.0 points of UAR; without an interval nothing can be said of other speakers.")
+    assert alone.interval_note.startswith("No interval: one speaker only")
 
 
 def test_p_value_is_the_share_of_assignments_at_least_as_far_apart():
@@ -101,31 +93,31 @@ def test_p_value_is_the_share_of_assignments_at_least_as_far_apart():
     a = {str(s): np.array([[5, 5], [5, 5]]) for s in range(5)}
     b = {str(s): np.array([[5 + gain, 5 - gain], [5, 5]]) for s, gain in enumerate(gains)}
     sums = [abs(np.dot(signs, gains)) for signs in product([-1, 1], repeat=5)]
-    assert permutation_test(a, b)["p"] == np.mean(np.array(sums) >= 4)
+    assert permutation_test(a, b).p == np.mean(np.array(sums) >= 4)
     many = np.tile(gains, 3)  # 15 speakers: 32,768 assignments are more than are counted out
     a = {str(s): np.array([[5, 5], [5, 5]]) for s in range(15)}
     b = {str(s): np.array([[5 + gain, 5 - gain], [5, 5]]) for s, gain in enumerate(many)}
     drawn = permutation_test(a, b)
     signs = 1 - 2 * (np.arange(2**15)[:, None] >> np.arange(15) & 1)
-    assert (drawn["n_permutations"], drawn["exact"]) == (10_000, False)
-    assert drawn["p"] == pytest.approx((np.abs(signs @ many) >= 12).mean(), abs=0.015)
+    assert (drawn.n_permutations, drawn.exact) == (10_000, False)
+    assert drawn.p == pytest.approx((np.abs(signs @ many) >= 12).mean(), abs=0.015)
     assert permutation_test(a, b) == drawn
     sure = {name: np.array([[10, 0], [0, 10]]) for name in a}
-    assert permutation_test(a, sure)["p"] == 1 / 10_001, "drawn permutations never give 0"
+    assert permutation_test(a, sure).p == 1 / 10_001, "drawn permutations never give 0"
 
 
 def test_order_of_rows_and_labels_changes_nothing():
     a, b = run_of([5, 6, 4, 8]), run_of([7, 6, 8, 3])
     turned = [row | {"probabilities": dict(reversed(row["probabilities"].items()))} for row in b]
     shuffled = random.Random(0).sample(turned, len(turned))
-    assert json.dumps(compare(a[::-1], shuffled)) == json.dumps(compare(a, b))
+    assert json.dumps(compare(a[::-1], shuffled).to_json()) == json.dumps(compare(a, b).to_json())
 
 
 def test_utterances_of_one_run_alone_are_left_out_and_counted():
     a, b = run_of([5] * 4), run_of([7] * 4)
     result = compare(a[:60], b[20:])
-    assert (result["n_utterances"], result["n_only_a"], result["n_only_b"], result["n_speakers"]) == (40, 20, 20, 2)
-    assert result["notices"] == ["Left out, since only one run tested them: 20 of A and 20 of B utterances."]
+    assert (result.n_utterances, result.n_only_a, result.n_only_b, result.n_speakers) == (40, 20, 20, 2)
+    assert result.notices == ["Left out, since only one run tested them: 20 of A and 20 of B utterances."]
     with pytest.raises(ValueError, match=r"found none that both runs tested \(A: r/00-sad-0, ...; B: r/01-sad-0"):
         compare(a[:20], b[20:])
     sad = [row for row in a if row["reference"] == "sad"]
@@ -136,11 +128,11 @@ def test_utterances_of_one_run_alone_are_left_out_and_counted():
 def test_speakers_and_classes_that_are_not_there():
     a, b = run_of([5] * 3, speaker=None), run_of([7] * 3, speaker=None)
     result = compare(a, b)
-    assert result["difference"]["uar_ci95"] is result["permutation"]["p"] is None
+    assert result.difference.uar_ci95 is result.permutation.p is None
     assert "no p value" in format_comparison(result)
-    assert compare(a, run_of([7] * 3))["n_speakers"] == 3, "the other run knows them"
+    assert compare(a, run_of([7] * 3)).n_speakers == 3, "the other run knows them"
     only_sad = [row for row in run_of([5] * 3) if row["speaker"] != "r/1" or row["reference"] == "sad"]
-    assert compare(only_sad, run_of([7] * 3))["per_speaker"]["r/1"]["measure"] == "wa"
+    assert compare(only_sad, run_of([7] * 3)).per_speaker["r/1"].measure == "wa"
 
 
 @pytest.mark.parametrize(
@@ -160,12 +152,12 @@ def test_what_may_not_be_compared(changes, names, text):
 
 def test_runs_of_equal_names_get_letters():
     result = compare(run_of([5] * 3), run_of([7] * 3), ("run", "run"))
-    assert result["names"] == {"a": "run (A)", "b": "run (B)"}
-    assert result["verdict"].startswith("run (B) is ahead of run (A) by 20.0 points")
+    assert result.names == {"a": "run (A)", "b": "run (B)"}
+    assert result.verdict.startswith("run (B) is ahead of run (A) by 20.0 points")
 
 
 def test_the_note_of_few_speakers_is_that_of_pairs():
-    note = compare(run_of([5] * 5), run_of([7] * 5))["interval_note"]
+    note = compare(run_of([5] * 5), run_of([7] * 5)).interval_note
     assert (
         f"With only 5 speakers it is too narrow: in simulations it held the true figure {PAIRED_COVERAGE[5]} times"
         in (note)
@@ -177,21 +169,21 @@ def test_differing_conditions_are_noted():
     a = run_of([5, 6], leaks=["random split"])
     b = run_of([5, 6], protocol="emobox", split_fingerprint="f2", transcript_source="reference", corpus="synthetic")
     result = compare(a, b, ("one", "two"))
-    text = " ".join(result["notices"])
-    assert result["notices"][0].startswith("one: LEAKED RUN: random split.")
+    text = " ".join(result.notices)
+    assert result.notices[0].startswith("one: LEAKED RUN: random split.")
     assert "two: Synthetic corpus: this figure tests the software" in text
     assert "different protocols: one speaker_folds, two emobox." in text
     assert "different splits, so their models did not learn from the same speakers: one f1, two f2." in text
     assert "different sources of transcripts" not in text, "an audio-only model has none"
     assert "different leaks: one random split, two none." in text
-    text = " ".join(compare(run_of([5, 6], transcript_source="asr@1"), b)["notices"])
+    text = " ".join(compare(run_of([5, 6], transcript_source="asr@1"), b).notices)
     assert "different sources of transcripts: A asr@1, B reference." in text
 
 
 def test_text_and_file(tmp_path):
     result = compare(run_of([5, 6, 4, 5]), run_of([7, 7, 6, 8]), ("runs/audio", "runs/fused"))
     write_comparison(result, tmp_path / "comparison.json")
-    assert json.loads((tmp_path / "comparison.json").read_text()) == result
+    assert Comparison.read(tmp_path / "comparison.json") == result
     text = format_comparison(result)
     assert "A: runs/audio, B: runs/fused; 80 utterances of both, 4 speakers" in text
     assert "runs/fused is ahead of runs/audio by 20.0 points of UAR" in text
@@ -218,8 +210,8 @@ def test_speakers_who_fare_alike_but_for_rounding_are_ahead_nowhere():
         return rows
 
     result = compare(run([3, 2, 1]), run([1, 2, 3]))
-    assert all(one["a"] != one["b"] and one["difference"] == 0 for one in result["per_speaker"].values())
-    assert result["difference"]["uar"] == 0 and result["verdict"].endswith("have the same UAR on these utterances.")
+    assert all(one.a != one.b and one.difference == 0 for one in result.per_speaker.values())
+    assert result.difference.uar == 0 and result.verdict.endswith("have the same UAR on these utterances.")
 
 
 def test_an_interval_that_ends_at_zero_but_for_rounding_holds_it():

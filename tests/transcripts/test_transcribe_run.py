@@ -1,6 +1,5 @@
 """Transcribing a data set: what is decoded, what a kill leaves, and what is written."""
 
-import json
 import multiprocessing
 import os
 import random
@@ -28,6 +27,7 @@ from hf_ser.publish.transcribed import (
     word_errors_of,
     write_transcribed,
 )
+from hf_ser.publish.transcription_summary import TranscriptionSummary
 from hf_ser.runs.record import ASR_RECORD, TrainingRecord, read_record, split_record, write_record
 from hf_ser.transcripts import run
 from hf_ser.transcripts.cache import TranscriptCache
@@ -167,10 +167,10 @@ def test_the_columns_are_kept_beside_the_corpus_s_own_transcripts(prepared, job,
     assert after.select_columns(list(rows))[:] == rows
     assert sorted(file.name for file in tmp_path.iterdir()) == ["cache.sqlite", "cache.sqlite.lock", "data"]
     assert not (folder / "audit.json").exists() and (folder / "notes").is_dir()
-    assert json.loads((folder / SUMMARY).read_text()) == json.loads(json.dumps(summary))
+    assert TranscriptionSummary.read(folder / SUMMARY).to_json() == summary.to_json()
     assert (folder / "transcripts.png").stat().st_size > 10_000
-    assert summary["word_errors"]["n_clips"] == len(after)
-    assert summary["check_window"]["clips"] == 5 and summary["decoded"] == len(after)
+    assert summary.word_errors.n_clips == len(after)
+    assert summary.check_window.clips == 5 and summary.decoded == len(after)
     assert "48 of 48 clips transcribed" in format_summary(summary)
 
     # A second recogniser replaces the first one; the reference transcripts stay.
@@ -228,7 +228,7 @@ def test_word_error_rates_are_in_the_language_of_the_corpus_whatever_is_given(da
         one = job(language)
         one.recogniser.multilingual = multilingual
         rows = compared(with_transcripts(spoken, recognised, "fake@0"), one)
-        assert word_errors_of(rows)["wer"] == 0.0
+        assert word_errors_of(rows).wer == 0.0
     assert word_errors_of([{**rows[0], "reference": "..."}]) is None
 
 
@@ -247,8 +247,8 @@ def test_the_training_speakers_of_the_recogniser_are_recorded(prepared, dataset,
     trained = Job(**{**vars(job()), "folder": str(tmp_path / "asr_model")})
     _, summary = written(dataset, trained, prepared, tmp_path / "out")
     assert read_record(tmp_path / "out" / ASR_RECORD) == record
-    assert summary["clips_of_met_speakers"] == len(dataset) - len(fold.test)
-    assert summary["word_errors_of_unmet_speakers"]["n_clips"] == len(fold.test)
+    assert summary.clips_of_met_speakers == len(dataset) - len(fold.test)
+    assert summary.word_errors_of_unmet_speakers.n_clips == len(fold.test)
     assert f"NOTE: {len(dataset) - len(fold.test)} clips are of speakers" in format_summary(summary)
 
     folds = make_folds(dataset, "speaker_folds", "all", n_folds=3)

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.image import imread
 
 from hf_ser.transcripts.wer import BINS, ERRORS, error_rate, format_wer, normalised, plot_wer, wer_report, word_errors
+from hf_ser.transcripts.wer_figures import GroupErrors, WordErrors
 
 
 def clip(name: str, reference: str | None, hypothesis: str | None, **more) -> dict:
@@ -54,26 +55,27 @@ def test_each_clip_is_normalised_by_its_own_language():
 
 def test_the_report_weighs_words_and_leaves_out_clips_without_any():
     report = wer_report(ROWS[::-1])
-    assert report == wer_report(ROWS) == json.loads(json.dumps(report, allow_nan=False))
-    assert (report["n_clips"], report["n_clips_without_words"], report["n_words"]) == (4, 2, 18)
-    assert report["wer"] == 7 / 18
-    assert [report[f"{kind}_rate"] for kind in ("substitution", "deletion", "insertion")] == [1 / 18, 4 / 18, 2 / 18]
-    assert report["share_without_error"] == 0.25
-    assert report["wer_quantiles"]["50%"] == 0.75
-    assert {name: count for name, count in report["wer_histogram"].items() if count} == {
+    assert report == wer_report(ROWS)
+    assert WordErrors.from_json(json.loads(json.dumps(report.to_json(), allow_nan=False)), "wer.json") == report
+    assert (report.n_clips, report.n_clips_without_words, report.n_words) == (4, 2, 18)
+    assert report.wer == 7 / 18
+    assert [report.substitution_rate, report.deletion_rate, report.insertion_rate] == [1 / 18, 4 / 18, 2 / 18]
+    assert report.share_without_error == 0.25
+    assert report.wer_quantiles["50%"] == 0.75
+    assert {name: count for name, count in report.wer_histogram.items() if count} == {
         "0": 1,
         "0.4-0.5": 1,
         "0.9-1": 1,
         ">1": 1,
     }
-    assert report["by_label"]["happy"] == {"n_clips": 1, "n_words": 4, "wer": 0.5}
-    assert {name: one["wer"] for name, one in report["by_corpus"].items()} == {"one": 5 / 17, "two": 2}
-    assert list(report["by_sex"]) == ["female", "male", "unknown"]
-    assert wer_report(ROWS[:1])["by_sex"] == {}
-    pairs = [(one["spoken"], one["heard"]) for one in report["confusions"]]
+    assert report.by_label["happy"] == GroupErrors(n_clips=1, n_words=4, wer=0.5)
+    assert {name: one.wer for name, one in report.by_corpus.items()} == {"one": 5 / 17, "two": 2}
+    assert list(report.by_sex) == ["female", "male", "unknown"]
+    assert wer_report(ROWS[:1]).by_sex == {}
+    pairs = [(one.spoken, one.heard) for one in report.confusions]
     assert {("cup", "cap"), ("tea", ""), ("", "well")} < set(pairs)
     assert ("", "thank") not in pairs
-    assert [one["id"] for one in report["worst_clips"]] == ["3", "4", "2"]
+    assert [one.id for one in report.worst_clips] == ["3", "4", "2"]
 
 
 def test_the_interval_is_of_speakers_not_clips():
@@ -81,13 +83,13 @@ def test_the_interval_is_of_speakers_not_clips():
     texts = {"clear": "yes", "mumbling": "us"}
     rows = [clip(f"{name}{i}", "yes", text, speaker=name) for i in range(50) for name, text in texts.items()]
     report = wer_report(rows)
-    assert (report["wer"], report["wer_ci95"]) == (0.5, [0, 1])
-    assert "over 2 speakers" in report["wer_ci95_note"]
-    assert "too narrow" in report["wer_ci95_note"]
+    assert (report.wer, report.wer_ci95) == (0.5, [0, 1])
+    assert "over 2 speakers" in report.wer_ci95_note
+    assert "too narrow" in report.wer_ci95_note
     alone, unknown = wer_report(rows[::2]), wer_report([*rows, clip("x", "yes", "yes", speaker=None)])
-    assert alone["wer_ci95"] is unknown["wer_ci95"] is None
-    assert "one speaker" in alone["wer_ci95_note"]
-    assert "1 clips have no speaker" in unknown["wer_ci95_note"]
+    assert alone.wer_ci95 is unknown.wer_ci95 is None
+    assert "one speaker" in alone.wer_ci95_note
+    assert "1 clips have no speaker" in unknown.wer_ci95_note
 
 
 def test_terminal_and_picture(tmp_path):
@@ -110,7 +112,7 @@ def test_bins_hold_their_upper_edge():
     words = " ".join("abcdefghij")
     rows = [clip(str(lost), words, words[: 2 * (10 - lost)]) for lost in range(11)]
     rows.append(clip("11", "a", "b c"))
-    assert wer_report(rows)["wer_histogram"] == dict.fromkeys(BINS, 1)
+    assert wer_report(rows).wer_histogram == dict.fromkeys(BINS, 1)
 
 
 def test_nothing_to_measure_is_refused():

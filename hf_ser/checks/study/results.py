@@ -11,10 +11,19 @@ swapped, with the predictions of all seeds. The spread over seeds is given besid
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from hf_ser.checks.study.figures import (
+    ComparedSystem,
+    StudyConditions,
+    StudyResult,
+    SystemApart,
+    SystemDifference,
+    SystemFigures,
+)
 from hf_ser.checks.study.plan import Study
 from hf_ser.checks.study.run import Run
 from hf_ser.data.schema import UNKNOWN
@@ -30,7 +39,6 @@ from hf_ser.runs.report_text import counted
 from hf_ser.runs.scores import DIGITS, difference
 
 STUDY, TABLE, PICTURE = "study.json", "study.md", "study.png"
-STUDY_VERSION = 1
 
 MUST_AGREE = {
     "corpus": "corpora",
@@ -41,12 +49,8 @@ MUST_AGREE = {
 """What two systems of one protocol must share to be compared, and its name in errors."""
 
 
-def make_study(study: Study, runs: Sequence[Run]) -> dict:
+def make_study(study: Study, runs: Sequence[Run]) -> StudyResult:
     """Compute figures and comparisons of the finished runs.
-
-    Returns:
-        A JSON object. `systems` are the comparable systems from best to worst; `apart` are the others, with the reason
-        in `why`.
 
     Raises:
         ValueError: no run is done; systems of one protocol, or the seeds of one system, differ in split, data or
@@ -64,23 +68,22 @@ def make_study(study: Study, runs: Sequence[Run]) -> dict:
     fair.sort(key=lambda one: (-round(one.figure("uar"), DIGITS), one.name))
     baseline = _baseline(study, fair)
     compared = with_holm({one.name: one.against(baseline) for one in fair if one is not baseline})
-    return {
-        "study_version": STUDY_VERSION,
-        "conditions": {**fair[0].conditions.to_json(), "labels": fair[0].labels} if fair else None,
-        "chance_uar": 1 / len(measured[0].labels),
-        "baseline": baseline.name if baseline else None,
-        "seeds": list(study.seeds),
-        "systems": [one.described() | {"difference": compared.get(one.name)} for one in fair],
-        "apart": [one.described() | {"why": _why(one, protocol)} for one in measured if one not in fair],
-        "missing": [run.name for run in runs if not run.is_done()],
-        "notices": _notices(study, fair, compared),
-    }
+    return StudyResult(
+        conditions=StudyConditions(**vars(fair[0].conditions), labels=fair[0].labels) if fair else None,
+        chance_uar=1 / len(measured[0].labels),
+        baseline=baseline.name if baseline else None,
+        seeds=list(study.seeds),
+        systems=[ComparedSystem(**vars(one.figures()), difference=compared.get(one.name)) for one in fair],
+        apart=[SystemApart(**vars(one.figures()), why=_why(one, protocol)) for one in measured if one not in fair],
+        missing=[run.name for run in runs if not run.is_done()],
+        notices=_notices(study, fair, compared),
+    )
 
 
-def write_study(result: dict, folder: str | Path) -> None:
+def write_study(result: StudyResult, folder: str | Path) -> None:
     """Write `study.json` and `study.md`."""
     with atomic_write(Path(folder) / STUDY) as file:
-        file.write(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        file.write(json.dumps(result.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     with atomic_write(Path(folder) / TABLE) as file:
         file.write(format_study(result) + "\n")
 
@@ -121,57 +124,59 @@ class SystemResult:
         """One of `STATISTICS` over all seeds; for UAR and WA this is the mean over seeds."""
         return float(STATISTICS[name](sum(self.pooled(self.seeds).values())))
 
-    def against(self, other: "SystemResult") -> dict | None:
-        """The paired difference to another system on the common seeds; None where there are none."""
+    def against(self, other: "SystemResult") -> SystemDifference | None:
+        """The paired difference to another system on the common seeds, p not corrected; None where there are none."""
         seeds = [seed for seed in self.seeds if seed in other.seeds]
         if not seeds:
             return None
         theirs, ours = other.pooled(seeds), self.pooled(seeds)
         intervals, note = difference_intervals(theirs, ours)
         uar = [float(STATISTICS["uar"](sum(one.values()))) for one in (theirs, ours)]
-        return {
-            "to": other.name,
-            "seeds": seeds,
-            "uar": difference(uar[1], uar[0]),
-            "uar_ci95": intervals["uar"],
-            "interval_note": note,
-            **permutation_test(theirs, ours),
-        }
+        return SystemDifference(
+            to=other.name,
+            seeds=seeds,
+            uar=difference(uar[1], uar[0]),
+            uar_ci95=intervals["uar"],
+            interval_note=note,
+            **vars(permutation_test(theirs, ours)),
+            p_holm=None,  # with_holm, which needs the p values of all systems
+            told_apart=False,
+        )
 
-    def described(self) -> dict:
+    def figures(self) -> SystemFigures:
         """The system's figures."""
         intervals, note = speaker_intervals(self.pooled(self.seeds))
         uars = [report.uar for report in self.reports]
-        return {
-            "name": self.name,
-            "seeds": self.seeds,
-            "protocol": self.conditions.protocol,
-            "split_fingerprint": self.conditions.split_fingerprint,
-            "transcript_sources": self.conditions.transcript_sources,
-            "leaks": self.leaks,
-            "n_utterances": len(self.references),
-            "n_speakers": len(self.by_seed[self.seeds[0]].keys() - {UNKNOWN}),
-            "uar": self.figure("uar"),
-            "uar_ci95": intervals["uar"],
-            "interval_note": note,
-            "uar_by_seed": uars,
-            "uar_spread": statistics.stdev(uars) if len(uars) > 1 else None,
-            "wa": self.figure("wa"),
-            "weighted_f1": statistics.fmean(report.weighted_f1 for report in self.reports),
+        return SystemFigures(
+            name=self.name,
+            seeds=self.seeds,
+            protocol=self.conditions.protocol,
+            split_fingerprint=self.conditions.split_fingerprint,
+            transcript_sources=self.conditions.transcript_sources,
+            leaks=self.leaks,
+            n_utterances=len(self.references),
+            n_speakers=len(self.by_seed[self.seeds[0]].keys() - {UNKNOWN}),
+            uar=self.figure("uar"),
+            uar_ci95=intervals["uar"],
+            interval_note=note,
+            uar_by_seed=uars,
+            uar_spread=statistics.stdev(uars) if len(uars) > 1 else None,
+            wa=self.figure("wa"),
+            weighted_f1=statistics.fmean(report.weighted_f1 for report in self.reports),
             **_cost(self.records),
-            "notes": sorted({note for report in self.reports for note in report.notes}),
-            "notices": sorted({notice for report in self.reports for notice in report.notices}),
-        }
+            notes=sorted({note for report in self.reports for note in report.notes}),
+            notices=sorted({notice for report in self.reports for notice in report.notices}),
+        )
 
 
-def with_holm(compared: Mapping[str, dict | None]) -> dict[str, dict | None]:
+def with_holm(compared: Mapping[str, SystemDifference | None]) -> dict[str, SystemDifference | None]:
     """The comparisons with p values corrected for multiple testing, and whether each is significant.
 
     Source: Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of Statistics 6(2).
     """
-    corrected = holm({name: one["p"] for name, one in compared.items() if one and one["p"] is not None})
+    corrected = holm({name: one.p for name, one in compared.items() if one and one.p is not None})
     return {
-        name: one and one | {"p_holm": corrected.get(name), "told_apart": _is_significant(one, corrected.get(name))}
+        name: one and replace(one, p_holm=(p := corrected.get(name)), told_apart=_is_significant(one, p))
         for name, one in compared.items()
     }
 
@@ -185,8 +190,8 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return corrected
 
 
-def _is_significant(one: dict, p: float | None) -> bool:
-    interval = one["uar_ci95"]
+def _is_significant(one: SystemDifference, p: float | None) -> bool:
+    interval = one.uar_ci95
     return p is not None and p <= LARGEST_P and interval is not None and not holds_zero(interval)
 
 
@@ -234,14 +239,14 @@ def _why(one: SystemResult, protocol: str) -> str:
     return f"protocol {one.conditions.protocol}, not {protocol}"
 
 
-def _notices(study: Study, fair: Sequence[SystemResult], compared: Mapping[str, dict | None]) -> list[str]:
+def _notices(study: Study, fair: Sequence[SystemResult], compared: Mapping[str, SystemDifference | None]) -> list[str]:
     found = []
     if fair and compared and not study.baseline:
         found.append(
             f"{fair[0].name} was chosen as the best by the figures of this table, so the differences to it are a "
             "little too large; name a system beforehand with --baseline."
         )
-    tests = [one for one in compared.values() if one and one["p"] is not None]
+    tests = [one for one in compared.values() if one and one.p is not None]
     if tests:
         speakers = len(fair[0].by_seed[fair[0].seeds[0]])
         smallest = len(tests) * 2 / 2**speakers
@@ -250,7 +255,7 @@ def _notices(study: Study, fair: Sequence[SystemResult], compared: Mapping[str, 
                 f"{counted(speakers, 'test speaker')} and {counted(len(tests), 'comparison')}: the corrected p value "
                 f"cannot fall below {min(1.0, smallest):.3g}, so no difference can be significant here. Use --fold all."
             )
-    if any(one and len(one["seeds"]) < len(study.seeds) for one in compared.values()):
+    if any(one and len(one.seeds) < len(study.seeds) for one in compared.values()):
         found.append("Some systems lack seeds; each difference is over the seeds that both systems have.")
     return found
 
@@ -280,35 +285,35 @@ def _clips_trained(record: TrainingRecord) -> float:
     return len(record.split.train.ids) * epochs
 
 
-def format_study(result: dict) -> str:
+def format_study(result: StudyResult) -> str:
     """The study as Markdown."""
-    parts = ["# Comparison of systems", *_heading(result), *map(escaped, result["notices"])]
-    if result["systems"]:
-        parts.append(_table(result["systems"], result["baseline"]))
-        parts.append(result["systems"][0]["interval_note"])
-    if result["apart"]:
+    parts = ["# Comparison of systems", *_heading(result), *map(escaped, result.notices)]
+    if result.systems:
+        parts.append(_table(result.systems, result.baseline))
+        parts.append(result.systems[0].interval_note)
+    if result.apart:
         parts.append("## Not to be compared with the above")
-        parts.append(_table(result["apart"], None))
+        parts.append(_table(result.apart, None))
     parts += [f"- {escaped(name)}: {escaped(note)}" for name, note in _remarks(result)]
-    if result["missing"]:
-        parts.append(f"Not done: {escaped('; '.join(result['missing']))}.")
+    if result.missing:
+        parts.append(f"Not done: {escaped('; '.join(result.missing))}.")
     return "\n\n".join(parts)
 
 
-def _heading(result: dict) -> list[str]:
-    if not result["systems"]:
+def _heading(result: StudyResult) -> list[str]:
+    if not result.systems:
         return ["No system without a leak is done."]
-    first, conditions = result["systems"][0], result["conditions"]
+    first, conditions = result.systems[0], result.conditions
     return [
-        f"{escaped(conditions['corpus'])}, protocol {escaped(conditions['protocol'])}, "
-        f"{counted(len(conditions['folds']), 'fold')}, split {conditions['split_fingerprint'][:12]}: "
-        f"{counted(first['n_utterances'], 'utterance')}, {counted(first['n_speakers'], 'speaker')}; "
-        f"chance {100 * result['chance_uar']:.1f} %. "
+        f"{escaped(conditions.corpus)}, protocol {escaped(conditions.protocol)}, "
+        f"{counted(len(conditions.folds), 'fold')}, split {conditions.split_fingerprint[:12]}: "
+        f"{counted(first.n_utterances, 'utterance')}, {counted(first.n_speakers, 'speaker')}; "
+        f"chance {100 * result.chance_uar:.1f} %. "
         "UAR, WA and F1 in per cent, means over seeds."
     ]
 
 
-def _table(systems: Sequence[dict], baseline: str | None) -> str:
+def _table(systems: Sequence[ComparedSystem | SystemApart], baseline: str | None) -> str:
     last = [f"difference to {escaped(baseline)}", "p (Holm)", "significant"] if baseline else ["why"]
     columns = ["system", "UAR [95 %]", "seeds", "spread", "WA", "weighted F1", "trained / all parameters"]
     columns += ["training", "clips/s", *last]
@@ -316,28 +321,28 @@ def _table(systems: Sequence[dict], baseline: str | None) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _row(one: dict, baseline: str | None) -> list[str]:
-    spread, speed = one["uar_spread"], one["clips_per_second"]
+def _row(one: ComparedSystem | SystemApart, baseline: str | None) -> list[str]:
+    spread, speed = one.uar_spread, one.clips_per_second
     return [
-        escaped(one["name"]),
-        f"{100 * one['uar']:.1f} {_span(one['uar_ci95'])}",
-        str(len(one["seeds"])),
+        escaped(one.name),
+        f"{100 * one.uar:.1f} {_span(one.uar_ci95)}",
+        str(len(one.seeds)),
         "" if spread is None else f"± {100 * spread:.1f}",
-        f"{100 * one['wa']:.1f}",
-        f"{100 * one['weighted_f1']:.1f}",
-        f"{_count(one['parameters_trained'])} / {_count(one['parameters'])}",
-        f"{one['train_seconds']:.0f} s",
+        f"{100 * one.wa:.1f}",
+        f"{100 * one.weighted_f1:.1f}",
+        f"{_count(one.parameters_trained)} / {_count(one.parameters)}",
+        f"{one.train_seconds:.0f} s",
         "" if speed is None else f"{speed:.0f}",
-        *(_against(one["difference"]) if baseline else [f"**{escaped(one['why'])}**"]),
+        *(_against(one.difference) if baseline else [f"**{escaped(one.why)}**"]),
     ]
 
 
-def _against(difference: dict | None) -> list[str]:
+def _against(difference: SystemDifference | None) -> list[str]:
     if difference is None:
         return ["", "", ""]
-    p = "none" if difference["p_holm"] is None else f"{difference['p_holm']:.3f}"
-    span = _span(difference["uar_ci95"], "+.1f")
-    return [f"{100 * difference['uar']:+.1f} {span}", p, "yes" if difference["told_apart"] else "no"]
+    p = "none" if difference.p_holm is None else f"{difference.p_holm:.3f}"
+    span = _span(difference.uar_ci95, "+.1f")
+    return [f"{100 * difference.uar:+.1f} {span}", p, "yes" if difference.told_apart else "no"]
 
 
 def _span(interval: list[float] | None, form: str = ".1f") -> str:
@@ -348,6 +353,6 @@ def _count(number: int | None) -> str:
     return "?" if number is None else f"{number:,}"
 
 
-def _remarks(result: dict) -> list[tuple[str, str]]:
-    every = [*result["systems"], *result["apart"]]
-    return [(one["name"], note) for one in every for note in dict.fromkeys((*one["notices"], *one["notes"]))]
+def _remarks(result: StudyResult) -> list[tuple[str, str]]:
+    every = [*result.systems, *result.apart]
+    return [(one.name, note) for one in every for note in dict.fromkeys((*one.notices, *one.notes))]
