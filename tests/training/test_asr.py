@@ -143,7 +143,7 @@ def test_what_loads_is_what_was_trained_whole(whisper, prepared, few, script, tm
     model.config.max_source_positions = 150
     for part in (model, processor):
         part.save_pretrained(tmp_path / "short")
-    monkeypatch.setattr(asr_task, "compare", lambda *_: {"asr": {}})
+    monkeypatch.setattr(asr_task, "compare", lambda *_: ({}, {}))
     slices = ("--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "4")
     once = ("--num_train_epochs", "1", "--warmup_steps", "0")
     flags = (*slices, *once, "--asr_model", tmp_path / "short")
@@ -173,7 +173,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(run, few, whisper, script, tmp
         return evaluate(self, *args, **kwargs)
 
     monkeypatch.setattr(asr.AsrTrainer, "evaluate", dies_in_the_second_epoch)
-    monkeypatch.setattr(asr_task, "compare", lambda *_: {"asr": {}})
+    monkeypatch.setattr(asr_task, "compare", lambda *_: ({}, {}))
     with pytest.raises(KilledError):
         script("train_asr", *flags)
     fold = tmp_path / "o" / "fold_1"
