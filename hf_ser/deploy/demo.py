@@ -27,7 +27,7 @@ def build_demo(classify, title: str, description: str = "", card: str = "") -> g
 
     Args:
         classify: Its pipeline.
-        title, description: What stands above.
+        title, description: Shown above the page.
         card: The text of its card (README.md), whose sections on use and limits stand below.
     """
     config = classify.model.config

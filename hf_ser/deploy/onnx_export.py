@@ -39,7 +39,7 @@ MOST_UAR_LOST = 0.01
 QUANTISED = ("MatMul",)
 """Operations whose weights become int8: models whose convolutions were quantised gave the same answer to all clips."""
 CHECKED_CLIPS = ((1, 1), (2, 2), (3, 5), (4, 7))
-"""Speakers and clips of the generated corpus that both programs are asked about."""
+"""Speakers and clips of the generated corpus on which both programs are compared."""
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def smoothed(is_speech: np.ndarray) -> np.ndarray:
 
 
 def runs(flags: np.ndarray) -> Iterator[tuple[bool, int]]:
-    """Each value of `(frames,)` bool with how often it stands there one after another."""
+    """Each value of `(frames,)` bool with the length of its run."""
     if len(flags):
         ends = np.append(np.flatnonzero(np.diff(flags)) + 1, len(flags))
         for start, end in zip(np.append(0, ends[:-1]), ends, strict=True):

@@ -189,7 +189,7 @@ def audio_blocks(source, sampling_rate: int = SAMPLING_RATE, channel: str = MIX)
 
 
 def source_form(source) -> tuple[float | None, int]:
-    """Seconds that a source promises to hold, None where nothing tells it, and its channels.
+    """Seconds that a source promises to hold, None where it is not known, and its channels.
 
     Raises:
         FileNotFoundError, ValueError: as `read_audio`.

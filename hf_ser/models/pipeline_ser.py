@@ -45,7 +45,7 @@ class Scores(list):
         unsure: Whether no speech was found, or the best score is below `abstain_below`, by default the model's own
             threshold.
         abstains: Whether `abstain_below` was given, so that an unsure answer has no label.
-        embedding: What the model's last layer was given, `(size,)` float32, where embeddings were asked for; else None.
+        embedding: What the model's last layer was given, `(size,)` float32, with `embeddings=True`; else None.
     """
 
     def __init__(
@@ -251,7 +251,7 @@ class SerPipeline(Pipeline):
                 yield Scores(answer, tuple(noted.values()), unsure, abstain_below is not None, vector)
 
     def is_unsure(self, confidence: float | None, notes: Mapping[str, str], abstain_below: float | None = None) -> bool:
-        """Whether an answer is not to be relied on: no speech was found, or it lies below a threshold.
+        """Whether an answer is not to be relied on: no speech was found, or it is below a threshold.
 
         Args:
             confidence: The best calibrated score, whatever scores are returned; None where it is not known.
