@@ -81,7 +81,7 @@ def register(kind: str, name: str, thing=None):
         if lacking := [one for one in NEEDED[kind] if not hasattr(part, one)]:
             found = getattr(thing, "__name__", type(thing).__name__)
             raise ValueError(f"{kind} {name!r}: found {found} without {', '.join(lacking)}, expected all of them.")
-        if kind == "protocol" and not any(one.kind is one.VAR_KEYWORD for one in signature(part).parameters.values()):
+        if kind == "protocol" and not any(one.kind is one.VAR_KEYWORD for one in signature(thing).parameters.values()):
             raise ValueError(f"protocol {name!r}: found no **_ among its arguments, expected (rows, **_).")
         if kind == "head" and not (isinstance(part.modalities, tuple) and {*part.modalities} <= {1, 2}):
             raise ValueError(f"head {name!r}: modalities is {part.modalities!r}, expected (1,), (2,) or (1, 2).")
