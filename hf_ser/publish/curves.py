@@ -45,6 +45,8 @@ def ece_text(calibration: Calibration) -> str:
     before = calibration.ece_uncalibrated
     if before is None or not any(calibration.temperature.values()):
         return f"ECE {calibration.ece:.3f}, no temperature was fitted"
+    if all(value is None or round(value, 2) == 1 for value in calibration.temperature.values()):
+        return f"ECE {calibration.ece:.3f}, by the head's own scale (temperature 1.00)"
     worse = ", worse than without it" if calibration.is_worse else ""
     return f"ECE {calibration.ece:.3f} after temperature scaling{worse}, {before:.3f} before"
 

@@ -58,8 +58,11 @@ def write_results(output_dir: str | Path, dataset: Dataset | None = None, embed_
         if folder not in with_report:
             copy_run_report_to(output_dir, folder)
     write_cards(folds)
-    system = f"model  {RunFolder(output_dir).system}"
-    return "\n".join([system, format_report(report), *lines, f"report: {page}"])
+    heading = [f"model  {RunFolder(output_dir).system}"]
+    if untested := [name for name, fold in found.items() if not fold.is_tested]:
+        of_folds = ", ".join(name for name, fold in found.items() if fold.is_tested)
+        heading.append(f"Figures of fold {of_folds}; {', '.join(untested)} has none: no speaker was left to test.")
+    return "\n".join([*heading, format_report(report), *lines, f"report: {page}"])
 
 
 def write_learning_curves(folds: Mapping[str, FoldFolder], folder: Path, notices: Sequence[str] = ()) -> None:

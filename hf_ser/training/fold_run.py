@@ -85,7 +85,9 @@ def train_fold(task, fold: Fold, folder: Path, findings: list[AuditFinding]) -> 
     trainer = fold_task.trainer(arguments, [*callbacks, Clock()])
     parameters, trained = count_parameters(fold_task.candidate.model)  # before LoRA is merged
     checkpoints = Path(arguments.output_dir)
-    seconds = seconds_of(trainer, last_complete_checkpoint(checkpoints))
+    if checkpoint := last_complete_checkpoint(checkpoints):
+        PartialState().print(f"{folder.name}: goes on from {Path(checkpoint).name}, where an earlier run was stopped")
+    seconds = seconds_of(trainer, checkpoint)
     record = fold_task.finish(trainer, folder, record)
     if not trainer.is_world_process_zero():
         return
