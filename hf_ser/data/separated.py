@@ -70,7 +70,7 @@ def read_separated(
     declared = re.fullmatch(r"\ufeff?\"?sep=(.)\"?", lines[0].strip(" "))
     first = next((number for number, line in enumerate(lines) if line.strip() and not (declared and number == 0)), None)
     if first is None:
-        raise ValueError("No columns to parse from file")
+        raise ValueError("the file is empty")
     separator = declared[1] if declared else max(separators, key=lines[first].count)
     reading = _Reading(file, lines, separator)
     header, following = reading.record(first, None)

@@ -234,7 +234,7 @@ EXPECTED_VOTES = r'Expected an object of counts by label such as \{"angry": 2, "
             "found audio in the column of paths. Expected paths",
         ),
         ("a.jsonl", '{"path": "a.wav"}\n', f"a.jsonl: found columns path. {EXPECTED_COLUMNS}"),
-        ("a.csv", "", r"a.csv: not readable as .csv \(No columns to parse from file\). Expected a whole one"),
+        ("a.csv", "", r"a.csv: not readable as .csv \(the file is empty\). Expected a whole one"),
         (
             "a.csv",
             "path,label\n",
