@@ -80,7 +80,7 @@ def test_other_encodings_are_refused_with_the_line_and_the_remedy(read):
         read("path,label\na,sad\nb,fröhlich\n", "cp1252")
     with pytest.raises(ValueError, match=r"a zero byte in line 1, as UTF-16 without its mark.*iconv -f utf-16le"):
         read("path,label\na,sad\n", "utf-16-le")
-    with pytest.raises(ValueError, match="No columns"):
+    with pytest.raises(ValueError, match="the file is empty"):
         read("\n \n")
 
 
