@@ -14,25 +14,14 @@ import pytest
 import soundfile as sf
 import torch
 from datasets import Audio, Dataset
-from models.tiny import LABELS, save_trained
+from models.tiny import LABELS
 
 from hf_ser.data.given_clips import GivenClip, given_clips
 from hf_ser.deploy.labeller import Labeller
 from hf_ser.deploy.labeller_shards import Labelled, Shard, label_shard
 from hf_ser.runs.answers import ClipPredictor
-from hf_ser.runs.classifier import Classifier
 
 RATE = 16_000
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_trained("audio", tmp_path_factory.mktemp("audio"))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return Classifier(str(folder), "cpu")
 
 
 @pytest.fixture(scope="module")

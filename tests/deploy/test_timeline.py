@@ -11,7 +11,7 @@ import calls
 import numpy as np
 import pytest
 import soundfile as sf
-from models.tiny import LABELS, save_trained
+from models.tiny import LABELS
 
 from hf_ser.deploy.stream import SerStream
 from hf_ser.deploy.stream_windows import Segment, joined
@@ -19,20 +19,9 @@ from hf_ser.deploy.timeline import Timeline, make_timeline
 from hf_ser.deploy.timeline_turns import read_turns
 from hf_ser.deploy.timeline_words import clock
 from hf_ser.models.decoding import audio_blocks, read_audio
-from hf_ser.runs.classifier import Classifier
 
 RATE = 16_000
 RTTM = "SPEAKER call 1 1.00 2.50 <NA> <NA> anna <NA> <NA>\nSPEAKER call 1 0.20 0.90 <NA> <NA> ben <NA> <NA>\n"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_trained("audio", tmp_path_factory.mktemp("audio"))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return Classifier(str(folder), "cpu")
 
 
 @pytest.fixture(scope="module")
