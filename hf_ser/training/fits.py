@@ -340,8 +340,10 @@ class FittedTrainer(SerTrainer):
 
     @property
     def columns(self) -> list[slice]:
-        """The columns of the vectors that each modality has."""
-        sizes = self.model.head.sizes if self.model.config.head in SOLVED_HEADS else [self.classifier.in_features]
+        """The columns of the vectors that each modality has; those of previous turns belong to the text."""
+        sizes = list(self.model.head.sizes) if self.model.config.head in SOLVED_HEADS else [self.classifier.in_features]
+        if self.model.config.context_turns:
+            sizes[-2:] = [sum(sizes[-2:])]
         return [slice(end - size, end) for end, size in zip(np.cumsum(sizes), sizes, strict=True)]
 
     @property
