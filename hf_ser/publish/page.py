@@ -1,7 +1,6 @@
 """The report as one HTML page with all figures, pictures and, where its licence allows, audio."""
 
 import base64
-import hashlib
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
@@ -232,13 +231,8 @@ def _data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _sha256(style: str) -> str:
-    """Hash of the style sheet for the Content-Security-Policy, which then allows no other style."""
-    return base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-
-
 @cache
 def _template(text: str) -> Template:
     environment = page_environment().overlay()
-    environment.filters |= {"percent": _percent, "points": _points, "sha256": _sha256, "counted": counted}
+    environment.filters |= {"percent": _percent, "points": _points, "counted": counted}
     return environment.from_string(text)

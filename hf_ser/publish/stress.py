@@ -1,19 +1,19 @@
 """The stress test of a model or of a run's models, from changed recordings to the files in its folder."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from hf_ser.checks.stress.conditions import CONDITIONS, GROUPS, Condition
+from hf_ser.checks.stress.conditions import CONDITIONS, GROUPS
 from hf_ser.checks.stress.results import MAX_DROP, Outcome, make_stress
 from hf_ser.checks.stress.run import clean_rows, run_conditions, select_rows
 from hf_ser.data.prepare import load_prepared
 from hf_ser.publish.results import write_stress_results
 from hf_ser.revisions import public_name
 from hf_ser.runs.classifier import AUDIO, Classifier
-from hf_ser.runs.folder import RunFolder
+from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import Prediction
 from hf_ser.runs.stress import StressResult
 
@@ -67,12 +67,17 @@ def stress_model(
     partial = [f"Only some changes were tried: {', '.join(groups)}."] if set(groups) < set(GROUPS) else []
     partial += [f"At most {max_clips} clips were tested."] if max_clips else []
     name = str(model.path) if isinstance(model, RunFolder) else model.name
-    output_dir, models = Path(output_dir or name), list(models_of(model, device, Path(output_dir or name)))
-    share = -(-max_clips // len(models)) if max_clips else None
+    output_dir = Path(output_dir or name)
+    members = members_of(model, output_dir)
+    share = -(-max_clips // len(members)) if max_clips else None
     tested = []
-    for one, kept in models:
-        chosen = select_rows(one := one(), folder, label_map, share, seed, allow_leak)
-        tested.append(tested_model(one, chosen, conditions, groups, kept, seed, batch_size))
+    for one, kept in members:
+        classifier = one if isinstance(one, Classifier) else one.model(device)
+        check_applies(groups, classifier)
+        chosen = select_rows(classifier, folder, label_map, share, seed, allow_leak)
+        (clean, *outcomes), notices = run_conditions(classifier, chosen, conditions, kept, seed, batch_size)
+        rows = clean_rows(classifier, chosen, clean)
+        tested.append(Tested(rows, clean, outcomes, [*chosen.notices, *notices]))
     rows = [row for one in tested for row in one.rows]
     notices = list(dict.fromkeys([*partial, *chain.from_iterable(one.notices for one in tested)]))
     about = {"model": public_name(name), "dataset": public_name(str(folder)), "seed": seed}
@@ -85,29 +90,25 @@ def stress_model(
     return result
 
 
-def models_of(model: Classifier | RunFolder, device: str | None, output_dir: Path) -> Iterator[tuple]:
-    """What loads each model, and the folder of its kept answers.
+def members_of(model: Classifier | RunFolder, output_dir: Path) -> list[tuple[Classifier | FoldFolder, Path]]:
+    """The model, or the tested folds of a run, each with the folder of its kept answers.
 
     Raises:
         ValueError: a run of which no fold was tested.
     """
     if isinstance(model, Classifier):
-        yield lambda: model, output_dir / "stress"
-        return
+        return [(model, output_dir / "stress")]
     folds = [fold for fold in model.folds.values() if fold.is_tested]
     if not folds:
         raise ValueError(
             f"{model.path}: found no model whose fold was tested. Expected a run's folder with one, or the folder of a "
             f"model, such as {model.path / 'final'}."
         )
-    for fold in folds:
-        yield lambda fold=fold: fold.model(device), output_dir / fold.path.name / "stress"
+    return [(fold, output_dir / fold.path.name / "stress") for fold in folds]
 
 
-def tested_model(
-    classifier: Classifier, chosen, conditions: Sequence[Condition], groups: Sequence[str], kept: Path, seed, batch_size
-) -> Tested:
-    """The answers of one model to the rows of a `Selection`.
+def check_applies(groups: Sequence[str], classifier: Classifier) -> None:
+    """Make sure that some of the changes affect a model.
 
     Raises:
         ValueError: an audio-only model, and changes of transcripts alone.
@@ -117,8 +118,6 @@ def tested_model(
             f"{classifier.name}: found an audio-only model, which changed transcripts do not affect. Expected groups "
             f"that change the audio: name some of {', '.join(GROUPS[:-1])}."
         )
-    (clean, *outcomes), notices = run_conditions(classifier, chosen, conditions, kept, seed, batch_size)
-    return Tested(clean_rows(classifier, chosen, clean), clean, outcomes, [*chosen.notices, *notices])
 
 
 def joined(outcomes: Sequence[Sequence[Outcome]]) -> list[Outcome]:

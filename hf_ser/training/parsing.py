@@ -88,7 +88,7 @@ class SettingsParser(HfArgumentParser):
         if value is None:
             return type(None) in kinds
         if value == []:
-            return any(typing.get_origin(kind) is list for kind in kinds)
+            return self.takes_list(name)
         if isinstance(value, bool) and bool not in kinds:
             return False
         try:
@@ -107,7 +107,7 @@ class SettingsParser(HfArgumentParser):
         kinds = (self.types[name], *typing.get_args(self.types[name]))
         if names := next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum)), None):
             return f"one of {', '.join(one.value for one in names)}"
-        if any(typing.get_origin(kind) is list for kind in kinds):
+        if self.takes_list(name):
             return "one name, or a list of them"
         return next((words for kind, words in IN_WORDS.items() if kind in kinds), "a text")
 
