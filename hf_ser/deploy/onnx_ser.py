@@ -77,7 +77,7 @@ class OnnxSer:
         Args:
             inputs: A path, bytes, a binary file object, samples at the model's rate, or a dictionary of `array` and
                 `sampling_rate`; of a model of audio and text also None. Several as a list.
-            text: What is said, where it is known; of several clips a list of texts and None.
+            text: The transcript, where it is known; of several clips a list of texts and None.
             channel: `mix` (the mean of all channels), `left` or `right`.
             batch_size: Clips a run of the model; no effect on the answers beyond rounding.
 

@@ -255,10 +255,10 @@ def build_app(classify: SerPipeline, limits: Limits | None = None, token: str | 
     @app.post("/predict", dependencies=known)
     async def predict(
         file: Annotated[UploadFile, File(description="WAV, FLAC, OGG or MP3, any rate")],
-        text: Annotated[str | None, Form(description="What is said, where it is known")] = None,
+        text: Annotated[str | None, Form(description="The transcript, where it is known")] = None,
         channel: Annotated[Literal["mix", "left", "right"], Form(description="Of several channels")] = "mix",
     ) -> Prediction:
-        """Emotion of a recording, and of what is said in it."""
+        """Emotion of a recording, and of its transcript."""
         text = checked_text(text, takes_text, limits)
         content = await file.read()
         if len(content) > limits.max_bytes:

@@ -66,7 +66,7 @@ def list_utterances(data_dir: str | Path) -> Listing:
 def share_out(sentences: list[Utterance], needs: dict[str, Counter]) -> dict[str, dict[str, list[Utterance]]]:
     """Deal whole dialogues to actors, until each has enough sentences of every emotion.
 
-    Of a sentence that is said several times, whatever its capitals and punctuation, the first is used alone, so that no
+    Of a sentence that occurs several times, whatever its capitals and punctuation, the first is used alone, so that no
     two actors have it. A dialogue goes to the actor whom it brings nearest to what they need, where a rare emotion
     counts for more.
 
