@@ -36,6 +36,7 @@ def command_line() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--baseline", help="system to compare all others with; default: the best")
     parser.add_argument("--only", help="systems to train, with commas; the table shows all that are done")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/study"), help="default: %(default)s")
+    parser.add_argument("--pictures", default="png", help="formats of the picture: png, pdf, svg, with commas")
     parser.add_argument("--jobs", type=int, default=1, choices=range(1, 65), metavar="N", help="runs at a time")
     return parser.parse_args(sys.argv[1:place]), sys.argv[place + 1 :]
 
@@ -47,6 +48,7 @@ from hf_ser.checks.study.plan import COMMON, Study, chosen, overridden, read_stu
 from hf_ser.checks.study.plots import plot_study
 from hf_ser.checks.study.results import PICTURE, TABLE, format_study, make_study, write_study
 from hf_ser.checks.study.run import runs_of, train
+from hf_ser.plotting import picture_formats
 
 SCRIPTS = Path(__file__).parent
 
@@ -66,7 +68,8 @@ def main() -> None:
 
     result = make_study(study, runs_of(study, arguments.output_dir))
     write_study(result, arguments.output_dir)
-    plot_study(result, arguments.output_dir / PICTURE)
+    with picture_formats(arguments.pictures):
+        plot_study(result, arguments.output_dir / PICTURE)
     print(format_study(result))
     print(f"\nstudy: {arguments.output_dir / TABLE}, {arguments.output_dir / PICTURE}")
     if failed:

@@ -24,6 +24,7 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument("--dataset", type=Path, help="data set of the run, for audio in the page")
     parser.add_argument("--embed_audio", action="store_true", help="put audio of your own table into the page too")
     parser.add_argument("--embedding_map", action="store_true", help="map what each model makes of its test clips")
+    parser.add_argument("--pictures", default="png", help="formats of the pictures: png, pdf, svg, with commas")
     return parser, parser.parse_args()
 
 
@@ -32,6 +33,7 @@ if __name__ == "__main__":
 
 from hf_ser.data.prepare import load_prepared
 from hf_ser.inputs.collate import clips
+from hf_ser.plotting import picture_formats
 from hf_ser.publish.plots import plot_comparison
 from hf_ser.publish.results import write_pictures_and_page, write_results
 from hf_ser.runs.classifier import Classifier, statistics_of_rows
@@ -49,12 +51,13 @@ def main() -> None:
     parser, arguments = command_line()
     if (arguments.embed_audio or arguments.embedding_map) and not arguments.dataset:
         parser.error("--embed_audio and --embedding_map need the audio: name the data set with --dataset")
-    if len(arguments.runs) == 2:
-        print(comparison(*arguments.runs, arguments.output_dir))
-    elif len(arguments.runs) == 1:
-        print(report(arguments.runs[0], arguments))
-    else:
-        parser.error(f"{len(arguments.runs)} runs: expected one to report on, or two to compare")
+    with picture_formats(arguments.pictures):
+        if len(arguments.runs) == 2:
+            print(comparison(*arguments.runs, arguments.output_dir))
+        elif len(arguments.runs) == 1:
+            print(report(arguments.runs[0], arguments))
+        else:
+            parser.error(f"{len(arguments.runs)} runs: expected one to report on, or two to compare")
 
 
 def report(source: Path, arguments: argparse.Namespace) -> str:
@@ -128,7 +131,8 @@ def write_embedding_maps(source: Path, dataset) -> None:
         emotions, speakers = [row.reference for row in predicted], [row.speaker for row in predicted]
         conditions = conditions_of(predicted)
         notices = notices_of(conditions, read_verdict(folder.parent))
-        plot_embedding_map(vectors, emotions, speakers, conditions, notices, folder / "embedding_map.png")
+        picture, system = folder / "embedding_map.png", fold.record.description
+        plot_embedding_map(vectors, emotions, speakers, conditions, notices, picture, system)
 
 
 if __name__ == "__main__":

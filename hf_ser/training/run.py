@@ -30,6 +30,7 @@ from hf_ser.data.labels import apply_label_map, labels_not_found, not_found_noti
 from hf_ser.data.prepare import check_columns, load_or_prepare, load_prepared
 from hf_ser.data.protocols import FINAL, Fold, describe, fold_folder, make_folds
 from hf_ser.files import atomic_write, remove_leftovers
+from hf_ser.plotting import picture_formats
 from hf_ser.publish.hub import check_push, is_private_push, push_model
 from hf_ser.registry import plugin_digests
 from hf_ser.runs.findings import LEAK, NOTE, AuditFinding, format_audit
@@ -172,7 +173,8 @@ def train_folds(task: Task, dataset: Dataset, folds: list[Fold], label_map: dict
         described["plugins"] = plugins
     if training.push_to_hub:
         check_can_push(folds, training, dataset, list(task.settings.values()))
-    with locked_run_folder(output_dir, {"settings": task.changed, "data": described}):
+    locked = locked_run_folder(output_dir, {"settings": task.changed, "data": described})
+    with locked, picture_formats(training.pictures):
         for notice in task.notices:
             PartialState().print(f"note: {notice}")
         to_train = [(task.usable(fold), folder) for fold, folder in unfinished(dataset, folds, output_dir)]

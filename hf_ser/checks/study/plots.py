@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hf_ser.checks.study.figures import StudyResult, SystemApart, SystemFigures
-from hf_ser.plotting import WARNING, save, wrapped, wrapped_notices
+from hf_ser.plotting import BLUE, GRAY, WARNING, save, wrapped, wrapped_notices
 
-FAIR, APART = "tab:blue", "tab:gray"
+FAIR, APART = BLUE, GRAY
 WIDTH = 90
 """Characters a line above the picture."""
 
