@@ -9,9 +9,10 @@ settings is not trained again. A failed run stops no other; the exit status is t
 or of another protocol, are listed apart and compared with no other.
 """
 
-from hf_ser.cli import parse_early, run
+from hf_ser.cli import parse_early, run, show_next
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -72,6 +73,9 @@ def main() -> None:
         plot_study(result, arguments.output_dir / PICTURE)
     print(format_study(result))
     print(f"\nstudy: {arguments.output_dir / TABLE}, {arguments.output_dir / PICTURE}")
+    best = [runs.folder for runs in runs_of(study, arguments.output_dir) if runs.is_done()]
+    shown = [shlex.quote(str(folder)) for folder in best]
+    show_next(f"evaluate {' '.join(shown[:4])}", f"stress {shown[0]} --dataset {arguments.dataset or 'DATA_SET'}")
     if failed:
         print(f"{len(failed)} failed: {'; '.join(one.name for one in failed)}", file=sys.stderr)
         sys.exit(1)
@@ -83,4 +87,4 @@ def _read(sources: list[str]) -> Study:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, continues=True)

@@ -141,7 +141,7 @@ def main() -> None:
     if len(arguments.output or ()) > 1:
         parser.error("--output is given several times, which is for --timeline: leave one")
     output = arguments.output[0] if arguments.output else None
-    if arguments.shard or (output is not None and not output.suffix):
+    if is_into_folder(arguments):
         label_files(parser, arguments, given, output)
         return
     check_output(output, given.tables)
@@ -174,6 +174,12 @@ def main() -> None:
     if failed:
         say([f"{failed} of {len(clips)} files could not be read"])
         sys.exit(1)
+
+
+def is_into_folder(arguments: argparse.Namespace) -> bool:
+    """Whether the answers go into a folder of Parquet files, in which the same command goes on."""
+    output = None if arguments.timeline or not arguments.output else arguments.output[0]
+    return bool(arguments.shard) or (output is not None and not output.suffix)
 
 
 def check_timeline_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
@@ -358,4 +364,4 @@ def say(lines: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, continues=is_into_folder(command_line()[1]))

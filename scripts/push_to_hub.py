@@ -5,7 +5,7 @@ python scripts/push_to_hub.py runs/calls/final user/name [--public]             
 python scripts/push_to_hub.py DS user/name [--private] [--licence cc-by-4.0]           # a data set of prepare_data.py
 """
 
-from hf_ser.cli import parse_early, run
+from hf_ser.cli import parse_early, run, show_next
 
 import argparse
 from pathlib import Path
@@ -58,6 +58,7 @@ def main() -> None:
         raise ValueError(f"{folder}: found no data set, expected one with --licence: leave it out for a model.")
     private = True if arguments.private else False if arguments.public else None
     push_model(folder, repo_id, private, arguments.space, arguments.revision)
+    show_next(f"predict {repo_id} call.wav", f"serve {repo_id}")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ run's folder every fold's model, each on the test rows of its own fold, with one
 that the command continues when it is run again. The exit status is 0; with --strict 1 if it failed.
 """
 
-from hf_ser.cli import parse_early, run
+from hf_ser.cli import parse_early, run, show_next
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -84,8 +85,10 @@ def main() -> None:
     print(f"stress test: {output_dir / STRESS}, {output_dir / PICTURE}")
     if result.verdict == FAILED and not arguments.strict:
         print("The exit status is 0 all the same; with --strict it is 1.")
+    shown = shlex.quote(str(arguments.model))
+    show_next(f"evaluate {shown} --dataset {shlex.quote(arguments.dataset)}", f"predict {shown} call.wav")
     sys.exit(int(arguments.strict and result.verdict == FAILED))
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, continues=True)

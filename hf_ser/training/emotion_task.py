@@ -26,8 +26,11 @@ from hf_ser.publish.results import write_fold_report, write_results
 from hf_ser.publish.trackers import track_results
 from hf_ser.revisions import split_revision
 from hf_ser.runs.calibration import abstain_threshold, fit_temperature
+from hf_ser.runs.folder import FoldFolder
 from hf_ser.runs.predictions import PREDICTIONS, Prediction, write_predictions
 from hf_ser.runs.record import ASR_RECORD, RECORD, TrainingRecord, is_own_network, provenance
+from hf_ser.runs.report import prediction_arrays
+from hf_ser.runs.report_text import counted
 from hf_ser.stable import rows_digest
 from hf_ser.training.arguments import (
     OF_MODEL,
@@ -196,6 +199,17 @@ class EmotionTask(Task):
             # The content of the file may have changed.
             described["sentence_bank"] = bank_digest(sentence_bank(self.data.sentence_bank, labels))
         return described
+
+    def fold_figures(self, folder: Path) -> str:
+        fold = FoldFolder(folder)
+        if not fold.is_tested:
+            return "trained, without a test"
+        tested = prediction_arrays(fold.predictions)
+        recalls = [tested.correct[tested.references == one] for one in range(len(tested.labels))]
+        whole = all(map(len, recalls))
+        uar = f"UAR {100 * np.mean([one.mean() for one in recalls]):.1f} %, " if whole else ""
+        speakers = counted(len(set(tested.column("speaker"))), "speaker")
+        return f"{uar}WA {100 * tested.correct.mean():.1f} % on {len(tested.rows)} clips of {speakers}"
 
     def write_results(self) -> str:
         return write_results(self.training.output_dir, self.dataset)
