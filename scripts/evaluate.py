@@ -1,8 +1,9 @@
-"""Make the report of a run anew from its predictions, or compare two runs on the same utterances.
+"""Make the report of a run anew from its predictions, compare two runs, or rank several on the same utterances.
 
     python scripts/evaluate.py runs/ravdess                               # report, pictures, page and cards
     python scripts/evaluate.py runs/ravdess --dataset DS --embedding_map  # audio in the page, a map of the embeddings
     python scripts/evaluate.py runs/a runs/b                              # is B better than A?
+    python scripts/evaluate.py runs/a runs/b runs/c                       # a leaderboard, with a test against the best
 
 A run is its folder or a predictions.jsonl; from the latter report, pictures and page are made beside it.
 
@@ -19,8 +20,12 @@ from pathlib import Path
 def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """The parser, and the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="one run to report on, or two to compare")
-    parser.add_argument("--output_dir", type=Path, help="where to write (default: beside the predictions; of two, B's)")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="run", help="one run to report on, two to compare, or more to rank"
+    )
+    parser.add_argument(
+        "--output_dir", type=Path, help="where to write (default: beside the predictions; of several, the last run's)"
+    )
     parser.add_argument("--dataset", type=Path, help="data set of the run, for audio in the page")
     parser.add_argument("--embed_audio", action="store_true", help="put audio of your own table into the page too")
     parser.add_argument("--embedding_map", action="store_true", help="map what each model makes of its test clips")
@@ -31,9 +36,11 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 if __name__ == "__main__":
     parse_early(command_line)
 
+from hf_ser.checks.study.leaderboard import FinishedRun, format_leaderboard, make_leaderboard
 from hf_ser.data.prepare import load_prepared
 from hf_ser.inputs.collate import clips
 from hf_ser.plotting import picture_formats
+from hf_ser.publish.leaderboard import write_leaderboard
 from hf_ser.publish.plots import plot_comparison
 from hf_ser.publish.results import write_pictures_and_page, write_results
 from hf_ser.runs.classifier import Classifier, statistics_of_rows
@@ -57,7 +64,7 @@ def main() -> None:
         elif len(arguments.runs) == 1:
             print(report(arguments.runs[0], arguments))
         else:
-            parser.error(f"{len(arguments.runs)} runs: expected one to report on, or two to compare")
+            print(leaderboard(arguments.runs, arguments.output_dir))
 
 
 def report(source: Path, arguments: argparse.Namespace) -> str:
@@ -87,6 +94,15 @@ def comparison(a: Path, b: Path, output_dir: Path | None) -> str:
     write_comparison(result, file)
     plot_comparison(result, file.with_suffix(".png"))
     return f"{format_comparison(result)}\ncomparison: {file}, {file.with_suffix('.png')}"
+
+
+def leaderboard(sources: list[Path], output_dir: Path | None) -> str:
+    """Rank several runs, and write leaderboard.html with its picture and tables."""
+    folders = [predictions_of(source).parent for source in sources]
+    runs = [FinishedRun(name, folder) for name, folder in zip(run_names(folders), folders, strict=True)]
+    result = make_leaderboard(runs)
+    page = write_leaderboard(result, output_dir or folders[-1], {run.name: RunFolder(run.folder).about for run in runs})
+    return f"{format_leaderboard(result)}\nleaderboard: {page}"
 
 
 def check_dataset(dataset, file: Path, name: Path) -> None:

@@ -93,7 +93,7 @@ def write_page_of(
     """Write the page of a report, with the pictures in its folder."""
     clips, note = ({}, "") if dataset is None else playable_clips(report, dataset, embed_audio)
     run = RunFolder(folder)
-    return write_page(report, folder, stress_of(folder), clips, note, run.system, run.audit)
+    return write_page(report, folder, stress_of(folder), clips, note, run.system, run.audit, run.about)
 
 
 def stress_of(folder: Path) -> StressResult | None:

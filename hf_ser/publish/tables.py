@@ -80,7 +80,7 @@ def _figures(report: Report) -> pd.DataFrame:
 def _latex(table: pd.DataFrame, caption: str) -> str:
     """A LaTeX table; texts are escaped, and a missing figure is a dash."""
     named = table.rename(columns=_escaped, index=_escaped).rename_axis(_escaped(table.index.name)).reset_index()
-    form = {name: "{:.3f}".format for name in table.columns if name == "AUC"}
+    form = {_escaped(name): "{:.4f}".format for name in table.columns if str(name).startswith(("AUC", "p "))}
     return named.to_latex(
         index=False, na_rep="--", caption=_escaped(caption), formatters=form, float_format="%.1f", position="t"
     )

@@ -189,7 +189,7 @@ class TrainingRecord(Record):
         kinds = {"audio": "audio-only", "text": "text-only", "fusion": "audio and text", "asr": "recogniser"}
         facts = {
             "model": kinds.get(self.settings.get("model"), ""),
-            "recipe": public_name(self.recipe or "") or "none: settings on the command line",
+            "recipe": public_name(self.recipe or ""),
             "encoder": " and ".join(self.encoder_names),
             "learner": self.learner,
         }

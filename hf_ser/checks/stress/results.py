@@ -12,6 +12,7 @@ from sklearn.metrics import confusion_matrix
 from hf_ser.checks.stress.conditions import HARD, MILD, Condition
 from hf_ser.data.schema import UNKNOWN
 from hf_ser.files import atomic_write
+from hf_ser.markup import line_width
 from hf_ser.runs.figures import SexGap
 from hf_ser.runs.intervals import difference_intervals, holds_zero
 from hf_ser.runs.predictions import Prediction
@@ -35,8 +36,6 @@ SEX_GAP = "sex_gap"
 
 PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
 
-LINE = 100
-"""Characters a line of the terminal table."""
 
 HOW_TO_READ = (
     "How to read it: each line changes the same clips in one way and gives the change in UAR against the clean run in "
@@ -180,7 +179,7 @@ def format_stress(result: StressResult) -> str:
         ).rstrip()
         for row in rows
     ]
-    return "\n".join([*(part for line in lines for part in textwrap.wrap(line, LINE)), "", *table])
+    return "\n".join([*(part for line in lines for part in textwrap.wrap(line, line_width())), "", *table])
 
 
 def subject(result: StressResult) -> str:

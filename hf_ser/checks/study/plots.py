@@ -61,7 +61,8 @@ def _colour(one: SystemFigures) -> str:
 def _title(figure: Figure, axes: Axes, result: StudyResult) -> None:
     shared = result.conditions
     line = "no system without a leak" if shared is None else f"{shared.corpus}, protocol {shared.protocol}"
-    figure.suptitle("\n".join(textwrap.wrap(f"{line}: UAR over {len(result.seeds)} seed(s)", WIDTH)), fontsize=11)
+    over = f" over {len(result.seeds)} seeds" if len(result.seeds) > 1 else ""
+    figure.suptitle("\n".join(textwrap.wrap(f"{line}: UAR{over}", WIDTH)), fontsize=11)
     leaked = [f"{one.name}: {one.why}" for one in result.apart if one.leaks]
     stamped = ("Synthetic", "Paired")
     made = sorted({notice for one in result.systems for notice in one.notices if notice.startswith(stamped)})
