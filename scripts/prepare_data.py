@@ -61,7 +61,8 @@ from datasets import Dataset
 from hf_ser.augment.copies import prepare_copies
 from hf_ser.augment.training import parse_augmentation
 from hf_ser.data.integrity import format_integrity
-from hf_ser.data.prepare import already_prepared, download_corpora, prepare
+from hf_ser.data.listing import download_corpora
+from hf_ser.data.prepare import already_prepared, prepare
 from hf_ser.files import temporary_folder
 from hf_ser.publish.dataset_card import CARD, write_dataset_report
 
