@@ -15,13 +15,15 @@ from hf_ser import registry
 from hf_ser.checks.audit.data import audit_data
 from hf_ser.checks.audit.run import audit_run
 from hf_ser.checks.stress.conditions import GROUPS
-from hf_ser.data import protocols
+from hf_ser.data import splitting
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.labels import NATIVE, apply_label_map
-from hf_ser.data.prepare import REPORT, load_or_prepare, load_prepared
+from hf_ser.data.prepare import load_or_prepare
+from hf_ser.data.prepared import REPORT, load_prepared
 from hf_ser.deploy.timeline import Timeline, make_timeline
 from hf_ser.files import atomic_write
-from hf_ser.models.decoding import MIX, decode_audio
+from hf_ser.models.decoding import decode_audio
+from hf_ser.models.streams import MIX
 from hf_ser.publish.hub import push_model
 from hf_ser.publish.results import write_results
 from hf_ser.publish.stress import stress_model
@@ -184,7 +186,7 @@ def train(
     return run_task(recipe.model, Recipe(recipe.name, model=recipe.model, **settings).parsed(), prepared)
 
 
-make_folds = errors_in_python()(protocols.make_folds)
+make_folds = errors_in_python()(splitting.make_folds)
 load_plugins = errors_in_python()(registry.load_plugins)
 
 

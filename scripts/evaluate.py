@@ -37,7 +37,7 @@ if __name__ == "__main__":
     parse_early(command_line)
 
 from hf_ser.checks.study.leaderboard import FinishedRun, format_leaderboard, make_leaderboard
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.inputs.collate import clips
 from hf_ser.plotting import picture_formats
 from hf_ser.publish.leaderboard import write_leaderboard
