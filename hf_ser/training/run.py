@@ -36,6 +36,7 @@ from hf_ser.data.splitting import make_folds
 from hf_ser.files import atomic_write, remove_leftovers
 from hf_ser.plotting import picture_formats
 from hf_ser.publish.hub import check_push, is_private_push, push_model
+from hf_ser.publish.privacy import check_purpose
 from hf_ser.registry import plugin_digests
 from hf_ser.runs.findings import LEAK, NOTE, AuditFinding, format_audit
 from hf_ser.runs.record import corpora_of_sources, is_finished, read_record
@@ -256,6 +257,8 @@ def check_can_push(folds: list[Fold], training, dataset: Dataset, models: Sequen
             f"--push_to_hub: found {found}, expected --hub_model_id user/name and one fold: name them (--fold 1, or "
             "--fold final), or train first and push afterwards with scripts/push_to_hub.py."
         )
+    if "label" in dataset.features:
+        check_purpose("--push_to_hub", dataset.features["label"].names, None)
     if PartialState().is_main_process:
         encoders = named_sources(models, [fold.name for fold in folds])
         private = is_private_push({*dataset["corpus"][:], *corpora_of_sources(encoders)}, training.hub_private_repo)
