@@ -36,7 +36,16 @@ def test_the_card_tells_the_figures_and_the_hub_reads_them(tmp_path):
     assert card.data.eval_results[0].dataset_name == "ravdess, protocol speaker_folds, test fold 1"
     assert f"**UAR {100 * report.uar:.1f} %**" in card.text
     assert "](confusion_matrix.png)" in card.text and "](stress.png)" not in card.text
-    for needed in ("no leak found", "abcdef", "CC BY-NC-SA", "1.5 minutes", "Article 5(1)(f)", "2 February 2025", "2304.00860", "energy"):
+    for needed in (
+        "no leak found",
+        "abcdef",
+        "CC BY-NC-SA",
+        "1.5 minutes",
+        "Article 5(1)(f)",
+        "2 February 2025",
+        "2304.00860",
+        "energy",
+    ):
         assert needed in card.text
     assert "undefined" not in card.text.lower() and "secret" not in str(card) and "wav2vec2" in card.text
 
