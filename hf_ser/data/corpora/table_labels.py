@@ -213,8 +213,8 @@ def reject_other_labels(where: str, utterances: Sequence[Utterance], column_is_n
     named = ", ".join(printable(label) for label in labels[:4]) + (" ..." if len(labels) > 4 else "")
     if not column_is_named and all(look_alike(label) in SEX_NAMES for label in labels):
         raise ValueError(
-            f"{where}: found the labels {named}, which are sexes. Expected emotions: {LABEL_REMEDY}. To learn the sexes, "
-            "name their column: --columns label=NAME."
+            f"{where}: found the labels {named}, which are sexes. Expected emotions: {LABEL_REMEDY}. To learn "
+            "the sexes, name their column: --columns label=NAME."
         )
     speakers = [(utterance.speaker or "").removeprefix("table/") for utterance in utterances]
     alike = [look_alike(who) == look_alike(one.label) for who, one in zip(speakers, utterances, strict=True)]
