@@ -59,7 +59,7 @@ if __name__ == "__main__":
 from datasets import Dataset
 
 from hf_ser.augment.copies import prepare_copies
-from hf_ser.augment.training import parse_augmentation
+from hf_ser.augment.specification import parse_augmentation
 from hf_ser.data.integrity import format_integrity
 from hf_ser.data.listing import download_corpora
 from hf_ser.data.prepare import already_prepared, prepare
