@@ -3,7 +3,8 @@ LANGUAGE.
 
 MAY_BE_SHARED says whether the licence allows sharing the prepared clips (mono, 16 kHz, with the licence); None if only
 the user knows. LANGUAGE is an ISO 639 code, or None. A public corpus also has DOWNLOADS (see
-`hf_ser.data.download.fetch`) and PAGE, the web page for a manual download.
+`hf_ser.data.download.fetch`) and PAGE, the web page for a manual download; one with valence, arousal and dominance has
+DIMENSION_SCALE, the lowest and the highest value that raters could give.
 """
 
 from types import ModuleType
