@@ -14,8 +14,9 @@ from hf_ser.data.schema import UNKNOWN
 from hf_ser.plotting import WARNING, save, title, wrapped, wrapped_notices
 from hf_ser.publish.curves import plot_reliability, plot_risk_coverage, plot_roc
 from hf_ser.publish.dataset_plots import SEX_COLOURS, shortened
+from hf_ser.publish.dimension_plots import DIMENSIONS_PICTURE, plot_dimensions
 from hf_ser.runs.comparison_figures import Comparison, SpeakerPair
-from hf_ser.runs.figures import GroupFigures, Report
+from hf_ser.runs.figures import DimensionReport, GroupFigures, Report
 from hf_ser.runs.report_text import counted, headline_uar
 from hf_ser.runs.scores import DIGITS
 
@@ -25,8 +26,8 @@ LONGEST_NAME, LONGEST_RUN, MOST_NAMED = 24, 50, 8
 SHIFTED = {"textcoords": "offset points"}
 
 
-def write_pictures(report: Report, folder: str | Path) -> list[Path]:
-    """Draw every picture of a report, under the names of `PICTURES`.
+def write_pictures(report: Report | DimensionReport, folder: str | Path) -> list[Path]:
+    """Draw every picture of a report: those of `PICTURES` if it has classes, `dimensions.png` if it has dimensions.
 
     Args:
         report: Result of `make_report`.
@@ -35,8 +36,10 @@ def write_pictures(report: Report, folder: str | Path) -> list[Path]:
     Returns:
         The files that were written.
     """
-    paths = [Path(folder) / name for name in PICTURES]
-    for draw, path in zip(PICTURES.values(), paths, strict=True):
+    pictures = PICTURES if isinstance(report, Report) else {}
+    pictures = pictures | ({DIMENSIONS_PICTURE: plot_dimensions} if report.dimensions else {})
+    paths = [Path(folder) / name for name in pictures]
+    for draw, path in zip(pictures.values(), paths, strict=True):
         draw(report, path)
     return paths
 

@@ -419,7 +419,11 @@ class DimensionReport(Conditions):
     notices: list[str]
     versions: dict[str, str | None]
 
-    to_json, is_leaked = Report.to_json, Report.is_leaked
+    is_leaked = Report.is_leaked
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as a JSON object, its version first."""
+        return {"report_version": self.report_version} | super().to_json()
 
     def public(self, with_people: bool) -> "DimensionReport":
         """As Report's."""
