@@ -56,8 +56,9 @@ class SerConfig(PreTrainedConfig):
             taken off; 0: it is not.
         context_turns: Of one of SOLVED_HEADS with text: previous turns of the dialogue that are read beside a text, at
             most; 0: none are.
-        dimensions: Of a model that predicts some, such as valence: by name the lowest and the highest value of their
-            scale. A model may have them beside its classes or in their place.
+        dimensions: Names of the dimensions that a model predicts, such as valence, in the order of its outputs: beside
+            its classes or in their place; None: none.
+        dimension_scale: Their lowest and highest value, `[-1.0, 1.0]`; None where there are none.
 
     Raises:
         ValueError: no encoder, unknown pooling, head or layer, a head for other modalities, or a value that no model
@@ -82,7 +83,8 @@ class SerConfig(PreTrainedConfig):
     branch_loss_weight: float = 0.3
     speaker_views: int = 0
     context_turns: int = 0
-    dimensions: dict | None = None
+    dimensions: list[str] | None = None
+    dimension_scale: list[float] | None = None
     custom_pipelines: dict | None = None
 
     def __post_init__(self, **kwargs):
@@ -99,7 +101,7 @@ class SerConfig(PreTrainedConfig):
         self._check_choice("pooling", POOLINGS)
         self._check_choice("head", HEADS)
         self._check_head()
-        check_dimensions(self.dimensions or {})
+        check_dimensions(self.dimensions, self.dimension_scale)
         super().__post_init__(**kwargs)
 
     @property

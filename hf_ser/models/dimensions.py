@@ -1,30 +1,33 @@
 """Valence, arousal and dominance: their common scale, and the concordance of predictions with the annotation."""
 
-from collections.abc import Mapping
-
 import torch
 
 SCALE = (-1.0, 1.0)
 """The scale that dimensions of every corpus are brought to, and that models predict."""
 
 
-def check_dimensions(dimensions) -> None:
-    """Make sure that the dimensions of a configuration are names with a scale each.
+def check_dimensions(names, scale) -> None:
+    """Make sure that the dimensions of a configuration are names, each once, and have a scale.
 
     Raises:
         ValueError: they are not.
     """
-    is_mapping = isinstance(dimensions, Mapping) and all(isinstance(name, str) and name for name in dimensions)
-    if not is_mapping or not all(_is_scale(one) for one in dimensions.values()):
+    if names is None and scale is None:
+        return
+    is_list = isinstance(names, list | tuple) and all(isinstance(name, str) and name for name in names)
+    if not is_list or not names or len(set(names)) < len(names):
+        raise ValueError(f"dimensions is {str(names)[:60]}, expected a list of names, such as ['valence', 'arousal'].")
+    is_pair = isinstance(scale, list | tuple) and len(scale) == 2 and all(isinstance(one, int | float) for one in scale)
+    if not is_pair or not scale[0] < scale[1]:
         raise ValueError(
-            f"dimensions is {str(dimensions)[:60]!r}, expected names with the lowest and the highest value of each, "
-            'such as {"valence": [-1.0, 1.0]}.'
+            f"dimension_scale is {str(scale)[:60]}, expected the lowest and the highest value of the dimensions, such "
+            f"as {list(SCALE)}."
         )
 
 
-def _is_scale(scale) -> bool:
-    is_pair = isinstance(scale, list | tuple) and len(scale) == 2
-    return is_pair and all(isinstance(end, int | float) for end in scale) and scale[0] < scale[1]
+def within_scale(predicted: torch.Tensor, scale=SCALE) -> torch.Tensor:
+    """Predictions cut to the ends of their scale, as they are given to users and reported; the shape stays."""
+    return predicted.clamp(*scale)
 
 
 def concordance(predicted: torch.Tensor, annotated: torch.Tensor) -> torch.Tensor:

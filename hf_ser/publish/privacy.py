@@ -34,6 +34,7 @@ MODEL_CODE = tuple(
 )
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
 FIGURE_PICTURES = (
+    "dimensions.png",
     *("confusion_matrix.png", "reliability.png", PICTURE, "roc.png", "risk_coverage.png", "learning_curves.png"),
 )
 SPEAKER_PICTURES = ("groups.png", "embedding_map.png", "comparison.png")

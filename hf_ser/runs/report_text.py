@@ -29,15 +29,11 @@ SHOWN_CONFUSIONS = 3
 def format_report(report: Report | DimensionReport) -> str:
     """The report as a plain-text table for the terminal; UAR, WA, F1 and the class table in per cent."""
     of_classes = _class_lines(report) if isinstance(report, Report) else []
-    audit = [] if of_classes else _line("audit", audit_text(report.audit))
-    of_dimensions = dimension_lines(report.dimensions) if report.dimensions else []
-    lines = [
-        *_heading_lines(report),
-        *of_classes,
-        *([""] if of_classes and of_dimensions else []),
-        *of_dimensions,
-        *audit,
-    ]
+    lines = [*_heading_lines(report), *of_classes]
+    if report.dimensions:
+        lines += [*([""] if of_classes else []), *dimension_lines(report.dimensions)]
+    if not of_classes:
+        lines += _line("audit", audit_text(report.audit))
     return printable("\n".join(lines), keep_lines=True)
 
 
@@ -91,8 +87,8 @@ def dimension_lines(figures: DimensionFigures) -> list[str]:
         "",
         f"{'dimension':<{width}}     CCC      95 % interval  Pearson    MAE  utterances",
         *(
-            f"{name:<{width}}  {_ccc(ccc):>6}  {_span(span):>17}  {_ccc(figures.pearson[name]):>7}  "
-            f"{_ccc(figures.mae[name]):>5}  {n:>10}"
+            f"{name:<{width}}  {ccc_text(ccc):>6}  {_span(span):>17}  {ccc_text(figures.pearson[name]):>7}  "
+            f"{ccc_text(figures.mae[name]):>5}  {n:>10}"
             for name, ccc, span, n in rows
         ),
         "",
@@ -106,10 +102,11 @@ def headline_ccc(figures: DimensionFigures) -> str:
     interval = figures.mean_ccc_ci95
     span = f"95 % interval {_span(interval)}" if interval else "no interval"
     low, high = figures.scale
-    return f"{_ccc(figures.mean_ccc)}, mean of {', '.join(figures.ccc)} on a scale from {low:g} to {high:g}, {span}"
+    return f"{ccc_text(figures.mean_ccc)}, mean of {', '.join(figures.ccc)} on a scale from {low:g} to {high:g}, {span}"
 
 
-def _ccc(value: float | None) -> str:
+def ccc_text(value: float | None) -> str:
+    """A CCC with three digits."""
     return "none" if value is None else f"{value:.3f}"
 
 
@@ -118,7 +115,7 @@ def _span(interval: list[float] | None) -> str:
 
 
 def _ccc_groups(groups: dict[str, DimensionGroup]) -> str:
-    return ", ".join(f"{name}: CCC {_ccc(group.mean_ccc)} (n {group.n})" for name, group in groups.items())
+    return ", ".join(f"{name}: CCC {ccc_text(group.mean_ccc)} (n {group.n})" for name, group in groups.items())
 
 
 def _label_map_lines(label_map: LabelMap | None) -> list[str]:

@@ -84,7 +84,7 @@ def build_model(labels, head, adapt, audio=None, text=None, texts=(), speakers=N
         **head_settings(head),
         **({"speaker_views": len(audio.speed_list) or 1} if by_speaker else {}),
         **label_maps(labels),
-        **({"dimensions": {name: list(SCALE) for name in dimensions}} if dimensions else {}),
+        **({"dimensions": list(dimensions), "dimension_scale": list(SCALE)} if dimensions else {}),
     )
     drop_unread_layers(config, encoders, adapt.freeze)
     model = SerModelForClassification(config)

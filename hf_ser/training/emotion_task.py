@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate import PartialState
 from datasets import Dataset
 from scipy.special import softmax
@@ -24,6 +25,7 @@ from hf_ser.data.schema import REFERENCE
 from hf_ser.inputs.dimensions import dimensions_of, stated_scale
 from hf_ser.inputs.targets import DIMENSIONAL
 from hf_ser.models import copy_code
+from hf_ser.models.dimensions import within_scale
 from hf_ser.publish.results import write_fold_report, write_results
 from hf_ser.publish.trackers import track_results
 from hf_ser.revisions import split_revision
@@ -159,7 +161,7 @@ class EmotionFold(FoldTask):
         same = {"protocol": self.task.data.protocol, "fold": fold.name, "split_fingerprint": fold.fingerprint}
         same |= {"leaks": leaks, "temperature": temperature}
         same |= {"abstain_threshold": getattr(config, "abstain_threshold", None), "notes": notes}
-        dimensions = dimension_rows(self.task.dimensions, fold.test, predicted)
+        dimensions = dimension_rows(self.task.dimensions, fold.test, within_scale(torch.from_numpy(predicted)).numpy())
         names = ("id", "corpus", "speaker", "sex")
         columns = self.task.dataset.select_columns([*names, "label", "votes"]).select(fold.test).to_list()
         return [
@@ -191,9 +193,9 @@ class EmotionTask(Task):
         super().__init__(given)
         if not self.reads_text:
             reject_transcript_settings(self.data)
-        check_target(self.data, self.head, self.training)
         models = [given[one] for one in (AudioArguments, TextArguments) if one in given]
         reject_descent(models, self.head, given.get(AugmentArguments), given[AdaptArguments], self.training)
+        check_target(self.data, self.head, self.training)
 
     @property
     def head(self) -> CommonHeadArguments:
