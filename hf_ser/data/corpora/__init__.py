@@ -9,7 +9,20 @@ DIMENSION_SCALE, the lowest and the highest value that raters could give.
 
 from types import ModuleType
 
-from hf_ser.data.corpora import crema_d, emodb, iemocap, meld, paired, ravdess, savee, synthetic, table, tess
+from hf_ser.data.corpora import (
+    crema_d,
+    emodb,
+    iemocap,
+    meld,
+    msp_improv,
+    msp_podcast,
+    paired,
+    ravdess,
+    savee,
+    synthetic,
+    table,
+    tess,
+)
 
 CORPORA = {
     "ravdess": ravdess,
@@ -19,6 +32,8 @@ CORPORA = {
     "tess": tess,
     "savee": savee,
     "meld": meld,
+    "msp_podcast": msp_podcast,
+    "msp_improv": msp_improv,
     "paired": paired,
     "table": table,
     "synthetic": synthetic,
