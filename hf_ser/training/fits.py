@@ -300,10 +300,11 @@ class FittedTrainer(SerTrainer):
             scale[-self.model.config.size_of(TEXT) :] /= CONTEXT_WEIGHT
         is_folded = self.statistics is None  # else the model standardises, and cuts off
         vectors = (vectors - mean) / scale if is_folded else self.standardised(vectors, mean, scale)
-        targets, annotated = targets[:, : self.n_classes], targets[:, self.n_classes :]
+        n_classes = self.model.config.num_labels
+        targets, annotated = targets[:, :n_classes], targets[:, n_classes:]
         copies_of = {"speakers": speakers, "originals": originals, "copies": copies}
         loss, found = 0.0, {}
-        if self.n_classes:
+        if n_classes:
             fitted, found, loss = self.solve_classes(vectors, targets, has_modality, **copies_of)
             copy_coefficients(self.classifier, fitted.unstandardised(mean, scale) if is_folded else fitted)
         if annotated.shape[1]:
@@ -314,8 +315,8 @@ class FittedTrainer(SerTrainer):
         names = {"inner_uar": "eval_uar", "inner_ccc": "eval_ccc"}
         reached = {names[name]: found[name] for name in names if found.get(name) is not None}
         self.log({"loss": loss, **found} | reached)
-        self.state.best_metric = found["inner_uar" if self.n_classes else "inner_ccc"]
-        self.state.best_global_step = self.state.global_step
+        self.state.best_metric = found["inner_uar" if n_classes else "inner_ccc"]
+        self.state.best_global_step = 0
         return TrainOutput(0, loss, {})
 
     def solve_classes(

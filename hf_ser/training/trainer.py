@@ -168,7 +168,7 @@ class SerTrainer(Trainer):
 
     def logits(self, dataset: Dataset, prefix: str = "test") -> np.ndarray:
         """The logits of `outputs`, shape `(rows, classes)`."""
-        return self.outputs(dataset, prefix)[:, : self.n_classes]
+        return self.outputs(dataset, prefix)[:, : self.model.config.num_labels]
 
     def outputs(self, dataset: Dataset, prefix: str = "test") -> np.ndarray:
         """Predict all rows, in their order: the logits of the classes, and behind them the dimensions, where there are.

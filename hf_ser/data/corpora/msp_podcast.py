@@ -1,8 +1,8 @@
 """MSP-Podcast: spontaneous turns of podcasts, with the votes of several raters and valence, arousal and dominance.
 
 Turns on whose emotion the raters do not agree (X) are left out, as are those whose labels are withheld (Test3 of recent
-releases). A turn of an unknown speaker is kept without one: a split that is independent of speakers leaves it out, and
-the published parts (`--protocol fixed`) keep such turns apart from other parts.
+releases). A turn of an unknown speaker is kept without one; with such turns the published parts (`--protocol fixed`)
+need `--allow_leak`, since it is not known whether the parts share these speakers.
 """
 
 import re
