@@ -76,6 +76,21 @@ class DimensionFigures(Record):
         return replace(self, per_speaker=dict(zip(names, self.per_speaker.values(), strict=True)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConcordanceChange(Record):
+    """Mean CCC of changed recordings.
+
+    Args:
+        ccc: Of the changed clips; None where there is none.
+        delta_ccc: Change against the same clips unchanged.
+        delta_ccc_ci95: 95 % interval of the change over speakers; None where there is none.
+    """
+
+    ccc: float | None = None
+    delta_ccc: float | None = None
+    delta_ccc_ci95: list[float] | None = None
+
+
 def dimension_figures(rows: Sequence[Prediction]) -> DimensionFigures:
     """The figures of rows that have dimensions, in the order of their ids."""
     names = list(rows[0].dimensions)
@@ -83,8 +98,12 @@ def dimension_figures(rows: Sequence[Prediction]) -> DimensionFigures:
     columns = {key: [getattr(row, key) or UNKNOWN for row in rows] for key in ("speaker", "sex", "fold")}
     pooled = moments.sum(0)
     by_speaker = summed(moments, columns["speaker"])
-    intervals, note = moment_intervals(by_speaker, _with_mean)
-    of_each = dict(zip([*names, MEAN], intervals or [None] * (len(names) + 1), strict=True))
+    varies = ~np.isnan(ccc_from_moments(pooled))  # the mean is of the dimensions that have a CCC
+    intervals, note = None, "No interval: neither predictions nor annotations vary."
+    if varies.any():
+        intervals, note = moment_intervals({name: one[varies] for name, one in by_speaker.items()}, _with_mean)
+    having = [name for name, one in zip(names, varies, strict=True) if one]
+    of_each = dict.fromkeys([*names, MEAN]) | dict(zip([*having, MEAN], intervals or (), strict=False))
     return DimensionFigures(
         scale=list(SCALE),
         n=dict(zip(names, pooled[:, 0].astype(int).tolist(), strict=True)),
@@ -101,11 +120,44 @@ def dimension_figures(rows: Sequence[Prediction]) -> DimensionFigures:
     )
 
 
+def concordance_change(rows: Sequence[Prediction], changed: Mapping[str, Mapping[str, float]]) -> ConcordanceChange:
+    """The mean CCC of other predictions for the same utterances, and how it differs from the rows' own.
+
+    Args:
+        rows: Rows that have dimensions.
+        changed: The other predictions by id.
+    """
+    pairs = [[sums_of(one, row.annotated) for one in (row.dimensions, changed[row.id])] for row in rows]
+    moments = np.array(pairs)
+    by_speaker = summed(moments, [row.speaker or UNKNOWN for row in rows])
+    varies = ~np.isnan(ccc_from_moments(moments.sum(0))).any(0)
+    if not varies.any():
+        return ConcordanceChange()
+    before, after = _with_mean(moments.sum(0)[:, varies])[:, -1]
+    intervals, _ = moment_intervals({name: one[:, varies] for name, one in by_speaker.items()}, _change)
+    return ConcordanceChange(
+        ccc=float(after),
+        delta_ccc=float(after - before),
+        delta_ccc_ci95=intervals[0] if intervals else None,
+    )
+
+
+def _change(moments: np.ndarray) -> np.ndarray:
+    """Mean CCC of the second less that of the first predictions: (resamples, 2, dimensions, 6) to (resamples, 1)."""
+    means = _with_mean(moments)[..., -1]
+    return means[:, 1:] - means[:, :1]
+
+
 def _moments(row: Prediction) -> list[list[float]]:
-    """Of each dimension the sums that the CCC is made of; zeros where it is not annotated: `(dimensions, 6)`."""
+    """Of each dimension the sums that the CCC is made of: `(dimensions, 6)`."""
+    return sums_of(row.dimensions, row.annotated)
+
+
+def sums_of(predictions: Mapping[str, float], annotations: Mapping[str, float | None]) -> list[list[float]]:
+    """The sums of one utterance, zeros where a dimension is not annotated: `(dimensions, 6)`."""
     found = []
-    for name, predicted in row.dimensions.items():
-        if (annotated := row.annotated[name]) is None:
+    for name, predicted in predictions.items():
+        if (annotated := annotations[name]) is None:
             found.append([0.0] * 6)
         else:
             found.append([1.0, predicted, annotated, predicted**2, annotated**2, predicted * annotated])

@@ -111,8 +111,8 @@ def moment_intervals(
     """95 % intervals of figures that follow from sums over utterances, such as the CCC of each dimension.
 
     Args:
-        by_speaker: The sums of each speaker, `(dimensions, 6)`, of which the first counts annotated utterances.
-        figures: Gives the figures of pooled sums `(resamples, dimensions, 6)`; NaN where there is none.
+        by_speaker: The sums of each speaker, `(..., dimensions, 6)`, of which the first counts annotated utterances.
+        figures: Gives the figures of pooled sums `(resamples, ..., dimensions, 6)`; NaN where there is none.
 
     Returns:
         `[low, high]` of each figure, and a note; None where the note says why there are none.
@@ -120,7 +120,7 @@ def moment_intervals(
     Shapes:
         the result of `figures`: `(resamples, figures)`.
     """
-    if reason := _why_none(by_speaker, lambda sums: sums[:, 0].max()):
+    if reason := _why_none(by_speaker, lambda sums: sums[..., 0].max()):
         return None, reason
     values = figures(_pooled(by_speaker, _draws(len(by_speaker), resamples)))
     whole = np.isfinite(values).all(axis=1)

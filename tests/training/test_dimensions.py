@@ -1,8 +1,10 @@
 """Valence, arousal and dominance from a corpus to predictions: prepared, trained, reported, predicted and saved."""
 
 import csv
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ import pytest
 from corpora_trees import iemocap, msp_improv
 
 import hf_ser as ser
+from hf_ser.checks.stress.results import format_stress
 from hf_ser.data.prepare import load_prepared, prepare
 from hf_ser.models import SerPipeline
 from hf_ser.runs.figures import DimensionReport, Report
@@ -26,13 +29,10 @@ def sessions(tmp_path_factory):
     """IEMOCAP's tree, prepared, with other dimensions in each turn."""
     folder = tmp_path_factory.mktemp("iemocap")
     root = iemocap.build(folder / "tree")
-    for file in root.glob("**/EmoEvaluation/*.txt"):
-        lines = file.read_text().splitlines()
-        for number, line in enumerate(lines):  # other values in each turn
-            lines[number] = line.replace(
-                "[2.5000, 3.0000, 3.5000]", f"[{1 + number % 9 / 2}, {5 - number % 7 / 2}, 3.5]"
-            )
-        file.write_text("\n".join(lines))
+    values = itertools.cycle([(1.0, 4.5, 2.0), (4.0, 4.0, 3.5), (2.5, 2.0, 3.0), (1.5, 1.5, 1.0), (5.0, 3.0, 4.5)])
+    for file in sorted(root.glob("**/EmoEvaluation/*.txt")):
+        same = re.escape("[2.5000, 3.0000, 3.5000]")
+        file.write_text(re.sub(same, lambda _: str(list(next(values))), file.read_text()))
     prepare("iemocap", root, folder / "data", label_map="four_class")
     return folder / "data"
 
@@ -67,6 +67,10 @@ def test_iemocap_to_dimensions_alone(sessions, tmp_path, script, capsys):
     assert "Valence, arousal and dominance" in page and "<strong>UAR" not in page and ">confusions<" not in page
     assert "it gives valence, arousal, dominance on a scale\nfrom -1 to 1" in card and "UAR" not in card
     data = load_prepared(sessions)
+    stressed = ser.stress(fold, sessions, ("speed",))
+    assert stressed.clean.ccc == pytest.approx(report.dimensions.mean_ccc, abs=1e-4) and stressed.clean.uar is None
+    assert all(one.delta_ccc is not None and one.uar is None for one in stressed.conditions)
+    assert "CCC" in format_stress(stressed) and stressed.verdict == "not judged"
     script("predict", fold.path, clip_of(data, tmp_path), "--output", tmp_path / "answers.csv")
     with open(tmp_path / "answers.csv", newline="") as file:
         (answer,) = csv.DictReader(file)
@@ -87,6 +91,12 @@ def test_msp_improv_to_both(improvised, tmp_path, script, capsys):
     assert set(report.dimensions.per_sex) == {"female", "male"} and len(report.dimensions.per_speaker) == 2
     fold = RunFolder(run).folds["1"]
     assert fold.record.best_validation_ccc is not None and fold.record.best_validation_uar is not None
+    stressed = ser.stress(fold, improvised, ("speed",))
+    assert stressed.clean.ccc is not None and stressed.clean.uar == pytest.approx(report.uar)
+    assert all(one.ccc is not None and one.uar is not None for one in stressed.conditions)
+    again = ser.stress(fold, improvised, ("speed",))  # from what was kept
+    assert again.conditions == stressed.conditions
+    capsys.readouterr()
     script("predict", fold.path, clip_of(load_prepared(improvised), tmp_path), "--json")
     answer = json.loads(capsys.readouterr().out)
     assert set(NAMES) < set(answer) and answer["label"] in report.labels and len(answer["scores"]) == 4
