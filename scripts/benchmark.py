@@ -92,8 +92,9 @@ from transformers import TrainerCallback, set_seed
 
 from hf_ser.data.audio import read_clip
 from hf_ser.data.corpora import CORPORA
-from hf_ser.data.prepare import SHARD_ROWS, load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.data.schema import SAMPLING_RATE
+from hf_ser.data.shards import SHARD_ROWS
 from hf_ser.models.encoders import family_of
 from hf_ser.models.processing_ser import audio_inputs
 from hf_ser.runs.record import hardware

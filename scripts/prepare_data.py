@@ -41,7 +41,7 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument("--audio_dir", help="of a table: folder where its paths begin; default: the table's own folder")
     parser.add_argument(
         "--channel",
-        choices=names_in("models/decoding.py", "CHANNELS"),
+        choices=names_in("models/streams.py", "CHANNELS"),
         help="of several channels: their mean (mix, default), or one",
     )
     parser.add_argument("--download", action="store_true", help="fetch the corpus into --data_dir first")
@@ -61,7 +61,8 @@ from datasets import Dataset
 from hf_ser.augment.copies import prepare_copies
 from hf_ser.augment.training import parse_augmentation
 from hf_ser.data.integrity import format_integrity
-from hf_ser.data.prepare import already_prepared, download_corpora, prepare
+from hf_ser.data.listing import download_corpora
+from hf_ser.data.prepare import already_prepared, prepare
 from hf_ser.files import temporary_folder
 from hf_ser.publish.dataset_card import CARD, write_dataset_report
 

@@ -14,7 +14,8 @@ from corpora_trees import iemocap, msp_improv
 
 import hf_ser as ser
 from hf_ser.checks.stress.results import format_stress
-from hf_ser.data.prepare import load_prepared, prepare
+from hf_ser.data.prepare import prepare
+from hf_ser.data.prepared import load_prepared
 from hf_ser.models import SerPipeline
 from hf_ser.runs.figures import DimensionReport, Report
 from hf_ser.runs.folder import RunFolder
