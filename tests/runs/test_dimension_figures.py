@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from hf_ser.models.dimensions import concordance
-from hf_ser.runs.dimension_figures import MOST_POINTS, dimension_figures
+from hf_ser.runs.dimension_figures import MOST_POINTS, ccc_from_moments, dimension_figures
 from hf_ser.runs.figures import DimensionReport, Report, read_report
-from hf_ser.runs.intervals import moment_intervals
+from hf_ser.runs.intervals import CCC_COVERAGE, moment_intervals
 from hf_ser.runs.predictions import Prediction, read_predictions, write_predictions
 from hf_ser.runs.report import make_report, write_report
 from hf_ser.runs.report_text import format_report
@@ -123,3 +123,26 @@ def test_rows_of_different_dimensions_do_not_mix(tmp_path):
 def test_a_picture_has_so_many_points():
     rows = [row(number, 0.1, 0.2 + number / 9000) for number in range(MOST_POINTS + 200)]
     assert len(dimension_figures(rows).points["valence"]) == MOST_POINTS
+
+
+def simulated(draw, speakers: int) -> np.ndarray:
+    """Sums over 40 clips and 3 dimensions of speakers whose predictions have their own offset, slope and noise."""
+    one, each = (speakers, 1, 3), (speakers, 40, 3)
+    offset, slope = draw.normal(0, 0.15, one), np.exp(draw.normal(-0.2, 0.25, one))
+    truth = np.clip(draw.normal(0, 0.15, one) + draw.normal(0, 0.4, each), -1, 1)
+    noise = 0.35 * np.exp(draw.normal(0, 0.2, (speakers, 1, 1)))
+    predicted = np.clip(offset + slope * truth + draw.normal(0, 1, each) * noise, -1, 1)
+    products = (np.ones(each), predicted, truth, predicted**2, truth**2, predicted * truth)
+    return np.stack(products, axis=-1).sum(1)
+
+
+@pytest.mark.parametrize(("speakers", "expected"), [(3, CCC_COVERAGE[3]), (12, 95)])
+def test_how_often_the_interval_holds_the_true_ccc(speakers, expected):
+    draw = np.random.default_rng(0)
+    true = ccc_from_moments(simulated(draw, 20_000).sum(0)).mean()
+    held, corpora = 0, 250
+    for _ in range(corpora):
+        moments = dict(zip(map(str, range(speakers)), simulated(draw, speakers), strict=True))
+        intervals, _ = moment_intervals(moments, lambda pooled: ccc_from_moments(pooled).mean(-1, keepdims=True), 500)
+        held += intervals[0][0] <= true <= intervals[0][1]
+    assert 100 * held / corpora == pytest.approx(expected, abs=6)

@@ -173,6 +173,29 @@ def test_a_table_needs_its_scale(prepared, tmp_path, script):
         script("train_audio", "--dataset", prepared, "--target", "both", "--output_dir", tmp_path)
 
 
+def test_a_table_with_a_scale_and_missing_values(table, tmp_path, script, capsys):
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    means = {"angry": (20, 90), "happy": (90, 80), "neutral": (50, 40), "sad": (20, 10)}
+    with open(tmp_path / "rated.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "speaker", "valence", "arousal"])
+        for number, row in enumerate(rows):
+            valence, arousal = (one + number % 5 for one in means[row["label"]])
+            writer.writerow([row["path"], row["label"], row["speaker"], valence if number % 8 else "", arousal])
+    script(
+        *("train_audio", "--corpus", "table", "--data_dir", tmp_path / "rated.csv", "--audio_dir", table.parent),
+        *("--target", "both", "--dimension_scale=0,100", "--audio_model", "functionals", "--n_folds", 3),
+        *("--output_dir", tmp_path / "run"),
+    )
+    assert "note: 6 of 48 clips have no annotation of valence: they do not count for it" in capsys.readouterr().out
+    run = RunFolder(tmp_path / "run")
+    assert run.report.dimensions.ccc["arousal"] > 0.3 and list(run.report.dimensions.ccc) == ["valence", "arousal"]
+    annotated = [row.annotated["valence"] for row in run.folds["1"].predictions]
+    assert None in annotated and run.report.dimensions.n["valence"] == len(annotated) - annotated.count(None)
+    assert run.settings["dimension_scale"] == "0,100"
+
+
 def problem(speakers: int = 8, size: int = 12) -> tuple[np.ndarray, np.ndarray, list[str]]:
     draw = np.random.default_rng(0)
     vectors = draw.standard_normal((20 * speakers, size))

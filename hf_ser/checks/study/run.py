@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hf_ser.checks.study.plan import Study, System
 from hf_ser.files import atomic_write
-from hf_ser.runs.figures import Report
+from hf_ser.runs.figures import Report, read_report
 from hf_ser.runs.report import REPORT
 
 at_once = partial(print, flush=True)
@@ -70,7 +70,13 @@ class Run:
 
     def report(self) -> Report:
         """Its report."""
-        return Report.read(self.folder / REPORT)
+        report = read_report(self.folder / REPORT)
+        if not isinstance(report, Report):
+            raise ValueError(
+                f"{self.folder / REPORT}: found a report of dimensions without classes, by which the systems of a study "
+                "are compared. Expected classes: give its systems --target both, or label."
+            )
+        return report
 
 
 def runs_of(study: Study, folder: Path, systems: tuple[System, ...] | None = None) -> list[Run]:
