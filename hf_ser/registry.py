@@ -40,6 +40,8 @@ NEEDED = {
     "family": ("build", "encode", "inputs"),
 }
 """What a part of each kind has."""
+OPTIONAL = {"corpus": ("DIMENSION_SCALE",)}
+"""What it may have too."""
 VARIABLE = "HF_SER_PLUGINS"
 """Files of plugins for processes that this one starts, such as loader workers."""
 
@@ -75,7 +77,8 @@ def register(kind: str, name: str, thing=None):
         places, part = _place(kind), thing
         if kind == "corpus" and callable(thing):
             known = vars(sys.modules[thing.__module__])
-            part = SimpleNamespace(**{name: known[name] for name in NEEDED[kind] if name in known})
+            names = (*NEEDED[kind], *OPTIONAL[kind])
+            part = SimpleNamespace(**{name: known[name] for name in names if name in known})
             part.list_utterances, part.__module__ = _checked_corpus(name, thing), thing.__module__
             part.__qualname__ = thing.__qualname__
         if lacking := [one for one in NEEDED[kind] if not hasattr(part, one)]:

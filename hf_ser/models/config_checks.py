@@ -201,7 +201,8 @@ def _check_labels(values: Mapping, where: str) -> None:
     if labels is not None:
         if not isinstance(labels, Mapping):
             raise _refused(where, "id2label", labels, "an object of class numbers and their names")
-        if not 0 < len(labels) <= MOST_LABELS:
+        least = 0 if values.get("dimensions") else 1  # which a model may predict in place of classes
+        if not least <= len(labels) <= MOST_LABELS:
             raise ValueError(f"{where}: id2label has {len(labels):,} classes, expected 1 to {MOST_LABELS:,}.")
         if bad := [name for name in labels.values() if not (isinstance(name, str) and name.strip())]:
             raise _refused(where, "id2label", bad[0], "a text as the name of each class")

@@ -76,8 +76,14 @@ class DataArguments(Checked):
     )
     target: str = setting(
         "label",
-        "what is trained towards: the corpus's label, or the raters' votes",
+        "what is trained towards: the corpus's label, or the raters' votes; dimensions (valence, arousal, dominance) "
+        "in place of the label, or both",
         Registered("inputs/targets.py", "TARGETS"),
+    )
+    dimension_scale: str | None = setting(
+        None,
+        "of a table: lowest and highest value of its valence, arousal and dominance, such as =1,7",
+        only_with=("target", ("dimensions", "both")),
     )
     protocol: str = setting("speaker_folds", "how the folds are made", Registered("data/protocols.py", "PROTOCOLS"))
     fold: str = setting("1", "number of a fold (from 1), 'all', or 'final': train on all but the validation speakers")

@@ -15,6 +15,7 @@ from torch import nn
 
 from hf_ser.inputs.speakers import enrolment_rows
 from hf_ser.models import SOLVED_HEADS, SerConfig, SerModelForClassification, SpectrogramConfig
+from hf_ser.models.dimensions import concordance
 from hf_ser.models.modeling_ser import HeadEnrolment
 from hf_ser.models.networks import FITTED
 from hf_ser.models.processing_ser import audio_inputs
@@ -491,6 +492,38 @@ def test_a_solved_head_reads_the_text_too_and_answers_without_it(tmp_path):
     other.train()
     torch.testing.assert_close(other.model.head.classifier.weight[:, :64], weight[:, :64])
     assert not torch.allclose(other.model.head.classifier.weight[:, 64:], weight[:, 64:])
+
+
+@pytest.mark.parametrize("has_classes", [True, False])
+def test_dimensions_are_solved_for_beside_the_classes_or_alone(has_classes, tmp_path):
+    names = {"dimensions": ["valence", "arousal"], "dimension_scale": [-1.0, 1.0]}
+    settings = names if has_classes else {**names, "id2label": {}, "label2id": {}}
+    model, processor = fused("whisper", "bert", fusion="ridge", pooling="mean", audio_layers=[1, 2], **settings)
+    model.requires_grad_(False)
+    data, draw = rows(), np.random.default_rng(0)
+    texts = [None if row["id"] % 5 == 0 else ("hello you", "what a day", "there")[row["labels"]] for row in data]
+    annotated = torch.tensor([[(-0.6, 0.1, 0.7)[row["labels"]], (0.5, 0.5, -0.5)[row["labels"]]] for row in data])
+    annotated += torch.from_numpy(draw.normal(0, 0.05, annotated.shape))
+    annotated[::4, 1] = torch.nan
+
+    def batch_of(some: list[dict]) -> dict[str, torch.Tensor]:
+        made = processor.features([row["clip"].numpy() for row in some], [texts[row["id"]] for row in some])
+        classes = nn.functional.one_hot(torch.tensor([row["labels"] for row in some]), CLASSES).float()
+        wanted = [*([classes] if has_classes else []), annotated[[row["id"] for row in some]].float()]
+        return {**made, "labels": torch.cat(wanted, 1)}
+
+    trainer = trainer_of(model, data)
+    trainer.data_collator = batch_of
+    trainer.train()
+    entry = trainer.state.log_history[0]
+    assert entry["inner_ccc"] > 0.8 and ("inner_uar" in entry) == has_classes
+    assert trainer.state.best_metric == entry["inner_uar" if has_classes else "inner_ccc"]
+    assert {"ridge_lambda_valence", "ridge_lambda_arousal"} < set(entry)
+    model.save_pretrained(tmp_path)
+    again = SerModelForClassification.from_pretrained(tmp_path)
+    output = again(**{name: values for name, values in batch_of(data).items() if name != "labels"})
+    assert (concordance(output.dimensions, annotated.float()) > 0.8).all()
+    assert output.logits.shape == (36, CLASSES * has_classes)
 
 
 def test_a_fit_takes_its_recipes_flags_and_what_says_where_it_is_computed(tmp_path):
