@@ -24,7 +24,6 @@ from hf_ser.models.functionals import (
 )
 from hf_ser.models.random_kernels import KERNELS, POOLED, RandomKernels
 from hf_ser.models.samples import trimmed
-from hf_ser.models.samples import trimmed
 
 KINDS = {
     "log_mel": {"n_bands": 40},
