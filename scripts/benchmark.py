@@ -41,25 +41,19 @@ if __name__ == "__main__":
 
 from hf_ser.benchmark.case import SIZES, Case
 from hf_ser.benchmark.results import described, draw, measure_all, table
-from hf_ser.benchmark.rows import rows_of
+from hf_ser.benchmark.rows import chosen_rows
 from hf_ser.files import atomic_write
 
 
 def main() -> None:
     """Measure, print, write."""
     arguments = command_line()
-    rows = rows_of(SIZES[arguments.size])
-    if unknown := set(arguments.rows or ()) - {row.name for row in rows}:
-        raise ValueError(
-            f"--rows {' '.join(sorted(unknown))}: found no such row, expected some of "
-            f"{', '.join(row.name for row in rows)}."
-        )
+    rows = chosen_rows(SIZES[arguments.size], arguments.rows or ())
     whisper = arguments.whisper or os.environ.get("HF_SER_WHISPER_DIR")
-    chosen = [row for row in rows if not arguments.rows or row.name in arguments.rows]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         paths = (arguments.data_dir, arguments.audio_model, Path(whisper) if whisper else None)
         case = Case(SIZES[arguments.size], Path(folder), *paths)
-        results = measure_all(chosen, case, arguments.rounds)
+        results = measure_all(rows, case, arguments.rounds)
         benchmark = described(results, case, arguments.size, arguments.rounds)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     with atomic_write(arguments.output_dir / "benchmark.json") as file:

@@ -13,7 +13,9 @@ from hf_ser.benchmark.measure import Work
 from hf_ser.benchmark.training import read
 from hf_ser.deploy.timeline import make_timeline
 from hf_ser.models import SerPipeline
-from hf_ser.models.decoding import SAMPLING_RATE, decode_audio
+from hf_ser.models.decoding import decode_audio
+from hf_ser.models.processing_ser import audio_inputs
+from hf_ser.models.samples import SAMPLING_RATE
 from hf_ser.runs.classifier import Classifier
 from hf_ser.transcripts.recogniser import DecodeOptions
 
@@ -69,8 +71,6 @@ def bare_encoder(batch: int, case: Case) -> Work:
     classifier = Classifier(str(case.model()))
     clips = sorted((decode_audio(file) for file in case.files()), key=len)
     extractor, model = classifier.pipeline.feature_extractor, classifier.model
-    from hf_ser.models.processing_ser import audio_inputs
-
     batches = [audio_inputs(extractor, clips[start : start + batch]) for start in range(0, len(clips), batch)]
 
     def work():
@@ -104,8 +104,6 @@ def bare_windows(case: Case) -> Work:
     classifier = Classifier(str(case.model()))
     count = round(60 * peer_minutes(case) / WINDOW_SECONDS)
     extractor, model = classifier.pipeline.feature_extractor, classifier.model
-    from hf_ser.models.processing_ser import audio_inputs
-
     noise = np.random.default_rng(0).normal(0, 0.1, (2, WINDOW_SECONDS * SAMPLING_RATE)).astype(np.float32)
     inputs = audio_inputs(extractor, list(noise))
 

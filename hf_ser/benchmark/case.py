@@ -21,7 +21,8 @@ from transformers import (
 )
 
 from hf_ser.data.corpora import CORPORA
-from hf_ser.models.decoding import SAMPLING_RATE, decode_audio, resample
+from hf_ser.models.decoding import decode_audio
+from hf_ser.models.samples import SAMPLING_RATE, resample
 
 RECORDED_RATE = 48_000
 """Of the generated clips, as most corpora are recorded."""

@@ -12,7 +12,7 @@ import soxr
 from hf_ser.benchmark.case import Case
 from hf_ser.benchmark.measure import Usage, Work, run_fresh
 from hf_ser.data.prepare import prepare
-from hf_ser.models.decoding import SAMPLING_RATE
+from hf_ser.models.samples import SAMPLING_RATE
 
 
 def checked_data_set(case: Case) -> Work:

@@ -1,6 +1,6 @@
 """The rows of the benchmark: what is measured, ours beside a peer as its user would write it, and beside a floor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -80,6 +80,21 @@ class Row:
 def rows_of(size: Size) -> list[Row]:
     """All rows; those of preparing many clips depend on the size."""
     return [*ROWS, *(growth_row(number, count) for number, count in enumerate(size.rows))]
+
+
+def chosen_rows(size: Size, names: Sequence[str] = ()) -> list[Row]:
+    """The rows of these names; all where none are given.
+
+    Raises:
+        ValueError: there is no row of a name.
+    """
+    rows = rows_of(size)
+    if unknown := set(names) - {row.name for row in rows}:
+        raise ValueError(
+            f"--rows {' '.join(sorted(unknown))}: found no such row, expected some of "
+            f"{', '.join(row.name for row in rows)}."
+        )
+    return [row for row in rows if not names or row.name in names]
 
 
 def growth_row(number: int, count: int) -> Row:

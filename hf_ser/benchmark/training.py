@@ -15,9 +15,9 @@ from hf_ser.api import load_dataset, train
 from hf_ser.benchmark.case import Case
 from hf_ser.benchmark.measure import Work
 from hf_ser.data.prepare import load_prepared
-from hf_ser.data.protocols import make_folds
-from hf_ser.models.decoding import SAMPLING_RATE
+from hf_ser.data.splitting import make_folds
 from hf_ser.models.heads import Sequences
+from hf_ser.models.samples import SAMPLING_RATE
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments
 from hf_ser.training.building import Candidate, build_model
 from hf_ser.training.fold_data import FoldData
