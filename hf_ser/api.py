@@ -18,7 +18,8 @@ from hf_ser.checks.stress.conditions import GROUPS
 from hf_ser.data import splitting
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.labels import NATIVE, apply_label_map
-from hf_ser.data.prepare import REPORT, load_or_prepare, load_prepared
+from hf_ser.data.prepare import load_or_prepare
+from hf_ser.data.prepared import REPORT, load_prepared
 from hf_ser.deploy.timeline import Timeline, make_timeline
 from hf_ser.files import atomic_write
 from hf_ser.models.decoding import decode_audio

@@ -51,7 +51,7 @@ from hf_ser.augment.training import Augmenter
 from hf_ser.checks.stress.run import balanced_sample
 from hf_ser.data.audio import encode_flac, on_grid
 from hf_ser.data.corpora import CORPORA
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.files import atomic_write, package_file
 from hf_ser.glyphs import replace_missing_glyphs

@@ -30,7 +30,7 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 if __name__ == "__main__":
     parse_early(command_line)
 
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.inputs.collate import clips
 from hf_ser.publish.plots import plot_comparison
 from hf_ser.publish.results import write_pictures_and_page, write_results

@@ -97,7 +97,7 @@ from tqdm import tqdm
 
 from hf_ser.data.audio import pcm_sha256, read_clip
 from hf_ser.data.given_clips import Given, GivenClip, given_clips, with_texts
-from hf_ser.data.prepare import column_names
+from hf_ser.data.listing import column_names
 from hf_ser.models import SerPipeline
 from hf_ser.models.streams import MIX
 from hf_ser.normal_form import printable

@@ -59,7 +59,8 @@ if __name__ == "__main__":
 from datasets import Dataset
 
 from hf_ser.data.integrity import format_integrity
-from hf_ser.data.prepare import already_prepared, download_corpora, prepare
+from hf_ser.data.listing import download_corpora
+from hf_ser.data.prepare import already_prepared, prepare
 from hf_ser.files import temporary_folder
 
 

@@ -22,7 +22,7 @@ from hf_ser.data.fingerprint import fingerprint
 from hf_ser.data.folds import Fold
 from hf_ser.data.folds import fingerprint as split_fingerprint
 from hf_ser.data.integrity import integrity_report
-from hf_ser.data.prepare import REPORT, load_prepared
+from hf_ser.data.prepared import REPORT, load_prepared
 from hf_ser.data.schema import SAMPLING_RATE, SPLITS, Finding
 from hf_ser.files import atomic_write, hidden_sibling
 from hf_ser.models.decoding import decode_audio

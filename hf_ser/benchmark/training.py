@@ -14,7 +14,7 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, 
 from hf_ser.api import load_dataset, train
 from hf_ser.benchmark.case import Case
 from hf_ser.benchmark.measure import Work
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.data.splitting import make_folds
 from hf_ser.models.heads import Sequences
 from hf_ser.models.samples import SAMPLING_RATE

@@ -17,8 +17,8 @@ from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import PICTURE
 from hf_ser.data.corpora import CORPORA, corpus_of
 from hf_ser.data.integrity import OUTSIDE
-from hf_ser.data.prepare import REPORT as INTEGRITY
-from hf_ser.data.prepare import quiet_datasets
+from hf_ser.data.prepared import REPORT as INTEGRITY
+from hf_ser.data.shards import quiet_datasets
 from hf_ser.models.saving import PLUGINS
 from hf_ser.publish.dataset_card import CARD, write_dataset_report
 from hf_ser.publish.model_card import TASKS, write_model_card

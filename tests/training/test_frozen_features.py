@@ -17,7 +17,7 @@ from transformers import ASTConfig, ASTFeatureExtractor, Wav2Vec2Config, Wav2Vec
 
 from hf_ser.augment.training import View, with_views
 from hf_ser.data.folds import Fold
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.inputs.collate import Collator
 from hf_ser.models import (
     SerConfig,
