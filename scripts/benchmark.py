@@ -13,6 +13,7 @@ from hf_ser.cli import parse_early, run
 import argparse
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def main() -> None:
     draw(benchmark, arguments.output_dir / "benchmark.png")
     print(table(benchmark))
     print(f"written: {arguments.output_dir}/benchmark.json and benchmark.png")
+    if any(row.ours.missing for row in results):  # nothing may be missing of ours
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def _serve(setup: Callable[..., Work], case, connection: Connection) -> None:
         except EOFError:  # the other end is closed: no more is wanted
             return
         except Exception as error:
-            connection.send(RuntimeError(f"{setup.__name__}: {type(error).__name__}: {error}"))
+            connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
 def _measured(work: Work) -> Usage:
@@ -158,16 +158,22 @@ def medians(measured: Sequence[Usage]) -> Usage:
     return Usage(*(statistics.median(getattr(one, name) for one in measured) for name in names))
 
 
-def in_turns(setups: dict[str, Callable[..., Work]], case, rounds: int) -> dict[str, Usage]:
-    """Measure ways in turns, so that each meets the machine as the others do; the medians, by name."""
-    workers, measured = {}, {name: [] for name in setups}
+def in_turns(setups: dict[str, Callable[..., Work]], case, rounds: int) -> dict[str, Usage | str]:
+    """Measure ways in turns, so that each meets the machine as the others do.
+
+    Returns:
+        The medians by name; of a way that failed, why.
+    """
+    workers, measured, failed = {}, {name: [] for name in setups}, {}
     try:
-        for name, setup in setups.items():
-            workers[name] = Worker(setup, case)
         for _ in range(rounds):
-            for name, worker in workers.items():
-                measured[name].append(worker.measure())
+            for name in (name for name in setups if name not in failed):
+                try:
+                    workers[name] = workers.get(name) or Worker(setups[name], case)
+                    measured[name].append(workers[name].measure())
+                except RuntimeError as error:
+                    failed[name] = str(error)
     finally:
         for worker in workers.values():
             worker.close()
-    return {name: medians(found) for name, found in measured.items()}
+    return {name: failed.get(name) or medians(measured[name]) for name in setups}

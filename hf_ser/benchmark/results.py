@@ -86,13 +86,14 @@ def measure_row(row: Row, case: Case, rounds: int) -> RowResult:
     for need in row.needs:
         getattr(case, need)()
     there = {name: way.setup for name, way in ways.items() if reasons[name] is None}
-    used = in_turns(there, case, min(rounds, row.rounds))
+    used = in_turns(there, case, min(rounds, row.rounds)) | {name: why for name, why in reasons.items() if why}
     for name, way in ways.items():
-        taken = {}
-        if name in used:
-            seconds = getattr(used[name], row.by) / row.units_of(way, case)
-            taken = {"seconds": seconds, "peak_mb": round(used[name].peak_mb, 1)}
-        results[name] = WayResult(way.about, **taken, missing=reasons[name])
+        found = used[name]
+        if isinstance(found, str):
+            results[name] = WayResult(way.about, missing=found)
+        else:
+            seconds = getattr(found, row.by) / row.units_of(way, case)
+            results[name] = WayResult(way.about, seconds, round(found.peak_mb, 1))
     ratios = {
         "to_peer": ratio(results["peer"], results["ours"]),
         "to_floor": ratio(results["ours"], results.get("floor")),

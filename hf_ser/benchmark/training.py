@@ -94,7 +94,7 @@ def plain_trainer(case: Case, trained: list[dict], tested: list[dict], epochs: i
 def sklearn_on_features(case: Case) -> Work:
     """The floor: a ridge of scikit-learn on the features, which are there already, for all folds."""
     dataset = load_prepared(case.dataset())
-    folds = make_folds(dataset)
+    folds = make_folds(dataset, "speaker_folds")
     draw, labels = np.random.default_rng(0), np.array(dataset["label"][:])
     size = len(case.layers().split(",")) * AutoModelForAudioClassification.from_pretrained(case.stock()).config.d_model
     vectors = draw.standard_normal((len(dataset), size)) + labels[:, None] / 4
