@@ -307,7 +307,7 @@ def predict(
         model: A model, its folder, or its name on the Hub.
         clips: A file, an array `(samples,)` at 16 kHz, or a list of them; None for a text alone.
         text: The transcript of the clip, or of each.
-        options: `top_k`, `batch_size`, `enrolment`, `channel` and more of `SerPipeline`.
+        options: `top_k`, `batch_size`, `enrolment`, `channel`, `dimensions` and more of `SerPipeline`.
 
     Returns:
         All classes with their calibrated scores, most probable first, and as attributes `unsure` and `notes`; of

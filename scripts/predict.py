@@ -174,7 +174,8 @@ def main() -> None:
     )
     failed = 0
     vectors = embeddings_file(arguments.embeddings)
-    with answers_file(output, classifier.labels, arguments.abstain) as write, vectors as keep:
+    answers = answers_file(output, classifier.labels, arguments.abstain, classifier.dimensions)
+    with answers as write, vectors as keep:
         for answer in with_progress(answering.answers(clips), len(clips)):
             write(answer)
             keep(answer)
@@ -375,7 +376,8 @@ def show(answer: Answer, as_json: bool, abstains: bool, known: set[str]) -> None
         tqdm.write(json_line(answer.as_row(abstains), sys.stdout.encoding or "utf-8"), file=sys.stdout)
     elif answer.error is None:
         unsure = answer.unsure and (abstains or not answer.is_speech)
-        tqdm.write(text_row(answer.clip.name, answer.scores, answer.clip.text, unsure), file=sys.stdout)
+        row = text_row(answer.clip.name, answer.scores, answer.clip.text, unsure, answer.dimensions)
+        tqdm.write(row, file=sys.stdout)
     sys.stdout.flush()
 
 

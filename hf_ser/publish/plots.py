@@ -25,8 +25,9 @@ from hf_ser.plotting import (
 )
 from hf_ser.publish.curves import plot_reliability, plot_risk_coverage, plot_roc
 from hf_ser.publish.dataset_plots import SEX_COLOURS, shortened
+from hf_ser.publish.dimension_plots import DIMENSIONS_PICTURE, plot_dimensions
 from hf_ser.runs.comparison_figures import Comparison, SpeakerPair
-from hf_ser.runs.figures import GroupFigures, Report
+from hf_ser.runs.figures import DimensionReport, GroupFigures, Report
 from hf_ser.runs.report_text import counted, headline_uar
 from hf_ser.runs.scores import DIGITS
 
@@ -36,8 +37,8 @@ LONGEST_NAME, LONGEST_RUN, MOST_NAMED = 24, 50, 8
 SHIFTED = {"textcoords": "offset points"}
 
 
-def write_pictures(report: Report, folder: str | Path, system: str = "") -> list[Path]:
-    """Draw every picture of a report, under the names of `PICTURES`.
+def write_pictures(report: Report | DimensionReport, folder: str | Path, system: str = "") -> list[Path]:
+    """Draw every picture of a report: those of `PICTURES` if it has classes, `dimensions.png` if it has dimensions.
 
     Args:
         report: Result of `make_report`.
@@ -47,8 +48,10 @@ def write_pictures(report: Report, folder: str | Path, system: str = "") -> list
     Returns:
         The PNG files that were written.
     """
+    pictures = PICTURES if isinstance(report, Report) else {}
+    pictures = pictures | ({DIMENSIONS_PICTURE: plot_dimensions} if report.dimensions else {})
     written = []
-    for name, draw in PICTURES.items():
+    for name, draw in pictures.items():
         path = Path(folder) / name
         if draw is plot_groups and len(report.per_speaker) < 2:
             remove_picture(path)  # of one speaker it would show the headline again
@@ -94,7 +97,8 @@ def plot_learning_curves(
 ) -> None:
     """Draw training loss, validation loss and validation UAR against the epoch as a PNG; a star marks the best UAR.
 
-    Of trainings of a single epoch, whose curves are dots, no picture is drawn.
+    Of a model without classes the validation CCC in place of UAR. Of trainings of a single epoch, whose curves are
+    dots, no picture is drawn.
 
     Args:
         histories: `state.log_history` of the Trainer by fold; entries without `epoch` or the key of a curve are
@@ -103,23 +107,33 @@ def plot_learning_curves(
         notices: Notices of the report, such as a leak, to draw above the curves.
         system: The system in one line, for the title.
     """
-    if max((len(_points(one, key)) for one in histories.values() for key in ("loss", "eval_uar")), default=0) < 2:
+    if (
+        max(
+            (len(_points(one, key)) for one in histories.values() for key in ("loss", "eval_uar", "eval_ccc")),
+            default=0,
+        )
+        < 2
+    ):
         remove_picture(path)
         return
     figure = Figure(figsize=(10, 4.2 + 0.3 * len(notices)), layout="constrained")
     loss_axes, uar_axes = figure.subplots(1, 2, sharex=True)
     several = len(histories) > 1
     style = {"linewidth": 0.9, "alpha": 0.6} if several else {"linewidth": 1.8}
+    has_uar = any("eval_uar" in entry for history in histories.values() for entry in history)
+    has_ccc = any("eval_ccc" in entry for history in histories.values() for entry in history)
+    measure = "ccc" if has_ccc and not has_uar else "uar"  # of a model without classes
     for history in histories.values():
         _curve(loss_axes, history, "loss", color=TRAINING, label="training", **style)
         _curve(loss_axes, history, "eval_loss", color=VALIDATION, label="validation", linestyle="--", **style)
-        _curve(uar_axes, history, "eval_uar", color=VALIDATION, label="validation", **style)
-        _mark_best(uar_axes, history)
-    for axes, name in ((loss_axes, "loss"), (uar_axes, "UAR, %")):
+        _curve(uar_axes, history, f"eval_{measure}", color=VALIDATION, label="validation", **style)
+        _mark_best(uar_axes, history, f"eval_{measure}")
+    for axes, name in ((loss_axes, "loss"), (uar_axes, "UAR, %" if measure == "uar" else measure.upper())):
         axes.set(xlabel="epoch", ylabel=name)
         axes.grid(alpha=0.3)
         _legend(axes, nothing=f"no {name.partition(',')[0]} was logged")
-    percent_axis(uar_axes, "y")
+    if measure == "uar":
+        percent_axis(uar_axes, "y")
     which = f"{folds_text(histories)}, one line each" if several else folds_text(histories)
     heading = textwrap.fill(", ".join(one for one in (system, which) if one), 100).replace("$", r"\$")
     figure.suptitle(heading, fontsize=10.5)
@@ -254,8 +268,8 @@ def _curve(axes: Axes, history: list[dict], key: str, **style) -> None:
         axes.plot(*zip(*points, strict=True), marker=marker, **style)
 
 
-def _mark_best(axes: Axes, history: list[dict]) -> None:
-    points = [point for point in _points(history, "eval_uar") if math.isfinite(point[1])]
+def _mark_best(axes: Axes, history: list[dict], key: str) -> None:
+    points = [point for point in _points(history, key) if math.isfinite(point[1])]
     if points:
         epoch, uar = max(points, key=lambda point: (point[1], -point[0]))  # the first of equals, as Trainer keeps it
         axes.plot(epoch, uar, marker="*", markersize=10, color=WARNING, linestyle="none", label="best epoch")

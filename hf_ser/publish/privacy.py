@@ -24,7 +24,7 @@ from hf_ser.models.saving import PLUGINS
 from hf_ser.publish.dataset_card import CARD, write_dataset_report
 from hf_ser.publish.model_card import TASKS, names_emotions, write_model_card
 from hf_ser.revisions import public_name
-from hf_ser.runs.figures import Report
+from hf_ser.runs.figures import read_report
 from hf_ser.runs.predictions import PREDICTIONS
 from hf_ser.runs.record import RECORD, TrainingRecord, corpora_of_stages
 from hf_ser.runs.report import REPORT
@@ -35,6 +35,7 @@ MODEL_CODE = tuple(
 )
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
 FIGURE_PICTURES = (
+    "dimensions.png",
     *("confusion_matrix.png", "reliability.png", PICTURE, "roc.png", "risk_coverage.png", "learning_curves.png"),
 )
 SPEAKER_PICTURES = ("groups.png", "embedding_map.png", "comparison.png")
@@ -74,7 +75,7 @@ def model_files(folder: Path) -> dict[str, Path | bytes]:
     names = (*MODEL_FILES, *plugin_files(folder))
     files = {file.name: file for file in sorted(folder.iterdir()) if file.is_file() and matches(file.name, names)}
     configs = {name: _read(files[name]) for name in CONFIGS if name in files}
-    records = {name: kind.read(files[name]) for name, kind in RECORDS.items() if name in files}
+    records = {name: read(files[name]) for name, read in RECORDS.items() if name in files}
     stressed = records[STRESS].corpus.split("+") if STRESS in records else []  # perhaps of another data set
     # The training data of the encoders counts too: the record has hashes of it.
     of_stages = corpora_of_stages(replace(record, sources={}))
@@ -106,8 +107,8 @@ def config_without_paths(config):
 
 
 CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
-RECORDS = {RECORD: TrainingRecord, REPORT: Report, STRESS: StressResult}
-"""Files of a model whose `public()` is pushed, and their types."""
+RECORDS = {RECORD: TrainingRecord.read, REPORT: read_report, STRESS: StressResult.read}
+"""Files of a model whose `public()` is pushed, and what reads them."""
 
 
 def model_card_of(
@@ -133,7 +134,7 @@ def check_purpose(where: str | Path, labels: Sequence[str], purpose: str | None)
     Raises:
         ValueError: no class is an emotion, and there are no such words.
     """
-    if not (names_emotions(labels) or (purpose or "").strip()):
+    if labels and not (names_emotions(labels) or (purpose or "").strip()):
         raise ValueError(
             f"{where}: found the classes {', '.join(labels[:6])}, none of which is an emotion. Expected words for its "
             'card on what such a model is for: push it by push_to_hub.py with --purpose "...".'

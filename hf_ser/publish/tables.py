@@ -5,13 +5,14 @@ from pathlib import Path
 import pandas as pd
 
 from hf_ser.files import atomic_write
-from hf_ser.runs.figures import Report
+from hf_ser.runs.dimension_figures import DimensionFigures
+from hf_ser.runs.figures import DimensionReport, Report
 
 TABLES = "tables"
 """Folder of the tables beside a report."""
 
 
-def write_tables(report: Report, folder: str | Path, system: str = "") -> list[Path]:
+def write_tables(report: Report | DimensionReport, folder: str | Path, system: str = "") -> list[Path]:
     """Write each table of a report as `tables/NAME.csv` and `tables/NAME.tex`; shares are in per cent.
 
     Args:
@@ -31,25 +32,47 @@ def write_tables(report: Report, folder: str | Path, system: str = "") -> list[P
     return written
 
 
-def tables_of(report: Report) -> dict[str, pd.DataFrame]:
+def tables_of(report: Report | DimensionReport) -> dict[str, pd.DataFrame]:
     """The tables of a report by name."""
+    tables = _class_tables(report) if isinstance(report, Report) else {}
+    return tables | ({"dimensions": _dimension_table(report.dimensions)} if report.dimensions else {})
+
+
+PLURALS = {"sex": "sexes", "speaker": "speakers", "fold": "folds"}
+
+
+def _dimension_table(figures: DimensionFigures) -> pd.DataFrame:
+    """CCC, interval, correlation and error of each dimension, on its scale."""
+    ends = {name: interval or [None, None] for name, interval in figures.ccc_ci95.items()}
+    rows = {
+        name: {
+            "CCC": figures.ccc[name],
+            "CCC 95 % from": ends[name][0],
+            "CCC 95 % to": ends[name][1],
+            "Pearson": figures.pearson[name],
+            "MAE": figures.mae[name],
+        }
+        for name in figures.ccc
+    }
+    table = pd.DataFrame(rows, dtype=float).T.rename_axis("dimension")
+    table["utterances"] = [figures.n[name] for name in table.index]
+    return table
+
+
+def _class_tables(report: Report) -> dict[str, pd.DataFrame]:
     classes = {
         name: {"precision": row.precision, "recall": row.recall, "F1": row.f1} for name, row in report.per_class.items()
     }
     by_class = in_percent(pd.DataFrame(classes).T.rename_axis("class"))
     by_class["AUC"] = [report.roc[name].auc for name in by_class.index]
     by_class["utterances"] = [report.per_class[name].support for name in by_class.index]
-    groups = {
-        "sexes": report.per_sex,
-        "speakers": report.per_speaker,
-        "folds": report.per_fold,
-    }
+    groups = {"sex": report.per_sex, "speaker": report.per_speaker, "fold": report.per_fold}
     tables = {"figures": _figures(report), "classes": by_class}
-    for kind, rows in groups.items():
-        shares = pd.DataFrame({name: {"WA": one.wa, "UAR": one.uar} for name, one in rows.items()}, dtype=float).T
-        table = in_percent(shares.rename_axis(kind.removesuffix("s").replace("sexe", "sex")))
-        table["utterances"] = [one.n for one in rows.values()]
-        tables[kind] = table
+    for one, rows in groups.items():
+        shares = pd.DataFrame({name: {"WA": row.wa, "UAR": row.uar} for name, row in rows.items()}, dtype=float).T
+        table = in_percent(shares.rename_axis(one))
+        table["utterances"] = [row.n for row in rows.values()]
+        tables[PLURALS[one]] = table
     matrix = pd.DataFrame(report.confusion_matrix, index=report.labels, columns=report.labels)
     return tables | {"confusion_matrix": matrix.rename_axis("reference")}
 
@@ -80,11 +103,14 @@ def _figures(report: Report) -> pd.DataFrame:
 def _latex(table: pd.DataFrame, caption: str) -> str:
     """A LaTeX table; texts are escaped, and a missing figure is a dash."""
     named = table.rename(columns=_escaped, index=_escaped).rename_axis(_escaped(table.index.name)).reset_index()
-    form = {_escaped(name): "{:.4f}".format for name in table.columns if str(name).startswith(("AUC", "p "))}
+    form = {_escaped(name): "{:.4f}".format for name in table.columns if str(name).startswith(PRECISE)}
     return named.to_latex(
         index=False, na_rep="--", caption=_escaped(caption), formatters=form, float_format="%.1f", position="t"
     )
 
+
+PRECISE = ("AUC", "p ", "CCC", "Pearson", "MAE")
+"""Beginnings of the names of columns that are no shares, and are shown with more digits."""
 
 ESCAPED = str.maketrans(
     {one: f"\\{one}" for one in "%&_#${}"}

@@ -37,6 +37,7 @@ from hf_ser.data.prepared import load_prepared
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.files import atomic_write
 from hf_ser.inputs.collate import clips
+from hf_ser.inputs.dimensions import dimensions_of, stated_scale
 from hf_ser.inputs.speakers import clips_digest
 from hf_ser.runs.classifier import AUDIO, TEXT, Classifier, enrolment_settings, rows_of_speakers, statistics_of_rows
 from hf_ser.runs.predictions import PREDICTIONS, Prediction, read_predictions
@@ -227,7 +228,7 @@ def untrained_rows(
 def usable_rows(dataset: Dataset, rows: list[int], classifier: Classifier) -> tuple[list[int], list[str]]:
     """The rows that a model can classify and whose label is one of its own; notices of the others."""
     names, labels, lengths = dataset.features["label"].names, dataset["label"][:], dataset["duration_seconds"][:]
-    own = [row for row in rows if names[labels[row]] in classifier.labels]
+    own = [row for row in rows if names[labels[row]] in classifier.labels or not classifier.labels]
     notices = []
     if len(own) < len(rows):
         notices.append(f"{len(rows) - len(own)} clips are left out: the model does not know their labels.")
@@ -333,7 +334,7 @@ def run_condition(
 
     Speaker statistics are of unchanged clips, as enrolment clips are recorded before.
     """
-    probabilities, skipped = {}, {}
+    probabilities, dimensions, skipped, n_classes = {}, {}, {}, len(classifier.labels)
 
     def changed(row: int) -> Sample | None:
         try:
@@ -349,10 +350,13 @@ def run_condition(
             given = {row: one for row, one in zip(indices, pool.map(changed, indices), strict=True) if one is not None}
             if given:
                 audio, texts = [one.samples for one in given.values()], [one.text for one in given.values()]
-                answers = classifier.probabilities(audio, texts, batch_size, **rows.of_speakers(list(given)))
-                probabilities |= {one.id: row.tolist() for one, row in zip(given.values(), answers, strict=True)}
+                answers = classifier.outputs(audio, texts, batch_size, **rows.of_speakers(list(given)))
+                for one, row in zip(given.values(), answers.tolist(), strict=True):
+                    probabilities[one.id] = row[:n_classes]
+                    if classifier.dimensions:
+                        dimensions[one.id] = dict(zip(classifier.dimensions, row[n_classes:], strict=True))
             bar.update(len(indices))
-    return Outcome(condition, probabilities, dict(sorted(skipped.items())))
+    return Outcome(condition, probabilities, dict(sorted(skipped.items())), dimensions)
 
 
 class CacheKey:
@@ -403,9 +407,10 @@ def read_outcome(file: Path, key: str, condition: Condition) -> Outcome | None:
     """Read the kept outcome of a condition; None where it is missing, damaged or has another key."""
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["key"] != key or kept["digest"] != _digest(kept["probabilities"], kept["skipped"]):
+        answers = {name: kept[name] for name in ("probabilities", "skipped", "dimensions") if name in kept}
+        if kept["key"] != key or kept["digest"] != _digest(*answers.values()):
             return None
-        return Outcome(condition, kept["probabilities"], kept["skipped"])
+        return Outcome(condition, **answers)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -413,8 +418,34 @@ def read_outcome(file: Path, key: str, condition: Condition) -> Outcome | None:
 def write_outcome(file: Path, key: str, outcome: Outcome) -> None:
     """Write the outcome of a condition."""
     answers = {"probabilities": outcome.probabilities, "skipped": outcome.skipped}
+    answers |= {"dimensions": outcome.dimensions} if outcome.dimensions else {}
     with atomic_write(file) as handle:
         json.dump({"key": key, "digest": _digest(*answers.values()), **answers}, handle)
+
+
+def annotations(classifier: Classifier, chosen: Selection) -> dict[int, dict[str, float | None]]:
+    """The annotated dimensions of the tested rows by their indices; none where the model predicts none.
+
+    A model of classes and dimensions is tested on data without an annotation too, by its classes alone.
+
+    Raises:
+        ValueError: as `dimensions_of`, for a model of dimensions alone; a dimension that the data lack.
+    """
+    if not classifier.dimensions:
+        return {}
+    record = read_record(classifier.name)
+    try:
+        known = dimensions_of(chosen.dataset, stated_scale(record and record.settings.get("dimension_scale")))
+    except ValueError:
+        if classifier.labels:
+            return {}
+        raise
+    nothing = np.full(len(chosen.dataset), np.nan)
+    values = {name: known.get(name, nothing) for name in classifier.dimensions}
+    return {
+        row: {name: None if np.isnan(one[row]) else float(one[row]) for name, one in values.items()}
+        for row in chosen.rows
+    }
 
 
 def clean_rows(classifier: Classifier, chosen: Selection, clean: Outcome) -> list[Prediction]:
@@ -422,6 +453,7 @@ def clean_rows(classifier: Classifier, chosen: Selection, clean: Outcome) -> lis
     columns = chosen.dataset.select_columns(["id", "corpus", "speaker", "sex", "label", "transcript_source"])
     names = chosen.dataset.features["label"].names
     tested = fingerprint({"test": [columns[row]["id"] for row in chosen.rows]})
+    annotated = annotations(classifier, chosen)
     rows = []
     for row in chosen.rows:
         cell = columns[row]
@@ -439,14 +471,16 @@ def clean_rows(classifier: Classifier, chosen: Selection, clean: Outcome) -> lis
                 reference=names[cell["label"]],
                 # The stress test reports neither soft labels nor calibration nor abstention.
                 probabilities=dict(zip(classifier.labels, clean.probabilities[cell["id"]], strict=True)),
+                dimensions=clean.dimensions[cell["id"]] if annotated else None,
+                annotated=annotated[row] if annotated else None,
             )
         )
     return rows
 
 
-def _digest(probabilities, skipped) -> str:
+def _digest(*answers) -> str:
     """Hash that detects a damaged file."""
-    return _sha256(json.dumps([probabilities, skipped]).encode())
+    return _sha256(json.dumps(answers).encode())
 
 
 def _sha256(content: bytes) -> str:

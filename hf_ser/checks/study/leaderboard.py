@@ -17,6 +17,7 @@ from hf_ser.checks.study.figures import ComparedSystem, StudyConditions, StudyRe
 from hf_ser.checks.study.results import MUST_AGREE, SystemResult, notices_of_comparisons, with_holm
 from hf_ser.markup import line_width
 from hf_ser.normal_form import printable
+from hf_ser.runs.comparison import check_has_classes
 from hf_ser.runs.figures import Report
 from hf_ser.runs.findings import read_verdict
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
@@ -40,9 +41,10 @@ class FinishedRun:
 
     def report(self) -> Report:
         """Its report; of a folder with predictions alone, made of them."""
+        rows = read_predictions(self.folder / PREDICTIONS)
+        check_has_classes(rows, self.name)
         if (self.folder / REPORT).is_file():
             return Report.read(self.folder / REPORT)
-        rows = read_predictions(self.folder / PREDICTIONS)
         return make_report(rows, read_verdict(self.folder), label_map_of(self.folder))
 
 
