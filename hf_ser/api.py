@@ -22,6 +22,7 @@ from hf_ser.data.prepare import REPORT, load_or_prepare, load_prepared
 from hf_ser.deploy.timeline import Timeline, make_timeline
 from hf_ser.files import atomic_write
 from hf_ser.models.decoding import MIX, decode_audio
+from hf_ser.publish.evaluation import evaluate_model
 from hf_ser.publish.hub import push_model
 from hf_ser.publish.results import write_results
 from hf_ser.publish.stress import stress_model
@@ -189,16 +190,36 @@ load_plugins = errors_in_python()(registry.load_plugins)
 
 
 @errors_in_python()
-def evaluate(run: RunFolder | str | Path, dataset: Dataset | None = None) -> Report | None:
-    """Write a run's report, pictures, page and cards anew from its predictions; the report.
+def evaluate(
+    run: RunFolder | Classifier | FoldFolder | str | Path,
+    dataset: Dataset | str | Path | None = None,
+    protocol: str | None = None,
+    fold: str | int = "all",
+    **options,
+) -> Report | None:
+    """Write a run's report, pictures, page and cards anew from its predictions; or test a model from elsewhere.
 
     Args:
-        run: The run.
-        dataset: Its data set, so that the page can play clips.
+        run: The run; with `protocol` a model, its folder, or its name on the Hub.
+        dataset: The run's data set, so that the page can play clips; or what the model is tested on.
+        protocol: Protocol on whose test parts a model is tested.
+        fold: Its fold, or `all`.
+        options: `output_dir`, `label_map` and more of `hf_ser.publish.evaluation.evaluate_model`.
 
     Returns:
         The figures of `report.json`, such as `.uar`; None where no speaker was tested.
+
+    Raises:
+        ValueError, FileNotFoundError: as `RunFolder`, or as `evaluate_model`.
     """
+    if isinstance(dataset, str | Path):
+        dataset = load_prepared(dataset)
+    if protocol is not None:
+        if dataset is None:
+            raise ValueError("dataset is missing: expected the prepared data set that the model is to be tested on.")
+        return evaluate_model(load_model(run), dataset, protocol, str(fold), **options).report
+    if options:
+        raise ValueError(f"{next(iter(options))} is for a model from elsewhere: name a protocol too, or leave it out.")
     run = _run(run)
     write_results(run.path, dataset)
     return run.report
