@@ -14,6 +14,7 @@ from huggingface_hub import HfApi
 from hf_ser import registry
 from hf_ser.checks.audit.data import audit_data
 from hf_ser.checks.audit.run import audit_run
+from hf_ser.checks.power import PowerAnalysis, power_analysis
 from hf_ser.checks.stress.conditions import GROUPS
 from hf_ser.data import protocols
 from hf_ser.data.corpora import CORPORA
@@ -382,6 +383,25 @@ def compare(a: RunFolder | str | Path, b: RunFolder | str | Path) -> Comparison:
     names = run_names([run.path for run in runs])
     of_a, of_b = (read_predictions(run.path / PREDICTIONS) for run in runs)
     return compare_predictions(of_a, of_b, names)
+
+
+@errors_in_python()
+def power(a: RunFolder | str | Path, b: RunFolder | str | Path | None = None, **options) -> PowerAnalysis:
+    """How many speakers and clips a difference between two systems needs, by the spread of one run or two.
+
+    Args:
+        a, b: Runs on the same utterances; of one run, two systems of its spread are assumed.
+        options: `differences`, `correlation`, `power` and `level` of `hf_ser.checks.power.power_analysis`.
+
+    Returns:
+        A record with `detectable`, `table`, `speakers_needed` and `to_json()`.
+
+    Raises:
+        ValueError: clips without a speaker, fewer than three speakers, runs on different utterances.
+    """
+    runs = [_run(one) for one in (a, b) if one is not None]
+    names = run_names([run.path for run in runs]) if len(runs) == 2 else [runs[0].path.name]
+    return power_analysis(*(read_predictions(run.path / PREDICTIONS) for run in runs), names=names, **options)
 
 
 @errors_in_python()

@@ -78,7 +78,7 @@ from hf_ser.runs.comparison import COMPARISON, compare, format_comparison, run_n
 from hf_ser.runs.embeddings import embeddings, plot_embedding_map
 from hf_ser.runs.findings import read_verdict
 from hf_ser.runs.folder import FoldFolder, RunFolder
-from hf_ser.runs.predictions import PREDICTIONS, read_predictions
+from hf_ser.runs.predictions import PREDICTIONS, predictions_of, read_predictions
 from hf_ser.runs.record import RECORD, as_trained
 from hf_ser.runs.report import REPORT, conditions_of, label_map_of, make_report, notices_of, write_report
 from hf_ser.runs.report_text import format_report
@@ -158,11 +158,6 @@ def check_dataset(dataset, file: Path, name: Path) -> None:
             f"{name}: found none of the {len(tested)} utterances of {file} (such as {tested[0]}), expected the "
             "data set of the run: name that one, or leave out --dataset."
         )
-
-
-def predictions_of(source: Path) -> Path:
-    """The predictions file of a run's folder; a file itself."""
-    return source / PREDICTIONS if source.is_dir() else source
 
 
 def write_embedding_maps(source: Path, dataset) -> None:

@@ -71,6 +71,11 @@ class Prediction(Record):
         return max(self.probabilities, key=self.probabilities.get)
 
 
+def predictions_of(source: Path) -> Path:
+    """The predictions file of a run's folder; a file itself."""
+    return source / PREDICTIONS if source.is_dir() else source
+
+
 def write_predictions(path: str | Path, rows: Sequence[Prediction]) -> None:
     """Write rows as `predictions.jsonl`, whole or not at all.
 
