@@ -16,7 +16,7 @@ from hf_ser.checks.audit.data import audit_data
 from hf_ser.checks.audit.run import audit_run
 from hf_ser.checks.power import PowerAnalysis, power_analysis
 from hf_ser.checks.stress.conditions import GROUPS
-from hf_ser.data import protocols
+from hf_ser.data import splitting
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.prepare import REPORT, load_or_prepare, load_prepared
@@ -186,7 +186,7 @@ def train(
     return run_task(recipe.model, Recipe(recipe.name, model=recipe.model, **settings).parsed(), prepared)
 
 
-make_folds = errors_in_python()(protocols.make_folds)
+make_folds = errors_in_python()(splitting.make_folds)
 load_plugins = errors_in_python()(registry.load_plugins)
 
 

@@ -40,9 +40,10 @@ if __name__ == "__main__":
 from hf_ser.checks.audit.data import audit_data, integrity_findings, recogniser_findings
 from hf_ser.checks.audit.not_copies import read_not_copies
 from hf_ser.checks.audit.run import audit_run
+from hf_ser.data.folds import describe
 from hf_ser.data.labels import apply_label_map
 from hf_ser.data.prepare import load_prepared
-from hf_ser.data.protocols import describe, make_folds
+from hf_ser.data.splitting import make_folds
 from hf_ser.runs.findings import AUDIT, LEAK, format_audit, write_audit
 
 

@@ -17,8 +17,10 @@ from transformers import SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig
 
 from hf_ser import registry
 from hf_ser.data.corpora import CORPORA
-from hf_ser.data.protocols import PROTOCOLS, Plan, make_folds
+from hf_ser.data.plans import Plan
+from hf_ser.data.protocols import PROTOCOLS
 from hf_ser.data.schema import Listing, Utterance
+from hf_ser.data.splitting import make_folds
 from hf_ser.models import (
     FAMILIES,
     PRESETS,
@@ -45,7 +47,7 @@ import torch
 
 from hf_ser import register
 from hf_ser.augment.training import Change
-from hf_ser.data.protocols import Plan
+from hf_ser.data.plans import Plan
 from hf_ser.data.schema import Listing, Utterance
 from hf_ser.models.heads import Classifier, FusionHead, Sequences
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from hf_ser.checks.study.plan import read_study
-from hf_ser.data.protocols import read_split
+from hf_ser.data.split_file import read_split
 from hf_ser.yaml_text import load_yaml, read_mapping, unique_keys
 
 

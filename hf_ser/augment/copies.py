@@ -19,10 +19,10 @@ from hf_ser.augment.training import Augmenter, parse_augmentation
 from hf_ser.data.audio import encode_flac, leading_zeros_seconds, on_grid, pcm_sha256, rms_dbfs
 from hf_ser.data.column_digests import write_digests
 from hf_ser.data.fingerprint import fingerprint
+from hf_ser.data.folds import Fold
+from hf_ser.data.folds import fingerprint as split_fingerprint
 from hf_ser.data.integrity import integrity_report
 from hf_ser.data.prepare import REPORT, load_prepared
-from hf_ser.data.protocols import Fold
-from hf_ser.data.protocols import fingerprint as split_fingerprint
 from hf_ser.data.schema import SAMPLING_RATE, SPLITS, Finding
 from hf_ser.files import atomic_write, hidden_sibling
 from hf_ser.models.decoding import decode_audio

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from markupsafe import Markup
 
 from hf_ser.data.corpora import corpus_of
-from hf_ser.data.protocols import FINAL
+from hf_ser.data.folds import FINAL
 from hf_ser.files import atomic_write, package_file
 from hf_ser.inputs.speakers import enrolment_note
 from hf_ser.markup import filled_markdown

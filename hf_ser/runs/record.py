@@ -13,8 +13,8 @@ from datasets import Dataset
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HTTPError, LocalEntryNotFoundError
 
+from hf_ser.data.folds import Fold
 from hf_ser.data.labels import NATIVE, apply_label_map
-from hf_ser.data.protocols import Fold
 from hf_ser.files import atomic_write
 from hf_ser.json_record import Record
 from hf_ser.models import PRESETS, TEXT_PRESETS

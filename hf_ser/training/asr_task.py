@@ -19,7 +19,8 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import TrainerCallback, set_seed
 
-from hf_ser.data.protocols import Fold, Rows
+from hf_ser.data.folds import Fold
+from hf_ser.data.plans import Rows
 from hf_ser.files import atomic_write
 from hf_ser.runs.record import TrainingRecord
 from hf_ser.stable import rows_digest

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from hf_ser.data.protocols import fold_folder
+from hf_ser.data.folds import fold_folder
 from hf_ser.inputs.collate import Collator
 from hf_ser.models import PRESETS, SOLVED_HEADS, TEXT_PRESETS, SerConfig, SerModelForClassification, SerProcessor
 from hf_ser.models.configuration_ser import AUDIO, TEXT

@@ -19,7 +19,7 @@ from scipy.special import softmax
 from transformers import PreTrainedConfig, TrainerCallback, set_seed
 
 from hf_ser.checks.audit.data import CLEARED
-from hf_ser.data.protocols import Fold
+from hf_ser.data.folds import Fold
 from hf_ser.data.schema import REFERENCE
 from hf_ser.models import copy_code
 from hf_ser.publish.results import write_fold_report, write_results

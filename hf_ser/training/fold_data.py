@@ -7,7 +7,7 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from hf_ser.augment.training import Augmenter, View, with_views
-from hf_ser.data.protocols import Fold
+from hf_ser.data.folds import Fold
 from hf_ser.inputs.speakers import audio_batches, clips_digest, enrolment_note, speaker_statistics
 from hf_ser.inputs.targets import with_columns, with_target
 from hf_ser.training.building import Candidate

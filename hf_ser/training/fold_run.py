@@ -16,7 +16,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_ser.checks.audit.not_copies import read_not_copies
-from hf_ser.data.protocols import Fold
+from hf_ser.data.folds import Fold
 from hf_ser.models import share_weights
 from hf_ser.publish.trackers import tensorboard_beside
 from hf_ser.runs.checkpoints import weights_digests

@@ -5,7 +5,7 @@ from collections import defaultdict
 
 from datasets import Dataset
 
-from hf_ser.data.protocols import Fold
+from hf_ser.data.folds import Fold
 from hf_ser.data.schema import SPLITS
 
 NUMBERED = re.compile(r"(.*?)(\d+)$", re.DOTALL)

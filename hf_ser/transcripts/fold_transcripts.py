@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from datasets import Dataset, Value
 
-from hf_ser.data.protocols import Fold
+from hf_ser.data.folds import Fold
 from hf_ser.data.schema import REFERENCE, SPLITS
 from hf_ser.stable import uniform
 from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank

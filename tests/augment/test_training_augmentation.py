@@ -18,7 +18,7 @@ from hf_ser.augment.training import (
     with_views,
 )
 from hf_ser.data.prepare import load_prepared
-from hf_ser.data.protocols import make_folds
+from hf_ser.data.splitting import make_folds
 from hf_ser.inputs.targets import with_columns
 from hf_ser.training.arguments import AugmentArguments
 

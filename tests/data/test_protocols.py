@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hf_ser.data import protocols
-from hf_ser.data.protocols import PROTOCOLS, Fold, Rows, check_leaks, describe, fingerprint, make_folds
+from hf_ser.data import splitting
+from hf_ser.data.folds import Fold, check_leaks, describe, fingerprint
+from hf_ser.data.plans import Rows
+from hf_ser.data.protocols import PROTOCOLS
 from hf_ser.data.schema import split_parts
+from hf_ser.data.splitting import make_folds
 
 FOR_ALL_CORPORA = ("speaker_folds", "leave_one_speaker_out")
 SPEAKER_INDEPENDENT = (*FOR_ALL_CORPORA, "emobox", "luna_jimenez")
@@ -660,7 +663,7 @@ def talk_show(seed: int, rarest: int = 4, n_speakers: int = 29) -> list[tuple]:
 
 def without_search(dataset, *arguments, **settings) -> list[Fold]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocols, "_search_missing_classes", lambda dataset, rows, plans, folds, *more: folds)
+        patch.setattr(splitting, "search_missing_classes", lambda dataset, rows, plans, folds, *more: folds)
         return make_folds(dataset, *arguments, **settings)
 
 

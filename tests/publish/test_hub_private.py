@@ -20,7 +20,7 @@ from hf_ser.checks.stress.conditions import CONDITIONS
 from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import Outcome, make_stress, write_stress
 from hf_ser.data.prepare import load_prepared
-from hf_ser.data.protocols import make_folds
+from hf_ser.data.splitting import make_folds
 from hf_ser.publish.hub import is_private_push, push_dataset, push_model
 from hf_ser.runs.checkpoints import weights_digests
 from hf_ser.runs.figures import Report

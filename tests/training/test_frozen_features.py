@@ -16,8 +16,8 @@ from datasets import Dataset
 from transformers import ASTConfig, ASTFeatureExtractor, Wav2Vec2Config, Wav2Vec2FeatureExtractor, set_seed
 
 from hf_ser.augment.training import View, with_views
+from hf_ser.data.folds import Fold
 from hf_ser.data.prepare import load_prepared
-from hf_ser.data.protocols import Fold
 from hf_ser.inputs.collate import Collator
 from hf_ser.models import (
     SerConfig,

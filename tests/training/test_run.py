@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForAudioClassification, pipeline
 
 from hf_ser.data.prepare import load_prepared
-from hf_ser.data.protocols import make_folds
+from hf_ser.data.splitting import make_folds
 from hf_ser.inputs.collate import clips
 from hf_ser.models import TextRnnConfig
 from hf_ser.publish.results import write_results

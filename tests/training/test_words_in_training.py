@@ -10,7 +10,7 @@ from datasets import Value
 from transformers import AutoTokenizer
 
 from hf_ser.data.prepare import REPORT, load_prepared
-from hf_ser.data.protocols import make_folds
+from hf_ser.data.splitting import make_folds
 from hf_ser.inputs.targets import SetColumns
 from hf_ser.models import SerModelForClassification
 from hf_ser.runs.predictions import read_predictions

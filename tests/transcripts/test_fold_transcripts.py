@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset, Value, load_from_disk
 
-from hf_ser.data.protocols import Fold
+from hf_ser.data.folds import Fold
 from hf_ser.training.arguments import DataArguments
 from hf_ser.transcripts.fold_transcripts import fold_transcripts, with_transcript_source
 from hf_ser.transcripts.sentence_bank import read_bank

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_ser.data.protocols import Fold
+from hf_ser.data.folds import Fold
 from hf_ser.transcripts.context import previous_turns
 
 TURNS = [("d1", number) for number in range(12)] + [("d2", number) for number in range(4)] + [(None, 0)]

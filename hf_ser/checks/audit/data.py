@@ -14,8 +14,9 @@ from tqdm import tqdm
 from hf_ser.checks.audit.not_copies import NotCopies
 from hf_ser.checks.audit.probes import Probe, probe_speaker, probe_text, probe_trivia, text_through_script
 from hf_ser.data.fingerprint import similar_pairs
+from hf_ser.data.folds import CHOSEN_ON_TEST, Fold
+from hf_ser.data.plans import Rows
 from hf_ser.data.prepare import REPORT as INTEGRITY
-from hf_ser.data.protocols import CHOSEN_ON_TEST, Fold, Rows
 from hf_ser.data.schema import SPLITS
 from hf_ser.normal_form import look_alike
 from hf_ser.runs.findings import LEAK, NOTE, WARNING, AuditFinding, finding

@@ -10,8 +10,8 @@ from sklearn.metrics import confusion_matrix
 
 from hf_ser.checks.audit.data import audit_data
 from hf_ser.checks.audit.not_copies import NotCopies
-from hf_ser.data.protocols import CHOSEN_ON_TEST, FINAL, Fold
-from hf_ser.data.protocols import fingerprint as split_fingerprint
+from hf_ser.data.folds import CHOSEN_ON_TEST, FINAL, Fold
+from hf_ser.data.folds import fingerprint as split_fingerprint
 from hf_ser.data.schema import SPLITS
 from hf_ser.runs.figures import Report
 from hf_ser.runs.findings import LEAK, WARNING, AuditFinding, finding

@@ -31,9 +31,9 @@ from hf_ser.checks.stress.conditions import (
     reason_to_skip,
 )
 from hf_ser.checks.stress.results import Outcome
+from hf_ser.data.folds import FINAL, fingerprint
 from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.prepare import load_prepared
-from hf_ser.data.protocols import FINAL, fingerprint
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.files import atomic_write
 from hf_ser.inputs.collate import clips

@@ -8,7 +8,7 @@ import pytest
 from hf_ser.checks.audit import probes
 from hf_ser.checks.audit.data import speaker_findings
 from hf_ser.checks.audit.probes import Probe, ScriptProbes, probe_speaker, probe_text, probe_trivia, text_through_script
-from hf_ser.data.protocols import Rows
+from hf_ser.data.plans import Rows
 from hf_ser.runs.findings import NOTE, WARNING
 
 EMOTIONS = ("angry", "calm", "happy", "sad")

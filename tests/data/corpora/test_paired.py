@@ -9,7 +9,7 @@ from corpora_trees.clips import write_clip
 
 from hf_ser.data.corpora import meld, paired, ravdess
 from hf_ser.data.prepare import prepare
-from hf_ser.data.protocols import make_folds
+from hf_ser.data.splitting import make_folds
 from hf_ser.normal_form import bare_words
 
 ACTORS = ("01", "04", "08", "12")
