@@ -17,8 +17,8 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from hf_ser.checks.audit.data import audit_data
-from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.folds import FINAL, Fold, fingerprint
+from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.data.splitting import make_folds
 from hf_ser.files import atomic_write
