@@ -35,6 +35,9 @@ ENROLMENT_BATCH = 16
 
 FUNCTIONS = ("softmax", "sigmoid", "none")
 
+_WARNED: dict = {}
+"""Warnings that were shown; by default one of the same clip is shown once."""
+
 
 class Scores(list):
     """The answer for one clip, most probable first: a list of `{"label", "score"}` with what to know about it.
@@ -111,6 +114,7 @@ class SerPipeline(Pipeline):
         """
         repository, _, revision = str(name).partition("@") if not Path(name).exists() else (str(name), "", "")
         is_path = repository.startswith(("/", ".", "~")) or repository.count("/") > 1
+        is_path |= "/" in repository and Path(repository).parent.is_dir() and not revision
         if is_path and not Path(repository).is_dir():
             raise FileNotFoundError(
                 f"{name}: found no such folder. Expected a trained model's, or user/name of the Hub."
@@ -350,7 +354,8 @@ class SerPipeline(Pipeline):
         for note in notes.values():
             # A name may hold what would control a terminal.
             text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in f"{_named(item)}: {note}")
-            warnings.warn(text, stacklevel=2)
+            # Without the place in this code, which says nothing to whoever gave the clip.
+            warnings.warn_explicit(text, UserWarning, "hf_ser", 0, __name__, registry=_WARNED)
         return samples, notes
 
     def text_notes(self, text: str | None, context: list[str] | None = None) -> dict[str, str]:

@@ -57,14 +57,12 @@ class Answer:
 
 
 def answer_row(scores: list[dict], text: str | None, unsure: bool, notes: Sequence[str], abstains: bool) -> dict:
-    """The keys of a prediction in JSON; `probabilities` is the former name of `scores`."""
-    by_label = {one["label"]: one["score"] for one in scores}
+    """The keys of a prediction in JSON."""
     return {
         "label": None if unsure and abstains else scores[0]["label"],
         "confidence": scores[0]["score"],
         "unsure": unsure,
-        "scores": by_label,
-        "probabilities": by_label,
+        "scores": {one["label"]: one["score"] for one in scores},
         "text": text,
         "notes": list(notes),
     }
