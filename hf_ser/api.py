@@ -22,7 +22,8 @@ from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.prepare import REPORT, load_or_prepare, load_prepared
 from hf_ser.deploy.timeline import Timeline, make_timeline
 from hf_ser.files import atomic_write
-from hf_ser.models.decoding import MIX, decode_audio
+from hf_ser.models.decoding import decode_audio
+from hf_ser.models.streams import MIX
 from hf_ser.publish.evaluation import evaluate_model
 from hf_ser.publish.hub import push_model
 from hf_ser.publish.results import write_results

@@ -45,7 +45,7 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     )
     add(
         "--channel",
-        choices=names_in("models/decoding.py", "CHANNELS"),
+        choices=names_in("models/streams.py", "CHANNELS"),
         default="mix",
         help="of several channels: their mean, or one",
     )
@@ -99,7 +99,7 @@ from hf_ser.data.audio import pcm_sha256, read_clip
 from hf_ser.data.given_clips import Given, GivenClip, given_clips, with_texts
 from hf_ser.data.prepare import column_names
 from hf_ser.models import SerPipeline
-from hf_ser.models.decoding import MIX
+from hf_ser.models.streams import MIX
 from hf_ser.normal_form import printable
 from hf_ser.runs.answers import (
     OUTPUTS,

@@ -41,7 +41,7 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument("--audio_dir", help="of a table: folder where its paths begin; default: the table's own folder")
     parser.add_argument(
         "--channel",
-        choices=names_in("models/decoding.py", "CHANNELS"),
+        choices=names_in("models/streams.py", "CHANNELS"),
         help="of several channels: their mean (mix, default), or one",
     )
     parser.add_argument("--download", action="store_true", help="fetch the corpus into --data_dir first")

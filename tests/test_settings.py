@@ -14,8 +14,8 @@ from hf_ser.data.labels import LABEL_MAPS
 from hf_ser.data.protocols import PROTOCOLS
 from hf_ser.inputs.targets import TARGETS
 from hf_ser.models import FUSIONS, POOLINGS, PRESETS, SOLVED_HEADS, TEXT_PRESETS
-from hf_ser.models.decoding import CHANNELS
 from hf_ser.models.front_end import NORMALISATIONS
+from hf_ser.models.streams import CHANNELS
 from hf_ser.settings import Range, check_settings, default_of, names_in, setting
 from hf_ser.training import arguments
 from hf_ser.transcripts.fold_transcripts import TRANSCRIPT_SOURCES
@@ -68,7 +68,7 @@ def test_every_setting_says_what_it_is_for_and_its_default_is_allowed(one):
         ("data/labels.py", "LABEL_MAPS", LABEL_MAPS),
         ("data/protocols.py", "PROTOCOLS", PROTOCOLS),
         ("inputs/targets.py", "TARGETS", TARGETS),
-        ("models/decoding.py", "CHANNELS", CHANNELS),
+        ("models/streams.py", "CHANNELS", CHANNELS),
         ("models/front_end.py", "NORMALISATIONS", NORMALISATIONS),
         ("models/heads.py", "FUSIONS", FUSIONS),
         ("models/heads.py", "POOLINGS", POOLINGS),

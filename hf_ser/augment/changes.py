@@ -19,8 +19,8 @@ from scipy.signal import butter, correlate, sosfiltfilt
 
 from hf_ser.data.audio import leading_zeros_seconds
 from hf_ser.data.schema import SAMPLING_RATE
-from hf_ser.models.decoding import RESAMPLING, resample
 from hf_ser.models.libraries import audio_functional, audio_transforms
+from hf_ser.models.samples import RESAMPLING, resample
 
 MP3, VORBIS, OPUS = ("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS")
 

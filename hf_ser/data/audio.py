@@ -10,7 +10,9 @@ import numpy as np
 import soundfile as sf
 
 from hf_ser.data.schema import SAMPLING_RATE
-from hf_ser.models.decoding import MIX, decibels, grid_steps, on_grid, power_and_mean, read_audio
+from hf_ser.models.decoding import read_audio
+from hf_ser.models.samples import decibels, grid_steps, on_grid, power_and_mean
+from hf_ser.models.streams import MIX
 
 STEPS_16_BIT = 2**8
 """Steps of the 24-bit grid in one step of the 16-bit grid, which is hashed."""

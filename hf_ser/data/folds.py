@@ -13,7 +13,6 @@ from hf_ser.normal_form import printable
 
 FINAL = "final"
 
-
 CHOSEN_ON_TEST = "checkpoint_chosen_on_test"
 
 

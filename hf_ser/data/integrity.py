@@ -8,7 +8,7 @@ from pathlib import Path
 from hf_ser.data.audio import Clip
 from hf_ser.data.schema import Finding
 from hf_ser.models.audio_notes import mixed, scale_hint, source_notes
-from hf_ser.models.decoding import audio_problem
+from hf_ser.models.samples import audio_problem
 from hf_ser.normal_form import printable
 
 MAX_SECONDS = 30.0

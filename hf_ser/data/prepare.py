@@ -48,7 +48,7 @@ from hf_ser.data.labels import (
 from hf_ser.data.schema import METADATA_COLUMNS, Finding, Listing, Utterance, features
 from hf_ser.files import atomic_write, cache_folder, restore_folder
 from hf_ser.models.audio_notes import part_note
-from hf_ser.models.decoding import CHANNELS, MIX
+from hf_ser.models.streams import CHANNELS, MIX
 from hf_ser.normal_form import normal_form, normal_text, printable, storable
 
 PREPARATION = "3"

@@ -15,17 +15,13 @@ from hf_ser.normal_form import normal_form
 TEXT_FOLDS = 2
 """Parts into which the protocols of unseen texts divide sentences, scripts or scenes."""
 
-
 EMOBOX = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22))
 """Test actors of RAVDESS by fold. Source: Ma et al. 2024, EmoBox, Interspeech."""
-
 
 LUNA_JIMENEZ = ((2, 5, 14, 15, 16), (3, 6, 7, 13, 18), (10, 11, 12, 19, 20), (8, 17, 21, 23, 24), (1, 4, 9, 22))
 """Test actors of RAVDESS by fold. Source: Luna-Jimenez et al. 2021, Sensors 21(22)."""
 
-
 PUBLISHED = {"emobox": EMOBOX, "luna_jimenez": LUNA_JIMENEZ}
-
 
 OF_ACTORS = ("ravdess/", "paired/")
 """What the names of RAVDESS's actors begin with: in the corpus itself, and where its clips have other texts."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from hf_ser.data.given_clips import GivenClip
-from hf_ser.models.decoding import MIX
+from hf_ser.models.streams import MIX
 from hf_ser.normal_form import storable
 from hf_ser.runs.answers import Answer, ClipPredictor, reuse_memory
 from hf_ser.runs.classifier import TEXT, Classifier

@@ -6,7 +6,7 @@ import numpy as np
 
 from hf_ser.deploy.stream_speech import FRAME, REACH, Detector, SpeechFrames, runs, speech_detector
 from hf_ser.deploy.stream_windows import Segment, Stretch, cell_segments, checked_window, classify, window_samples
-from hf_ser.models.decoding import SAMPLING_RATE, on_grid, resampling_stream
+from hf_ser.models.samples import SAMPLING_RATE, on_grid, resampling_stream
 from hf_ser.runs.classifier import Classifier
 
 

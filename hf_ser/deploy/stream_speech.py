@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import binary_closing, binary_dilation, binary_opening
 
 from hf_ser.models.audio_notes import QUIET_DBFS
-from hf_ser.models.decoding import SAMPLING_RATE
+from hf_ser.models.samples import SAMPLING_RATE
 
 FRAME = 512
 """Samples at 16 kHz of one decision, 32 ms: what silero-vad takes."""

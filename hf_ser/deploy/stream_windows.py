@@ -7,8 +7,8 @@ import numpy as np
 
 from hf_ser.json_record import Record
 from hf_ser.models.audio_notes import no_speech
-from hf_ser.models.decoding import SAMPLING_RATE, audio_problem
 from hf_ser.models.processing_ser import longest_seconds
+from hf_ser.models.samples import SAMPLING_RATE, audio_problem
 from hf_ser.runs.classifier import TEXT, Classifier
 
 DEFAULT_WINDOW_SECONDS, LEAST_WINDOW_SECONDS = 5.0, 1.0

@@ -22,7 +22,9 @@ from hf_ser.deploy.stream_windows import (
 from hf_ser.deploy.timeline_files import save_timeline
 from hf_ser.deploy.timeline_record import TimelineRecord
 from hf_ser.deploy.timeline_turns import Turn, read_turns
-from hf_ser.models.decoding import LEFT, MIX, RIGHT, SAMPLING_RATE, audio_blocks, read_audio, source_form
+from hf_ser.models.decoding import audio_blocks, read_audio, source_form
+from hf_ser.models.samples import SAMPLING_RATE
+from hf_ser.models.streams import LEFT, MIX, RIGHT
 from hf_ser.revisions import public_name
 from hf_ser.runs.classifier import Classifier
 

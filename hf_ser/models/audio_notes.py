@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from .decoding import MIX, PROBLEMS, SAMPLING_RATE, decibels, power_and_mean
 from .front_end import trimmed
+from .samples import PROBLEMS, SAMPLING_RATE, decibels, power_and_mean
+from .streams import MIX
 
 QUIET_DBFS = -60.0
 

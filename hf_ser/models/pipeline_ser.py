@@ -13,7 +13,7 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, 
 from .audio_notes import NO_SPEECH, as_text, mixed, no_speech, part_note, problem_message, scale_hint, source_notes
 from .config_checks import check_extractor, check_tokenizer
 from .configuration_ser import AUDIO, TEXT, SerConfig
-from .decoding import MIX, audio_problem, read_audio
+from .decoding import read_audio
 from .front_end import SpectrogramFrontEnd, trimmed
 from .last_layers import last_layers, layer_inputs, side_by_side
 from .modeling_ser import HeadEnrolment
@@ -30,6 +30,8 @@ from .processing_ser import (
     text_inputs,
     with_rate,
 )
+from .samples import audio_problem
+from .streams import MIX
 
 ENROLMENT_BATCH = 16
 

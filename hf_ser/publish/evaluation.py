@@ -23,7 +23,7 @@ from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.data.splitting import make_folds
 from hf_ser.files import atomic_write
 from hf_ser.inputs.collate import clips
-from hf_ser.models.decoding import resample
+from hf_ser.models.samples import resample
 from hf_ser.normal_form import look_alike, printable
 from hf_ser.publish.results import write_pictures_and_page
 from hf_ser.revisions import public_name

@@ -14,7 +14,7 @@ from hf_ser.data.given_clips import GivenClip
 from hf_ser.files import atomic_write
 from hf_ser.models import SerPipeline
 from hf_ser.models.audio_notes import NO_SPEECH
-from hf_ser.models.decoding import MIX
+from hf_ser.models.streams import MIX
 from hf_ser.normal_form import printable, storable
 
 MOST_SECONDS = 600.0

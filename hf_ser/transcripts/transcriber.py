@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hf_ser.data.audio import rms_dbfs
 from hf_ser.data.schema import SAMPLING_RATE
-from hf_ser.models.decoding import SILENT_DBFS
+from hf_ser.models.samples import SILENT_DBFS
 from hf_ser.stable import seed
 from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, DecodeOptions, Hypothesis, Recogniser, Transcript
 

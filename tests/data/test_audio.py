@@ -13,7 +13,7 @@ import torch
 
 from hf_ser.data.audio import encode_flac, leading_zeros_seconds, on_grid, pcm_sha256, read_clip, rms_dbfs
 from hf_ser.data.schema import SAMPLING_RATE
-from hf_ser.models import decoding
+from hf_ser.models import decoding, streams
 from hf_ser.models.decoding import decode_audio
 
 SOUNDFILE = {  # container and subtype, and how far a decoded level may be off
@@ -311,7 +311,7 @@ def test_only_the_part_is_read(monkeypatch):
             return super().read(frames, *args, **options)
 
     content = encoded(np.zeros((60 * 8_000, 2)), 8_000, "FLAC")
-    monkeypatch.setattr(decoding.sf, "SoundFile", Recording)
+    monkeypatch.setattr(streams.sf, "SoundFile", Recording)
     assert len(read_clip(content, 30.0, 30.5).samples) == SAMPLING_RATE / 2
     assert read == [4_000]
 

@@ -16,7 +16,9 @@ from hf_ser.data.integrity import clip_findings
 from hf_ser.data.prepare import prepare, read_row
 from hf_ser.data.schema import Utterance
 from hf_ser.models import SerPipeline, decoding
-from hf_ser.models.decoding import BLOCK_VALUES, audio_problem, decode_audio, read_audio
+from hf_ser.models.decoding import decode_audio, read_audio
+from hf_ser.models.samples import audio_problem
+from hf_ser.models.streams import BLOCK_VALUES
 
 RATE = 16_000
 

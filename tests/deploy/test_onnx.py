@@ -21,9 +21,9 @@ from hf_ser.deploy.onnx_export import Measured, check_uar, export_onnx
 from hf_ser.deploy.onnx_graph import FEATURES
 from hf_ser.deploy.onnx_ser import OnnxSer
 from hf_ser.models import PRESETS, SerConfig, SerModelForClassification, SerPipeline, SpectrogramConfig
-from hf_ser.models.decoding import resample
 from hf_ser.models.front_end import WaveformFeatureExtractor
 from hf_ser.models.processing_ser import audio_inputs
+from hf_ser.models.samples import resample
 from hf_ser.training.building import label_maps
 
 WITHOUT_TORCH = """

@@ -240,6 +240,6 @@ def test_no_code_of_a_folder_is_run_and_nobody_is_asked(folders, tmp_path, monke
 
 
 def test_files_and_configurations_have_the_same_highest_rate():
-    from hf_ser.models import config_checks, decoding
+    from hf_ser.models import config_checks, streams
 
-    assert decoding.HIGHEST_RATE is config_checks.HIGHEST_RATE
+    assert streams.HIGHEST_RATE is config_checks.HIGHEST_RATE

@@ -31,8 +31,8 @@ from safetensors.torch import save_file
 from transformers import AutoModelForAudioClassification, AutoProcessor, pipeline
 
 from hf_ser.models import SerModelForClassification, SerProcessor
-from hf_ser.models.decoding import resample
 from hf_ser.models.processing_ser import audio_inputs
+from hf_ser.models.samples import resample
 from hf_ser.runs.checkpoints import load_model
 from hf_ser.training.arguments import AudioArguments
 from hf_ser.training.pretrained import load_audio_encoder

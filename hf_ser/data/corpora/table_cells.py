@@ -11,7 +11,7 @@ import pandas as pd
 
 from hf_ser.data.corpora.table_columns import SEPARATOR, VOTES
 from hf_ser.data.corpora.table_names import MILLISECONDS
-from hf_ser.models.decoding import CHANNELS
+from hf_ser.models.streams import CHANNELS
 from hf_ser.normal_form import is_unknown, normal_form, normal_name, printable
 from hf_ser.yaml_text import unique_keys
 
