@@ -165,12 +165,15 @@ def main() -> None:
         enrolled_statistics(classify, arguments.enrolment),
         lambda clip: [*about_model, *text_note(clip)],
     )
-    failed = 0
+    failed = unlike = 0
     with answers_file(output, classifier.labels, arguments.abstain) as write:
         for answer in with_progress(answering.answers(clips), len(clips)):
             write(answer)
             failed += answer.error is not None
+            unlike += answer.is_unlike_training
             show(answer, arguments.json, arguments.abstain, {*about_model, NO_TEXT})
+    if unlike:
+        say([f"{unlike} of {len(clips)} files are unlike the training data: do not rely on their answers"])
     if failed:
         say([f"{failed} of {len(clips)} files could not be read"])
         sys.exit(1)

@@ -10,6 +10,7 @@ from transformers import AutoConfig, PreTrainedConfig
 # far as `libraries`, which says that it is too old.
 from .config_checks import MOST_SPEEDS, MOST_TURNS, check_own_config
 from .encoders import FAMILIES
+from .familiarity import Familiarity  # noqa: F401
 from .feature_changes import FeatureChanges  # noqa: F401
 from .front_end import SpectrogramFrontEnd  # noqa: F401
 from .functionals import functionals  # noqa: F401
@@ -55,6 +56,7 @@ class SerConfig(PreTrainedConfig):
             taken off; 0: it is not.
         context_turns: Of one of SOLVED_HEADS with text: previous turns of the dialogue that are read beside a text, at
             most; 0: none are.
+        familiarity_size, familiarity_directions: Of what is known of the training clips, see `Familiarity`; 0: nothing.
 
     Raises:
         ValueError: no encoder, unknown pooling, head or layer, a head for other modalities, or a value that no model
@@ -79,6 +81,8 @@ class SerConfig(PreTrainedConfig):
     branch_loss_weight: float = 0.3
     speaker_views: int = 0
     context_turns: int = 0
+    familiarity_size: int = 0
+    familiarity_directions: int = 0
     custom_pipelines: dict | None = None
 
     def __post_init__(self, **kwargs):

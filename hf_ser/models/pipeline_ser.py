@@ -51,6 +51,9 @@ class Scores(list):
             threshold.
         abstains: Whether `abstain_below` was given, so that an unsure answer has no label.
         embedding: What the model's last layer was given, `(size,)` float32, with `embeddings=True`; else None.
+        familiarity: With `familiarity=True` how alike the clip is to the training data: the share of validation clips
+            that are at least as far from it, below 0.01 unlike it. None of a model that does not know, and of a clip
+            without all that the model takes.
     """
 
     def __init__(
@@ -60,9 +63,11 @@ class Scores(list):
         unsure: bool = False,
         abstains: bool = False,
         embedding: np.ndarray | None = None,
+        familiarity: float | None = None,
     ):
         super().__init__(scores)
         self.notes, self.unsure, self.abstains, self.embedding = notes, unsure, abstains, embedding
+        self.familiarity = familiarity
 
     @property
     def label(self) -> str | None:
@@ -148,11 +153,12 @@ class SerPipeline(Pipeline):
         context=None,
         abstain_below: float | None = None,
         embeddings: bool | None = None,
+        familiarity: bool | None = None,
     ):
         """Classify.
 
-        `top_k`, `function_to_apply`, `batch_size`, `abstain_below` and `embeddings` can also be given to
-        `pipeline(...)`, for all calls.
+        `top_k`, `function_to_apply`, `batch_size`, `abstain_below`, `embeddings` and `familiarity` can also be given
+        to `pipeline(...)`, for all calls.
 
         Args:
             inputs: A path, bytes, a binary file object, a one-dimensional array at the model's rate, a dictionary
@@ -177,6 +183,8 @@ class SerPipeline(Pipeline):
             abstain_below: Confidence, from 0 to 1, below which an answer is unsure and its `label` None, in place of
                 the model's own threshold.
             embeddings: Whether each answer gets what the model's last layer was given, as its attribute `embedding`.
+            familiarity: Whether each answer says how alike its clip is to the training data, as its attribute
+                `familiarity`.
 
         Returns:
             A list of `{"label", "score"}` with falling scores, whose attributes `unsure` and `notes` say what makes it
@@ -220,7 +228,8 @@ class SerPipeline(Pipeline):
             "abstain_below", own.get("abstain_below") if abstain_below is None else abstain_below
         )
         embeddings = own.get("embeddings", False) if embeddings is None else embeddings
-        answering = {"abstain_below": abstain_below, "embeddings": embeddings}
+        familiarity = own.get("familiarity", False) if familiarity is None else familiarity
+        answering = {"abstain_below": abstain_below, "embeddings": embeddings, "familiarity": familiarity}
         size = checked_count("batch_size", self._batch_size if batch_size is None else batch_size) or 1
         turns = self._turns([context] if single and context is not None else context)
         pairs = _paired(inputs, text, single)
@@ -239,6 +248,7 @@ class SerPipeline(Pipeline):
         options: dict,
         abstain_below: float | None,
         embeddings: bool,
+        familiarity: bool,
     ) -> Iterator[Scores]:
         while batch := list(islice(pairs, size)):
             items, context = [item for item, _ in batch], list(islice(turns, len(batch)))
@@ -247,14 +257,17 @@ class SerPipeline(Pipeline):
             texts = self._texts(items, [text for _, text in batch])
             read = zip(items, texts, context, strict=True)
             clips, notes = zip(*(self._decoded(item, channel, *known) for item, *known in read), strict=True)
-            with layer_inputs(last_layers(self.model) if embeddings else {}) as given:
+            is_wanted = familiarity and self.knows_training_data
+            with layer_inputs(last_layers(self.model) if embeddings or is_wanted else {}) as given:
                 outputs = self._outputs(clips, texts, statistics, context)
             vectors = side_by_side(given) if embeddings else [None] * len(batch)
+            alike = self.familiarity(side_by_side(given), clips, texts) if is_wanted else [None] * len(batch)
             confidences = self.calibrated(outputs["logits"].float()).amax(-1).tolist()
             answers = self.postprocess(outputs, **options)
-            for answer, confidence, noted, vector in zip(answers, confidences, notes, vectors, strict=True):
+            answered = zip(answers, confidences, notes, vectors, alike, strict=True)
+            for answer, confidence, noted, vector, known in answered:
                 unsure = self.is_unsure(confidence, noted, abstain_below)
-                yield Scores(answer, tuple(noted.values()), unsure, abstain_below is not None, vector)
+                yield Scores(answer, tuple(noted.values()), unsure, abstain_below is not None, vector, known)
 
     def is_unsure(self, confidence: float | None, notes: Mapping[str, str], abstain_below: float | None = None) -> bool:
         """Whether an answer is not to be relied on: no speech was found, or it is below a threshold.
@@ -268,8 +281,26 @@ class SerPipeline(Pipeline):
         is_low = confidence is not None and threshold is not None and confidence < threshold
         return is_low or NO_SPEECH in notes
 
-    def answers(self, clips: Sequence[np.ndarray | None], texts: Sequence, statistics=None, **options) -> list[list]:
-        """Labels with scores of a batch of decoded clips, most probable first.
+    @property
+    def knows_training_data(self) -> bool:
+        """Whether the model can say how alike a clip is to its training data."""
+        return getattr(self.model, "familiarity", None) is not None
+
+    def familiarity(
+        self, vectors: np.ndarray, clips: Sequence[np.ndarray | None], texts: Sequence[str | None]
+    ) -> list[float | None]:
+        """How alike rows are to the training data, by their embeddings; None of a row that lacks audio or text.
+
+        Shapes: vectors `(rows, size)`.
+        """
+        with torch.no_grad():
+            found = self.model.familiarity(torch.from_numpy(vectors).to(self.model.device)).tolist()
+        given = {AUDIO: [clip is not None for clip in clips], TEXT: [bool((text or "").strip()) for text in texts]}
+        is_whole = zip(*(given[one] for one in self.modalities), strict=True)
+        return [one if all(there) else None for one, there in zip(found, is_whole, strict=True)]
+
+    def answers(self, clips: Sequence[np.ndarray | None], texts: Sequence, statistics=None, **options) -> list[Scores]:
+        """Labels with scores of a batch of decoded clips, most probable first, with the familiarity where it is known.
 
         Args:
             clips: As `read` gives them; None where a fused model is to do without.
@@ -277,7 +308,10 @@ class SerPipeline(Pipeline):
             statistics: Of the one speaker of all clips, as `speaker_statistics` gives them.
             options: `top_k` and `function_to_apply`, as `__call__` takes them.
         """
-        return self.postprocess(self._outputs(clips, texts, statistics), **options)
+        with layer_inputs(last_layers(self.model) if self.knows_training_data else {}) as given:
+            answers = self.postprocess(self._outputs(clips, texts, statistics), **options)
+        alike = self.familiarity(side_by_side(given), clips, texts) if given else [None] * len(answers)
+        return [Scores(one, familiarity=known) for one, known in zip(answers, alike, strict=True)]
 
     def _turns(self, context) -> Iterator[list[str] | None]:
         """The previous turns of each text, as many as the model reads; None each where none are given.
@@ -319,8 +353,10 @@ class SerPipeline(Pipeline):
         function_to_apply: str | None = None,
         abstain_below: float | None = None,
         embeddings: bool = False,
+        familiarity: bool = False,
     ):
-        answering = {"abstain_below": checked_share("abstain_below", abstain_below), "embeddings": embeddings}
+        answering = {"abstain_below": checked_share("abstain_below", abstain_below)}
+        answering |= {"embeddings": embeddings, "familiarity": familiarity}
         return {}, answering, {"top_k": checked_count("top_k", top_k), **checked_function(function_to_apply)}
 
     def preprocess(self, items: list, texts: list, channel: str = MIX) -> dict:

@@ -14,6 +14,7 @@ from hf_ser.data.given_clips import GivenClip
 from hf_ser.files import atomic_write
 from hf_ser.models import SerPipeline
 from hf_ser.models.audio_notes import NO_SPEECH
+from hf_ser.models.familiarity import UNFAMILIAR
 from hf_ser.models.streams import MIX
 from hf_ser.normal_form import printable, storable
 
@@ -33,6 +34,7 @@ class Answer:
         notes: Reasons to doubt the prediction.
         is_speech: Whether the clip seems to contain speech.
         unsure: Whether no speech was found, or the best score is below the model's threshold.
+        familiarity: How alike the clip is to the training data; None where that is not known.
         error: Why there is no prediction.
     """
 
@@ -41,6 +43,7 @@ class Answer:
     notes: tuple[str, ...] = ()
     is_speech: bool = True
     unsure: bool = False
+    familiarity: float | None = None
     error: str | None = None
 
     def as_row(self, abstains: bool) -> dict:
@@ -53,7 +56,13 @@ class Answer:
         named = {"file": self.clip.file} | {key: value for key, value in part.items() if value is not None}
         if self.error is not None:
             return named | {"error": self.error}
-        return named | answer_row(self.scores, self.clip.text, self.unsure, self.notes, abstains)
+        row = answer_row(self.scores, self.clip.text, self.unsure, self.notes, abstains)
+        return named | row | {"familiarity": self.familiarity}
+
+    @property
+    def is_unlike_training(self) -> bool:
+        """Whether the clip is unlike the training data."""
+        return bool(unlike_note(self.familiarity))
 
 
 def answer_row(scores: list[dict], text: str | None, unsure: bool, notes: Sequence[str], abstains: bool) -> dict:
@@ -138,7 +147,14 @@ class ClipPredictor:
             is_speech = NO_SPEECH not in noted
             unsure = self.classify.is_unsure(found[0]["score"], noted)
             notes_of_text = self.classify.text_notes(clip.text).values()
-            yield Answer(clip, found, (*noted.values(), *notes_of_text, *self.notes_of(clip)), is_speech, unsure)
+            notes = (*noted.values(), *notes_of_text, *self.notes_of(clip), *unlike_note(found.familiarity))
+            yield Answer(clip, found, notes, is_speech, unsure, found.familiarity)
+
+
+def unlike_note(familiarity: float | None) -> list[str]:
+    """The note on a clip that is unlike the training data; none of any other."""
+    is_unlike = familiarity is not None and familiarity < UNFAMILIAR
+    return [f"unlike the training data (familiarity {familiarity:.1g})"] if is_unlike else []
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -209,7 +225,7 @@ def answers_file(path: Path | None, labels: Sequence[str], abstains: bool) -> It
             yield lambda answer: file.write(json_line(answer.as_row(abstains)) + "\n")
             return
         names = ["file", "start", "end", "channel", "label", "confidence", "unsure"]
-        names += [*(f"score:{label}" for label in labels), "text", "notes", "error"]
+        names += [*(f"score:{label}" for label in labels), "text", "notes", "familiarity", "error"]
         writer = csv.DictWriter(file, names, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         yield lambda answer: writer.writerow(_cells(answer, abstains))

@@ -32,6 +32,7 @@ class Prediction(Record):
         votes: Share of each label among the raters' votes, in the order of `probabilities`; None without raters.
         temperature: That of the calibration; None without.
         abstain_threshold: Confidence below which the model abstains.
+        familiarity: How alike the utterance is to the training data; None where that is not known.
         probabilities: Probability of each label, in the order of the class indices.
     """
 
@@ -52,6 +53,7 @@ class Prediction(Record):
     votes: dict[str, float] | None = None
     temperature: float | None = None
     abstain_threshold: float | None = None
+    familiarity: float | None = None
     probabilities: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:

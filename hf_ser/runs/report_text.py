@@ -46,6 +46,7 @@ def format_report(report: Report) -> str:
         *_line("calib", _calibration_text(report.calibration)),
         *_line("answer", _abstention_text(report.abstention, report.risk_coverage)),
         *_line("soft", _soft_text(report.soft_labels)),
+        *_line("unlike", unfamiliar_text(report.unfamiliar)),
         *_line("audit", audit_text(report.audit)),
         "",
         *_class_table(report.per_class),
@@ -56,6 +57,11 @@ def format_report(report: Report) -> str:
         *_confusion_lines(report.confusions),
     ]
     return printable("\n".join(lines), keep_lines=True)
+
+
+def unfamiliar_text(share: float | None) -> str:
+    """How many test utterances are unlike the training data; empty where that is not known."""
+    return "" if share is None else f"{_percent(share)} % of the utterances are unlike the training data"
 
 
 def _label_map_lines(label_map: LabelMap | None) -> list[str]:

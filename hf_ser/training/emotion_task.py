@@ -41,6 +41,7 @@ from hf_ser.training.arguments import (
     reject_transcript_settings,
 )
 from hf_ser.training.building import build_model, from_fold
+from hf_ser.training.familiarity import familiarity_of, learn_familiarity
 from hf_ser.training.fits import FittedTrainer, is_solved, reject_descent
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.fold_run import FoldTask, save_model
@@ -130,19 +131,24 @@ class EmotionFold(FoldTask):
     def finish(self, trainer: SerTrainer, folder: Path, record: TrainingRecord) -> TrainingRecord:
         """As FoldTask's; the model is calibrated on the validation rows first."""
         calibrate(trainer, self.candidate.model.config, self.rows.validation)
+        model = unwrapped(self.candidate.model)
+        learn_familiarity(trainer, model, self.rows.train, self.rows.validation)
         logits = trainer.logits(self.rows.test) if len(self.fold.test) else None
+        alike = familiarity_of(trainer, model, self.rows.test)
         save_model(trainer, self.candidate, folder)
         if not trainer.is_world_process_zero():
             return record
         copy_code(folder, unwrapped(self.candidate.model))
         if logits is not None:
-            write_predictions(folder / PREDICTIONS, self.prediction_rows(logits, record.leaks, record.notes))
+            write_predictions(folder / PREDICTIONS, self.prediction_rows(logits, alike, record.leaks, record.notes))
             if trackers := self.task.training.report_to:
                 write_fold_report(folder, record.audit)
                 track_results(trackers, folder, trainer.args)
         return replace(record, best_validation_uar=saved_uar(trainer))
 
-    def prediction_rows(self, logits: np.ndarray, leaks: list[str], notes: list[str]) -> list[Prediction]:
+    def prediction_rows(
+        self, logits: np.ndarray, familiarity: list[float | None], leaks: list[str], notes: list[str]
+    ) -> list[Prediction]:
         """The test rows as `predictions.jsonl` has them; logits: `(rows, classes)`."""
         config, fold, labels = self.candidate.model.config, self.fold, self.labels
         probabilities = softmax(logits / config.calibration_temperature, axis=-1)
@@ -158,9 +164,10 @@ class EmotionFold(FoldTask):
                 transcript_source=self.transcripts.source[row["id"]],
                 reference=labels[row["label"]],
                 votes=None if row["votes"] is None else dict(zip(labels, row["votes"], strict=True)),
+                familiarity=alike,
                 probabilities=dict(zip(labels, of_row.tolist(), strict=True)),
             )
-            for row, of_row in zip(columns, probabilities, strict=True)
+            for row, alike, of_row in zip(columns, familiarity, probabilities, strict=True)
         ]
 
 
