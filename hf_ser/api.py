@@ -21,6 +21,7 @@ from hf_ser.data.corpora import CORPORA
 from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.prepare import REPORT, load_or_prepare, load_prepared
 from hf_ser.deploy.timeline import Timeline, make_timeline
+from hf_ser.deploy.timeline_transcript import timing_recogniser
 from hf_ser.files import atomic_write
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.streams import MIX
@@ -350,6 +351,8 @@ def timeline(
     channels: bool = False,
     turns: str | Path | None = None,
     channel: str = MIX,
+    asr: str | None = None,
+    language: str | None = None,
 ) -> Timeline:
     """Classify a recording of any length over its time.
 
@@ -361,6 +364,8 @@ def timeline(
         channels: Take the two channels for two speakers.
         turns: An RTTM file that says who speaks when.
         channel: Of several channels, `mix`, `left` or `right`.
+        asr: Whisper that transcribes the speech with the times of words, such as `openai-whisper:base`.
+        language: Code of the spoken language, for `asr`; by default detected.
 
     Returns:
         A record with `segments`; `to_json()` and `save("call.html")` give it to others.
@@ -369,6 +374,8 @@ def timeline(
         FileNotFoundError, ValueError: the file cannot be read, or settings that do not go together.
     """
     settings = {"window_seconds": window_seconds, "voice_activity": voice_activity, "channels": channels}
+    if asr is not None:
+        settings |= {"recogniser": timing_recogniser(asr), "language": language}
     return make_timeline(load_model(model), file, **settings, turns=turns, channel=channel)
 
 

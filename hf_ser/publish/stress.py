@@ -125,7 +125,9 @@ def joined(outcomes: Sequence[Sequence[Outcome]]) -> list[Outcome]:
     found: dict[str, Outcome] = {}
     for one in chain.from_iterable(outcomes):
         if (before := found.get(one.condition.name)) is not None:
-            answers = {**before.probabilities, **one.probabilities}
-            one = Outcome(one.condition, answers, {**before.skipped, **one.skipped})
+            merged = [
+                {**getattr(before, name), **getattr(one, name)} for name in ("probabilities", "skipped", "familiarity")
+            ]
+            one = Outcome(one.condition, *merged)
         found[one.condition.name] = one
     return list(found.values())

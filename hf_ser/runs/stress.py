@@ -23,6 +23,7 @@ class StressLine(Record):
         delta_ci95: 95 % interval of the change over speakers; None where there is none.
         limit: By how much UAR may fall; None where it is not judged.
         verdict: `passed`, `failed` or `not judged`.
+        unfamiliar: Share of the changed clips that are unlike the training data; absent where that is not known.
     """
 
     name: str
@@ -36,6 +37,7 @@ class StressLine(Record):
     delta_ci95: list[float] | None
     limit: float | None
     verdict: str
+    unfamiliar: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,7 @@ class CleanFigures(Record):
     uar: float
     uar_ci95: list[float] | None
     wa: float
+    unfamiliar: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

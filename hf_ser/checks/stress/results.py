@@ -3,7 +3,7 @@
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from hf_ser.files import atomic_write
 from hf_ser.runs.figures import SexGap
 from hf_ser.runs.intervals import difference_intervals, holds_zero
 from hf_ser.runs.predictions import Prediction
-from hf_ser.runs.report import make_report
+from hf_ser.runs.report import make_report, unfamiliar_share
 from hf_ser.runs.report_text import counted
 from hf_ser.runs.scores import ROUNDING, difference, uar_from_confusion
 from hf_ser.runs.stress import CleanFigures, StressLine, StressResult
@@ -54,11 +54,18 @@ class Outcome:
         condition: The condition.
         probabilities: Probabilities of each changed row by id, in the order of the model's labels.
         skipped: Reason for each row that could not be changed, by id.
+        familiarity: How alike each changed row is to the training data, by id; None where that is not known.
     """
 
     condition: Condition
     probabilities: Mapping[str, Sequence[float]]
     skipped: Mapping[str, str]
+    familiarity: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def unfamiliar(self) -> float | None:
+        """Share of the rows that are unlike the training data; None where that is not known."""
+        return unfamiliar_share(list(self.familiarity.values()))
 
 
 def make_stress(
@@ -96,7 +103,7 @@ def make_stress(
         **about,
         **{name: getattr(report, name) for name in ("corpus", "n_utterances", "n_speakers", "leaks")},
         notices=[*report.notices, *notices, *([] if skill else [NO_SKILL]), *_notices(skipped, lines)],
-        clean=CleanFigures(uar=report.uar, uar_ci95=report.uar_ci95, wa=report.wa),
+        clean=CleanFigures(uar=report.uar, uar_ci95=report.uar_ci95, wa=report.wa, unfamiliar=clean.unfamiliar),
         sex_gap=report.sex_gap,
         thresholds=dict(thresholds),
         limits=limits,
@@ -135,6 +142,7 @@ def compared(
         delta_ci95=intervals["uar"],
         limit=limit,
         verdict=NOT_JUDGED if limit is None else FAILED if too_much else PASSED,
+        unfamiliar=outcome.unfamiliar,
     )
     return line, note
 
@@ -170,12 +178,16 @@ def format_stress(result: StressResult) -> str:
     lines = [verdict, HOW_TO_READ, *(f"note: {notice}" for notice in result.notices), subject(result)]
     lines.append(_sex_text(result.sex_gap))
     lines += [f"intervals of the changes: {result.interval_note}"] if result.interval_note else []
-    rows = [("condition", "level", "severity", "UAR", "change", "95 % interval", "limit", "verdict")]
+    rows = [("condition", "level", "severity", "UAR", "change", "95 % interval", "limit", "unlike", "verdict")]
     rows += [_cells(line) for line in result.conditions]
+    if result.clean.unfamiliar is None:
+        rows = [(*row[:-2], row[-1]) for row in rows]
+    else:
+        lines.append(f"unlike the training data: {100 * result.clean.unfamiliar:.1f} % of the unchanged clips")
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = [
         "  ".join(
-            cell.rjust(width) if 3 <= column <= 6 else cell.ljust(width)
+            cell.rjust(width) if 3 <= column < len(row) - 1 else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
@@ -215,6 +227,7 @@ def _cells(line: StressLine) -> tuple[str, ...]:
         f"{100 * line.delta_uar:+.1f}",
         f"[{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]" if interval else "none",
         "" if line.limit is None else f"{-100 * line.limit:+.1f}",
+        "" if line.unfamiliar is None else f"{100 * line.unfamiliar:.0f} %",
         line.verdict,
     )
 

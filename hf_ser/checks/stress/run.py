@@ -333,7 +333,7 @@ def run_condition(
 
     Speaker statistics are of unchanged clips, as enrolment clips are recorded before.
     """
-    probabilities, skipped = {}, {}
+    probabilities, familiarity, skipped = {}, {}, {}
 
     def changed(row: int) -> Sample | None:
         try:
@@ -349,10 +349,11 @@ def run_condition(
             given = {row: one for row, one in zip(indices, pool.map(changed, indices), strict=True) if one is not None}
             if given:
                 audio, texts = [one.samples for one in given.values()], [one.text for one in given.values()]
-                answers = classifier.probabilities(audio, texts, batch_size, **rows.of_speakers(list(given)))
+                answers, alike = classifier.answers(audio, texts, batch_size, **rows.of_speakers(list(given)))
                 probabilities |= {one.id: row.tolist() for one, row in zip(given.values(), answers, strict=True)}
+                familiarity |= {one.id: known for one, known in zip(given.values(), alike, strict=True)}
             bar.update(len(indices))
-    return Outcome(condition, probabilities, dict(sorted(skipped.items())))
+    return Outcome(condition, probabilities, dict(sorted(skipped.items())), familiarity)
 
 
 class CacheKey:
@@ -405,7 +406,7 @@ def read_outcome(file: Path, key: str, condition: Condition) -> Outcome | None:
         kept = json.loads(file.read_text(encoding="utf-8"))
         if kept["key"] != key or kept["digest"] != _digest(kept["probabilities"], kept["skipped"]):
             return None
-        return Outcome(condition, kept["probabilities"], kept["skipped"])
+        return Outcome(condition, kept["probabilities"], kept["skipped"], kept.get("familiarity", {}))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -414,7 +415,8 @@ def write_outcome(file: Path, key: str, outcome: Outcome) -> None:
     """Write the outcome of a condition."""
     answers = {"probabilities": outcome.probabilities, "skipped": outcome.skipped}
     with atomic_write(file) as handle:
-        json.dump({"key": key, "digest": _digest(*answers.values()), **answers}, handle)
+        kept = {"key": key, "digest": _digest(*answers.values()), **answers}
+        json.dump(kept | {"familiarity": outcome.familiarity}, handle)
 
 
 def clean_rows(classifier: Classifier, chosen: Selection, clean: Outcome) -> list[Prediction]:
