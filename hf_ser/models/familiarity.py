@@ -44,14 +44,14 @@ class Familiarity(nn.Module):
         count = min(MOST_DIRECTIONS, max(1, len(train) // 4), size)
         mean, scale = train.mean(0), train.std(0, correction=0)
         scale = torch.where(scale < LEAST_SCALE, 1.0, scale)
-        _, singular, directions = torch.linalg.svd((train - mean) / scale, full_matrices=False)
-        variances = singular.square() / len(train)
-        rest = variances[count:].sum() / max(size - count, 1)
+        standard = (train - mean) / scale
+        variances, directions = principal(standard, count)
+        rest = (standard.square().sum() / len(train) - variances.sum()) / max(size - count, 1)
         made = cls(size, count)
-        found = {"mean": mean, "scale": scale, "directions": directions[:count], "variances": variances[:count]}
-        found["rest"] = rest.clamp(min=LEAST_SCALE)
+        found = {"mean": mean, "scale": scale, "directions": directions}
+        found |= {"variances": variances.clamp(min=LEAST_SCALE), "rest": rest.clamp(min=LEAST_SCALE)}
         for name, values in found.items():
-            getattr(made, name).copy_(values.clamp(min=LEAST_SCALE) if name == "variances" else values)
+            getattr(made, name).copy_(values)
         logarithms = made.distance(validation.float()).log()
         deviation = logarithms.std() if len(logarithms) > 1 else torch.tensor(1.0)
         made.distances.copy_(torch.stack([logarithms.mean(), deviation.clamp(min=LEAST_SCALE)]))
@@ -68,3 +68,18 @@ class Familiarity(nn.Module):
         """The familiarity, from 0 (unlike) to 1. Shapes: `(batch, size)`, out `(batch,)`."""
         mean, deviation = self.distances.float()
         return torch.special.ndtr((mean - self.distance(vectors).log()) / deviation)
+
+
+def principal(standard: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first principal directions of centred rows, and the variances along them.
+
+    Found between the rows where these are fewer than the features: thousands of features take seconds otherwise.
+
+    Shapes: standard `(rows, size)`; out `(count,)`, `(count, size)`.
+    """
+    between_rows = len(standard) < standard.shape[1]
+    products = standard @ standard.T if between_rows else standard.T @ standard
+    values, vectors = torch.linalg.eigh(products)
+    values, vectors = values[-count:].clamp(min=LEAST_SCALE), vectors[:, -count:].T
+    directions = vectors @ standard / values.sqrt()[:, None] if between_rows else vectors
+    return values / len(standard), directions
