@@ -19,7 +19,8 @@ from hf_ser.checks.stress.conditions import GROUPS
 from hf_ser.data import splitting
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.labels import NATIVE, apply_label_map
-from hf_ser.data.prepare import REPORT, load_or_prepare, load_prepared
+from hf_ser.data.prepare import load_or_prepare
+from hf_ser.data.prepared import REPORT, load_prepared
 from hf_ser.deploy.timeline import Timeline, make_timeline
 from hf_ser.deploy.timeline_transcript import timing_recogniser
 from hf_ser.files import atomic_write
@@ -329,7 +330,7 @@ def predict(
         model: A model, its folder, or its name on the Hub.
         clips: A file, an array `(samples,)` at 16 kHz, or a list of them; None for a text alone.
         text: The transcript of the clip, or of each.
-        options: `top_k`, `batch_size`, `enrolment`, `channel` and more of `SerPipeline`.
+        options: `top_k`, `batch_size`, `enrolment`, `channel`, `dimensions` and more of `SerPipeline`.
 
     Returns:
         All classes with their calibrated scores, most probable first, and as attributes `unsure` and `notes`; of

@@ -42,7 +42,7 @@ from hf_ser.checks.audit.not_copies import read_not_copies
 from hf_ser.checks.audit.run import audit_run
 from hf_ser.data.folds import describe
 from hf_ser.data.labels import apply_label_map
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.data.splitting import make_folds
 from hf_ser.runs.findings import AUDIT, LEAK, format_audit, write_audit
 

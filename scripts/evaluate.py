@@ -68,7 +68,7 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 if __name__ == "__main__":
     parse_early(command_line)
 
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.inputs.collate import clips
 from hf_ser.publish.evaluation import evaluate_model, summary
 from hf_ser.publish.plots import plot_comparison

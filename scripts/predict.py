@@ -98,7 +98,7 @@ from tqdm import tqdm
 
 from hf_ser.data.audio import pcm_sha256, read_clip
 from hf_ser.data.given_clips import Given, GivenClip, given_clips, with_texts
-from hf_ser.data.prepare import column_names
+from hf_ser.data.listing import column_names
 from hf_ser.models import SerPipeline
 from hf_ser.models.streams import MIX
 from hf_ser.normal_form import printable
@@ -167,7 +167,7 @@ def main() -> None:
         lambda clip: [*about_model, *text_note(clip)],
     )
     failed = unlike = 0
-    with answers_file(output, classifier.labels, arguments.abstain) as write:
+    with answers_file(output, classifier.labels, arguments.abstain, classifier.dimensions) as write:
         for answer in with_progress(answering.answers(clips), len(clips)):
             write(answer)
             failed += answer.error is not None
@@ -354,7 +354,8 @@ def show(answer: Answer, as_json: bool, abstains: bool, known: set[str]) -> None
         tqdm.write(json_line(answer.as_row(abstains), sys.stdout.encoding or "utf-8"), file=sys.stdout)
     elif answer.error is None:
         unsure = answer.unsure and (abstains or not answer.is_speech)
-        tqdm.write(text_row(answer.clip.name, answer.scores, answer.clip.text, unsure), file=sys.stdout)
+        row = text_row(answer.clip.name, answer.scores, answer.clip.text, unsure, answer.dimensions)
+        tqdm.write(row, file=sys.stdout)
     sys.stdout.flush()
 
 

@@ -33,7 +33,7 @@ def command_line() -> argparse.Namespace:
 if __name__ == "__main__":
     parse_early(command_line)
 
-from hf_ser.data.prepare import REPORT
+from hf_ser.data.prepared import REPORT
 from hf_ser.publish.hub import push_dataset, push_model
 
 

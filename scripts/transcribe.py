@@ -66,7 +66,7 @@ if __name__ == "__main__":
 import torch
 from accelerate import PartialState
 
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.publish.transcribed import format_summary, reject_existing, summarise, with_transcripts, write_transcribed
 from hf_ser.transcripts.cache import cache_file
 from hf_ser.transcripts.loading import default_precision, load_recogniser

@@ -19,7 +19,7 @@ from scipy.stats import chi2, nct, t
 
 from hf_ser.data.schema import UNKNOWN
 from hf_ser.json_record import Record
-from hf_ser.runs.comparison import joined
+from hf_ser.runs.comparison import check_has_classes, joined
 from hf_ser.runs.predictions import Prediction, check_predictions
 from hf_ser.runs.report import PredictionArrays, prediction_arrays
 
@@ -121,12 +121,14 @@ def power_analysis(
     """
     check_shares(power, level, correlation, differences)
     check_predictions(rows, f"predictions of {names[0]}")
+    check_has_classes(rows, names[0])
     if other is None:
         a = prediction_arrays(rows)
         gain, notes = a.correct.astype(float), [ONE_RUN.format(how=_likeness(correlation))]
         scale = 2 * (1 - correlation)
     else:
         check_predictions(other, f"predictions of {names[1]}")
+        check_has_classes(other, names[1])
         a, b, notes = joined(rows, other, names)
         gain, scale = b.correct.astype(float) - a.correct, 1.0
     variance, of_clips, n_speakers = spread_of(a, gain, names[0])

@@ -31,6 +31,11 @@ def build_demo(classify, title: str, description: str = "", card: str = "") -> g
         card: The text of its card (README.md), whose sections on use and limits stand below.
     """
     config = classify.model.config
+    if not config.num_labels:
+        raise ValueError(
+            f"{classify.model.name_or_path}: found a model of dimensions without classes, which the demo shows. "
+            "Expected one with classes, such as one that was trained with --target both: name another model."
+        )
     inputs = [gr.Audio(sources=["microphone", "upload"], type="filepath", label="Recording")]
     if takes_text(config):
         inputs.append(gr.Textbox(label="Transcript (may be empty)", lines=2))

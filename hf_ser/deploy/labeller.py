@@ -58,7 +58,7 @@ class Labeller:
         """
         columns = batch if isinstance(batch, Mapping) else {name: batch[name] for name in batch}
         answers = list(self.predictor().answers(clips_of(columns)))
-        found = answer_columns(answers, self.classifier.labels)
+        found = answer_columns(answers, self.classifier.labels, self.classifier.dimensions)
         if not isinstance(batch, Mapping):
             return batch.assign(**found)
         if any(isinstance(column, np.ndarray) for column in columns.values()):
@@ -115,27 +115,31 @@ def _clip(number: int, audio, text, start, end, channel) -> GivenClip:
     return GivenClip(file, audio, text, start, end, channel)
 
 
-def answer_columns(answers: Sequence[Answer], labels: Sequence[str]) -> dict[str, list]:
-    """Answers as columns: `label`, `confidence`, `unsure`, `score:LABEL` of each label, `notes` and `error`.
+def answer_columns(answers: Sequence[Answer], labels: Sequence[str], dimensions: Sequence[str] = ()) -> dict[str, list]:
+    """Answers as columns: `label`, `confidence`, `unsure`, `score:LABEL`, the dimensions, `notes` and `error`.
 
-    Of a clip that could not be classified all but `error` are None.
+    Of a clip that could not be classified all but `error` are None; of a model without classes label and confidence.
     """
     found = {
         "label": [],
         "confidence": [],
         "unsure": [],
         **{f"score:{one}": [] for one in labels},
+        **{name: [] for name in dimensions},
         "notes": [],
         "error": [],
     }
     for answer in answers:
         scores = {one["label"]: one["score"] for one in answer.scores}
         is_there = answer.error is None
-        found["label"].append(answer.scores[0]["label"] if is_there else None)
-        found["confidence"].append(answer.scores[0]["score"] if is_there else None)
+        best = answer.scores[0] if answer.scores else {"label": None, "score": None}
+        found["label"].append(best["label"])
+        found["confidence"].append(best["score"])
         found["unsure"].append(answer.unsure if is_there else None)
         for label in labels:
             found[f"score:{label}"].append(scores.get(label))
+        for name in dimensions:
+            found[name].append((answer.dimensions or {}).get(name))
         found["notes"].append(storable(" | ".join(answer.notes)) if is_there else None)
         found["error"].append(None if is_there else storable(answer.error))
     return found

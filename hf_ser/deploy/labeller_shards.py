@@ -165,7 +165,7 @@ def _label(
     began = perf_counter()
     while part := list(islice(waiting, part_files)):
         answers = _answers(predictor, part)
-        table = _table(answers, model.labels)
+        table = _table(answers, model.labels, model.dimensions)
         with atomic_write(folder / PART.format(number), "wb") as file:
             pq.write_table(table, file)
         _add_errors(folder, table)
@@ -190,7 +190,7 @@ def _bytes(clip: GivenClip) -> int:
         return 0
 
 
-def _table(answers: list, labels: Sequence[str]) -> pa.Table:
+def _table(answers: list, labels: Sequence[str], dimensions: Sequence[str]) -> pa.Table:
     clips = [one.clip for one in answers]
     columns = {
         "name": pa.array([storable(clip.name) for clip in clips], pa.string()),
@@ -200,7 +200,7 @@ def _table(answers: list, labels: Sequence[str]) -> pa.Table:
         "channel": pa.array([clip.channel for clip in clips], pa.string()),
     }
     texts, flags = ("label", "notes", "error"), ("unsure",)
-    for name, values in answer_columns(answers, labels).items():
+    for name, values in answer_columns(answers, labels, dimensions).items():
         kind = pa.string() if name in texts else pa.bool_() if name in flags else pa.float32()
         columns[name] = pa.array(values, kind)
     return pa.table(columns)

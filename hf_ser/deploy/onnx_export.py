@@ -105,6 +105,8 @@ def export_onnx(
         measured, notes = {}, []
         if classifier.speaker_front_end is not None:
             notes.append("enrolment clips are not exported: answers are those of the model without them")
+        if classifier.dimensions:
+            notes.append(f"classes alone are exported: {', '.join(classifier.dimensions)} are left out")
         clips = gate_clips(classifier, dataset, max_clips) if dataset else None
         if clips is not None:
             measured["torch"] = measure(clips, lambda *batch: classifier.probabilities(*batch, batch_size=1))
@@ -140,13 +142,14 @@ def exportable(model: str) -> Classifier:
     """Load a model that can be exported.
 
     Raises:
-        ValueError: one of text alone, or none of ours.
+        ValueError: one of text alone or of dimensions alone, or none of ours.
     """
     classifier = Classifier(model, "cpu")
     config = classifier.model.config
     if not isinstance(config, SerConfig) or AUDIO not in config.modalities:
         kind = "a text-only model" if classifier.kind == TEXT else f"a {config.model_type} classifier of transformers"
         raise ValueError(f"{model}: found {kind}. Expected a model of train_audio.py or train_fusion.py: name one.")
+    classifier.check_has_classes()
     return classifier
 
 

@@ -233,6 +233,11 @@ def build_app(classify: SerPipeline, limits: Limits | None = None, token: str | 
         token: What clients have to send as `Authorization: Bearer TOKEN`; None: nothing.
     """
     limits = limits or Limits()
+    if not classify.model.config.num_labels:
+        raise ValueError(
+            f"{classify.model.name_or_path}: found a model of dimensions without classes, and the server answers with "
+            "classes. Expected one with classes, such as one that was trained with --target both: name another model."
+        )
     labels = [classify.model.config.id2label[index] for index in range(classify.model.config.num_labels)]
     metrics = Metrics(labels)
     readers = ThreadPoolExecutor(READERS, "reader")

@@ -1,4 +1,4 @@
-"""What a model is trained towards: the corpus's label, the raters' votes, or what most of the raters chose."""
+"""What a model is trained towards: label, votes of the raters, what most of them chose, or valence and its like."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-TARGETS = ("label", "votes", "majority")
+TARGETS = ("label", "votes", "majority", "dimensions", "both")
+DIMENSIONAL = ("dimensions", "both")
+"""Targets with valence, arousal and dominance: in place of the label, or beside it."""
 
 
 def with_target(
@@ -25,7 +27,7 @@ def with_target(
         rows: Positions of the training rows.
         target: `label` is the corpus's; `votes` the distribution of the raters' votes; `majority` the class with most
             votes, where several tie the corpus's label if it is one of them, else equal parts of each. A row without
-            votes has its label as target.
+            votes has its label as target. Of DIMENSIONAL `columns` has the targets (`dimension_targets`).
         columns: More columns to read the rows with, as `with_columns`.
 
     Shapes:
@@ -36,7 +38,7 @@ def with_target(
     """
     if target not in TARGETS:
         raise ValueError(f"Unknown target '{target}': expected one of {', '.join(TARGETS)}.")
-    if target == "label":
+    if target in ("label", *DIMENSIONAL):
         return with_columns(dataset.select(rows), columns or {})
     chosen = dataset.select_columns(["id", "label", "votes"]).select(rows)
     votes = chosen["votes"][:]
@@ -54,6 +56,24 @@ def with_target(
     targets = shares if target == "votes" else _majority(shares, labels)
     by_id = dict(zip(chosen["id"][:], targets.astype(np.float32).tolist(), strict=True))
     return with_columns(dataset.select(rows), {**(columns or {}), "target": by_id})
+
+
+def dimension_targets(dataset: Dataset, dimensions: Mapping[str, np.ndarray], with_labels: bool) -> dict[str, list]:
+    """The targets of all rows by id, also of those to evaluate: the label as one of the classes, then the dimensions.
+
+    Args:
+        dataset: A prepared data set.
+        dimensions: Result of `dimensions_of`.
+        with_labels: Whether the classes are predicted too; else the dimensions are alone.
+
+    Shapes:
+        of a row: `(outputs,)` float32, NaN where a dimension is not annotated.
+    """
+    columns = [np.stack(list(dimensions.values()), axis=1)]
+    if with_labels:
+        columns.insert(0, np.eye(dataset.features["label"].num_classes)[dataset["label"][:]])
+    rows = np.concatenate(columns, axis=1).astype(np.float32)
+    return dict(zip(dataset["id"][:], rows.tolist(), strict=True))
 
 
 def with_columns(dataset: Dataset, columns: Mapping[str, Mapping[str, Any]]) -> Dataset:

@@ -6,8 +6,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields
 
-from transformers import PreTrainedConfig
-
 LARGEST_NESTING = 16
 MOST_VALUES = 400_000
 MOST_LABELS = 30_000
@@ -78,8 +76,10 @@ def check_config(values: Mapping, where: str, defaults: Mapping | None = None) -
             _check_kind(where, key, values[key], default)
 
 
-def check_own_config(config: PreTrainedConfig, more: Mapping) -> None:
+def check_own_config(config, more: Mapping) -> None:
     """`check_config` of one of our configurations while it is made; `more` are values that are none of its fields."""
+    from transformers import PreTrainedConfig  # takes seconds, and whoever reads audio alone needs the limits above
+
     common = {field.name for field in fields(PreTrainedConfig)}
     own = [field for field in fields(config) if field.name not in common and field.default is not MISSING]
     defaults = {field.name: field.default for field in own}
@@ -201,7 +201,8 @@ def _check_labels(values: Mapping, where: str) -> None:
     if labels is not None:
         if not isinstance(labels, Mapping):
             raise _refused(where, "id2label", labels, "an object of class numbers and their names")
-        if not 0 < len(labels) <= MOST_LABELS:
+        least = 0 if values.get("dimensions") else 1  # which a model may predict in place of classes
+        if not least <= len(labels) <= MOST_LABELS:
             raise ValueError(f"{where}: id2label has {len(labels):,} classes, expected 1 to {MOST_LABELS:,}.")
         if bad := [name for name in labels.values() if not (isinstance(name, str) and name.strip())]:
             raise _refused(where, "id2label", bad[0], "a text as the name of each class")

@@ -9,6 +9,7 @@ from transformers import AutoConfig, PreTrainedConfig
 # transformers 4 copies only the files that this one names. It is given all that these need in turn, so that it comes as
 # far as `libraries`, which says that it is too old.
 from .config_checks import MOST_SPEEDS, MOST_TURNS, check_own_config
+from .dimensions import check_dimensions
 from .encoders import FAMILIES
 from .familiarity import Familiarity  # noqa: F401
 from .feature_changes import FeatureChanges  # noqa: F401
@@ -20,6 +21,7 @@ from .networks import NETWORKS  # noqa: F401
 from .plugins import __doc__ as _  # noqa: F401  (the user's own heads and families register themselves)
 from .random_kernels import RandomKernels  # noqa: F401
 from .recurrent import TextRnnConfig  # noqa: F401
+from .samples import trimmed  # noqa: F401
 from .saving import share_weights  # noqa: F401
 from .spectrogram import SpectrogramConfig  # noqa: F401
 
@@ -56,6 +58,9 @@ class SerConfig(PreTrainedConfig):
             taken off; 0: it is not.
         context_turns: Of one of SOLVED_HEADS with text: previous turns of the dialogue that are read beside a text, at
             most; 0: none are.
+        dimensions: Names of the dimensions that a model predicts, such as valence, in the order of its outputs: beside
+            its classes or in their place; None: none.
+        dimension_scale: Their lowest and highest value, `[-1.0, 1.0]`; None where there are none.
         familiarity_size, familiarity_directions: Of what is known of the training clips, see `Familiarity`; 0: nothing.
 
     Raises:
@@ -81,6 +86,8 @@ class SerConfig(PreTrainedConfig):
     branch_loss_weight: float = 0.3
     speaker_views: int = 0
     context_turns: int = 0
+    dimensions: list[str] | None = None
+    dimension_scale: list[float] | None = None
     familiarity_size: int = 0
     familiarity_directions: int = 0
     custom_pipelines: dict | None = None
@@ -99,12 +106,18 @@ class SerConfig(PreTrainedConfig):
         self._check_choice("pooling", POOLINGS)
         self._check_choice("head", HEADS)
         self._check_head()
+        check_dimensions(self.dimensions, self.dimension_scale)
         super().__post_init__(**kwargs)
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """The modalities that the model has an encoder for: `audio`, `text` or both."""
         return tuple(one for one in (AUDIO, TEXT) if getattr(self, f"{one}_config") is not None)
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of the head: those of the classes, then those of the dimensions."""
+        return self.num_labels + len(self.dimensions or ())
 
     def size_of(self, modality: str) -> int:
         """Width of an encoder's positions as the head reads them."""

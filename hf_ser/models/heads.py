@@ -1,7 +1,8 @@
 """Masked pooling, the mixing of layers, and the heads: of one modality, of both, and those that are solved for.
 
 A head is made of the model's configuration. It is called with each modality as a sequence of vectors with a mask, by
-its name (`audio`, `text`), and returns the logits and those of its branches by modality. Where a row lacks one of two
+its name (`audio`, `text`), and returns its outputs and those of its branches by modality: `config.num_outputs`, the
+logits of the classes and behind them the dimensions of a model that predicts some. Where a row lacks one of two
 modalities, a learned vector takes its place, so that every fusion head also answers with the other modality alone.
 """
 
@@ -126,7 +127,7 @@ class LayerMixing(nn.Module):
 
 
 class Classifier(nn.Module):
-    """One vector a row to the classes: through a hidden layer, or at once."""
+    """One vector a row to the outputs: through a hidden layer, or at once."""
 
     def __init__(self, config, size: int, hidden: bool = True):
         super().__init__()
@@ -134,10 +135,10 @@ class Classifier(nn.Module):
         if hidden:
             self.hidden, size = nn.Sequential(nn.Linear(size, config.head_size), nn.GELU()), config.head_size
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(size, config.num_labels)
+        self.classifier = nn.Linear(size, config.num_outputs)
 
     def classify(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Shapes: vectors `(batch, size)`; out `(batch, classes)`."""
+        """Shapes: vectors `(batch, size)`; out `(batch, outputs)`."""
         return self.classifier(self.dropout(self.hidden(vectors)))
 
     forward = classify
@@ -219,11 +220,11 @@ class SolvedHead(nn.Module):
         if self.reads_context:
             self.sizes.append(config.size_of("text"))
         size = sum(self.sizes)
-        self.standardisation, self.classifier = Standardisation(size), nn.Linear(size, config.num_labels)
+        self.standardisation, self.classifier = Standardisation(size), nn.Linear(size, config.num_outputs)
         self.speakers = SpeakerMeans(config.speaker_views, size) if config.speaker_views else None
 
     def forward(self, speaker_statistics: torch.Tensor | None = None, **given: Sequences) -> tuple[torch.Tensor, dict]:
-        """Shapes: speaker_statistics `(batch, views, size)`, of `SpeakerMeans.offset`; out `(batch, classes)`."""
+        """Shapes: speaker_statistics `(batch, views, size)`, of `SpeakerMeans.offset`; out `(batch, outputs)`."""
         known, parts = self.standardisation.mean.split(self.sizes), self.parts(given)
         views = max(one.hidden.shape[1] for one in parts)
         vectors = [
@@ -261,7 +262,7 @@ class SingleHead(Classifier):
         self.pooling = POOLINGS[config.pooling](size)
 
     def forward(self, **given: Sequences) -> tuple[torch.Tensor, dict]:
-        """Shapes: out `(batch, classes)`."""
+        """Shapes: out `(batch, outputs)`."""
         (sequences,) = given.values()
         return self.classify(self.pooling(self.align(sequences.hidden), sequences.mask)), {}
 
@@ -363,12 +364,13 @@ class CrossAttentionFusion(FusionHead):
 
 
 class MeanFusion(FusionHead):
-    """Late fusion: the mean of the branches' probabilities; a row without a modality has the other's alone."""
+    """Late fusion: the mean of the branches' probabilities and dimensions; a row without a modality has the other's."""
 
     has_branches = True
 
     def __init__(self, config):
         super().__init__(config)
+        self.n_classes = config.num_labels
         self.audio_classifier = Classifier(config, config.head_size)
         self.text_classifier = Classifier(config, config.head_size)
 
@@ -383,9 +385,13 @@ class MeanFusion(FusionHead):
         present = torch.stack([audio.present, text.present], dim=1)
         weights = self.modality_weights().float() * present
         weights = weights / weights.sum(1, keepdim=True)
-        log_probabilities = torch.stack([logits.float().log_softmax(-1) for logits in branches.values()], dim=1)
+        logits = [outputs[:, : self.n_classes] for outputs in branches.values()]
+        log_probabilities = torch.stack([one.float().log_softmax(-1) for one in logits], dim=1)
         # log of the weighted mean of probabilities: these are logits whose softmax is that mean.
         fused = (log_probabilities + weights.clamp(min=1e-12).log().unsqueeze(-1)).logsumexp(1)
+        if branches["audio"].shape[-1] > self.n_classes:
+            dimensions = torch.stack([outputs[:, self.n_classes :].float() for outputs in branches.values()], dim=1)
+            fused = torch.cat([fused, (dimensions * weights.unsqueeze(-1)).sum(1)], dim=-1)
         return fused, branches
 
 

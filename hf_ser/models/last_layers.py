@@ -12,22 +12,24 @@ from transformers import PreTrainedModel
 def last_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
     """The layers that give the logits, by name: linear, with one output a class, outside the encoders.
 
-    Inner layers of a fusion head whose `head_size` equals the number of classes are included.
+    Of a model that predicts dimensions one a dimension too. Inner layers of a fusion head whose `head_size` equals the
+    number of outputs are included.
 
     Raises:
         ValueError: there is none.
     """
+    outputs = getattr(model.config, "num_outputs", model.config.num_labels)
     encoders = [name for name, part in model.named_modules() if name and isinstance(part, PreTrainedModel)]
     found = {
         name: part
         for name, part in model.named_modules()
         if isinstance(part, nn.Linear)
-        and part.out_features == model.config.num_labels
+        and part.out_features == outputs
         and not any(name.startswith(f"{encoder}.") for encoder in encoders)
     }
     if not found:
         raise ValueError(
-            f"{type(model).__name__}: found no linear layer with {model.config.num_labels} outputs outside of its "
+            f"{type(model).__name__}: found no linear layer with {outputs} outputs outside of its "
             "encoders, expected one that gives the logits. Embeddings of such a model cannot be taken."
         )
     return found

@@ -13,6 +13,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .configuration_ser import AUDIO, LAST, MIX, TEXT, SerConfig, number_of_layers
+from .dimensions import concordance_loss
 from .earlier_folders import HEADS_BEFORE
 from .encoders import Family, family_of, read_layers
 from .familiarity import Familiarity
@@ -28,11 +29,13 @@ AUDIO_INPUTS = ("input_values", "speaker_statistics")
 
 @dataclass
 class SerOutput(SequenceClassifierOutput):
-    """More than `SequenceClassifierOutput`: `branch_logits`, of late fusion, name -> (logits, rows that have it).
+    """More than `SequenceClassifierOutput`: `dimensions` of a model that predicts some, `(batch, dimensions)`, and
+    `branch_logits`, of late fusion, name -> (outputs, rows that have it).
 
     `hidden_states` are what the head reads of each modality that is there, `(batch, positions, size)`.
     """
 
+    dimensions: torch.Tensor | None = None
     branch_logits: dict[str, tuple[torch.Tensor, torch.Tensor]] | None = None
 
 
@@ -141,7 +144,8 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
             audio_hidden, text_hidden: Outputs of `frozen_part`, in place of `input_values` and `input_ids`.
             speaker_statistics: Of each row's speaker, for a front end that is normalised by them, or for a head that
                 takes their mean off.
-            labels: Class indices, or a distribution over the classes (times a weight of the row, if wanted).
+            labels: Class indices, or a distribution over the classes (times a weight of the row, if wanted); behind it
+                the dimensions of a model that predicts some, NaN where they are not annotated.
             input_features: `input_values` by the name that some feature extractors give them.
             attention_mask: The mask of the one that is given, where audio or text is given alone.
             output_hidden_states: Whether to return what the head reads.
@@ -151,7 +155,7 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
             several speeds, for a head that is solved for, both `(batch, speeds, ...)`;
             input_ids, text_mask: `(batch, tokens)`, with previous turns of the dialogue behind each text `(batch, 1 +
             turns, tokens)`; audio_hidden, text_hidden: `(batch, positions, *)`;
-            labels: `(batch,)` int64 or `(batch, classes)` float; logits: `(batch, classes)`.
+            labels: `(batch,)` int64 or `(batch, outputs)` float; logits: `(batch, classes)`.
 
         Raises:
             ValueError: the batch or one of its rows has no modality of the model; an input that the model has no
@@ -178,15 +182,17 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
         sequences = self._complete({modality: one for modality, one in given.items() if one is not None})
         if self.training and len(sequences) == 2:
             sequences = self._drop_modalities(**sequences)
-        logits, branches = self._logits(sequences, **in_head)
+        outputs, branches = self._outputs(sequences, **in_head)
         branch_logits = {name: (of_branch, sequences[name].present) for name, of_branch in branches.items()}
         loss = None
         if labels is not None:
-            loss = nn.functional.cross_entropy(logits, labels)
+            loss = self._loss(outputs, labels)
             for of_branch, present in branch_logits.values():
-                loss = loss + self.config.branch_loss_weight * _present_loss(of_branch, labels, present)
+                loss = loss + self.config.branch_loss_weight * self._loss(of_branch, labels, present)
         hidden_states = tuple(one.hidden for one in sequences.values()) if output_hidden_states else None
-        return SerOutput(loss=loss, logits=logits, hidden_states=hidden_states, branch_logits=branch_logits or None)
+        logits, dimensions = self._apart(outputs)
+        own = {"dimensions": dimensions, "branch_logits": branch_logits or None}
+        return SerOutput(loss=loss, logits=logits, hidden_states=hidden_states, **own)
 
     def frozen_part(self, **batch: torch.Tensor) -> dict[str, torch.Tensor]:
         """Replace the inputs of a batch by the outputs of what is never trained, which `forward` takes as well.
@@ -282,22 +288,40 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
         if is_main_process:
             copy_code(save_directory, self)
 
-    def _logits(self, sequences: dict[str, Sequences], **in_head) -> tuple[torch.Tensor, dict]:
-        """The head's logits and those of its branches.
+    def _apart(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The columns of the classes, and those of the dimensions; None of a model that predicts none."""
+        if not self.config.dimensions:
+            return outputs, None
+        return outputs[:, : self.config.num_labels], outputs[:, self.config.num_labels :]
+
+    def _loss(self, outputs, labels, present: torch.Tensor | None = None) -> torch.Tensor:
+        """Cross entropy of the classes, and one minus the concordance of the dimensions; of `present` rows alone."""
+        if not self.config.dimensions:
+            return class_loss(outputs, labels, present)
+        (logits, predicted), (classes, annotated) = self._apart(outputs), self._apart(labels)
+        if present is not None:
+            annotated = torch.where(present[:, None], annotated, torch.nan)
+        loss = concordance_loss(predicted, annotated)
+        return loss + class_loss(logits, classes, present) if self.config.num_labels else loss
+
+    def _outputs(self, sequences: dict[str, Sequences], **in_head) -> tuple[torch.Tensor, dict]:
+        """The head's outputs and those of its branches.
 
         Raises:
             ValueError: a head of somebody's own returns something else.
         """
-        output, classes = self.head(**sequences, **in_head), self.config.num_labels
+        output, size = self.head(**sequences, **in_head), self.config.num_outputs
         if not (isinstance(output, tuple) and len(output) == 2):
             found = type(output).__name__
-        elif output[0].shape[-1] != classes:
+        elif output[0].shape[-1] != size:
             found = f"logits of shape {tuple(output[0].shape)}"
         else:
             return output
         raise ValueError(
-            f"head {self.config.head}: found {found} from its forward, expected a pair: logits (batch, {classes}) and "
+            f"head {self.config.head}: found {found} from its forward, expected a pair: logits (batch, {size}) and "
             "a dictionary of its branches' logits, {} where it has none."
+            + " Behind the logits are the dimensions: config.num_outputs in all."
+            * bool(self.config.dimensions)
         )
 
     def _audio_sequences(self, values, mask, hidden, speaker_statistics) -> Sequences | None:
@@ -452,6 +476,9 @@ def _without_padding(hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Te
     return hidden[rows, order], mask.gather(1, order)
 
 
-def _present_loss(logits: torch.Tensor, labels: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+def class_loss(logits: torch.Tensor, labels: torch.Tensor, present: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean cross entropy, of the rows that are `present`."""
+    if present is None:
+        return nn.functional.cross_entropy(logits, labels)
     losses = nn.functional.cross_entropy(logits, labels, reduction="none")
     return (losses * present).sum() / present.sum().clamp(min=1)

@@ -14,7 +14,8 @@ from .audio_notes import NO_SPEECH, as_text, mixed, no_speech, part_note, proble
 from .config_checks import check_extractor, check_tokenizer
 from .configuration_ser import AUDIO, TEXT, SerConfig
 from .decoding import read_audio
-from .front_end import SpectrogramFrontEnd, trimmed
+from .dimensions import within_scale
+from .front_end import SpectrogramFrontEnd
 from .last_layers import last_layers, layer_inputs, side_by_side
 from .modeling_ser import HeadEnrolment
 from .padding import ignore_padding
@@ -30,7 +31,7 @@ from .processing_ser import (
     text_inputs,
     with_rate,
 )
-from .samples import audio_problem
+from .samples import audio_problem, trimmed
 from .streams import MIX
 
 ENROLMENT_BATCH = 16
@@ -51,6 +52,8 @@ class Scores(list):
             threshold.
         abstains: Whether `abstain_below` was given, so that an unsure answer has no label.
         embedding: What the model's last layer was given, `(size,)` float32, with `embeddings=True`; else None.
+        dimensions: Valence, arousal and dominance of a model that predicts them, on the scale that its configuration
+            names; else None.
         familiarity: With `familiarity=True` how alike the clip is to the training data: the share of validation clips
             that are at least as far from it, below 0.01 unlike it. None of a model that does not know, and of a clip
             without all that the model takes.
@@ -63,16 +66,29 @@ class Scores(list):
         unsure: bool = False,
         abstains: bool = False,
         embedding: np.ndarray | None = None,
+        dimensions: dict[str, float] | None = None,
         familiarity: float | None = None,
     ):
         super().__init__(scores)
         self.notes, self.unsure, self.abstains, self.embedding = notes, unsure, abstains, embedding
-        self.familiarity = familiarity
+        self.dimensions, self.familiarity = dimensions, familiarity
 
     @property
     def label(self) -> str | None:
         """The most probable emotion; None where the answer is unsure and `abstain_below` was given."""
         return None if (self.unsure and self.abstains) or not self else self[0]["label"]
+
+
+class Dimensions(dict):
+    """The answer for one clip as `{"valence": ..., "arousal": ..., "dominance": ...}`, with what to know about it.
+
+    Args:
+        scores: The labels of the same clip with their scores and notes; empty where the model has no classes.
+    """
+
+    def __init__(self, scores: Scores):
+        super().__init__(scores.dimensions)
+        self.scores, self.notes, self.unsure, self.embedding = scores, scores.notes, scores.unsure, scores.embedding
 
 
 class SerPipeline(Pipeline):
@@ -153,12 +169,13 @@ class SerPipeline(Pipeline):
         context=None,
         abstain_below: float | None = None,
         embeddings: bool | None = None,
+        dimensions: bool | None = None,
         familiarity: bool | None = None,
     ):
         """Classify.
 
-        `top_k`, `function_to_apply`, `batch_size`, `abstain_below`, `embeddings` and `familiarity` can also be given
-        to `pipeline(...)`, for all calls.
+        `top_k`, `function_to_apply`, `batch_size`, `abstain_below`, `embeddings`, `dimensions` and `familiarity` can
+        also be given to `pipeline(...)`, for all calls.
 
         Args:
             inputs: A path, bytes, a binary file object, a one-dimensional array at the model's rate, a dictionary
@@ -183,6 +200,9 @@ class SerPipeline(Pipeline):
             abstain_below: Confidence, from 0 to 1, below which an answer is unsure and its `label` None, in place of
                 the model's own threshold.
             embeddings: Whether each answer gets what the model's last layer was given, as its attribute `embedding`.
+            dimensions: Whether the answer is `{"valence": ..., "arousal": ..., "dominance": ...}`, the list of labels
+                its attribute `scores`; else these are the attribute `dimensions` of the list. Default: only of a model
+                without classes.
             familiarity: Whether each answer says how alike its clip is to the training data, as its attribute
                 `familiarity`.
 
@@ -228,8 +248,11 @@ class SerPipeline(Pipeline):
             "abstain_below", own.get("abstain_below") if abstain_below is None else abstain_below
         )
         embeddings = own.get("embeddings", False) if embeddings is None else embeddings
+        dimensions = own.get("dimensions") if dimensions is None else dimensions
+        dimensions = self._gives_dimensions(dimensions)
         familiarity = own.get("familiarity", False) if familiarity is None else familiarity
-        answering = {"abstain_below": abstain_below, "embeddings": embeddings, "familiarity": familiarity}
+        answering = {"abstain_below": abstain_below, "embeddings": embeddings}
+        answering |= {"dimensions": dimensions, "familiarity": familiarity}
         size = checked_count("batch_size", self._batch_size if batch_size is None else batch_size) or 1
         turns = self._turns([context] if single and context is not None else context)
         pairs = _paired(inputs, text, single)
@@ -248,8 +271,9 @@ class SerPipeline(Pipeline):
         options: dict,
         abstain_below: float | None,
         embeddings: bool,
+        dimensions: bool,
         familiarity: bool,
-    ) -> Iterator[Scores]:
+    ) -> Iterator[Scores | Dimensions]:
         while batch := list(islice(pairs, size)):
             items, context = [item for item, _ in batch], list(islice(turns, len(batch)))
             if len(context) < len(batch):
@@ -262,12 +286,30 @@ class SerPipeline(Pipeline):
                 outputs = self._outputs(clips, texts, statistics, context)
             vectors = side_by_side(given) if embeddings else [None] * len(batch)
             alike = self.familiarity(side_by_side(given), clips, texts) if is_wanted else [None] * len(batch)
-            confidences = self.calibrated(outputs["logits"].float()).amax(-1).tolist()
+            confidences = [None] * len(batch)
+            if self.model.config.num_labels:
+                confidences = self.calibrated(outputs["logits"].float()).amax(-1).tolist()
             answers = self.postprocess(outputs, **options)
             answered = zip(answers, confidences, notes, vectors, alike, strict=True)
             for answer, confidence, noted, vector, known in answered:
                 unsure = self.is_unsure(confidence, noted, abstain_below)
-                yield Scores(answer, tuple(noted.values()), unsure, abstain_below is not None, vector, known)
+                of_clip = (tuple(noted.values()), unsure, abstain_below is not None, vector, answer.dimensions, known)
+                scores = Scores(answer, *of_clip)
+                yield Dimensions(scores) if dimensions else scores
+
+    def _gives_dimensions(self, wanted: bool | None) -> bool:
+        """Whether answers are dictionaries of dimensions; by default those of a model without classes.
+
+        Raises:
+            ValueError: they are wanted of a model that predicts none.
+        """
+        config = self.model.config
+        if wanted and not getattr(config, "dimensions", None):
+            raise ValueError(
+                f"dimensions is {wanted!r}: found a model that predicts no valence, arousal or dominance. Expected one "
+                "that was trained with --target dimensions or both: leave dimensions out."
+            )
+        return not config.num_labels if wanted is None else bool(wanted)
 
     def is_unsure(self, confidence: float | None, notes: Mapping[str, str], abstain_below: float | None = None) -> bool:
         """Whether an answer is not to be relied on: no speech was found, or it is below a threshold.
@@ -300,7 +342,7 @@ class SerPipeline(Pipeline):
         return [one if all(there) else None for one, there in zip(found, is_whole, strict=True)]
 
     def answers(self, clips: Sequence[np.ndarray | None], texts: Sequence, statistics=None, **options) -> list[Scores]:
-        """Labels with scores of a batch of decoded clips, most probable first, with the familiarity where it is known.
+        """Labels with scores of a batch of decoded clips, most probable first, their dimensions and familiarity.
 
         Args:
             clips: As `read` gives them; None where a fused model is to do without.
@@ -311,7 +353,9 @@ class SerPipeline(Pipeline):
         with layer_inputs(last_layers(self.model) if self.knows_training_data else {}) as given:
             answers = self.postprocess(self._outputs(clips, texts, statistics), **options)
         alike = self.familiarity(side_by_side(given), clips, texts) if given else [None] * len(answers)
-        return [Scores(one, familiarity=known) for one, known in zip(answers, alike, strict=True)]
+        for answer, known in zip(answers, alike, strict=True):
+            answer.familiarity = known
+        return answers
 
     def _turns(self, context) -> Iterator[list[str] | None]:
         """The previous turns of each text, as many as the model reads; None each where none are given.
@@ -353,10 +397,11 @@ class SerPipeline(Pipeline):
         function_to_apply: str | None = None,
         abstain_below: float | None = None,
         embeddings: bool = False,
+        dimensions: bool | None = None,
         familiarity: bool = False,
     ):
-        answering = {"abstain_below": checked_share("abstain_below", abstain_below)}
-        answering |= {"embeddings": embeddings, "familiarity": familiarity}
+        answering = {"abstain_below": checked_share("abstain_below", abstain_below), "embeddings": embeddings}
+        answering |= {"dimensions": dimensions, "familiarity": familiarity}
         return {}, answering, {"top_k": checked_count("top_k", top_k), **checked_function(function_to_apply)}
 
     def preprocess(self, items: list, texts: list, channel: str = MIX) -> dict:
@@ -543,10 +588,11 @@ class SerPipeline(Pipeline):
             }
         return self.model(**model_inputs)
 
-    def postprocess(
-        self, model_outputs, top_k: int | None = None, function_to_apply: str = "softmax"
-    ) -> list[list[dict]]:
-        """Logits `(batch, classes)` to labels with scores, calibrated where validation speakers gave a temperature."""
+    def postprocess(self, model_outputs, top_k: int | None = None, function_to_apply: str = "softmax") -> list[Scores]:
+        """Logits `(batch, classes)` to labels with scores, calibrated where validation speakers gave a temperature.
+
+        The dimensions of a model that predicts some are cut to the ends of their scale.
+        """
         names, logits = self.model.config.id2label, model_outputs["logits"].float()
         check_finite(logits, self.model.name_or_path)
         if function_to_apply == "softmax":
@@ -554,8 +600,22 @@ class SerPipeline(Pipeline):
         else:
             scores = logits if function_to_apply == "none" else (logits / self.temperature).sigmoid()
         return [
-            [{"label": names[int(i)], "score": float(row[i])} for i in row.argsort(descending=True)[:top_k]]
-            for row in scores
+            Scores(
+                ({"label": names[int(i)], "score": float(row[i])} for i in row.argsort(descending=True)[:top_k]),
+                dimensions=of_row,
+            )
+            for row, of_row in zip(scores, self._dimensions(model_outputs), strict=True)
+        ]
+
+    def _dimensions(self, model_outputs) -> list[dict[str, float] | None]:
+        """The dimensions of each row; None each of a model that predicts none."""
+        config, values = self.model.config, model_outputs.get("dimensions")
+        names = getattr(config, "dimensions", None)
+        if not names or values is None:
+            return [None] * len(model_outputs["logits"])
+        check_finite(values, self.model.name_or_path)
+        return [
+            dict(zip(names, row, strict=True)) for row in within_scale(values.float(), config.dimension_scale).tolist()
         ]
 
 

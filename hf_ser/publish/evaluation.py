@@ -143,6 +143,7 @@ def check_can_be_tested(classifier: Classifier) -> None:
         ValueError: pickled weights, a regression model, or one that reads previous turns.
     """
     config, name = classifier.model.config, classifier.name
+    classifier.check_has_classes()
     if not weight_files(name):
         raise ValueError(
             f"{name}: found pickled weights, which may run code. Expected safetensors: convert them where you trust "

@@ -12,7 +12,7 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 from jinja2 import StrictUndefined, Template
 
 from hf_ser.data.corpora import corpus_of
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.files import cache_folder, package_file, temporary_folder
 from hf_ser.publish.dataset_card import CARD
 from hf_ser.publish.privacy import (

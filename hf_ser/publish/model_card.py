@@ -15,11 +15,11 @@ from hf_ser.markup import filled_markdown
 from hf_ser.publish.dataset_card import CARD, hub_licence
 from hf_ser.revisions import public_name
 from hf_ser.runs.classifier import AUDIO, FUSION, TEXT
-from hf_ser.runs.figures import Report
+from hf_ser.runs.figures import DimensionReport, Report, read_report
 from hf_ser.runs.findings import verdict
 from hf_ser.runs.record import RECORD, TrainingRecord
 from hf_ser.runs.report import REPORT
-from hf_ser.runs.report_text import audit_text, counted
+from hf_ser.runs.report_text import audit_text, ccc_text, counted
 from hf_ser.runs.stress import STRESS, StressResult
 
 USAGE = {
@@ -58,6 +58,7 @@ HUB_METRICS = (
 PICTURES = {
     "confusion_matrix.png": "Confusion matrix of the test speakers",
     "reliability.png": "Reliability: how often the model is right at each confidence",
+    "dimensions.png": "Predicted against annotated valence, arousal and dominance",
     "stress.png": "Change in UAR under each changed recording",
 }
 """Pictures that may be beside the card, and their alternative texts."""
@@ -114,12 +115,15 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         "report": report,
         "why_others": why_others,
         "labels": list(config["id2label"].values()),
+        "dimensions": config.get("dimensions") or [],
+        "scale": [f"{end:g}" for end in config.get("dimension_scale") or ()],
+        "ccc": ccc_text,
         "temperature": config.get("calibration_temperature"),
         "abstain_threshold": config.get("abstain_threshold"),
         "audit": _audit(report, record),
         "stress": stress,
         "pictures": {one: text for one, text in PICTURES.items() if (folder / one).is_file()},
-        "is_worse": bool(report) and report.calibration.is_worse,
+        "is_worse": isinstance(report, Report) and report.calibration.is_worse,
         "percent": lambda share: f"{100 * share:.1f}",
         "counted": counted,
         "leaked": bool(record.leaks or (report and report.leaks)),
@@ -146,9 +150,9 @@ def _by_speaker(config: dict) -> bool:
     return front_end.get("normalisation") == "speaker" or bool(config.get("speaker_views"))
 
 
-def _report(folder: Path, record: TrainingRecord) -> tuple[Report | None, str]:
+def _report(folder: Path, record: TrainingRecord) -> tuple[Report | DimensionReport | None, str]:
     """The report of a model, or of its run with the reason: it was not tested, or its test lacks a class."""
-    report = Report.read_if_there(folder / REPORT) or Report.read_if_there(folder.parent / REPORT)
+    report = read_report(folder / REPORT) or read_report(folder.parent / REPORT)
     fold = record.split.fold
     if report and list(report.folds) == [fold] and (folder / REPORT).is_file():
         return report, ""
@@ -189,7 +193,7 @@ def _metadata(name: str, kind: str, record: TrainingRecord, report: Report | Non
 
 
 def _results(kind: str, report: Report, why_others: str) -> list[EvalResult]:
-    """UAR, WA and macro F1 for the Hub, marked where they are leaked, synthetic, paired or of other models."""
+    """UAR, WA, macro F1 and CCC for the Hub, marked where they are leaked, synthetic, paired or of other models."""
     leaked = report.is_leaked
     stamps = [
         *(["cross-validation with the same settings, not this model alone"] if why_others else []),
@@ -197,6 +201,9 @@ def _results(kind: str, report: Report, why_others: str) -> list[EvalResult]:
         *(["synthetic, not speech"] if report.is_synthetic else []),
         *(["paired, text is not what is spoken"] if report.is_paired else []),
     ]
+    figures = [(metric, name, getattr(report, figure, None)) for metric, figure, name in HUB_METRICS]
+    if report.dimensions:
+        figures.append(("ccc", "CCC (mean concordance correlation coefficient)", report.dimensions.mean_ccc))
     folds = f"test fold{'s' if len(report.folds) > 1 else ''} {', '.join(report.folds)}"
     named = ", ".join([report.corpus, f"protocol {report.protocol}", folds, *stamps])
     return [
@@ -209,7 +216,8 @@ def _results(kind: str, report: Report, why_others: str) -> list[EvalResult]:
             dataset_split="test",
             metric_type=metric,
             metric_name=name,
-            metric_value=round(float(getattr(report, figure)), 4),
+            metric_value=round(float(value), 4),
         )
-        for metric, figure, name in HUB_METRICS
+        for metric, name, value in figures
+        if value is not None
     ]

@@ -12,9 +12,10 @@ from hf_ser.data.corpora import CORPORA
 from hf_ser.files import atomic_write, package_file
 from hf_ser.markup import page_environment
 from hf_ser.publish.curves import ece_text
-from hf_ser.runs.figures import Report
+from hf_ser.publish.dimension_plots import DIMENSIONS_PICTURE
+from hf_ser.runs.figures import DimensionReport, Report
 from hf_ser.runs.findings import NOTE, Audit
-from hf_ser.runs.report_text import counted, headline_uar, transcripts_text
+from hf_ser.runs.report_text import ccc_text, counted, headline_ccc, headline_uar, transcripts_text
 from hf_ser.runs.stress import StressLine, StressResult
 
 PAGE = "report.html"
@@ -50,6 +51,11 @@ CAPTIONS = {
         "UAR of each sex, with its interval where there is one, and of each speaker, from the worst to the best. A "
         "hollow point is the WA of a group or speaker without utterances of some class.",
     ),
+    DIMENSIONS_PICTURE: (
+        "Valence, arousal and dominance",
+        "Predicted against annotated value of each utterance; they are equal on the dashed line. A flatter cloud keeps "
+        "to the middle of the scale.",
+    ),
     "learning_curves.png": (
         "Learning curves",
         "Loss and validation UAR by epoch, one line a fold; a star marks the checkpoint that was kept. Validation loss "
@@ -76,7 +82,7 @@ BESIDE_HEADLINE = ("telephone", "white_20db", "room_0.6s", "mp3_24kbit")
 
 
 def write_page(
-    report: Report,
+    report: Report | DimensionReport,
     folder: str | Path,
     stress: StressResult | None = None,
     clips: dict[str, bytes] | None = None,
@@ -100,14 +106,16 @@ def write_page(
     Raises:
         FileNotFoundError: the template is missing.
     """
-    folder = Path(folder)
+    folder, has_classes = Path(folder), isinstance(report, Report)
     matrix, *pictures = _pictures(report, folder) or [None]
     if matrix and matrix["title"] != CAPTIONS["confusion_matrix.png"][0]:
         matrix, pictures = None, [matrix, *pictures]
     text = _template(package_file(f"cards/{PAGE}").read_text(encoding="utf-8")).render(
         report=report,
-        headline=headline_uar(report),
-        ece=ece_text(report.calibration),
+        has_classes=has_classes,
+        headline=headline_uar(report) if has_classes else "",
+        headline_ccc=headline_ccc(report.dimensions) if report.dimensions else "",
+        ece=ece_text(report.calibration) if has_classes else "",
         transcripts=transcripts_text(report.transcript_sources),
         system=system,
         matrix=matrix,
@@ -123,7 +131,9 @@ def write_page(
     return folder / PAGE
 
 
-def playable_clips(report: Report, dataset: Dataset, allowed: bool | None = None) -> tuple[dict[str, bytes], str]:
+def playable_clips(
+    report: Report | DimensionReport, dataset: Dataset, allowed: bool | None = None
+) -> tuple[dict[str, bytes], str]:
     """The audio of the worst confusions that may be shared; no other audio is read.
 
     Args:
@@ -137,6 +147,8 @@ def playable_clips(report: Report, dataset: Dataset, allowed: bool | None = None
     Raises:
         ValueError: `allowed` for clips whose licence forbids sharing.
     """
+    if isinstance(report, DimensionReport):
+        return {}, ""
     if allowed is False:
         return {}, "No clips: none were to be embedded."
     position = {name: index for index, name in enumerate(dataset["id"][:])}
@@ -178,9 +190,11 @@ def _clips_note(embedded: list[str], refused: dict[str, str]) -> str:
     return " ".join(notes) or "No clips: the data set has no audio of these utterances."
 
 
-def _pictures(report: Report, folder: Path) -> list[dict]:
+def _pictures(report: Report | DimensionReport, folder: Path) -> list[dict]:
     """Title, caption, alternative text and data URI of each picture in the folder."""
-    texts, found = _picture_texts(report), []
+    texts, found = _picture_texts(report) if isinstance(report, Report) else {}, []
+    if report.dimensions:
+        texts |= {DIMENSIONS_PICTURE: f"CCC {headline_ccc(report.dimensions)}."}
     for name, (title, caption) in CAPTIONS.items():
         files = {title: folder / name}
         if name in FOLD_PICTURES:
@@ -234,5 +248,5 @@ def _data_uri(content: bytes, kind: str) -> str:
 @cache
 def _template(text: str) -> Template:
     environment = page_environment().overlay()
-    environment.filters |= {"percent": _percent, "points": _points, "counted": counted}
+    environment.filters |= {"percent": _percent, "points": _points, "counted": counted, "ccc": ccc_text}
     return environment.from_string(text)

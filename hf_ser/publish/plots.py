@@ -14,8 +14,9 @@ from hf_ser.data.schema import UNKNOWN
 from hf_ser.plotting import WARNING, save, title, wrapped, wrapped_notices
 from hf_ser.publish.curves import plot_reliability, plot_risk_coverage, plot_roc
 from hf_ser.publish.dataset_plots import SEX_COLOURS, shortened
+from hf_ser.publish.dimension_plots import DIMENSIONS_PICTURE, plot_dimensions
 from hf_ser.runs.comparison_figures import Comparison, SpeakerPair
-from hf_ser.runs.figures import GroupFigures, Report
+from hf_ser.runs.figures import DimensionReport, GroupFigures, Report
 from hf_ser.runs.report_text import counted, headline_uar
 from hf_ser.runs.scores import DIGITS
 
@@ -25,8 +26,8 @@ LONGEST_NAME, LONGEST_RUN, MOST_NAMED = 24, 50, 8
 SHIFTED = {"textcoords": "offset points"}
 
 
-def write_pictures(report: Report, folder: str | Path) -> list[Path]:
-    """Draw every picture of a report, under the names of `PICTURES`.
+def write_pictures(report: Report | DimensionReport, folder: str | Path) -> list[Path]:
+    """Draw every picture of a report: those of `PICTURES` if it has classes, `dimensions.png` if it has dimensions.
 
     Args:
         report: Result of `make_report`.
@@ -35,8 +36,10 @@ def write_pictures(report: Report, folder: str | Path) -> list[Path]:
     Returns:
         The files that were written.
     """
-    paths = [Path(folder) / name for name in PICTURES]
-    for draw, path in zip(PICTURES.values(), paths, strict=True):
+    pictures = PICTURES if isinstance(report, Report) else {}
+    pictures = pictures | ({DIMENSIONS_PICTURE: plot_dimensions} if report.dimensions else {})
+    paths = [Path(folder) / name for name in pictures]
+    for draw, path in zip(pictures.values(), paths, strict=True):
         draw(report, path)
     return paths
 
@@ -74,6 +77,8 @@ def plot_confusion_matrix(report: Report, path: str | Path) -> None:
 def plot_learning_curves(histories: dict[str, list[dict]], path: str | Path, notices: Sequence[str] = ()) -> None:
     """Draw training loss, validation loss and validation UAR against the epoch as a PNG; a star marks the best UAR.
 
+    Of a model without classes the validation CCC in place of UAR.
+
     Args:
         histories: `state.log_history` of the Trainer by fold; entries without `epoch` or the key of a curve are
             skipped.
@@ -84,12 +89,15 @@ def plot_learning_curves(histories: dict[str, list[dict]], path: str | Path, not
     loss_axes, uar_axes = figure.subplots(1, 2, sharex=True)
     several = len(histories) > 1
     style = {"linewidth": 0.9, "alpha": 0.6} if several else {"linewidth": 1.8}
+    has_uar = any("eval_uar" in entry for history in histories.values() for entry in history)
+    has_ccc = any("eval_ccc" in entry for history in histories.values() for entry in history)
+    measure = "ccc" if has_ccc and not has_uar else "uar"  # of a model without classes
     for history in histories.values():
         _curve(loss_axes, history, "loss", color=TRAINING, label="training", **style)
         _curve(loss_axes, history, "eval_loss", color=VALIDATION, label="validation", linestyle="--", **style)
-        _curve(uar_axes, history, "eval_uar", color=VALIDATION, label="validation", **style)
-        _mark_best(uar_axes, history)
-    for axes, name in ((loss_axes, "loss"), (uar_axes, "UAR")):
+        _curve(uar_axes, history, f"eval_{measure}", color=VALIDATION, label="validation", **style)
+        _mark_best(uar_axes, history, f"eval_{measure}")
+    for axes, name in ((loss_axes, "loss"), (uar_axes, measure.upper())):
         axes.set(xlabel="epoch", ylabel=name)
         axes.grid(alpha=0.3)
         _legend(axes, nothing=f"no {name} was logged")
@@ -222,8 +230,8 @@ def _curve(axes: Axes, history: list[dict], key: str, **style) -> None:
         axes.plot(*zip(*points, strict=True), marker=marker, **style)
 
 
-def _mark_best(axes: Axes, history: list[dict]) -> None:
-    points = [point for point in _points(history, "eval_uar") if math.isfinite(point[1])]
+def _mark_best(axes: Axes, history: list[dict], key: str) -> None:
+    points = [point for point in _points(history, key) if math.isfinite(point[1])]
     if points:
         epoch, uar = max(points, key=lambda point: (point[1], -point[0]))  # the first of equals, as Trainer keeps it
         axes.plot(epoch, uar, marker="*", markersize=10, color=WARNING, linestyle="none", label="best epoch")

@@ -17,13 +17,13 @@ from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import PICTURE
 from hf_ser.data.corpora import CORPORA, corpus_of
 from hf_ser.data.integrity import OUTSIDE
-from hf_ser.data.prepare import REPORT as INTEGRITY
-from hf_ser.data.prepare import quiet_datasets
+from hf_ser.data.prepared import REPORT as INTEGRITY
+from hf_ser.data.shards import quiet_datasets
 from hf_ser.models.saving import PLUGINS
 from hf_ser.publish.dataset_card import CARD, write_dataset_report
 from hf_ser.publish.model_card import TASKS, write_model_card
 from hf_ser.revisions import public_name
-from hf_ser.runs.figures import Report
+from hf_ser.runs.figures import read_report
 from hf_ser.runs.predictions import PREDICTIONS
 from hf_ser.runs.record import RECORD, TrainingRecord, corpora_of_stages
 from hf_ser.runs.report import REPORT
@@ -34,6 +34,7 @@ MODEL_CODE = tuple(
 )
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
 FIGURE_PICTURES = (
+    "dimensions.png",
     *("confusion_matrix.png", "reliability.png", PICTURE, "roc.png", "risk_coverage.png", "learning_curves.png"),
 )
 SPEAKER_PICTURES = ("groups.png", "embedding_map.png", "comparison.png")
@@ -73,7 +74,7 @@ def model_files(folder: Path) -> dict[str, Path | bytes]:
     names = (*MODEL_FILES, *plugin_files(folder))
     files = {file.name: file for file in sorted(folder.iterdir()) if file.is_file() and matches(file.name, names)}
     configs = {name: _read(files[name]) for name in CONFIGS if name in files}
-    records = {name: kind.read(files[name]) for name, kind in RECORDS.items() if name in files}
+    records = {name: read(files[name]) for name, read in RECORDS.items() if name in files}
     stressed = records[STRESS].corpus.split("+") if STRESS in records else []  # perhaps of another data set
     # The training data of the encoders counts too: the record has hashes of it.
     of_stages = corpora_of_stages(replace(record, sources={}))
@@ -105,8 +106,8 @@ def config_without_paths(config):
 
 
 CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
-RECORDS = {RECORD: TrainingRecord, REPORT: Report, STRESS: StressResult}
-"""Files of a model whose `public()` is pushed, and their types."""
+RECORDS = {RECORD: TrainingRecord.read, REPORT: read_report, STRESS: StressResult.read}
+"""Files of a model whose `public()` is pushed, and what reads them."""
 
 
 def model_card_of(folder: Path, files: dict[str, Path | bytes], repo_id: str, revision: str | None) -> bytes:

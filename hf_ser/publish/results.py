@@ -9,10 +9,11 @@ from hf_ser.checks.audit.run import audit_run
 from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import PICTURE, write_stress
 from hf_ser.files import atomic_write
+from hf_ser.publish.dimension_plots import DIMENSIONS_PICTURE, plot_dimensions
 from hf_ser.publish.model_card import write_model_card
 from hf_ser.publish.page import playable_clips, write_page
 from hf_ser.publish.plots import plot_confusion_matrix, plot_learning_curves, plot_reliability, write_pictures
-from hf_ser.runs.figures import Report
+from hf_ser.runs.figures import DimensionReport, Report, read_report
 from hf_ser.runs.findings import AUDIT, AuditFinding, verdict, write_audit
 from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions, write_predictions
@@ -75,7 +76,7 @@ def write_learning_curves(folds: Mapping[str, FoldFolder], folder: Path, notices
 
 
 def write_pictures_and_page(
-    report: Report, folder: Path, dataset: Dataset | None = None, embed_audio: bool | None = None
+    report: Report | DimensionReport, folder: Path, dataset: Dataset | None = None, embed_audio: bool | None = None
 ) -> Path:
     """Write the pictures of a report and the page beside it."""
     write_pictures(report, folder)
@@ -83,7 +84,7 @@ def write_pictures_and_page(
 
 
 def write_page_of(
-    report: Report, folder: Path, dataset: Dataset | None = None, embed_audio: bool | None = None
+    report: Report | DimensionReport, folder: Path, dataset: Dataset | None = None, embed_audio: bool | None = None
 ) -> Path:
     """Write the page of a report, with the pictures in its folder."""
     clips, note = ({}, "") if dataset is None else playable_clips(report, dataset, embed_audio)
@@ -106,7 +107,7 @@ def write_stress_results(result: StressResult, folder: Path, dataset: Dataset) -
         write_model_card(folder)
         run = folder.parent
     if (run / REPORT).is_file() and (folder / PREDICTIONS).is_file():
-        write_page_of(Report.read(run / REPORT), run, dataset)
+        write_page_of(read_report(run / REPORT), run, dataset)
 
 
 def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> bool:
@@ -120,19 +121,22 @@ def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> bool:
         Whether they were written.
     """
     rows = read_predictions(folder / PREDICTIONS)
-    if {row.reference for row in rows} != set(rows[0].probabilities):
+    if rows[0].probabilities and {row.reference for row in rows} != set(rows[0].probabilities):
         return False
     own = [one for one in findings if one.fold in (None, rows[0].fold)]
     report = make_report(rows, verdict(own), label_map_of(folder.parent))
     write_report(report, folder / REPORT)
-    plot_confusion_matrix(report, folder / "confusion_matrix.png")
-    plot_reliability(report, folder / "reliability.png")
+    if rows[0].probabilities:
+        plot_confusion_matrix(report, folder / "confusion_matrix.png")
+        plot_reliability(report, folder / "reliability.png")
+    if report.dimensions:
+        plot_dimensions(report, folder / DIMENSIONS_PICTURE)
     return True
 
 
 def copy_run_report_to(run: Path, folder: Path) -> None:
     """Copy the run's report and pictures to a model without its own; its card says that they are the run's."""
-    for source in (run / REPORT, run / "confusion_matrix.png", run / "reliability.png"):
+    for source in (run / name for name in (REPORT, "confusion_matrix.png", "reliability.png", DIMENSIONS_PICTURE)):
         if source.is_file():
             with atomic_write(folder / source.name, "wb") as file:
                 file.write(source.read_bytes())

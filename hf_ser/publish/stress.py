@@ -9,7 +9,7 @@ from pathlib import Path
 from hf_ser.checks.stress.conditions import CONDITIONS, GROUPS
 from hf_ser.checks.stress.results import MAX_DROP, Outcome, make_stress
 from hf_ser.checks.stress.run import clean_rows, run_conditions, select_rows
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.publish.results import write_stress_results
 from hf_ser.revisions import public_name
 from hf_ser.runs.classifier import AUDIO, Classifier
@@ -125,9 +125,7 @@ def joined(outcomes: Sequence[Sequence[Outcome]]) -> list[Outcome]:
     found: dict[str, Outcome] = {}
     for one in chain.from_iterable(outcomes):
         if (before := found.get(one.condition.name)) is not None:
-            merged = [
-                {**getattr(before, name), **getattr(one, name)} for name in ("probabilities", "skipped", "familiarity")
-            ]
-            one = Outcome(one.condition, *merged)
+            names = ("probabilities", "skipped", "dimensions", "familiarity")
+            one = Outcome(one.condition, *({**getattr(before, name), **getattr(one, name)} for name in names))
         found[one.condition.name] = one
     return list(found.values())

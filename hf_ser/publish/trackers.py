@@ -17,7 +17,7 @@ from transformers.integrations import (
     get_available_reporting_integrations,
 )
 
-from hf_ser.runs.figures import Report
+from hf_ser.runs.figures import read_report
 from hf_ser.runs.report import REPORT
 from hf_ser.runs.report_text import format_report
 
@@ -61,8 +61,10 @@ def track_results(report_to: Sequence[str], folder: Path, arguments: TrainingArg
     """
     if not (folder / REPORT).is_file():  # its test lacks a class
         return
-    report = Report.read(folder / REPORT)
-    figures = {f"test/{name}": getattr(report, name) for name in FIGURES}
+    report = read_report(folder / REPORT)
+    figures = {f"test/{name}": getattr(report, name) for name in FIGURES if hasattr(report, name)}
+    if report.dimensions and report.dimensions.mean_ccc is not None:
+        figures["test/ccc"] = report.dimensions.mean_ccc
     pictures = sorted(folder.glob("*.png"))
     for name in report_to:
         if name not in TRACKERS:

@@ -18,8 +18,9 @@ from datasets import Dataset, Features, concatenate_datasets
 from filelock import FileLock
 
 from hf_ser.data.column_digests import DIGESTS, write_digests
-from hf_ser.data.prepare import REPORT, quiet_datasets
+from hf_ser.data.prepared import REPORT
 from hf_ser.data.schema import ASR_COLUMNS, features
+from hf_ser.data.shards import quiet_datasets
 from hf_ser.files import atomic_write, hidden_sibling, replace_folder
 from hf_ser.publish.dataset_card import CARD, write_dataset_report
 from hf_ser.publish.transcription_summary import TranscriptionSummary, WindowEffect

@@ -3,7 +3,7 @@
 import csv
 import ctypes
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ class Answer:
         notes: Reasons to doubt the prediction.
         is_speech: Whether the clip seems to contain speech.
         unsure: Whether no speech was found, or the best score is below the model's threshold.
+        dimensions: Valence, arousal and dominance, of a model that predicts them.
         familiarity: How alike the clip is to the training data; None where that is not known.
         error: Why there is no prediction.
     """
@@ -43,6 +44,7 @@ class Answer:
     notes: tuple[str, ...] = ()
     is_speech: bool = True
     unsure: bool = False
+    dimensions: dict[str, float] | None = None
     familiarity: float | None = None
     error: str | None = None
 
@@ -56,8 +58,8 @@ class Answer:
         named = {"file": self.clip.file} | {key: value for key, value in part.items() if value is not None}
         if self.error is not None:
             return named | {"error": self.error}
-        row = answer_row(self.scores, self.clip.text, self.unsure, self.notes, abstains)
-        return named | row | {"familiarity": self.familiarity}
+        known = answer_row(self.scores, self.clip.text, self.unsure, self.notes, abstains)
+        return named | (self.dimensions or {}) | known | {"familiarity": self.familiarity}
 
     @property
     def is_unlike_training(self) -> bool:
@@ -67,6 +69,8 @@ class Answer:
 
 def answer_row(scores: list[dict], text: str | None, unsure: bool, notes: Sequence[str], abstains: bool) -> dict:
     """The keys of a prediction in JSON."""
+    if not scores:  # of a model without classes
+        return {"unsure": unsure, "text": text, "notes": list(notes)}
     return {
         "label": None if unsure and abstains else scores[0]["label"],
         "confidence": scores[0]["score"],
@@ -145,10 +149,10 @@ class ClipPredictor:
             return
         for clip, found, noted in zip(clips, scores, notes, strict=True):
             is_speech = NO_SPEECH not in noted
-            unsure = self.classify.is_unsure(found[0]["score"], noted)
+            unsure = self.classify.is_unsure(found[0]["score"] if found else None, noted)
             notes_of_text = self.classify.text_notes(clip.text).values()
             notes = (*noted.values(), *notes_of_text, *self.notes_of(clip), *unlike_note(found.familiarity))
-            yield Answer(clip, found, notes, is_speech, unsure, found.familiarity)
+            yield Answer(clip, list(found), notes, is_speech, unsure, found.dimensions, found.familiarity)
 
 
 def unlike_note(familiarity: float | None) -> list[str]:
@@ -209,7 +213,9 @@ def check_output(path: Path | None, tables: Sequence[Path]) -> None:
 
 
 @contextmanager
-def answers_file(path: Path | None, labels: Sequence[str], abstains: bool) -> Iterator[Callable[[Answer], None]]:
+def answers_file(
+    path: Path | None, labels: Sequence[str], abstains: bool, dimensions: Sequence[str] = ()
+) -> Iterator[Callable[[Answer], None]]:
     """Open a file for answers and give the function that writes one; the file appears once it is complete.
 
     Without a path nothing is written.
@@ -224,7 +230,7 @@ def answers_file(path: Path | None, labels: Sequence[str], abstains: bool) -> It
         if path.suffix.lower() == ".jsonl":
             yield lambda answer: file.write(json_line(answer.as_row(abstains)) + "\n")
             return
-        names = ["file", "start", "end", "channel", "label", "confidence", "unsure"]
+        names = ["file", "start", "end", "channel", *(("label", "confidence") if labels else ()), "unsure", *dimensions]
         names += [*(f"score:{label}" for label in labels), "text", "notes", "familiarity", "error"]
         writer = csv.DictWriter(file, names, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
@@ -240,7 +246,14 @@ def _cells(answer: Answer, abstains: bool) -> dict:
     return {key: storable(value) if isinstance(value, str) else value for key, value in row.items()}
 
 
-def text_row(file: str, scores: list[dict], text: str | None, unsure: bool) -> str:
-    """An answer as a line of text: file, labels with scores (most probable first), transcript."""
-    shown = "  ".join(f"{one['label']} {100 * one['score']:.1f} %" for one in scores)
+def text_row(
+    file: str, scores: list[dict], text: str | None, unsure: bool, dimensions: Mapping[str, float] | None = None
+) -> str:
+    """An answer as a line of text: file, labels with scores (most probable first), dimensions, transcript."""
+    shown = "  ".join(
+        [
+            *(f"{one['label']} {100 * one['score']:.1f} %" for one in scores),
+            *(f"{name} {value:+.2f}" for name, value in (dimensions or {}).items()),
+        ]
+    )
     return printable(f"{file}  {'unsure: ' if unsure else ''}{shown}" + (f'  "{text}"' if text else ""))

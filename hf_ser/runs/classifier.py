@@ -19,6 +19,7 @@ from hf_ser.inputs.collate import first_of_text
 from hf_ser.inputs.speakers import enrolment_note, speaker_statistics
 from hf_ser.models import SerConfig, SerPipeline
 from hf_ser.models.configuration_ser import AUDIO, TEXT
+from hf_ser.models.dimensions import within_scale
 from hf_ser.models.last_layers import last_layers, layer_inputs, side_by_side
 from hf_ser.models.pipeline_ser import check_finite
 from hf_ser.revisions import checkpoint_config, clear_loading_errors, split_revision
@@ -37,7 +38,8 @@ class Classifier:
 
     Attributes:
         kind: `audio`, `text` or `fusion`.
-        labels: Classes in the order of the columns of `probabilities`.
+        labels: Classes in the order of the columns of `probabilities`; none of a model of dimensions alone.
+        dimensions: Names of the dimensions that it predicts, such as valence; none of most models.
         temperature: Divisor of the logits; 1.0 where the model was not calibrated.
         abstain_threshold: Confidence below which the model abstains; None where it has none.
         model: The model, in evaluation mode.
@@ -70,6 +72,7 @@ class Classifier:
         self.model, self.speaker_front_end = self.pipeline.model, self.pipeline.speaker_front_end
         config = self.model.config
         self.labels = [config.id2label[index] for index in range(config.num_labels)]
+        self.dimensions = list(getattr(config, "dimensions", None) or ())
         self.temperature = getattr(config, "calibration_temperature", None) or 1.0
         self.abstain_threshold = getattr(config, "abstain_threshold", None)
 
@@ -80,9 +83,40 @@ class Classifier:
         batch_size: int = 16,
         speaker_statistics: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Class probabilities of each row; a model of audio ignores texts, a model of text ignores clips.
+        """Class probabilities of each row; arguments as of `outputs`.
 
-        A text-only model classifies each distinct text once, so that equal texts have equal probabilities.
+        Shapes:
+            `(rows, classes)` float64.
+
+        Raises:
+            ValueError: as `outputs`, or the model has no classes.
+        """
+        self.check_has_classes()
+        return self.outputs(clips, texts, batch_size, speaker_statistics)[:, : len(self.labels)]
+
+    def check_has_classes(self) -> None:
+        """Make sure that the model predicts classes.
+
+        Raises:
+            ValueError: it predicts dimensions alone.
+        """
+        if not self.labels:
+            raise ValueError(
+                f"{self.name}: found a model that predicts {', '.join(self.dimensions)} and no classes. Expected one "
+                "with classes, such as one that was trained with --target both: name another model."
+            )
+
+    def outputs(
+        self,
+        clips: Sequence[np.ndarray | None],
+        texts: Sequence[str | None],
+        batch_size: int = 16,
+        speaker_statistics: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Class probabilities of each row, and behind them its dimensions, where the model predicts any.
+
+        A model of audio ignores texts, a model of text ignores clips. A text-only model classifies each distinct text
+        once, so that equal texts have equal answers.
 
         Args:
             clips: Audio of each row; None where it is missing.
@@ -92,7 +126,7 @@ class Classifier:
 
         Shapes:
             each clip `(samples,)` float32 at 16 kHz; speaker_statistics `(rows, 2, bands)`; the result
-            `(rows, classes)` float64.
+            `(rows, outputs)` float64.
 
         Raises:
             ValueError: as the pipeline.
@@ -106,8 +140,9 @@ class Classifier:
         batch_size: int = 16,
         speaker_statistics: np.ndarray | None = None,
     ) -> tuple[np.ndarray, list[float | None]]:
-        """`probabilities`, and how alike each row is to the training data; None where that is not known."""
-        logits, alike = np.empty((len(texts), len(self.labels))), np.full(len(texts), None)
+        """`outputs`, and how alike each row is to the training data; None where that is not known."""
+        outputs, n_classes = np.empty((len(texts), len(self.labels) + len(self.dimensions))), len(self.labels)
+        alike = np.full(len(texts), None)
         first = first_of_text(texts) if self.kind == TEXT else np.arange(len(texts))
         unique = np.unique(first)
         for part in self.batches([clips[row] for row in unique], [texts[row] for row in unique], batch_size):
@@ -115,10 +150,13 @@ class Classifier:
             known = None if speaker_statistics is None else speaker_statistics[rows]
             some = [clips[row] for row in rows], [texts[row] for row in rows]
             with layer_inputs(last_layers(self.model) if self.pipeline.knows_training_data else {}) as given:
-                logits[rows] = self.logits(*some, known)
+                outputs[rows] = self.forward(*some, known)
             if given:
                 alike[rows] = self.pipeline.familiarity(side_by_side(given), *some)
-        return softmax(logits[first] / self.temperature, axis=-1), alike[first].tolist()
+        outputs = outputs[first]
+        if n_classes:
+            outputs[:, :n_classes] = softmax(outputs[:, :n_classes] / self.temperature, axis=-1)
+        return outputs, alike[first].tolist()
 
     def batches(self, clips: Sequence, texts: Sequence, batch_size: int = 16) -> Iterator[np.ndarray]:
         """Yield the row positions of each forward pass: similar lengths together, the longest first."""
@@ -131,10 +169,14 @@ class Classifier:
             yield order[start : start + batch_size]
 
     def logits(self, clips: list, texts: list, speaker_statistics: np.ndarray | None = None) -> np.ndarray:
-        """Logits of rows in one forward pass, before the temperature.
+        """The logits of `forward`, shape `(rows, classes)`."""
+        return self.forward(clips, texts, speaker_statistics)[:, : len(self.labels)]
+
+    def forward(self, clips: list, texts: list, speaker_statistics: np.ndarray | None = None) -> np.ndarray:
+        """Logits of rows in one forward pass, before the temperature, and behind them the dimensions.
 
         Shapes:
-            speaker_statistics `(rows, 2, bands)`; the result `(rows, classes)` float64.
+            speaker_statistics `(rows, 2, bands)`; the result `(rows, outputs)` float64.
 
         Raises:
             ValueError: they are not finite.
@@ -144,9 +186,11 @@ class Classifier:
             batch["speaker_statistics"] = torch.from_numpy(speaker_statistics)
         with torch.inference_mode():
             answer = self.model(**{name: values.to(self.model.device) for name, values in batch.items()})
-        logits = answer.logits.double().cpu()
-        check_finite(logits, self.name)
-        return logits.numpy()
+        outputs = answer.logits.double().cpu()
+        if self.dimensions:
+            outputs = torch.cat([outputs, within_scale(answer.dimensions.double().cpu())], dim=1)
+        check_finite(outputs, self.name)
+        return outputs.numpy()
 
 
 def _beside(auto_class, name: str):

@@ -49,6 +49,19 @@ MUST_AGREE = {
 """Conditions in which two runs should agree, and what a notice calls them."""
 
 
+def check_has_classes(rows: Sequence[Prediction], name: str) -> None:
+    """Make sure that predictions have classes, in which runs are compared.
+
+    Raises:
+        ValueError: they are of dimensions alone.
+    """
+    if not rows[0].probabilities:
+        raise ValueError(
+            f"{name}: found predictions of {', '.join(rows[0].dimensions)} without classes, expected classes, whose "
+            "recall two runs are compared by. Look at the CCC in their reports, or train with --target both."
+        )
+
+
 def compare(
     rows_a: Sequence[Prediction], rows_b: Sequence[Prediction], names: Sequence[str] = ("A", "B")
 ) -> Comparison:
@@ -65,6 +78,8 @@ def compare(
     names = _distinct_names(names)
     check_predictions(rows_a, f"predictions of {names[0]}")
     check_predictions(rows_b, f"predictions of {names[1]}")
+    check_has_classes(rows_a, names[0])
+    check_has_classes(rows_b, names[1])
     a, b, notices = joined(rows_a, rows_b, names)
     by_speaker = {"a": a.confusions(a.column("speaker")), "b": b.confusions(a.column("speaker"))}
     intervals, note = difference_intervals(by_speaker["a"], by_speaker["b"])

@@ -5,12 +5,14 @@ All shares are from 0 to 1; a figure that cannot be computed is None. `Report.sc
 
 from dataclasses import dataclass, field, replace
 from itertools import count
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.schema import UNKNOWN
 from hf_ser.json_record import Record
 from hf_ser.revisions import public_name
+from hf_ser.runs.dimension_figures import DimensionFigures
 from hf_ser.runs.findings import Verdict
 
 REPORT_VERSION = 3
@@ -324,6 +326,7 @@ class Report(Conditions):
         chance_uar: UAR of guessing: one divided by the number of classes.
         notices: What must be said beside the figures: leaks, synthetic or paired data, absent actors.
         versions: Versions of Python and packages; None where a package is not installed.
+        dimensions: Figures of valence, arousal and dominance; absent where the model does not predict them.
     """
 
     WHAT: ClassVar[str] = f"a report of hf_ser, version {REPORT_VERSION}"
@@ -362,6 +365,7 @@ class Report(Conditions):
     chance_uar: float
     notices: list[str]
     versions: dict[str, str | None]
+    dimensions: DimensionFigures | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON object, its version first."""
@@ -392,7 +396,58 @@ class Report(Conditions):
                 for pair in self.confusions
             ],
             notices=anonymous_notices(self.notices),
+            dimensions=self.dimensions and self.dimensions.without_names(),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DimensionReport(Conditions):
+    """The figures of a model that predicts dimensions alone, and their conditions.
+
+    Args:
+        label_map, audit, n_utterances, n_speakers, notices, versions: As of Report.
+        dimensions: Figures of valence, arousal and dominance.
+    """
+
+    WHAT: ClassVar[str] = Report.WHAT
+    REMEDY: ClassVar[str] = Report.REMEDY
+
+    report_version: Literal[3] = REPORT_VERSION
+    label_map: LabelMap | None
+    audit: Verdict | None
+    n_utterances: int
+    n_speakers: int
+    dimensions: DimensionFigures
+    notices: list[str]
+    versions: dict[str, str | None]
+
+    is_leaked = Report.is_leaked
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as a JSON object, its version first."""
+        return {"report_version": self.report_version} | super().to_json()
+
+    def public(self, with_people: bool) -> "DimensionReport":
+        """As Report's."""
+        kept = self.label_map and replace(self.label_map, name=public_name(self.label_map.name))
+        report = replace(self, label_map=kept)
+        if with_people:
+            return report
+        without_names = self.dimensions.without_names()
+        return replace(report, dimensions=without_names, notices=anonymous_notices(self.notices))
+
+
+def read_report(file: str | Path) -> Report | DimensionReport | None:
+    """The report of a file, of either kind; None where there is no file.
+
+    Raises:
+        ValueError: as `Record.read`.
+    """
+    if not Path(file).is_file():
+        return None
+    values = Report.read_json(file)
+    is_of_dimensions = isinstance(values, dict) and "uar" not in values and "dimensions" in values
+    return (DimensionReport if is_of_dimensions else Report).from_json(values, str(file))
 
 
 def anonymous_notices(notices: list[str], clips: set[str] = frozenset()) -> list[str]:

@@ -8,7 +8,7 @@ from transformers.utils import CONFIG_NAME
 
 from hf_ser.revisions import public_name
 from hf_ser.runs.classifier import Classifier
-from hf_ser.runs.figures import Report
+from hf_ser.runs.figures import DimensionReport, Report, read_report
 from hf_ser.runs.findings import AUDIT, Audit
 from hf_ser.runs.predictions import PREDICTIONS, Prediction, read_predictions
 from hf_ser.runs.record import RECORD, TrainingRecord
@@ -60,9 +60,9 @@ class FoldFolder:
         return read_predictions(self.path / PREDICTIONS) if self.is_tested else []
 
     @property
-    def report(self) -> Report | None:
+    def report(self) -> Report | DimensionReport | None:
         """The fold's own report; None where it has none."""
-        return Report.read_if_there(self.path / REPORT)
+        return read_report(self.path / REPORT)
 
     @property
     def stress(self) -> StressResult | None:
@@ -105,9 +105,12 @@ class RunFolder:
         return json.loads(file.read_text(encoding="utf-8")).get("settings", {}) if file.is_file() else {}
 
     @property
-    def report(self) -> Report | None:
-        """The figures over all tested folds, such as `report.uar`; None where none was tested, and of a recogniser."""
-        return None if self.is_of_recogniser else Report.read_if_there(self.path / REPORT)
+    def report(self) -> Report | DimensionReport | None:
+        """The figures over all tested folds, such as `report.uar`; None where none was tested, and of a recogniser.
+
+        Of valence, arousal and dominance `report.dimensions`, beside those of the classes or alone.
+        """
+        return None if self.is_of_recogniser else read_report(self.path / REPORT)
 
     @property
     def word_errors(self) -> AsrReport | None:

@@ -9,7 +9,7 @@ by the normal distribution in place of Student's t. Both are corrected in the le
 Source: Hesterberg 2015, What Teachers Should Know About the Bootstrap, The American Statistician 69(4), section 5.3.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -28,6 +28,9 @@ scripts/recipes/README.md."""
 
 PAIRED_COVERAGE = {2: 51, 3: 75, 4: 88, 5: 92, 6: 92}
 """Measured coverage of the interval of a difference of two runs."""
+
+CCC_COVERAGE = {2: 50, 3: 76, 4: 86, 5: 90}
+"""Measured coverage of the interval of a mean CCC."""
 
 GAP_COVERAGE = {2: "67 to 85", 3: "90"}
 """Measured coverage of the interval of a gap between two groups, by the speakers of the smaller one."""
@@ -102,6 +105,32 @@ def gap_interval(group: Confusions, other: Confusions, resamples: int = RESAMPLE
     return _expanded(uars[0] - uars[1], uars, [len(group), len(other)]), note
 
 
+def moment_intervals(
+    by_speaker: Mapping[str, np.ndarray], figures: Callable[[np.ndarray], np.ndarray], resamples: int = RESAMPLES
+) -> tuple[list[list[float]] | None, str]:
+    """95 % intervals of figures that follow from sums over utterances, such as the CCC of each dimension.
+
+    Args:
+        by_speaker: The sums of each speaker, `(..., dimensions, 6)`, of which the first counts annotated utterances.
+        figures: Gives the figures of pooled sums `(resamples, ..., dimensions, 6)`; NaN where there is none.
+
+    Returns:
+        `[low, high]` of each figure, and a note; None where the note says why there are none.
+
+    Shapes:
+        the result of `figures`: `(resamples, figures)`.
+    """
+    if reason := _why_none(by_speaker, lambda sums: sums[..., 0].max()):
+        return None, reason
+    values = figures(_pooled(by_speaker, _draws(len(by_speaker), resamples)))
+    whole = np.isfinite(values).all(axis=1)
+    if reason := _too_many_dropped(whole, "a dimension that varies"):
+        return None, reason
+    found = [_expanded(one, [one], [len(by_speaker)]) for one in values[whole].T]
+    few = _coverage_note(f"With only {len(by_speaker)} speakers", CCC_COVERAGE.get(len(by_speaker)))
+    return found, _note(f"{len(by_speaker)} speakers", whole, "a dimension that varies") + few
+
+
 def holds_zero(interval: Sequence[float]) -> bool:
     """Whether an interval `[low, high]` contains 0, with a tolerance for rounding."""
     return interval[0] <= ROUNDING and interval[1] >= -ROUNDING
@@ -166,26 +195,26 @@ def _expanded(values: np.ndarray, parts: Sequence[np.ndarray], sizes: Sequence[i
     return np.quantile(values, [ndtr(-z), ndtr(z)]).tolist()
 
 
-def _why_none(by_speaker: Confusions) -> str | None:
+def _why_none(by_speaker: Confusions, count: Callable[[np.ndarray], float] = np.sum) -> str | None:
     if UNKNOWN in by_speaker:
-        n_unknown = int(by_speaker[UNKNOWN].sum())
+        n_unknown = int(count(by_speaker[UNKNOWN]))
         return f"No interval: {n_unknown} utterances have no speaker, and the bootstrap draws whole speakers."
     if len(by_speaker) < 2:
         return "No interval: one speaker only, and the bootstrap draws whole speakers."
     return None
 
 
-def _too_many_dropped(whole: np.ndarray) -> str | None:
+def _too_many_dropped(whole: np.ndarray, lacked: str = "a class of the task") -> str | None:
     dropped = int((~whole).sum())
     if dropped <= len(whole) // 2:
         return None
-    return f"No interval: {dropped} of {len(whole)} resamples of the speakers lacked a class of the task."
+    return f"No interval: {dropped} of {len(whole)} resamples of the speakers lacked {lacked}."
 
 
-def _note(subject: str, whole: np.ndarray) -> str:
+def _note(subject: str, whole: np.ndarray, lacked: str = "a class") -> str:
     return (
         f"Expanded percentile bootstrap over {subject}, {len(whole)} resamples, seed {SEED}; {int((~whole).sum())} "
-        "resamples lacked a class and were dropped. Covers the choice of test speakers, not of training."
+        f"resamples lacked {lacked} and were dropped. Covers the choice of test speakers, not of training."
     )
 
 

@@ -16,6 +16,8 @@ from hf_ser.json_record import Record
 from hf_ser.runs.scores import SUM_TOLERANCE
 
 PREDICTIONS = "predictions.jsonl"
+OF_DIMENSIONS = ("dimensions", "annotated")
+"""Keys of rows of a model that predicts dimensions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,11 @@ class Prediction(Record):
         temperature: That of the calibration; None without.
         abstain_threshold: Confidence below which the model abstains.
         familiarity: How alike the utterance is to the training data; None where that is not known.
-        probabilities: Probability of each label, in the order of the class indices.
+        probabilities: Probability of each label, in the order of the class indices; empty where the model predicts
+            dimensions alone.
+        dimensions: What the model predicts of valence, arousal and dominance, from -1 to 1; absent where it predicts
+            none.
+        annotated: The raters' means of the same on the same scale, None where there is none; absent likewise.
     """
 
     WHAT: ClassVar[str] = "a row of predictions"
@@ -55,12 +61,15 @@ class Prediction(Record):
     abstain_threshold: float | None = None
     familiarity: float | None = None
     probabilities: dict[str, float]
+    dimensions: dict[str, float] | None = None
+    annotated: dict[str, float | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The row as a JSON object; what is missing is null."""
         shares = {key: getattr(self, key) for key in ("votes", "probabilities")}
         numbers = {key: one and {label: float(share) for label, share in one.items()} for key, one in shares.items()}
-        return {one.name: getattr(self, one.name) for one in fields(self)} | numbers
+        values = {one.name: getattr(self, one.name) for one in fields(self)} | numbers
+        return {key: value for key, value in values.items() if key not in OF_DIMENSIONS or value is not None}
 
     @property
     def labels(self) -> list[str]:
@@ -140,6 +149,7 @@ def check_predictions(rows: Sequence[Prediction], source: str = "predictions") -
     for number, row in enumerate(rows, start=1):
         where = f"{source}, line {number}"
         _check_values(row, where)
+        _check_dimensions(row, rows[0], where)
         _check_probabilities(row, where)
         _check_same_task(row, rows[0], where)
         if (first := lines.setdefault(row.id, number)) != number:
@@ -167,6 +177,8 @@ def _check_values(row: Prediction, where: str) -> None:
 
 def _check_probabilities(row: Prediction, where: str) -> None:
     probabilities, votes = row.probabilities, row.votes
+    if not probabilities and row.dimensions:
+        return
     if len(probabilities) < 2:
         raise ValueError(
             f"{where}: found probabilities {probabilities!r}, expected {{label: probability}} for two labels or more. "
@@ -186,6 +198,21 @@ def _check_probabilities(row: Prediction, where: str) -> None:
             "or null. Write a share for every label of the task, or null where there were no raters."
         )
     _check_distribution("votes", votes, where, "each label's votes divided by all")
+
+
+def _check_dimensions(row: Prediction, first: Prediction, where: str) -> None:
+    """Each dimension is predicted with a number, and annotated with one or none; all rows have the same ones."""
+    if (
+        list(row.dimensions or ()) != list(first.dimensions or ())
+        or (row.annotated or {}).keys() != (row.dimensions or {}).keys()
+    ):
+        raise ValueError(
+            f"{where}: found the dimensions {list(row.dimensions or ())}, annotated {list(row.annotated or ())}, "
+            f"expected {list(first.dimensions or ())} of both, as on line 1. Report runs of different dimensions apart."
+        )
+    values = [*(row.dimensions or {}).values(), *(one for one in (row.annotated or {}).values() if one is not None)]
+    if wrong := [one for one in values if not _is_number(one)]:
+        raise ValueError(f"{where}: found {wrong[0]!r} in dimensions or annotated, expected finite numbers.")
 
 
 def _is_number(value) -> bool:

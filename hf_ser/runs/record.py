@@ -145,6 +145,7 @@ class TrainingRecord(Record):
     hardware: str | None = None
     precision: str | None = None
     best_validation_uar: float | None = None
+    best_validation_ccc: float | None = None
     best_validation: float | None = None
     known_texts: int | None = None
     solved: bool | None = None

@@ -19,12 +19,14 @@ from hf_ser.data.schema import SEXES, UNKNOWN
 from hf_ser.files import atomic_write
 from hf_ser.models.familiarity import UNFAMILIAR
 from hf_ser.runs.calibration import answered, curve_points, nll, reliability_bins, risk_coverage, tempered
+from hf_ser.runs.dimension_figures import dimension_figures
 from hf_ser.runs.figures import (
     Abstention,
     Calibration,
     ClassFigures,
     Conditions,
     Confusion,
+    DimensionReport,
     GroupFigures,
     LabelMap,
     Mistake,
@@ -108,7 +110,9 @@ def prediction_arrays(rows: Sequence[Prediction]) -> PredictionArrays:
     return PredictionArrays(rows, labels, given, given / given.sum(axis=1, keepdims=True), references)
 
 
-def make_report(rows: Sequence[Prediction], audit: Verdict | None = None, label_map: LabelMap | None = None) -> Report:
+def make_report(
+    rows: Sequence[Prediction], audit: Verdict | None = None, label_map: LabelMap | None = None
+) -> Report | DimensionReport:
     """Compute the report of a run, over all folds together and in `per_fold` for each.
 
     Args:
@@ -120,6 +124,8 @@ def make_report(rows: Sequence[Prediction], audit: Verdict | None = None, label_
         ValueError: as `check_predictions`; a class has no utterance; two temperatures or thresholds within one fold.
     """
     check_predictions(rows)
+    if not rows[0].probabilities:
+        return dimension_report(rows, audit, label_map)
     answers = prediction_arrays(rows)
     by_fold = answers.confusions(answers.column("fold"))
     conditions, headline = conditions_of(answers.rows), _headline(answers)
@@ -145,10 +151,29 @@ def make_report(rows: Sequence[Prediction], audit: Verdict | None = None, label_
         chance_uar=1 / len(answers.labels),
         notices=notices,
         versions=_versions(),
+        dimensions=dimension_figures(answers.rows) if answers.rows[0].dimensions else None,
     )
 
 
-def write_report(report: Report, path: str | Path) -> None:
+def dimension_report(
+    rows: Sequence[Prediction], audit: Verdict | None = None, label_map: LabelMap | None = None
+) -> DimensionReport:
+    """The report of a model that predicts dimensions alone; arguments as of `make_report`."""
+    rows = sorted(rows, key=lambda row: row.id)
+    conditions = conditions_of(rows)
+    return DimensionReport(
+        **vars(conditions),
+        label_map=label_map,
+        audit=audit,
+        n_utterances=len(rows),
+        n_speakers=len({row.speaker for row in rows if row.speaker}),
+        dimensions=dimension_figures(rows),
+        notices=[*notices_of(conditions, audit), *_absent_actors(rows)],
+        versions=_versions(),
+    )
+
+
+def write_report(report: Report | DimensionReport, path: str | Path) -> None:
     """Write a report as indented JSON, whole or not at all."""
     with atomic_write(path) as file:
         file.write(json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -3,11 +3,13 @@
 import textwrap
 
 from hf_ser.normal_form import printable
+from hf_ser.runs.dimension_figures import DimensionFigures, DimensionGroup
 from hf_ser.runs.figures import (
     Abstention,
     Calibration,
     ClassFigures,
     Confusion,
+    DimensionReport,
     GroupFigures,
     LabelMap,
     Report,
@@ -24,17 +26,34 @@ LINE = 100
 SHOWN_CONFUSIONS = 3
 
 
-def format_report(report: Report) -> str:
+def format_report(report: Report | DimensionReport) -> str:
     """The report as a plain-text table for the terminal; UAR, WA, F1 and the class table in per cent."""
-    n_folds = len(report.folds)
+    of_classes = _class_lines(report) if isinstance(report, Report) else []
+    lines = [*_heading_lines(report), *of_classes]
+    if report.dimensions:
+        lines += [*([""] if of_classes else []), *dimension_lines(report.dimensions)]
+    if not of_classes:
+        lines += _line("audit", audit_text(report.audit))
+    return printable("\n".join(lines), keep_lines=True)
+
+
+def _heading_lines(report: Report | DimensionReport) -> list[str]:
+    """Notices, label map, corpus, protocol and number of utterances."""
     lines = [line for notice in report.notices for line in textwrap.wrap(notice, LINE)]
-    lines += [
+    return [
+        *lines,
         *([""] if lines else []),
         *_label_map_lines(report.label_map),
-        f"{report.corpus}, protocol {report.protocol}, {counted(n_folds, 'fold')}, "
+        f"{report.corpus}, protocol {report.protocol}, {counted(len(report.folds), 'fold')}, "
         f"split {report.split_fingerprint[:12]}",
         *textwrap.wrap(_size_text(report), LINE),
         "",
+    ]
+
+
+def _class_lines(report: Report) -> list[str]:
+    n_folds = len(report.folds)
+    return [
         *_line("UAR", headline_uar(report)),
         *_line("", report.uar_ci95_note),
         *_line(
@@ -56,7 +75,48 @@ def format_report(report: Report) -> str:
         *(_group_lines("fold", report.per_fold) if n_folds > 1 else []),
         *_confusion_lines(report.confusions),
     ]
-    return printable("\n".join(lines), keep_lines=True)
+
+
+def dimension_lines(figures: DimensionFigures) -> list[str]:
+    """CCC of each dimension and their mean, and by sex and fold."""
+    rows = [(name, figures.ccc[name], figures.ccc_ci95[name], figures.n[name]) for name in figures.ccc]
+    width = max(len("dimension"), *(len(name) for name, *_ in rows))
+    folds = figures.per_fold
+    return [
+        *_line("CCC", headline_ccc(figures)),
+        *_line("", figures.ccc_ci95_note),
+        "",
+        f"{'dimension':<{width}}     CCC      95 % interval  Pearson    MAE  utterances",
+        *(
+            f"{name:<{width}}  {ccc_text(ccc):>6}  {_span(span):>17}  {ccc_text(figures.pearson[name]):>7}  "
+            f"{ccc_text(figures.mae[name]):>5}  {n:>10}"
+            for name, ccc, span, n in rows
+        ),
+        "",
+        *_line("sex", _ccc_groups(figures.per_sex)),
+        *(_line("fold", _ccc_groups(folds)) if len(folds) > 1 else []),
+    ]
+
+
+def headline_ccc(figures: DimensionFigures) -> str:
+    """Mean CCC over the dimensions with its interval."""
+    interval = figures.mean_ccc_ci95
+    span = f"95 % interval {_span(interval)}" if interval else "no interval"
+    low, high = figures.scale
+    return f"{ccc_text(figures.mean_ccc)}, mean of {', '.join(figures.ccc)} on a scale from {low:g} to {high:g}, {span}"
+
+
+def ccc_text(value: float | None) -> str:
+    """A CCC with three digits."""
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _span(interval: list[float] | None) -> str:
+    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "none"
+
+
+def _ccc_groups(groups: dict[str, DimensionGroup]) -> str:
+    return ", ".join(f"{name}: CCC {ccc_text(group.mean_ccc)} (n {group.n})" for name, group in groups.items())
 
 
 def unfamiliar_text(share: float | None) -> str:
@@ -92,7 +152,7 @@ def transcripts_text(sources: list[str]) -> str:
     return "" if sources == NO_TEXT else ", ".join(sources)
 
 
-def _size_text(report: Report) -> str:
+def _size_text(report: Report | DimensionReport) -> str:
     size = f"{counted(report.n_utterances, 'utterance')}, {counted(report.n_speakers, 'speaker')}"
     sources = transcripts_text(report.transcript_sources)
     return f"{size}, transcripts: {sources}" if sources else size

@@ -13,10 +13,10 @@ from sklearn.metrics import confusion_matrix, f1_score, matthews_corrcoef, roc_a
 from hf_ser.inputs.targets import most_voted
 
 HIGHER_IS_BETTER = {
-    **dict.fromkeys(("uar", "wa", "macro_f1", "weighted_f1", "mcc", "roc_auc_ovr"), True),
+    **dict.fromkeys(("uar", "wa", "macro_f1", "weighted_f1", "mcc", "roc_auc_ovr", "ccc"), True),
     **dict.fromkeys(("ece", "loss"), False),
 }
-"""Whether higher is better, by the name of each figure of `score`, and of the loss that Trainer adds."""
+"""Whether higher is better, by the name of each figure of `score`, of the mean CCC and of the loss."""
 
 SUM_TOLERANCE = 1e-3
 """Tolerance of a row's sum of probabilities, large enough for half-precision softmax and rounded files."""

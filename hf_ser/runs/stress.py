@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from hf_ser.json_record import Record
 from hf_ser.revisions import public_name
+from hf_ser.runs.dimension_figures import ConcordanceChange
 from hf_ser.runs.figures import SexGap, anonymous_notices
 
 STRESS = "stress.json"
@@ -12,13 +13,13 @@ STRESS_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class StressLine(Record):
+class StressLine(ConcordanceChange):
     """A model under one condition, on the clips that could be changed so.
 
     Args:
         name, group, level, severity, what: The condition.
         n: Utterances.
-        uar: Their UAR when changed.
+        uar: Their UAR when changed; None of a model without classes.
         delta_uar: Change against the same clips unchanged.
         delta_ci95: 95 % interval of the change over speakers; None where there is none.
         limit: By how much UAR may fall; None where it is not judged.
@@ -32,8 +33,8 @@ class StressLine(Record):
     severity: str
     what: str
     n: int
-    uar: float
-    delta_uar: float
+    uar: float | None
+    delta_uar: float | None
     delta_ci95: list[float] | None
     limit: float | None
     verdict: str
@@ -42,11 +43,13 @@ class StressLine(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class CleanFigures(Record):
-    """The figures of the unchanged clips."""
+    """The figures of the unchanged clips: None of a model without classes, absent of one without dimensions."""
 
-    uar: float
+    uar: float | None
     uar_ci95: list[float] | None
-    wa: float
+    wa: float | None
+    ccc: float | None = None
+    ccc_ci95: list[float] | None = None
     unfamiliar: float | None = None
 
 

@@ -76,8 +76,14 @@ class DataArguments(Checked):
     )
     target: str = setting(
         "label",
-        "what is trained towards: the corpus's label, or the raters' votes",
+        "what is trained towards: the corpus's label, or the raters' votes; dimensions (valence, arousal, dominance) "
+        "in place of the label, or both",
         Registered("inputs/targets.py", "TARGETS"),
+    )
+    dimension_scale: str | None = setting(
+        None,
+        "of a table: lowest and highest value of its valence, arousal and dominance, such as =1,7",
+        only_with=("target", ("dimensions", "both")),
     )
     protocol: str = setting("speaker_folds", "how the folds are made", Registered("data/protocols.py", "PROTOCOLS"))
     fold: str = setting("1", "number of a fold (from 1), 'all', or 'final': train on all but the validation speakers")
@@ -267,16 +273,17 @@ class AugmentArguments(Checked):
 
     augment: str | None = setting(
         None,
-        "changes of training clips, as name or name:probability@low-high with commas: "
-        f"{', '.join(names_in('augment/training.py', 'CHANGES'))}; look at them with scripts/augment_preview.py",
+        "changes of training clips, as name or name:probability@low-high with commas, or with slashes, to take turns "
+        "from view to view: "
+        f"{', '.join(names_in('augment/specification.py', 'CHANGES'))}; look at them with scripts/augment_preview.py",
     )
     noise_dir: str | None = setting(None, "folder with the audio files of the change noise_folder")
 
     def __post_init__(self):
-        from hf_ser.augment.training import parse_augmentation  # which imports torch
+        from hf_ser.augment.specification import parse_augmentation  # which imports torch
 
         super().__post_init__()
-        names = {one.name for one in parse_augmentation(self.augment)} if self.augment else set()
+        names = {one.name for turn in parse_augmentation(self.augment) for one in turn} if self.augment else set()
         if bool(self.noise_dir) != ("noise_folder" in names):
             raise ValueError(
                 f"--augment {self.augment} with --noise_dir {self.noise_dir}: expected both the change noise_folder "

@@ -9,6 +9,7 @@ from hf_ser.data.folds import fold_folder
 from hf_ser.inputs.collate import Collator
 from hf_ser.models import PRESETS, SOLVED_HEADS, TEXT_PRESETS, SerConfig, SerModelForClassification, SerProcessor
 from hf_ser.models.configuration_ser import AUDIO, TEXT
+from hf_ser.models.dimensions import SCALE
 from hf_ser.models.encoders import family_of
 from hf_ser.models.networks import FITTED
 from hf_ser.models.padding import ignore_padding
@@ -37,17 +38,18 @@ class Candidate:
     sources: dict[str, str] = field(default_factory=dict)
 
 
-def build_model(labels, head, adapt, audio=None, text=None, texts=(), speakers=None) -> Candidate:
+def build_model(labels, head, adapt, audio=None, text=None, texts=(), speakers=None, dimensions=()) -> Candidate:
     """A model of audio, of text, or of both.
 
     Args:
-        labels: Emotion names in class order.
+        labels: Emotion names in class order; none of a model that predicts dimensions alone.
         head: HeadArguments, of both modalities FusionArguments.
         adapt: AdaptArguments.
         audio: AudioArguments; None for text alone.
         text: TextArguments; None for audio alone.
         texts: Transcripts of the training rows, from which our text encoders learn their vocabulary.
         speakers: Who speaks each of the texts, None where that is not known.
+        dimensions: Names of the dimensions that it predicts, such as valence.
 
     Raises:
         ValueError: a network that only a fit can train in fusion, no texts for a text-only model, or a part that would
@@ -82,6 +84,7 @@ def build_model(labels, head, adapt, audio=None, text=None, texts=(), speakers=N
         **head_settings(head),
         **({"speaker_views": len(audio.speed_list) or 1} if by_speaker else {}),
         **label_maps(labels),
+        **({"dimensions": list(dimensions), "dimension_scale": list(SCALE)} if dimensions else {}),
     )
     drop_unread_layers(config, encoders, adapt.freeze)
     model = SerModelForClassification(config)

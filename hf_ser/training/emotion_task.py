@@ -7,12 +7,13 @@ In a run's folder beside what every task writes:
     O/report.json, *.png      made from the predictions alone
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate import PartialState
 from datasets import Dataset
 from scipy.special import softmax
@@ -21,7 +22,10 @@ from transformers import PreTrainedConfig, TrainerCallback, set_seed
 from hf_ser.checks.audit.data import CLEARED
 from hf_ser.data.folds import Fold
 from hf_ser.data.schema import REFERENCE
+from hf_ser.inputs.dimensions import dimensions_of, stated_scale
+from hf_ser.inputs.targets import DIMENSIONAL
 from hf_ser.models import copy_code
+from hf_ser.models.dimensions import within_scale
 from hf_ser.publish.results import write_fold_report, write_results
 from hf_ser.publish.trackers import track_results
 from hf_ser.revisions import split_revision
@@ -61,6 +65,7 @@ class EmotionFold(FoldTask):
     """An emotion task on one fold; it builds an untrained model for each trainer.
 
     Attributes:
+        labels: All classes of the data; `classes` are those that the model predicts: all, or none beside dimensions.
         transcripts: The transcripts of its rows.
         rows: Its rows for the model that was built last.
     """
@@ -68,6 +73,8 @@ class EmotionFold(FoldTask):
     def __init__(self, task, fold: Fold):
         self.task, self.fold = task, fold
         self.labels = task.dataset.features["label"].names
+        self.classes = [] if task.data.target == "dimensions" else self.labels
+        check_annotated(task.dimensions, fold)
         self.transcripts = fold_transcripts(task.dataset, fold, task.data, task.training.seed)
         if TextArguments in task.settings and (turns := task.settings[TextArguments].context):
             context = previous_turns(task.dataset, fold, self.transcripts.text, turns)
@@ -87,7 +94,8 @@ class EmotionFold(FoldTask):
         parts = {"audio": task.settings.get(AudioArguments), "text": task.settings.get(TextArguments)}
         parts |= {name: from_fold(part, self.fold.name) for name, part in parts.items() if part is not None}
         parts |= {"texts": texts, "speakers": rows["speaker"][:]}
-        self.candidate = build_model(self.labels, task.head, task.settings[AdaptArguments], **parts)
+        parts["dimensions"] = list(task.dimensions)
+        self.candidate = build_model(self.classes, task.head, task.settings[AdaptArguments], **parts)
         choose_threads(self.candidate.model, training)  # before statistics of the audio are computed
         audio, augment = (task.settings.get(kind) for kind in (AudioArguments, AugmentArguments))
         arguments = (task.data, training, audio, augment)
@@ -108,7 +116,7 @@ class EmotionFold(FoldTask):
             trainer = partial(FittedTrainer, enrolment_clips=enrolment_clips, class_balance=balance)
         return trainer(
             self.candidate,
-            self.labels,
+            self.classes,
             args=arguments,
             train_dataset=self.rows.train,
             eval_dataset=self.rows.validation,
@@ -129,32 +137,37 @@ class EmotionFold(FoldTask):
         )
 
     def finish(self, trainer: SerTrainer, folder: Path, record: TrainingRecord) -> TrainingRecord:
-        """As FoldTask's; the model is calibrated on the validation rows first."""
-        calibrate(trainer, self.candidate.model.config, self.rows.validation)
+        """As FoldTask's; the probabilities of classes are calibrated on the validation rows first."""
+        if self.classes:
+            calibrate(trainer, self.candidate.model.config, self.rows.validation)
         model = unwrapped(self.candidate.model)
         learn_familiarity(trainer, model, self.rows.train, self.rows.validation)
-        logits = trainer.logits(self.rows.test) if len(self.fold.test) else None
+        outputs = trainer.outputs(self.rows.test) if len(self.fold.test) else None
         alike = familiarity_of(trainer, model, self.rows.test)
         save_model(trainer, self.candidate, folder)
         if not trainer.is_world_process_zero():
             return record
         copy_code(folder, unwrapped(self.candidate.model))
-        if logits is not None:
-            write_predictions(folder / PREDICTIONS, self.prediction_rows(logits, alike, record.leaks, record.notes))
+        if outputs is not None:
+            write_predictions(folder / PREDICTIONS, self.prediction_rows(outputs, alike, record.leaks, record.notes))
             if trackers := self.task.training.report_to:
                 write_fold_report(folder, record.audit)
                 track_results(trackers, folder, trainer.args)
-        return replace(record, best_validation_uar=saved_uar(trainer))
+        best = {f"best_validation_{name}": saved_figure(trainer, name) for name in ("uar", "ccc")}
+        return replace(record, **best)
 
     def prediction_rows(
-        self, logits: np.ndarray, familiarity: list[float | None], leaks: list[str], notes: list[str]
+        self, outputs: np.ndarray, familiarity: list[float | None], leaks: list[str], notes: list[str]
     ) -> list[Prediction]:
-        """The test rows as `predictions.jsonl` has them; logits: `(rows, classes)`."""
+        """The test rows as `predictions.jsonl` has them; outputs: `(rows, outputs)`."""
         config, fold, labels = self.candidate.model.config, self.fold, self.labels
-        probabilities = softmax(logits / config.calibration_temperature, axis=-1)
+        temperature = getattr(config, "calibration_temperature", None)
+        logits, predicted = outputs[:, : len(self.classes)], outputs[:, len(self.classes) :]
+        probabilities = softmax(logits / temperature, axis=-1) if self.classes else logits
         same = {"protocol": self.task.data.protocol, "fold": fold.name, "split_fingerprint": fold.fingerprint}
-        same |= {"leaks": leaks, "temperature": config.calibration_temperature}
-        same |= {"abstain_threshold": config.abstain_threshold, "notes": notes}
+        same |= {"leaks": leaks, "temperature": temperature}
+        same |= {"abstain_threshold": getattr(config, "abstain_threshold", None), "notes": notes}
+        dimensions = dimension_rows(self.task.dimensions, fold.test, within_scale(torch.from_numpy(predicted)).numpy())
         names = ("id", "corpus", "speaker", "sex")
         columns = self.task.dataset.select_columns([*names, "label", "votes"]).select(fold.test).to_list()
         return [
@@ -165,16 +178,23 @@ class EmotionFold(FoldTask):
                 reference=labels[row["label"]],
                 votes=None if row["votes"] is None else dict(zip(labels, row["votes"], strict=True)),
                 familiarity=alike,
-                probabilities=dict(zip(labels, of_row.tolist(), strict=True)),
+                probabilities=dict(zip(self.classes, of_row.tolist(), strict=True)),
+                **of_dimensions,
             )
-            for row, alike, of_row in zip(columns, familiarity, probabilities, strict=True)
+            for row, alike, of_row, of_dimensions in zip(columns, familiarity, probabilities, dimensions, strict=True)
         ]
 
 
 class EmotionTask(Task):
-    """What the models of audio, of text and of both share."""
+    """What the models of audio, of text and of both share.
+
+    Attributes:
+        dimensions: The dimensions of the data set as `dimensions_of` gives them; none where classes alone are
+            predicted. From `open` on.
+    """
 
     fold_class = EmotionFold
+    dimensions: dict[str, np.ndarray]
 
     def __init__(self, given: Settings):
         super().__init__(given)
@@ -182,6 +202,7 @@ class EmotionTask(Task):
             reject_transcript_settings(self.data)
         models = [given[one] for one in (AudioArguments, TextArguments) if one in given]
         reject_descent(models, self.head, given.get(AugmentArguments), given[AdaptArguments], self.training)
+        check_target(self.data, self.head, self.training)
 
     @property
     def head(self) -> CommonHeadArguments:
@@ -194,11 +215,17 @@ class EmotionTask(Task):
             check_audio(dataset)
         elif AudioArguments in self.settings:
             check_transcripts(dataset, folds)
-        self.dataset, self.notices = dataset, notices(dataset, self.data, *self.settings.values())
+        self.dataset, self.dimensions = dataset, {}
+        if self.data.target in DIMENSIONAL:
+            self.dimensions = dimensions_of(dataset, stated_scale(self.data.dimension_scale))
+        self.notices = notices(dataset, self.data, *self.settings.values()) + missing_values(self.dimensions)
         optional = [name for name in ("reference_transcript", "asr_transcript") if name in dataset.column_names]
         columns, labels = dataset.select_columns([*HASHED_COLUMNS, *optional])[:], dataset.features["label"].names
         digest = rows_digest(zip(*columns.values(), strict=True))[:16]
         described = {"rows": dataset.num_rows, "labels": labels, "digest": digest}
+        if self.dimensions:
+            values = np.stack(list(self.dimensions.values()), axis=1).tolist()
+            described |= {"dimensions": rows_digest(zip(columns["id"], values, strict=True))[:16]}
         if self.data.sentence_bank:
             # The content of the file may have changed.
             described["sentence_bank"] = bank_digest(sentence_bank(self.data.sentence_bank, labels))
@@ -206,6 +233,78 @@ class EmotionTask(Task):
 
     def write_results(self) -> str:
         return write_results(self.training.output_dir, self.dataset)
+
+
+def check_target(data, head: CommonHeadArguments, training: SerTrainingArguments) -> None:
+    """Make sure that the settings suit what is trained towards; without classes the CCC chooses the checkpoint.
+
+    Raises:
+        ValueError: settings of classes where there are none, or of dimensions where there are none.
+    """
+    stated_scale(data.dimension_scale)  # refuses before any data is read
+    if data.target not in DIMENSIONAL and training.metric_for_best_model == "ccc":
+        raise ValueError(
+            f"--metric_for_best_model is ccc, --target is {data.target}: found no dimensions, of which it is the "
+            "concordance. Expected --target dimensions or both: add it, or leave --metric_for_best_model out."
+        )
+    if data.target != "dimensions":
+        return
+    if training.metric_for_best_model == "uar":
+        training.metric_for_best_model = "ccc"
+    used = {name: getattr(training, name) for name in ("class_weights", "label_smoothing_factor", "search")}
+    used |= {"class_balance": head.class_balance if head.class_balance != 1 else None}
+    used |= {"head": head.chosen if head.chosen == "logistic" else None}
+    if given := {name: value for name, value in used.items() if value}:
+        name, value = next(iter(given.items()))
+        raise ValueError(
+            f"--{name} is {value}, --target is dimensions: found a setting of classes, and none are predicted. "
+            f"Expected none: leave --{name} out, or predict both with --target both."
+        )
+
+
+def check_annotated(dimensions: Mapping[str, np.ndarray], fold: Fold) -> None:
+    """Make sure that each dimension is annotated in the training and the validation part of a fold.
+
+    Raises:
+        ValueError: one is in fewer than two rows of a part.
+    """
+    for name, values in dimensions.items():
+        for part in ("train", "validation"):
+            rows = getattr(fold, part)
+            if len(rows) and (known := int((~np.isnan(values[rows])).sum())) < 2:
+                raise ValueError(
+                    f"Fold {fold.name}: {known} of its {len(rows)} {part} clips have an annotation of {name}, expected "
+                    "two at least. Leave its column out of the table, annotate more clips, or use another protocol."
+                )
+
+
+def missing_values(dimensions: Mapping[str, np.ndarray]) -> list[str]:
+    """How many rows lack each dimension."""
+    counts = {name: int(np.isnan(values).sum()) for name, values in dimensions.items()}
+    return [
+        f"{count} of {len(dimensions[name])} clips have no annotation of {name}: they do not count for it"
+        for name, count in counts.items()
+        if count
+    ]
+
+
+def dimension_rows(dimensions: Mapping[str, np.ndarray], rows: Sequence[int], predicted: np.ndarray) -> list[dict]:
+    """What each test row has of dimensions in its prediction; nothing where the model predicts none.
+
+    Shapes: predicted `(rows, dimensions)`.
+    """
+    if not dimensions:
+        return [{}] * len(rows)
+    annotated = np.stack([values[rows] for values in dimensions.values()], axis=1)
+    return [
+        {
+            "dimensions": dict(zip(dimensions, of_row.tolist(), strict=True)),
+            "annotated": {
+                name: None if np.isnan(one) else float(one) for name, one in zip(dimensions, given, strict=True)
+            },
+        }
+        for of_row, given in zip(predicted, annotated, strict=True)
+    ]
 
 
 class AudioTask(EmotionTask):
@@ -272,7 +371,7 @@ NO_TRANSCRIPT = {
 def notices(dataset: Dataset, data, *arguments) -> list[str]:
     """What the models cannot learn from in the data."""
     found = []
-    if data.target != "label" and (unrated := dataset["votes"][:].count(None)):
+    if data.target in ("votes", "majority") and (unrated := dataset["votes"][:].count(None)):
         found.append(f"{unrated} of {len(dataset)} clips have no raters' votes: their label is the target")
     for one in arguments:
         if isinstance(one, AudioArguments):
@@ -294,14 +393,16 @@ def recogniser_source(data, reads_text: bool) -> dict[str, str]:
     return {"transcripts": str(folder)} if (folder / RECORD).is_file() else {}
 
 
-def saved_uar(trainer: SerTrainer) -> float | None:
-    """Validation UAR of the saved weights: the best, or the last where the last weights are kept."""
-    state, evaluated = trainer.state, [one for one in trainer.state.log_history if "eval_uar" in one]
-    if trainer.args.load_best_model_at_end and trainer.args.metric_for_best_model.removeprefix("eval_") == "uar":
+def saved_figure(trainer: SerTrainer, name: str) -> float | None:
+    """A validation figure of the saved weights: the best, or the last where the last weights are kept."""
+    state, evaluated = trainer.state, [one for one in trainer.state.log_history if f"eval_{name}" in one]
+    if not evaluated:
+        return None
+    if trainer.args.load_best_model_at_end and trainer.args.metric_for_best_model.removeprefix("eval_") == name:
         return state.best_metric
     if trainer.args.load_best_model_at_end:  # chosen by another metric
         evaluated = [one for one in evaluated if one["step"] == state.best_global_step]
-    return next((one["eval_uar"] for one in reversed(evaluated)), None)
+    return next((one[f"eval_{name}"] for one in reversed(evaluated)), None)
 
 
 def on_the_hub(source: str) -> bool:

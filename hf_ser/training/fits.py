@@ -11,9 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from datasets import Dataset
-from scipy.linalg import solve
 from scipy.special import log_softmax
-from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, recall_score
 from sklearn.model_selection import GroupKFold
@@ -22,21 +20,21 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.trainer_utils import TrainOutput
 
-from hf_ser.augment.training import with_views
+from hf_ser.augment.views import with_views
 from hf_ser.inputs.speakers import enrolment_rows
 from hf_ser.models import PRESETS, SOLVED_HEADS, TEXT_PRESETS, SerConfig
 from hf_ser.models.configuration_ser import AUDIO, TEXT
+from hf_ser.models.dimensions import concordance_loss
 from hf_ser.models.heads import Sequences, SpeakerMeans, Standardisation, context_apart
 from hf_ser.models.networks import FITTED
 from hf_ser.runs.calibration import fit_temperature
 from hf_ser.runs.scores import DIGITS
 from hf_ser.training.building import Candidate
+from hf_ser.training.dimension_fits import DimensionCoefficients, DimensionFit, copy_dimensions, fitted_dimensions
 from hf_ser.training.parsing import settings
+from hf_ser.training.ridge import INNER_FOLDS, LEAST_SCALE, PENALTIES, PENALTY, ridge_solutions, row_products
 from hf_ser.training.trainer import SerTrainer
 
-INNER_FOLDS = 5
-LEAST_SCALE = 1e-6
-"""Deviation under which a functional counts as constant."""
 NEVER_SEEN = -30.0
 """Bias of a class without a training row."""
 SHARPNESS = 10.0
@@ -116,18 +114,15 @@ class RidgeFit:
     Shapes: as LogisticFit's.
     """
 
-    strengths = (0.3, 0.6, 1.2, 2.5)
-    """Penalties, in mean squares of a vector's features."""
-    strength_name = "ridge_lambda"
+    strengths = PENALTIES
+    strength_name = PENALTY
     gives_logits = False
 
     def __init__(self, vectors: np.ndarray, targets: np.ndarray, copies: int = 1, class_balance: float = 1.0):
         self.vectors, self.row_weights, self.copies = vectors, targets.sum(1), copies
         self.class_balance = class_balance
         self.targets = targets / np.where(self.row_weights > 0, self.row_weights, 1.0)[:, None]
-        self.products = None
-        if len(vectors) <= vectors.shape[1]:  # the 1 stands for a feature of 1, the bias
-            self.products = vectors @ vectors.T / vectors.shape[1] + 1
+        self.products = row_products(vectors)
 
     def fit(self, rows: np.ndarray, strength: float) -> Coefficients:
         """Solve for the coefficients of some of the rows, by their indices."""
@@ -142,19 +137,8 @@ class RidgeFit:
         of_class = counts**-self.class_balance * len(rows) / (counts ** (1 - self.class_balance)).sum()
         weights = self.row_weights[rows] * (targets @ of_class) / self.copies
         centred = targets - 1 / len(classes)
-        size = self.vectors.shape[1]
-        if self.products is None:
-            roots = np.sqrt(weights)[:, None]
-            features = np.column_stack([self.vectors[rows] / size**0.5, np.ones(len(rows))]) * roots
-            squares, products = features.T @ features, features.T @ (roots * centred)
-            for strength in strengths:
-                solved = solve(squares + strength * np.eye(size + 1), products, assume_a="pos")
-                yield Coefficients(classes, solved[:-1].T / size**0.5, solved[-1])
-            return
-        for strength in strengths:
-            ridge = KernelRidge(alpha=strength, kernel="precomputed")
-            ridge.fit(self.products[np.ix_(rows, rows)], centred, sample_weight=weights)
-            yield Coefficients(classes, ridge.dual_coef_.T @ self.vectors[rows] / size, ridge.dual_coef_.sum(0))
+        for weight, bias in ridge_solutions(self.vectors, self.products, rows, centred, weights, strengths):
+            yield Coefficients(classes, weight, bias)
 
 
 FITS = {"functionals": LogisticFit, "random_kernels": RidgeFit, "logistic": LogisticFit, "ridge": RidgeFit}
@@ -258,11 +242,12 @@ class FittedTrainer(SerTrainer):
 
     The strength of its penalty is chosen on speakers who were left out in turn. The head is then solved for on training
     and validation speakers together: nothing is left for the latter to choose. Of audio and text each is solved for by
-    itself, and their logits are added: where one is missing, the other answers as if it were alone.
+    itself, and their logits are added: where one is missing, the other answers as if it were alone. Dimensions are
+    solved for by a ridge on both together, where a missing one counts as the mean.
 
     Args:
         candidate: A model of audio alone with one of FITTED, or any with one of SOLVED_HEADS; no adapter.
-        labels: Emotion names in class order.
+        labels: Emotion names in class order; none of a model that predicts dimensions alone.
         enrolment_clips: Of a head that takes speakers' means off: clips that a speaker is known by when rows are
             predicted; 0: all of them.
         class_balance: As of RidgeFit, of head `ridge`.
@@ -303,7 +288,7 @@ class FittedTrainer(SerTrainer):
         parts = [self.train_dataset, self.eval_dataset]
         speakers = np.concatenate([speakers_of(part) for part in parts])
         vectors, targets = (np.concatenate(both) for both in zip(*self.views_of(parts), strict=True))
-        copies, views = len(vectors) // len(speakers), vectors.shape[1]
+        copies = len(vectors) // len(speakers)
         originals = np.arange(len(vectors)) < len(speakers)
         speakers = np.tile(speakers, copies)
         vectors = self.without_speakers(vectors, speakers, originals)
@@ -315,6 +300,34 @@ class FittedTrainer(SerTrainer):
             scale[-self.model.config.size_of(TEXT) :] /= CONTEXT_WEIGHT
         is_folded = self.statistics is None  # else the model standardises, and cuts off
         vectors = (vectors - mean) / scale if is_folded else self.standardised(vectors, mean, scale)
+        n_classes = self.model.config.num_labels
+        targets, annotated = targets[:, :n_classes], targets[:, n_classes:]
+        copies_of = {"speakers": speakers, "originals": originals, "copies": copies}
+        loss, found = 0.0, {}
+        if n_classes:
+            fitted, found, loss = self.solve_classes(vectors, targets, has_modality, **copies_of)
+            copy_coefficients(self.classifier, fitted.unstandardised(mean, scale) if is_folded else fitted)
+        if annotated.shape[1]:
+            fitted, of_dimensions, of_ccc = self.solve_dimensions(vectors, annotated, **copies_of)
+            copy_dimensions(self.classifier, fitted.unstandardised(mean, scale) if is_folded else fitted)
+            loss, found = loss + of_ccc, found | of_dimensions
+        self.state.epoch = 1.0
+        names = {"inner_uar": "eval_uar", "inner_ccc": "eval_ccc"}
+        reached = {names[name]: found[name] for name in names if found.get(name) is not None}
+        self.log({"loss": loss, **found} | reached)
+        self.state.best_metric = found["inner_uar" if n_classes else "inner_ccc"]
+        self.state.best_global_step = 0
+        return TrainOutput(0, loss, {})
+
+    def solve_classes(
+        self, vectors, targets, has_modality, speakers, originals, copies
+    ) -> tuple[Coefficients, dict[str, float | None], float]:
+        """The coefficients of the classes, what was chosen in solving for them, and their loss.
+
+        Shapes: vectors `(rows, views, size)`, targets `(rows, classes)`; has_modality `(rows,)` each; speakers and
+        originals `(rows,)`.
+        """
+        views = vectors.shape[1]
         counted = targets.any(1)  # a row of no weight, of raters who agree on nothing, has no answer to score by
         solved, answers = [], np.zeros_like(targets)
         for columns, is_there in zip(self.columns, has_modality, strict=True):
@@ -330,13 +343,23 @@ class FittedTrainer(SerTrainer):
             self.left_out = answers[scored], targets[scored].argmax(1)
             if len(solved) > 1:
                 found["inner_uar"] = uar_of(*self.left_out)
-        loss = mean_loss(fitted, vectors[originals].mean(1), targets[originals])
-        copy_coefficients(self.classifier, fitted.unstandardised(mean, scale) if is_folded else fitted)
-        self.state.epoch = 1.0
-        uar = found["inner_uar"]
-        self.log({"loss": loss, **found} | ({} if uar is None else {"eval_uar": uar}))
-        self.state.best_metric = uar
-        return TrainOutput(0, loss, {})
+        return fitted, found, mean_loss(fitted, vectors[originals].mean(1), targets[originals])
+
+    def solve_dimensions(
+        self, vectors, annotated, speakers, originals, copies
+    ) -> tuple[DimensionCoefficients, dict[str, float | None], float]:
+        """The coefficients of the dimensions, what was chosen in solving for them, and their loss, one minus the CCC.
+
+        Shapes: vectors `(rows, views, size)`, annotated `(rows, dimensions)`; speakers and originals `(rows,)`.
+        """
+        views = vectors.shape[1]
+        method = DimensionFit(np.concatenate(vectors), np.repeat(annotated, views, 0), copies * views)
+        fitted = fitted_dimensions(method, speakers.tolist(), originals, views)
+        strengths = zip(self.model.config.dimensions, fitted.strengths.tolist(), strict=True)
+        found = {f"{PENALTY}_{name}": strength for name, strength in strengths}
+        answers = vectors[originals].mean(1) @ fitted.weight.T + fitted.bias
+        loss = concordance_loss(torch.from_numpy(answers), torch.from_numpy(annotated[originals])).item()
+        return fitted, found | {"inner_ccc": fitted.inner_ccc}, loss
 
     @property
     def columns(self) -> list[slice]:
@@ -373,10 +396,10 @@ class FittedTrainer(SerTrainer):
         return given.double().cpu().numpy()
 
     @torch.no_grad()
-    def logits(self, dataset: Dataset, prefix: str = "test") -> np.ndarray:
+    def outputs(self, dataset: Dataset, prefix: str = "test") -> np.ndarray:
         """As SerTrainer's; a head that takes speakers' means off knows each by clips that are drawn for it."""
         if self.speaker_means is None:
-            return super().logits(dataset, prefix)
+            return super().outputs(dataset, prefix)
         vectors = torch.from_numpy(self.vectors_of(dataset)[0]).to(self.speaker_means.mean)
         speakers, offsets = np.array(dataset.with_format(None)["speaker"][:]), torch.zeros_like(vectors)
         for speaker, rows in enrolment_rows(dataset, self.enrolment_clips, self.args.seed).items():
@@ -408,7 +431,7 @@ class FittedTrainer(SerTrainer):
         """The vectors of rows, the same in every process, and their targets.
 
         Shapes: vectors `(rows, views, size)`, NaN in the part of a modality that a row lacks; targets
-        `(rows, classes)`.
+        `(rows, outputs)`.
         """
         loader = DataLoader(
             rows,

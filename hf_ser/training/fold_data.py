@@ -6,10 +6,12 @@ import numpy as np
 from accelerate import PartialState
 from datasets import Dataset
 
-from hf_ser.augment.training import Augmenter, View, with_views
+from hf_ser.augment.augmenter import Augmenter
+from hf_ser.augment.views import View, with_views
 from hf_ser.data.folds import Fold
+from hf_ser.inputs.dimensions import dimensions_of, stated_scale
 from hf_ser.inputs.speakers import audio_batches, clips_digest, enrolment_note, speaker_statistics
-from hf_ser.inputs.targets import with_columns, with_target
+from hf_ser.inputs.targets import DIMENSIONAL, dimension_targets, with_columns, with_target
 from hf_ser.training.building import Candidate
 from hf_ser.transcripts.fold_transcripts import FoldTranscripts
 
@@ -68,12 +70,21 @@ def fold_data(
         notes.append(enrolment_note(audio.enrolment_clips))
     if turns := getattr(candidate.model.config, "context_turns", 0):
         notes.append(f"each text is read with the {turns} turns before it, of the same dialogue and part")
+    if data.target in DIMENSIONAL:
+        known = dimensions_of(dataset, stated_scale(data.dimension_scale))
+        columns["target"] = dimension_targets(dataset, known, data.target == "both")
     # Refuses before anything is written.
     train = with_target(dataset, fold.train, data.target, columns)
     if augmented:
         view = View()
         train = with_views(train, view, training.cache_views)
         augmenter = Augmenter(augment.augment, dataset, fold.train, augment.noise_dir, training.seed)
+        if 0 < training.cache_views < len(augmenter.turns):
+            raise ValueError(
+                f"--cache_views is {training.cache_views}, --augment {augment.augment}: found fewer views of a clip "
+                f"than turns, {len(augmenter.turns)}, so that the last are never used. Expected as many, or a "
+                f"multiple: give --cache_views {len(augmenter.turns)}."
+            )
         for notice in augmenter.notices:
             PartialState().print(f"note: {notice}")
         candidate.collator.augmenter = augmenter

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+from hf_ser.models.dimensions import concordance_loss
+
 MIXED = ("input_values", "input_features", "audio_hidden", "speaker_statistics")
 """Inputs that mixup mixes."""
 MASKS = ("attention_mask", "audio_mask")
@@ -43,18 +45,28 @@ class Objective:
         return -(targets * logits.log_softmax(-1)).sum(-1)
 
     def of_outputs(self, outputs: Mapping, labels: torch.Tensor, branch_weight: float) -> torch.Tensor:
-        """The mean loss of a batch, with that of each branch in late fusion.
+        """The mean loss of a batch, with that of each branch in late fusion, and of the dimensions as models take it.
 
         Args:
-            outputs: `logits`, perhaps `branch_logits`: by name the logits and which rows are there (None: all).
-            labels: As in `rows`.
+            outputs: `logits`, perhaps `dimensions`, perhaps `branch_logits`: by name the outputs and which rows are
+                there (None: all).
+            labels: As in `rows`, with the dimensions behind them.
             branch_weight: Weight of a branch's loss.
         """
-        loss = self.rows(outputs["logits"], labels).mean()
-        for logits, present in (outputs.get("branch_logits") or {}).values():
-            rows = self.rows(logits, labels)
+        logits, predicted = outputs["logits"], outputs.get("dimensions")
+        n_classes, annotated = logits.shape[-1], None
+        if predicted is not None:
+            labels, annotated = labels[:, :n_classes], labels[:, n_classes:]
+        loss = self.rows(logits, labels).mean()
+        if annotated is not None:
+            loss = loss + concordance_loss(predicted, annotated)
+        for of_branch, present in (outputs.get("branch_logits") or {}).values():
+            rows = self.rows(of_branch[:, :n_classes], labels)
             present = torch.ones_like(rows) if present is None else present
             loss = loss + branch_weight * (rows * present).sum() / present.sum().clamp(min=1)
+            if annotated is not None:
+                of_present = torch.where(present[:, None].bool(), annotated, torch.nan)
+                loss = loss + branch_weight * concordance_loss(of_branch[:, n_classes:], of_present)
         return loss
 
 

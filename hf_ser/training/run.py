@@ -28,7 +28,8 @@ from hf_ser.checks.audit.data import CLEARED, audit_data
 from hf_ser.checks.audit.not_copies import read_not_copies
 from hf_ser.data.folds import FINAL, Fold, describe, fold_folder
 from hf_ser.data.labels import apply_label_map, labels_not_found, not_found_notice
-from hf_ser.data.prepare import check_columns, load_or_prepare, load_prepared
+from hf_ser.data.prepare import load_or_prepare
+from hf_ser.data.prepared import check_columns, load_prepared
 from hf_ser.data.splitting import make_folds
 from hf_ser.files import atomic_write, remove_leftovers
 from hf_ser.publish.hub import check_push, is_private_push, push_model

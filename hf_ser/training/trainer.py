@@ -1,7 +1,8 @@
 """Trainer with what this toolkit needs: UAR, frozen encoders that stay fixed, own objectives, stages and averages."""
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from transformers import EvalPrediction, PrinterCallback, ProgressCallback, Trai
 from transformers.trainer_utils import has_length
 
 from hf_ser.inputs.collate import first_of_text
+from hf_ser.models.dimensions import concordance
 from hf_ser.models.modeling_ser import is_frozen
 from hf_ser.models.saving import share_weights
 from hf_ser.runs.scores import DIGITS, score
@@ -36,7 +38,7 @@ class SerTrainer(Trainer):
 
     Args:
         candidate: The model, its collator and its encoders.
-        labels: Emotion names in class order.
+        labels: Emotion names in class order; none of a model that predicts dimensions alone.
         view: A `View`, whose epoch is set as training goes on; or None.
         kwargs: As Trainer's; `args` are SerTrainingArguments.
 
@@ -55,7 +57,7 @@ class SerTrainer(Trainer):
         super().__init__(
             model=candidate.model,
             data_collator=candidate.collator,
-            compute_metrics=metrics_over(labels),
+            compute_metrics=metrics_over(labels, getattr(candidate.model.config, "dimensions", None)),
             **kwargs,
         )
         self.model_accepts_loss_kwargs = False  # our models take the mean over the batch themselves
@@ -108,7 +110,8 @@ class SerTrainer(Trainer):
         if not return_outputs:
             return result[0] if isinstance(result, tuple) else result
         loss, outputs = result
-        return loss, {"loss": loss, "logits": outputs["logits"]}
+        kept = {"logits": outputs["logits"], "dimensions": outputs.get("dimensions")}
+        return loss, {"loss": loss} | {name: values for name, values in kept.items() if values is not None}
 
     def _own_loss(self, model, inputs) -> tuple[torch.Tensor, dict]:
         """The loss by the objective, from logits that the model computes without labels."""
@@ -164,7 +167,13 @@ class SerTrainer(Trainer):
             self.averaging.load(resume_from_checkpoint)
 
     def logits(self, dataset: Dataset, prefix: str = "test") -> np.ndarray:
-        """Predict the logits of all rows, in their order, shape `(rows, classes)`.
+        """The logits of `outputs`, shape `(rows, classes)`."""
+        return self.outputs(dataset, prefix)[:, : self.model.config.num_labels]
+
+    def outputs(self, dataset: Dataset, prefix: str = "test") -> np.ndarray:
+        """Predict all rows, in their order: the logits of the classes, and behind them the dimensions, where there are.
+
+        Shapes: `(rows, outputs)`.
 
         `prefix` names the rows to trackers, which log what is predicted.
 
@@ -178,12 +187,15 @@ class SerTrainer(Trainer):
         # fold may lack a class, and the report is made over all folds.
         strategy, self.args.train_sampling_strategy = self.args.train_sampling_strategy, "random"
         metrics, self.compute_metrics = self.compute_metrics, None
-        logits = first(self.predict(dataset.select(order), metric_key_prefix=prefix).predictions)
+        predictions = self.predict(dataset.select(order), metric_key_prefix=prefix).predictions
         self.args.train_sampling_strategy, self.compute_metrics = strategy, metrics
-        ordered = np.empty(logits.shape)
-        ordered[order] = logits
+        outputs = first(predictions)
+        if getattr(self.model.config, "dimensions", None):
+            outputs = np.concatenate(predictions[:2], axis=1)
+        ordered = np.empty(outputs.shape)
+        ordered[order] = outputs
         if set(self.encoders) == {"text"}:
-            # Equal texts have equal logits, which else differ by rounding with what they were padded to.
+            # Equal texts have equal answers, which else differ by rounding with what they were padded to.
             rows = dataset.select_columns(["id", "transcript"])  # the id, by which a transform finds other transcripts
             ordered = ordered[first_of_text([row["transcript"] for row in rows])]
         return ordered
@@ -223,13 +235,13 @@ class OneLineProgress(ProgressCallback):
         if not state.is_world_process_zero:
             return
         main = next(iter(args.metrics))  # uar, or wer of a recogniser
-        if "inner_uar" in logs:
-            uar = "" if logs["inner_uar"] is None else f", UAR {100 * logs['inner_uar']:.1f} % on speakers left out"
+        if {"inner_uar", "inner_ccc"} & set(logs):
             chosen = ", ".join(f"{name} {value:g}" for name, value in logs.items() if name.startswith(STRENGTHS))
-            tqdm.write(f"solved with {chosen}{uar}")
-        elif f"eval_{main}" in logs:
+            reached = reached_text(logs, "inner_", main)
+            tqdm.write(f"solved with {chosen}" + f", {reached} on speakers left out" * bool(reached))
+        elif "eval_loss" in logs and (reached := reached_text(logs, "eval_", main)):
             tqdm.write(
-                f"epoch {logs['epoch']:5.1f}  validation {main.upper()} {100 * logs[f'eval_{main}']:5.1f} %  "
+                f"epoch {logs['epoch']:5.1f}  validation {reached}  "
                 f"loss {logs['eval_loss']:.3f}  ({logs['eval_samples_per_second']:.1f} clips/s)"
             )
         elif "loss" in logs:
@@ -239,12 +251,21 @@ class OneLineProgress(ProgressCallback):
         """Say why a bar has stopped short of its end."""
         if self.training_bar is not None and state.global_step < state.max_steps:
             chosen_by = args.metric_for_best_model
-            what = "UAR had not risen" if chosen_by == "uar" else f"{chosen_by} had not become better"
+            is_named = chosen_by in ("uar", "ccc")
+            what = f"{chosen_by.upper()} had not risen" if is_named else f"{chosen_by} had not become better"
             tqdm.write(
                 f"stopped after epoch {state.epoch:.0f} of {args.num_train_epochs:g}: validation {what} for "
                 f"{args.early_stopping_patience} evaluations"
             )
         super().on_train_end(args, state, control, **kwargs)
+
+
+def reached_text(logs: dict, prefix: str, main: str) -> str:
+    """The main figure in logs, a share, and the CCC, as far as they are there."""
+    share, ccc = logs.get(prefix + main), logs.get(f"{prefix}ccc")
+    width = 5 if prefix == "eval_" else 0
+    texts = [] if share is None else [f"{main.upper()} {100 * share:{width}.1f} %"]
+    return ", ".join(texts + ([] if ccc is None else [f"CCC {ccc:.3f}"]))
 
 
 def bar(args, name: str, total: int, leave: bool = True) -> tqdm:
@@ -297,13 +318,25 @@ def threads_for(parameters: int, processes: int) -> int:
     return 1 if parameters < SMALL else max(cores // processes, 1)
 
 
-def metrics_over(labels: list[str]) -> Callable[[EvalPrediction], dict[str, float]]:
-    """`compute_metrics` over all classes of a task."""
+def metrics_over(
+    labels: list[str], dimensions: Iterable[str] | None = None
+) -> Callable[[EvalPrediction], dict[str, float]]:
+    """`compute_metrics` over all classes of a task, and over its dimensions: the mean CCC, and that of each."""
 
     def compute(evaluated: EvalPrediction) -> dict[str, float]:
-        # In float64, so that rows sum to one within rounding.
-        probabilities = softmax(first(evaluated.predictions).astype(np.float64), axis=-1)
-        figures = score(probabilities, evaluated.label_ids, labels)
+        figures, targets = {}, evaluated.label_ids
+        if dimensions:
+            annotated = torch.from_numpy(targets[:, len(labels) :])
+            of_each = concordance(torch.from_numpy(evaluated.predictions[1]), annotated).tolist()
+            ccc = dict(zip(dimensions, of_each, strict=True))
+            known = [one for one in ccc.values() if not math.isnan(one)]
+            figures |= {"ccc": sum(known) / len(known) if known else 0.0}
+            figures |= {f"ccc_{name}": one for name, one in ccc.items() if not math.isnan(one)}
+            targets = targets[:, : len(labels)].argmax(1) if labels else None
+        if labels:
+            # In float64, so that rows sum to one within rounding.
+            probabilities = softmax(first(evaluated.predictions).astype(np.float64), axis=-1)
+            figures = score(probabilities, targets, labels) | figures
         # Rounded, so that no rounding error of a sum chooses between two equal checkpoints.
         return {name: round(figure, DIGITS) for name, figure in figures.items()}
 

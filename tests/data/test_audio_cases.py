@@ -13,8 +13,9 @@ from models.tiny import assert_same_scores, audio_only, fused
 
 from hf_ser.data.audio import encode_flac, pcm_sha256, read_clip
 from hf_ser.data.integrity import clip_findings
-from hf_ser.data.prepare import prepare, read_row
+from hf_ser.data.prepare import prepare
 from hf_ser.data.schema import Utterance
+from hf_ser.data.shards import read_row
 from hf_ser.models import SerPipeline, decoding
 from hf_ser.models.decoding import decode_audio, read_audio
 from hf_ser.models.samples import audio_problem

@@ -11,7 +11,9 @@ import soundfile as sf
 from datasets import Dataset, concatenate_datasets, load_from_disk
 
 from hf_ser.data.column_digests import DIGESTS, column_digests, write_digests
-from hf_ser.data.prepare import list_corpora, listing_digest, load_or_prepare, load_prepared, prepare
+from hf_ser.data.listing import list_corpora, listing_digest
+from hf_ser.data.prepare import load_or_prepare, prepare
+from hf_ser.data.prepared import load_prepared
 
 SPEAKER = "anneliese-of-the-north"
 WORDS = "where is my parcel number "

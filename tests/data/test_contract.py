@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from corpora_trees import crema_d, emodb, iemocap, meld, savee, tess
+from corpora_trees import crema_d, emodb, iemocap, meld, msp_improv, msp_podcast, savee, tess
 from corpora_trees.clips import write_clip
 
 from hf_ser.data.corpora import CORPORA
@@ -47,6 +47,8 @@ DATA = {
     "tess": tess.build,
     "savee": savee.build,
     "meld": meld.build,
+    "msp_podcast": msp_podcast.build,
+    "msp_improv": msp_improv.build,
     "paired": ravdess_and_meld,
     "table": table_file,
     "synthetic": lambda folder: None,

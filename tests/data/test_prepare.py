@@ -17,12 +17,15 @@ import soundfile as sf
 from corpora_trees import emodb, meld, savee
 from datasets import Dataset, Features, Value
 
-import hf_ser.data.prepare
+import hf_ser.data.shards
 from hf_ser.data.audio import pcm_sha256, read_clip, rms_dbfs
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.integrity import speaker_findings
-from hf_ser.data.prepare import list_corpora, load_or_prepare, load_prepared, prepare, read_row
+from hf_ser.data.listing import list_corpora
+from hf_ser.data.prepare import load_or_prepare, prepare
+from hf_ser.data.prepared import load_prepared
 from hf_ser.data.schema import SAMPLING_RATE, Listing, Utterance, features
+from hf_ser.data.shards import read_row
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("angry", "sad")
@@ -256,7 +259,7 @@ def test_whole_shards_of_bad_clips(tmp_path, monkeypatch):
     table = clips(tmp_path / "in", 6)
     for name in ("00.wav", "01.wav", "04.wav", "05.wav"):
         (tmp_path / "in" / name).write_text("no audio")
-    monkeypatch.setattr(hf_ser.data.prepare, "SHARD_ROWS", 2)
+    monkeypatch.setattr(hf_ser.data.shards, "SHARD_ROWS", 2)
     dataset, report = prepare("table", table, tmp_path / "data")
     assert dataset["id"][:] == ["table/02.wav", "table/03.wav"]
     assert dataset.features == features(LABELS)
@@ -266,7 +269,7 @@ def test_whole_shards_of_bad_clips(tmp_path, monkeypatch):
 def test_duplicates_are_found_across_shards(tmp_path, monkeypatch):
     table = clips(tmp_path / "in", 6)
     write(tmp_path / "in" / "04.wav", noise(0))  # 04 is angry by s1, 00 is angry by s0
-    monkeypatch.setattr(hf_ser.data.prepare, "SHARD_ROWS", 2)
+    monkeypatch.setattr(hf_ser.data.shards, "SHARD_ROWS", 2)
     dataset, report = prepare("table", table, tmp_path / "data")
     assert dataset["id"][:] == [f"table/0{i}.wav" for i in (1, 2, 3, 5)]
     assert report["skipped"] == {"conflicting_duplicate": 2}
@@ -319,8 +322,8 @@ def reads(monkeypatch):
         seen.append(name)
         return read_clip(source, *part)
 
-    monkeypatch.setattr(hf_ser.data.prepare, "read_clip", recording)
-    monkeypatch.setattr(hf_ser.data.prepare, "SHARD_ROWS", 4)
+    monkeypatch.setattr(hf_ser.data.shards, "read_clip", recording)
+    monkeypatch.setattr(hf_ser.data.shards, "SHARD_ROWS", 4)
     return seen
 
 
@@ -382,7 +385,7 @@ def test_a_changed_listing_starts_anew(tmp_path, reads, change):
 def test_shards_of_another_size_are_not_reused(tmp_path, reads, monkeypatch):
     table = clips(tmp_path / "in", 9)
     killed(reads, table, tmp_path / "data", fatal="08.wav")
-    monkeypatch.setattr(hf_ser.data.prepare, "SHARD_ROWS", 6)
+    monkeypatch.setattr(hf_ser.data.shards, "SHARD_ROWS", 6)
     dataset, _ = prepare("table", table, tmp_path / "data")
     assert dataset.num_rows == 9
 
@@ -440,7 +443,7 @@ def test_the_cache_of_a_generated_corpus(tmp_path, reads, monkeypatch):
     sf.write(file, noise(1), SAMPLING_RATE, format="WAV")
     listing = Listing(LABELS, [Utterance("synthetic/a", file.getvalue(), "sad", "synthetic")])
     monkeypatch.setattr(CORPORA["synthetic"], "list_utterances", lambda data_dir: listing)
-    monkeypatch.setattr(hf_ser.data.prepare, "read_clip", read_clip)
+    monkeypatch.setattr(hf_ser.data.shards, "read_clip", read_clip)
     monkeypatch.setenv("HF_SER_CACHE", str(tmp_path / "cache"))
     first = load_or_prepare("synthetic", None)
     monkeypatch.setattr(CORPORA["synthetic"], "list_utterances", None)  # what is there is opened without generating

@@ -21,8 +21,9 @@ from transformers import AutoModelForAudioClassification
 
 import hf_ser
 from hf_ser.data.audio import read_clip
-from hf_ser.data.prepare import list_corpora, read_row
+from hf_ser.data.listing import list_corpora
 from hf_ser.data.schema import Utterance
+from hf_ser.data.shards import read_row
 from hf_ser.runs.classifier import Classifier
 from hf_ser.training.building import label_maps
 

@@ -12,7 +12,7 @@ from models.tiny import LABELS, assert_same_scores, awaken, save_trained
 
 from hf_ser.checks.stress.conditions import OtherRows
 from hf_ser.checks.stress.run import CLEAN, CacheKey, run_conditions, select_rows
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.inputs.collate import Collator
 from hf_ser.inputs.collate import clips as waveforms_of
 from hf_ser.inputs.speakers import enrolment_note, enrolment_rows, speaker_statistics

@@ -5,7 +5,7 @@ import pytest
 import torch
 from models.tiny import assert_same_answers
 
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.inputs.speakers import clips_digest, enrolment_note, enrolment_rows, speaker_statistics
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.front_end import SpectrogramFrontEnd, WaveformFeatureExtractor

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from hf_ser.augment.training import Augmenter, readable_seconds
+from hf_ser.augment.augmenter import Augmenter
+from hf_ser.augment.mixing import readable_seconds
 from hf_ser.data.audio import read_clip
 from hf_ser.data.integrity import clip_findings
-from hf_ser.data.prepare import _as_dataset, read_row
 from hf_ser.data.schema import Utterance
+from hf_ser.data.shards import _as_dataset, read_row
 from hf_ser.models import wrong_headers
 from hf_ser.models.opening import PatchedFile
 from hf_ser.models.wrong_headers import _mp3_frames, header_patch

@@ -126,8 +126,7 @@ def fused(audio: str = "crnn", text: str = "gru", fusion: str = "gated", **setti
         text_config=TEXT[text](len(words)),
         head=fusion,
         head_size=16,
-        **label_maps(LABELS),
-        **settings,
+        **(label_maps(LABELS) | settings),
     )
     torch.manual_seed(0)
     return awaken(SerModelForClassification(config)), SerProcessor(feature_extractor, words)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.publish.hub import push_dataset
 
 REPO = "user/voices"

@@ -19,7 +19,7 @@ from transformers import AutoModel
 from hf_ser.checks.stress.conditions import CONDITIONS
 from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import Outcome, make_stress, write_stress
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.data.splitting import make_folds
 from hf_ser.publish.hub import is_private_push, push_dataset, push_model
 from hf_ser.runs.checkpoints import weights_digests

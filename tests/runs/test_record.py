@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.data.splitting import make_folds
 from hf_ser.runs.findings import LEAK, finding
 from hf_ser.runs.record import (

@@ -18,7 +18,7 @@ from transformers import AutoModelForAudioClassification
 from whisper.tokenizer import get_tokenizer
 
 from hf_ser.data.folds import Fold
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.data.splitting import make_folds
 from hf_ser.runs.checkpoints import weights_digests
 from hf_ser.runs.record import hashed, is_finished, read_record

@@ -15,6 +15,7 @@ from torch import nn
 
 from hf_ser.inputs.speakers import enrolment_rows
 from hf_ser.models import SOLVED_HEADS, SerConfig, SerModelForClassification, SpectrogramConfig
+from hf_ser.models.dimensions import concordance
 from hf_ser.models.modeling_ser import HeadEnrolment
 from hf_ser.models.networks import FITTED
 from hf_ser.models.processing_ser import audio_inputs
@@ -338,7 +339,7 @@ def test_a_ridge_is_the_same_between_rows_and_between_features():
 
 def test_changed_copies_are_learned_from_and_not_scored(prepared, script, tmp_path):
     flags = ("--dataset", prepared, "--audio_model", "random_kernels", "--disable_tqdm", "true", "--n_folds", "3")
-    views = ("--augment", "white:1@0-5", "--cache_views", "2")
+    views = ("--augment", "white@0-5/telephone", "--cache_views", "2")
     for name, more in (("plain", ()), ("copies", views), ("again", (*views, "--per_device_eval_batch_size", "5"))):
         script("train_audio", *flags, "--cache_frozen", "true", *more, "--output_dir", tmp_path / name)
     folds = {name: RunFolder(tmp_path / name).folds["1"] for name in ("plain", "copies", "again")}
@@ -351,6 +352,13 @@ def test_changed_copies_are_learned_from_and_not_scored(prepared, script, tmp_pa
     card = (folds["copies"].path / "README.md").read_text()
     assert folds["copies"].record.solved and "the training and the validation part" in card
     assert "each left out in turn" in card and "checkpoint" not in card.partition("## Under stress")[0]
+
+
+def test_fewer_views_than_turns_are_refused(prepared, script, tmp_path):
+    flags = ("--dataset", prepared, "--n_folds", "3", "--cache_frozen", "true", "--output_dir", tmp_path / "run")
+    with pytest.raises(ValueError, match=r"fewer views of a clip than turns, 3, .* give --cache_views 3"):
+        script("train_audio", *flags, "--augment", "white/pink/telephone", "--cache_views", "2")
+    assert not (tmp_path / "run/fold_1").exists()
 
 
 @pytest.mark.parametrize("method", [LogisticFit, RidgeFit])
@@ -484,6 +492,38 @@ def test_a_solved_head_reads_the_text_too_and_answers_without_it(tmp_path):
     other.train()
     torch.testing.assert_close(other.model.head.classifier.weight[:, :64], weight[:, :64])
     assert not torch.allclose(other.model.head.classifier.weight[:, 64:], weight[:, 64:])
+
+
+@pytest.mark.parametrize("has_classes", [True, False])
+def test_dimensions_are_solved_for_beside_the_classes_or_alone(has_classes, tmp_path):
+    names = {"dimensions": ["valence", "arousal"], "dimension_scale": [-1.0, 1.0]}
+    settings = names if has_classes else {**names, "id2label": {}, "label2id": {}}
+    model, processor = fused("whisper", "bert", fusion="ridge", pooling="mean", audio_layers=[1, 2], **settings)
+    model.requires_grad_(False)
+    data, draw = rows(), np.random.default_rng(0)
+    texts = [None if row["id"] % 5 == 0 else ("hello you", "what a day", "there")[row["labels"]] for row in data]
+    annotated = torch.tensor([[(-0.6, 0.1, 0.7)[row["labels"]], (0.5, 0.5, -0.5)[row["labels"]]] for row in data])
+    annotated += torch.from_numpy(draw.normal(0, 0.05, annotated.shape))
+    annotated[::4, 1] = torch.nan
+
+    def batch_of(some: list[dict]) -> dict[str, torch.Tensor]:
+        made = processor.features([row["clip"].numpy() for row in some], [texts[row["id"]] for row in some])
+        classes = nn.functional.one_hot(torch.tensor([row["labels"] for row in some]), CLASSES).float()
+        wanted = [*([classes] if has_classes else []), annotated[[row["id"] for row in some]].float()]
+        return {**made, "labels": torch.cat(wanted, 1)}
+
+    trainer = trainer_of(model, data)
+    trainer.data_collator = batch_of
+    trainer.train()
+    entry = trainer.state.log_history[0]
+    assert entry["inner_ccc"] > 0.8 and ("inner_uar" in entry) == has_classes
+    assert trainer.state.best_metric == entry["inner_uar" if has_classes else "inner_ccc"]
+    assert {"ridge_lambda_valence", "ridge_lambda_arousal"} < set(entry)
+    model.save_pretrained(tmp_path)
+    again = SerModelForClassification.from_pretrained(tmp_path)
+    output = again(**{name: values for name, values in batch_of(data).items() if name != "labels"})
+    assert (concordance(output.dimensions, annotated.float()) > 0.8).all()
+    assert output.logits.shape == (36, CLASSES * has_classes)
 
 
 def test_a_fit_takes_its_recipes_flags_and_what_says_where_it_is_computed(tmp_path):

@@ -19,7 +19,7 @@ from transformers import (
     set_seed,
 )
 
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.inputs.collate import Collator
 from hf_ser.models import (
     SerConfig,

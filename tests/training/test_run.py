@@ -17,7 +17,7 @@ from permissions import assert_as_any_new_file
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForAudioClassification, pipeline
 
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.data.splitting import make_folds
 from hf_ser.inputs.collate import clips
 from hf_ser.models import TextRnnConfig

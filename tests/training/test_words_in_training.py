@@ -9,7 +9,7 @@ import torch
 from datasets import Value
 from transformers import AutoTokenizer
 
-from hf_ser.data.prepare import REPORT, load_prepared
+from hf_ser.data.prepared import REPORT, load_prepared
 from hf_ser.data.splitting import make_folds
 from hf_ser.inputs.targets import SetColumns
 from hf_ser.models import SerModelForClassification

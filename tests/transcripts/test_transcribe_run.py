@@ -14,7 +14,7 @@ from datasets import Dataset
 from transcripts.fake import FakeRecogniser
 
 from hf_ser.checks.audit.data import recogniser_findings
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.data.schema import REFERENCE
 from hf_ser.data.splitting import make_folds
 from hf_ser.files import replace_folder

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.publish.transcribed import SUMMARY
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from hf_ser.checks.audit.probes import Probe, probe_speaker, probe_text, probe_t
 from hf_ser.data.fingerprint import similar_pairs
 from hf_ser.data.folds import CHOSEN_ON_TEST, Fold
 from hf_ser.data.plans import Rows
-from hf_ser.data.prepare import REPORT as INTEGRITY
+from hf_ser.data.prepared import REPORT as INTEGRITY
 from hf_ser.data.schema import SPLITS
 from hf_ser.normal_form import look_alike
 from hf_ser.runs.findings import LEAK, NOTE, WARNING, AuditFinding, finding

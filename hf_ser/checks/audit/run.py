@@ -13,7 +13,7 @@ from hf_ser.checks.audit.not_copies import NotCopies
 from hf_ser.data.folds import CHOSEN_ON_TEST, FINAL, Fold
 from hf_ser.data.folds import fingerprint as split_fingerprint
 from hf_ser.data.schema import SPLITS
-from hf_ser.runs.figures import Report
+from hf_ser.runs.figures import Report, read_report
 from hf_ser.runs.findings import LEAK, WARNING, AuditFinding, finding
 from hf_ser.runs.folder import RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, Prediction, read_predictions
@@ -192,20 +192,25 @@ def branch_findings(record: TrainingRecord, predictions: Sequence[Prediction]) -
 
 
 def _uar(predictions: Sequence[Prediction]) -> float | None:
-    """UAR of some predictions; None where they lack a class."""
-    labels = predictions[0].labels
+    """UAR of some predictions; None where they lack a class, or have none."""
+    if not (labels := predictions[0].labels):
+        return None
     answers = [row.predicted for row in predictions]
     confusion = confusion_matrix([row.reference for row in predictions], answers, labels=labels)
     return uar_from_confusion(confusion, labels) if confusion.sum(axis=1).all() else None
 
 
 def figure_findings(folder: Path) -> list[AuditFinding]:
-    """Whether UAR and WA of the report follow from the predictions."""
+    """Whether UAR, WA and CCC of the report follow from the predictions."""
     predictions, report = folder / PREDICTIONS, folder / REPORT
     if not (predictions.is_file() and report.is_file()):
         return []
-    stored, made = Report.read(report), make_report(read_predictions(predictions))
-    pairs = {"uar": (stored.uar, made.uar), "wa": (stored.wa, made.wa)}
+    stored, made = read_report(report), make_report(read_predictions(predictions))
+    pairs = {}
+    if isinstance(stored, Report) and isinstance(made, Report):
+        pairs = {"uar": (stored.uar, made.uar), "wa": (stored.wa, made.wa)}
+    if stored.dimensions and made.dimensions:
+        pairs["mean CCC"] = tuple(one.dimensions.mean_ccc or 0.0 for one in (stored, made))
     differing = [
         f"{name} is reported as {found:.4f}, the predictions give {expected:.4f}"
         for name, (found, expected) in pairs.items()

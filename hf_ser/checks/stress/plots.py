@@ -22,6 +22,8 @@ NOTE_WIDTH = 160
 def plot_stress(result: StressResult, path: str | Path) -> None:
     """Draw the change in UAR of every condition, in points, with its interval and its limit, as a PNG.
 
+    Of a model without classes the change in the mean CCC, times 100.
+
     Args:
         result: Result of `make_stress`.
         path: PNG file to write.
@@ -37,7 +39,8 @@ def plot_stress(result: StressResult, path: str | Path) -> None:
     names = [f"{line.name} ({line.severity})" for line in lines]
     axes.set_yticks(places, names, fontsize=8)
     axes.set_ylim(max(places, default=0) + 0.8, -0.8)
-    axes.set_xlabel("change in UAR against the clean run, points (line: 95 % interval over speakers)")
+    measure, unit = ("UAR", "points") if result.clean.uar is not None else ("CCC", "times 100")
+    axes.set_xlabel(f"change in {measure} against the clean run, {unit} (line: 95 % interval over speakers)")
     axes.grid(axis="x", alpha=0.3)
     figure.suptitle("\n".join([f"stress test: {result.verdict}", textwrap.fill(subject(result), WIDTH)]), fontsize=10)
     if result.notices:
@@ -57,9 +60,13 @@ def _places(lines: list[StressLine]) -> list[float]:
 
 def _dot(axes: Axes, place: float, line: StressLine) -> None:
     color = COLOURS[line.verdict]
-    if line.delta_ci95:
-        axes.plot([100 * end for end in line.delta_ci95], [place, place], color=color, linewidth=1.5, alpha=0.6)
-    axes.plot(100 * line.delta_uar, place, "o", color=color, markersize=5)
+    change, interval = line.delta_uar, line.delta_ci95
+    if change is None:
+        change, interval = line.delta_ccc, line.delta_ccc_ci95
+    if interval:
+        axes.plot([100 * end for end in interval], [place, place], color=color, linewidth=1.5, alpha=0.6)
+    if change is not None:
+        axes.plot(100 * change, place, "o", color=color, markersize=5)
     if line.limit is not None:
         axes.plot(-100 * line.limit, place, "|", color="black", markersize=9)
 

@@ -3,7 +3,7 @@
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from sklearn.metrics import confusion_matrix
 from hf_ser.checks.stress.conditions import HARD, MILD, Condition
 from hf_ser.data.schema import UNKNOWN
 from hf_ser.files import atomic_write
-from hf_ser.runs.figures import SexGap
+from hf_ser.runs.dimension_figures import concordance_change
+from hf_ser.runs.figures import DimensionReport, Report, SexGap
 from hf_ser.runs.intervals import difference_intervals, holds_zero
 from hf_ser.runs.predictions import Prediction
 from hf_ser.runs.report import make_report, unfamiliar_share
@@ -32,6 +33,7 @@ NO_SKILL = "The clean UAR is not above chance, so no change is judged."
 
 MAX_SEX_GAP = 0.10
 SEX_GAP = "sex_gap"
+NO_GAP = SexGap(uar=None, ci95=None, note="No gap: the model has no classes.")
 
 PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
 
@@ -54,12 +56,14 @@ class Outcome:
         condition: The condition.
         probabilities: Probabilities of each changed row by id, in the order of the model's labels.
         skipped: Reason for each row that could not be changed, by id.
+        dimensions: Valence, arousal and dominance of each changed row by id; empty where the model predicts none.
         familiarity: How alike each changed row is to the training data, by id; None where that is not known.
     """
 
     condition: Condition
     probabilities: Mapping[str, Sequence[float]]
     skipped: Mapping[str, str]
+    dimensions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     familiarity: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
@@ -89,22 +93,24 @@ def make_stress(
         ValueError: as `make_report`.
     """
     report = make_report(rows)
-    skill = max(difference(report.uar, report.chance_uar), 0.0)
+    has_classes = isinstance(report, Report)
+    skill = max(difference(report.uar, report.chance_uar), 0.0) if has_classes else 0.0
     # A model at chance has no limits: it would pass every condition.
     limits = {severity: min(most, MAX_SHARE[severity] * skill) or None for severity, most in thresholds.items()}
+    gap = report.sex_gap if has_classes else NO_GAP
     lines, notes = {}, {}
     for one in outcomes:
         lines[one.condition.name], notes[one.condition.name] = compared(one, rows, clean, limits)
     conditions = [line for line in lines.values() if line is not None]
     failed = [line.name for line in conditions if line.verdict == FAILED]
-    failed += [SEX_GAP] if gap_verdict(report.sex_gap) == FAILED else []
+    failed += [SEX_GAP] if gap_verdict(gap) == FAILED else []
     skipped = {one.condition.name: dict(one.skipped) for one in (clean, *outcomes) if one.skipped}
     return StressResult(
         **about,
         **{name: getattr(report, name) for name in ("corpus", "n_utterances", "n_speakers", "leaks")},
-        notices=[*report.notices, *notices, *([] if skill else [NO_SKILL]), *_notices(skipped, lines)],
-        clean=CleanFigures(uar=report.uar, uar_ci95=report.uar_ci95, wa=report.wa, unfamiliar=clean.unfamiliar),
-        sex_gap=report.sex_gap,
+        notices=[*report.notices, *notices, *_not_judged(has_classes, skill), *_notices(skipped, lines)],
+        clean=replace(clean_figures(report), unfamiliar=clean.unfamiliar),
+        sex_gap=gap,
         thresholds=dict(thresholds),
         limits=limits,
         verdict=FAILED if failed else PASSED if skill else NOT_JUDGED,
@@ -116,6 +122,20 @@ def make_stress(
     )
 
 
+def clean_figures(report: Report | DimensionReport) -> CleanFigures:
+    """The figures of the unchanged clips."""
+    of_classes = {name: getattr(report, name, None) for name in ("uar", "uar_ci95", "wa")}
+    dimensions = report.dimensions
+    of_dimensions = {"ccc": dimensions.mean_ccc, "ccc_ci95": dimensions.mean_ccc_ci95} if dimensions else {}
+    return CleanFigures(**of_classes, **of_dimensions)
+
+
+def _not_judged(has_classes: bool, skill: float) -> list[str]:
+    if not has_classes:
+        return ["Changes of the CCC are reported and not judged."]
+    return [] if skill else [NO_SKILL]
+
+
 def compared(
     outcome: Outcome, rows: Sequence[Prediction], clean: Outcome, limits: Mapping[str, float]
 ) -> tuple[StressLine | None, str]:
@@ -125,17 +145,23 @@ def compared(
     """
     labels = rows[0].labels
     kept = [row for row in rows if row.id in outcome.probabilities]
-    if {row.reference for row in kept} != set(labels):
+    if not kept or (labels and {row.reference for row in kept} != set(labels)):
         return None, ""
+    named = {name: getattr(outcome.condition, name) for name in ("name", "group", "level", "severity", "what")}
+    if outcome.dimensions and rows[0].dimensions:
+        named |= vars(concordance_change(kept, outcome.dimensions))
+    if not labels:
+        none = dict.fromkeys(("uar", "delta_uar", "delta_ci95", "limit"))
+        return StressLine(**named, n=len(kept), **none, verdict=NOT_JUDGED), ""
     before, after = (by_speaker(kept, one.probabilities, labels) for one in (clean, outcome))
     uar, clean_uar = (uar_from_confusion(sum(one.values()), labels) for one in (after, before))
-    condition, limit = outcome.condition, limits.get(outcome.condition.severity)
+    limit = limits.get(outcome.condition.severity)
     change = difference(uar, clean_uar)
     # A fall by exactly the limit passes, despite rounding.
     too_much = limit is not None and change < -limit - ROUNDING
     intervals, note = difference_intervals(before, after)
     line = StressLine(
-        **{name: getattr(condition, name) for name in ("name", "group", "level", "severity", "what")},
+        **named,
         n=len(kept),
         uar=uar,
         delta_uar=change,
@@ -184,6 +210,12 @@ def format_stress(result: StressResult) -> str:
         rows = [(*row[:-2], row[-1]) for row in rows]
     else:
         lines.append(f"unlike the training data: {100 * result.clean.unfamiliar:.1f} % of the unchanged clips")
+    if result.clean.ccc is not None:
+        last = 1 if result.clean.unfamiliar is None else 2
+        rows = [
+            (*row[:3], *more, *(row[3:] if result.clean.uar is not None else row[-last:]))
+            for row, more in zip(rows, [("CCC", "change"), *map(_ccc_cells, result.conditions)], strict=True)
+        ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = [
         "  ".join(
@@ -198,11 +230,15 @@ def format_stress(result: StressResult) -> str:
 def subject(result: StressResult) -> str:
     """The model, the data and the clean figures in one line."""
     clean = result.clean
+    has_classes = clean.uar is not None
     interval = f" [{', '.join(f'{100 * end:.1f}' for end in clean.uar_ci95)}]" if clean.uar_ci95 else ""
+    of_ccc = f" [{', '.join(f'{end:.3f}' for end in clean.ccc_ci95)}]" if clean.ccc_ci95 else ""
     amount = f"{counted(result.n_utterances, 'clip')}, {counted(result.n_speakers, 'speaker')}"
-    return (
-        f"{result.model} on {result.dataset} ({result.corpus}): {amount}; "
-        f"clean UAR {100 * clean.uar:.1f} %{interval}, WA {100 * clean.wa:.1f} %"
+    return f"{result.model} on {result.dataset} ({result.corpus}): {amount}; " + ", ".join(
+        [
+            *([f"clean UAR {100 * clean.uar:.1f} %{interval}, WA {100 * clean.wa:.1f} %"] if has_classes else []),
+            *([f"{'' if has_classes else 'clean '}CCC {clean.ccc:.3f}{of_ccc}"] if clean.ccc is not None else []),
+        ]
     )
 
 
@@ -217,7 +253,14 @@ def _sex_text(gap: SexGap) -> str:
     return f"{said} [{interval}], {judged}. {gap.note}"
 
 
+def _ccc_cells(line: StressLine) -> tuple[str, str]:
+    return ("", "") if line.ccc is None else (f"{line.ccc:.3f}", f"{line.delta_ccc:+.3f}")
+
+
 def _cells(line: StressLine) -> tuple[str, ...]:
+    unlike = "" if line.unfamiliar is None else f"{100 * line.unfamiliar:.0f} %"
+    if line.uar is None:
+        return (line.name, line.level, line.severity, "", "", "", "", unlike, line.verdict)
     interval = line.delta_ci95
     return (
         line.name,
@@ -227,7 +270,7 @@ def _cells(line: StressLine) -> tuple[str, ...]:
         f"{100 * line.delta_uar:+.1f}",
         f"[{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]" if interval else "none",
         "" if line.limit is None else f"{-100 * line.limit:+.1f}",
-        "" if line.unfamiliar is None else f"{100 * line.unfamiliar:.0f} %",
+        unlike,
         line.verdict,
     )
 

@@ -33,10 +33,11 @@ from hf_ser.checks.stress.conditions import (
 from hf_ser.checks.stress.results import Outcome
 from hf_ser.data.folds import FINAL, fingerprint
 from hf_ser.data.labels import NATIVE, apply_label_map
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.data.schema import SAMPLING_RATE
 from hf_ser.files import atomic_write
 from hf_ser.inputs.collate import clips
+from hf_ser.inputs.dimensions import dimensions_of, stated_scale
 from hf_ser.inputs.speakers import clips_digest
 from hf_ser.runs.classifier import AUDIO, TEXT, Classifier, enrolment_settings, rows_of_speakers, statistics_of_rows
 from hf_ser.runs.predictions import PREDICTIONS, Prediction, read_predictions
@@ -227,7 +228,7 @@ def untrained_rows(
 def usable_rows(dataset: Dataset, rows: list[int], classifier: Classifier) -> tuple[list[int], list[str]]:
     """The rows that a model can classify and whose label is one of its own; notices of the others."""
     names, labels, lengths = dataset.features["label"].names, dataset["label"][:], dataset["duration_seconds"][:]
-    own = [row for row in rows if names[labels[row]] in classifier.labels]
+    own = [row for row in rows if names[labels[row]] in classifier.labels or not classifier.labels]
     notices = []
     if len(own) < len(rows):
         notices.append(f"{len(rows) - len(own)} clips are left out: the model does not know their labels.")
@@ -333,7 +334,8 @@ def run_condition(
 
     Speaker statistics are of unchanged clips, as enrolment clips are recorded before.
     """
-    probabilities, familiarity, skipped = {}, {}, {}
+    probabilities, dimensions, familiarity, skipped = {}, {}, {}, {}
+    n_classes = len(classifier.labels)
 
     def changed(row: int) -> Sample | None:
         try:
@@ -350,10 +352,12 @@ def run_condition(
             if given:
                 audio, texts = [one.samples for one in given.values()], [one.text for one in given.values()]
                 answers, alike = classifier.answers(audio, texts, batch_size, **rows.of_speakers(list(given)))
-                probabilities |= {one.id: row.tolist() for one, row in zip(given.values(), answers, strict=True)}
-                familiarity |= {one.id: known for one, known in zip(given.values(), alike, strict=True)}
+                for one, row, known in zip(given.values(), answers.tolist(), alike, strict=True):
+                    probabilities[one.id], familiarity[one.id] = row[:n_classes], known
+                    if classifier.dimensions:
+                        dimensions[one.id] = dict(zip(classifier.dimensions, row[n_classes:], strict=True))
             bar.update(len(indices))
-    return Outcome(condition, probabilities, dict(sorted(skipped.items())), familiarity)
+    return Outcome(condition, probabilities, dict(sorted(skipped.items())), dimensions, familiarity)
 
 
 class CacheKey:
@@ -404,9 +408,10 @@ def read_outcome(file: Path, key: str, condition: Condition) -> Outcome | None:
     """Read the kept outcome of a condition; None where it is missing, damaged or has another key."""
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["key"] != key or kept["digest"] != _digest(kept["probabilities"], kept["skipped"]):
+        answers = {name: kept[name] for name in ("probabilities", "skipped", "dimensions") if name in kept}
+        if kept["key"] != key or kept["digest"] != _digest(*answers.values()):
             return None
-        return Outcome(condition, kept["probabilities"], kept["skipped"], kept.get("familiarity", {}))
+        return Outcome(condition, **answers, familiarity=kept.get("familiarity", {}))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -414,9 +419,35 @@ def read_outcome(file: Path, key: str, condition: Condition) -> Outcome | None:
 def write_outcome(file: Path, key: str, outcome: Outcome) -> None:
     """Write the outcome of a condition."""
     answers = {"probabilities": outcome.probabilities, "skipped": outcome.skipped}
+    answers |= {"dimensions": outcome.dimensions} if outcome.dimensions else {}
     with atomic_write(file) as handle:
         kept = {"key": key, "digest": _digest(*answers.values()), **answers}
         json.dump(kept | {"familiarity": outcome.familiarity}, handle)
+
+
+def annotations(classifier: Classifier, chosen: Selection) -> dict[int, dict[str, float | None]]:
+    """The annotated dimensions of the tested rows by their indices; none where the model predicts none.
+
+    A model of classes and dimensions is tested on data without an annotation too, by its classes alone.
+
+    Raises:
+        ValueError: as `dimensions_of`, for a model of dimensions alone; a dimension that the data lack.
+    """
+    if not classifier.dimensions:
+        return {}
+    record = read_record(classifier.name)
+    try:
+        known = dimensions_of(chosen.dataset, stated_scale(record and record.settings.get("dimension_scale")))
+    except ValueError:
+        if classifier.labels:
+            return {}
+        raise
+    nothing = np.full(len(chosen.dataset), np.nan)
+    values = {name: known.get(name, nothing) for name in classifier.dimensions}
+    return {
+        row: {name: None if np.isnan(one[row]) else float(one[row]) for name, one in values.items()}
+        for row in chosen.rows
+    }
 
 
 def clean_rows(classifier: Classifier, chosen: Selection, clean: Outcome) -> list[Prediction]:
@@ -424,6 +455,7 @@ def clean_rows(classifier: Classifier, chosen: Selection, clean: Outcome) -> lis
     columns = chosen.dataset.select_columns(["id", "corpus", "speaker", "sex", "label", "transcript_source"])
     names = chosen.dataset.features["label"].names
     tested = fingerprint({"test": [columns[row]["id"] for row in chosen.rows]})
+    annotated = annotations(classifier, chosen)
     rows = []
     for row in chosen.rows:
         cell = columns[row]
@@ -441,14 +473,16 @@ def clean_rows(classifier: Classifier, chosen: Selection, clean: Outcome) -> lis
                 reference=names[cell["label"]],
                 # The stress test reports neither soft labels nor calibration nor abstention.
                 probabilities=dict(zip(classifier.labels, clean.probabilities[cell["id"]], strict=True)),
+                dimensions=clean.dimensions[cell["id"]] if annotated else None,
+                annotated=annotated[row] if annotated else None,
             )
         )
     return rows
 
 
-def _digest(probabilities, skipped) -> str:
+def _digest(*answers) -> str:
     """Hash that detects a damaged file."""
-    return _sha256(json.dumps([probabilities, skipped]).encode())
+    return _sha256(json.dumps(answers).encode())
 
 
 def _sha256(content: bytes) -> str:

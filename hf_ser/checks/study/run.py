@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hf_ser.checks.study.plan import Study, System
 from hf_ser.files import atomic_write
-from hf_ser.runs.figures import Report
+from hf_ser.runs.figures import DimensionReport, Report, read_report
 from hf_ser.runs.report import REPORT
 
 at_once = partial(print, flush=True)
@@ -70,7 +70,14 @@ class Run:
 
     def report(self) -> Report:
         """Its report."""
-        return Report.read(self.folder / REPORT)
+        file = self.folder / REPORT
+        report = read_report(file) or Report.read(file)
+        if isinstance(report, DimensionReport):
+            raise ValueError(
+                f"{file}: found a report of dimensions alone, expected classes, by which the systems of a study are "
+                "compared: give its systems --target both, or label."
+            )
+        return report
 
 
 def runs_of(study: Study, folder: Path, systems: tuple[System, ...] | None = None) -> list[Run]:

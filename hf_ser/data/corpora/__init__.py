@@ -3,12 +3,26 @@ LANGUAGE.
 
 MAY_BE_SHARED says whether the licence allows sharing the prepared clips (mono, 16 kHz, with the licence); None if only
 the user knows. LANGUAGE is an ISO 639 code, or None. A public corpus also has DOWNLOADS (see
-`hf_ser.data.download.fetch`) and PAGE, the web page for a manual download.
+`hf_ser.data.download.fetch`) and PAGE, the web page for a manual download; one with valence, arousal and dominance has
+DIMENSION_SCALE, the lowest and the highest value that raters could give.
 """
 
 from types import ModuleType
 
-from hf_ser.data.corpora import crema_d, emodb, iemocap, meld, paired, ravdess, savee, synthetic, table, tess
+from hf_ser.data.corpora import (
+    crema_d,
+    emodb,
+    iemocap,
+    meld,
+    msp_improv,
+    msp_podcast,
+    paired,
+    ravdess,
+    savee,
+    synthetic,
+    table,
+    tess,
+)
 
 CORPORA = {
     "ravdess": ravdess,
@@ -18,6 +32,8 @@ CORPORA = {
     "tess": tess,
     "savee": savee,
     "meld": meld,
+    "msp_podcast": msp_podcast,
+    "msp_improv": msp_improv,
     "paired": paired,
     "table": table,
     "synthetic": synthetic,

@@ -22,6 +22,7 @@ SOURCE = (
     "Language Resources and Evaluation 42(4)"
 )
 LANGUAGE = "en"
+DIMENSION_SCALE = (1.0, 5.0)
 
 LABELS = (
     *("neutral", "happy", "excited", "sad", "angry"),

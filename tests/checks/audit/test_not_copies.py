@@ -9,7 +9,7 @@ from checks.audit.copies import recoded
 
 from hf_ser.checks.audit.data import audit_data
 from hf_ser.checks.audit.not_copies import NotCopies, read_not_copies
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.data.splitting import make_folds
 from hf_ser.runs.findings import LEAK, NOTE, WARNING
 from hf_ser.runs.record import RECORD, ClearedPairs, TrainingRecord

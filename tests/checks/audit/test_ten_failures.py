@@ -14,7 +14,8 @@ from hf_ser.checks.audit.run import audit_run
 from hf_ser.data.folds import Fold
 from hf_ser.data.labels import apply_label_map
 from hf_ser.data.plans import Rows
-from hf_ser.data.prepare import load_prepared, prepare
+from hf_ser.data.prepare import prepare
+from hf_ser.data.prepared import load_prepared
 from hf_ser.data.splitting import make_folds
 from hf_ser.runs.findings import LEAK, NOTE, WARNING
 from hf_ser.runs.predictions import read_predictions, write_predictions

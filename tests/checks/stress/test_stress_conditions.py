@@ -18,7 +18,7 @@ from hf_ser.checks.stress.conditions import (
     apply,
     reason_to_skip,
 )
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.transcripts.noise import vocabulary_confusions
 
 RATE = 16_000

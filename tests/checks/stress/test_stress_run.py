@@ -14,7 +14,7 @@ from hf_ser.checks.stress.conditions import CONDITIONS, Condition
 from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import HOW_TO_READ, Outcome, format_stress, gap_verdict, shared_note
 from hf_ser.checks.stress.run import MET, UNRECORDED, clean_rows, run_conditions, select_rows
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.figures import SexGap
 from hf_ser.runs.predictions import PREDICTIONS

@@ -13,7 +13,8 @@ import soundfile as sf
 from hf_ser.data.corpora import table_rows
 from hf_ser.data.corpora.table import list_utterances
 from hf_ser.data.integrity import format_integrity
-from hf_ser.data.prepare import column_names, prepare
+from hf_ser.data.listing import column_names
+from hf_ser.data.prepare import prepare
 
 
 @pytest.fixture

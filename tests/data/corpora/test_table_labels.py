@@ -7,7 +7,7 @@ import pytest
 
 from hf_ser.data.corpora.table import list_utterances
 from hf_ser.data.corpora.table_labels import is_one_edit
-from hf_ser.data.prepare import column_names
+from hf_ser.data.listing import column_names
 from hf_ser.normal_form import normal_name
 
 

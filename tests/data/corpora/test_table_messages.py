@@ -5,7 +5,7 @@ from datasets import Dataset
 
 from hf_ser.data.corpora.table import list_utterances
 from hf_ser.data.corpora.table_paths import by_other_capitals, local_path
-from hf_ser.data.prepare import load_prepared
+from hf_ser.data.prepared import load_prepared
 
 
 @pytest.mark.parametrize(

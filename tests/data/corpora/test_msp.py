@@ -1,0 +1,103 @@
+"""MSP-Podcast and MSP-Improv, in trees of their published layout."""
+
+from collections import Counter
+
+import pytest
+from corpora_trees import msp_improv as improv_tree
+from corpora_trees import msp_podcast as podcast_tree
+from corpora_trees.clips import write_clip
+
+from hf_ser.data.corpora import msp_improv, msp_podcast
+
+
+@pytest.fixture(scope="module")
+def podcast(tmp_path_factory):
+    return msp_podcast.list_utterances(podcast_tree.build(tmp_path_factory.mktemp("msp_podcast")))
+
+
+@pytest.fixture(scope="module")
+def improv(tmp_path_factory):
+    return msp_improv.list_utterances(improv_tree.build(tmp_path_factory.mktemp("msp_improv")))
+
+
+def by_id(listing, name: str):
+    return next(one for one in listing.utterances if one.id.endswith(name))
+
+
+def test_a_turn_of_a_podcast(podcast):
+    turn = by_id(podcast, "MSP-PODCAST_0001_0001")
+    assert (turn.label, turn.speaker, turn.sex, turn.session) == (
+        "angry",
+        "msp_podcast/41",
+        "male",
+        "MSP-PODCAST_0001",
+    )
+    assert (turn.valence, turn.activation, turn.dominance) == (2.25, 5.85, 5.65)
+    assert (turn.transcript, turn.votes) == ("well angry then", {"angry": 2.0, "other": 1.0})
+    assert msp_podcast.DIMENSION_SCALE == (1.0, 7.0)
+
+
+def test_parts_of_the_podcasts(podcast):
+    parts = Counter(one.split for one in podcast.utterances)
+    assert parts == {"train": 32, "validation": 16, "test": 17}
+
+
+def test_an_unknown_speaker_has_no_name(podcast):
+    turn = by_id(podcast, "MSP-PODCAST_0099_0001")
+    assert (turn.speaker, turn.sex, turn.label, turn.dominance, turn.split) == (None, None, "contempt", None, "test")
+
+
+def test_what_is_left_out_of_the_podcasts(podcast):
+    found = {one.kind: one.item for one in podcast.findings if one.skipped}
+    assert found == {
+        "no_majority": "msp_podcast/MSP-PODCAST_0001_0009",
+        "missing_audio": "msp_podcast/MSP-PODCAST_0001_0010",
+        "no_label": "msp_podcast/MSP-PODCAST_0001_0011",
+        "doubled_label": "msp_podcast/MSP-PODCAST_0001_0001",
+        "unlabelled_audio": "labels_consensus.csv",
+    }
+
+
+def test_votes_of_an_older_release(tmp_path):
+    listing = msp_podcast.list_utterances(podcast_tree.build_old(tmp_path))
+    assert by_id(listing, "0001_0002").votes == {"happy": 1.0, "surprised": 1.0}
+
+
+def test_a_podcast_folder_without_its_table_is_refused(tmp_path):
+    write_clip(tmp_path / "Audios/MSP-PODCAST_0001_0001.wav")
+    with pytest.raises(FileNotFoundError, match=r"found no labels_consensus.csv. Expected Labels/labels_consensus.csv"):
+        msp_podcast.list_utterances(tmp_path)
+    (tmp_path / "labels_consensus.csv").write_text("FileName,EmoClass\nMSP-PODCAST_0001_0001.wav,A\n")
+    with pytest.raises(ValueError, match="found no column EmoAct, EmoVal, EmoDom, SpkrID, Gender, Split_Set"):
+        msp_podcast.list_utterances(tmp_path)
+
+
+def test_a_turn_of_an_improvisation(improv):
+    turn = by_id(improv, "MSP-IMPROV-S01A-F01-R-FF01")
+    assert (turn.label, turn.speaker, turn.sex, turn.session) == ("angry", "msp_improv/F01", "female", "session1")
+    assert (turn.dialogue_kind, turn.scene, turn.sentence) == ("script", "S01A", "S01")
+    assert (turn.transcript, turn.votes) == ("How can I not.", {"angry": 2.0, "other": 1.0})
+    assert (turn.valence, turn.activation, turn.dominance) == (2.0, 4.0, 4.0)  # the activation turned round
+    other = by_id(improv, "S01A-F01-S-FM01")
+    assert (other.dialogue_kind, other.sentence, other.transcript) == ("impro", None, None)
+
+
+def test_activation_that_runs_down_is_turned_round(improv):
+    (found,) = (one for one in improv.findings if one.kind == "reversed_activation")
+    assert "read as 6 minus the value" in found.detail
+    ratings = [msp_improv._Rating("A", 4.0, 2.0, 4.0), msp_improv._Rating("S", 2.0, 2.0, 2.0)]
+    assert not msp_improv.runs_down(ratings)
+    assert not msp_improv.runs_down(ratings[:1])
+
+
+def test_what_is_left_out_of_the_improvisations(improv):
+    assert len(improv.utterances) == 97
+    assert len({one.speaker for one in improv.utterances}) == 12
+    assert by_id(improv, "S03N-F01-P-FM02").dominance is None
+    found = {one.kind: one.item for one in improv.findings if one.skipped}
+    assert found == {
+        "no_majority": "MSP-IMPROV-S03N-F01-P-FM01",
+        "missing_audio": "MSP-IMPROV-S03N-M01-T-MF01",
+        "unlabelled_audio": "MSP-IMPROV-S04H-F02-P-FM03",
+        "unreadable_block": "Evalution.txt, line 496",
+    }
