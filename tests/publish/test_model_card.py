@@ -152,7 +152,8 @@ def test_the_card_begins_with_architecture_and_picture(tmp_path):
     assert top.index("](confusion_matrix.png)") < top.index("**Architecture:** wav2vec2 and gru (from scratch)")
     assert card.count("](confusion_matrix.png)") == 1 and "No pretrained weights" not in card
     own = trained(tmp_path / "own", sources={"audio": "random_kernels"}, recipe="quickstart")
-    assert "No pretrained weights are in it" in write_model_card(own).read_text()
+    card = write_model_card(own).read_text()
+    assert "No pretrained weights are in it" in card and "| recipe | quickstart |" in card
 
 
 def test_a_model_of_other_classes_than_emotions_says_so_and_what_it_is_for(tmp_path):
