@@ -13,9 +13,10 @@ This file hides the `evaluate` library from the scripts beside it, since Python 
 path. None of them needs that library.
 """
 
-from hf_ser.cli import parse_early, run
+from hf_ser.cli import parse_early, run, show_next
 
 import argparse
+import shlex
 from pathlib import Path
 
 from hf_ser.settings import names_in
@@ -95,6 +96,18 @@ def main() -> None:
         parser.error(f"--{given[0]} is for a model from elsewhere: name it with --model, or leave it out")
     with picture_formats(arguments.pictures):
         print(result(parser, arguments))
+    subject = shlex.quote(str(arguments.model or arguments.runs[0]))
+    dataset = shlex.quote(str(arguments.dataset or "DATA_SET"))
+    show_next(
+        f"stress {subject} --dataset {dataset}",
+        f"predict {subject} call.wav" if arguments.model else next_one(arguments.runs),
+    )
+
+
+def next_one(runs: list[Path]) -> str:
+    """Of one run its comparison with another; of several the report of the first."""
+    first = shlex.quote(str(runs[0]))
+    return f"evaluate {first}" if len(runs) > 1 else f"evaluate {first} OTHER_RUN"
 
 
 def result(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:

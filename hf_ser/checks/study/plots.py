@@ -71,7 +71,7 @@ def _title(figure: Figure, axes: Axes, result: StudyResult) -> None:
 
 
 def _legend(systems: list[SystemFigures]) -> list[Line2D]:
-    kinds = {FAIR: "compared", APART: "another protocol", WARNING: "leaked: compare with no other"}
+    kinds = {FAIR: "compared", APART: "tested otherwise, compared with none", WARNING: "leaked: compare with no other"}
     found = {_colour(one) for one in systems}
     points = [Line2D([], [], color=colour, marker="o", label=kinds[colour]) for colour in kinds if colour in found]
     lines = [
