@@ -258,7 +258,7 @@ class SerPipeline(Pipeline):
         options: dict,
         abstain_below: float | None,
         embeddings: bool,
-        dimensions: bool,
+        dimensions: bool = False,
     ) -> Iterator[Scores | Dimensions]:
         while batch := list(islice(pairs, size)):
             items, context = [item for item, _ in batch], list(islice(turns, len(batch)))
