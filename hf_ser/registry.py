@@ -23,7 +23,7 @@ from types import SimpleNamespace
 PLACES = {
     "corpus": ("hf_ser.data.corpora", "CORPORA"),
     "protocol": ("hf_ser.data.protocols", "PROTOCOLS"),
-    "change": ("hf_ser.augment.training", "CHANGES"),
+    "change": ("hf_ser.augment.specification", "CHANGES"),
     "head": ("hf_ser.models.heads", "HEADS"),
     "pooling": ("hf_ser.models.heads", "POOLINGS"),
     "network": ("hf_ser.models.networks", "NETWORKS"),
@@ -55,9 +55,9 @@ def register(kind: str, name: str, thing=None):
         kind: Key of PLACES.
         name: As settings and recipes name it.
         thing: A corpus is a function that lists its utterances, in a file that has LICENCE, MAY_BE_SHARED, SOURCE and
-            LANGUAGE above it; a protocol a function; a change a `hf_ser.augment.training.Change`; a head, a pooling and
-            a network subclasses of `nn.Module`; a family a subclass of `hf_ser.models.encoders.Family`, its name the
-            `model_type` of a configuration. hf_ser/README.md has one of each.
+            LANGUAGE above it; a protocol a function; a change a `hf_ser.augment.specification.Change`; a head, a
+            pooling and a network subclasses of `nn.Module`; a family a subclass of `hf_ser.models.encoders.Family`,
+            its name the `model_type` of a configuration. hf_ser/README.md has one of each.
 
     Raises:
         ValueError: an unknown kind, a name that is taken, or a part that lacks something.

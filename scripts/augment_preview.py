@@ -20,7 +20,7 @@ from hf_ser.settings import names_in
 
 def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """The parser, and the arguments."""
-    names = ", ".join(names_in("augment/training.py", "CHANGES"))
+    names = ", ".join(names_in("augment/specification.py", "CHANGES"))
     parser = argparse.ArgumentParser(
         description=f"{__doc__}\nchanges, in the order in which they are applied: {names}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -47,7 +47,7 @@ import torch
 from datasets import Dataset
 from matplotlib.figure import Figure
 
-from hf_ser.augment.training import Augmenter
+from hf_ser.augment.augmenter import Augmenter
 from hf_ser.checks.stress.run import balanced_sample
 from hf_ser.data.audio import encode_flac, on_grid
 from hf_ser.data.corpora import CORPORA

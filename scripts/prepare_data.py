@@ -58,13 +58,10 @@ if __name__ == "__main__":
 
 from datasets import Dataset
 
-from hf_ser.augment.copies import prepare_copies
-from hf_ser.augment.training import parse_augmentation
 from hf_ser.data.integrity import format_integrity
 from hf_ser.data.listing import download_corpora
 from hf_ser.data.prepare import already_prepared, prepare
 from hf_ser.files import temporary_folder
-from hf_ser.publish.dataset_card import CARD, write_dataset_report
 
 
 def main() -> None:
@@ -73,6 +70,8 @@ def main() -> None:
     if bool(arguments.augment) != (arguments.augmented_copies > 0):
         parser.error("--augmented_copies N and --augment SPEC go together: give both, or neither")
     if arguments.augment:
+        from hf_ser.augment.specification import parse_augmentation  # imports torch, which takes seconds
+
         parse_augmentation(arguments.augment)  # a wrong one is refused before the work
 
     if arguments.download:
@@ -87,13 +86,19 @@ def main() -> None:
     print(format_integrity(integrity))
     print(f"data set: {arguments.output_dir}, all findings: {arguments.output_dir}/integrity.json")
     if arguments.report:
+        from hf_ser.publish.dataset_card import write_dataset_report  # imports matplotlib and torch
+
         for file in write_dataset_report(dataset, integrity, arguments.output_dir):
             print(f"wrote {file}")
 
 
 def without_report(arguments: argparse.Namespace) -> tuple[Dataset, dict] | None:
     """Data set of an earlier run of this command that ended before its report, None if there is none."""
-    if not arguments.report or (Path(arguments.output_dir) / CARD).exists():
+    if not arguments.report:
+        return None
+    from hf_ser.publish.dataset_card import CARD
+
+    if (Path(arguments.output_dir) / CARD).exists():
         return None
     where = arguments.corpus, arguments.data_dir, arguments.output_dir, arguments.label_map
     return already_prepared(*where, copies=arguments.augmented_copies, **table_options(arguments))
@@ -112,6 +117,8 @@ def prepare_originals(arguments: argparse.Namespace, folder: str | Path) -> tupl
 
 def prepare_with_copies(arguments: argparse.Namespace) -> tuple[Dataset, dict]:
     """Prepare the corpus with changed copies of each clip."""
+    from hf_ser.augment.copies import prepare_copies
+
     output_dir = Path(arguments.output_dir)
     with temporary_folder(output_dir.parent, output_dir.name) as work:
         prepare_originals(arguments, work / "originals")

@@ -11,7 +11,7 @@ import corpora_trees.tess
 import pytest
 
 from hf_ser import files
-from hf_ser.augment.training import usable_noises
+from hf_ser.augment.mixing import usable_noises
 from hf_ser.data import corpora
 from hf_ser.data.folders import files_under
 

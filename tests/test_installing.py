@@ -178,7 +178,8 @@ def test_an_old_transformers_is_named_before_anything_else_is_imported(tmp_path)
 def test_a_torch_and_torchaudio_that_do_not_fit_are_named(tmp_path, torch, failure, pip):
     (tmp_path / "torchaudio").mkdir()
     (tmp_path / "torchaudio/__init__.py").write_text(f"raise {failure}")
-    output = message(tmp_path, "torch", torch, "libraries", f"sys.path[:0] = ['.', {str(MODELS)!r}]")
+    before = f"sys.path[:0] = ['.', {str(MODELS)!r}]"
+    output = message(tmp_path, "torch", torch, "libraries; libraries.audio_functional", before)
     reason = failure.partition("'")[2].removesuffix("')")
     assert f" cannot be imported beside torch {torch} ({reason}). Expected two that fit each other" in output
     assert f"Run: {pip}" in output and output.strip().endswith(" ".join(libraries.PAIR))

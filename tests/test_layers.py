@@ -25,6 +25,7 @@ ROOMS = (
     ),
     *("models", "revisions"),
     *("data", "transcripts", "augment", "inputs", "runs", "checks", "publish", "deploy", "training", "api"),
+    "benchmark",
 )
 """In import order; hf_ser/README.md says what each is for."""
 

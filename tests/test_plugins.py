@@ -46,7 +46,7 @@ from pathlib import Path
 import torch
 
 from hf_ser import register
-from hf_ser.augment.training import Change
+from hf_ser.augment.specification import Change
 from hf_ser.data.plans import Plan
 from hf_ser.data.schema import Listing, Utterance
 from hf_ser.models.heads import Classifier, FusionHead, Sequences

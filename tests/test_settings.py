@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_ser.augment.training import CHANGES
+from hf_ser.augment.specification import CHANGES
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.labels import LABEL_MAPS
 from hf_ser.data.protocols import PROTOCOLS
@@ -63,7 +63,7 @@ def test_every_setting_says_what_it_is_for_and_its_default_is_allowed(one):
 @pytest.mark.parametrize(
     ("file", "variable", "registered"),
     [
-        ("augment/training.py", "CHANGES", CHANGES),
+        ("augment/specification.py", "CHANGES", CHANGES),
         ("data/corpora/__init__.py", "CORPORA", CORPORA),
         ("data/labels.py", "LABEL_MAPS", LABEL_MAPS),
         ("data/protocols.py", "PROTOCOLS", PROTOCOLS),

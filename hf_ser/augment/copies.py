@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, Features, Value
 
-from hf_ser.augment.training import Augmenter, parse_augmentation
+from hf_ser.augment.augmenter import Augmenter
+from hf_ser.augment.specification import parse_augmentation
 from hf_ser.data.audio import encode_flac, leading_zeros_seconds, on_grid, pcm_sha256, rms_dbfs
 from hf_ser.data.column_digests import write_digests
 from hf_ser.data.fingerprint import fingerprint
@@ -89,7 +90,7 @@ def _check_copies(dataset: Dataset, copies: int, spec: str) -> None:
     if copies < 1 or "copy_of" in dataset.column_names:
         found = "copies already" if "copy_of" in dataset.column_names else f"{copies} copies of each clip"
         raise ValueError(f"--augmented_copies: found {found}, expected 1 or more for a data set without: change it.")
-    if any(drawn.name == "babble" for drawn in parse_augmentation(spec)):
+    if any(drawn.name == "babble" for turn in parse_augmentation(spec) for drawn in turn):
         raise ValueError(
             f"--augment {spec}: found babble for copies that are made before any split, where it mixes voices of "
             "test clips into training. Expected changes of a clip by itself: leave babble out, or use it in training."
@@ -110,7 +111,7 @@ def _add_copies(dataset: Dataset, copies: int, augmenter: Augmenter, cache_file:
         remove_columns=dataset.column_names,
         cache_file_name=str(cache_file),
         load_from_cache_file=False,
-        new_fingerprint=hashlib.sha256(repr((dataset["id"][:], copies, augmenter.key)).encode()).hexdigest()[:16],
+        new_fingerprint=hashlib.sha256(repr((dataset["id"][:], copies, augmenter.keys)).encode()).hexdigest()[:16],
         desc="copies",
     )
     return made.cast(Features({**dataset.features, "copy_of": Value("string")}))

@@ -123,7 +123,9 @@ def encode_flac(samples: np.ndarray) -> bytes:
 def _integers(samples: np.ndarray) -> Iterator[np.ndarray]:
     """Steps of the 24-bit grid as int32, block by block; 0 for NaN."""
     for start in range(0, len(samples), BLOCK):
-        yield np.nan_to_num(grid_steps(samples[start : start + BLOCK]), copy=False).astype(np.int32)
+        steps = grid_steps(samples[start : start + BLOCK])
+        steps[np.isnan(steps)] = 0
+        yield steps.astype(np.int32)
 
 
 def leading_zeros_seconds(samples: np.ndarray) -> float:

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
-from datasets import Dataset, Features, Value, load_from_disk
+import pyarrow as pa
+from datasets import Dataset, load_from_disk
+from datasets.table import InMemoryTable
 from datasets.utils.logging import disable_progress_bar, enable_progress_bar
 from tqdm import tqdm
 
@@ -26,6 +28,7 @@ from hf_ser.files import atomic_write
 from hf_ser.models.audio_notes import part_note
 from hf_ser.models.streams import MIX
 from hf_ser.normal_form import printable, storable
+from hf_ser.stable import text_digest
 
 SHARD_ROWS = 256
 
@@ -132,19 +135,19 @@ def _write_shard(shard: Path, read: list[tuple[dict | None, list[Finding]]], lab
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     if rows:  # a data set without rows could be saved, but not opened again
-        _as_dataset(rows, labels).save_to_disk(temporary)
+        _as_dataset(rows, labels).save_to_disk(temporary, num_shards=1)
     findings = [vars(finding) for _, found in read for finding in found]
     (temporary / "findings.json").write_text(json.dumps(findings))
     os.replace(temporary, shard)
 
 
 def _as_dataset(rows: list[dict], labels: tuple[str, ...]) -> Dataset:
-    typed = features(labels)
-    # Audio cells are built as structs and cast: encoding them as Audio would need torchcodec.
-    stored = {"bytes": Value("binary"), "path": Value("string")}
-    plain = Features({**typed, "label": Value("int64"), "audio": stored})
-    columns = {name: [row[name] for row in rows] for name in plain}
-    return Dataset.from_dict(columns, features=plain).cast(typed)
+    # As a table of arrow: to encode audio as Audio, `datasets` would need torchcodec, and to name what it has made it
+    # would hash all of the audio, of which the rows have a hash.
+    schema = features(labels).arrow_schema
+    table = pa.table({name: [row[name] for row in rows] for name in schema.names}, schema=schema)
+    described = [[value for name, value in row.items() if name != "audio"] for row in rows]
+    return Dataset(InMemoryTable(table), fingerprint=text_digest(repr((labels, described)))[:16])
 
 
 def report_columns(shard: Path) -> pd.DataFrame:
@@ -161,17 +164,29 @@ def join_shards(shards: list[Path], kept: set[str], change: Callable[[Dataset], 
     names, states = [], []
     with quiet_datasets():
         for number, shard in enumerate(shards):
-            part = change(load_from_disk(str(shard)))
-            part = part.select([row for row, name in enumerate(part["id"][:]) if name in kept])
-            if part.num_rows == 0:
+            stored = load_from_disk(str(shard))
+            part = change(stored)
+            rows = [row for row, name in enumerate(part["id"][:]) if name in kept]
+            if not rows:
                 continue
-            part.save_to_disk(shard / "part", num_shards=1)
+            folder = shard
+            if part is not stored or len(rows) < len(part) or len(stored.cache_files) > 1:
+                folder = shard / "part"
+                part.select(rows).save_to_disk(folder, num_shards=1)
             names.append(f"data-{number:05d}-of-{len(shards):05d}.arrow")
-            states.append(json.loads((shard / "part/state.json").read_text()))
+            states.append(json.loads((folder / "state.json").read_text()))
             (written,) = states[-1]["_data_files"]
-            os.replace(shard / "part" / written["filename"], whole / names[-1])
-            shutil.copy(shard / "part/dataset_info.json", whole)
-            shutil.rmtree(shard / "part")
+            _link_or_copy(folder / written["filename"], whole / names[-1])
+            shutil.copy(folder / "dataset_info.json", whole)
+            shutil.rmtree(shard / "part", ignore_errors=True)
     fingerprint = hashlib.sha256("".join(state["_fingerprint"] for state in states).encode()).hexdigest()[:16]
     state = states[0] | {"_data_files": [{"filename": name} for name in names], "_fingerprint": fingerprint}
     (whole / "state.json").write_text(json.dumps(state, indent=1))
+
+
+def _link_or_copy(file: Path, new: Path) -> None:
+    """Give a file another name, so that a run that is killed finds it where it was; where links are unknown, a copy."""
+    try:
+        os.link(file, new)
+    except OSError:
+        shutil.copyfile(file, new)

@@ -42,13 +42,13 @@ class FrozenFeatures:
         stores: By modality, of those whose features are kept.
         fused: Whether the model reads audio and text.
         views: Number of augmented views of a clip that the rows' `view` tells apart.
-        changes: Digest of what changes the clips.
+        changes: Digests of what changes the clips, which take turns from view to view.
     """
 
     stores: dict[str, FeatureStore]
     fused: bool = False
     views: int = 0
-    changes: str = text_digest("")
+    changes: tuple[str, ...] = ()
 
     def key(self, modality: str, row: Mapping[str, Any]) -> str | None:
         """The key of a row's features; None where the row lacks the modality.
@@ -72,7 +72,8 @@ class FrozenFeatures:
             )
         parts = [row["pcm_sha256"]]
         if self.views and row.get("view") is not None:
-            parts += [row["id"], str(row["view"]), self.changes]  # by which its changes are drawn
+            changes = self.changes[row["view"] % len(self.changes)]
+            parts += [row["id"], str(row["view"]), changes]  # by which its changes are drawn
         if row.get("speaker_clips") is not None:
             parts.append(row["speaker_clips"])  # what its speaker's statistics are made of; they are measured anew
         return "#".join(parts)

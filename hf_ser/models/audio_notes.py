@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from .front_end import trimmed
-from .samples import PROBLEMS, SAMPLING_RATE, decibels, power_and_mean
+from .samples import PROBLEMS, SAMPLING_RATE, decibels, power_and_mean, trimmed
 from .streams import MIX
 
 QUIET_DBFS = -60.0

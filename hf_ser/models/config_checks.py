@@ -6,8 +6,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields
 
-from transformers import PreTrainedConfig
-
 LARGEST_NESTING = 16
 MOST_VALUES = 400_000
 MOST_LABELS = 30_000
@@ -78,8 +76,10 @@ def check_config(values: Mapping, where: str, defaults: Mapping | None = None) -
             _check_kind(where, key, values[key], default)
 
 
-def check_own_config(config: PreTrainedConfig, more: Mapping) -> None:
+def check_own_config(config, more: Mapping) -> None:
     """`check_config` of one of our configurations while it is made; `more` are values that are none of its fields."""
+    from transformers import PreTrainedConfig  # takes seconds, and whoever reads audio alone needs the limits above
+
     common = {field.name for field in fields(PreTrainedConfig)}
     own = [field for field in fields(config) if field.name not in common and field.default is not MISSING]
     defaults = {field.name: field.default for field in own}

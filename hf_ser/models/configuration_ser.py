@@ -20,6 +20,7 @@ from .networks import NETWORKS  # noqa: F401
 from .plugins import __doc__ as _  # noqa: F401  (the user's own heads and families register themselves)
 from .random_kernels import RandomKernels  # noqa: F401
 from .recurrent import TextRnnConfig  # noqa: F401
+from .samples import trimmed  # noqa: F401
 from .saving import share_weights  # noqa: F401
 from .spectrogram import SpectrogramConfig  # noqa: F401
 

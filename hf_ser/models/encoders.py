@@ -138,7 +138,10 @@ class Whisper(Family):
         super().__init__(SPEECH_PROJECTIONS)
 
     def build(self, config):
-        return AutoModelForAudioClassification.from_config(config).encoder
+        encoder = AutoModelForAudioClassification.from_config(config).encoder
+        if getattr(config, "ends_without_norm", False):
+            encoder.layer_norm = nn.Identity()
+        return encoder
 
     def encoder_of(self, model):
         return model.encoder
@@ -167,11 +170,13 @@ class Whisper(Family):
         extractor.n_samples = seconds * extractor.sampling_rate
 
     def drop_layers(self, encoder, highest):
-        # One more stays: behind the last of all comes a norm, which a layer in between has not.
         config = encoder.config
-        kept = min(highest + 1, config.encoder_layers)
-        encoder.layers = encoder.layers[:kept]
-        config.encoder_layers = config.num_hidden_layers = kept
+        if highest >= config.encoder_layers:
+            return
+        encoder.layers = encoder.layers[: max(1, highest)]
+        config.encoder_layers = config.num_hidden_layers = len(encoder.layers)
+        # Behind the last of all comes a norm, which a layer in between has not.
+        encoder.layer_norm, config.ends_without_norm = nn.Identity(), True
 
 
 class Ast(Family):

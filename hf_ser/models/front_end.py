@@ -17,6 +17,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from .functionals import PitchTrack, clip_streams, functionals, masked_moments, n_functionals, with_deltas
 from .libraries import audio_functional
 from .random_kernels import N_KERNEL_FEATURES, RandomKernels
+from .samples import trimmed
 
 WHOLE = ("functionals", "random_kernels")
 """Features that are one vector a clip; what is said of functionals holds for both."""
@@ -36,12 +37,6 @@ LEAST_POWER = 1e-10
 NOISE_POWER = 1e-6
 """Added to the bands of functionals, so that the noise of a quiet recording does not tell one from another."""
 LEAST_DEVIATION = 1e-5
-
-TRIM_FRAME_SECONDS = 0.010
-TRIM_DB = 60.0
-"""Frames this far under a clip's loudest are cut from its ends: digital zeros and the noise of a quiet room."""
-LEAST_SECONDS = 0.25
-"""Trimming leaves at least this much of a clip."""
 
 
 class Moments(NamedTuple):
@@ -407,23 +402,6 @@ class WaveformFeatureExtractor(SequenceFeatureExtractor):
     def _prepared(self, clip: np.ndarray) -> np.ndarray:
         clip = trimmed(clip, self.sampling_rate) if self.trim_silence else clip
         return clip[: int(self.max_seconds * self.sampling_rate)] if self.max_seconds else clip
-
-
-def trimmed(clip: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """Without the silence at both ends: frames far under the clip's loudest, or digital zeros.
-
-    A clip that is silent all over stays as it is.
-    """
-    frame, least = round(TRIM_FRAME_SECONDS * sampling_rate), int(LEAST_SECONDS * sampling_rate)
-    if len(clip) <= least:
-        return clip
-    frames = np.pad(clip, (0, -len(clip) % frame)).reshape(-1, frame)
-    energy = np.square(frames, dtype=np.float64).sum(1)
-    loud = np.flatnonzero(energy > energy.max() * 10 ** (-TRIM_DB / 10))
-    if len(loud) == 0:
-        return clip
-    stop = min(len(clip), max((loud[-1] + 1) * frame, loud[0] * frame + least))
-    return clip[min(loud[0] * frame, stop - least) : stop]
 
 
 def _check_word(name: str, found: str, words: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 Every other file takes torchaudio's functions and transforms, and soxr, from here.
 """
 
+import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from packaging.version import Version
@@ -19,9 +20,8 @@ def check_transformers() -> None:
     Raises:
         ImportError: it is older than `LEAST_TRANSFORMERS`.
     """
-    import transformers
-
-    found = transformers.__version__
+    # Not imported for this: that takes a second.
+    found = getattr(sys.modules.get("transformers"), "__version__", None) or version("transformers")
     # Of 5.23.0.dev0 or 5.23rc1, on the way to it, the release counts.
     if Version(Version(found).base_version) < Version(LEAST_TRANSFORMERS):
         raise ImportError(
@@ -59,16 +59,19 @@ def _version(name: str) -> str:
 
 check_transformers()
 
-try:  # an OSError where a symbol is missing in torch, an AttributeError or RuntimeError where an operator is
-    from torchaudio import functional as audio_functional
-    from torchaudio import transforms as audio_transforms
-except (ImportError, OSError, AttributeError, RuntimeError) as error:
-    raise torchaudio_error(error) from error
-
 try:
-    import soxr
+    import soxr  # noqa: F401
     from soxr import ResampleStream as _  # noqa: F401
 except (ImportError, OSError, AttributeError) as error:
     raise soxr_error(error) from error
 
-__all__ = ["audio_functional", "audio_transforms", "soxr"]
+
+def __getattr__(name: str):
+    """`audio_functional` and `audio_transforms` of torchaudio: with torch it takes seconds, and decoding needs none."""
+    if name not in ("audio_functional", "audio_transforms"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:  # an OSError where a symbol is missing in torch, an AttributeError or RuntimeError where an operator is
+        from torchaudio import functional, transforms
+    except (ImportError, OSError, AttributeError, RuntimeError) as error:
+        raise torchaudio_error(error) from error
+    return functional if name == "audio_functional" else transforms

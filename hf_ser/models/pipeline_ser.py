@@ -15,7 +15,7 @@ from .config_checks import check_extractor, check_tokenizer
 from .configuration_ser import AUDIO, TEXT, SerConfig
 from .decoding import read_audio
 from .dimensions import within_scale
-from .front_end import SpectrogramFrontEnd, trimmed
+from .front_end import SpectrogramFrontEnd
 from .last_layers import last_layers, layer_inputs, side_by_side
 from .modeling_ser import HeadEnrolment
 from .padding import ignore_padding
@@ -31,7 +31,7 @@ from .processing_ser import (
     text_inputs,
     with_rate,
 )
-from .samples import audio_problem
+from .samples import audio_problem, trimmed
 from .streams import MIX
 
 ENROLMENT_BATCH = 16

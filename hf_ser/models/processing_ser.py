@@ -10,8 +10,7 @@ from transformers.feature_extraction_utils import BatchFeature
 
 from .decoding import decode_audio
 from .encoders import MIN_SECONDS, family_of_extractor
-from .front_end import trimmed
-from .samples import resample
+from .samples import resample, trimmed
 from .source_kinds import is_rate_and_array, one_clip
 
 

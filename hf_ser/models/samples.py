@@ -35,6 +35,12 @@ PROBLEMS = {
 }
 """Kinds of `audio_problem`, as messages name them."""
 
+TRIM_FRAME_SECONDS = 0.010
+TRIM_DB = 60.0
+"""Frames this far under a clip's loudest are cut from its ends: digital zeros and the noise of a quiet room."""
+LEAST_SECONDS = 0.25
+"""Trimming leaves at least this much of a clip."""
+
 
 def resampling_stream(rate: float, new_rate: float) -> "soxr.ResampleStream":
     """A resampler of one channel, of `QUALITY`, that takes float64 in blocks."""
@@ -100,3 +106,20 @@ def power_and_mean(samples: np.ndarray) -> tuple[float, float]:
 def decibels(power: float) -> float:
     """A mean square in dB under full scale; minus infinity for digital silence."""
     return 10 * float(np.log10(power)) if power > 0 else float("-inf")
+
+
+def trimmed(clip: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """Without the silence at both ends: frames far under the clip's loudest, or digital zeros.
+
+    A clip that is silent all over stays as it is.
+    """
+    frame, least = round(TRIM_FRAME_SECONDS * sampling_rate), int(LEAST_SECONDS * sampling_rate)
+    if len(clip) <= least:
+        return clip
+    frames = np.pad(clip, (0, -len(clip) % frame)).reshape(-1, frame)
+    energy = np.square(frames, dtype=np.float64).sum(1)
+    loud = np.flatnonzero(energy > energy.max() * 10 ** (-TRIM_DB / 10))
+    if len(loud) == 0:
+        return clip
+    stop = min(len(clip), max((loud[-1] + 1) * frame, loud[0] * frame + least))
+    return clip[min(loud[0] * frame, stop - least) : stop]

@@ -2,13 +2,13 @@
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from io import BytesIO, TextIOBase
 from numbers import Real
 from pathlib import Path
 
 import numpy as np
-import torch
 
 MOST_CHANNELS_OF_AN_ARRAY, MOST_ROWS_OF_ONE_CLIP = 8, 2
 """More columns, or rows, than this are clips, not channels: a batch is `(clips, samples)`."""
@@ -86,7 +86,7 @@ def plain_source(source) -> tuple:
         if array is not None and source.get("sampling_rate"):
             return array_source(array, source["sampling_rate"]), "an array given"
         source = np.asarray(array) if array is not None else source.get("bytes") or source.get("path")
-    if isinstance(source, np.ndarray | torch.Tensor):
+    if is_array(source):
         raise ValueError(
             f"An array of shape {tuple(source.shape)} was given without its sampling rate. Expected a dictionary: pass "
             '{"array": array, "sampling_rate": rate_in_hz}.'
@@ -151,7 +151,7 @@ def _rate_and_array(source) -> tuple | None:
     if not isinstance(source, tuple) or len(source) != 2:
         return None
     for rate, array in (source, source[::-1]):
-        if isinstance(rate, Real) and isinstance(array, np.ndarray | torch.Tensor):
+        if isinstance(rate, Real) and is_array(array):
             return rate, array
     return None
 
@@ -206,15 +206,26 @@ def array_source(array, rate) -> ArraySource:
     return ArraySource(array, rate)
 
 
+def is_array(value) -> bool:
+    """Whether something is an array of numpy or of torch."""
+    return isinstance(value, np.ndarray) or is_tensor(value)
+
+
+def is_tensor(value) -> bool:
+    """Whether something is a tensor of torch, which is not imported to find out: that takes seconds."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
 def _as_array(array) -> np.ndarray:
     """Samples of any library as an array.
 
     Raises:
         ValueError: samples of a masked array are missing, or it holds texts or clips.
     """
-    if isinstance(array, torch.Tensor):
+    if is_tensor(array):
         array = array.detach().cpu()
-        return np.asarray(array.float() if array.dtype == torch.bfloat16 else array)  # numpy has no bfloat16
+        return np.asarray(array.float() if str(array.dtype) == "torch.bfloat16" else array)  # numpy has no bfloat16
     if isinstance(array, np.ma.MaskedArray) and (missing := np.ma.count_masked(array)):
         raise ValueError(
             f"Audio is a masked array in which {missing} samples are missing. Expected all of them: fill them, as "

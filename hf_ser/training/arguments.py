@@ -273,16 +273,17 @@ class AugmentArguments(Checked):
 
     augment: str | None = setting(
         None,
-        "changes of training clips, as name or name:probability@low-high with commas: "
-        f"{', '.join(names_in('augment/training.py', 'CHANGES'))}; look at them with scripts/augment_preview.py",
+        "changes of training clips, as name or name:probability@low-high with commas, or with slashes, to take turns "
+        "from view to view: "
+        f"{', '.join(names_in('augment/specification.py', 'CHANGES'))}; look at them with scripts/augment_preview.py",
     )
     noise_dir: str | None = setting(None, "folder with the audio files of the change noise_folder")
 
     def __post_init__(self):
-        from hf_ser.augment.training import parse_augmentation  # which imports torch
+        from hf_ser.augment.specification import parse_augmentation  # which imports torch
 
         super().__post_init__()
-        names = {one.name for one in parse_augmentation(self.augment)} if self.augment else set()
+        names = {one.name for turn in parse_augmentation(self.augment) for one in turn} if self.augment else set()
         if bool(self.noise_dir) != ("noise_folder" in names):
             raise ValueError(
                 f"--augment {self.augment} with --noise_dir {self.noise_dir}: expected both the change noise_folder "

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.trainer_utils import TrainOutput
 
-from hf_ser.augment.training import with_views
+from hf_ser.augment.views import with_views
 from hf_ser.inputs.speakers import enrolment_rows
 from hf_ser.models import PRESETS, SOLVED_HEADS, TEXT_PRESETS, SerConfig
 from hf_ser.models.configuration_ser import AUDIO, TEXT

@@ -6,7 +6,8 @@ import numpy as np
 from accelerate import PartialState
 from datasets import Dataset
 
-from hf_ser.augment.training import Augmenter, View, with_views
+from hf_ser.augment.augmenter import Augmenter
+from hf_ser.augment.views import View, with_views
 from hf_ser.data.folds import Fold
 from hf_ser.inputs.dimensions import dimensions_of, stated_scale
 from hf_ser.inputs.speakers import audio_batches, clips_digest, enrolment_note, speaker_statistics
@@ -78,6 +79,12 @@ def fold_data(
         view = View()
         train = with_views(train, view, training.cache_views)
         augmenter = Augmenter(augment.augment, dataset, fold.train, augment.noise_dir, training.seed)
+        if 0 < training.cache_views < len(augmenter.turns):
+            raise ValueError(
+                f"--cache_views is {training.cache_views}, --augment {augment.augment}: found fewer views of a clip "
+                f"than turns, {len(augmenter.turns)}, so that the last are never used. Expected as many, or a "
+                f"multiple: give --cache_views {len(augmenter.turns)}."
+            )
         for notice in augmenter.notices:
             PartialState().print(f"note: {notice}")
         candidate.collator.augmenter = augmenter

@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from hf_ser.augment.training import with_views
+from hf_ser.augment.views import with_views
 from hf_ser.files import cache_folder
 from hf_ser.inputs.collate import Collator, clips, statistics
 from hf_ser.inputs.feature_store import FeatureStore
@@ -63,7 +63,7 @@ def empty_features(candidate: Candidate, rows: FoldData, training) -> FrozenFeat
     settings = {name: getattr(config, name) for name in ("audio_layers", "text_layers")}
     settings["mean"] = config.head in SOLVED_HEADS
     settings["precision"] = "bf16" if training.bf16 else "fp16" if training.fp16 else "float32"
-    changes = "" if rows.view is None else candidate.collator.augmenter.key
+    changes = () if rows.view is None else candidate.collator.augmenter.keys
     readers = {"audio": candidate.processor.feature_extractor, "text": candidate.processor.tokenizer}
     stores = {}
     for modality, encoder in candidate.encoders.items():
@@ -73,7 +73,7 @@ def empty_features(candidate: Candidate, rows: FoldData, training) -> FrozenFeat
         module = frozen_module(encoder)
         digest = features_digest(module, encoder.config, readers[modality], settings, rows.fitted)
         stores[modality] = FeatureStore(cache_folder() / "frozen" / digest)
-    return FrozenFeatures(stores, len(candidate.encoders) > 1, training.cache_views, text_digest(changes))
+    return FrozenFeatures(stores, len(candidate.encoders) > 1, training.cache_views, tuple(map(text_digest, changes)))
 
 
 def not_kept(encoder: nn.Module, always_new: bool) -> str | None:

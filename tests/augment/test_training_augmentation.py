@@ -9,14 +9,10 @@ import soundfile as sf
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
+from hf_ser.augment.augmenter import Augmenter
 from hf_ser.augment.copies import prepare_copies, without_evaluated_copies
-from hf_ser.augment.training import (
-    CHANGES,
-    Augmenter,
-    View,
-    parse_augmentation,
-    with_views,
-)
+from hf_ser.augment.specification import CHANGES, parse_augmentation
+from hf_ser.augment.views import View, with_views
 from hf_ser.data.prepared import load_prepared
 from hf_ser.data.splitting import make_folds
 from hf_ser.inputs.targets import with_columns
@@ -36,11 +32,22 @@ def clip(seconds: float = 0.6) -> np.ndarray:
 
 
 def test_a_specification_is_read_with_defaults_and_in_the_order_of_use():
-    assert [str(one) for one in parse_augmentation("gain@-6-6, telephone,pink:0.4,speed:1@1.1")] == [
-        *("speed:1@1.1-1.1", "pink:0.4@5-20", "gain:0.5@-6-6", "telephone:0.2"),
-    ]
-    (gain,) = parse_augmentation("gain:1@-6--3")
+    (changes,) = parse_augmentation("gain@-6-6, telephone,pink:0.4,speed:1@1.1")
+    assert [str(one) for one in changes] == ["speed:1@1.1-1.1", "pink:0.4@5-20", "gain:0.5@-6-6", "telephone:0.2"]
+    ((gain,),) = parse_augmentation("gain:1@-6--3")
     assert (gain.low, gain.high) == (-6, -3)
+
+
+def test_changes_parted_by_a_slash_take_turns_and_are_certain():
+    turns = parse_augmentation("telephone/speed@0.9/white:0.5@20,gain@3/speed@1.1")
+    assert [[str(one) for one in turn] for turn in turns] == [
+        ["telephone:1"],
+        ["speed:1@0.9-0.9"],
+        ["white:0.5@20-20", "gain:1@3-3"],
+        ["speed:1@1.1-1.1"],
+    ]
+    augmenter = Augmenter("telephone/speed@0.9", None, [], seed=1)
+    assert [augmenter.describe("one", view) for view in range(4)] == 2 * [["telephone"], ["speed 0.9"]]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +62,7 @@ def test_a_specification_is_read_with_defaults_and_in_the_order_of_use():
         ("pink:0.1.2", "has no number"),
         ("telephone@3", "telephone has no strength"),
         ("pink,gain,pink", "found pink twice"),
+        ("telephone/", "found '', expected one of"),
     ],
 )
 def test_a_wrong_specification_is_refused(spec, error):
@@ -84,7 +92,7 @@ def test_views_depend_on_seed_id_and_view_alone(dataset):
     assert not any(is_same_audio(one, first[ids[0], 0]) for one in others)
     np.testing.assert_array_equal(samples, clip(0.3))
     assert not made.failed
-    assert made.key == again.key != Augmenter(EVERY, dataset, rows[:-1]).key
+    assert made.keys == again.keys != Augmenter(EVERY, dataset, rows[:-1]).keys
     for one in first.values():
         assert (one.dtype, np.isfinite(one).all(), np.abs(one).max() <= 1) == (np.float32, True, True)
 
@@ -118,7 +126,7 @@ def test_babble_is_of_other_training_speakers(dataset, monkeypatch):
         mixed_in.add(cell["path"].split("_")[0])
         return clip()
 
-    monkeypatch.setattr("hf_ser.augment.training.decode_audio", decoded)
+    monkeypatch.setattr("hf_ser.augment.mixing.decode_audio", decoded)
     for view in range(6):
         augmenter(clip(), dataset["id"][rows[0]], view)
     assert mixed_in == set("1234") - {speakers[rows[0]][-1]}

@@ -13,7 +13,6 @@ from hf_ser.models.front_end import (
     NORMALISATIONS,
     SpectrogramFrontEnd,
     WaveformFeatureExtractor,
-    trimmed,
 )
 from hf_ser.models.functionals import (
     PitchTrack,
@@ -24,6 +23,7 @@ from hf_ser.models.functionals import (
     through_pauses,
 )
 from hf_ser.models.random_kernels import KERNELS, POOLED, RandomKernels
+from hf_ser.models.samples import trimmed
 
 KINDS = {
     "log_mel": {"n_bands": 40},

@@ -43,7 +43,7 @@ warnings.simplefilter("ignore")
 if {absent}:
     sys.modules["hf_ser"] = None  # any import of it fails
 else:
-    import hf_ser.models
+    from hf_ser.models import SerConfig
 import hashlib
 import numpy as np, torch
 from transformers import AutoModelForAudioClassification, AutoProcessor, pipeline

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from hf_ser.augment.training import Augmenter, readable_seconds
+from hf_ser.augment.augmenter import Augmenter
+from hf_ser.augment.mixing import readable_seconds
 from hf_ser.data.audio import read_clip
 from hf_ser.data.integrity import clip_findings
 from hf_ser.data.schema import Utterance

@@ -293,3 +293,18 @@ def test_what_cannot_be_adapted_is_said(pretrained):
         fusion_of(pretrained, "wav2vec2", "bert", lora="audio", freeze="both")
     with pytest.raises(ValueError, match="found no text encoder in this model, which has audio"):
         build_model(LABELS, HeadArguments(), AdaptArguments(freeze="text"), AudioArguments())
+
+
+@pytest.mark.parametrize("layers", [(1, 2), (0,)])
+def test_a_frozen_whisper_loses_the_layers_that_are_not_read_and_answers_alike(tmp_path, layers):
+    config = WhisperConfig(**WHISPER | {"encoder_layers": 4}, max_source_positions=50)
+    family, whole = FAMILIES["whisper"], awaken(AutoModelForAudioClassification.from_config(config)).eval()
+    encoder, features, mask = whole.encoder, torch.randn(2, 80, 100), torch.ones(2, 100)
+    with torch.no_grad():
+        before, _ = family.encode(encoder, config, features, mask, list(layers))
+        family.drop_layers(encoder, max(layers))
+        after, _ = family.encode(encoder, config, features, mask, list(layers))
+    assert len(encoder.layers) == config.encoder_layers == max(1, max(layers))
+    assert torch.equal(after, before)
+    built = family.build(WhisperConfig.from_dict(config.to_dict()))  # as a saved model is
+    assert built.load_state_dict(encoder.state_dict()) and isinstance(built.layer_norm, torch.nn.Identity)

@@ -339,7 +339,7 @@ def test_a_ridge_is_the_same_between_rows_and_between_features():
 
 def test_changed_copies_are_learned_from_and_not_scored(prepared, script, tmp_path):
     flags = ("--dataset", prepared, "--audio_model", "random_kernels", "--disable_tqdm", "true", "--n_folds", "3")
-    views = ("--augment", "white:1@0-5", "--cache_views", "2")
+    views = ("--augment", "white@0-5/telephone", "--cache_views", "2")
     for name, more in (("plain", ()), ("copies", views), ("again", (*views, "--per_device_eval_batch_size", "5"))):
         script("train_audio", *flags, "--cache_frozen", "true", *more, "--output_dir", tmp_path / name)
     folds = {name: RunFolder(tmp_path / name).folds["1"] for name in ("plain", "copies", "again")}
@@ -352,6 +352,13 @@ def test_changed_copies_are_learned_from_and_not_scored(prepared, script, tmp_pa
     card = (folds["copies"].path / "README.md").read_text()
     assert folds["copies"].record.solved and "the training and the validation part" in card
     assert "each left out in turn" in card and "checkpoint" not in card.partition("## Under stress")[0]
+
+
+def test_fewer_views_than_turns_are_refused(prepared, script, tmp_path):
+    flags = ("--dataset", prepared, "--n_folds", "3", "--cache_frozen", "true", "--output_dir", tmp_path / "run")
+    with pytest.raises(ValueError, match=r"fewer views of a clip than turns, 3, .* give --cache_views 3"):
+        script("train_audio", *flags, "--augment", "white/pink/telephone", "--cache_views", "2")
+    assert not (tmp_path / "run/fold_1").exists()
 
 
 @pytest.mark.parametrize("method", [LogisticFit, RidgeFit])

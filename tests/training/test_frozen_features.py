@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset
 from transformers import ASTConfig, ASTFeatureExtractor, Wav2Vec2Config, Wav2Vec2FeatureExtractor, set_seed
 
-from hf_ser.augment.training import View, with_views
+from hf_ser.augment.views import View, with_views
 from hf_ser.data.folds import Fold
 from hf_ser.data.prepared import load_prepared
 from hf_ser.inputs.collate import Collator
@@ -239,7 +239,7 @@ def swelling(clip: np.ndarray, _: str, view: int) -> np.ndarray:
 def with_changes(candidate: Candidate, key: str, views: int) -> FoldData:
     """The rows in views, which a fold of this candidate trains on."""
     view, rows = View(), data(ROWS)
-    swelling.key = key
+    swelling.keys = (key,)
     candidate.collator.augmenter = swelling
     return replace(rows, train=with_views(rows.train, view, views), validation=rows.train, view=view)
 
