@@ -30,17 +30,18 @@ class DimensionFit:
 
         Shapes: `(strengths, dimensions, size + 1)`, the bias last.
         """
-        found = []
-        for values in self.targets.T:
-            known = rows[~np.isnan(values[rows])]
+        found = np.zeros((len(strengths), self.targets.shape[1], self.vectors.shape[1] + 1))
+        is_there = ~np.isnan(self.targets[rows])
+        for pattern in np.unique(is_there, axis=1).T:  # dimensions that are annotated in the same rows
+            alike, known = np.flatnonzero((is_there == pattern[:, None]).all(0)), rows[pattern]
             if not len(known):  # annotated of speakers alone who are left out
-                found.append(np.zeros((len(strengths), self.vectors.shape[1] + 1)))
                 continue
-            mean, weights = values[known].mean(), np.full(len(known), 1 / self.copies)
-            centred = values[known, None] - mean
-            solved = ridge_solutions(self.vectors, self.products, known, centred, weights, strengths)
-            found.append(np.array([np.append(weight[0], bias[0] + mean) for weight, bias in solved]))
-        return np.array(found).swapaxes(0, 1)
+            targets = self.targets[np.ix_(known, alike)]
+            mean, weights = targets.mean(0), np.full(len(known), 1 / self.copies)
+            solved = ridge_solutions(self.vectors, self.products, known, targets - mean, weights, strengths)
+            for number, (weight, bias) in enumerate(solved):
+                found[number, alike] = np.column_stack([weight, bias + mean])
+        return found
 
 
 class DimensionCoefficients(NamedTuple):
