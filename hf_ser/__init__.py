@@ -19,7 +19,7 @@ check_versions()
 _PLACES = {
     "hf_ser.api": (
         *("load_dataset", "Recipe", "train", "evaluate", "stress", "predict", "audit", "compare", "embeddings"),
-        *("load_model", "push_to_hub", "make_folds", "load_plugins", "timeline"),
+        *("load_model", "push_to_hub", "make_folds", "load_plugins", "timeline", "power"),
     ),
     "hf_ser.deploy.labeller": ("Labeller",),
     "hf_ser.deploy.stream": ("SerStream",),

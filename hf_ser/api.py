@@ -14,6 +14,7 @@ from huggingface_hub import HfApi
 from hf_ser import registry
 from hf_ser.checks.audit.data import audit_data
 from hf_ser.checks.audit.run import audit_run
+from hf_ser.checks.power import PowerAnalysis, power_analysis
 from hf_ser.checks.stress.conditions import GROUPS
 from hf_ser.data import splitting
 from hf_ser.data.corpora import CORPORA
@@ -21,9 +22,11 @@ from hf_ser.data.labels import NATIVE, apply_label_map
 from hf_ser.data.prepare import load_or_prepare
 from hf_ser.data.prepared import REPORT, load_prepared
 from hf_ser.deploy.timeline import Timeline, make_timeline
+from hf_ser.deploy.timeline_transcript import timing_recogniser
 from hf_ser.files import atomic_write
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.streams import MIX
+from hf_ser.publish.evaluation import evaluate_model
 from hf_ser.publish.hub import push_model
 from hf_ser.publish.results import write_results
 from hf_ser.publish.stress import stress_model
@@ -191,16 +194,36 @@ load_plugins = errors_in_python()(registry.load_plugins)
 
 
 @errors_in_python()
-def evaluate(run: RunFolder | str | Path, dataset: Dataset | None = None) -> Report | None:
-    """Write a run's report, pictures, page and cards anew from its predictions; the report.
+def evaluate(
+    run: RunFolder | Classifier | FoldFolder | str | Path,
+    dataset: Dataset | str | Path | None = None,
+    protocol: str | None = None,
+    fold: str | int = "all",
+    **options,
+) -> Report | None:
+    """Write a run's report, pictures, page and cards anew from its predictions; or test a model from elsewhere.
 
     Args:
-        run: The run.
-        dataset: Its data set, so that the page can play clips.
+        run: The run; with `protocol` a model, its folder, or its name on the Hub.
+        dataset: The run's data set, so that the page can play clips; or what the model is tested on.
+        protocol: Protocol on whose test parts a model is tested.
+        fold: Its fold, or `all`.
+        options: `output_dir`, `label_map` and more of `hf_ser.publish.evaluation.evaluate_model`.
 
     Returns:
         The figures of `report.json`, such as `.uar`; None where no speaker was tested.
+
+    Raises:
+        ValueError, FileNotFoundError: as `RunFolder`, or as `evaluate_model`.
     """
+    if isinstance(dataset, str | Path):
+        dataset = load_prepared(dataset)
+    if protocol is not None:
+        if dataset is None:
+            raise ValueError("dataset is missing: expected the prepared data set that the model is to be tested on.")
+        return evaluate_model(load_model(run), dataset, protocol, str(fold), **options).report
+    if options:
+        raise ValueError(f"{next(iter(options))} is for a model from elsewhere: name a protocol too, or leave it out.")
     run = _run(run)
     write_results(run.path, dataset)
     return run.report
@@ -329,6 +352,8 @@ def timeline(
     channels: bool = False,
     turns: str | Path | None = None,
     channel: str = MIX,
+    asr: str | None = None,
+    language: str | None = None,
 ) -> Timeline:
     """Classify a recording of any length over its time.
 
@@ -340,6 +365,8 @@ def timeline(
         channels: Take the two channels for two speakers.
         turns: An RTTM file that says who speaks when.
         channel: Of several channels, `mix`, `left` or `right`.
+        asr: Whisper that transcribes the speech with the times of words, such as `openai-whisper:base`.
+        language: Code of the spoken language, for `asr`; by default detected.
 
     Returns:
         A record with `segments`; `to_json()` and `save("call.html")` give it to others.
@@ -348,6 +375,8 @@ def timeline(
         FileNotFoundError, ValueError: the file cannot be read, or settings that do not go together.
     """
     settings = {"window_seconds": window_seconds, "voice_activity": voice_activity, "channels": channels}
+    if asr is not None:
+        settings |= {"recogniser": timing_recogniser(asr), "language": language}
     return make_timeline(load_model(model), file, **settings, turns=turns, channel=channel)
 
 
@@ -363,6 +392,25 @@ def compare(a: RunFolder | str | Path, b: RunFolder | str | Path) -> Comparison:
     names = run_names([run.path for run in runs])
     of_a, of_b = (read_predictions(run.path / PREDICTIONS) for run in runs)
     return compare_predictions(of_a, of_b, names)
+
+
+@errors_in_python()
+def power(a: RunFolder | str | Path, b: RunFolder | str | Path | None = None, **options) -> PowerAnalysis:
+    """How many speakers and clips a difference between two systems needs, by the spread of one run or two.
+
+    Args:
+        a, b: Runs on the same utterances; of one run, two systems of its spread are assumed.
+        options: `differences`, `correlation`, `power` and `level` of `hf_ser.checks.power.power_analysis`.
+
+    Returns:
+        A record with `detectable`, `table`, `speakers_needed` and `to_json()`.
+
+    Raises:
+        ValueError: clips without a speaker, fewer than three speakers, runs on different utterances.
+    """
+    runs = [_run(one) for one in (a, b) if one is not None]
+    names = run_names([run.path for run in runs]) if len(runs) == 2 else [runs[0].path.name]
+    return power_analysis(*(read_predictions(run.path / PREDICTIONS) for run in runs), names=names, **options)
 
 
 @errors_in_python()

@@ -70,6 +70,7 @@ def checkpoint_config(name: str) -> PreTrainedConfig:
         ValueError: its config.json describes no valid model.
     """
     check_not_a_file(name)
+    check_not_a_missing_folder(name)
     repository, revision = split_revision(name)
     models = sorted(Path(repository).glob("*/config.json")) if Path(repository).is_dir() else []
     if models and not (Path(repository) / "config.json").is_file():
@@ -112,6 +113,30 @@ def check_not_a_file(name: str) -> None:
         )
 
 
+def check_not_a_missing_folder(name: str) -> None:
+    """Check that a name that can only be meant as a path is one, so that a typing error is not looked up on the Hub.
+
+    A path begins with `/`, `.` or `~`, has more than one slash, or lies in a folder that is there. A revision, as in
+    `user/name@main`, says that the Hub is meant.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    repository, _, revision = name.partition("@")
+    path = Path(repository)
+    parent_is_there = "/" in repository and path.parent.is_dir() and not revision
+    if Path(name).exists() or not (
+        repository.startswith(("/", ".", "~")) or repository.count("/") > 1 or parent_is_there
+    ):
+        return
+    beside = [one.name for one in path.parent.iterdir() if one.is_dir()] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, beside, n=1)
+    remedy = f"did you mean {path.parent / near[0]}?" if near else "check its spelling and where the command runs."
+    if parent_is_there and HUB_NAME.fullmatch(repository):
+        remedy += f" (For the model of the Hub give {repository}@main.)"
+    raise FileNotFoundError(f"{name}: found no such folder. Expected the folder of a model, or a Hub id: {remedy}")
+
+
 def _config_values(name: str, repository: str, revision: str | None) -> dict:
     """The content of config.json; raises as `checkpoint_config`."""
     try:
@@ -132,8 +157,7 @@ def _config_values(name: str, repository: str, revision: str | None) -> dict:
                 f"{file}: not readable as a model's configuration ({_first_line(error)}). Expected an object in JSON: "
                 "download the model again."
             ) from error
-        is_path = name.startswith(("/", ".", "~")) and not Path(name).exists()
-        found = "no such folder" if is_path else f"neither a model folder nor a model of the Hub ({_first_line(error)})"
+        found = f"neither a model folder nor a model of the Hub ({_first_line(error)})"
         near = get_close_matches(name, [*PRESETS, *TEXT_PRESETS], n=1, cutoff=0.7)
         ours = f": did you mean {near[0]}?" if near else f" ({', '.join([*PRESETS, *TEXT_PRESETS])})."
         raise FileNotFoundError(

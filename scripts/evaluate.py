@@ -1,10 +1,12 @@
-"""Make the report of a run anew from its predictions, or compare two runs on the same utterances.
+"""Make the report of a run anew, compare two runs, or test somebody else's model on your data.
 
     python scripts/evaluate.py runs/ravdess                               # report, pictures, page and cards
     python scripts/evaluate.py runs/ravdess --dataset DS --embedding_map  # audio in the page, a map of the embeddings
     python scripts/evaluate.py runs/a runs/b                              # is B better than A?
+    python scripts/evaluate.py --model user/name --dataset DS --protocol emobox --label_map happy=joy,sad=sadness
 
-A run is its folder or a predictions.jsonl; from the latter report, pictures and page are made beside it.
+A run is its folder or a predictions.jsonl; from the latter report, pictures and page are made beside it. A model is
+tested on the test parts of a protocol, and gets a run's folder to compare with your own runs.
 
 This file hides the `evaluate` library from the scripts beside it, since Python puts a script's folder first on its
 path. None of them needs that library.
@@ -15,15 +17,51 @@ from hf_ser.cli import parse_early, run
 import argparse
 from pathlib import Path
 
+from hf_ser.settings import names_in
+
+OF_MODEL = (
+    "protocol",
+    "fold",
+    "n_folds",
+    "split_seed",
+    "split_file",
+    "label_map",
+    "batch_size",
+    "device",
+    "allow_leak",
+)
+"""Flags that go with --model alone."""
+
 
 def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """The parser, and the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="one run to report on, or two to compare")
-    parser.add_argument("--output_dir", type=Path, help="where to write (default: beside the predictions; of two, B's)")
-    parser.add_argument("--dataset", type=Path, help="data set of the run, for audio in the page")
+    parser.add_argument("runs", type=Path, nargs="*", metavar="run", help="one run to report on, or two to compare")
+    parser.add_argument(
+        "--output_dir",
+        type=Path,
+        help="where to write (default: beside the predictions; of two, B's; of a model runs/ and its name)",
+    )
+    parser.add_argument(
+        "--dataset", type=Path, help="data set of the run, for audio in the page; or to test --model on"
+    )
     parser.add_argument("--embed_audio", action="store_true", help="put audio of your own table into the page too")
     parser.add_argument("--embedding_map", action="store_true", help="map what each model makes of its test clips")
+    of_model = parser.add_argument_group("a model from elsewhere").add_argument
+    of_model("--model", help="model folder or Hub id, also with @REVISION: any audio classifier of transformers")
+    of_model("--protocol", choices=names_in("data/protocols.py", "PROTOCOLS"), help="default: speaker_folds")
+    of_model("--fold", help="number of a fold, or all (default)")
+    of_model("--n_folds", type=int, help="as in training")
+    of_model("--split_seed", type=int, help="as in training")
+    of_model("--split_file", help="split file of --protocol fixed")
+    of_model(
+        "--label_map",
+        help="CLASS=LABEL pairs, the data set's class and the model's label, where their names differ; =LABEL leaves a "
+        "label out; before them a label map of the data set as in training, such as four_class",
+    )
+    of_model("--batch_size", type=int, help="clips a forward pass; default: 16")
+    of_model("--device", help="such as cuda:0; default: a GPU where there is one")
+    of_model("--allow_leak", action="store_true", help="test clips that the model was trained on, stamped as leaked")
     return parser, parser.parse_args()
 
 
@@ -32,6 +70,7 @@ if __name__ == "__main__":
 
 from hf_ser.data.prepared import load_prepared
 from hf_ser.inputs.collate import clips
+from hf_ser.publish.evaluation import evaluate_model, summary
 from hf_ser.publish.plots import plot_comparison
 from hf_ser.publish.results import write_pictures_and_page, write_results
 from hf_ser.runs.classifier import Classifier, statistics_of_rows
@@ -39,7 +78,7 @@ from hf_ser.runs.comparison import COMPARISON, compare, format_comparison, run_n
 from hf_ser.runs.embeddings import embeddings, plot_embedding_map
 from hf_ser.runs.findings import read_verdict
 from hf_ser.runs.folder import FoldFolder, RunFolder
-from hf_ser.runs.predictions import PREDICTIONS, read_predictions
+from hf_ser.runs.predictions import PREDICTIONS, predictions_of, read_predictions
 from hf_ser.runs.record import RECORD, as_trained
 from hf_ser.runs.report import REPORT, conditions_of, label_map_of, make_report, notices_of, write_report
 from hf_ser.runs.report_text import format_report
@@ -49,12 +88,37 @@ def main() -> None:
     parser, arguments = command_line()
     if (arguments.embed_audio or arguments.embedding_map) and not arguments.dataset:
         parser.error("--embed_audio and --embedding_map need the audio: name the data set with --dataset")
+    if arguments.model:
+        print(model_report(parser, arguments))
+        return
+    if given := [name for name in OF_MODEL if getattr(arguments, name)]:
+        parser.error(f"--{given[0]} is for a model from elsewhere: name it with --model, or leave it out")
     if len(arguments.runs) == 2:
         print(comparison(*arguments.runs, arguments.output_dir))
     elif len(arguments.runs) == 1:
         print(report(arguments.runs[0], arguments))
     else:
-        parser.error(f"{len(arguments.runs)} runs: expected one to report on, or two to compare")
+        parser.error(f"{len(arguments.runs)} runs: expected one to report on, two to compare, or a model with --model")
+
+
+def model_report(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:
+    """Test a model that was not trained here, and write a run's folder."""
+    if arguments.runs or arguments.embedding_map or not arguments.dataset:
+        parser.error("--model is tested on the data set of --dataset, without runs and without --embedding_map")
+    split = {"n_folds": arguments.n_folds, "seed": arguments.split_seed, "split_file": arguments.split_file}
+    made = evaluate_model(
+        Classifier(arguments.model, arguments.device),
+        load_prepared(arguments.dataset),
+        arguments.protocol or "speaker_folds",
+        arguments.fold or "all",
+        output_dir=arguments.output_dir,
+        label_map=arguments.label_map,
+        batch_size=arguments.batch_size or 16,
+        allow_leak=arguments.allow_leak,
+        embed_audio=True if arguments.embed_audio else None,
+        **{name: value for name, value in split.items() if value is not None},
+    )
+    return summary(made)
 
 
 def report(source: Path, arguments: argparse.Namespace) -> str:
@@ -94,11 +158,6 @@ def check_dataset(dataset, file: Path, name: Path) -> None:
             f"{name}: found none of the {len(tested)} utterances of {file} (such as {tested[0]}), expected the "
             "data set of the run: name that one, or leave out --dataset."
         )
-
-
-def predictions_of(source: Path) -> Path:
-    """The predictions file of a run's folder; a file itself."""
-    return source / PREDICTIONS if source.is_dir() else source
 
 
 def write_embedding_maps(source: Path, dataset) -> None:

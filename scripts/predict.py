@@ -6,6 +6,7 @@ python scripts/predict.py runs/quickstart/fold_1 calls.csv --batch_size 32 --out
 python scripts/predict.py runs/calls/final calls/*.flac --asr openai-whisper:base --language en
 python scripts/predict.py runs/by_speaker/final anna_9.wav --enrolment anna_1.wav anna_2.wav
 python scripts/predict.py runs/calls/final call.wav --timeline --output call.html --output call.json
+python scripts/predict.py runs/calls/final call.wav --timeline --asr openai-whisper:base --output call.html
 python scripts/predict.py runs/calls/final --input calls.parquet --output labels --shard 3/16
 """
 
@@ -165,12 +166,15 @@ def main() -> None:
         enrolled_statistics(classify, arguments.enrolment),
         lambda clip: [*about_model, *text_note(clip)],
     )
-    failed = 0
+    failed = unlike = 0
     with answers_file(output, classifier.labels, arguments.abstain, classifier.dimensions) as write:
         for answer in with_progress(answering.answers(clips), len(clips)):
             write(answer)
             failed += answer.error is not None
+            unlike += answer.is_unlike_training
             show(answer, arguments.json, arguments.abstain, {*about_model, NO_TEXT})
+    if unlike:
+        say([f"{unlike} of {len(clips)} files are unlike the training data: do not rely on their answers"])
     if failed:
         say([f"{failed} of {len(clips)} files could not be read"])
         sys.exit(1)
@@ -178,20 +182,25 @@ def main() -> None:
 
 def check_timeline_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """Check that the options on time lines and on clips are not mixed."""
-    of_clips = ("text", "asr", "language", "enrolment", "abstain")
+    of_clips = ("text", "enrolment", "abstain")
     of_time = ("window", "channels", "speakers", "vad")
     wrong = [name for name in (of_clips if arguments.timeline else of_time) if getattr(arguments, name)]
     if wrong:
         parser.error(f"--{wrong[0]} does not go {'with' if arguments.timeline else 'without'} --timeline")
+    if arguments.language and not arguments.asr:
+        parser.error("--language is for --asr: name a recogniser, or leave it out")
 
 
 def show_timelines(arguments: argparse.Namespace, clips: Sequence[GivenClip]) -> None:
     """Print the segments of each recording and write its files; exit status 1 where one could not be read."""
     from hf_ser.deploy.timeline_command import print_timelines  # imports matplotlib
+    from hf_ser.deploy.timeline_transcript import timing_recogniser
 
     settings = {"window_seconds": arguments.window, "channels": arguments.channels, "turns": arguments.speakers}
     settings |= {"voice_activity": arguments.vad, "channel": arguments.channel}
     classifier = load_classifier(arguments.model, arguments.device)
+    if arguments.asr:
+        settings |= {"recogniser": timing_recogniser(arguments.asr, arguments.device), "language": arguments.language}
     if is_synthetic(arguments.model):
         say([f"note: {SYNTHETIC}"])
     if classifier.kind == FUSION:
@@ -229,8 +238,6 @@ def check_text_options(parser: argparse.ArgumentParser, arguments: argparse.Name
         parser.error(f"{arguments.model} is an audio-only model: leave out --text and --asr, or name a fused model")
     if arguments.text and arguments.asr:
         parser.error("--text and --asr both give the transcripts: leave out one")
-    if arguments.language and not arguments.asr:
-        parser.error("--language is for --asr: name a recogniser, or leave it out")
 
 
 def load_classifier(model: str, device: str | None) -> Classifier:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hf_ser import revisions
 from hf_ser.revisions import checkpoint_config, split_revision
 
 
@@ -40,3 +41,24 @@ def test_a_run_is_not_a_model_and_its_models_are_named(tmp_path):
     (tmp_path / "fold_1" / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match=r"found a run's folder, expected one of its models: name .*fold_1"):
         checkpoint_config(str(tmp_path))
+
+
+def test_a_mistyped_folder_is_not_looked_up_on_the_hub(tmp_path, monkeypatch):
+    def fail(*_):
+        raise AssertionError("looked up")
+
+    monkeypatch.setattr(revisions, "_look_up", fail)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "quickstart" / "fold_1").mkdir(parents=True)
+    for name, remedy in (
+        ("runs/quikstart", r"did you mean runs/quickstart\? \(For the model of the Hub give runs/quikstart@main\.\)"),
+        ("runs/quickstart/fold_2", "did you mean runs/quickstart/fold_1"),
+        ("./nothing", "check its spelling"),
+        ("a/b/c", "check its spelling"),
+        (str(tmp_path / "runs" / "x"), "check its spelling"),
+    ):
+        with pytest.raises(FileNotFoundError, match=f"found no such folder. .*{remedy}"):
+            revisions.checkpoint_config(name)
+    for name in ("user/name", "runs/quikstart@main"):  # meant as of the Hub
+        with pytest.raises(AssertionError, match="looked up"):
+            revisions.checkpoint_config(name)

@@ -10,6 +10,7 @@ from hf_ser.models.audio_notes import no_speech
 from hf_ser.models.processing_ser import longest_seconds
 from hf_ser.models.samples import SAMPLING_RATE, audio_problem
 from hf_ser.runs.classifier import TEXT, Classifier
+from hf_ser.transcripts.recogniser import Word
 
 DEFAULT_WINDOW_SECONDS, LEAST_WINDOW_SECONDS = 5.0, 1.0
 
@@ -38,6 +39,8 @@ class Segment(Record):
         unsure: Whether the probability is below the model's threshold.
         speaker: Who speaks, or the channel; None where that is not known.
         probabilities: Of each emotion.
+        text: What is said, where the recording is transcribed too; it decides nothing of the emotion.
+        words: The words of the text with their times.
     """
 
     start: float
@@ -48,6 +51,8 @@ class Segment(Record):
     unsure: bool = False
     speaker: str | None = None
     probabilities: dict[str, float] | None = None
+    text: str | None = None
+    words: list[Word] | None = None
 
 
 @dataclass

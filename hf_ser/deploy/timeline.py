@@ -21,12 +21,14 @@ from hf_ser.deploy.stream_windows import (
 )
 from hf_ser.deploy.timeline_files import save_timeline
 from hf_ser.deploy.timeline_record import TimelineRecord
+from hf_ser.deploy.timeline_transcript import with_words
 from hf_ser.deploy.timeline_turns import Turn, read_turns
 from hf_ser.models.decoding import audio_blocks, read_audio, source_form
 from hf_ser.models.samples import SAMPLING_RATE
 from hf_ser.models.streams import LEFT, MIX, RIGHT
 from hf_ser.revisions import public_name
 from hf_ser.runs.classifier import Classifier
+from hf_ser.transcripts.recogniser import TimingRecogniser
 
 FEED_SECONDS = 30.0
 """What a stream is fed at a time, so that its windows are classified in batches."""
@@ -56,6 +58,8 @@ def make_timeline(
     turns: str | Path | Sequence[Turn] | None = None,
     channel: str = MIX,
     progress: IO | None = None,
+    recogniser: TimingRecogniser | None = None,
+    language: str | None = None,
 ) -> Timeline:
     """Classify a recording of any length over its time; it is read in blocks, so memory does not grow with it.
 
@@ -70,6 +74,8 @@ def make_timeline(
         turns: An RTTM file, or its turns, which say who speaks when; then without voice activity.
         channel: Of several channels, `mix`, `left` or `right`.
         progress: Stream that a progress bar is written to; None: there is none.
+        recogniser, language: What transcribes the speech, with the times of words, and the language, by default
+            detected; the text decides nothing of the emotion.
 
     Raises:
         FileNotFoundError, ValueError: the file cannot be read, has one channel where two are wanted, or settings that
@@ -99,6 +105,8 @@ def make_timeline(
                 found, length = _of_stream(stream, str(file), speaker or channel, bar)
                 segments += joined(model, found)
     segments.sort(key=lambda one: (one.start, one.speaker or ""))
+    if recogniser is not None:
+        segments = with_words(segments, recogniser, str(file), language, channel, channels)
     return Timeline(
         file=str(file),
         seconds=round(length if length is not None else max((one.end for one in segments), default=0.0), 3),
@@ -108,6 +116,7 @@ def make_timeline(
         window_seconds=window,
         threshold=model.abstain_threshold,
         segments=segments,
+        transcript_source=f"{recogniser.name}@{recogniser.revision}" if recogniser is not None else None,
     )
 
 

@@ -61,7 +61,11 @@ def print_timelines(
 
 def as_lines(timeline: Timeline) -> str:
     """The segments, one a line."""
-    return "\n".join(f"{clock(one.start)[:10]} {clock(one.end)[:10]}  {segment_text(one)}" for one in timeline.segments)
+    return "\n".join(
+        f"{clock(one.start)[:10]} {clock(one.end)[:10]}  {segment_text(one)}"
+        + (f'  "{printable(one.text)}"' if one.text else "")
+        for one in timeline.segments
+    )
 
 
 def summary(timeline: Timeline, factor: float) -> str:

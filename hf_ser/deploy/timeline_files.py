@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from hf_ser.deploy.stream_windows import Segment
 from hf_ser.deploy.timeline_page import save_page
 from hf_ser.deploy.timeline_picture import save_picture
 from hf_ser.deploy.timeline_record import TimelineRecord
@@ -52,11 +53,12 @@ def _write_json(timeline: TimelineRecord, file: IO) -> None:
 def _write_csv(timeline: TimelineRecord, file: IO) -> None:
     names = ["start", "end", "speaker", "speech", "emotion", "probability", "unsure"]
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*names, *(storable(f"score:{label}") for label in timeline.labels)])
+    has_text = timeline.transcript_source is not None
+    writer.writerow([*names, *(storable(f"score:{label}") for label in timeline.labels), *["text"] * has_text])
     for one in timeline.segments:
         scores = [(one.probabilities or {}).get(label) for label in timeline.labels]
         cells = [one.start, one.end, one.speaker, str(one.speech).lower(), one.emotion, one.probability]
-        cells += [str(one.unsure).lower(), *scores]
+        cells += [str(one.unsure).lower(), *scores, *[one.text] * has_text]
         writer.writerow([storable(cell) if isinstance(cell, str) else cell for cell in cells])
 
 
@@ -74,8 +76,22 @@ def _write_vtt(timeline: TimelineRecord, file: IO) -> None:
     file.write("WEBVTT\n")
     for one in timeline.segments:
         if one.speech:
-            text = segment_text(one).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-            file.write(f"\n{clock(one.start)} --> {clock(one.end)}\n{text}\n")
+            lines = [_in_vtt(segment_text(one)), *([_timed_words(one)] if one.text else [])]
+            file.write("\n".join(["", f"{clock(one.start)} --> {clock(one.end)}", *lines, ""]))
+
+
+def _timed_words(segment: Segment) -> str:
+    """The words of a segment, each after its time, which players colour it at."""
+    text, last = "", segment.start
+    for word in segment.words:
+        if last < word.start < segment.end:
+            text, last = f"{text}<{clock(word.start)}>", word.start
+        text += _in_vtt(printable(word.text))
+    return text.strip()
+
+
+def _in_vtt(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _write_audacity(timeline: TimelineRecord, file: IO) -> None:

@@ -19,6 +19,7 @@ class TimelineRecord(Record):
         window_seconds: What was classified at a time, every half of it.
         segments: In order of their beginnings; those of different speakers may overlap.
         threshold: Probability below which a segment is unsure; None where the model has none.
+        transcript_source: Recogniser of the texts and hash of its weights; None where nothing is transcribed.
     """
 
     WHAT = "a time line of hf_ser"
@@ -31,6 +32,7 @@ class TimelineRecord(Record):
     window_seconds: float
     segments: list[Segment]
     threshold: float | None = None
+    transcript_source: str | None = None
 
     @property
     def speakers(self) -> list[str | None]:

@@ -11,6 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from .config_checks import MOST_SPEEDS, MOST_TURNS, check_own_config
 from .dimensions import check_dimensions
 from .encoders import FAMILIES
+from .familiarity import Familiarity  # noqa: F401
 from .feature_changes import FeatureChanges  # noqa: F401
 from .front_end import SpectrogramFrontEnd  # noqa: F401
 from .functionals import functionals  # noqa: F401
@@ -60,6 +61,7 @@ class SerConfig(PreTrainedConfig):
         dimensions: Names of the dimensions that a model predicts, such as valence, in the order of its outputs: beside
             its classes or in their place; None: none.
         dimension_scale: Their lowest and highest value, `[-1.0, 1.0]`; None where there are none.
+        familiarity_size, familiarity_directions: Of what is known of the training clips, see `Familiarity`; 0: nothing.
 
     Raises:
         ValueError: no encoder, unknown pooling, head or layer, a head for other modalities, or a value that no model
@@ -86,6 +88,8 @@ class SerConfig(PreTrainedConfig):
     context_turns: int = 0
     dimensions: list[str] | None = None
     dimension_scale: list[float] | None = None
+    familiarity_size: int = 0
+    familiarity_directions: int = 0
     custom_pipelines: dict | None = None
 
     def __post_init__(self, **kwargs):

@@ -16,6 +16,7 @@ from .configuration_ser import AUDIO, LAST, MIX, TEXT, SerConfig, number_of_laye
 from .dimensions import concordance_loss
 from .earlier_folders import HEADS_BEFORE
 from .encoders import Family, family_of, read_layers
+from .familiarity import Familiarity
 from .heads import HEADS, SOLVED_HEADS, Branch, LayerMixing, Sequences, WeightedFusion, one_position_a_view
 from .loading import CheckedWeights
 from .padding import ignore_padding
@@ -47,6 +48,7 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
     Attributes:
         audio_encoder, text_encoder: Those that the configuration names.
         head: One of HEADS.
+        familiarity: How alike a clip is to the training data; None where that was not measured.
     """
 
     config_class = SerConfig
@@ -71,12 +73,19 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
             if config.text_layers == MIX:
                 self.text_mixing = LayerMixing(number_of_layers(config.text_config) + 1)
         self.head = HEADS[config.head](config)
+        size, directions = config.familiarity_size, config.familiarity_directions
+        self.familiarity = Familiarity(size, directions) if size else None
         self.post_init()
 
     @classmethod
     def from_pretrained(cls, name, *args, **kwargs):
         """As transformers', which refuses a folder whose weights are not all there; see CheckedWeights."""
         return super().from_pretrained(name, *args, **{"key_mapping": HEADS_BEFORE} | kwargs)
+
+    def set_familiarity(self, familiarity: Familiarity) -> None:
+        """Keep what is known of the training clips; it is saved with the model."""
+        self.familiarity = familiarity.to(self.device)
+        self.config.familiarity_directions, self.config.familiarity_size = familiarity.directions.shape
 
     @property
     def encoders(self) -> dict[str, PreTrainedModel]:

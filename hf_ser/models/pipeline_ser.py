@@ -38,6 +38,9 @@ ENROLMENT_BATCH = 16
 
 FUNCTIONS = ("softmax", "sigmoid", "none")
 
+_WARNED: dict = {}
+"""Warnings that were shown; by default one of the same clip is shown once."""
+
 
 class Scores(list):
     """The answer for one clip, most probable first: a list of `{"label", "score"}` with what to know about it.
@@ -51,6 +54,9 @@ class Scores(list):
         embedding: What the model's last layer was given, `(size,)` float32, with `embeddings=True`; else None.
         dimensions: Valence, arousal and dominance of a model that predicts them, on the scale that its configuration
             names; else None.
+        familiarity: With `familiarity=True` how alike the clip is to the training data: the share of validation clips
+            that are at least as far from it, below 0.01 unlike it. None of a model that does not know, and of a clip
+            without all that the model takes.
     """
 
     def __init__(
@@ -61,10 +67,11 @@ class Scores(list):
         abstains: bool = False,
         embedding: np.ndarray | None = None,
         dimensions: dict[str, float] | None = None,
+        familiarity: float | None = None,
     ):
         super().__init__(scores)
         self.notes, self.unsure, self.abstains, self.embedding = notes, unsure, abstains, embedding
-        self.dimensions = dimensions
+        self.dimensions, self.familiarity = dimensions, familiarity
 
     @property
     def label(self) -> str | None:
@@ -130,6 +137,7 @@ class SerPipeline(Pipeline):
         """
         repository, _, revision = str(name).partition("@") if not Path(name).exists() else (str(name), "", "")
         is_path = repository.startswith(("/", ".", "~")) or repository.count("/") > 1
+        is_path |= "/" in repository and Path(repository).parent.is_dir() and not revision
         if is_path and not Path(repository).is_dir():
             raise FileNotFoundError(
                 f"{name}: found no such folder. Expected a trained model's, or user/name of the Hub."
@@ -162,11 +170,12 @@ class SerPipeline(Pipeline):
         abstain_below: float | None = None,
         embeddings: bool | None = None,
         dimensions: bool | None = None,
+        familiarity: bool | None = None,
     ):
         """Classify.
 
-        `top_k`, `function_to_apply`, `batch_size`, `abstain_below`, `embeddings` and `dimensions` can also be given to
-        `pipeline(...)`, for all calls.
+        `top_k`, `function_to_apply`, `batch_size`, `abstain_below`, `embeddings`, `dimensions` and `familiarity` can
+        also be given to `pipeline(...)`, for all calls.
 
         Args:
             inputs: A path, bytes, a binary file object, a one-dimensional array at the model's rate, a dictionary
@@ -194,6 +203,8 @@ class SerPipeline(Pipeline):
             dimensions: Whether the answer is `{"valence": ..., "arousal": ..., "dominance": ...}`, the list of labels
                 its attribute `scores`; else these are the attribute `dimensions` of the list. Default: only of a model
                 without classes.
+            familiarity: Whether each answer says how alike its clip is to the training data, as its attribute
+                `familiarity`.
 
         Returns:
             A list of `{"label", "score"}` with falling scores, whose attributes `unsure` and `notes` say what makes it
@@ -239,7 +250,9 @@ class SerPipeline(Pipeline):
         embeddings = own.get("embeddings", False) if embeddings is None else embeddings
         dimensions = own.get("dimensions") if dimensions is None else dimensions
         dimensions = self._gives_dimensions(dimensions)
-        answering = {"abstain_below": abstain_below, "embeddings": embeddings, "dimensions": dimensions}
+        familiarity = own.get("familiarity", False) if familiarity is None else familiarity
+        answering = {"abstain_below": abstain_below, "embeddings": embeddings}
+        answering |= {"dimensions": dimensions, "familiarity": familiarity}
         size = checked_count("batch_size", self._batch_size if batch_size is None else batch_size) or 1
         turns = self._turns([context] if single and context is not None else context)
         pairs = _paired(inputs, text, single)
@@ -259,6 +272,7 @@ class SerPipeline(Pipeline):
         abstain_below: float | None,
         embeddings: bool,
         dimensions: bool = False,
+        familiarity: bool = False,
     ) -> Iterator[Scores | Dimensions]:
         while batch := list(islice(pairs, size)):
             items, context = [item for item, _ in batch], list(islice(turns, len(batch)))
@@ -267,17 +281,20 @@ class SerPipeline(Pipeline):
             texts = self._texts(items, [text for _, text in batch])
             read = zip(items, texts, context, strict=True)
             clips, notes = zip(*(self._decoded(item, channel, *known) for item, *known in read), strict=True)
-            with layer_inputs(last_layers(self.model) if embeddings else {}) as given:
+            is_wanted = familiarity and self.knows_training_data
+            with layer_inputs(last_layers(self.model) if embeddings or is_wanted else {}) as given:
                 outputs = self._outputs(clips, texts, statistics, context)
             vectors = side_by_side(given) if embeddings else [None] * len(batch)
+            alike = self.familiarity(side_by_side(given), clips, texts) if is_wanted else [None] * len(batch)
             confidences = [None] * len(batch)
             if self.model.config.num_labels:
                 confidences = self.calibrated(outputs["logits"].float()).amax(-1).tolist()
             answers = self.postprocess(outputs, **options)
-            for answer, confidence, noted, vector in zip(answers, confidences, notes, vectors, strict=True):
+            answered = zip(answers, confidences, notes, vectors, alike, strict=True)
+            for answer, confidence, noted, vector, known in answered:
                 unsure = self.is_unsure(confidence, noted, abstain_below)
-                known = (tuple(noted.values()), unsure, abstain_below is not None, vector, answer.dimensions)
-                scores = Scores(answer, *known)
+                of_clip = (tuple(noted.values()), unsure, abstain_below is not None, vector, answer.dimensions, known)
+                scores = Scores(answer, *of_clip)
                 yield Dimensions(scores) if dimensions else scores
 
     def _gives_dimensions(self, wanted: bool | None) -> bool:
@@ -306,8 +323,26 @@ class SerPipeline(Pipeline):
         is_low = confidence is not None and threshold is not None and confidence < threshold
         return is_low or NO_SPEECH in notes
 
+    @property
+    def knows_training_data(self) -> bool:
+        """Whether the model can say how alike a clip is to its training data."""
+        return getattr(self.model, "familiarity", None) is not None
+
+    def familiarity(
+        self, vectors: np.ndarray, clips: Sequence[np.ndarray | None], texts: Sequence[str | None]
+    ) -> list[float | None]:
+        """How alike rows are to the training data, by their embeddings; None of a row that lacks audio or text.
+
+        Shapes: vectors `(rows, size)`.
+        """
+        with torch.no_grad():
+            found = self.model.familiarity(torch.from_numpy(vectors).to(self.model.device)).tolist()
+        given = {AUDIO: [clip is not None for clip in clips], TEXT: [bool((text or "").strip()) for text in texts]}
+        is_whole = zip(*(given[one] for one in self.modalities), strict=True)
+        return [one if all(there) else None for one, there in zip(found, is_whole, strict=True)]
+
     def answers(self, clips: Sequence[np.ndarray | None], texts: Sequence, statistics=None, **options) -> list[Scores]:
-        """Labels with scores of a batch of decoded clips, most probable first, and their dimensions.
+        """Labels with scores of a batch of decoded clips, most probable first, their dimensions and familiarity.
 
         Args:
             clips: As `read` gives them; None where a fused model is to do without.
@@ -315,7 +350,12 @@ class SerPipeline(Pipeline):
             statistics: Of the one speaker of all clips, as `speaker_statistics` gives them.
             options: `top_k` and `function_to_apply`, as `__call__` takes them.
         """
-        return self.postprocess(self._outputs(clips, texts, statistics), **options)
+        with layer_inputs(last_layers(self.model) if self.knows_training_data else {}) as given:
+            answers = self.postprocess(self._outputs(clips, texts, statistics), **options)
+        alike = self.familiarity(side_by_side(given), clips, texts) if given else [None] * len(answers)
+        for answer, known in zip(answers, alike, strict=True):
+            answer.familiarity = known
+        return answers
 
     def _turns(self, context) -> Iterator[list[str] | None]:
         """The previous turns of each text, as many as the model reads; None each where none are given.
@@ -358,9 +398,10 @@ class SerPipeline(Pipeline):
         abstain_below: float | None = None,
         embeddings: bool = False,
         dimensions: bool | None = None,
+        familiarity: bool = False,
     ):
         answering = {"abstain_below": checked_share("abstain_below", abstain_below), "embeddings": embeddings}
-        answering |= {"dimensions": dimensions}
+        answering |= {"dimensions": dimensions, "familiarity": familiarity}
         return {}, answering, {"top_k": checked_count("top_k", top_k), **checked_function(function_to_apply)}
 
     def preprocess(self, items: list, texts: list, channel: str = MIX) -> dict:
@@ -396,7 +437,8 @@ class SerPipeline(Pipeline):
         for note in notes.values():
             # A name may hold what would control a terminal.
             text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in f"{_named(item)}: {note}")
-            warnings.warn(text, stacklevel=2)
+            # Without the place in this code, which says nothing to whoever gave the clip.
+            warnings.warn_explicit(text, UserWarning, "hf_ser", 0, __name__, registry=_WARNED)
         return samples, notes
 
     def text_notes(self, text: str | None, context: list[str] | None = None) -> dict[str, str]:

@@ -88,7 +88,7 @@ def audio_problem(samples: np.ndarray, sampling_rate: int = SAMPLING_RATE) -> tu
         return "too_short", f"{seconds:.3f} s, at least {MIN_SECONDS} s are needed"
     level = decibels(power)
     if level < SILENT_DBFS:
-        return "silent", f"level {level:.1f} dBFS"
+        return "silent", f"level {level:.1f} dBFS" if power else "all samples are 0"
     if decibels(max(0.0, power - mean**2)) < SILENT_DBFS:
         return "silent", f"a constant of {mean:.3g} and nothing else"
     return None

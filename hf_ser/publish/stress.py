@@ -125,7 +125,7 @@ def joined(outcomes: Sequence[Sequence[Outcome]]) -> list[Outcome]:
     found: dict[str, Outcome] = {}
     for one in chain.from_iterable(outcomes):
         if (before := found.get(one.condition.name)) is not None:
-            names = ("probabilities", "skipped", "dimensions")
+            names = ("probabilities", "skipped", "dimensions", "familiarity")
             one = Outcome(one.condition, *({**getattr(before, name), **getattr(one, name)} for name in names))
         found[one.condition.name] = one
     return list(found.values())

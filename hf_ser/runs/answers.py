@@ -14,6 +14,7 @@ from hf_ser.data.given_clips import GivenClip
 from hf_ser.files import atomic_write
 from hf_ser.models import SerPipeline
 from hf_ser.models.audio_notes import NO_SPEECH
+from hf_ser.models.familiarity import UNFAMILIAR
 from hf_ser.models.streams import MIX
 from hf_ser.normal_form import printable, storable
 
@@ -34,6 +35,7 @@ class Answer:
         is_speech: Whether the clip seems to contain speech.
         unsure: Whether no speech was found, or the best score is below the model's threshold.
         dimensions: Valence, arousal and dominance, of a model that predicts them.
+        familiarity: How alike the clip is to the training data; None where that is not known.
         error: Why there is no prediction.
     """
 
@@ -43,6 +45,7 @@ class Answer:
     is_speech: bool = True
     unsure: bool = False
     dimensions: dict[str, float] | None = None
+    familiarity: float | None = None
     error: str | None = None
 
     def as_row(self, abstains: bool) -> dict:
@@ -56,20 +59,23 @@ class Answer:
         if self.error is not None:
             return named | {"error": self.error}
         known = answer_row(self.scores, self.clip.text, self.unsure, self.notes, abstains)
-        return named | (self.dimensions or {}) | known
+        return named | (self.dimensions or {}) | known | {"familiarity": self.familiarity}
+
+    @property
+    def is_unlike_training(self) -> bool:
+        """Whether the clip is unlike the training data."""
+        return bool(unlike_note(self.familiarity))
 
 
 def answer_row(scores: list[dict], text: str | None, unsure: bool, notes: Sequence[str], abstains: bool) -> dict:
-    """The keys of a prediction in JSON; `probabilities` is the former name of `scores`."""
+    """The keys of a prediction in JSON."""
     if not scores:  # of a model without classes
         return {"unsure": unsure, "text": text, "notes": list(notes)}
-    by_label = {one["label"]: one["score"] for one in scores}
     return {
         "label": None if unsure and abstains else scores[0]["label"],
         "confidence": scores[0]["score"],
         "unsure": unsure,
-        "scores": by_label,
-        "probabilities": by_label,
+        "scores": {one["label"]: one["score"] for one in scores},
         "text": text,
         "notes": list(notes),
     }
@@ -145,8 +151,14 @@ class ClipPredictor:
             is_speech = NO_SPEECH not in noted
             unsure = self.classify.is_unsure(found[0]["score"] if found else None, noted)
             notes_of_text = self.classify.text_notes(clip.text).values()
-            notes = (*noted.values(), *notes_of_text, *self.notes_of(clip))
-            yield Answer(clip, list(found), notes, is_speech, unsure, found.dimensions)
+            notes = (*noted.values(), *notes_of_text, *self.notes_of(clip), *unlike_note(found.familiarity))
+            yield Answer(clip, list(found), notes, is_speech, unsure, found.dimensions, found.familiarity)
+
+
+def unlike_note(familiarity: float | None) -> list[str]:
+    """The note on a clip that is unlike the training data; none of any other."""
+    is_unlike = familiarity is not None and familiarity < UNFAMILIAR
+    return [f"unlike the training data (familiarity {familiarity:.1g})"] if is_unlike else []
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -219,7 +231,7 @@ def answers_file(
             yield lambda answer: file.write(json_line(answer.as_row(abstains)) + "\n")
             return
         names = ["file", "start", "end", "channel", *(("label", "confidence") if labels else ()), "unsure", *dimensions]
-        names += [*(f"score:{label}" for label in labels), "text", "notes", "error"]
+        names += [*(f"score:{label}" for label in labels), "text", "notes", "familiarity", "error"]
         writer = csv.DictWriter(file, names, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         yield lambda answer: writer.writerow(_cells(answer, abstains))

@@ -20,6 +20,7 @@ from hf_ser.inputs.speakers import enrolment_note, speaker_statistics
 from hf_ser.models import SerConfig, SerPipeline
 from hf_ser.models.configuration_ser import AUDIO, TEXT
 from hf_ser.models.dimensions import within_scale
+from hf_ser.models.last_layers import last_layers, layer_inputs, side_by_side
 from hf_ser.models.pipeline_ser import check_finite
 from hf_ser.revisions import checkpoint_config, clear_loading_errors, split_revision
 from hf_ser.runs.checkpoints import load_model
@@ -130,17 +131,32 @@ class Classifier:
         Raises:
             ValueError: as the pipeline.
         """
+        return self.answers(clips, texts, batch_size, speaker_statistics)[0]
+
+    def answers(
+        self,
+        clips: Sequence[np.ndarray | None],
+        texts: Sequence[str | None],
+        batch_size: int = 16,
+        speaker_statistics: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, list[float | None]]:
+        """`outputs`, and how alike each row is to the training data; None where that is not known."""
         outputs, n_classes = np.empty((len(texts), len(self.labels) + len(self.dimensions))), len(self.labels)
+        alike = np.full(len(texts), None)
         first = first_of_text(texts) if self.kind == TEXT else np.arange(len(texts))
         unique = np.unique(first)
         for part in self.batches([clips[row] for row in unique], [texts[row] for row in unique], batch_size):
             rows = unique[part]
             known = None if speaker_statistics is None else speaker_statistics[rows]
-            outputs[rows] = self.forward([clips[row] for row in rows], [texts[row] for row in rows], known)
+            some = [clips[row] for row in rows], [texts[row] for row in rows]
+            with layer_inputs(last_layers(self.model) if self.pipeline.knows_training_data else {}) as given:
+                outputs[rows] = self.forward(*some, known)
+            if given:
+                alike[rows] = self.pipeline.familiarity(side_by_side(given), *some)
         outputs = outputs[first]
         if n_classes:
             outputs[:, :n_classes] = softmax(outputs[:, :n_classes] / self.temperature, axis=-1)
-        return outputs
+        return outputs, alike[first].tolist()
 
     def batches(self, clips: Sequence, texts: Sequence, batch_size: int = 16) -> Iterator[np.ndarray]:
         """Yield the row positions of each forward pass: similar lengths together, the longest first."""

@@ -80,7 +80,7 @@ def compare(
     check_predictions(rows_b, f"predictions of {names[1]}")
     check_has_classes(rows_a, names[0])
     check_has_classes(rows_b, names[1])
-    a, b, notices = _joined(rows_a, rows_b, names)
+    a, b, notices = joined(rows_a, rows_b, names)
     by_speaker = {"a": a.confusions(a.column("speaker")), "b": b.confusions(a.column("speaker"))}
     intervals, note = difference_intervals(by_speaker["a"], by_speaker["b"])
     figures = _figures({run: sum(matrices.values()) for run, matrices in by_speaker.items()}, a.labels)
@@ -184,7 +184,7 @@ def _distinct_names(names: Sequence[str]) -> Sequence[str]:
     return names if names[0] != names[1] else [f"{name} ({run})" for name, run in zip(names, "AB", strict=True)]
 
 
-def _joined(
+def joined(
     rows_a: Sequence[Prediction], rows_b: Sequence[Prediction], names: Sequence[str]
 ) -> tuple[PredictionArrays, PredictionArrays, list[str]]:
     """Both runs on their common utterances, in one order of rows and labels, and a notice of rows left out."""

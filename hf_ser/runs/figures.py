@@ -322,6 +322,7 @@ class Report(Conditions):
         per_sex: Figures by sex of the speaker; unknown holds the rest.
         confusions: Pairs of classes that are taken for each other, most frequent first.
         roc: ROC curve of each class against the rest.
+        unfamiliar: Share of the test utterances that are unlike the training data; absent where that is not known.
         chance_uar: UAR of guessing: one divided by the number of classes.
         notices: What must be said beside the figures: leaks, synthetic or paired data, absent actors.
         versions: Versions of Python and packages; None where a package is not installed.
@@ -360,6 +361,7 @@ class Report(Conditions):
     risk_coverage: RiskCoverage
     confusions: list[Confusion]
     roc: dict[str, RocCurve]
+    unfamiliar: float | None = None
     chance_uar: float
     notices: list[str]
     versions: dict[str, str | None]

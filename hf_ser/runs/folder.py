@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transformers.utils import CONFIG_NAME
 
+from hf_ser.revisions import public_name
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.figures import DimensionReport, Report, read_report
 from hf_ser.runs.findings import AUDIT, Audit
@@ -123,8 +124,12 @@ class RunFolder:
 
     @property
     def system(self) -> str:
-        """The encoders, head and settings of the models, in one line; empty where no fold is finished."""
-        return next((fold.record.description for fold in self.folds.values()), "")
+        """The encoders, head and settings of the models, in one line; of a model from elsewhere its name.
+
+        Empty where no fold is finished.
+        """
+        evaluated = public_name(self.settings.get("evaluated", ""))
+        return next((fold.record.description for fold in self.folds.values()), evaluated)
 
     @property
     def audit(self) -> Audit | None:

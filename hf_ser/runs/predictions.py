@@ -34,6 +34,7 @@ class Prediction(Record):
         votes: Share of each label among the raters' votes, in the order of `probabilities`; None without raters.
         temperature: That of the calibration; None without.
         abstain_threshold: Confidence below which the model abstains.
+        familiarity: How alike the utterance is to the training data; None where that is not known.
         probabilities: Probability of each label, in the order of the class indices; empty where the model predicts
             dimensions alone.
         dimensions: What the model predicts of valence, arousal and dominance, from -1 to 1; absent where it predicts
@@ -58,6 +59,7 @@ class Prediction(Record):
     votes: dict[str, float] | None = None
     temperature: float | None = None
     abstain_threshold: float | None = None
+    familiarity: float | None = None
     probabilities: dict[str, float]
     dimensions: dict[str, float] | None = None
     annotated: dict[str, float | None] | None = None
@@ -78,6 +80,11 @@ class Prediction(Record):
     def predicted(self) -> str:
         """The most probable label, the first of equals."""
         return max(self.probabilities, key=self.probabilities.get)
+
+
+def predictions_of(source: Path) -> Path:
+    """The predictions file of a run's folder; a file itself."""
+    return source / PREDICTIONS if source.is_dir() else source
 
 
 def write_predictions(path: str | Path, rows: Sequence[Prediction]) -> None:

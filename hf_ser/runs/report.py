@@ -17,6 +17,7 @@ from sklearn.metrics import auc, precision_recall_fscore_support, roc_curve
 from hf_ser.data.protocols import PUBLISHED
 from hf_ser.data.schema import SEXES, UNKNOWN
 from hf_ser.files import atomic_write
+from hf_ser.models.familiarity import UNFAMILIAR
 from hf_ser.runs.calibration import answered, curve_points, nll, reliability_bins, risk_coverage, tempered
 from hf_ser.runs.dimension_figures import dimension_figures
 from hf_ser.runs.figures import (
@@ -146,6 +147,7 @@ def make_report(
         risk_coverage=risk_coverage(answers.confidence, answers.correct),
         confusions=_confusions(answers),
         roc=_roc(answers),
+        unfamiliar=unfamiliar_share([row.familiarity for row in answers.rows]),
         chance_uar=1 / len(answers.labels),
         notices=notices,
         versions=_versions(),
@@ -175,6 +177,12 @@ def write_report(report: Report | DimensionReport, path: str | Path) -> None:
     """Write a report as indented JSON, whole or not at all."""
     with atomic_write(path) as file:
         file.write(json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def unfamiliar_share(familiarity: Sequence[float | None]) -> float | None:
+    """Share of clips that are unlike the training data, of those of which it is known; None where it is of none."""
+    known = [one for one in familiarity if one is not None]
+    return sum(one < UNFAMILIAR for one in known) / len(known) if known else None
 
 
 def _headline(answers: PredictionArrays) -> dict:

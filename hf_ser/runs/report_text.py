@@ -65,6 +65,7 @@ def _class_lines(report: Report) -> list[str]:
         *_line("calib", _calibration_text(report.calibration)),
         *_line("answer", _abstention_text(report.abstention, report.risk_coverage)),
         *_line("soft", _soft_text(report.soft_labels)),
+        *_line("unlike", unfamiliar_text(report.unfamiliar)),
         *_line("audit", audit_text(report.audit)),
         "",
         *_class_table(report.per_class),
@@ -116,6 +117,11 @@ def _span(interval: list[float] | None) -> str:
 
 def _ccc_groups(groups: dict[str, DimensionGroup]) -> str:
     return ", ".join(f"{name}: CCC {ccc_text(group.mean_ccc)} (n {group.n})" for name, group in groups.items())
+
+
+def unfamiliar_text(share: float | None) -> str:
+    """How many test utterances are unlike the training data; empty where that is not known."""
+    return "" if share is None else f"{_percent(share)} % of the utterances are unlike the training data"
 
 
 def _label_map_lines(label_map: LabelMap | None) -> list[str]:

@@ -24,6 +24,7 @@ class StressLine(ConcordanceChange):
         delta_ci95: 95 % interval of the change over speakers; None where there is none.
         limit: By how much UAR may fall; None where it is not judged.
         verdict: `passed`, `failed` or `not judged`.
+        unfamiliar: Share of the changed clips that are unlike the training data; absent where that is not known.
     """
 
     name: str
@@ -37,6 +38,7 @@ class StressLine(ConcordanceChange):
     delta_ci95: list[float] | None
     limit: float | None
     verdict: str
+    unfamiliar: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,7 @@ class CleanFigures(Record):
     wa: float | None
     ccc: float | None = None
     ccc_ci95: list[float] | None = None
+    unfamiliar: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,7 @@ from hf_ser.training.arguments import (
     reject_transcript_settings,
 )
 from hf_ser.training.building import build_model, from_fold
+from hf_ser.training.familiarity import familiarity_of, learn_familiarity
 from hf_ser.training.fits import FittedTrainer, is_solved, reject_descent
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.fold_run import FoldTask, save_model
@@ -139,20 +140,25 @@ class EmotionFold(FoldTask):
         """As FoldTask's; the probabilities of classes are calibrated on the validation rows first."""
         if self.classes:
             calibrate(trainer, self.candidate.model.config, self.rows.validation)
+        model = unwrapped(self.candidate.model)
+        learn_familiarity(trainer, model, self.rows.train, self.rows.validation)
         outputs = trainer.outputs(self.rows.test) if len(self.fold.test) else None
+        alike = familiarity_of(trainer, model, self.rows.test)
         save_model(trainer, self.candidate, folder)
         if not trainer.is_world_process_zero():
             return record
         copy_code(folder, unwrapped(self.candidate.model))
         if outputs is not None:
-            write_predictions(folder / PREDICTIONS, self.prediction_rows(outputs, record.leaks, record.notes))
+            write_predictions(folder / PREDICTIONS, self.prediction_rows(outputs, alike, record.leaks, record.notes))
             if trackers := self.task.training.report_to:
                 write_fold_report(folder, record.audit)
                 track_results(trackers, folder, trainer.args)
         best = {f"best_validation_{name}": saved_figure(trainer, name) for name in ("uar", "ccc")}
         return replace(record, **best)
 
-    def prediction_rows(self, outputs: np.ndarray, leaks: list[str], notes: list[str]) -> list[Prediction]:
+    def prediction_rows(
+        self, outputs: np.ndarray, familiarity: list[float | None], leaks: list[str], notes: list[str]
+    ) -> list[Prediction]:
         """The test rows as `predictions.jsonl` has them; outputs: `(rows, outputs)`."""
         config, fold, labels = self.candidate.model.config, self.fold, self.labels
         temperature = getattr(config, "calibration_temperature", None)
@@ -171,10 +177,11 @@ class EmotionFold(FoldTask):
                 transcript_source=self.transcripts.source[row["id"]],
                 reference=labels[row["label"]],
                 votes=None if row["votes"] is None else dict(zip(labels, row["votes"], strict=True)),
+                familiarity=alike,
                 probabilities=dict(zip(self.classes, of_row.tolist(), strict=True)),
                 **of_dimensions,
             )
-            for row, of_row, of_dimensions in zip(columns, probabilities, dimensions, strict=True)
+            for row, alike, of_row, of_dimensions in zip(columns, familiarity, probabilities, dimensions, strict=True)
         ]
 
 

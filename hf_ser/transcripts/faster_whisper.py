@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, POSITIONS_A_SECOND, Hypothesis
+from hf_ser.transcripts.recogniser import MAX_WINDOW_SECONDS, POSITIONS_A_SECOND, Hypothesis, Word
 
 PREFIX = "faster-whisper:"
 
@@ -145,6 +145,14 @@ class FasterWhisper:
     def text(self, tokens: Sequence[int]) -> str:
         """As `Recogniser.text`."""
         return self.tokenizer.decode(list(tokens))
+
+    def words(self, samples: np.ndarray, language: str | None = None) -> list[Word]:
+        """As `TimingRecogniser.words`."""
+        self.initial_tokens(language, None)  # refuses an unknown language
+        options = {"temperature": 0.0, "condition_on_previous_text": False, "word_timestamps": True}
+        segments, _ = self.whisper.transcribe(samples, language=language, **options)
+        words = [word for segment in segments for word in segment.words or ()]
+        return [Word(float(one.start), float(one.end), one.word) for one in words]
 
 
 def _storage(array: np.ndarray):

@@ -19,6 +19,7 @@ from hf_ser.transcripts.recogniser import (
     POSITIONS_A_SECOND,
     PRECISIONS,
     Hypothesis,
+    Word,
     weights_digest,
 )
 
@@ -157,6 +158,14 @@ class OpenAiWhisper:
     def text(self, tokens: Sequence[int]) -> str:
         """As `Recogniser.text`."""
         return self.tokenizer.decode([token for token in tokens if token < self.end])
+
+    def words(self, samples: np.ndarray, language: str | None = None) -> list[Word]:
+        """As `TimingRecogniser.words`; in float32 or float16."""
+        self.initial_tokens(language, None)  # refuses an unknown language
+        options = {"temperature": 0.0, "condition_on_previous_text": False, "fp16": self.dtype == torch.float16}
+        found = whisper.transcribe(self.model, samples, language=language, word_timestamps=True, **options)
+        words = [word for segment in found["segments"] for word in segment["words"]]
+        return [Word(float(one["start"]), float(one["end"]), one["word"]) for one in words]
 
 
 def in_precision(model: whisper.Whisper, precision: torch.dtype) -> whisper.Whisper:

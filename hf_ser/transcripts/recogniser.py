@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hf_ser.json_record import Record
+
 MAX_WINDOW_SECONDS = 30
 """Length of Whisper's input; longer clips are cut, shorter ones padded with zeros."""
 
@@ -91,6 +93,28 @@ class Transcript:
     temperature: float | None
     compression_ratio: float | None = None
     suspicious: bool = False
+
+
+@dataclass(frozen=True)
+class Word(Record):
+    """A word of a recording, with its beginning and end in seconds."""
+
+    start: float
+    end: float
+    text: str
+
+
+class TimingRecogniser(Protocol):
+    """A recogniser that also gives the times of words, as the libraries do by the attention to the audio."""
+
+    def words(self, samples: np.ndarray, language: str | None = None) -> list[Word]:
+        """The words of a recording of any length, their times from its first sample on.
+
+        Shapes: samples `(samples,)` float32 at 16 kHz.
+
+        Raises:
+            ValueError: the model does not know the language.
+        """
 
 
 class Recogniser(Protocol):

@@ -110,7 +110,7 @@ SKIPPED = {  # by file name: kind, and how the detail begins after the file's na
     "broken.flac": ("unreadable", "not readable as audio ("),
     "header_only.wav": ("empty", "no samples"),
     "header_only_stereo.wav": ("empty", "no samples"),
-    "silent.wav": ("silent", "level -inf dBFS"),
+    "silent.wav": ("silent", "all samples are 0"),
     "nan.wav": ("not_finite", "5 samples are NaN or infinite"),
     "short.wav": ("too_short", "0.010 s, at least 0.1 s are needed"),
     "twin_b.wav": ("duplicate", "same audio as table/twin_a.wav, which is kept"),

@@ -94,12 +94,12 @@ def test_predict_takes_enrolment_and_says_what_is_lost_without(tested, data, tmp
         sf.write(files[row], waveforms_of([data[row]])[0], 16_000, subtype="FLOAT")
     script("predict", folder, files[rows[0]], "--json", "--enrolment", *(files[row] for row in enrolled))
     told, noted = capsys.readouterr()
-    probabilities = json.loads(told)["probabilities"]
+    probabilities = json.loads(told)["scores"]
     np.testing.assert_allclose([probabilities[name] for name in LABELS], expected[0], atol=1e-5)
     assert "note" not in noted
     script("predict", folder, files[rows[0]], "--json")
     told, noted = capsys.readouterr()
-    assert json.loads(told)["probabilities"] != probabilities
+    assert json.loads(told)["scores"] != probabilities
     assert "scaled by itself, which is less accurate: give other clips of the speaker with --enrolment" in noted
     silent = tmp_path / "silent.wav"
     sf.write(silent, np.zeros(16_000), 16_000)

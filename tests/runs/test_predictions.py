@@ -27,6 +27,7 @@ def row(name: str, **changes) -> dict:
         "votes": None,
         "temperature": None,
         "abstain_threshold": None,
+        "familiarity": None,
         "probabilities": {"sad": 0.1 + 0.2, "happy": 0.7},
     } | changes
 

@@ -1,17 +1,19 @@
 """A linear head that is fitted and not descended to: what is saved answers as the regression did."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from models.tiny import AUDIO, audio_only, awaken, fused
+from models.tiny import AUDIO, SPEECH, audio_only, awaken, fused
 from safetensors.torch import load_file
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
+from transformers import Data2VecAudioConfig, Wav2Vec2FeatureExtractor
 
 from hf_ser.inputs.speakers import enrolment_rows
 from hf_ser.models import SOLVED_HEADS, SerConfig, SerModelForClassification, SpectrogramConfig
@@ -200,10 +202,18 @@ def test_two_classes_and_a_class_without_rows_fit_the_layer(method):
     assert (answers.argmax(1) == truth).mean() > 0.9 and (answers[:, 1] == -30).all()
 
 
-@pytest.mark.parametrize("head", SOLVED_HEADS)
-@pytest.mark.parametrize("layers", [[1, 2], 1])
-def test_a_head_is_solved_for_on_the_layers_of_a_frozen_encoder(head, layers, tmp_path):
-    config, _ = AUDIO["whisper"]()
+ENCODERS = {name: AUDIO[name] for name in ("whisper", "wav2vec2", "hubert", "wavlm", "ast")} | {
+    "data2vec": lambda: (Data2VecAudioConfig(**SPEECH), Wav2Vec2FeatureExtractor())
+}
+"""One encoder of each family, as `studies/encoders.yaml` compares them."""
+
+
+@pytest.mark.parametrize(
+    ("encoder", "head", "layers"),
+    [("whisper", "logistic", 1), ("whisper", "ridge", 1), *((name, "ridge", [1, 2]) for name in ENCODERS)],
+)
+def test_a_head_is_solved_for_on_the_layers_of_any_frozen_encoder(encoder, head, layers, tmp_path):
+    config, extractor = ENCODERS[encoder]()
     config = SerConfig(
         audio_config=config,
         audio_layers=layers,
@@ -214,11 +224,11 @@ def test_a_head_is_solved_for_on_the_layers_of_a_frozen_encoder(head, layers, tm
     torch.manual_seed(0)
     model = awaken(SerModelForClassification(config)).requires_grad_(False)
     trainer = trainer_of(model, rows())
-    trainer.data_collator = mel_batch
+    trainer.data_collator = partial(feature_batch, extractor=extractor)
     trainer.train()
     model.save_pretrained(tmp_path)
     again = SerModelForClassification.from_pretrained(tmp_path)
-    batch = mel_batch(trainer.all_rows)
+    batch = feature_batch(trainer.all_rows, extractor)
     labels = batch.pop("labels")
     logits = again(**batch).logits
     assert (logits.argmax(1) == labels).float().mean() > 0.8
@@ -238,7 +248,7 @@ def test_the_speeds_of_a_clip_are_rows_in_training_and_one_answer_in_every_score
         for place, label in enumerate(np.concatenate([draw.permutation(9) % CLASSES for _ in range(4)]).tolist()):
             data[place]["labels"] = label
     trainer = trainer_of(model, data)
-    trainer.data_collator = lambda batch: mel_batch(batch, extractor)
+    trainer.data_collator = lambda batch: feature_batch(batch, extractor)
     trainer.train()
     vectors, targets = trainer.vectors_of(data)
     assert vectors.shape == (36, 3, 32)
@@ -249,7 +259,7 @@ def test_the_speeds_of_a_clip_are_rows_in_training_and_one_answer_in_every_score
     made = statistics(torch.from_numpy(vectors).float()).double().numpy()
     one = RidgeFit(np.concatenate(made), np.repeat(targets, 3, 0), copies=3)
     fitted = one.fit(np.arange(108), found["ridge_lambda"]).sharpened(found["sharpness"])
-    batch = mel_batch(data, extractor)
+    batch = feature_batch(data, extractor)
     labels = batch.pop("labels")
     logits = model(**batch).logits
     torch.testing.assert_close(
@@ -269,7 +279,7 @@ def test_the_mean_of_a_speaker_is_taken_off_by_as_much_as_so_many_clips_tell(tmp
     for row in data:  # each speaker's voice has another colour
         row["clip"] = row["clip"] + (0.2 + 0.2 * int(row["speaker"][1:])) * row["clip"].roll(1)
     trainer = trainer_of(model, data)
-    trainer.data_collator = lambda batch: mel_batch(batch, extractor)
+    trainer.data_collator = lambda batch: feature_batch(batch, extractor)
     trainer.enrolment_clips = 4
     trainer.train()
     vectors = torch.from_numpy(trainer.vectors_of(trainer.all_rows)[0])
@@ -282,12 +292,12 @@ def test_the_mean_of_a_speaker_is_taken_off_by_as_much_as_so_many_clips_tell(tmp
     torch.testing.assert_close(means.offset(vectors[:4].float()).double(), expected, rtol=1e-2, atol=1e-4)
     tested = Rows(trainer.all_rows[:9])
     known = enrolment_rows(tested, 4, 0)["s0"]
-    batch = mel_batch(tested, extractor)
+    batch = feature_batch(tested, extractor)
     batch.pop("labels")
     model.save_pretrained(tmp_path)
     again = SerModelForClassification.from_pretrained(tmp_path)
     enrolment = HeadEnrolment(again)
-    inputs = mel_batch([tested[row] for row in known], extractor)
+    inputs = feature_batch([tested[row] for row in known], extractor)
     offset = enrolment.speaker_scaling(enrolment.moments([(inputs["input_values"], inputs["audio_mask"])]))
     answers = again(**batch, speaker_statistics=offset.expand(9, -1, -1)).logits
     torch.testing.assert_close(torch.from_numpy(trainer.logits(tested)).float(), answers, atol=1e-4, rtol=0)
@@ -301,7 +311,7 @@ def test_means_of_speakers_are_for_audio_alone_and_clips_need_speakers():
         audio_only("whisper", speaker_views=1)
     model, extractor = audio_only("whisper", head="ridge", pooling="mean", speaker_views=1)
     trainer = trainer_of(model.requires_grad_(False), Rows(row | {"speaker": None} for row in rows()))
-    trainer.data_collator = lambda batch: mel_batch(batch, extractor)
+    trainer.data_collator = lambda batch: feature_batch(batch, extractor)
     with pytest.raises(ValueError, match="27 of 27 clips have no speaker"):
         trainer.train()
 
@@ -320,8 +330,8 @@ def test_left_out_clips_are_answered_by_the_mean_of_their_views(method):
     np.testing.assert_allclose(answers[left_out], each.mean(0), atol=1e-9)
 
 
-def mel_batch(batch: list[dict], extractor=None) -> dict[str, torch.Tensor]:
-    """Whisper's features of rows."""
+def feature_batch(batch: list[dict], extractor=None) -> dict[str, torch.Tensor]:
+    """Features of rows, by default Whisper's."""
     extractor = extractor or AUDIO["whisper"]()[1]
     made = audio_inputs(extractor, [row["clip"].numpy() for row in batch])
     return made | {"labels": torch.tensor([row["labels"] for row in batch])}

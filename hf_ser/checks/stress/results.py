@@ -3,7 +3,7 @@
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from hf_ser.runs.dimension_figures import concordance_change
 from hf_ser.runs.figures import DimensionReport, Report, SexGap
 from hf_ser.runs.intervals import difference_intervals, holds_zero
 from hf_ser.runs.predictions import Prediction
-from hf_ser.runs.report import make_report
+from hf_ser.runs.report import make_report, unfamiliar_share
 from hf_ser.runs.report_text import counted
 from hf_ser.runs.scores import ROUNDING, difference, uar_from_confusion
 from hf_ser.runs.stress import CleanFigures, StressLine, StressResult
@@ -57,12 +57,19 @@ class Outcome:
         probabilities: Probabilities of each changed row by id, in the order of the model's labels.
         skipped: Reason for each row that could not be changed, by id.
         dimensions: Valence, arousal and dominance of each changed row by id; empty where the model predicts none.
+        familiarity: How alike each changed row is to the training data, by id; None where that is not known.
     """
 
     condition: Condition
     probabilities: Mapping[str, Sequence[float]]
     skipped: Mapping[str, str]
     dimensions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    familiarity: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def unfamiliar(self) -> float | None:
+        """Share of the rows that are unlike the training data; None where that is not known."""
+        return unfamiliar_share(list(self.familiarity.values()))
 
 
 def make_stress(
@@ -102,7 +109,7 @@ def make_stress(
         **about,
         **{name: getattr(report, name) for name in ("corpus", "n_utterances", "n_speakers", "leaks")},
         notices=[*report.notices, *notices, *_not_judged(has_classes, skill), *_notices(skipped, lines)],
-        clean=clean_figures(report),
+        clean=replace(clean_figures(report), unfamiliar=clean.unfamiliar),
         sex_gap=gap,
         thresholds=dict(thresholds),
         limits=limits,
@@ -145,7 +152,7 @@ def compared(
         named |= vars(concordance_change(kept, outcome.dimensions))
     if not labels:
         none = dict.fromkeys(("uar", "delta_uar", "delta_ci95", "limit"))
-        return StressLine(**named, n=len(kept), **none, verdict=NOT_JUDGED), ""
+        return StressLine(**named, n=len(kept), **none, verdict=NOT_JUDGED, unfamiliar=outcome.unfamiliar), ""
     before, after = (by_speaker(kept, one.probabilities, labels) for one in (clean, outcome))
     uar, clean_uar = (uar_from_confusion(sum(one.values()), labels) for one in (after, before))
     limit = limits.get(outcome.condition.severity)
@@ -161,6 +168,7 @@ def compared(
         delta_ci95=intervals["uar"],
         limit=limit,
         verdict=NOT_JUDGED if limit is None else FAILED if too_much else PASSED,
+        unfamiliar=outcome.unfamiliar,
     )
     return line, note
 
@@ -196,11 +204,16 @@ def format_stress(result: StressResult) -> str:
     lines = [verdict, HOW_TO_READ, *(f"note: {notice}" for notice in result.notices), subject(result)]
     lines.append(_sex_text(result.sex_gap))
     lines += [f"intervals of the changes: {result.interval_note}"] if result.interval_note else []
-    rows = [("condition", "level", "severity", "UAR", "change", "95 % interval", "limit", "verdict")]
+    rows = [("condition", "level", "severity", "UAR", "change", "95 % interval", "limit", "unlike", "verdict")]
     rows += [_cells(line) for line in result.conditions]
+    if result.clean.unfamiliar is None:
+        rows = [(*row[:-2], row[-1]) for row in rows]
+    else:
+        lines.append(f"unlike the training data: {100 * result.clean.unfamiliar:.1f} % of the unchanged clips")
     if result.clean.ccc is not None:
+        last = 1 if result.clean.unfamiliar is None else 2
         rows = [
-            (*row[:3], *more, *(row[3:] if result.clean.uar is not None else row[-1:]))
+            (*row[:3], *more, *(row[3:] if result.clean.uar is not None else row[-last:]))
             for row, more in zip(rows, [("CCC", "change"), *map(_ccc_cells, result.conditions)], strict=True)
         ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -245,8 +258,9 @@ def _ccc_cells(line: StressLine) -> tuple[str, str]:
 
 
 def _cells(line: StressLine) -> tuple[str, ...]:
+    unlike = "" if line.unfamiliar is None else f"{100 * line.unfamiliar:.0f} %"
     if line.uar is None:
-        return (line.name, line.level, line.severity, "", "", "", "", line.verdict)
+        return (line.name, line.level, line.severity, "", "", "", "", unlike, line.verdict)
     interval = line.delta_ci95
     return (
         line.name,
@@ -256,6 +270,7 @@ def _cells(line: StressLine) -> tuple[str, ...]:
         f"{100 * line.delta_uar:+.1f}",
         f"[{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]" if interval else "none",
         "" if line.limit is None else f"{-100 * line.limit:+.1f}",
+        unlike,
         line.verdict,
     )
 

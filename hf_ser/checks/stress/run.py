@@ -334,7 +334,8 @@ def run_condition(
 
     Speaker statistics are of unchanged clips, as enrolment clips are recorded before.
     """
-    probabilities, dimensions, skipped, n_classes = {}, {}, {}, len(classifier.labels)
+    probabilities, dimensions, familiarity, skipped = {}, {}, {}, {}
+    n_classes = len(classifier.labels)
 
     def changed(row: int) -> Sample | None:
         try:
@@ -350,13 +351,13 @@ def run_condition(
             given = {row: one for row, one in zip(indices, pool.map(changed, indices), strict=True) if one is not None}
             if given:
                 audio, texts = [one.samples for one in given.values()], [one.text for one in given.values()]
-                answers = classifier.outputs(audio, texts, batch_size, **rows.of_speakers(list(given)))
-                for one, row in zip(given.values(), answers.tolist(), strict=True):
-                    probabilities[one.id] = row[:n_classes]
+                answers, alike = classifier.answers(audio, texts, batch_size, **rows.of_speakers(list(given)))
+                for one, row, known in zip(given.values(), answers.tolist(), alike, strict=True):
+                    probabilities[one.id], familiarity[one.id] = row[:n_classes], known
                     if classifier.dimensions:
                         dimensions[one.id] = dict(zip(classifier.dimensions, row[n_classes:], strict=True))
             bar.update(len(indices))
-    return Outcome(condition, probabilities, dict(sorted(skipped.items())), dimensions)
+    return Outcome(condition, probabilities, dict(sorted(skipped.items())), dimensions, familiarity)
 
 
 class CacheKey:
@@ -410,7 +411,7 @@ def read_outcome(file: Path, key: str, condition: Condition) -> Outcome | None:
         answers = {name: kept[name] for name in ("probabilities", "skipped", "dimensions") if name in kept}
         if kept["key"] != key or kept["digest"] != _digest(*answers.values()):
             return None
-        return Outcome(condition, **answers)
+        return Outcome(condition, **answers, familiarity=kept.get("familiarity", {}))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -420,7 +421,8 @@ def write_outcome(file: Path, key: str, outcome: Outcome) -> None:
     answers = {"probabilities": outcome.probabilities, "skipped": outcome.skipped}
     answers |= {"dimensions": outcome.dimensions} if outcome.dimensions else {}
     with atomic_write(file) as handle:
-        json.dump({"key": key, "digest": _digest(*answers.values()), **answers}, handle)
+        kept = {"key": key, "digest": _digest(*answers.values()), **answers}
+        json.dump(kept | {"familiarity": outcome.familiarity}, handle)
 
 
 def annotations(classifier: Classifier, chosen: Selection) -> dict[int, dict[str, float | None]]:

@@ -36,7 +36,7 @@ def calls(monkeypatch):
     class Calls(list):
         limit = None
 
-    made, ask = Calls(), Classifier.outputs
+    made, ask = Calls(), Classifier.answers
 
     def counted(self, clips, texts, batch_size=16):
         if made.limit is not None and len(made) >= made.limit:
@@ -44,7 +44,7 @@ def calls(monkeypatch):
         made.append(len(clips))
         return ask(self, clips, texts, batch_size)
 
-    monkeypatch.setattr(Classifier, "outputs", counted)
+    monkeypatch.setattr(Classifier, "answers", counted)
     return made
 
 
