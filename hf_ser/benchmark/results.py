@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -110,11 +111,13 @@ def ratio(longer: WayResult, shorter: WayResult | None) -> float | None:
 
 def measure_all(rows: Sequence[Row], case: Case, rounds: int) -> list[RowResult]:
     """Measure rows one after another."""
-    bar = tqdm(rows, unit=" rows", desc="measuring", disable=None)
     results = []
-    for row in bar:
-        bar.set_postfix_str(row.name)
-        results.append(measure_row(row, case, rounds))
+    with tqdm(total=len(rows), unit=" rows", desc="measuring", disable=None) as bar:
+        for row in rows:
+            bar.set_postfix_str(row.name)
+            results.append(measure_row(row, case, rounds))
+            bar.update()
+            bar.write(f"{row.name}: {times(results[-1].to_peer) or 'no'} to the peer", file=sys.stderr)
     return results
 
 

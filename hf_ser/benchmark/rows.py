@@ -27,6 +27,11 @@ def trained_clips(case: Case) -> float:
     return case.size.steps * case.size.batch
 
 
+def peer_clips(case: Case) -> float:
+    """Clips that the pipeline of transformers is given."""
+    return min(clips(case), answering.PEER_CLIPS)
+
+
 def asr_clips(case: Case) -> float:
     """Clips that are transcribed."""
     return len(answering.asr_clips(case))
@@ -182,7 +187,7 @@ ROWS = (
         "clip",
         clips,
         Way("our pipeline", answering.ours_one_by_one),
-        Way("transformers' pipeline", answering.stock_one_by_one),
+        Counted("transformers' pipeline", answering.stock_one_by_one, units=peer_clips),
         Way("the encoder alone", partial(answering.bare_encoder, 1)),
         needs=("model", "stock"),
         rounds=1,
@@ -193,7 +198,7 @@ ROWS = (
         "clip",
         clips,
         Way("our pipeline", answering.ours_in_batches),
-        Way("transformers' pipeline", answering.stock_in_batches),
+        Counted("transformers' pipeline", answering.stock_in_batches, units=peer_clips),
         Way("the encoder alone", partial(answering.bare_encoder, answering.BATCH)),
         needs=("model", "stock"),
         rounds=1,
