@@ -88,7 +88,7 @@ def rows_of(size: Size) -> list[Row]:
 
 
 def chosen_rows(size: Size, names: Sequence[str] = ()) -> list[Row]:
-    """The rows of these names; all where none are given.
+    """The rows of these names, in this order; all where none are given.
 
     Raises:
         ValueError: there is no row of a name.
@@ -99,7 +99,8 @@ def chosen_rows(size: Size, names: Sequence[str] = ()) -> list[Row]:
             f"--rows {' '.join(sorted(unknown))}: found no such row, expected some of "
             f"{', '.join(row.name for row in rows)}."
         )
-    return [row for row in rows if not names or row.name in names]
+    by_name = {row.name: row for row in rows}
+    return [by_name[name] for name in names] or rows
 
 
 def growth_row(number: int, count: int) -> Row:
