@@ -12,6 +12,7 @@ from sklearn.metrics import confusion_matrix
 from hf_ser.checks.stress.conditions import HARD, MILD, Condition
 from hf_ser.data.schema import UNKNOWN
 from hf_ser.files import atomic_write
+from hf_ser.markup import line_width
 from hf_ser.runs.dimension_figures import concordance_change
 from hf_ser.runs.figures import DimensionReport, Report, SexGap
 from hf_ser.runs.intervals import difference_intervals, holds_zero
@@ -37,8 +38,6 @@ NO_GAP = SexGap(uar=None, ci95=None, note="No gap: the model has no classes.")
 
 PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
 
-LINE = 100
-"""Characters a line of the terminal table."""
 
 HOW_TO_READ = (
     "How to read it: each line changes the same clips in one way and gives the change in UAR against the clean run in "
@@ -224,7 +223,7 @@ def format_stress(result: StressResult) -> str:
         ).rstrip()
         for row in rows
     ]
-    return "\n".join([*(part for line in lines for part in textwrap.wrap(line, LINE)), "", *table])
+    return "\n".join([*(part for line in lines for part in textwrap.wrap(line, line_width())), "", *table])
 
 
 def subject(result: StressResult) -> str:
