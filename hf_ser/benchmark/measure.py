@@ -100,7 +100,7 @@ def _serve(setup: Callable[..., Work], case, connection: Connection) -> None:
             connection.send(None)
             while connection.recv():
                 connection.send(_measured(work))
-        except EOFError:  # the other end is closed: no more is wanted
+        except (EOFError, BrokenPipeError):  # the other end is closed: no more is wanted
             return
         except Exception as error:
             connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
