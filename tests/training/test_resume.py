@@ -31,7 +31,7 @@ from hf_ser.models import (
 from hf_ser.training.adaptation import adapted
 from hf_ser.training.arguments import AdaptArguments
 from hf_ser.training.building import Candidate, label_maps
-from hf_ser.training.emotion_task import saved_uar
+from hf_ser.training.emotion_task import saved_figure
 from hf_ser.training.fold_data import FoldData
 from hf_ser.training.fold_run import Clock, last_complete_checkpoint, seconds_of
 from hf_ser.training.frozen_pass import frozen_features
@@ -218,11 +218,11 @@ def test_seconds_before_a_kill_are_counted(tmp_path):
 
 def test_the_uar_of_the_record_is_that_of_the_weights_that_are_kept(tmp_path):
     trainer = patient(tmp_path)
-    assert saved_uar(trainer) is None
+    assert saved_figure(trainer, "uar") is None
     trainer.train()
-    assert (trainer.state.best_metric, saved_uar(trainer)) == (pytest.approx(0.4), pytest.approx(0.2))
+    assert (trainer.state.best_metric, saved_figure(trainer, "uar")) == (pytest.approx(0.4), pytest.approx(0.2))
     trainer.args.load_best_model_at_end = True
-    assert saved_uar(trainer) == trainer.state.best_metric
+    assert saved_figure(trainer, "uar") == trainer.state.best_metric
 
 
 @pytest.mark.parametrize(
