@@ -5,14 +5,17 @@ Scripts import this first, so that Ctrl-C prints one line also during their slow
 
 import argparse
 import errno
+import logging
 import os
 import re
 import runpy
 import signal
+import subprocess
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from multiprocessing import parent_process
 from pathlib import Path
@@ -28,9 +31,16 @@ commands:
 {commands}
 
 Own parts: --plugins FILE.py behind any command (hf_ser/README.md)
-On several processes: accelerate launch -m hf_ser.scripts.train_fusion [arguments]"""
+On several processes: hf-ser launch [arguments of accelerate launch] COMMAND [arguments]"""
 
 STOPPED = "stopped by Ctrl-C"
+CONTINUES = "the same command goes on where it stopped"
+
+LAUNCH = "launch"
+"""The command that runs another one by `accelerate launch`."""
+
+LATER_PROCESS_SECONDS = 10.0
+"""How long a process behind the first waits before it shows its error: it is ended if the first had the same one."""
 
 
 def main() -> None:
@@ -41,8 +51,10 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("--help", "-h"):
         print(usage(known))
+    elif name == LAUNCH:
+        launch(sys.argv[2:], known)
     elif (name := name.replace("-", "_")) not in known:
-        print(f"error: unknown command {sys.argv[1]!r}, expected one of {', '.join(known)}", file=sys.stderr)
+        print(f"error: unknown command {sys.argv[1]!r}, expected one of {', '.join(known)}, {LAUNCH}", file=sys.stderr)
         sys.exit(2)
     else:
         sys.argv = [f"hf-ser {name}", *sys.argv[2:]]
@@ -63,6 +75,35 @@ def usage(known: dict[str, Path]) -> str:
     return USAGE.format(commands="\n".join(f"  {name:{width}}  {first}" for name, first in about.items()))
 
 
+def launch(arguments: list[str], known: Iterable[str]) -> NoReturn:
+    """Run a command by `accelerate launch`, and end with its status.
+
+    Accelerate and torch add a traceback of their own to an error or Ctrl-C that the command has explained already: here
+    it is left out.
+    """
+    from accelerate.commands.launch import main as accelerate_launch
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    place = next((place for place, one in enumerate(arguments) if one.replace("-", "_") in known), None)
+    if place is not None:
+        script = f"hf_ser.scripts.{arguments[place].replace('-', '_')}"
+        arguments = [*arguments[:place], "--module", script, *arguments[place + 1 :]]
+    sys.argv = ["accelerate launch", *arguments]
+    for name in ("torch.distributed.elastic", "accelerate.commands.launch"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        accelerate_launch()
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)
+    except ChildFailedError as error:
+        sys.exit(error.get_first_failure()[1].exitcode)
+    except (KeyboardInterrupt, SignalException):
+        sys.exit(128 + signal.SIGINT)  # the command has said so itself
+    sys.exit()
+
+
 class PrintableStream:
     """A stream that escapes control codes in what is written to it."""
 
@@ -77,8 +118,12 @@ class PrintableStream:
         return getattr(self.stream, name)
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], continues: bool = False) -> None:
     """Call a script's `main`; end with status 2 and one message on an input error.
+
+    Args:
+        main: The script's work.
+        continues: Whether the same command, run again, goes on where this one was stopped.
 
     Input errors are errors of this package, missing permissions, missing packages and a full disk. Other errors keep
     their traceback; `HF_SER_TRACEBACK=1` keeps all. Ctrl-C ends with one line and status 130, a closed output with
@@ -96,7 +141,9 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         if os.environ.get("HF_SER_TRACEBACK"):
             raise
-        print("\n" * sys.stderr.isatty() + STOPPED, file=sys.stderr, flush=True)  # below a progress bar
+        if is_first_process():
+            message = f"{STOPPED}: {CONTINUES}" if continues else STOPPED
+            print("\n" * sys.stderr.isatty() + message, file=sys.stderr, flush=True)  # below a progress bar
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that flushing at exit does not raise again
@@ -105,8 +152,28 @@ def run(main: Callable[[], None]) -> None:
         message = error_message(error)
         if message is None or os.environ.get("HF_SER_TRACEBACK"):
             raise
+        if not is_first_process():
+            time.sleep(LATER_PROCESS_SECONDS)
         print(f"error: {printable(message, keep_lines=True)}", file=sys.stderr)
         sys.exit(2)
+
+
+def is_first_process() -> bool:
+    """Whether this is the only process, or of several that a launcher started on this machine the first."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def show_next(*commands: str) -> None:
+    """Print the commands that people type next, as this one was typed: `hf-ser NAME`, or `python scripts/NAME.py`."""
+    if is_first_process():
+        installed = sys.argv[0].startswith("hf-ser") or "site-packages" in sys.argv[0]
+        typed = [_as_typed(command, installed) for command in commands]
+        print("\n".join(["next:", *(f"  {command}" for command in typed)]))
+
+
+def _as_typed(command: str, installed: bool) -> str:
+    name, _, rest = command.partition(" ")
+    return f"{f'hf-ser {name}' if installed else f'python scripts/{name}.py'} {rest}"
 
 
 def parse_early(parse: Callable[[], object]) -> None:

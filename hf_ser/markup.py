@@ -7,6 +7,7 @@ import base64
 import hashlib
 import html
 import re
+import shutil
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -28,6 +29,12 @@ def escaped(text: object) -> str:
     text = re.sub(r"([\\`*\[\]|~#!]|(?<!\w)_|_(?!\w))", r"\\\1", html.escape(text, quote=False))
     text = LINKED.sub(lambda found: found[0][:-1] + NO_LINK + found[0][-1], text)
     return re.sub(r"^([-+]|\d+[.)])(?=\s|$)", r"\\\1", text)
+
+
+def line_width(longest: int = 100) -> int:
+    """Characters a line of text: those of the terminal, up to `longest`; where there is none, `longest`."""
+    columns = shutil.get_terminal_size((longest, 24)).columns
+    return max(40, min(longest, columns))
 
 
 def code_span(text: object) -> str:

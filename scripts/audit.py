@@ -6,9 +6,10 @@ python scripts/audit.py --run runs/NAME [--dataset DS]     # a finished run
 The exit status is 1 for a leak, 0 for none, 2 for an input error.
 """
 
-from hf_ser.cli import parse_early, run
+from hf_ser.cli import parse_early, run, show_next
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -82,6 +83,9 @@ def main() -> None:
     write_audit(subject, findings, output)
     print(format_audit(findings))
     print(f"audit: {output}")
+    if arguments.dataset and not arguments.run:
+        name = shlex.quote(str(arguments.dataset))
+        show_next(f"train_audio --dataset {name} --fold all", f"train_fusion --dataset {name} --fold all")
     sys.exit(int(any(finding.severity == LEAK for finding in findings)))
 
 

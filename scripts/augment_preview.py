@@ -58,6 +58,7 @@ from hf_ser.glyphs import replace_missing_glyphs
 from hf_ser.inputs.collate import clips
 from hf_ser.markup import page_environment
 from hf_ser.models.libraries import audio_transforms
+from hf_ser.plotting import BLUE, emotion_colours
 from hf_ser.training.arguments import AugmentArguments
 
 PAGE = "preview.html"
@@ -106,7 +107,8 @@ def shown_clip(row: dict, dataset: Dataset, augmenter: Augmenter, arguments: arg
         about = {"title": title, "description": description, "seconds": f"{len(samples) / SAMPLING_RATE:.2f}"}
         cells.append({**about, "picture": data_uri(picture, "image/png"), "audio": audio})
     label = dataset.features["label"].names[row["label"]]
-    return {"id": row["id"], "label": label, "views": cells, "note": note}
+    colour = emotion_colours(dataset.features["label"].names)[label]
+    return {"id": row["id"], "label": label, "colour": colour, "views": cells, "note": note}
 
 
 def not_embedded(corpus: str, allowed: bool) -> str:
@@ -130,7 +132,7 @@ def draw(samples: np.ndarray, longest: int, peak: float, loudest: float) -> byte
     figure = Figure(figsize=(4.2, 3.0), layout="constrained")
     wave, mel = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.6))
     seconds = len(samples) / SAMPLING_RATE
-    wave.plot(np.arange(len(samples)) / SAMPLING_RATE, samples, linewidth=0.4, color="tab:blue")
+    wave.plot(np.arange(len(samples)) / SAMPLING_RATE, samples, linewidth=0.4, color=BLUE)
     wave.set(ylim=(-1.05 * peak, 1.05 * peak), xlim=(0, longest / SAMPLING_RATE), ylabel="amplitude")
     frames = log_mel(samples)
     extent = (0, seconds, 0, len(frames))

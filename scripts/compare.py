@@ -9,9 +9,10 @@ settings is not trained again. A failed run stops no other; the exit status is t
 or of another protocol, are listed apart and compared with no other.
 """
 
-from hf_ser.cli import parse_early, run
+from hf_ser.cli import parse_early, run, show_next
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def command_line() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--baseline", help="system to compare all others with; default: the best")
     parser.add_argument("--only", help="systems to train, with commas; the table shows all that are done")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/study"), help="default: %(default)s")
+    parser.add_argument("--pictures", default="png", help="formats of the picture: png, pdf, svg, with commas")
     parser.add_argument("--jobs", type=int, default=1, choices=range(1, 65), metavar="N", help="runs at a time")
     return parser.parse_args(sys.argv[1:place]), sys.argv[place + 1 :]
 
@@ -47,6 +49,7 @@ from hf_ser.checks.study.plan import COMMON, Study, chosen, overridden, read_stu
 from hf_ser.checks.study.plots import plot_study
 from hf_ser.checks.study.results import PICTURE, TABLE, format_study, make_study, write_study
 from hf_ser.checks.study.run import runs_of, train
+from hf_ser.plotting import picture_formats
 
 SCRIPTS = Path(__file__).parent
 
@@ -66,9 +69,13 @@ def main() -> None:
 
     result = make_study(study, runs_of(study, arguments.output_dir))
     write_study(result, arguments.output_dir)
-    plot_study(result, arguments.output_dir / PICTURE)
+    with picture_formats(arguments.pictures):
+        plot_study(result, arguments.output_dir / PICTURE)
     print(format_study(result))
     print(f"\nstudy: {arguments.output_dir / TABLE}, {arguments.output_dir / PICTURE}")
+    best = [runs.folder for runs in runs_of(study, arguments.output_dir) if runs.is_done()]
+    shown = [shlex.quote(str(folder)) for folder in best]
+    show_next(f"evaluate {' '.join(shown[:4])}", f"stress {shown[0]} --dataset {arguments.dataset or 'DATA_SET'}")
     if failed:
         print(f"{len(failed)} failed: {'; '.join(one.name for one in failed)}", file=sys.stderr)
         sys.exit(1)
@@ -80,4 +87,4 @@ def _read(sources: list[str]) -> Study:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, continues=True)

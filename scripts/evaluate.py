@@ -1,8 +1,9 @@
-"""Make the report of a run anew, compare two runs, or test somebody else's model on your data.
+"""Make the report of a run anew, compare or rank runs, or test somebody else's model on your data.
 
     python scripts/evaluate.py runs/ravdess                               # report, pictures, page and cards
     python scripts/evaluate.py runs/ravdess --dataset DS --embedding_map  # audio in the page, a map of the embeddings
     python scripts/evaluate.py runs/a runs/b                              # is B better than A?
+    python scripts/evaluate.py runs/a runs/b runs/c                       # a leaderboard, with a test against the best
     python scripts/evaluate.py --model user/name --dataset DS --protocol emobox --label_map happy=joy,sad=sadness
 
 A run is its folder or a predictions.jsonl; from the latter report, pictures and page are made beside it. A model is
@@ -12,9 +13,10 @@ This file hides the `evaluate` library from the scripts beside it, since Python 
 path. None of them needs that library.
 """
 
-from hf_ser.cli import parse_early, run
+from hf_ser.cli import parse_early, run, show_next
 
 import argparse
+import shlex
 from pathlib import Path
 
 from hf_ser.settings import names_in
@@ -36,17 +38,16 @@ OF_MODEL = (
 def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """The parser, and the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="*", metavar="run", help="one run to report on, or two to compare")
-    parser.add_argument(
-        "--output_dir",
-        type=Path,
-        help="where to write (default: beside the predictions; of two, B's; of a model runs/ and its name)",
-    )
+    many = "one run to report on, two to compare, or more to rank"
+    parser.add_argument("runs", type=Path, nargs="*", metavar="run", help=many)
+    where = "where to write (default: beside the predictions, of the last run; of a model runs/NAME)"
+    parser.add_argument("--output_dir", type=Path, help=where)
     parser.add_argument(
         "--dataset", type=Path, help="data set of the run, for audio in the page; or to test --model on"
     )
     parser.add_argument("--embed_audio", action="store_true", help="put audio of your own table into the page too")
     parser.add_argument("--embedding_map", action="store_true", help="map what each model makes of its test clips")
+    parser.add_argument("--pictures", default="png", help="formats of the pictures: png, pdf, svg, with commas")
     of_model = parser.add_argument_group("a model from elsewhere").add_argument
     of_model("--model", help="model folder or Hub id, also with @REVISION: any audio classifier of transformers")
     of_model("--protocol", choices=names_in("data/protocols.py", "PROTOCOLS"), help="default: speaker_folds")
@@ -68,9 +69,12 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
 if __name__ == "__main__":
     parse_early(command_line)
 
+from hf_ser.checks.study.leaderboard import FinishedRun, format_leaderboard, make_leaderboard
 from hf_ser.data.prepared import load_prepared
 from hf_ser.inputs.collate import clips
+from hf_ser.plotting import picture_formats
 from hf_ser.publish.evaluation import evaluate_model, summary
+from hf_ser.publish.leaderboard import write_leaderboard
 from hf_ser.publish.plots import plot_comparison
 from hf_ser.publish.results import write_pictures_and_page, write_results
 from hf_ser.runs.classifier import Classifier, statistics_of_rows
@@ -88,17 +92,35 @@ def main() -> None:
     parser, arguments = command_line()
     if (arguments.embed_audio or arguments.embedding_map) and not arguments.dataset:
         parser.error("--embed_audio and --embedding_map need the audio: name the data set with --dataset")
-    if arguments.model:
-        print(model_report(parser, arguments))
-        return
-    if given := [name for name in OF_MODEL if getattr(arguments, name)]:
+    if not arguments.model and (given := [name for name in OF_MODEL if getattr(arguments, name)]):
         parser.error(f"--{given[0]} is for a model from elsewhere: name it with --model, or leave it out")
+    with picture_formats(arguments.pictures):
+        print(result(parser, arguments))
+    subject = shlex.quote(str(arguments.model or arguments.runs[0]))
+    dataset = shlex.quote(str(arguments.dataset or "DATA_SET"))
+    show_next(
+        f"stress {subject} --dataset {dataset}",
+        f"predict {subject} call.wav" if arguments.model else next_one(arguments.runs),
+    )
+
+
+def next_one(runs: list[Path]) -> str:
+    """Of one run its comparison with another; of several the report of the first."""
+    first = shlex.quote(str(runs[0]))
+    return f"evaluate {first}" if len(runs) > 1 else f"evaluate {first} OTHER_RUN"
+
+
+def result(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:
+    """Do what the arguments ask for, and return what is to be shown."""
+    if arguments.model:
+        return model_report(parser, arguments)
+    if not arguments.runs:
+        parser.error("0 runs: expected one to report on, two to compare, more to rank, or a model with --model")
+    if len(arguments.runs) == 1:
+        return report(arguments.runs[0], arguments)
     if len(arguments.runs) == 2:
-        print(comparison(*arguments.runs, arguments.output_dir))
-    elif len(arguments.runs) == 1:
-        print(report(arguments.runs[0], arguments))
-    else:
-        parser.error(f"{len(arguments.runs)} runs: expected one to report on, two to compare, or a model with --model")
+        return comparison(*arguments.runs, arguments.output_dir)
+    return leaderboard(arguments.runs, arguments.output_dir)
 
 
 def model_report(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:
@@ -150,6 +172,15 @@ def comparison(a: Path, b: Path, output_dir: Path | None) -> str:
     return f"{format_comparison(result)}\ncomparison: {file}, {file.with_suffix('.png')}"
 
 
+def leaderboard(sources: list[Path], output_dir: Path | None) -> str:
+    """Rank several runs, and write leaderboard.html with its picture and tables."""
+    folders = [predictions_of(source).parent for source in sources]
+    runs = [FinishedRun(name, folder) for name, folder in zip(run_names(folders), folders, strict=True)]
+    result = make_leaderboard(runs)
+    page = write_leaderboard(result, output_dir or folders[-1], {run.name: RunFolder(run.folder).about for run in runs})
+    return f"{format_leaderboard(result)}\nleaderboard: {page}"
+
+
 def check_dataset(dataset, file: Path, name: Path) -> None:
     """Check that a data set has the utterances that a run was tested on."""
     tested = [row.id for row in read_predictions(file)]
@@ -187,7 +218,8 @@ def write_embedding_maps(source: Path, dataset) -> None:
         emotions, speakers = [row.reference for row in predicted], [row.speaker for row in predicted]
         conditions = conditions_of(predicted)
         notices = notices_of(conditions, read_verdict(folder.parent))
-        plot_embedding_map(vectors, emotions, speakers, conditions, notices, folder / "embedding_map.png")
+        picture, system = folder / "embedding_map.png", fold.record.description
+        plot_embedding_map(vectors, emotions, speakers, conditions, notices, picture, system)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ The answers are compared with torch's on generated clips: an export that differs
 not written.
 """
 
-from hf_ser.cli import parse_early, run
+from hf_ser.cli import parse_early, run, show_next
 
 import argparse
+import shlex
 from pathlib import Path
 
 
@@ -45,6 +46,8 @@ def main() -> None:
         arguments.model, arguments.output_dir, arguments.quantize, arguments.dataset, arguments.max_clips
     )
     print(format_export(done))
+    model = shlex.quote(str(arguments.model))
+    show_next(f"serve {model}", f"predict {model} call.wav")
 
 
 def format_export(done) -> str:

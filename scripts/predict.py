@@ -3,6 +3,7 @@
 python scripts/predict.py runs/quickstart/fold_1 a.wav b.mp3 --text "transcript of a" "transcript of b"
 python scripts/predict.py runs/quickstart/fold_1 calls "more/*.flac" --json > labels.jsonl
 python scripts/predict.py runs/quickstart/fold_1 calls.csv --batch_size 32 --output answers.csv
+python scripts/predict.py runs/calls/final calls --embeddings vectors.parquet
 python scripts/predict.py runs/calls/final calls/*.flac --asr openai-whisper:base --language en
 python scripts/predict.py runs/by_speaker/final anna_9.wav --enrolment anna_1.wav anna_2.wav
 python scripts/predict.py runs/calls/final call.wav --timeline --output call.html --output call.json
@@ -62,6 +63,7 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         "which a killed run goes on; with --timeline .json, .csv, .rttm, .vtt, .txt (Audacity), .png or .html, also "
         "several times",
     )
+    add("--embeddings", type=Path, help="Parquet file that gets what the model's last layer is given for each clip")
     add("--shard", help="label only this share of the files into the folder --output, such as 3/16: from 1 to 16")
     add("--abstain", action="store_true", help="'unsure' (JSON: no label) below the model's threshold")
     add("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
@@ -108,6 +110,7 @@ from hf_ser.runs.answers import (
     ClipPredictor,
     answers_file,
     check_output,
+    embeddings_file,
     json_line,
     reuse_memory,
     text_row,
@@ -142,10 +145,12 @@ def main() -> None:
     if len(arguments.output or ()) > 1:
         parser.error("--output is given several times, which is for --timeline: leave one")
     output = arguments.output[0] if arguments.output else None
-    if arguments.shard or (output is not None and not output.suffix):
+    if is_into_folder(arguments):
         label_files(parser, arguments, given, output)
         return
     check_output(output, given.tables)
+    if arguments.embeddings and arguments.embeddings.suffix != ".parquet":
+        parser.error(f"--embeddings {arguments.embeddings}: expected a file that ends in .parquet: rename it")
 
     classifier = load_classifier(arguments.model, arguments.device)
     classify = classifier.pipeline
@@ -159,30 +164,53 @@ def main() -> None:
     say(f"note: {note}" for note in about_model)
     if without := [clip for clip in clips if text_note(clip)]:
         say([f"note: {len(without)} of {len(clips)} files: {NO_TEXT}"])
+    statistics = enrolled_statistics(classify, arguments.enrolment)
     answering = ClipPredictor(
         classify,
         arguments.batch_size,
         arguments.channel,
-        enrolled_statistics(classify, arguments.enrolment),
+        statistics,
         lambda clip: [*about_model, *text_note(clip)],
+        partial(embedded, classifier, statistics) if arguments.embeddings else None,
     )
     failed = unlike = 0
-    with answers_file(output, classifier.labels, arguments.abstain, classifier.dimensions) as write:
+    vectors = embeddings_file(arguments.embeddings)
+    answers = answers_file(output, classifier.labels, arguments.abstain, classifier.dimensions)
+    with answers as write, vectors as keep:
         for answer in with_progress(answering.answers(clips), len(clips)):
             write(answer)
+            keep(answer)
             failed += answer.error is not None
             unlike += answer.is_unlike_training
             show(answer, arguments.json, arguments.abstain, {*about_model, NO_TEXT})
     if unlike:
         say([f"{unlike} of {len(clips)} files are unlike the training data: do not rely on their answers"])
+    if written := [str(file) for file in (output, arguments.embeddings) if file is not None]:
+        say([f"wrote {', '.join(written)}"])
     if failed:
         say([f"{failed} of {len(clips)} files could not be read"])
         sys.exit(1)
 
 
+def embedded(
+    classifier: Classifier, statistics: torch.Tensor | None, clips: Sequence[np.ndarray], texts: Sequence[str | None]
+) -> np.ndarray:
+    """What the last layer is given for each clip of one speaker; `(clips, size)`."""
+    from hf_ser.runs.embeddings import embeddings  # imports matplotlib
+
+    known = None if statistics is None else np.stack([np.asarray(statistics)] * len(clips))
+    return embeddings(classifier, clips, texts, len(clips), known)
+
+
+def is_into_folder(arguments: argparse.Namespace) -> bool:
+    """Whether the answers go into a folder of Parquet files, in which the same command goes on."""
+    output = None if arguments.timeline or not arguments.output else arguments.output[0]
+    return bool(arguments.shard) or (output is not None and not output.suffix)
+
+
 def check_timeline_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """Check that the options on time lines and on clips are not mixed."""
-    of_clips = ("text", "enrolment", "abstain")
+    of_clips = ("text", "enrolment", "abstain", "embeddings")
     of_time = ("window", "channels", "speakers", "vad")
     wrong = [name for name in (of_clips if arguments.timeline else of_time) if getattr(arguments, name)]
     if wrong:
@@ -215,7 +243,8 @@ def label_files(parser: argparse.ArgumentParser, arguments: argparse.Namespace, 
 
     if output is None or output.suffix.lower() in OUTPUTS:
         parser.error("--shard is for a folder of labels: give --output FOLDER")
-    wrong = [name for name in ("text", "asr", "language", "enrolment", "abstain", "json") if getattr(arguments, name)]
+    of_clips = ("text", "asr", "language", "enrolment", "abstain", "json", "embeddings")
+    wrong = [name for name in of_clips if getattr(arguments, name)]
     if wrong:
         parser.error(
             f"--{wrong[0]} does not go with a folder of labels, {output}: give --output FILE.jsonl, or leave it"
@@ -366,4 +395,4 @@ def say(lines: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, continues=is_into_folder(command_line()[1]))

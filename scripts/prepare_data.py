@@ -9,9 +9,10 @@ To change clips in training, give --augment to the training script: --augmented_
 copies that are made before the split. Training on them under --protocol random --allow_leak is stamped as leaked.
 """
 
-from hf_ser.cli import parse_early, run
+from hf_ser.cli import parse_early, run, show_next
 
 import argparse
+import shlex
 from pathlib import Path
 
 from hf_ser.settings import names_in
@@ -90,6 +91,12 @@ def main() -> None:
 
         for file in write_dataset_report(dataset, integrity, arguments.output_dir):
             print(f"wrote {file}")
+    folder = shlex.quote(str(arguments.output_dir))
+    has_text = any(dataset["transcript"][:])
+    show_next(
+        f"{'train_fusion' if has_text else 'train_audio'} --dataset {folder} --fold all",
+        f"audit --dataset {folder}" if has_text else f"transcribe --dataset {folder} --asr openai-whisper:base",
+    )
 
 
 def without_report(arguments: argparse.Namespace) -> tuple[Dataset, dict] | None:
@@ -127,4 +134,4 @@ def prepare_with_copies(arguments: argparse.Namespace) -> tuple[Dataset, dict]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, continues=True)

@@ -5,7 +5,7 @@ python scripts/push_to_hub.py runs/calls/final user/name [--public]             
 python scripts/push_to_hub.py DS user/name [--private] [--licence cc-by-4.0]           # a data set of prepare_data.py
 """
 
-from hf_ser.cli import parse_early, run
+from hf_ser.cli import parse_early, run, show_next
 
 import argparse
 from pathlib import Path
@@ -26,6 +26,7 @@ def command_line() -> argparse.Namespace:
         action="store_true",
         help="of a data set: push recordings from outside its folder too",
     )
+    parser.add_argument("--purpose", help="for a model's card: what it is for; needed where no class is an emotion")
     parser.add_argument("--revision", help="branch to push to; default: main")
     return parser.parse_args()
 
@@ -47,6 +48,8 @@ def main() -> None:
             raise ValueError(f"{folder}: found a data set, expected a model with --space: leave it out.")
         if arguments.public:
             raise ValueError(f"{folder}: found a data set, expected a model with --public: use --licence for your own.")
+        if arguments.purpose:
+            raise ValueError(f"{folder}: found a data set, expected a model with --purpose: leave it out.")
         push_dataset(
             *(folder, repo_id, arguments.private, arguments.licence, arguments.revision),
             allow_outside_files=arguments.allow_outside_files,
@@ -57,7 +60,8 @@ def main() -> None:
     if arguments.licence:
         raise ValueError(f"{folder}: found no data set, expected one with --licence: leave it out for a model.")
     private = True if arguments.private else False if arguments.public else None
-    push_model(folder, repo_id, private, arguments.space, arguments.revision)
+    push_model(folder, repo_id, private, arguments.space, arguments.revision, purpose=arguments.purpose)
+    show_next(f"predict {repo_id} call.wav", f"serve {repo_id}")
 
 
 if __name__ == "__main__":

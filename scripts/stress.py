@@ -9,9 +9,10 @@ run's folder every fold's model, each on the test rows of its own fold, with one
 that the command continues when it is run again. The exit status is 0; with --strict 1 if it failed.
 """
 
-from hf_ser.cli import parse_early, run
+from hf_ser.cli import parse_early, run, show_next
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         "--allow_leak", action="store_true", help="test clips that the model has met, stamped as leaked"
     )
     parser.add_argument("--strict", action="store_true", help="end with status 1 where the verdict is failed")
+    parser.add_argument("--pictures", default="png", help="formats of the picture: png, pdf, svg, with commas")
     parser.add_argument("--device", default=None, help="such as cuda:0; default: a GPU where there is one")
     return parser, parser.parse_args()
 
@@ -44,6 +46,7 @@ if __name__ == "__main__":
 
 from hf_ser.checks.stress.conditions import GROUPS, HARD, MILD
 from hf_ser.checks.stress.results import FAILED, PICTURE, format_stress
+from hf_ser.plotting import picture_formats
 from hf_ser.publish.stress import stress_model
 from hf_ser.runs.folder import model_or_run
 from hf_ser.runs.stress import STRESS
@@ -64,25 +67,28 @@ def main() -> None:
         )
     output_dir = arguments.output_dir or Path(arguments.model)
     drops = {MILD: arguments.max_drop_mild, HARD: arguments.max_drop_hard}
-    result = stress_model(
-        model_or_run(arguments.model, arguments.device),
-        arguments.dataset,
-        groups,
-        max_clips=arguments.max_clips,
-        seed=arguments.seed,
-        batch_size=arguments.batch_size,
-        output_dir=output_dir,
-        label_map=arguments.label_map,
-        allow_leak=arguments.allow_leak,
-        max_drop={kind: drop for kind, drop in drops.items() if drop is not None},
-        device=arguments.device,
-    )
+    with picture_formats(arguments.pictures):
+        result = stress_model(
+            model_or_run(arguments.model, arguments.device),
+            arguments.dataset,
+            groups,
+            max_clips=arguments.max_clips,
+            seed=arguments.seed,
+            batch_size=arguments.batch_size,
+            output_dir=output_dir,
+            label_map=arguments.label_map,
+            allow_leak=arguments.allow_leak,
+            max_drop={kind: drop for kind, drop in drops.items() if drop is not None},
+            device=arguments.device,
+        )
     print(format_stress(result))
     print(f"stress test: {output_dir / STRESS}, {output_dir / PICTURE}")
     if result.verdict == FAILED and not arguments.strict:
         print("The exit status is 0 all the same; with --strict it is 1.")
+    shown = shlex.quote(str(arguments.model))
+    show_next(f"evaluate {shown} --dataset {shlex.quote(arguments.dataset)}", f"predict {shown} call.wav")
     sys.exit(int(arguments.strict and result.verdict == FAILED))
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, continues=True)

@@ -5,20 +5,21 @@ accelerate launch scripts/train_asr.py --dataset DS --asr_model FOLDER --lora tr
 python scripts/transcribe.py --dataset DS --asr runs/asr/fold_1 --output_dir DS_1  # for emotion models of fold 1
 """
 
-from hf_ser.cli import parse_early, run
+from hf_ser.cli import parse_early, run, show_next
 
 from hf_ser.training.arguments import show_help
 
 if __name__ == "__main__":
     parse_early(lambda: show_help("asr"))
 
-from hf_ser.training.tasks import parse_task, run_task
+from hf_ser.training.tasks import next_commands, parse_task, run_task
 
 
 def main() -> None:
     """Train and test a model."""
-    run_task("asr", parse_task("asr"))
+    given = parse_task("asr")
+    show_next(*next_commands("asr", run_task("asr", given), given))
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, continues=True)

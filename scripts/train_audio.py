@@ -3,20 +3,21 @@
 accelerate launch scripts/train_audio.py --audio_model facebook/wav2vec2-base --corpus ravdess --data_dir DIR
 """
 
-from hf_ser.cli import parse_early, run
+from hf_ser.cli import parse_early, run, show_next
 
 from hf_ser.training.arguments import show_help
 
 if __name__ == "__main__":
     parse_early(lambda: show_help("audio"))
 
-from hf_ser.training.tasks import parse_task, run_task
+from hf_ser.training.tasks import next_commands, parse_task, run_task
 
 
 def main() -> None:
     """Train and test a model."""
-    run_task("audio", parse_task("audio"))
+    given = parse_task("audio")
+    show_next(*next_commands("audio", run_task("audio", given), given))
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, continues=True)

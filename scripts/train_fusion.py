@@ -4,20 +4,21 @@ accelerate launch scripts/train_fusion.py                       # the embedded d
 accelerate launch scripts/train_fusion.py RECIPE.yaml [--flags] # a recipe, flags override it
 """
 
-from hf_ser.cli import parse_early, run
+from hf_ser.cli import parse_early, run, show_next
 
 from hf_ser.training.arguments import show_help
 
 if __name__ == "__main__":
     parse_early(lambda: show_help("fusion"))
 
-from hf_ser.training.tasks import parse_task, run_task
+from hf_ser.training.tasks import next_commands, parse_task, run_task
 
 
 def main() -> None:
     """Train and test a model."""
-    run_task("fusion", parse_task("fusion"))
+    given = parse_task("fusion")
+    show_next(*next_commands("fusion", run_task("fusion", given), given))
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, continues=True)

@@ -5,9 +5,10 @@ python scripts/transcribe.py --dataset DS --asr transformers:openai/whisper-smal
 accelerate launch --config_file scripts/accelerate/multi_gpu.yaml scripts/transcribe.py --dataset DS --asr FOLDER
 """
 
-from hf_ser.cli import parse_early, run
+from hf_ser.cli import parse_early, run, show_next
 
 import argparse
+import shlex
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
@@ -108,6 +109,8 @@ def main() -> None:
         write_transcribed(dataset, job, summary, folder, output_dir)
         print(format_summary(summary))
         print(f"data set: {output_dir}, all figures: {output_dir}/transcripts.json")
+        name = shlex.quote(str(output_dir))
+        show_next(f"train_fusion --dataset {name} --fold all", f"train_text --dataset {name} --fold all")
     state.wait_for_everyone()
 
 
@@ -118,4 +121,4 @@ def options(arguments: argparse.Namespace) -> DecodeOptions:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, continues=True)

@@ -1,7 +1,9 @@
 """What a person can mend is output in one line: a package that is not installed, a disk that is full."""
 
 import errno
+import signal
 import sqlite3
+import subprocess
 
 import pytest
 
@@ -110,3 +112,61 @@ def test_extras_are_known_by_their_packages(monkeypatch):
     lines = ["torch>=2", 'optuna>=4; extra == "search"', 'optuna>=4; extra == "test"']
     monkeypatch.setattr("hf_ser.versions.requires", lambda package: lines)
     assert (extra_of("optuna"), extra_of("torch"), extra_of("nothing")) == ("search", None, None)
+
+
+@pytest.mark.parametrize(
+    ("continues", "line"),
+    [(True, "stopped by Ctrl-C: the same command goes on where it stopped"), (False, cli.STOPPED)],
+)
+def test_ctrl_c_says_whether_the_command_goes_on(continues, line, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.run(raising(KeyboardInterrupt()), continues)
+    assert (end.value.code, capsys.readouterr().err) == (130, f"{line}\n")
+
+
+def test_of_several_processes_one_speaks(monkeypatch, capsys):
+    waits = []
+    monkeypatch.setattr(cli.time, "sleep", waits.append)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(SystemExit):
+        cli.run(raising(KeyboardInterrupt()))
+    cli.show_next("predict runs/a call.wav")
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(SystemExit):  # perhaps of this process alone: shown if the first has not ended all by then
+        cli.run(lambda: cli.take_plugins(["x", "--plugins", "none.py"]))
+    assert waits == [cli.LATER_PROCESS_SECONDS]
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("started", "line"),
+    [
+        ("scripts/train_audio.py", "  python scripts/predict.py M a.wav"),
+        ("hf-ser train_audio", "  hf-ser predict M a.wav"),
+    ],
+)
+def test_next_commands_are_written_as_this_one_was_typed(started, line, monkeypatch, capsys):
+    monkeypatch.setattr(cli.sys, "argv", [started])
+    cli.show_next("predict M a.wav")
+    assert capsys.readouterr().out.splitlines() == ["next:", line]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(subprocess.CalledProcessError(2, "x"), 2), (KeyboardInterrupt(), 130), (None, None)]
+)
+def test_launch_runs_a_command_by_accelerate_and_adds_no_traceback(error, status, monkeypatch):
+    from accelerate.commands import launch
+
+    def accelerate_launch():
+        seen.extend(cli.sys.argv)
+        if error:
+            raise error
+
+    seen, handler = [], signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(launch, "main", accelerate_launch)
+    monkeypatch.setattr(cli.sys, "argv", [])
+    with pytest.raises(SystemExit) as end:
+        cli.launch(["--num_processes", "2", "train-audio", "predict"], ["train_audio", "predict"])
+    signal.signal(signal.SIGINT, handler)
+    assert end.value.code == status
+    assert seen == ["accelerate launch", "--num_processes", "2", "--module", "hf_ser.scripts.train_audio", "predict"]

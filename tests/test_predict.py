@@ -21,6 +21,7 @@ from hf_ser.data.given_clips import GivenClip, given_clips
 from hf_ser.normal_form import is_text
 from hf_ser.runs.answers import ClipPredictor, json_line
 from hf_ser.runs.classifier import Classifier
+from hf_ser.runs.embeddings import embeddings
 
 RATE = 16_000
 
@@ -316,6 +317,21 @@ def test_answers_go_to_a_file_too_whole_or_not_at_all(kind, audio_model, folder,
     with pytest.raises(KeyboardInterrupt):
         script("predict", audio_model, folder, "--output", output)
     assert output.read_bytes() == before and os.listdir(output.parent) == [output.name]
+
+
+def test_embeddings_go_to_a_parquet_file(audio_model, folder, tmp_path, script, capsys):
+    (folder / "broken.wav").write_bytes(b"RIFF")
+    with pytest.raises(SystemExit):  # of the file that cannot be read
+        script("predict", audio_model, folder, "--batch_size", "2", "--embeddings", tmp_path / "v.parquet")
+    kept = pd.read_parquet(tmp_path / "v.parquet")
+    assert [Path(name).name for name in kept["file"]] == ["a.WAV", "b.wav", "c.flac"]
+    clips = [Classifier(str(audio_model)).pipeline.read(name)[0] for name in kept["file"]]
+    expected = embeddings(Classifier(str(audio_model)), clips, [None] * 3)
+    assert np.stack(kept["embedding"]) == pytest.approx(expected, abs=1e-5)
+    assert set(kept["label"]) <= set(LABELS) and "wrote " in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        script("predict", audio_model, folder, "--embeddings", tmp_path / "v.csv")
+    assert "ends in .parquet" in capsys.readouterr().err
 
 
 def test_a_file_for_the_answers_is_refused_before_the_work(audio_model, folder, script, tmp_path):

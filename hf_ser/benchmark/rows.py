@@ -27,6 +27,11 @@ def trained_clips(case: Case) -> float:
     return case.size.steps * case.size.batch
 
 
+def peer_clips(case: Case) -> float:
+    """Clips that the pipeline of transformers is given."""
+    return min(clips(case), answering.PEER_CLIPS)
+
+
 def asr_clips(case: Case) -> float:
     """Clips that are transcribed."""
     return len(answering.asr_clips(case))
@@ -83,7 +88,7 @@ def rows_of(size: Size) -> list[Row]:
 
 
 def chosen_rows(size: Size, names: Sequence[str] = ()) -> list[Row]:
-    """The rows of these names; all where none are given.
+    """The rows of these names, in this order; all where none are given.
 
     Raises:
         ValueError: there is no row of a name.
@@ -94,7 +99,8 @@ def chosen_rows(size: Size, names: Sequence[str] = ()) -> list[Row]:
             f"--rows {' '.join(sorted(unknown))}: found no such row, expected some of "
             f"{', '.join(row.name for row in rows)}."
         )
-    return [row for row in rows if not names or row.name in names]
+    by_name = {row.name: row for row in rows}
+    return [by_name[name] for name in names] or rows
 
 
 def growth_row(number: int, count: int) -> Row:
@@ -182,7 +188,7 @@ ROWS = (
         "clip",
         clips,
         Way("our pipeline", answering.ours_one_by_one),
-        Way("transformers' pipeline", answering.stock_one_by_one),
+        Counted("transformers' pipeline", answering.stock_one_by_one, units=peer_clips),
         Way("the encoder alone", partial(answering.bare_encoder, 1)),
         needs=("model", "stock"),
         rounds=1,
@@ -193,7 +199,7 @@ ROWS = (
         "clip",
         clips,
         Way("our pipeline", answering.ours_in_batches),
-        Way("transformers' pipeline", answering.stock_in_batches),
+        Counted("transformers' pipeline", answering.stock_in_batches, units=peer_clips),
         Way("the encoder alone", partial(answering.bare_encoder, answering.BATCH)),
         needs=("model", "stock"),
         rounds=1,

@@ -4,13 +4,11 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-from matplotlib.colors import to_hex
-
 from hf_ser.deploy.timeline_record import TimelineRecord
 from hf_ser.deploy.timeline_words import clock, segment_text
 from hf_ser.files import atomic_write, package_file
 from hf_ser.markup import page_environment
-from hf_ser.plotting import colours
+from hf_ser.plotting import emotion_colours
 
 TEMPLATE = "timeline.html"
 LANE, BAR = 40, 34
@@ -25,14 +23,14 @@ def save_page(timeline: TimelineRecord, path: Path) -> None:
         FileNotFoundError: the template is missing.
     """
     template = page_environment().from_string(package_file(f"cards/{TEMPLATE}").read_text(encoding="utf-8"))
-    palette = [to_hex(one) for one in colours(len(timeline.labels))]
+    palette = emotion_colours(timeline.labels)
     speakers = timeline.speakers or [None]
     page = template.render(
         name=Path(timeline.file).name,
         source=_address(timeline.file, path),
         timeline=timeline,
         length=clock(timeline.seconds)[:8],
-        legend=list(zip(timeline.labels, palette, strict=True)),
+        legend=list(palette.items()),
         speakers=speakers,
         lane=LANE,
         bars=[_bar(one, timeline, palette, speakers.index(one.speaker)) for one in timeline.segments],
@@ -41,7 +39,7 @@ def save_page(timeline: TimelineRecord, path: Path) -> None:
         file.write(page)
 
 
-def _bar(segment, timeline: TimelineRecord, palette: list[str], lane: int) -> dict:
+def _bar(segment, timeline: TimelineRecord, palette: dict[str, str], lane: int) -> dict:
     height = max(SILENCE_BAR, round(BAR * segment.probability)) if segment.speech else SILENCE_BAR
     return {
         "start": round(segment.start, 3),
@@ -50,7 +48,7 @@ def _bar(segment, timeline: TimelineRecord, palette: list[str], lane: int) -> di
         "seconds": round(segment.end - segment.start, 1),
         "y": (lane + 1) * LANE - height,
         "height": height,
-        "colour": palette[timeline.labels.index(segment.emotion)] if segment.speech else "#9aa0a8",
+        "colour": palette[segment.emotion] if segment.speech else "#9aa0a8",
         "opacity": 0.4 if segment.unsure else 1,
         "text": segment_text(segment),
         "segment": segment,

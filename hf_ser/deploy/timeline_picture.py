@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from hf_ser.deploy.timeline_record import TimelineRecord
-from hf_ser.plotting import colours, save, wrapped
+from hf_ser.plotting import emotion_colours, save, wrapped
 
 ROW_SECONDS, MOST_ROWS = 600.0, 12
 """A row of the picture is ten minutes, or a twelfth of a longer recording than two hours."""
@@ -21,7 +21,7 @@ def save_picture(timeline: TimelineRecord, path: Path) -> None:
     seconds = max(timeline.seconds, 1e-3)
     per_row = min(seconds, max(ROW_SECONDS, seconds / MOST_ROWS))
     rows = math.ceil(seconds / per_row - 1e-9)
-    palette = dict(zip(timeline.labels, colours(len(timeline.labels)), strict=True))
+    palette = emotion_colours(timeline.labels)
     speakers = timeline.speakers or [None]
     figure = Figure(figsize=(13, 1.6 + rows * (0.5 + 0.45 * len(speakers))), layout="constrained")
     for row, axes in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):

@@ -271,8 +271,8 @@ class SerPipeline(Pipeline):
         options: dict,
         abstain_below: float | None,
         embeddings: bool,
-        dimensions: bool,
-        familiarity: bool,
+        dimensions: bool = False,
+        familiarity: bool = False,
     ) -> Iterator[Scores | Dimensions]:
         while batch := list(islice(pairs, size)):
             items, context = [item for item, _ in batch], list(islice(turns, len(batch)))

@@ -14,12 +14,12 @@ from matplotlib.ticker import MaxNLocator
 from hf_ser.data.schema import SAMPLING_RATE, SEXES, UNKNOWN
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.libraries import audio_transforms
-from hf_ser.plotting import WARNING, save, wrapped
+from hf_ser.plotting import BLUE, GRAY, ORANGE, WARNING, save, wrapped
 
 NARROW = 14
 """Characters a line of labels beside an axis."""
 
-SEX_COLOURS = {"female": "tab:orange", "male": "tab:blue", UNKNOWN: "tab:gray"}
+SEX_COLOURS = {"female": ORANGE, "male": BLUE, UNKNOWN: GRAY}
 
 MAX_EXAMPLES, MAX_SPEAKERS = 12, 40
 MEL_TICKS_HZ = (500, 1000, 2000, 4000, 8000)

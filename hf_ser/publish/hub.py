@@ -20,7 +20,9 @@ from hf_ser.publish.privacy import (
     MODEL_FILES,
     check_licence,
     check_outside_files,
+    check_purpose,
     dataset_files,
+    labels_of_model,
     matches,
     model_card_of,
     model_files,
@@ -73,6 +75,7 @@ def push_model(
     space: bool = False,
     revision: str | None = None,
     api: HfApi | None = None,
+    purpose: str | None = None,
 ) -> str:
     """Push a trained model with its processor, code, card, report and pictures.
 
@@ -85,6 +88,7 @@ def push_model(
         space: Also make a Space of the same name, which runs the pushed commit.
         revision: Branch to push to, made where it is missing; None is `main`.
         api: The Hub's client; by default the user's own.
+        purpose: What the model is for, for its card; needed where no class is an emotion.
 
     Returns:
         Hash of the commit; without changes, of the latest one.
@@ -96,11 +100,12 @@ def push_model(
     """
     folder = Path(folder)
     files = model_files(folder)  # raises before anything is written
+    check_purpose(folder, labels_of_model(folder), purpose)
     private = is_private_push(corpora_of_stages(TrainingRecord.read(folder / RECORD)), private)
     target = Target(checked_name(repo_id), "model", private, revision, api or HfApi(), f"The model is safe in {folder}")
     if space and not takes_audio(folder):
         raise ValueError(f"{folder}: --space found a text-only model, expected a model of audio: leave --space out.")
-    files[CARD] = model_card_of(folder, files, repo_id, revision)
+    files[CARD] = model_card_of(folder, files, repo_id, revision, purpose)
     _create_repository(target)
     sha = _push(target, files, MODEL_FILES, "Model of hf_ser")
     if space:

@@ -2,22 +2,26 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from markupsafe import Markup
 
 from hf_ser.data.corpora import corpus_of
+from hf_ser.data.corpora.table_folders import EMOTION_NAMES
 from hf_ser.data.folds import FINAL
+from hf_ser.data.labels import LABEL_MAPS, read_label_map
 from hf_ser.files import atomic_write, package_file
 from hf_ser.inputs.speakers import enrolment_note
 from hf_ser.markup import filled_markdown
+from hf_ser.normal_form import look_alike
 from hf_ser.publish.dataset_card import CARD, hub_licence
 from hf_ser.revisions import public_name
 from hf_ser.runs.classifier import AUDIO, FUSION, TEXT
 from hf_ser.runs.figures import DimensionReport, Report, read_report
 from hf_ser.runs.findings import verdict
-from hf_ser.runs.record import RECORD, TrainingRecord
+from hf_ser.runs.record import RECORD, TrainingRecord, is_own_network
 from hf_ser.runs.report import REPORT
 from hf_ser.runs.report_text import audit_text, ccc_text, counted
 from hf_ser.runs.stress import STRESS, StressResult
@@ -71,26 +75,31 @@ PRECISIONS = {"no": "float32", "fp16": "float16 mixed", "bf16": "bfloat16 mixed"
 """Accelerate's names of precisions, and what the card calls them."""
 
 
-def write_model_card(folder: str | Path, repo_id: str | None = None, revision: str | None = None) -> Path:
+def write_model_card(
+    folder: str | Path, repo_id: str | None = None, revision: str | None = None, purpose: str | None = None
+) -> Path:
     """Write `README.md` into a trained model's folder.
 
     Args:
         folder: Folder of a fold, or `final`.
         repo_id: Name of the model on the Hub, for the code in the card; by default the folder's name.
         revision: Commit to pin in the code.
+        purpose: What the model is for, in its publisher's words.
 
     Raises:
         FileNotFoundError: it holds no finished model of this package, or the template is missing.
         ValueError: its report is of an earlier version.
     """
     folder = Path(folder)
-    card = make_model_card(folder, repo_id, revision)
+    card = make_model_card(folder, repo_id, revision, purpose)
     with atomic_write(folder / CARD) as file:
         file.write(str(card))
     return folder / CARD
 
 
-def make_model_card(folder: Path, repo_id: str | None = None, revision: str | None = None) -> ModelCard:
+def make_model_card(
+    folder: Path, repo_id: str | None = None, revision: str | None = None, purpose: str | None = None
+) -> ModelCard:
     """Make the card; raises as `write_model_card`."""
     record = TrainingRecord.read_if_there(folder / RECORD)
     if not (record and record.finished):
@@ -104,6 +113,9 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
     kind = record.settings["model"]
     name = repo_id or folder.resolve().name
     stress = StressResult.read_if_there(folder / STRESS)
+    labels = list(config["id2label"].values())
+    pictures = {one: text for one, text in PICTURES.items() if (folder / one).is_file()}
+    top = next(iter(pictures.items()), None)
     notices, by_speaker = _notices(record, report, stress), _by_speaker(config)
     values = {
         "card_data": Markup(_metadata(name, kind, record, report, why_others).to_yaml()),
@@ -114,7 +126,12 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         "record": record,
         "report": report,
         "why_others": why_others,
-        "labels": list(config["id2label"].values()),
+        "labels": labels,
+        "of_emotions": names_emotions(labels) or not labels,
+        "purpose": purpose,
+        "architecture": " and ".join(record.encoder_names) or config.get("model_type", ""),
+        "pretrained": any(not is_own_network(source) for source in record.sources.values()),
+        "top_picture": top,
         "dimensions": config.get("dimensions") or [],
         "scale": [f"{end:g}" for end in config.get("dimension_scale") or ()],
         "ccc": ccc_text,
@@ -122,7 +139,7 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
         "abstain_threshold": config.get("abstain_threshold"),
         "audit": _audit(report, record),
         "stress": stress,
-        "pictures": {one: text for one, text in PICTURES.items() if (folder / one).is_file()},
+        "pictures": {one: text for one, text in pictures.items() if one != top[0]} if top else {},
         "is_worse": isinstance(report, Report) and report.calibration.is_worse,
         "percent": lambda share: f"{100 * share:.1f}",
         "counted": counted,
@@ -143,6 +160,13 @@ def make_model_card(folder: Path, repo_id: str | None = None, revision: str | No
     card = ModelCard(filled_markdown(template, values))
     card.text = re.sub(r"\n{3,}", "\n\n", card.text).rstrip() + "\n"  # where the template left out a paragraph
     return card
+
+
+def names_emotions(labels: Sequence[str]) -> bool:
+    """Whether some of a model's classes are emotions, of our vocabulary, a label map, or as other corpora name them."""
+    known = {look_alike(one) for one in EMOTION_NAMES}
+    known |= {look_alike(one) for name in LABEL_MAPS for one in (read_label_map(name) or {}).values()}
+    return any(look_alike(label) in known for label in labels)
 
 
 def _by_speaker(config: dict) -> bool:

@@ -7,15 +7,17 @@ from pathlib import Path
 
 from datasets import Dataset
 from jinja2 import Template
+from markupsafe import Markup
 
 from hf_ser.data.corpora import CORPORA
 from hf_ser.files import atomic_write, package_file
 from hf_ser.markup import page_environment
+from hf_ser.plotting import emotion_colours, folds_text
 from hf_ser.publish.curves import ece_text
 from hf_ser.publish.dimension_plots import DIMENSIONS_PICTURE
 from hf_ser.runs.figures import DimensionReport, Report
 from hf_ser.runs.findings import NOTE, Audit
-from hf_ser.runs.report_text import ccc_text, counted, headline_ccc, headline_uar, transcripts_text
+from hf_ser.runs.report_text import ccc_text, counted, headline_ccc, transcripts_text
 from hf_ser.runs.stress import StressLine, StressResult
 
 PAGE = "report.html"
@@ -89,6 +91,7 @@ def write_page(
     clips_note: str = "",
     system: str = "",
     audit: Audit | None = None,
+    facts: dict[str, str] | None = None,
 ) -> Path:
     """Write `report.html`: one file without outside links, with the pictures in the folder.
 
@@ -99,6 +102,7 @@ def write_page(
         clips, clips_note: FLAC bytes by utterance id, and a note on them, from `playable_clips`.
         system: The system in one line (`TrainingRecord.description`).
         audit: Content of audit.json; None where it was not run.
+        facts: What names the models (`TrainingRecord.about`).
 
     Returns:
         The file that was written.
@@ -110,11 +114,14 @@ def write_page(
     matrix, *pictures = _pictures(report, folder) or [None]
     if matrix and matrix["title"] != CAPTIONS["confusion_matrix.png"][0]:
         matrix, pictures = None, [matrix, *pictures]
-    text = _template(package_file(f"cards/{PAGE}").read_text(encoding="utf-8")).render(
+    text = page_template(PAGE).render(
+        style=page_style(),
         report=report,
         has_classes=has_classes,
-        headline=headline_uar(report) if has_classes else "",
         headline_ccc=headline_ccc(report.dimensions) if report.dimensions else "",
+        folds=folds_text(report.folds),
+        facts=facts or {},
+        colours=emotion_colours(report.labels) if has_classes else {},
         ece=ece_text(report.calibration) if has_classes else "",
         transcripts=transcripts_text(report.transcript_sources),
         system=system,
@@ -123,7 +130,7 @@ def write_page(
         stress=stress,
         changed=_changed(stress),
         findings=[one for one in (audit.findings if audit else []) if one.severity != NOTE],
-        clips={name: _data_uri(flac, "audio/flac") for name, flac in (clips or {}).items()},
+        clips={name: data_uri(flac, "audio/flac") for name, flac in (clips or {}).items()},
         clips_note=clips_note,
     )
     with atomic_write(folder / PAGE) as file:
@@ -201,7 +208,7 @@ def _pictures(report: Report | DimensionReport, folder: Path) -> list[dict]:
             files |= {f"{title}, {file.parent.name}": file for file in sorted(folder.glob(f"*/{name}"))}
         for heading, file in files.items():
             if file.is_file():
-                uri = _data_uri(file.read_bytes(), "image/png")
+                uri = data_uri(file.read_bytes(), "image/png")
                 alt = f"{heading}: {texts.get(name, caption)}"
                 found.append({"title": heading, "caption": caption, "alt": alt, "uri": uri})
     return found
@@ -241,8 +248,18 @@ def _points(difference: float | None) -> str:
     return "none" if difference is None else f"{100 * difference:+.1f}"
 
 
-def _data_uri(content: bytes, kind: str) -> str:
+def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def page_style() -> Markup:
+    """The style that all pages of figures share."""
+    return Markup(package_file("cards/page.css").read_text(encoding="utf-8"))
+
+
+def page_template(name: str) -> Template:
+    """A page's template of the folder cards/, with the filters of figures."""
+    return _template(package_file(f"cards/{name}").read_text(encoding="utf-8"))
 
 
 @cache

@@ -11,7 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hf_ser.data.schema import UNKNOWN
-from hf_ser.plotting import WARNING, save, title, wrapped, wrapped_notices
+from hf_ser.plotting import (
+    BLUE,
+    ORANGE,
+    WARNING,
+    folds_text,
+    percent_axis,
+    remove_picture,
+    save,
+    title,
+    wrapped,
+    wrapped_notices,
+)
 from hf_ser.publish.curves import plot_reliability, plot_risk_coverage, plot_roc
 from hf_ser.publish.dataset_plots import SEX_COLOURS, shortened
 from hf_ser.publish.dimension_plots import DIMENSIONS_PICTURE, plot_dimensions
@@ -20,31 +31,37 @@ from hf_ser.runs.figures import DimensionReport, GroupFigures, Report
 from hf_ser.runs.report_text import counted, headline_uar
 from hf_ser.runs.scores import DIGITS
 
-TRAINING, VALIDATION = "tab:blue", "tab:orange"
-RUNS = {"a": "tab:blue", "b": "tab:orange"}
+TRAINING, VALIDATION = BLUE, ORANGE
+RUNS = {"a": BLUE, "b": ORANGE}
 LONGEST_NAME, LONGEST_RUN, MOST_NAMED = 24, 50, 8
 SHIFTED = {"textcoords": "offset points"}
 
 
-def write_pictures(report: Report | DimensionReport, folder: str | Path) -> list[Path]:
+def write_pictures(report: Report | DimensionReport, folder: str | Path, system: str = "") -> list[Path]:
     """Draw every picture of a report: those of `PICTURES` if it has classes, `dimensions.png` if it has dimensions.
 
     Args:
         report: Result of `make_report`.
         folder: Folder for the PNG files.
+        system: The system in one line, for the titles.
 
     Returns:
-        The files that were written.
+        The PNG files that were written.
     """
     pictures = PICTURES if isinstance(report, Report) else {}
     pictures = pictures | ({DIMENSIONS_PICTURE: plot_dimensions} if report.dimensions else {})
-    paths = [Path(folder) / name for name in pictures]
-    for draw, path in zip(pictures.values(), paths, strict=True):
-        draw(report, path)
-    return paths
+    written = []
+    for name, draw in pictures.items():
+        path = Path(folder) / name
+        if draw is plot_groups and len(report.per_speaker) < 2:
+            remove_picture(path)  # of one speaker it would show the headline again
+            continue
+        draw(report, path, system)
+        written.append(path)
+    return written
 
 
-def plot_confusion_matrix(report: Report, path: str | Path) -> None:
+def plot_confusion_matrix(report: Report, path: str | Path, system: str = "") -> None:
     """Draw counts and row percentages of a report's confusion matrix as a PNG.
 
     The colour is the row percentage, so that the diagonal shows each class's recall.
@@ -52,6 +69,7 @@ def plot_confusion_matrix(report: Report, path: str | Path) -> None:
     Args:
         report: Result of `make_report`.
         path: PNG file to write.
+        system: The system in one line, for the title.
     """
     counts = np.array(report.confusion_matrix)  # (reference, predicted)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -63,28 +81,41 @@ def plot_confusion_matrix(report: Report, path: str | Path) -> None:
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (row, column), count in np.ndenumerate(counts):
-        text = f"{count}\n{100 * share[row, column]:.0f} %"
+        text = f"{count}\n{100 * share[row, column]:.1f} %"
         color = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
     turned = 0.09 * longest > cell
     axes.set_xticks(range(len(labels)), labels, rotation=40 if turned else 0, ha="right" if turned else "center")
     axes.set_yticks(range(len(labels)), labels)
     axes.set(xlabel="predicted (cells: utterances, per cent of the reference class)", ylabel="reference")
-    title(figure, axes, report, width=int(12 * side), figures=f"UAR {headline_uar(report)}")
+    title(figure, axes, report, width=int(12 * side), figures=f"UAR {headline_uar(report)}", system=system)
     save(figure, path)
 
 
-def plot_learning_curves(histories: dict[str, list[dict]], path: str | Path, notices: Sequence[str] = ()) -> None:
+def plot_learning_curves(
+    histories: dict[str, list[dict]], path: str | Path, notices: Sequence[str] = (), system: str = ""
+) -> None:
     """Draw training loss, validation loss and validation UAR against the epoch as a PNG; a star marks the best UAR.
 
-    Of a model without classes the validation CCC in place of UAR.
+    Of a model without classes the validation CCC in place of UAR. Of trainings of a single epoch, whose curves are
+    dots, no picture is drawn.
 
     Args:
         histories: `state.log_history` of the Trainer by fold; entries without `epoch` or the key of a curve are
             skipped.
         path: PNG file to write.
         notices: Notices of the report, such as a leak, to draw above the curves.
+        system: The system in one line, for the title.
     """
+    if (
+        max(
+            (len(_points(one, key)) for one in histories.values() for key in ("loss", "eval_uar", "eval_ccc")),
+            default=0,
+        )
+        < 2
+    ):
+        remove_picture(path)
+        return
     figure = Figure(figsize=(10, 4.2 + 0.3 * len(notices)), layout="constrained")
     loss_axes, uar_axes = figure.subplots(1, 2, sharex=True)
     several = len(histories) > 1
@@ -97,14 +128,17 @@ def plot_learning_curves(histories: dict[str, list[dict]], path: str | Path, not
         _curve(loss_axes, history, "eval_loss", color=VALIDATION, label="validation", linestyle="--", **style)
         _curve(uar_axes, history, f"eval_{measure}", color=VALIDATION, label="validation", **style)
         _mark_best(uar_axes, history, f"eval_{measure}")
-    for axes, name in ((loss_axes, "loss"), (uar_axes, measure.upper())):
+    for axes, name in ((loss_axes, "loss"), (uar_axes, "UAR, %" if measure == "uar" else measure.upper())):
         axes.set(xlabel="epoch", ylabel=name)
         axes.grid(alpha=0.3)
-        _legend(axes, nothing=f"no {name} was logged")
+        _legend(axes, nothing=f"no {name.partition(',')[0]} was logged")
+    if measure == "uar":
+        percent_axis(uar_axes, "y")
+    which = f"{folds_text(histories)}, one line each" if several else folds_text(histories)
+    heading = textwrap.fill(", ".join(one for one in (system, which) if one), 100).replace("$", r"\$")
+    figure.suptitle(heading, fontsize=10.5)
     if notices:
-        figure.suptitle(wrapped_notices(notices, 110), color=WARNING, fontsize=9)
-    if several:
-        uar_axes.set_title(f"{len(histories)} models, one line each", fontsize=10)
+        loss_axes.set_title(wrapped_notices(notices, 60), color=WARNING, fontsize=9, loc="left")
     last = max((entry["epoch"] for history in histories.values() for entry in history if "epoch" in entry), default=1)
     loss_axes.set_xlim(0, 1.04 * max(last, 1e-3))
     if last >= 1:  # whole epochs on the axis, but not for a run shorter than one
@@ -112,7 +146,7 @@ def plot_learning_curves(histories: dict[str, list[dict]], path: str | Path, not
     save(figure, path)
 
 
-def plot_groups(report: Report, path: str | Path) -> None:
+def plot_groups(report: Report, path: str | Path, system: str = "") -> None:
     """Draw the UAR of each sex with its interval, and of each speaker from the worst to the best, as a PNG.
 
     A hollow point is the WA of a speaker or sex without utterances of some class.
@@ -120,6 +154,7 @@ def plot_groups(report: Report, path: str | Path) -> None:
     Args:
         report: Result of `make_report`.
         path: PNG file to write.
+        system: The system in one line, for the title.
     """
     sexes = report.per_sex
     speakers = dict(sorted(report.per_speaker.items(), key=lambda item: item[1].best))
@@ -137,10 +172,11 @@ def plot_groups(report: Report, path: str | Path) -> None:
     axes.axhline(report.chance_uar, color="gray", linestyle=":", label="chance")
     size = 9 if len(names) <= 50 else 6.5
     axes.set_xticks(places, [shortened(name, LONGEST_NAME) for name in names], rotation=90, fontsize=size)
-    axes.set(ylabel="UAR", ylim=(-0.02, 1.02), xlim=(-1, places[-1] + 1))
+    axes.set(ylabel="UAR, %", ylim=(-0.02, 1.02), xlim=(-1, places[-1] + 1))
+    percent_axis(axes, "y")
     axes.grid(alpha=0.3, axis="y")
     _group_legend(axes, report)
-    title(figure, axes, report, width=int(9 * wide), figures=f"UAR {headline_uar(report)}")
+    title(figure, axes, report, width=int(9 * wide), figures=f"UAR {headline_uar(report)}", system=system)
     save(figure, path)
 
 
@@ -164,7 +200,8 @@ def plot_comparison(comparison: Comparison, path: str | Path) -> None:
         left.scatter([getattr(one, run) for one in classes.values()], range(len(classes)), color=colour, label=name)
     left.set_yticks(range(len(classes)), [wrapped(label) for label in classes])
     left.invert_yaxis()
-    left.set(xlabel="recall of the class; beside it B minus A, in points", xlim=(-0.02, 1.12))
+    left.set(xlabel="recall of the class, %; beside it B minus A, in points", xlim=(-0.02, 1.12))
+    percent_axis(left, "x")
     left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=9, frameon=False)
     _speakers_apart(right, comparison.per_speaker)
     left.grid(alpha=0.3)
@@ -213,7 +250,8 @@ def _speakers_apart(axes: Axes, speakers: dict[str, SpeakerPair]) -> None:
         axes.annotate(shortened(name, LONGEST_NAME), point, (5, 3), **SHIFTED, fontsize=7)
     axes.plot([0, 1], [0, 1], "--", color="gray")
     ahead = sum(one.difference > 0 for one in speakers.values())
-    axes.set(xlabel="A", ylabel="B", aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set(xlabel="A, %", ylabel="B, %", aspect="equal", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    percent_axis(axes, "x", "y")
     axes.set_title(f"each speaker: B is ahead for {ahead} of {len(speakers)}", fontsize=10)
     axes.legend(fontsize=9, loc="lower right")
     axes.grid(alpha=0.3)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,7 +22,7 @@ from hf_ser.data.prepared import REPORT as INTEGRITY
 from hf_ser.data.shards import quiet_datasets
 from hf_ser.models.saving import PLUGINS
 from hf_ser.publish.dataset_card import CARD, write_dataset_report
-from hf_ser.publish.model_card import TASKS, write_model_card
+from hf_ser.publish.model_card import TASKS, names_emotions, write_model_card
 from hf_ser.revisions import public_name
 from hf_ser.runs.figures import read_report
 from hf_ser.runs.predictions import PREDICTIONS
@@ -110,7 +111,9 @@ RECORDS = {RECORD: TrainingRecord.read, REPORT: read_report, STRESS: StressResul
 """Files of a model whose `public()` is pushed, and what reads them."""
 
 
-def model_card_of(folder: Path, files: dict[str, Path | bytes], repo_id: str, revision: str | None) -> bytes:
+def model_card_of(
+    folder: Path, files: dict[str, Path | bytes], repo_id: str, revision: str | None, purpose: str | None = None
+) -> bytes:
     """Make a model's card from the pushed files alone, and the report of its run."""
     with TemporaryDirectory() as work:
         place = Path(work) / folder.resolve().name
@@ -120,7 +123,22 @@ def model_card_of(folder: Path, files: dict[str, Path | bytes], repo_id: str, re
                 (place / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
         if (report := folder.resolve().parent / REPORT).is_file():
             shutil.copy(report, work)
-        return write_model_card(place, repo_id, revision).read_bytes()
+        return write_model_card(place, repo_id, revision, purpose).read_bytes()
+
+
+def check_purpose(where: str | Path, labels: Sequence[str], purpose: str | None) -> None:
+    """Check that a model of other classes than emotions is pushed with words on what it is for.
+
+    A model of sexes, ages or illnesses tells something of people that they have not said.
+
+    Raises:
+        ValueError: no class is an emotion, and there are no such words.
+    """
+    if labels and not (names_emotions(labels) or (purpose or "").strip()):
+        raise ValueError(
+            f"{where}: found the classes {', '.join(labels[:6])}, none of which is an emotion. Expected words for its "
+            'card on what such a model is for: push it by push_to_hub.py with --purpose "...".'
+        )
 
 
 def _stress_picture(stress: StressResult) -> bytes:
@@ -172,6 +190,11 @@ def _finished_record(folder: Path) -> TrainingRecord:
             "`corpora`, which decide what may be pushed: copy the record again, or train the model again."
         )
     return record
+
+
+def labels_of_model(folder: Path) -> list[str]:
+    """The classes of a model."""
+    return list((_read(folder / "config.json").get("id2label") or {}).values())
 
 
 def takes_audio(folder: Path) -> bool:

@@ -9,10 +9,12 @@ from hf_ser.checks.audit.run import audit_run
 from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import PICTURE, write_stress
 from hf_ser.files import atomic_write
+from hf_ser.plotting import remove_picture
 from hf_ser.publish.dimension_plots import DIMENSIONS_PICTURE, plot_dimensions
 from hf_ser.publish.model_card import write_model_card
 from hf_ser.publish.page import playable_clips, write_page
 from hf_ser.publish.plots import plot_confusion_matrix, plot_learning_curves, plot_reliability, write_pictures
+from hf_ser.publish.tables import write_tables
 from hf_ser.runs.figures import DimensionReport, Report, read_report
 from hf_ser.runs.findings import AUDIT, AuditFinding, verdict, write_audit
 from hf_ser.runs.folder import FoldFolder, RunFolder
@@ -70,16 +72,19 @@ def write_learning_curves(folds: Mapping[str, FoldFolder], folder: Path, notices
     """Draw the learning curves of the folds; none for solved heads, which are not trained by epochs."""
     histories = {name: fold.record.history for name, fold in folds.items() if not fold.record.solved}
     if histories:
-        plot_learning_curves(histories, folder / CURVES, notices)
+        system = next(iter(folds.values())).record.description
+        plot_learning_curves(histories, folder / CURVES, notices, system)
     else:
-        (folder / CURVES).unlink(missing_ok=True)
+        remove_picture(folder / CURVES)
 
 
 def write_pictures_and_page(
     report: Report | DimensionReport, folder: Path, dataset: Dataset | None = None, embed_audio: bool | None = None
 ) -> Path:
-    """Write the pictures of a report and the page beside it."""
-    write_pictures(report, folder)
+    """Write the pictures and tables of a report and the page beside it."""
+    system = RunFolder(folder).system
+    write_pictures(report, folder, system)
+    write_tables(report, folder, system)
     return write_page_of(report, folder, dataset, embed_audio)
 
 
@@ -89,7 +94,7 @@ def write_page_of(
     """Write the page of a report, with the pictures in its folder."""
     clips, note = ({}, "") if dataset is None else playable_clips(report, dataset, embed_audio)
     run = RunFolder(folder)
-    return write_page(report, folder, stress_of(folder), clips, note, run.system, run.audit)
+    return write_page(report, folder, stress_of(folder), clips, note, run.system, run.audit, run.about)
 
 
 def stress_of(folder: Path) -> StressResult | None:
@@ -126,11 +131,12 @@ def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> bool:
     own = [one for one in findings if one.fold in (None, rows[0].fold)]
     report = make_report(rows, verdict(own), label_map_of(folder.parent))
     write_report(report, folder / REPORT)
+    system = FoldFolder(folder).record.description if (folder / RECORD).is_file() else ""
     if rows[0].probabilities:
-        plot_confusion_matrix(report, folder / "confusion_matrix.png")
-        plot_reliability(report, folder / "reliability.png")
+        plot_confusion_matrix(report, folder / "confusion_matrix.png", system)
+        plot_reliability(report, folder / "reliability.png", system)
     if report.dimensions:
-        plot_dimensions(report, folder / DIMENSIONS_PICTURE)
+        plot_dimensions(report, folder / DIMENSIONS_PICTURE, system)
     return True
 
 

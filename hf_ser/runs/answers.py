@@ -37,6 +37,7 @@ class Answer:
         dimensions: Valence, arousal and dominance, of a model that predicts them.
         familiarity: How alike the clip is to the training data; None where that is not known.
         error: Why there is no prediction.
+        embedding: What the model's last layer was given, `(size,)`; None where it is not kept.
     """
 
     clip: GivenClip
@@ -47,6 +48,7 @@ class Answer:
     dimensions: dict[str, float] | None = None
     familiarity: float | None = None
     error: str | None = None
+    embedding: np.ndarray | None = None
 
     def as_row(self, abstains: bool) -> dict:
         """The answer as a JSON object.
@@ -91,6 +93,7 @@ class ClipPredictor:
         channel: Channel of clips that name none.
         speaker_statistics: Statistics of the one speaker of all clips, where the model takes them.
         notes_of: Gives more notes on a clip.
+        embed: Gives the embeddings of clips and texts, where these are kept.
     """
 
     classify: SerPipeline
@@ -98,6 +101,7 @@ class ClipPredictor:
     channel: str = MIX
     speaker_statistics: object = None
     notes_of: Callable[[GivenClip], Sequence[str]] = lambda clip: ()
+    embed: Callable[[Sequence, Sequence], np.ndarray] | None = None
 
     def answers(self, clips: Iterable[GivenClip]) -> Iterator[Answer]:
         """Yield an answer for each clip, in order; of a clip that could not be classified it holds the error."""
@@ -136,7 +140,9 @@ class ClipPredictor:
             return
         clips, samples, notes = zip(*readable, strict=True)
         try:
-            scores = self.classify.answers(samples, [clip.text for clip in clips], self.speaker_statistics)
+            texts = [clip.text for clip in clips]
+            scores = self.classify.answers(samples, texts, self.speaker_statistics)
+            vectors = self.embed(samples, texts) if self.embed else [None] * len(clips)
         except (ValueError, RuntimeError, MemoryError) as error:  # such as too little memory for this many
             if len(readable) > 1:
                 for one in readable:
@@ -147,12 +153,13 @@ class ClipPredictor:
                     why += " Expected a clip that it takes: cut it, or try --device cpu."
                 yield Answer(clips[0], error=why)
             return
-        for clip, found, noted in zip(clips, scores, notes, strict=True):
+        for clip, found, noted, vector in zip(clips, scores, notes, vectors, strict=True):
             is_speech = NO_SPEECH not in noted
             unsure = self.classify.is_unsure(found[0]["score"] if found else None, noted)
             notes_of_text = self.classify.text_notes(clip.text).values()
-            notes = (*noted.values(), *notes_of_text, *self.notes_of(clip), *unlike_note(found.familiarity))
-            yield Answer(clip, list(found), notes, is_speech, unsure, found.dimensions, found.familiarity)
+            every = (*noted.values(), *notes_of_text, *self.notes_of(clip), *unlike_note(found.familiarity))
+            more = {"dimensions": found.dimensions, "familiarity": found.familiarity, "embedding": vector}
+            yield Answer(clip, list(found), every, is_speech, unsure, **more)
 
 
 def unlike_note(familiarity: float | None) -> list[str]:
@@ -235,6 +242,47 @@ def answers_file(
         writer = csv.DictWriter(file, names, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         yield lambda answer: writer.writerow(_cells(answer, abstains))
+
+
+@contextmanager
+def embeddings_file(path: Path | None, rows_at_once: int = 1000) -> Iterator[Callable[[Answer], None]]:
+    """Open a Parquet file for embeddings and give the function that writes one; the file appears once it is complete.
+
+    Its columns are `file`, `start`, `end`, `channel`, `label` and `embedding`; a clip that could not be read is left
+    out. Without a path nothing is written.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if path is None:
+        yield lambda answer: None
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {name: pa.string() for name in ("file", "channel", "label")}
+    columns |= {"start": pa.float64(), "end": pa.float64(), "embedding": pa.list_(pa.float32())}
+    schema, waiting = pa.schema([(name, columns[name]) for name in EMBEDDING_COLUMNS]), []
+    with atomic_write(path, "wb") as file, pq.ParquetWriter(file, schema) as writer:
+
+        def flush() -> None:
+            writer.write_table(pa.Table.from_pylist(waiting, schema))
+            waiting.clear()
+
+        def write(answer: Answer) -> None:
+            if answer.embedding is not None:
+                row = answer.as_row(abstains=False)
+                kept = {name: row.get(name) for name in EMBEDDING_COLUMNS}
+                waiting.append(kept | {"file": storable(row["file"]), "embedding": answer.embedding})
+            if len(waiting) >= rows_at_once:
+                flush()
+
+        yield write
+        flush()
+
+
+EMBEDDING_COLUMNS = ("file", "start", "end", "channel", "label", "embedding")
+"""Columns of a file of embeddings."""
 
 
 def _cells(answer: Answer, abstains: bool) -> dict:

@@ -10,6 +10,7 @@ import numpy as np
 
 from hf_ser.data.schema import UNKNOWN
 from hf_ser.files import atomic_write
+from hf_ser.markup import line_width
 from hf_ser.runs.comparison_figures import (
     ClassRecalls,
     Comparison,
@@ -38,7 +39,6 @@ LARGEST_P = 0.05
 FEWEST_SPEAKERS = 6
 """Fewest speakers to call one run better: with 5, no permutation test can give p <= 0.05."""
 
-LINE = 100
 
 MUST_AGREE = {
     "protocol": "protocols",
@@ -159,22 +159,22 @@ def format_comparison(comparison: Comparison) -> str:
     )
     return "\n".join(
         [
-            *(part for line in lines for part in textwrap.wrap(line, LINE)),
+            *(part for line in lines for part in textwrap.wrap(line, line_width())),
             "",
             *table,
             "",
             *_class_table(comparison.per_class),
             "",
-            *textwrap.wrap(outcomes, LINE),
+            *textwrap.wrap(outcomes, line_width()),
             *_example_lines(comparison.examples),
         ]
     )
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """Names of two runs' folders; their paths where the names are equal."""
+    """Names of runs' folders; their paths where two names are equal."""
     names = [folder.name for folder in folders]
-    return [str(folder) for folder in folders] if names[0] == names[1] else names
+    return [str(folder) for folder in folders] if len(set(names)) < len(names) else names
 
 
 def _distinct_names(names: Sequence[str]) -> Sequence[str]:
@@ -345,5 +345,5 @@ def _example_lines(examples: dict[str, list[Example]]) -> list[str]:
     for kind, rows in examples.items():
         if rows:
             ids = ", ".join(f"{row.id} ({row.reference})" for row in rows)
-            lines += textwrap.wrap(f"{kind.replace('_', ' ')}: {ids}", LINE, subsequent_indent="  ")
+            lines += textwrap.wrap(f"{kind.replace('_', ' ')}: {ids}", line_width(), subsequent_indent="  ")
     return lines

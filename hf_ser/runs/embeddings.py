@@ -11,7 +11,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.preprocessing import StandardScaler
 
 from hf_ser.models.last_layers import last_layers, layer_inputs, side_by_side
-from hf_ser.plotting import WARNING, colours, save, wrapped, wrapped_notices
+from hf_ser.plotting import WARNING, colours, emotion_colours, folds_text, save, wrapped, wrapped_notices
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.figures import Conditions
 
@@ -100,6 +100,7 @@ def plot_embedding_map(
     conditions: Conditions,
     notices: Sequence[str],
     path: str | Path,
+    system: str = "",
 ) -> None:
     """Draw the map of a model's embeddings as a PNG, coloured by emotion and by speaker.
 
@@ -109,6 +110,7 @@ def plot_embedding_map(
         speakers: Speaker of each row; None where unknown.
         conditions, notices: What the utterances are of, and what must be said beside the picture.
         path: PNG file to write.
+        system: The system in one line, for the title.
 
     Shapes:
         vectors: `(rows, size)`.
@@ -121,25 +123,32 @@ def plot_embedding_map(
         raise ValueError(f"Found {found}: expected a label and a speaker (or None) for each row.")
     points = embedding_map(vectors)
     figure = Figure(figsize=(13.5, 5.6 + 0.3 * len(notices)), layout="constrained")
-    for axes, what, names in zip(figure.subplots(1, 2), ("emotion", "speaker"), (labels, speakers), strict=True):
-        _scatter(axes, points, names)
+    palettes = (emotion_colours(labels), dict(zip(known := _different(speakers), colours(len(known)), strict=True)))
+    kinds = zip(figure.subplots(1, 2), ("emotion", "speaker"), (labels, speakers), palettes, strict=True)
+    for axes, what, names, palette in kinds:
+        _scatter(axes, points, names, palette)
         value = silhouette(vectors, names)
         figure_text = "no silhouette" if value is None else f"silhouette {value:.2f}"
         axes.set_title(f"by {what}: {figure_text}", fontsize=11)
-    head = f"{conditions.corpus}, protocol {conditions.protocol}"
+    head = f"{conditions.corpus}, protocol {conditions.protocol}, {folds_text(conditions.folds)}"
+    head = f"{system}, {head}" if system else head
     figure.supxlabel(f"{head}: input of the last layer for {len(vectors)} utterances, t-SNE", fontsize=10)
     if notices:
         figure.suptitle(wrapped_notices(notices, 130), color=WARNING, fontsize=9, fontweight="bold")
     save(figure, path)
 
 
-def _scatter(axes: Axes, points: np.ndarray, names: Sequence[str | None]) -> None:
-    different = sorted({name for name in names if name is not None})
+def _different(names: Sequence[str | None]) -> list[str]:
+    return sorted({name for name in names if name is not None})
+
+
+def _scatter(axes: Axes, points: np.ndarray, names: Sequence[str | None], palette: dict[str, str]) -> None:
+    different = _different(names)
     named = np.array([name or "" for name in names])
     axes.scatter(*points[named == ""].T, s=12, color="lightgray")
-    for index, (name, colour) in enumerate(zip(different, colours(len(different)), strict=True)):
-        marker = MARKERS[index // 10 % len(MARKERS)]
-        axes.scatter(*points[named == name].T, s=14, color=colour, marker=marker, label=wrapped(name), alpha=0.8)
+    for index, name in enumerate(different):
+        marker = MARKERS[index % len(MARKERS)]  # for readers who cannot distinguish the colours
+        axes.scatter(*points[named == name].T, s=14, color=palette[name], marker=marker, label=wrapped(name), alpha=0.8)
     axes.set(xticks=[], yticks=[])
     if 0 < len(different) <= MOST_IN_LEGEND:
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), markerscale=1.4)

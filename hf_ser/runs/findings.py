@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from hf_ser.files import atomic_write
 from hf_ser.json_record import Record
+from hf_ser.markup import line_width
 from hf_ser.normal_form import printable
 
 AUDIT_VERSION = 1
@@ -16,7 +17,6 @@ AUDIT = "audit.json"
 LEAK, WARNING, NOTE = "leak", "warning", "note"
 SEVERITIES = (LEAK, WARNING, NOTE)
 MAX_EVIDENCE = 50
-LINE = 110
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,13 @@ def format_audit(findings: Sequence[AuditFinding], examples: int = 3) -> str:
             where = f" (fold {', '.join(folds)})" if folds else ""
             lines.append(f"{severity.upper():<8} {kind}{where}")
             detail = f"fold {folds[0]}: {same[0].detail}" if len(folds) > 1 else same[0].detail
-            lines += textwrap.wrap(detail, LINE, initial_indent=" " * 9, subsequent_indent=" " * 9)
+            lines += textwrap.wrap(detail, line_width(110), initial_indent=" " * 9, subsequent_indent=" " * 9)
             lines += [f"           {one}" for one in same[0].evidence[:examples]]
             if (more := same[0].n_evidence - examples) > 0:
                 lines.append(f"           ... and {more} more (the JSON has up to {MAX_EVIDENCE})")
             if severity != NOTE:
                 lines += textwrap.wrap(
-                    f"remedy: {same[0].remedy}", LINE, initial_indent=" " * 9, subsequent_indent=" " * 9
+                    f"remedy: {same[0].remedy}", line_width(110), initial_indent=" " * 9, subsequent_indent=" " * 9
                 )
     summary = verdict(findings)
     texts = {

@@ -132,6 +132,11 @@ class RunFolder:
         return next((fold.record.description for fold in self.folds.values()), evaluated)
 
     @property
+    def about(self) -> dict[str, str]:
+        """What names the models: kind, recipe, encoders and learner; empty where no fold is finished."""
+        return next((fold.record.about for fold in self.folds.values()), {})
+
+    @property
     def audit(self) -> Audit | None:
         """The audit; None where none was made."""
         return Audit.read_if_there(self.path / AUDIT)

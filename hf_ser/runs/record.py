@@ -35,7 +35,10 @@ REMEDIES = {
 }
 """Remedies against a model that was trained on test rows, by modality; `REMEDY` for all others."""
 
-NAMING = ("fusion", "head", "pooling", "speeds", "freeze", "lora", "augment", "normalisation", "enrolment_clips")
+NAMING = (
+    *("fusion", "head", "pooling", "target", "speeds", "freeze", "lora", "augment", "normalisation"),
+    "enrolment_clips",
+)
 """Settings by which a reader tells one system from another, beside its encoders."""
 
 GUESSABLE = ("ids", "speakers")
@@ -102,6 +105,7 @@ class TrainingRecord(Record):
         finished: Whether the training came to its end; before, only `split` and `ancestors` are stored.
         split, ancestors: What the model and its encoders were trained on.
         settings: Settings that differ from the defaults.
+        recipe: Name of the recipe that they were read from; None where there was none.
         notes: Sentences for readers of the figures.
         weights: SHA-256 of each file of weights by its name.
         corpora: Corpora of the whole data set.
@@ -126,6 +130,7 @@ class TrainingRecord(Record):
     leaks: list[str] = field(default_factory=list)
     audit: list[AuditFinding] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    recipe: str | None = None
     notes: list[str] | None = None
     weights: dict[str, str] | None = None
     not_copies: ClearedPairs | None = None
@@ -160,13 +165,39 @@ class TrainingRecord(Record):
     @property
     def description(self) -> str:
         """The encoders with their layers, and the settings that name the system, in one line."""
+        named = [f"{name.replace('_', ' ')} {self.settings[name]}" for name in NAMING if self.settings.get(name)]
+        return ", ".join([" and ".join(self.encoder_names), *named])
+
+    @property
+    def encoder_names(self) -> list[str]:
+        """The encoders with their layers; one of this package's own networks says that it has no pretrained weights."""
         layers = {modality: self.settings.get(f"{modality}_layers") for modality in self.sources}
-        encoders = [
-            public_name(source) + (f" (layers {layers[modality]})" if layers[modality] else "")
+        return [
+            public_name(source)
+            + (f" (layers {layers[modality]})" if layers[modality] else "")
+            + (" (from scratch)" if is_own_network(source) else "")
             for modality, source in self.sources.items()
         ]
-        named = [f"{name.replace('_', ' ')} {self.settings[name]}" for name in NAMING if self.settings.get(name)]
-        return ", ".join([" and ".join(encoders), *named])
+
+    @property
+    def learner(self) -> str:
+        """How the head was learned, in words."""
+        if self.solved:
+            return f"{self.settings.get('head') or self.settings.get('fusion')} head in closed form"
+        epochs = max((entry.get("epoch") or 0 for entry in self.history), default=0)
+        return f"gradient descent, {epochs:g} epochs"
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What names the model for readers of a page or a card: its kind, recipe, encoders and learner."""
+        kinds = {"audio": "audio-only", "text": "text-only", "fusion": "audio and text", "asr": "recogniser"}
+        facts = {
+            "model": kinds.get(self.settings.get("model"), ""),
+            "recipe": public_name(self.recipe or ""),
+            "encoder": " and ".join(self.encoder_names),
+            "learner": self.learner,
+        }
+        return {name: fact for name, fact in facts.items() if fact}
 
     @property
     def splits(self) -> list[Split]:

@@ -2,6 +2,7 @@
 
 import textwrap
 
+from hf_ser.markup import line_width
 from hf_ser.normal_form import printable
 from hf_ser.runs.dimension_figures import DimensionFigures, DimensionGroup
 from hf_ser.runs.figures import (
@@ -20,9 +21,6 @@ from hf_ser.runs.figures import (
 from hf_ser.runs.findings import Verdict
 from hf_ser.runs.report import NO_TEXT
 
-LINE = 100
-"""Characters a line of the terminal table."""
-
 SHOWN_CONFUSIONS = 3
 
 
@@ -39,14 +37,14 @@ def format_report(report: Report | DimensionReport) -> str:
 
 def _heading_lines(report: Report | DimensionReport) -> list[str]:
     """Notices, label map, corpus, protocol and number of utterances."""
-    lines = [line for notice in report.notices for line in textwrap.wrap(notice, LINE)]
+    lines = [line for notice in report.notices for line in textwrap.wrap(notice, line_width())]
     return [
         *lines,
         *([""] if lines else []),
         *_label_map_lines(report.label_map),
         f"{report.corpus}, protocol {report.protocol}, {counted(len(report.folds), 'fold')}, "
         f"split {report.split_fingerprint[:12]}",
-        *textwrap.wrap(_size_text(report), LINE),
+        *textwrap.wrap(_size_text(report), line_width()),
         "",
     ]
 
@@ -132,7 +130,7 @@ def _label_map_lines(label_map: LabelMap | None) -> list[str]:
         texts.append(f"labels {label_map.name}, which drops {rows} rows of the data: {by_label}")
     if lacking := label_map and label_map.not_found:
         texts.append(f"labels {label_map.name}, which reads labels that no row has: {', '.join(lacking)}")
-    return [line for text in texts for line in textwrap.wrap(text, LINE)]
+    return [line for text in texts for line in textwrap.wrap(text, line_width())]
 
 
 def headline_uar(report: Report) -> str:
@@ -163,7 +161,7 @@ def _percent(share: float) -> str:
 
 
 def _line(kind: str, text: str) -> list[str]:
-    return textwrap.wrap(text, LINE, initial_indent=f"{kind:<7}", subsequent_indent=" " * 7)
+    return textwrap.wrap(text, line_width(), initial_indent=f"{kind:<7}", subsequent_indent=" " * 7)
 
 
 def _soft_text(soft: SoftLabels) -> str:

@@ -316,6 +316,7 @@ class CommonArguments:
     seed: int = setting(42, "of the weights, the order of the clips and all draws", range=SEED)
     bf16: bool = setting(False, "compute in bfloat16")
     use_cpu: bool = setting(False, "train on the processor, also where there is a GPU")
+    pictures: str = setting("png", "formats of the pictures, with commas: png, pdf, svg; PNG is always among them")
     report_to: list[str] = setting(["none"], "trackers: tensorboard, wandb, mlflow, trackio, or several")
     push_to_hub: bool = setting(False, "push the model when it is trained, to --hub_model_id")
     hub_model_id: str | None = setting(None, "its name on the Hub, as user/name")

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hf_ser.files import atomic_write
+from hf_ser.markup import line_width
 from hf_ser.runs.folder import RunFolder
 from hf_ser.runs.record import TrainingRecord
 from hf_ser.runs.report import REPORT
@@ -18,8 +19,6 @@ TRANSCRIPTS, WER = "transcripts.jsonl", "wer.json"
 TIMES = ("before", "after")
 
 PACKAGES = ("hf_ser", "torch", "transformers", "peft", "datasets")
-LINE = 100
-"""Characters a line of the terminal table."""
 
 
 def word_error_rates(lines: list[dict]) -> FineTunedErrors:
@@ -86,7 +85,7 @@ def format_report(report: AsrReport) -> str:
     """The report as a plain-text table for the terminal; rates in per cent."""
     before, after, folds = report.wer.before, report.wer.after, report.per_fold
     lines = [
-        *(line for notice in report.notices for line in textwrap.wrap(notice, LINE)),
+        *(line for notice in report.notices for line in textwrap.wrap(notice, line_width())),
         f"{report.corpus}, protocol {report.protocol}, {len(folds)} fold{'s' if len(folds) > 1 else ''}: "
         f"{after.n_clips} clips of {after.n_speakers} speakers, language {report.language}",
         "",
@@ -101,5 +100,5 @@ def format_report(report: AsrReport) -> str:
         )
     if len(folds) > 1:
         rates = (f"{name}: {100 * one['before']:.1f} > {100 * one['after']:.1f}" for name, one in folds.items())
-        lines += textwrap.wrap("folds   " + ", ".join(rates), LINE, subsequent_indent=" " * 8)
-    return "\n".join([*lines, *textwrap.wrap(after.wer_ci95_note, LINE), ""])
+        lines += textwrap.wrap("folds   " + ", ".join(rates), line_width(), subsequent_indent=" " * 8)
+    return "\n".join([*lines, *textwrap.wrap(after.wer_ci95_note, line_width()), ""])

@@ -30,8 +30,12 @@ from hf_ser.publish.results import write_fold_report, write_results
 from hf_ser.publish.trackers import track_results
 from hf_ser.revisions import split_revision
 from hf_ser.runs.calibration import abstain_threshold, fit_temperature
+from hf_ser.runs.dimension_figures import dimension_figures
+from hf_ser.runs.folder import FoldFolder
 from hf_ser.runs.predictions import PREDICTIONS, Prediction, write_predictions
 from hf_ser.runs.record import ASR_RECORD, RECORD, TrainingRecord, is_own_network, provenance
+from hf_ser.runs.report import prediction_arrays
+from hf_ser.runs.report_text import ccc_text, counted
 from hf_ser.stable import rows_digest
 from hf_ser.training.arguments import (
     OF_MODEL,
@@ -230,6 +234,22 @@ class EmotionTask(Task):
             # The content of the file may have changed.
             described["sentence_bank"] = bank_digest(sentence_bank(self.data.sentence_bank, labels))
         return described
+
+    def fold_figures(self, folder: Path) -> str:
+        fold = FoldFolder(folder)
+        if not fold.is_tested:
+            return "trained, without a test"
+        rows, figures = fold.predictions, []
+        if rows[0].probabilities:
+            tested = prediction_arrays(rows)
+            recalls = [tested.correct[tested.references == one] for one in range(len(tested.labels))]
+            if all(map(len, recalls)):
+                figures.append(f"UAR {100 * np.mean([one.mean() for one in recalls]):.1f} %")
+            figures.append(f"WA {100 * tested.correct.mean():.1f} %")
+        if rows[0].dimensions:
+            figures.append(f"CCC {ccc_text(dimension_figures(rows).mean_ccc)}")
+        speakers = counted(len({row.speaker for row in rows}), "speaker")
+        return f"{', '.join(figures)} on {len(rows)} clips of {speakers}"
 
     def write_results(self) -> str:
         return write_results(self.training.output_dir, self.dataset)

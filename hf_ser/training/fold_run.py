@@ -122,6 +122,7 @@ def known_before_training(task, fold_task: FoldTask, findings: list[AuditFinding
         ancestors=[split for source in sources.values() for split in ancestry(source)],
         protocol=data.protocol,
         settings=task.changed,
+        recipe=task.training.recipe,
         leaks=sorted({*fold.leaks, *found, *stage_leaks(dataset, fold, sources, data.allow_leak)}),
         audit=findings,
         not_copies=read_not_copies(data.not_copies).record() if data.not_copies else None,

@@ -37,6 +37,8 @@ def parse_arguments(
         FileNotFoundError, ValueError: the recipe is missing, is no mapping, has unknown keys or a value of the wrong
             kind; a flag is unknown or has a bad value.
         SystemExit: help was requested, and is printed.
+
+    The last instance, of the training, gets the name of the recipe as its attribute `recipe`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv and default_recipe is not None:
@@ -55,6 +57,7 @@ def parse_arguments(
         raise ValueError(f"{error}; --help shows all") from error
     if unknown:
         raise ValueError(f"Unknown settings {' '.join(unknown)}: {_hint(unknown[0], parser.known)}")
+    arguments[-1].recipe = Path(recipe).stem if recipe else None
     return arguments
 
 
@@ -180,6 +183,7 @@ NOT_OF_THE_RESULT = {
     *("output_dir", "per_device_eval_batch_size", "save_total_limit"),
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
     *("disable_tqdm", "logging_steps", "logging_strategy", "log_level", "report_to", "run_name", "project"),
+    "pictures",
     *("do_eval", "use_cpu", "local_rank", "push_to_hub", "hub_model_id", "hub_token", "hub_private_repo"),
     *("hub_revision", "hub_strategy", "hub_always_push", "trackio_space_id", "trackio_bucket_id"),
     "trackio_static_space_id",

@@ -220,7 +220,7 @@ def train_tokenizer(texts, speakers=None) -> PreTrainedTokenizerFast:
             "that is kept with the model. Expected more transcripts: use a pretrained --text_model, which needs none."
         )
     known = [" ".join(word for word in row if word in kept) for row in spoken]
-    words.train_from_iterator(known, WordLevelTrainer(special_tokens=["[PAD]", "[UNK]"]))
+    words.train_from_iterator(known, WordLevelTrainer(special_tokens=["[PAD]", "[UNK]"], show_progress=False))
     return PreTrainedTokenizerFast(
         tokenizer_object=words,
         pad_token="[PAD]",

@@ -9,6 +9,7 @@ checkpoint.
 """
 
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from filelock import FileLock, Timeout
 from huggingface_hub import HfApi
+from tqdm import tqdm
 from transformers.utils import logging
 
 from hf_ser.augment.copies import without_evaluated_copies
@@ -32,7 +34,9 @@ from hf_ser.data.prepare import load_or_prepare
 from hf_ser.data.prepared import check_columns, load_prepared
 from hf_ser.data.splitting import make_folds
 from hf_ser.files import atomic_write, remove_leftovers
+from hf_ser.plotting import picture_formats
 from hf_ser.publish.hub import check_push, is_private_push, push_model
+from hf_ser.publish.privacy import check_purpose
 from hf_ser.registry import plugin_digests
 from hf_ser.runs.findings import LEAK, NOTE, AuditFinding, format_audit
 from hf_ser.runs.record import corpora_of_sources, is_finished, read_record
@@ -147,6 +151,10 @@ class Task(ABC):
         """
         return fold
 
+    def fold_figures(self, folder: Path) -> str:
+        """The figures of a trained fold in a few words; empty where there are none."""
+        return ""
+
     @abstractmethod
     def write_results(self) -> str:
         """Write the report over the finished folds, and return it as a table."""
@@ -174,18 +182,44 @@ def train_folds(task: Task, dataset: Dataset, folds: list[Fold], label_map: dict
         described["plugins"] = plugins
     if training.push_to_hub:
         check_can_push(folds, training, dataset, list(task.settings.values()))
-    with locked_run_folder(output_dir, {"settings": task.changed, "data": described}):
+    locked = locked_run_folder(output_dir, {"settings": task.changed, "data": described})
+    with locked, picture_formats(training.pictures):
         for notice in task.notices:
             PartialState().print(f"note: {notice}")
         to_train = [(task.usable(fold), folder) for fold, folder in unfinished(dataset, folds, output_dir)]
         findings = audit(dataset, [fold for fold, _ in to_train], task.reads_text, data.allow_leak, data.not_copies)
-        for fold, folder in to_train:
+        started = time.monotonic()
+        for place, (fold, folder) in enumerate(to_train, start=1):
+            show(place_text(folds, fold))
             train_fold(task, fold, folder, findings)
+            show(fold_line(task, folder, place_text(folds, fold), started, place, len(to_train)))
         PartialState().wait_for_everyone()
         if PartialState().is_main_process:
             print(task.write_results())
             if training.push_to_hub:
                 push(output_dir / fold_folder(folds[0].name), training)
+
+
+def show(text: str) -> None:
+    """Print on the main process, above a progress bar."""
+    if PartialState().is_main_process:
+        tqdm.write(text)
+
+
+def place_text(folds: list[Fold], fold: Fold) -> str:
+    """`fold 3 of 6`; of a single fold its name."""
+    names = [one.name for one in folds]
+    return f"fold {fold.name}" if len(names) == 1 else f"fold {names.index(fold.name) + 1} of {len(names)}"
+
+
+def fold_line(task: Task, folder: Path, place: str, started: float, done: int, total: int) -> str:
+    """The figures of a trained fold, and how long the folds that are left will take if they take as long as these."""
+    passed = time.monotonic() - started
+    figures = task.fold_figures(folder) if PartialState().is_main_process else ""
+    clock = f"{passed / 60:.1f} min"
+    if left := total - done:
+        clock += f", about {passed / done * left / 60:.1f} min for {left} more"
+    return f"{place}: {', '.join(one for one in (figures, clock) if one)}"
 
 
 def unfinished(dataset: Dataset, folds: list[Fold], output_dir: Path) -> list[tuple[Fold, Path]]:
@@ -223,6 +257,8 @@ def check_can_push(folds: list[Fold], training, dataset: Dataset, models: Sequen
             f"--push_to_hub: found {found}, expected --hub_model_id user/name and one fold: name them (--fold 1, or "
             "--fold final), or train first and push afterwards with scripts/push_to_hub.py."
         )
+    if "label" in dataset.features:
+        check_purpose("--push_to_hub", dataset.features["label"].names, None)
     if PartialState().is_main_process:
         encoders = named_sources(models, [fold.name for fold in folds])
         private = is_private_push({*dataset["corpus"][:], *corpora_of_sources(encoders)}, training.hub_private_repo)

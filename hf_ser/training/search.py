@@ -25,7 +25,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from hf_ser.files import atomic_write
-from hf_ser.plotting import WARNING, save
+from hf_ser.plotting import BLUE, WARNING, save
 
 SEARCH, PICTURE, STORAGE = "search.json", "search.png", "search.db"
 SEARCH_VERSION = 1
@@ -225,10 +225,10 @@ def plot_search(result: dict, path: str | Path) -> None:
 
 
 def _dots(axes: Axes, trials: list[dict], values: list) -> None:
-    for state, face in ((COMPLETE, "tab:blue"), (PRUNED, "white")):
+    for state, face in ((COMPLETE, BLUE), (PRUNED, "white")):
         points = [(x, 100 * one["uar"]) for x, one in zip(values, trials, strict=True) if one["state"] == state]
         if points:
-            axes.scatter(*zip(*points, strict=True), color=face, edgecolor="tab:blue")
+            axes.scatter(*zip(*points, strict=True), color=face, edgecolor=BLUE)
     axes.grid(alpha=0.3)
 
 

@@ -1,5 +1,7 @@
 """The kinds of model that are trained, by name: how their settings are read, and the run that follows."""
 
+import shlex
+
 from datasets import Dataset
 
 from hf_ser.files import package_file
@@ -9,6 +11,9 @@ from hf_ser.training.asr_task import AsrTask
 from hf_ser.training.emotion_task import AudioTask, FusionTask, TextTask
 from hf_ser.training.parsing import parse_arguments
 from hf_ser.training.run import Settings, open_data, train_folds
+
+PAPER = "--pictures png,pdf,svg"
+"""Flag of evaluate.py for pictures that a paper can use."""
 
 TASKS = {task.name: task for task in (AudioTask, TextTask, FusionTask, AsrTask)}
 
@@ -39,3 +44,28 @@ def run_task(name: str, given: Settings, dataset: Dataset | None = None) -> RunF
     task = TASKS[name](given)
     train_folds(task, *open_data(task.data, *given.values(), dataset=dataset))
     return RunFolder(task.training.output_dir)
+
+
+def next_commands(name: str, run: RunFolder, given: Settings) -> list[str]:
+    """The two commands that people most often type after a training.
+
+    Args:
+        name: Key of TASKS.
+        run: The run's folder.
+        given: Its settings.
+    """
+    data, folds = given[TASKS[name].classes[0]], run.folds
+    last = shell_word(next(reversed(folds.values())).path)
+    if name == "asr":
+        dataset = shell_word(data.dataset or "DATA_SET")
+        return [f"transcribe --dataset {dataset} --asr {last}", f"train_fusion --dataset {dataset} --fold all"]
+    evaluate = f"evaluate {shell_word(run.path)} {PAPER}"
+    if data.dataset and run.report:
+        evaluate = f"stress {shell_word(run.path)} --dataset {shell_word(data.dataset)}"
+    use = f"push_to_hub {last} user/name --private" if name == "text" else f"predict {last} call.wav"
+    return [use, f"push_to_hub {last} user/name --private" if run.report is None else evaluate]
+
+
+def shell_word(path: object) -> str:
+    """A path as a shell takes it."""
+    return shlex.quote(str(path))

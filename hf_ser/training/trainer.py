@@ -218,7 +218,12 @@ class OneLineProgress(ProgressCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         """Show the bar of the training, with the name of its fold's folder."""
         if state.is_world_process_zero:
-            self.training_bar = bar(args, f"training {Path(args.output_dir).parent.name}", state.max_steps)
+            name = f"training {Path(args.output_dir).parent.name}"
+            if args.max_steps <= 0 and getattr(args, "early_stopping_patience", 0):
+                name += (
+                    f", at most {args.num_train_epochs:g} epochs"  # so the time that remains is at most what it says
+                )
+            self.training_bar = bar(args, name, state.max_steps, unit=" steps")
         self.current_step = 0
 
     def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
@@ -268,9 +273,10 @@ def reached_text(logs: dict, prefix: str, main: str) -> str:
     return ", ".join(texts + ([] if ccc is None else [f"CCC {ccc:.3f}"]))
 
 
-def bar(args, name: str, total: int, leave: bool = True) -> tqdm:
+def bar(args, name: str, total: int, leave: bool = True, unit: str = " batches") -> tqdm:
     """A named progress bar, on a terminal unless `--disable_tqdm`."""
-    return tqdm(total=total, desc=name, leave=leave, dynamic_ncols=True, disable=args.disable_tqdm or None)
+    hidden = args.disable_tqdm or None
+    return tqdm(total=total, desc=name, leave=leave, dynamic_ncols=True, disable=hidden, unit=unit)
 
 
 def labels_of(dataset) -> list[int]:

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from transformers import TrainingArguments
 
+from hf_ser.plotting import read_formats
 from hf_ser.publish.trackers import check_trackers
 from hf_ser.runs.scores import HIGHER_IS_BETTER
 from hf_ser.settings import COUNT, NOT_NEGATIVE, check_settings, setting
@@ -31,6 +32,9 @@ class BasicTrainingArguments(CommonArguments, TrainingArguments):
 
     metrics: ClassVar = HIGHER_IS_BETTER
     """Whether higher is better, by the names of the metrics that may choose the checkpoint."""
+
+    recipe: ClassVar[str | None] = None
+    """Name of the recipe that the settings were read from, set by `parse_arguments`."""
 
     per_device_eval_batch_size: int = setting(
         16, "clips a device in evaluation; no effect beyond rounding", range=COUNT
@@ -67,6 +71,7 @@ class BasicTrainingArguments(CommonArguments, TrainingArguments):
                 "go together: change or leave out what it names."
             ) from error
         check_trackers(self.report_to)
+        read_formats(self.pictures)
         check_optimizer(self)
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hf_ser.data.schema import SEXES, UNKNOWN
-from hf_ser.plotting import save, wrapped
+from hf_ser.plotting import BLUE, save, wrapped
 from hf_ser.transcripts.wer_figures import ClipErrors, GroupErrors, WordConfusion, WordErrors
 
 RESAMPLES = 2_000
@@ -322,7 +322,7 @@ def _draw_histogram(axes: Axes, report: WordErrors) -> None:
 def _draw_labels(axes: Axes, report: WordErrors) -> None:
     """Bar for each label; the line is the rate of all clips, the band its interval."""
     names, rates = list(report.by_label), [100 * one.wer for one in report.by_label.values()]
-    bars = axes.barh(range(len(names)), rates, height=0.7, color="tab:blue", zorder=2)
+    bars = axes.barh(range(len(names)), rates, height=0.7, color=BLUE, zorder=2)
     beneath = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # the line would cross the figures
     axes.bar_label(bars, labels=[f"{rate:.1f}" for rate in rates], padding=4, fontsize=8, bbox=beneath, zorder=4)
     axes.axvline(100 * report.wer, color="black", linewidth=1, zorder=3)

@@ -10,10 +10,12 @@ from example_fold import RECORD, SPLIT
 from rows import make_report, write_predictions
 
 from hf_ser.checks.study.figures import StudyResult
+from hf_ser.checks.study.leaderboard import FinishedRun, format_leaderboard, make_leaderboard, verdict_text
 from hf_ser.checks.study.plan import Study, System, read_study, study_of_recipes
 from hf_ser.checks.study.plots import plot_study
 from hf_ser.checks.study.results import SystemResult, format_study, holm, make_study, write_study
 from hf_ser.checks.study.run import runs_of, train
+from hf_ser.publish.leaderboard import write_leaderboard
 from hf_ser.runs.report import write_report
 
 LABELS = ("angry", "sad")
@@ -237,3 +239,50 @@ def test_systems_that_are_equal_but_for_rounding_stand_by_name(tmp_path, monkeyp
     uar = {"a": 0.6, "b": np.nextafter(0.6, 1), "c": 0.7}
     monkeypatch.setattr(SystemResult, "figure", lambda one, _: uar[one.name])
     assert [one.name for one in make_study(study, runs).systems] == ["c", "a", "b"]
+
+
+def ranked(tmp_path, runs: dict[str, dict]) -> StudyResult:
+    """The leaderboard of runs, each as `written` with the given settings."""
+    for name, settings in runs.items():
+        written(tmp_path / name, **settings)
+    return make_leaderboard([FinishedRun(name, tmp_path / name) for name in runs])
+
+
+def test_a_leaderboard_ranks_runs_with_intervals_and_paired_tests(tmp_path):
+    runs = {"fair": {"right": 0.6}, "best": {"right": 0.97}, "good": {"right": 0.93}}
+    result = ranked(
+        tmp_path, runs | {"leaked": {"right": 1.0, "leaks": ["random"]}, "other": {"right": 0.9, "fingerprint": "f"}}
+    )
+    assert [one.name for one in result.systems] == ["best", "good", "fair"]
+    assert {one.name: one.why for one in result.apart} == {
+        "leaked": "LEAKED: random",
+        "other": "other splits than fair",
+    }
+    told = {one.name: one.difference and one.difference.told_apart for one in result.systems}
+    assert told == {"best": None, "good": False, "fair": True}
+    assert verdict_text(result) == "best has the highest UAR. Significantly worse: fair. Not told from it: good."
+    text = format_leaderboard(result)
+    assert "best was chosen as the best by the figures of this table" in text and "--baseline" not in text
+    assert [line.split()[:2] for line in text.splitlines() if line[:2].strip().isdecimal()] == [
+        ["1", "best"],
+        ["2", "good"],
+        ["3", "fair"],
+    ]
+
+
+def test_the_leaderboard_is_a_page_with_its_tables(tmp_path):
+    result = ranked(tmp_path, {"<b>a": {"right": 0.9}, "b": {"right": 0.8}})
+    page = write_leaderboard(result, tmp_path / "out", {"b": {"encoder": "wavlm & co", "learner": "ridge"}})
+    text = page.read_text()
+    assert "&lt;b&gt;a" in text and "<b>a" not in text and "wavlm &amp; co" in text
+    assert text.count("data:image/png;base64,") == 1 and "http:" not in text and "https:" not in text
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert names == {f"leaderboard.{kind}" for kind in ("html", "json", "png", "csv", "tex")}
+    assert StudyResult.read(tmp_path / "out" / "leaderboard.json") == result
+
+
+def test_the_script_ranks_three_runs(tmp_path, script, capsys):
+    for name, right in (("a", 0.9), ("b", 0.8), ("c", 0.7)):
+        written(tmp_path / name, right)
+    script("evaluate", *(tmp_path / name for name in "abc"))
+    assert "leaderboard: " in capsys.readouterr().out and (tmp_path / "c" / "leaderboard.html").is_file()

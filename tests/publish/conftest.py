@@ -62,9 +62,9 @@ def api(hub, online) -> HfApi:
 def card(monkeypatch):
     """A card of one line in place of the real one, which wants the whole record of a training."""
 
-    def write(folder, repo_id=None, revision=None):
+    def write(folder, repo_id=None, revision=None, purpose=None):
         file = Path(folder) / "README.md"
-        file.write_text(f"---\nlicense: mit\n---\n\nmodel={repo_id!r}, {revision=}\n")
+        file.write_text(f"---\nlicense: mit\n---\n\nmodel={repo_id!r}, {revision=}, {purpose=}\n")
         return file
 
     monkeypatch.setattr(hf_ser.publish.privacy, "write_model_card", write)

@@ -303,3 +303,14 @@ def test_a_name_that_is_none(hub, api, model, name):
     with pytest.raises(ValueError, match=f"Repository '{name}': .*Expected user/name"):
         push_model(model, name, api=api)
     assert not hub.calls
+
+
+def test_a_model_of_other_classes_than_emotions_needs_a_purpose(hub, api, model):
+    config = json.loads((model / "config.json").read_text()) | {"id2label": {"0": "female", "1": "male", "2": "x"}}
+    (model / "config.json").write_text(json.dumps(config))
+    for purpose in (None, " "):
+        with pytest.raises(ValueError, match=r"female, male, x, none of which is an emotion.*--purpose"):
+            push_model(model, REPO, api=api, purpose=purpose)
+    assert not hub.calls
+    push_model(model, REPO, api=api, purpose="to balance corpora")
+    assert "purpose='to balance corpora'" in hub.files("models", REPO)["README.md"].decode()

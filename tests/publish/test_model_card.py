@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 from models.tiny import LABELS, clips
 from rows import make_report
 
-from hf_ser.publish.model_card import write_model_card
+from hf_ser.publish.model_card import names_emotions, write_model_card
 from hf_ser.publish.results import copy_run_report_to
 from hf_ser.runs.report import write_report
 
@@ -36,7 +36,16 @@ def test_the_card_tells_the_figures_and_the_hub_reads_them(tmp_path):
     assert card.data.eval_results[0].dataset_name == "ravdess, protocol speaker_folds, test fold 1"
     assert f"**UAR {100 * report.uar:.1f} %**" in card.text
     assert "](confusion_matrix.png)" in card.text and "](stress.png)" not in card.text
-    for needed in ("no leak found", "abcdef", "CC BY-NC-SA", "1.5 minutes", "article 5(1)(f)", "energy"):
+    for needed in (
+        "no leak found",
+        "abcdef",
+        "CC BY-NC-SA",
+        "1.5 minutes",
+        "Article 5(1)(f)",
+        "2 February 2025",
+        "2304.00860",
+        "energy",
+    ):
         assert needed in card.text
     assert "undefined" not in card.text.lower() and "secret" not in str(card) and "wav2vec2" in card.text
 
@@ -133,3 +142,26 @@ def test_a_card_calls_no_scores_calibrated_that_the_temperature_made_worse(tmp_p
     card = write_model_card(trained(tmp_path / "fold_1", report=report)).read_text()
     assert ("made it worse on the test speakers" in card) == is_worse
     assert f"ECE {ece:.3f}, 0.100 before" in card and "scores are calibrated" not in card
+
+
+def test_the_card_begins_with_architecture_and_picture(tmp_path):
+    folder = trained(tmp_path / "fold_1", report=make_report(predictions()))
+    (folder / "confusion_matrix.png").write_bytes(b"")
+    card = write_model_card(folder).read_text()
+    top = card.partition("## Figures")[0]
+    assert top.index("](confusion_matrix.png)") < top.index("**Architecture:** wav2vec2 and gru (from scratch)")
+    assert card.count("](confusion_matrix.png)") == 1 and "No pretrained weights" not in card
+    own = trained(tmp_path / "own", sources={"audio": "random_kernels"}, recipe="quickstart")
+    card = write_model_card(own).read_text()
+    assert "No pretrained weights are in it" in card and "| recipe | quickstart |" in card
+
+
+def test_a_model_of_other_classes_than_emotions_says_so_and_what_it_is_for(tmp_path):
+    folder = trained(tmp_path / "fold_1")
+    config = json.loads((folder / "config.json").read_text()) | {"id2label": {"0": "child", "1": "adult"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    card = write_model_card(folder, purpose="To choose *stories* by age.").read_text()
+    assert "fold_1: speech classification from" in card.replace("\\", "")
+    assert r"by its publisher:** To choose \*stories\* by age." in card
+    assert names_emotions(["Wut", "Anger"]) and names_emotions(["aroused_negative"])
+    assert not names_emotions(["female", "male"])

@@ -230,3 +230,31 @@ def test_a_missing_template_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(hf_ser.files, "files", lambda package: tmp_path)
     with pytest.raises(FileNotFoundError, match=r"cards/report\.html: found no such file"):
         write_page(make_report(make_rows()), tmp_path)
+
+
+def test_the_first_screen_names_the_model_and_shows_clean_beside_telephone(tmp_path):
+    facts = {"model": "audio-only", "recipe": "whisper_ridge", "encoder": "whisper-base", "learner": "ridge head"}
+    stress = StressResult.from_json(STRESS, "stress.json")
+    line = replace(stress.conditions[0], name="telephone", uar=0.4, delta_uar=-0.1, delta_ci95=[-0.2, -0.05])
+    report = make_report(make_rows())
+    (tmp_path / "confusion_matrix.png").write_bytes(PICTURE)
+    text = write_page(report, tmp_path, replace(stress, conditions=[line]), system="whisper-base, ridge", facts=facts)
+    first = text.read_text().partition('id="figures"')[0]
+    head = re.search("<title>(.*?)</title>", first)[1]
+    assert head.startswith("whisper-base, ridge: UAR") and "ravdess, speaker_folds, 2 folds" in head
+    for expected in (
+        *facts.values(),
+        "40.0 %",
+        "-10.0 points",
+        f"UAR {100 * report.uar:.1f} %",
+        "Stress test: ",
+        "<img",
+    ):
+        assert expected in first
+    assert first.index("40.0 %") < first.index("<img")
+
+
+def test_wide_tables_show_that_they_scroll_and_print_is_on_white():
+    style = page.page_style()
+    assert "overflow-x: auto; background:" in style and "local" in style
+    assert "--back: #fff" in style.partition("@media print")[2]

@@ -5,14 +5,17 @@ from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import pyplot
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from rows import compare
 from rows import make_report as report_of
 
-from hf_ser.plotting import WARNING
+from hf_ser.data.labels import EMOTIONS
+from hf_ser.plotting import EMOTION_COLOURS, WARNING, emotion_colours, picture_formats
 from hf_ser.publish.plots import (
     PICTURES,
     plot_comparison,
@@ -21,8 +24,11 @@ from hf_ser.publish.plots import (
     write_pictures,
 )
 from hf_ser.publish.results import CURVES, write_learning_curves
+from hf_ser.publish.tables import write_tables
 from hf_ser.runs.figures import Report
 from hf_ser.runs.record import TrainingRecord
+
+RAVDESS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 
 
 def make_report(n_classes: int, notices: tuple[str, ...] = (), interval: list[float] | None = None) -> Report:
@@ -90,10 +96,10 @@ def test_confusion_matrix_shows_counts_shares_title_and_notices(n_classes, tmp_p
     (axes,) = drawn[0].axes
     cells = [text.get_text() for text in axes.texts]
     assert len(cells) == n_classes**2
-    assert cells[0] == f"10\n{100 * 10 / (10 + sum(range(n_classes))):.0f} %"
+    assert cells[0] == f"10\n{100 * 10 / (10 + sum(range(n_classes))):.1f} %"
     assert axes.get_ylabel() == "reference"
     assert axes.get_xlabel().startswith("predicted")
-    assert "ravdess, protocol emobox\nUAR 50.0 %, 95 % interval [40.0, 60.0]" in drawn[0].get_suptitle()
+    assert "ravdess, protocol emobox, 2 folds\nUAR 50.0 %, 95 % interval [40.0, 60.0]" in drawn[0].get_suptitle()
     assert (axes.get_title(), axes.title.get_color()) == ("LEAKED RUN: random split.", WARNING)
     assert [label.get_text().replace("\n", "") for label in axes.get_yticklabels()] == report.labels
 
@@ -124,21 +130,76 @@ def test_learning_curves_mark_the_best_epoch_of_each_fold(tmp_path, drawn):
         {"1": [{"eval_uar": float("nan"), "eval_loss": float("nan"), "epoch": 1.0}]},
     ],
 )
-def test_learning_curves_of_meagre_histories(histories, tmp_path, drawn):
+def test_learning_curves_of_less_than_two_epochs_are_not_drawn(histories, tmp_path, drawn):
+    (tmp_path / "curves.pdf").touch()  # of an earlier call
     plot_learning_curves(histories, tmp_path / "curves.png")
-    assert imread(tmp_path / "curves.png").ndim == 3
-    assert all(line.get_label() != "best epoch" for axes in drawn[0].axes for line in axes.lines)
+    assert not drawn and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("n_classes", "n_speakers"), [(2, 1), (12, 20)])
+@pytest.mark.parametrize(("n_classes", "n_speakers"), [(2, 2), (12, 20)])
 def test_every_picture_of_a_report_is_written_with_its_notices(n_classes, n_speakers, tmp_path, drawn):
     report = report_of(make_rows(n_classes, n_speakers, "${}_somebody_of_a_long_name", leaks=["random"]))
-    paths = write_pictures(report, tmp_path / "new")
+    paths = write_pictures(report, tmp_path / "new", "$wavlm, head ridge")
     assert [path.name for path in paths] == list(PICTURES)
     assert all(imread(path).ndim == 3 for path in paths)
     for figure in drawn:
         assert figure.axes[0].get_title().startswith("LEAKED RUN: random.")
-        assert "table, protocol speaker_folds" in figure.get_suptitle()
+        assert figure.get_suptitle().startswith(r"\$wavlm, head ridge")
+        assert "table, protocol speaker_folds, 2 folds" in figure.get_suptitle()
+
+
+def test_pictures_are_written_in_the_formats_that_are_named(tmp_path, drawn):
+    with picture_formats("pdf, svg"):
+        plot_confusion_matrix(make_report(2), tmp_path / "matrix.png")
+    plot_confusion_matrix(make_report(2), tmp_path / "later.png")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["later.png", "matrix.pdf", "matrix.png", "matrix.svg"]
+    with pytest.raises(ValueError, match="found gif, expected some of png, pdf, svg"), picture_formats("png,gif"):
+        pass
+
+
+def test_an_emotion_has_one_colour_whatever_the_other_classes_are():
+    few, many = emotion_colours(["sad", "angry"]), emotion_colours(["angry", "mine", "sad", "other one"])
+    assert few == {label: many[label] for label in few} == {label: EMOTION_COLOURS[label] for label in few}
+    assert set(EMOTION_COLOURS) == set(EMOTIONS)
+    assert len(set(many.values())) == 4
+
+
+COLOUR_BLINDNESS = {
+    "none": np.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+"""Machado, Oliveira & Fernandes 2009, A Physiologically-based Model for Simulation of Color Vision Deficiency."""
+
+
+@pytest.mark.parametrize("kind", COLOUR_BLINDNESS)
+def test_the_colours_of_emotions_differ_for_the_colour_blind(kind):
+    srgb = np.array([to_rgb(one) for one in EMOTION_COLOURS.values()])
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(COLOUR_BLINDNESS[kind]).T, 0, 1)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(seen @ to_xyz.T / [0.9505, 1, 1.089]).T
+    lab = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+    apart = np.linalg.norm(lab[:, None] - lab, axis=2)
+    common = [place for place, name in enumerate(EMOTION_COLOURS) if name in RAVDESS]
+    for chosen, least in ((common, 19), (range(len(lab)), 9)):
+        between = apart[np.ix_(chosen, chosen)][np.triu_indices(len(chosen), 1)]
+        assert between.min() > least
+
+
+def test_tables_are_beside_the_report_as_csv_and_latex(tmp_path):
+    report = report_of(make_rows(3, leaks=["random"]))
+    files = write_tables(report, tmp_path, "50 % of $x")
+    assert {file.suffix for file in files} == {".csv", ".tex"}
+    classes = pd.read_csv(tmp_path / "tables" / "classes.csv", index_col="class")
+    assert list(classes.index) == report.labels
+    assert [f"{one:.1f}" for one in classes["recall"]] == [
+        f"{100 * row.recall:.1f}" for row in report.per_class.values()
+    ]
+    latex = (tmp_path / "tables" / "classes.tex").read_text()
+    assert r"50 \% of \$x" in latex and "LEAKED RUN" in latex and r"\$label\_0\_with" in latex
+    assert (tmp_path / "tables" / "confusion_matrix.csv").read_text().startswith("reference,")
 
 
 def test_reliability_draws_the_bins_that_have_utterances(tmp_path, drawn):

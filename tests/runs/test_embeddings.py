@@ -82,7 +82,7 @@ def test_the_map_and_the_silhouettes_tell_what_is_grouped(tmp_path, monkeypatch)
     # The same seed gives the same map. In this process: another may turn a rounding into another place of a point.
     np.testing.assert_allclose(embedding_map(vectors.copy()), points, atol=1e-3 * np.ptp(points))
     assert silhouette(vectors, labels) > 0.5 > 0.2 > silhouette(vectors, speakers)
-    conditions = SimpleNamespace(corpus="c", protocol="p")
+    conditions = SimpleNamespace(corpus="c", protocol="p", folds={"1": ""})
     plot_embedding_map(vectors, labels, speakers, conditions, ["LEAKED"], tmp_path / "map.png")
     by_emotion, by_speaker = figures[0].axes
     assert by_emotion.get_title() == f"by emotion: silhouette {silhouette(vectors, labels):.2f}"

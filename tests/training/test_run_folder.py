@@ -1,10 +1,12 @@
 """A run's folder: it holds one run, and one process at a time trains into it."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from hf_ser.training.run import locked_run_folder, record_run
+from hf_ser.training import run
+from hf_ser.training.run import fold_line, locked_run_folder, place_text, record_run
 
 RUN, OTHER = {"settings": {"learning_rate": 1e-2}}, {"settings": {"learning_rate": 0.1}}
 
@@ -36,3 +38,15 @@ def test_one_process_trains_into_a_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError, match="file is a file, expected a folder to write"):
         locked_run_folder(tmp_path / "file", RUN).__enter__()
+
+
+def test_a_fold_says_its_place_and_the_time_that_is_left(monkeypatch):
+    folds = [SimpleNamespace(name=name) for name in ("2", "3", "5")]
+    assert place_text(folds, folds[2]) == "fold 3 of 3"
+    assert place_text(folds[:1], folds[0]) == "fold 2"
+    monkeypatch.setattr(run.time, "monotonic", lambda: 120.0)
+    task = SimpleNamespace(fold_figures=lambda folder: "UAR 50.0 %")
+    assert (
+        fold_line(task, None, "fold 2 of 3", 0.0, 2, 3) == "fold 2 of 3: UAR 50.0 %, 2.0 min, about 1.0 min for 1 more"
+    )
+    assert fold_line(task, None, "fold 3 of 3", 0.0, 3, 3) == "fold 3 of 3: UAR 50.0 %, 2.0 min"

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hf_ser.checks.stress.results import FAILED, NOT_JUDGED, PASSED, subject
-from hf_ser.plotting import WARNING, save, wrapped_notices
+from hf_ser.plotting import BLUE, GRAY, WARNING, save, wrapped_notices
 from hf_ser.runs.stress import StressLine, StressResult
 
-COLOURS = {PASSED: "tab:blue", FAILED: "tab:red", NOT_JUDGED: "tab:gray"}
+COLOURS = {PASSED: BLUE, FAILED: WARNING, NOT_JUDGED: GRAY}
 WIDTH = 100
 """Characters a line of the title."""
 

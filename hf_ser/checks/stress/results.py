@@ -12,6 +12,7 @@ from sklearn.metrics import confusion_matrix
 from hf_ser.checks.stress.conditions import HARD, MILD, Condition
 from hf_ser.data.schema import UNKNOWN
 from hf_ser.files import atomic_write
+from hf_ser.markup import line_width
 from hf_ser.runs.dimension_figures import concordance_change
 from hf_ser.runs.figures import DimensionReport, Report, SexGap
 from hf_ser.runs.intervals import difference_intervals, holds_zero
@@ -37,8 +38,6 @@ NO_GAP = SexGap(uar=None, ci95=None, note="No gap: the model has no classes.")
 
 PASSED, FAILED, NOT_JUDGED = "passed", "failed", "not judged"
 
-LINE = 100
-"""Characters a line of the terminal table."""
 
 HOW_TO_READ = (
     "How to read it: each line changes the same clips in one way and gives the change in UAR against the clean run in "
@@ -152,7 +151,7 @@ def compared(
         named |= vars(concordance_change(kept, outcome.dimensions))
     if not labels:
         none = dict.fromkeys(("uar", "delta_uar", "delta_ci95", "limit"))
-        return StressLine(**named, n=len(kept), **none, verdict=NOT_JUDGED), ""
+        return StressLine(**named, n=len(kept), **none, verdict=NOT_JUDGED, unfamiliar=outcome.unfamiliar), ""
     before, after = (by_speaker(kept, one.probabilities, labels) for one in (clean, outcome))
     uar, clean_uar = (uar_from_confusion(sum(one.values()), labels) for one in (after, before))
     limit = limits.get(outcome.condition.severity)
@@ -224,7 +223,7 @@ def format_stress(result: StressResult) -> str:
         ).rstrip()
         for row in rows
     ]
-    return "\n".join([*(part for line in lines for part in textwrap.wrap(line, LINE)), "", *table])
+    return "\n".join([*(part for line in lines for part in textwrap.wrap(line, line_width())), "", *table])
 
 
 def subject(result: StressResult) -> str:

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hf_ser.checks.study.figures import StudyResult, SystemApart, SystemFigures
-from hf_ser.plotting import WARNING, save, wrapped, wrapped_notices
+from hf_ser.plotting import BLUE, GRAY, WARNING, save, wrapped, wrapped_notices
 
-FAIR, APART = "tab:blue", "tab:gray"
+FAIR, APART = BLUE, GRAY
 WIDTH = 90
 """Characters a line above the picture."""
 
@@ -61,7 +61,8 @@ def _colour(one: SystemFigures) -> str:
 def _title(figure: Figure, axes: Axes, result: StudyResult) -> None:
     shared = result.conditions
     line = "no system without a leak" if shared is None else f"{shared.corpus}, protocol {shared.protocol}"
-    figure.suptitle("\n".join(textwrap.wrap(f"{line}: UAR over {len(result.seeds)} seed(s)", WIDTH)), fontsize=11)
+    over = f" over {len(result.seeds)} seeds" if len(result.seeds) > 1 else ""
+    figure.suptitle("\n".join(textwrap.wrap(f"{line}: UAR{over}", WIDTH)), fontsize=11)
     leaked = [f"{one.name}: {one.why}" for one in result.apart if one.leaks]
     stamped = ("Synthetic", "Paired")
     made = sorted({notice for one in result.systems for notice in one.notices if notice.startswith(stamped)})
@@ -70,7 +71,7 @@ def _title(figure: Figure, axes: Axes, result: StudyResult) -> None:
 
 
 def _legend(systems: list[SystemFigures]) -> list[Line2D]:
-    kinds = {FAIR: "compared", APART: "another protocol", WARNING: "leaked: compare with no other"}
+    kinds = {FAIR: "compared", APART: "tested otherwise, compared with none", WARNING: "leaked: compare with no other"}
     found = {_colour(one) for one in systems}
     points = [Line2D([], [], color=colour, marker="o", label=kinds[colour]) for colour in kinds if colour in found]
     lines = [

@@ -76,7 +76,7 @@ def make_study(study: Study, runs: Sequence[Run]) -> StudyResult:
         systems=[ComparedSystem(**vars(one.figures()), difference=compared.get(one.name)) for one in fair],
         apart=[SystemApart(**vars(one.figures()), why=_why(one, protocol)) for one in measured if one not in fair],
         missing=[run.name for run in runs if not run.is_done()],
-        notices=_notices(study, fair, compared),
+        notices=notices_of_comparisons(study.baseline, study.seeds, fair, compared),
     )
 
 
@@ -239,9 +239,15 @@ def _why(one: SystemResult, protocol: str) -> str:
     return f"protocol {one.conditions.protocol}, not {protocol}"
 
 
-def _notices(study: Study, fair: Sequence[SystemResult], compared: Mapping[str, SystemDifference | None]) -> list[str]:
+def notices_of_comparisons(
+    baseline: str | None,
+    seeds: Sequence[int],
+    fair: Sequence[SystemResult],
+    compared: Mapping[str, SystemDifference | None],
+) -> list[str]:
+    """What must be said of comparisons with the best or a named baseline, which `baseline` is None or not."""
     found = []
-    if fair and compared and not study.baseline:
+    if fair and compared and not baseline:
         found.append(
             f"{fair[0].name} was chosen as the best by the figures of this table, so the differences to it are a "
             "little too large; name a system beforehand with --baseline."
@@ -255,7 +261,7 @@ def _notices(study: Study, fair: Sequence[SystemResult], compared: Mapping[str, 
                 f"{counted(speakers, 'test speaker')} and {counted(len(tests), 'comparison')}: the corrected p value "
                 f"cannot fall below {min(1.0, smallest):.3g}, so no difference can be significant here. Use --fold all."
             )
-    if any(one and len(one.seeds) < len(study.seeds) for one in compared.values()):
+    if any(one and len(one.seeds) < len(seeds) for one in compared.values()):
         found.append("Some systems lack seeds; each difference is over the seeds that both systems have.")
     return found
 

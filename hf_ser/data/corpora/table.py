@@ -114,7 +114,9 @@ def list_utterances(
     }
     source = read_rows(data_dir, Naming(columns or {}, needs_label=label_pattern is None), audio_dir)
     left_out, cells = [ours for ours, theirs in (columns or {}).items() if not theirs], cell_meanings(columns or {})
-    return _TableReader(source, patterns, audio_dir is not None, left_out, cells).listing()
+    reader = _TableReader(source, patterns, audio_dir is not None, left_out, cells)
+    reader.label_is_named = bool((columns or {}).get("label"))
+    return reader.listing()
 
 
 def _pattern(flag: str, text: str | None, at_most: int | None = None) -> re.Pattern | None:
@@ -142,6 +144,7 @@ class _TableReader:
         patterns: Patterns of speaker and label in paths.
         moved: Whether missing absolute paths are searched below the folder.
         left_out: Columns that the user left out.
+        label_is_named: Whether the user named the column of the labels: it may then hold sexes.
         cells: Meaning of cells by column and cell; None for a missing value.
     """
 
@@ -158,6 +161,7 @@ class _TableReader:
     joined_votes_counts: Counter = field(default_factory=Counter)
     splits: dict[str, str | None] = field(default_factory=dict)
     transcript_column: str = "transcript"
+    label_is_named: bool = False
 
     def listing(self) -> Listing:
         """Read all rows."""
@@ -183,7 +187,7 @@ class _TableReader:
         reject_milliseconds(where, utterances)
         findings += self.overlap_findings(utterances)
         utterances, joined = joined_labels(utterances, self.written["label"])
-        reject_other_labels(where, utterances)
+        reject_other_labels(where, utterances, self.label_is_named)
         reject_ratings(where, utterances)
         utterances, several = without_several(utterances)
         findings += [*joined, *several, *self.invalid_findings(), *self.count_findings()]

@@ -203,16 +203,19 @@ def is_one_edit(one: str, other: str) -> bool:
     return swapped or rest[1:] == other_rest[1:] or rest[1:] == other_rest or rest == other_rest[1:]
 
 
-def reject_other_labels(where: str, utterances: Sequence[Utterance]) -> None:
-    """Refuse labels that are the sexes or the speakers.
+def reject_other_labels(where: str, utterances: Sequence[Utterance], column_is_named: bool = False) -> None:
+    """Refuse labels that are the speakers, or the sexes unless the user named their column.
 
     Raises:
         ValueError: they are.
     """
     labels = sorted({utterance.label for utterance in utterances})
     named = ", ".join(printable(label) for label in labels[:4]) + (" ..." if len(labels) > 4 else "")
-    if all(look_alike(label) in SEX_NAMES for label in labels):
-        raise ValueError(f"{where}: found the labels {named}, which are sexes. Expected emotions: {LABEL_REMEDY}.")
+    if not column_is_named and all(look_alike(label) in SEX_NAMES for label in labels):
+        raise ValueError(
+            f"{where}: found the labels {named}, which are sexes. Expected emotions: {LABEL_REMEDY}. To learn "
+            "the sexes, name their column: --columns label=NAME."
+        )
     speakers = [(utterance.speaker or "").removeprefix("table/") for utterance in utterances]
     alike = [look_alike(who) == look_alike(one.label) for who, one in zip(speakers, utterances, strict=True)]
     if len(labels) > 1 and all(alike):

@@ -262,8 +262,10 @@ def test_labels_and_speakers_read_from_the_path(tree):
 
 @pytest.mark.parametrize("rows", ["a,female\nb,male\n", "a,F\nb,M\n"])
 def test_a_label_column_of_sexes_is_refused(listed, rows):
-    with pytest.raises(ValueError, match=r"which are sexes\. Expected emotions"):
+    with pytest.raises(ValueError, match=r"which are sexes\. Expected emotions.*--columns label=NAME"):
         listed(f"path,label\n{rows}")
+    named = listed(f"path,who\n{rows}", columns={"label": "who"})  # any attribute can be learned by those who say so
+    assert len(named.labels) == 2
 
 
 def test_a_label_column_of_speakers_is_refused(listed):
