@@ -21,8 +21,8 @@ from hf_ser.transcripts.recogniser import DecodeOptions
 
 BATCH = 16
 WINDOW_SECONDS = 5
-PEER_MINUTES = 2.0
-"""The peer reads no more of the long recording, since it takes the longest of all."""
+PEER_CLIPS, PEER_MINUTES = BATCH, 0.5
+"""What the pipeline of transformers is given, and no more of the clips and of the long recording: it takes longest."""
 LANGUAGE, MOST_TOKENS = "en", 40
 
 
@@ -44,14 +44,14 @@ def our_pipeline(case: Case) -> SerPipeline:
 
 
 def stock_one_by_one(case: Case) -> Work:
-    """The peer: the pipeline of transformers, clip after clip."""
-    classify, files = stock_pipeline(case), case.files()
+    """The peer: the pipeline of transformers, clip after clip, on the first clips."""
+    classify, files = stock_pipeline(case), case.files()[:PEER_CLIPS]
     return lambda: [classify(stored(file)) for file in files]
 
 
 def stock_in_batches(case: Case) -> Work:
-    """The peer: the pipeline of transformers on all clips."""
-    classify, files = stock_pipeline(case), case.files()
+    """The peer: the pipeline of transformers on the first clips, in one batch."""
+    classify, files = stock_pipeline(case), case.files()[:PEER_CLIPS]
     return lambda: classify([stored(file) for file in files], batch_size=BATCH)
 
 

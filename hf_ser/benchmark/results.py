@@ -2,7 +2,8 @@
 
 import os
 import platform
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -108,14 +109,16 @@ def ratio(longer: WayResult, shorter: WayResult | None) -> float | None:
     return longer.seconds / shorter.seconds
 
 
-def measure_all(rows: Sequence[Row], case: Case, rounds: int) -> list[RowResult]:
-    """Measure rows one after another."""
-    bar = tqdm(rows, unit=" rows", desc="measuring", disable=None)
+def measure_all(rows: Sequence[Row], case: Case, rounds: int) -> Iterator[list[RowResult]]:
+    """Measure rows one after another; after each all that are there."""
     results = []
-    for row in bar:
-        bar.set_postfix_str(row.name)
-        results.append(measure_row(row, case, rounds))
-    return results
+    with tqdm(total=len(rows), unit=" rows", desc="measuring", disable=None) as bar:
+        for row in rows:
+            bar.set_postfix_str(row.name)
+            results.append(measure_row(row, case, rounds))
+            bar.update()
+            bar.write(f"{row.name}: {times(results[-1].to_peer) or 'not compared'} to the peer", file=sys.stderr)
+            yield results
 
 
 def described(rows: list[RowResult], case: Case, size: str, rounds: int) -> Benchmark:

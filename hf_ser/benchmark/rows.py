@@ -27,16 +27,14 @@ def trained_clips(case: Case) -> float:
     return case.size.steps * case.size.batch
 
 
+def peer_clips(case: Case) -> float:
+    """Clips that the pipeline of transformers is given."""
+    return min(clips(case), answering.PEER_CLIPS)
+
+
 def asr_clips(case: Case) -> float:
     """Clips that are transcribed."""
     return len(answering.asr_clips(case))
-
-
-@dataclass(frozen=True)
-class Counted(Way):
-    """A way, and how many units its work has, where these differ between the ways of a row."""
-
-    units: Callable[[Case], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Row:
 
     def units_of(self, way: Way, case: Case) -> float:
         """How many units the work of a way has."""
-        return (getattr(way, "units", None) or self.units)(case)
+        return (way.units or self.units)(case)
 
 
 def rows_of(size: Size) -> list[Row]:
@@ -83,7 +81,7 @@ def rows_of(size: Size) -> list[Row]:
 
 
 def chosen_rows(size: Size, names: Sequence[str] = ()) -> list[Row]:
-    """The rows of these names; all where none are given.
+    """The rows of these names, in this order; all where none are given.
 
     Raises:
         ValueError: there is no row of a name.
@@ -94,7 +92,8 @@ def chosen_rows(size: Size, names: Sequence[str] = ()) -> list[Row]:
             f"--rows {' '.join(sorted(unknown))}: found no such row, expected some of "
             f"{', '.join(row.name for row in rows)}."
         )
-    return [row for row in rows if not names or row.name in names]
+    by_name = {row.name: row for row in rows}
+    return [by_name[name] for name in names] or rows
 
 
 def growth_row(number: int, count: int) -> Row:
@@ -130,7 +129,7 @@ ROWS = (
         "fold",
         lambda case: training.N_FOLDS,
         Way("ridge on frozen layers, all folds", training.fit_all_folds),
-        Counted("transformers' Trainer, encoding every epoch", training.plain_trainer_of_a_fold, units=once),
+        Way("transformers' Trainer, encoding every epoch", training.plain_trainer_of_a_fold, units=once),
         Way("scikit-learn on features that are there", training.sklearn_on_features),
         needs=("dataset", "stock"),
         rounds=1,
@@ -151,13 +150,13 @@ ROWS = (
         "an epoch on a frozen encoder",
         "clip and epoch",
         clips,
-        Counted(
+        Way(
             "stored features",
             training.stored_epochs,
             units=lambda case: clips(case) * training.STORED_EPOCHS,
         ),
         Way("transformers' Trainer, encoding every clip", training.plain_epoch),
-        Counted(
+        Way(
             "torch on features in memory",
             training.epochs_in_memory,
             units=lambda case: clips(case) * training.STORED_EPOCHS,
@@ -182,7 +181,7 @@ ROWS = (
         "clip",
         clips,
         Way("our pipeline", answering.ours_one_by_one),
-        Way("transformers' pipeline", answering.stock_one_by_one),
+        Way("transformers' pipeline", answering.stock_one_by_one, units=peer_clips),
         Way("the encoder alone", partial(answering.bare_encoder, 1)),
         needs=("model", "stock"),
         rounds=1,
@@ -193,7 +192,7 @@ ROWS = (
         "clip",
         clips,
         Way("our pipeline", answering.ours_in_batches),
-        Way("transformers' pipeline", answering.stock_in_batches),
+        Way("transformers' pipeline", answering.stock_in_batches, units=peer_clips),
         Way("the encoder alone", partial(answering.bare_encoder, answering.BATCH)),
         needs=("model", "stock"),
         rounds=1,
@@ -203,7 +202,7 @@ ROWS = (
         "a long recording over its time",
         "minute",
         answering.peer_minutes,
-        Counted("our timeline", answering.our_timeline, units=lambda case: case.size.minutes),
+        Way("our timeline", answering.our_timeline, units=lambda case: case.size.minutes),
         Way("transformers' pipeline on windows", answering.windows_of_stock),
         Way("the encoder alone, without overlap", answering.bare_windows),
         needs=("model", "stock", "recording"),

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from hf_ser.data.plans import Plan, Rows
 from hf_ser.data.schema import SPLITS
@@ -120,6 +119,8 @@ def random(rows: Rows, n_folds: int, seed: int, **_) -> list[Plan]:
     """Random folds of clips, which leak speakers: only for measuring the leak."""
     if not 2 <= n_folds <= len(rows.id):
         raise ValueError(f"random with n_folds {n_folds}: expected 2 to {len(rows.id)} folds, no more than clips.")
+    from sklearn.model_selection import StratifiedKFold  # takes a second, and a trained model makes no folds
+
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     return [Plan(test) for _, test in splitter.split(rows.id, rows.label)]
 
@@ -145,6 +146,8 @@ def grouped(rows: Rows, groups: np.ndarray, n_folds: int, seed: int) -> list[np.
     # The finest strata that scikit-learn accepts: it refuses if all have fewer clips than there are folds.
     choices = (labels_and_sexes, rows.label, np.full(len(rows.id), "any"))
     strata = next(each for each in choices if max(Counter(each.tolist()).values()) >= n_folds)
+    from sklearn.model_selection import StratifiedGroupKFold
+
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # It warns of strata with fewer clips than folds; `require_all_classes` checks the consequences.

@@ -116,7 +116,8 @@ def _clip(number: int, audio, text, start, end, channel) -> GivenClip:
 
 
 def answer_columns(answers: Sequence[Answer], labels: Sequence[str], dimensions: Sequence[str] = ()) -> dict[str, list]:
-    """Answers as columns: `label`, `confidence`, `unsure`, `score:LABEL`, the dimensions, `notes` and `error`.
+    """Answers as columns: `label`, `confidence`, `unsure`, `score:LABEL`, the dimensions, `notes`,
+    `familiarity` and `error`.
 
     Of a clip that could not be classified all but `error` are None; of a model without classes label and confidence.
     """
@@ -127,6 +128,7 @@ def answer_columns(answers: Sequence[Answer], labels: Sequence[str], dimensions:
         **{f"score:{one}": [] for one in labels},
         **{name: [] for name in dimensions},
         "notes": [],
+        "familiarity": [],
         "error": [],
     }
     for answer in answers:
@@ -141,6 +143,7 @@ def answer_columns(answers: Sequence[Answer], labels: Sequence[str], dimensions:
         for name in dimensions:
             found[name].append((answer.dimensions or {}).get(name))
         found["notes"].append(storable(" | ".join(answer.notes)) if is_there else None)
+        found["familiarity"].append(answer.familiarity)
         found["error"].append(None if is_there else storable(answer.error))
     return found
 

@@ -35,7 +35,10 @@ REMEDIES = {
 }
 """Remedies against a model that was trained on test rows, by modality; `REMEDY` for all others."""
 
-NAMING = ("fusion", "head", "pooling", "speeds", "freeze", "lora", "augment", "normalisation", "enrolment_clips")
+NAMING = (
+    *("fusion", "head", "pooling", "target", "speeds", "freeze", "lora", "augment", "normalisation"),
+    "enrolment_clips",
+)
 """Settings by which a reader tells one system from another, beside its encoders."""
 
 GUESSABLE = ("ids", "speakers")

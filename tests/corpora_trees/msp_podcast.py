@@ -35,7 +35,7 @@ def build(folder: Path) -> Path:
             detailed.append(f'{name}.wav,"{rating}"\n')
     write_clip(folder / "Audios/MSP-PODCAST_0099_0001.wav")
     lines += [
-        "MSP-PODCAST_0099_0001.wav,C,4.0,2.0,,Unknown,Unknown,Test3\n",  # nobody knows who speaks
+        "MSP-PODCAST_0099_0001.wav,C,4.0,2.0,,Unknown,Unknown,Test3\n",  # of an unknown speaker
         "MSP-PODCAST_0001_0009.wav,X,4.0,4.0,4.0,41,Male,Train\n",  # no agreement
         "MSP-PODCAST_0001_0010.wav,N,4.0,4.0,4.0,41,Male,Train\n",  # without audio
         "MSP-PODCAST_0001_0011.wav,,,,,41,Male,Test3\n",  # labels withheld

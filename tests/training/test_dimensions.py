@@ -17,6 +17,7 @@ from hf_ser.checks.stress.results import format_stress
 from hf_ser.data.prepare import prepare
 from hf_ser.data.prepared import load_prepared
 from hf_ser.models import SerPipeline
+from hf_ser.publish.privacy import model_files
 from hf_ser.runs.figures import DimensionReport, Report
 from hf_ser.runs.folder import RunFolder
 from hf_ser.training.dimension_fits import DimensionFit, fitted_dimensions
@@ -67,6 +68,9 @@ def test_iemocap_to_dimensions_alone(sessions, tmp_path, script, capsys):
     page, card = (run / "report.html").read_text(), (fold.path / "README.md").read_text()
     assert "Valence, arousal and dominance" in page and "<strong>UAR" not in page and ">confusions<" not in page
     assert "it gives valence, arousal, dominance on a scale\nfrom -1 to 1" in card and "UAR" not in card
+    files = model_files(fold.path)  # as they are pushed: this corpus may not be passed on
+    assert {"dimensions.png", "dimensions.py"} < set(files) and "predictions.jsonl" not in files
+    assert "speaker 1" in files["report.json"].decode() and "Ses01" not in files["report.json"].decode()
     data = load_prepared(sessions)
     stressed = ser.stress(fold, sessions, ("speed",))
     assert stressed.clean.ccc == pytest.approx(report.dimensions.mean_ccc, abs=1e-4) and stressed.clean.uar is None
@@ -75,7 +79,18 @@ def test_iemocap_to_dimensions_alone(sessions, tmp_path, script, capsys):
     script("predict", fold.path, clip_of(data, tmp_path), "--output", tmp_path / "answers.csv")
     with open(tmp_path / "answers.csv", newline="") as file:
         (answer,) = csv.DictReader(file)
-    assert list(answer) == ["file", "start", "end", "channel", "unsure", *NAMES, "text", "notes", "error"]
+    assert list(answer) == [
+        "file",
+        "start",
+        "end",
+        "channel",
+        "unsure",
+        *NAMES,
+        "text",
+        "notes",
+        "familiarity",
+        "error",
+    ]
     assert all(-1 <= float(answer[name]) <= 1 for name in NAMES)
 
 

@@ -151,7 +151,7 @@ def compared(
         named |= vars(concordance_change(kept, outcome.dimensions))
     if not labels:
         none = dict.fromkeys(("uar", "delta_uar", "delta_ci95", "limit"))
-        return StressLine(**named, n=len(kept), **none, verdict=NOT_JUDGED), ""
+        return StressLine(**named, n=len(kept), **none, verdict=NOT_JUDGED, unfamiliar=outcome.unfamiliar), ""
     before, after = (by_speaker(kept, one.probabilities, labels) for one in (clean, outcome))
     uar, clean_uar = (uar_from_confusion(sum(one.values()), labels) for one in (after, before))
     limit = limits.get(outcome.condition.severity)
