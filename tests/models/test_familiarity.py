@@ -89,6 +89,10 @@ def test_it_is_saved_with_the_model_and_older_models_do_without(tmp_path):
     with pytest.warns(UserWarning, match="no speech found"):
         assert SerPipeline.from_pretrained(str(older))(clip, familiarity=True).familiarity is None
     assert Answer(None).is_unlike_training is False
+    file = tmp_path / "new" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"familiarity_directions": 10**9}))
+    with pytest.raises(ValueError, match="familiarity_directions 1000000000: expected 0 to"):
+        SerModelForClassification.from_pretrained(tmp_path / "new")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
