@@ -1,7 +1,8 @@
 """What is measured on: clips with their table, models of transformers and one of ours, at one of several sizes."""
 
 import csv
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,12 @@ from transformers import (
 )
 
 from hf_ser.data.corpora import CORPORA
+from hf_ser.data.schema import Utterance
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.samples import SAMPLING_RATE, resample
+
+LEAST_SPEAKERS = 6
+"""For five folds of speakers, each with speakers to test and to validate on."""
 
 RECORDED_RATE = 48_000
 """Of the generated clips, as most corpora are recorded."""
@@ -74,7 +79,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(24, 2, 2, 4, 0.3, (16, 32), 32, 2, "tiny", 3, "mini"),
-    "small": Size(24, 2, 1, 4, 1.0, (250, 1000), 384, 4, "base", 6, "tiny"),
+    "small": Size(48, 2, 1, 4, 1.0, (250, 1000), 384, 4, "base", 6, "tiny"),
     "full": Size(0, 10, 4, 8, 120.0, (1000, 10_000, 100_000), 512, 6, "base", 72, "tiny"),
 }
 
@@ -117,14 +122,11 @@ class Case:
         return sorted({row["label"] for row in self.rows()})
 
     def table(self) -> Path:
-        """A table of clips, evenly chosen from the corpus."""
+        """A table of clips of the corpus."""
         table = self.folder / "clips.csv"
         if not table.is_file():
             listing = CORPORA["synthetic" if self.data_dir is None else "ravdess"].list_utterances(self.data_dir)
-            chosen = listing.utterances
-            if self.size.clips:
-                # A step that no number of labels or speakers divides, so that all of them come.
-                chosen = chosen[:: max(1, len(chosen) // self.size.clips - 1)][: self.size.clips]
+            chosen = chosen_utterances(listing.utterances, self.size.clips)
             write_table(table, [self._row(number, one) for number, one in enumerate(chosen)])
         return table
 
@@ -241,6 +243,20 @@ class Case:
         if not file.is_file():
             write_random_whisper(self.folder, self.size.asr_size)
         return str(file)
+
+
+def chosen_utterances(utterances: Sequence[Utterance], clips: int) -> list[Utterance]:
+    """So many clips of a few speakers, of each all classes, so that folds of speakers can be made; all where 0."""
+    if not clips:
+        return list(utterances)
+    speakers, labels = ({getattr(one, name): None for one in utterances} for name in ("speaker", "label"))
+    few = list(speakers)[: max(LEAST_SPEAKERS, clips // len(labels))]
+    of_pair, ranked = Counter(), []
+    for one in utterances:
+        if one.speaker in few:
+            ranked.append((of_pair[one.speaker, one.label], one.id, one))
+            of_pair[one.speaker, one.label] += 1
+    return [one for _, _, one in sorted(ranked, key=lambda each: each[:2])[:clips]]
 
 
 def write_table(file: Path, rows: list[dict[str, str]]) -> None:

@@ -48,11 +48,13 @@ class Way:
         about: The way in a few words.
         setup: From the `Case` to the work; what it does is not measured.
         missing: From the `Case` to the reason why it cannot be done here, or None.
+        units: From the `Case` to the units that its work has, where these differ between the ways of a row.
     """
 
     about: str
     setup: Callable[..., Work]
     missing: Callable[..., str | None] = lambda case: None
+    units: Callable[..., float] | None = None
 
 
 class Worker:
@@ -98,7 +100,7 @@ def _serve(setup: Callable[..., Work], case, connection: Connection) -> None:
             connection.send(None)
             while connection.recv():
                 connection.send(_measured(work))
-        except EOFError:  # the other end is closed: no more is wanted
+        except (EOFError, BrokenPipeError):  # the other end is closed: no more is wanted
             return
         except Exception as error:
             connection.send(RuntimeError(f"{type(error).__name__}: {error}"))

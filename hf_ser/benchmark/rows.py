@@ -38,13 +38,6 @@ def asr_clips(case: Case) -> float:
 
 
 @dataclass(frozen=True)
-class Counted(Way):
-    """A way, and how many units its work has, where these differ between the ways of a row."""
-
-    units: Callable[[Case], float] | None = None
-
-
-@dataclass(frozen=True)
 class Row:
     """A piece of work that is done in several ways.
 
@@ -79,7 +72,7 @@ class Row:
 
     def units_of(self, way: Way, case: Case) -> float:
         """How many units the work of a way has."""
-        return (getattr(way, "units", None) or self.units)(case)
+        return (way.units or self.units)(case)
 
 
 def rows_of(size: Size) -> list[Row]:
@@ -136,7 +129,7 @@ ROWS = (
         "fold",
         lambda case: training.N_FOLDS,
         Way("ridge on frozen layers, all folds", training.fit_all_folds),
-        Counted("transformers' Trainer, encoding every epoch", training.plain_trainer_of_a_fold, units=once),
+        Way("transformers' Trainer, encoding every epoch", training.plain_trainer_of_a_fold, units=once),
         Way("scikit-learn on features that are there", training.sklearn_on_features),
         needs=("dataset", "stock"),
         rounds=1,
@@ -157,13 +150,13 @@ ROWS = (
         "an epoch on a frozen encoder",
         "clip and epoch",
         clips,
-        Counted(
+        Way(
             "stored features",
             training.stored_epochs,
             units=lambda case: clips(case) * training.STORED_EPOCHS,
         ),
         Way("transformers' Trainer, encoding every clip", training.plain_epoch),
-        Counted(
+        Way(
             "torch on features in memory",
             training.epochs_in_memory,
             units=lambda case: clips(case) * training.STORED_EPOCHS,
@@ -188,7 +181,7 @@ ROWS = (
         "clip",
         clips,
         Way("our pipeline", answering.ours_one_by_one),
-        Counted("transformers' pipeline", answering.stock_one_by_one, units=peer_clips),
+        Way("transformers' pipeline", answering.stock_one_by_one, units=peer_clips),
         Way("the encoder alone", partial(answering.bare_encoder, 1)),
         needs=("model", "stock"),
         rounds=1,
@@ -199,7 +192,7 @@ ROWS = (
         "clip",
         clips,
         Way("our pipeline", answering.ours_in_batches),
-        Counted("transformers' pipeline", answering.stock_in_batches, units=peer_clips),
+        Way("transformers' pipeline", answering.stock_in_batches, units=peer_clips),
         Way("the encoder alone", partial(answering.bare_encoder, answering.BATCH)),
         needs=("model", "stock"),
         rounds=1,
@@ -209,7 +202,7 @@ ROWS = (
         "a long recording over its time",
         "minute",
         answering.peer_minutes,
-        Counted("our timeline", answering.our_timeline, units=lambda case: case.size.minutes),
+        Way("our timeline", answering.our_timeline, units=lambda case: case.size.minutes),
         Way("transformers' pipeline on windows", answering.windows_of_stock),
         Way("the encoder alone, without overlap", answering.bare_windows),
         needs=("model", "stock", "recording"),

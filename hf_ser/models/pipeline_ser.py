@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
-from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,8 @@ from .front_end import SpectrogramFrontEnd
 from .last_layers import last_layers, layer_inputs, side_by_side
 from .modeling_ser import HeadEnrolment
 from .padding import ignore_padding
+from .pipeline_answers import Dimensions, Scores, check_finite, checked_count, checked_function, checked_share
+from .pipeline_inputs import each_of, has_rows, is_row, name_of_clip, paired, part_of, text_of
 from .processing_ser import (
     SerProcessor,
     audio_inputs,
@@ -36,59 +37,8 @@ from .streams import MIX
 
 ENROLMENT_BATCH = 16
 
-FUNCTIONS = ("softmax", "sigmoid", "none")
-
 _WARNED: dict = {}
 """Warnings that were shown; by default one of the same clip is shown once."""
-
-
-class Scores(list):
-    """The answer for one clip, most probable first: a list of `{"label", "score"}` with what to know about it.
-
-    Args:
-        scores: The list.
-        notes: What makes it doubtful, as the pipeline warns of it.
-        unsure: Whether no speech was found, or the best score is below `abstain_below`, by default the model's own
-            threshold.
-        abstains: Whether `abstain_below` was given, so that an unsure answer has no label.
-        embedding: What the model's last layer was given, `(size,)` float32, with `embeddings=True`; else None.
-        dimensions: Valence, arousal and dominance of a model that predicts them, on the scale that its configuration
-            names; else None.
-        familiarity: With `familiarity=True` how alike the clip is to the training data: the share of validation clips
-            that are at least as far from it, below 0.01 unlike it. None of a model that does not know, and of a clip
-            without all that the model takes.
-    """
-
-    def __init__(
-        self,
-        scores: Iterable[dict] = (),
-        notes: tuple[str, ...] = (),
-        unsure: bool = False,
-        abstains: bool = False,
-        embedding: np.ndarray | None = None,
-        dimensions: dict[str, float] | None = None,
-        familiarity: float | None = None,
-    ):
-        super().__init__(scores)
-        self.notes, self.unsure, self.abstains, self.embedding = notes, unsure, abstains, embedding
-        self.dimensions, self.familiarity = dimensions, familiarity
-
-    @property
-    def label(self) -> str | None:
-        """The most probable emotion; None where the answer is unsure and `abstain_below` was given."""
-        return None if (self.unsure and self.abstains) or not self else self[0]["label"]
-
-
-class Dimensions(dict):
-    """The answer for one clip as `{"valence": ..., "arousal": ..., "dominance": ...}`, with what to know about it.
-
-    Args:
-        scores: The labels of the same clip with their scores and notes; empty where the model has no classes.
-    """
-
-    def __init__(self, scores: Scores):
-        super().__init__(scores.dimensions)
-        self.scores, self.notes, self.unsure, self.embedding = scores, scores.notes, scores.unsure, scores.embedding
 
 
 class SerPipeline(Pipeline):
@@ -233,7 +183,7 @@ class SerPipeline(Pipeline):
             raise ValueError(
                 "inputs is a set, which has no order. Expected a list: give list(inputs), with texts alike."
             )
-        single = inputs is None or is_one_clip(inputs) or _is_row(inputs)
+        single = inputs is None or is_one_clip(inputs) or is_row(inputs)
         if not (single or isinstance(inputs, Iterable) or hasattr(inputs, "__len__")):
             raise ValueError(
                 f"inputs is {inputs!r} ({type(inputs).__name__}): expected audio, such as a path or an array, or a "
@@ -255,7 +205,7 @@ class SerPipeline(Pipeline):
         answering |= {"dimensions": dimensions, "familiarity": familiarity}
         size = checked_count("batch_size", self._batch_size if batch_size is None else batch_size) or 1
         turns = self._turns([context] if single and context is not None else context)
-        pairs = _paired(inputs, text, single)
+        pairs = paired(inputs, text, single)
         answers = self._answers(pairs, turns, size, statistics, channel, options, **answering)
         if single:
             return next(answers)
@@ -421,7 +371,7 @@ class SerPipeline(Pipeline):
             if any(item is None for item in items):
                 raise ValueError("A clip is None. This model has audio alone: expected audio for each; leave it out.")
             return texts
-        known = [_text_of(item) if text is None else text for item, text in zip(items, texts, strict=True)]
+        known = [text_of(item) if text is None else text for item, text in zip(items, texts, strict=True)]
         if AUDIO not in self.modalities and not all(known):
             raise ValueError("A clip has no text, and this model takes text alone: leave it out.")
         if any(item is None and not text for item, text in zip(items, known, strict=True)):
@@ -436,7 +386,7 @@ class SerPipeline(Pipeline):
         notes = notes | self.text_notes(text, context)
         for note in notes.values():
             # A name may hold what would control a terminal.
-            text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in f"{_named(item)}: {note}")
+            text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in f"{name_of_clip(item)}: {note}")
             # Without the place in this code, which says nothing to whoever gave the clip.
             warnings.warn_explicit(text, UserWarning, "hf_ser", 0, __name__, registry=_WARNED)
         return samples, notes
@@ -486,7 +436,7 @@ class SerPipeline(Pipeline):
                 "Enrolment clips were given to a model that was not trained with --normalisation speaker: leave out "
                 "`enrolment`."
             )
-        items = [enrolment] if is_one_clip(enrolment) else list(_each(enrolment))
+        items = [enrolment] if is_one_clip(enrolment) else list(each_of(enrolment))
         if not items:
             raise ValueError("0 enrolment clips: expected one or more, or leave out `enrolment`.")
         return front_end.speaker_scaling(front_end.moments(self._waveforms(items)))
@@ -539,21 +489,21 @@ class SerPipeline(Pipeline):
             FileNotFoundError, ValueError: it cannot be read, or holds no audio that a model could judge.
         """
         rate = self.feature_extractor.sampling_rate
-        source = item["audio"] if _is_row(item) else item
-        start_seconds, end_seconds, channel = _part_of(item, start_seconds, end_seconds, channel)
+        source = item["audio"] if is_row(item) else item
+        start_seconds, end_seconds, channel = part_of(item, start_seconds, end_seconds, channel)
         # As in transformers, a bare array is taken at the model's own rate.
         audio = read_audio(with_rate(source, rate), rate, start_seconds, end_seconds, channel, self.seconds_to_read)
         if problem := audio_problem(audio.samples, rate):
             kind, detail = problem
             detail += scale_hint(kind, audio.subtype, audio.peak)
-            raise ValueError(problem_message(_named(item), kind, detail, channel))
+            raise ValueError(problem_message(name_of_clip(item), kind, detail, channel))
         notes = {kind: as_text(kind, detail) for kind, detail in source_notes(audio.samples, audio).items()}
         there = audio.source_seconds if audio.source_seconds is not None else len(audio.samples) / rate
         if short := part_note(start_seconds, end_seconds, there):
             notes["cut_short"] = short
-        if audio.channels > (1 if _has_rows(source) else 2) and channel == MIX and not audio.channels_equal:
+        if audio.channels > (1 if has_rows(source) else 2) and channel == MIX and not audio.channels_equal:
             notes["channels"] = f"{audio.channels} channels, {mixed(False, channel, audio.channel)}"
-            notes["channels"] += "; two clips are given as a list" * _has_rows(source)
+            notes["channels"] += "; two clips are given as a list" * has_rows(source)
         if cut := self.cut_note(audio.samples, audio.source_seconds, audio.complete):
             notes["cut"] = cut
         longest = longest_seconds(self.feature_extractor)
@@ -617,159 +567,3 @@ class SerPipeline(Pipeline):
         return [
             dict(zip(names, row, strict=True)) for row in within_scale(values.float(), config.dimension_scale).tolist()
         ]
-
-
-def check_finite(logits: torch.Tensor, name: str) -> None:
-    """Make sure that a model's answers are numbers.
-
-    Args:
-        logits: What it answers, of any shape.
-        name: Of the model.
-
-    Raises:
-        ValueError: one of them is NaN or infinite.
-    """
-    if wrong := int((~torch.isfinite(logits)).sum()):
-        raise ValueError(
-            f"{name or 'this model'}: {wrong} of {logits.numel()} logits are NaN or infinite. Expected numbers: its "
-            "weights are damaged or its training has failed (or float16 is too small for them, then load it as "
-            "float32): take the model's files anew, or train it again."
-        )
-
-
-def checked_function(name) -> dict[str, str]:
-    """`function_to_apply` as transformers' own pipeline takes it, a text or an enumeration.
-
-    Raises:
-        ValueError: another.
-    """
-    name = getattr(name, "value", name) or "softmax"
-    if name not in FUNCTIONS:
-        raise ValueError(f"function_to_apply is {name!r}: expected one of {', '.join(FUNCTIONS)}.")
-    return {"function_to_apply": name}
-
-
-def checked_count(name: str, value) -> int | None:
-    """A number of things; None stays None.
-
-    Raises:
-        ValueError: no whole number, or one below 1.
-    """
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} is {value!r}: expected a whole number from 1 on, or None for the default.")
-    return int(value)
-
-
-def checked_share(name: str, value) -> float | None:
-    """A number from 0 to 1; None stays None.
-
-    Raises:
-        ValueError: another.
-    """
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value!r}: expected a number from 0 to 1, or None for the model's own threshold.")
-    return float(value)
-
-
-KEYS = ("path", "bytes", "array", "raw", "sampling_rate", "start", "end", "channel", "text", "transcript")
-"""Of a dictionary that is one clip."""
-
-
-def _part_of(item, start: float | None, end: float | None, channel: str) -> tuple[float | None, float | None, str]:
-    """Start, end and channel that a dictionary brings along; what is given for it otherwise holds where it brings none.
-
-    Raises:
-        ValueError: a key that is not known, or a time that is no number.
-    """
-    if not isinstance(item, Mapping):
-        return start, end, channel
-    if _is_row(item):
-        if not isinstance(item["audio"], str | Path):  # such as of a data set, whose clips are cut already
-            return start, end, channel
-    elif unknown := [key for key in item if key not in KEYS]:
-        raise ValueError(
-            f"{_named(item)} has the keys {', '.join(map(repr, unknown))}, which are not known. Expected some of "
-            f"{', '.join(KEYS)}: rename them, or leave them out."
-        )
-    times = []
-    for key, given in (("start", start), ("end", end)):
-        value = item.get(key)
-        if value is None or value != value:  # NaN, as pandas writes what is missing
-            times.append(given)
-        elif isinstance(value, Real) and not isinstance(value, bool):
-            times.append(float(value))
-        else:
-            raise ValueError(f"{_named(item)}: {key} is {value!r}. Expected seconds: give a number, or leave it out.")
-    return *times, item.get("channel") or channel
-
-
-def _has_rows(source) -> bool:
-    """Whether a clip was given as an array of rows of samples, which may be channels or clips."""
-    if isinstance(source, Mapping):
-        source = source.get("array", source.get("raw"))
-    array = next((one for one in source if hasattr(one, "shape")), None) if isinstance(source, tuple) else source
-    shape = getattr(array, "shape", ())
-    return len(shape) == 2 and 1 < shape[0] < shape[1]
-
-
-def _is_row(item) -> bool:
-    """Whether it is a row of a data set, whose clip is one of its columns."""
-    return isinstance(item, Mapping) and "audio" in item
-
-
-def _named(item) -> str:
-    """What messages call a clip."""
-    source = item["audio"] if _is_row(item) else item
-    if isinstance(source, Mapping) and isinstance(source.get("path"), str | Path) and not source.get("bytes"):
-        source = source["path"]
-    return str(source) if isinstance(source, str | Path) else f"a clip given as {type(source).__name__}"
-
-
-def _text_of(item) -> str | None:
-    """The text that a dictionary brings along."""
-    if not isinstance(item, Mapping):
-        return None
-    return one_text(item.get("text") if item.get("text") is not None else item.get("transcript"))
-
-
-def _each(inputs) -> Iterable:
-    """Several clips one after another; a data set without `__iter__` by number."""
-    return inputs if isinstance(inputs, Iterable) else (inputs[i] for i in range(len(inputs)))
-
-
-def _paired(inputs, text, single: bool) -> Iterator[tuple]:
-    """Each clip with its text, read one by one."""
-    if single and not isinstance(text, list | tuple | np.ndarray):
-        text = one_text(text)
-    items = [inputs] if single else _each(inputs)
-    if text is None:
-        return zip(items, repeat(None), strict=False)
-    if isinstance(text, str) is not single:
-        found = "one text" if isinstance(text, str) else f"{len(text)} texts in a list"
-        raise _uneven("one clip" if single else _counted(items), found)
-    texts = [text] if single else text
-    if hasattr(items, "__len__") and hasattr(texts, "__len__") and len(items) != len(texts):
-        raise _uneven(_counted(items), f"{len(texts)} texts in a list")
-    return _strictly(iter(items), iter(texts))
-
-
-def _strictly(items: Iterator, texts: Iterator) -> Iterator[tuple]:
-    missing = object()
-    for item in items:
-        if (text := next(texts, missing)) is missing:
-            raise _uneven("an iterator of more clips", "fewer texts")
-        yield item, one_text(text)
-    if next(texts, missing) is not missing:
-        raise _uneven("an iterator of fewer clips", "more texts")
-
-
-def _counted(items) -> str:
-    return f"a list of {len(items)} clips" if hasattr(items, "__len__") else "an iterator of clips"
-
-
-def _uneven(clips: str, texts: str) -> ValueError:
-    return ValueError(f"{clips} and {texts}: expected one text for one clip, or as many as clips (None where unknown).")

@@ -21,7 +21,7 @@ from hf_ser.models import SerConfig, SerPipeline
 from hf_ser.models.configuration_ser import AUDIO, TEXT
 from hf_ser.models.dimensions import within_scale
 from hf_ser.models.last_layers import last_layers, layer_inputs, side_by_side
-from hf_ser.models.pipeline_ser import check_finite
+from hf_ser.models.pipeline_answers import check_finite
 from hf_ser.revisions import checkpoint_config, clear_loading_errors, split_revision
 from hf_ser.runs.checkpoints import load_model
 from hf_ser.runs.record import read_record

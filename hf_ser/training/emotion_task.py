@@ -50,11 +50,12 @@ from hf_ser.training.arguments import (
 )
 from hf_ser.training.building import build_model, from_fold
 from hf_ser.training.familiarity import familiarity_of, learn_familiarity
-from hf_ser.training.fits import FittedTrainer, is_solved, reject_descent
+from hf_ser.training.fitted_trainer import FittedTrainer
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.fold_run import FoldTask, save_model
 from hf_ser.training.frozen_pass import frozen_features, unwrapped
 from hf_ser.training.run import Settings, Task
+from hf_ser.training.solved_heads import is_solved, reject_descent
 from hf_ser.training.trainer import SerTrainer, choose_threads
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 from hf_ser.transcripts.context import previous_turns

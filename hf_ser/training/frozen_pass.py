@@ -27,8 +27,8 @@ from hf_ser.inputs.frozen import KEY_COLUMNS, FrozenFeatures, features_digest, f
 from hf_ser.models import SOLVED_HEADS
 from hf_ser.stable import text_digest
 from hf_ser.training.building import Candidate
-from hf_ser.training.fits import is_solved
 from hf_ser.training.fold_data import FoldData
+from hf_ser.training.solved_heads import is_solved
 
 
 def frozen_features(candidate: Candidate, rows: FoldData, training) -> FrozenFeatures:

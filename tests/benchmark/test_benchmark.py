@@ -10,7 +10,7 @@ import pytest
 from hf_ser.benchmark.case import SIZES, Case
 from hf_ser.benchmark.measure import Usage, Way, _measured, medians, run_fresh
 from hf_ser.benchmark.results import Benchmark, RowResult, WayResult, draw, measure_row, table
-from hf_ser.benchmark.rows import Counted, Row, chosen_rows, rows_of
+from hf_ser.benchmark.rows import Row, chosen_rows, rows_of
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 
@@ -49,7 +49,7 @@ def test_a_way_that_cannot_be_measured_has_its_reason(tmp_path, monkeypatch):
         "hf_ser.benchmark.results.in_turns",
         lambda setups, case, rounds: {name: Usage(8.0, 8.0, 100.0) for name in setups},
     )
-    slow = Counted("slow", len, units=lambda case: 1)
+    slow = Way("slow", len, units=lambda case: 1)
     row = Row("x", "do x", "clip", lambda case: 4, Way("fast", len), slow, Way("gone", len, lambda case: "not here"))
     found = measure_row(row, Case(SIZES["tiny"], tmp_path), 3)
     assert found.ours.seconds == 2.0 and found.peer.seconds == 8.0 and found.to_peer == 4.0

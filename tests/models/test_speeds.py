@@ -9,8 +9,7 @@ from transformers import AutoFeatureExtractor
 
 from hf_ser.models import SerModelForClassification, SerPipeline, config_checks
 from hf_ser.models.config_checks import HIGHEST_SPEED, LOWEST_SPEED
-from hf_ser.models.pipeline_ser import longest_seconds
-from hf_ser.models.processing_ser import at_speed, audio_inputs
+from hf_ser.models.processing_ser import at_speed, audio_inputs, longest_seconds
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.embeddings import embeddings
 from hf_ser.training.arguments import MOST_SPEEDS, SPEED, AudioArguments

@@ -14,8 +14,9 @@ from hf_ser.models.encoders import family_of
 from hf_ser.runs.folder import RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
 from hf_ser.training.arguments import AdaptArguments, FusionArguments, HeadArguments, TextArguments
-from hf_ser.training.fits import RidgeFit, chosen_strength, reject_descent
+from hf_ser.training.class_fits import RidgeFit, chosen_strength
 from hf_ser.training.pretrained import train_tokenizer
+from hf_ser.training.solved_heads import reject_descent
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 
 SAID = dict(zip(tree.EMOTIONS, ("well", "great", "alas", "enough", "help", "yuck", "what"), strict=True))

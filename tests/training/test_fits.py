@@ -33,18 +33,10 @@ from hf_ser.training.arguments import (
     TextArguments,
 )
 from hf_ser.training.building import build_model, label_maps
-from hf_ser.training.fits import (
-    FITS,
-    FittedTrainer,
-    LogisticFit,
-    RidgeFit,
-    chosen_strength,
-    copy_coefficients,
-    fitted_head,
-    linear_head,
-    reject_descent,
-)
+from hf_ser.training.class_fits import FITS, LogisticFit, RidgeFit, chosen_strength, copy_coefficients, fitted_head
+from hf_ser.training.fitted_trainer import FittedTrainer, linear_head
 from hf_ser.training.parsing import parse_arguments
+from hf_ser.training.solved_heads import reject_descent
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 
 CLASSES = 3
@@ -551,7 +543,7 @@ def test_of_strengths_that_are_equal_but_for_rounding_the_first_is_chosen(monkey
     truth, speakers = np.arange(60) % 2, [f"s{row // 10}" for row in range(60)]
     method = LogisticFit(draw.normal(size=(60, 3)), np.eye(2)[truth])
     scores = iter([0.5, 0.6, np.nextafter(0.6, 1), 0.6, 0.4])
-    monkeypatch.setattr("hf_ser.training.fits.recall_score", lambda *_, **__: next(scores))
+    monkeypatch.setattr("hf_ser.training.class_fits.recall_score", lambda *_, **__: next(scores))
     assert chosen_strength(method, speakers)[:2] == (LogisticFit.strengths[1], 0.6)
 
 
