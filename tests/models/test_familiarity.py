@@ -104,3 +104,9 @@ def test_a_clip_without_its_text_has_none_of_a_model_of_both():
     clip = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
     with_text, without = ask([clip, clip], text=["hello you", None], familiarity=True)
     assert 0 <= with_text.familiarity <= 1 and without.familiarity is None
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_model_that_is_tested_again_says_the_same_of_its_test_clips(run, prepared, tmp_path):
+    report = hf_ser.evaluate(run.folds["1"], prepared, "speaker_folds", 1, n_folds=3, output_dir=tmp_path)
+    assert (report.unfamiliar, report.uar) == (pytest.approx(run.report.unfamiliar), pytest.approx(run.report.uar))
