@@ -63,6 +63,22 @@ def test_votes_of_an_older_release(tmp_path):
     assert by_id(listing, "0001_0002").votes == {"happy": 1.0, "surprised": 1.0}
 
 
+def test_names_without_an_ending_are_the_same_turns(tmp_path, podcast):
+    tables = podcast_tree.build(tmp_path) / "Labels"
+    for table in tables.glob("*.csv"):
+        table.write_text(table.read_text().replace(".wav", ""))
+    listing = msp_podcast.list_utterances(tmp_path)
+    assert [(one.id, one.votes) for one in listing.utterances] == [(one.id, one.votes) for one in podcast.utterances]
+    assert listing.findings == podcast.findings
+
+
+def test_votes_of_an_older_release_without_an_ending(tmp_path):
+    table = podcast_tree.build_old(tmp_path) / "Labels/labels.txt"
+    before = msp_podcast.read_votes({"labels.txt": table})
+    table.write_text(table.read_text().replace(".wav", ""))
+    assert before and msp_podcast.read_votes({"labels.txt": table}) == before
+
+
 def test_a_podcast_folder_without_its_table_is_refused(tmp_path):
     write_clip(tmp_path / "Audios/MSP-PODCAST_0001_0001.wav")
     with pytest.raises(FileNotFoundError, match=r"found no labels_consensus.csv. Expected Labels/labels_consensus.csv"):
