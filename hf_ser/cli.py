@@ -154,7 +154,10 @@ def run(main: Callable[[], None], continues: bool = False) -> None:
             raise
         if not is_first_process():
             time.sleep(LATER_PROCESS_SECONDS)
-        print(f"error: {printable(message, keep_lines=True)}", file=sys.stderr)
+        print(f"error: {printable(message, keep_lines=True)}", file=sys.stderr, flush=True)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            sys.stdout.flush()
+            os._exit(2)  # a process of several would wait for the others as it ends, and the launcher for it
         sys.exit(2)
 
 

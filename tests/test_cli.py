@@ -138,6 +138,13 @@ def test_of_several_processes_one_speaks(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("error: ")
 
 
+def test_a_process_of_several_ends_at_once_after_an_error(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(cli.os, "_exit", lambda status: (_ for _ in ()).throw(GeneratorExit(status)))
+    with pytest.raises(GeneratorExit):
+        cli.run(lambda: cli.take_plugins(["x", "--plugins", "none.py"]))
+
+
 @pytest.mark.parametrize(
     ("started", "line"),
     [

@@ -30,7 +30,8 @@ def save_picture(timeline: TimelineRecord, path: Path) -> None:
     handles += [Patch(facecolor="white", edgecolor="0.3", hatch="////", label="unsure")]
     handles += [Patch(color=SILENCE, label="no speech")]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 10), fontsize=9)
-    figure.suptitle(wrapped(f"{Path(timeline.file).name}: emotion, height is its probability", 110), fontsize=11)
+    heading = f"{Path(timeline.file).name}: emotion by {timeline.model}, height is its probability"
+    figure.suptitle(wrapped(heading, 110), fontsize=10.5)
     save(figure, path)
 
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from .config_checks import MOST_SPEEDS, MOST_TURNS, check_own_config
 from .dimensions import check_dimensions
 from .encoders import FAMILIES
-from .familiarity import Familiarity  # noqa: F401
+from .familiarity import check_measured
 from .feature_changes import FeatureChanges  # noqa: F401
 from .front_end import SpectrogramFrontEnd  # noqa: F401
 from .functionals import functionals  # noqa: F401
@@ -106,6 +106,7 @@ class SerConfig(PreTrainedConfig):
         self._check_choice("pooling", POOLINGS)
         self._check_choice("head", HEADS)
         self._check_head()
+        check_measured(self.familiarity_size, self.familiarity_directions)
         check_dimensions(self.dimensions, self.dimension_scale)
         super().__post_init__(**kwargs)
 

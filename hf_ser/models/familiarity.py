@@ -10,6 +10,22 @@ UNFAMILIAR = 0.01
 """Familiarity below which a clip is unlike the training data."""
 
 
+MOST_FEATURES = 1_000_000
+
+
+def check_measured(size: int, directions: int) -> None:
+    """Make sure that the numbers of features and directions in a configuration are plausible.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if not (0 <= size <= MOST_FEATURES and 0 <= directions <= MOST_DIRECTIONS):
+        raise ValueError(
+            f"familiarity_size is {size}, familiarity_directions {directions}: expected 0 to {MOST_FEATURES} and 0 to "
+            f"{MOST_DIRECTIONS}: take config.json anew from where the model comes from."
+        )
+
+
 class Familiarity(nn.Module):
     """A normal distribution of the training clips' features, and how far clips of the validation speakers are from it.
 

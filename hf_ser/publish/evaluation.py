@@ -260,8 +260,9 @@ def predicted_rows(
             chunk = part.select(range(start, min(start + size, len(rows)))).to_list()
             of_speakers = None if statistics is None else statistics[start : start + size]
             texts = [row["transcript"] for row in chunk]
-            given = classifier.probabilities(samples_of(classifier, chunk), texts, batch_size, of_speakers)
-            for row, shares in zip(chunk, mapped(given, columns, len(names)), strict=True):
+            given, alike = classifier.answers(samples_of(classifier, chunk), texts, batch_size, of_speakers)
+            shares_of_rows = mapped(given[:, : len(classifier.labels)], columns, len(names))
+            for row, shares, familiarity in zip(chunk, shares_of_rows, alike, strict=True):
                 yield Prediction(
                     **{name: row[name] for name in ("id", "corpus", "speaker", "sex")},
                     **conditions,
@@ -269,6 +270,7 @@ def predicted_rows(
                     transcript_source=None if classifier.kind == AUDIO else row["transcript_source"],
                     reference=names[row["label"]],
                     votes=None if row["votes"] is None else dict(zip(names, row["votes"], strict=True)),
+                    familiarity=familiarity,
                     probabilities=dict(zip(names, shares.tolist(), strict=True)),
                 )
             bar.update(len(chunk))

@@ -11,6 +11,7 @@ from models.tiny import audio_only, fused, save_trained
 import hf_ser
 from hf_ser.models import SerModelForClassification, SerPipeline
 from hf_ser.models.familiarity import UNFAMILIAR, Familiarity
+from hf_ser.models.pipeline_answers import Dimensions, Scores
 from hf_ser.runs.answers import Answer
 
 
@@ -89,6 +90,10 @@ def test_it_is_saved_with_the_model_and_older_models_do_without(tmp_path):
     with pytest.warns(UserWarning, match="no speech found"):
         assert SerPipeline.from_pretrained(str(older))(clip, familiarity=True).familiarity is None
     assert Answer(None).is_unlike_training is False
+    file = tmp_path / "new" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"familiarity_directions": 10**9}))
+    with pytest.raises(ValueError, match="familiarity_directions 1000000000: expected 0 to"):
+        SerModelForClassification.from_pretrained(tmp_path / "new")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -100,3 +105,15 @@ def test_a_clip_without_its_text_has_none_of_a_model_of_both():
     clip = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
     with_text, without = ask([clip, clip], text=["hello you", None], familiarity=True)
     assert 0 <= with_text.familiarity <= 1 and without.familiarity is None
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_model_that_is_tested_again_says_the_same_of_its_test_clips(run, prepared, tmp_path):
+    report = hf_ser.evaluate(run.folds["1"], prepared, "speaker_folds", 1, n_folds=3, output_dir=tmp_path)
+    assert (report.unfamiliar, report.uar) == (pytest.approx(run.report.unfamiliar), pytest.approx(run.report.uar))
+
+
+def test_an_answer_of_dimensions_has_it_too():
+    scores = Scores(dimensions={"valence": 0.25}, familiarity=0.5)
+    answer = Dimensions(scores)
+    assert answer == {"valence": 0.25} and answer.familiarity == 0.5 and answer.scores is scores

@@ -56,7 +56,7 @@ def run(prepared, tmp_path_factory):
 
 
 def test_a_run_writes_all_that_is_promised(run, prepared):
-    for name in ("predictions.jsonl", "report.json", "report.html", "run.json", "learning_curves.png", "roc.png"):
+    for name in ("predictions.jsonl", "report.json", "report.html", "run.json", "tables/classes.tex", "roc.png"):
         assert (run / name).is_file(), name
     report = json.loads((run / "report.json").read_text())
     promised = (
