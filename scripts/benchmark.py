@@ -59,8 +59,8 @@ def main() -> None:
             benchmark = described(results, case, arguments.size, arguments.rounds)
             with atomic_write(arguments.output_dir / "benchmark.json") as file:
                 json.dump(benchmark.to_json(), file, indent=1)
-    draw(benchmark, arguments.output_dir / "benchmark.png")
     print(table(benchmark))
+    draw(benchmark, arguments.output_dir / "benchmark.png")
     print(f"written: {arguments.output_dir}/benchmark.json and benchmark.png")
     if any(row.ours.missing for row in benchmark.rows):  # nothing may be missing of ours
         sys.exit(1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
 from matplotlib.figure import Figure
@@ -217,8 +218,10 @@ def draw(benchmark: Benchmark, file: Path) -> None:
     for name, color in (("ours", "tab:blue"), ("peer", "tab:orange")):
         ways = [getattr(row, name) for row in growth]
         label = f"{name}: {ways[0].about}" if ways else name
-        time.plot(rows, [1000 * way.seconds for way in ways], "o-", color=color, label=label)
-        memory.plot(rows, [way.peak_mb for way in ways], "o-", color=color, label=label)
+        seconds = [np.nan if way.seconds is None else 1000 * way.seconds for way in ways]
+        megabytes_at_most = [np.nan if way.peak_mb is None else way.peak_mb for way in ways]
+        time.plot(rows, seconds, "o-", color=color, label=label)
+        memory.plot(rows, megabytes_at_most, "o-", color=color, label=label)
     time.set(xscale="log", xlabel="clips", ylabel="CPU ms a clip", title="preparing: time", ylim=(0, None))
     memory.set(xscale="log", xlabel="clips", ylabel="peak MB", title="preparing: memory", ylim=(0, None))
     time.legend(fontsize="small")

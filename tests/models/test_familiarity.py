@@ -11,6 +11,7 @@ from models.tiny import audio_only, fused, save_trained
 import hf_ser
 from hf_ser.models import SerModelForClassification, SerPipeline
 from hf_ser.models.familiarity import UNFAMILIAR, Familiarity
+from hf_ser.models.pipeline_answers import Dimensions, Scores
 from hf_ser.runs.answers import Answer
 
 
@@ -118,3 +119,9 @@ def test_a_clip_without_its_text_has_none_of_a_model_of_both():
 def test_a_model_that_is_tested_again_says_the_same_of_its_test_clips(run, prepared, tmp_path):
     report = hf_ser.evaluate(run.folds["1"], prepared, "speaker_folds", 1, n_folds=3, output_dir=tmp_path)
     assert (report.unfamiliar, report.uar) == (pytest.approx(run.report.unfamiliar), pytest.approx(run.report.uar))
+
+
+def test_an_answer_of_dimensions_has_it_too():
+    scores = Scores(dimensions={"valence": 0.25}, familiarity=0.5)
+    answer = Dimensions(scores)
+    assert answer == {"valence": 0.25} and answer.familiarity == 0.5 and answer.scores is scores
