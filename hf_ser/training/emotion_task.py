@@ -78,7 +78,7 @@ class EmotionFold(FoldTask):
     def __init__(self, task, fold: Fold):
         self.task, self.fold = task, fold
         self.labels = task.dataset.features["label"].names
-        self.classes = [] if task.data.target == "dimensions" else self.labels
+        self.classes = task.predicted_classes
         check_annotated(task.dimensions, fold)
         self.transcripts = fold_transcripts(task.dataset, fold, task.data, task.training.seed)
         if TextArguments in task.settings and (turns := task.settings[TextArguments].context):
@@ -236,6 +236,11 @@ class EmotionTask(Task):
             # The content of the file may have changed.
             described["sentence_bank"] = bank_digest(sentence_bank(self.data.sentence_bank, labels))
         return described
+
+    @property
+    def predicted_classes(self) -> list[str]:
+        """As Task's: those of the data, or none beside dimensions alone."""
+        return [] if self.data.target == "dimensions" else self.dataset.features["label"].names
 
     def fold_figures(self, folder: Path) -> str:
         fold = FoldFolder(folder)

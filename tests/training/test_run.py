@@ -7,12 +7,14 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from datasets import ClassLabel, Dataset
 from models.tiny import AUDIO, TEXT, awaken, tokenizer
 from permissions import assert_as_any_new_file
 from safetensors.torch import load_file
@@ -30,6 +32,8 @@ from hf_ser.runs.predictions import read_predictions
 from hf_ser.runs.record import is_finished, read_record
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments
 from hf_ser.training.building import build_model
+from hf_ser.training.emotion_task import AudioTask
+from hf_ser.training.run import check_can_push
 from hf_ser.training.trainer import SerTrainer, choose_threads
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 
@@ -294,6 +298,22 @@ def test_outputs_and_embeddings_of_rows_take_one_pass(prepared, tmp_path):
     (layer,) = last_layers(trainer.model).values()
     np.testing.assert_allclose(layer(torch.from_numpy(vectors)).detach(), outputs, atol=1e-5)
     np.testing.assert_allclose(trainer.outputs(data), outputs, atol=1e-6)
+
+
+def test_classes_that_are_not_predicted_do_not_hinder_a_push(monkeypatch):
+    dataset = Dataset.from_dict({"label": [0, 1], "corpus": ["mine"] * 2}).cast_column(
+        "label", ClassLabel(names=["female", "male"])
+    )
+    pushed = []
+    monkeypatch.setattr("hf_ser.training.run.check_push", lambda name, *_: pushed.append(name))
+    training = SimpleNamespace(hub_model_id="user/mine", hub_private_repo=None, hub_token=None)
+    task = object.__new__(AudioTask)
+    task.settings, task.training, task.dataset = {}, training, dataset
+    for target in ("both", "dimensions"):
+        task.data = SimpleNamespace(target=target)
+        with pytest.raises(ValueError, match="female, male") if target == "both" else nullcontext():
+            check_can_push([SimpleNamespace(name="final")], task, dataset)
+    assert pushed == ["user/mine"]
 
 
 def test_head_learning_rate_is_of_all_but_the_encoder(prepared, tmp_path):
