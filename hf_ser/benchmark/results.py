@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -206,7 +207,9 @@ def draw(benchmark: Benchmark, file: Path) -> None:
     growth = [row for row in benchmark.rows if row.name.removeprefix(GROWTH).isdigit()]
     compared = [row for row in benchmark.rows if row.to_peer is not None and row not in growth]
     figure = Figure(figsize=(11, max(3.5, 0.4 * len(compared) + 1)), layout="constrained")
-    bars, time, memory = figure.subplots(1, 3, width_ratios=(2, 1, 1))
+    bars, *of_growth = figure.subplots(
+        1, 3 if growth else 1, width_ratios=(2, 1, 1) if growth else None, squeeze=False
+    )[0]
     bars.barh([row.name for row in compared], [row.to_peer for row in compared], color="tab:blue")
     for place, row in enumerate(compared):
         bars.text(row.to_peer, place, f" {times(row.to_peer)}", va="center")
@@ -214,10 +217,17 @@ def draw(benchmark: Benchmark, file: Path) -> None:
     bars.set(xscale="log", xlabel="times as fast as the peer", title="ours to the peer")
     bars.margins(x=0.15)
     bars.invert_yaxis()
+    if growth:
+        draw_growth(growth, *of_growth)
+    save(figure, file)
+
+
+def draw_growth(growth: list[RowResult], time: Axes, memory: Axes) -> None:
+    """Draw what preparing a clip takes, and the memory, over the number of clips."""
     rows = [int(row.name.removeprefix(GROWTH)) for row in growth]
     for name, color in (("ours", "tab:blue"), ("peer", "tab:orange")):
         ways = [getattr(row, name) for row in growth]
-        label = f"{name}: {ways[0].about}" if ways else name
+        label = f"{name}: {ways[0].about}"
         seconds = [np.nan if way.seconds is None else 1000 * way.seconds for way in ways]
         megabytes_at_most = [np.nan if way.peak_mb is None else way.peak_mb for way in ways]
         time.plot(rows, seconds, "o-", color=color, label=label)
@@ -225,4 +235,3 @@ def draw(benchmark: Benchmark, file: Path) -> None:
     time.set(xscale="log", xlabel="clips", ylabel="CPU ms a clip", title="preparing: time", ylim=(0, None))
     memory.set(xscale="log", xlabel="clips", ylabel="peak MB", title="preparing: memory", ylim=(0, None))
     time.legend(fontsize="small")
-    save(figure, file)
