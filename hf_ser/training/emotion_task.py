@@ -49,7 +49,7 @@ from hf_ser.training.arguments import (
     reject_transcript_settings,
 )
 from hf_ser.training.building import build_model, from_fold
-from hf_ser.training.familiarity import familiarity_of, learn_familiarity
+from hf_ser.training.familiarity import learn_familiarity, outputs_and_familiarity
 from hf_ser.training.fitted_trainer import FittedTrainer
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.fold_run import FoldTask, save_model
@@ -147,12 +147,13 @@ class EmotionFold(FoldTask):
             calibrate(trainer, self.candidate.model.config, self.rows.validation)
         model = unwrapped(self.candidate.model)
         learn_familiarity(trainer, model, self.rows.train, self.rows.validation)
-        outputs = trainer.outputs(self.rows.test) if len(self.fold.test) else None
-        alike = familiarity_of(trainer, model, self.rows.test)
+        outputs = None
+        if len(self.fold.test):
+            outputs, alike = outputs_and_familiarity(trainer, model, self.rows.test)
         save_model(trainer, self.candidate, folder)
         if not trainer.is_world_process_zero():
             return record
-        copy_code(folder, unwrapped(self.candidate.model))
+        copy_code(folder, model)
         if outputs is not None:
             write_predictions(folder / PREDICTIONS, self.prediction_rows(outputs, alike, record.leaks, record.notes))
             if trackers := self.task.training.report_to:

@@ -32,6 +32,14 @@ def test_familiarity_is_a_share_of_the_validation_clips_and_small_far_from_them(
     assert Familiarity.fitted(drawn(8, 1), drawn(8, 2)).directions.shape == (2, 40)
 
 
+def test_with_as_many_directions_as_features_the_distance_is_mahalanobis():
+    train, other = drawn(300, 1)[:, :20], 100 * drawn(50, 2)[:, :20]
+    found = Familiarity.fitted(train, drawn(100, 3)[:, :20]).distance(other)
+    away, covariance = (other - train.mean(0)).double(), torch.cov(train.double().T, correction=0)
+    expected = (away * torch.linalg.solve(covariance, away.T).T).sum(1) / 20
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=0)
+
+
 @pytest.fixture(scope="module")
 def run(prepared, tmp_path_factory):
     """A fold of the default model, whose head is solved for."""

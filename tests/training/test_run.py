@@ -1,6 +1,7 @@
 """Whole runs of the three scripts on a small corpus: what they write, what they refuse, and how they go on."""
 
 import json
+import math
 import os
 import shutil
 import socket
@@ -21,6 +22,7 @@ from hf_ser.data.prepared import load_prepared
 from hf_ser.data.splitting import make_folds
 from hf_ser.inputs.collate import clips
 from hf_ser.models import TextRnnConfig
+from hf_ser.models.last_layers import last_layers
 from hf_ser.publish.results import write_results
 from hf_ser.runs.calibration import fit_temperature
 from hf_ser.runs.classifier import Classifier
@@ -281,6 +283,17 @@ def test_predictions_stay_with_their_rows_under_any_sampling(prepared, tmp_path)
     np.testing.assert_allclose(grouped, one_by_one, atol=1e-5)
     np.testing.assert_allclose(backwards, one_by_one, atol=1e-5)
     assert np.abs(one_by_one - one_by_one.mean(0)).max() > 1e-3
+
+
+def test_outputs_and_embeddings_of_rows_take_one_pass(prepared, tmp_path):
+    trainer, data = trainer_for(prepared, tmp_path)
+    passes = []
+    trainer.model.audio_encoder.register_forward_hook(lambda *_: passes.append(1))
+    outputs, vectors = trainer.outputs_and_measured(data, "test", torch.nn.Identity())
+    assert len(passes) == math.ceil(len(data) / trainer.args.eval_batch_size)
+    (layer,) = last_layers(trainer.model).values()
+    np.testing.assert_allclose(layer(torch.from_numpy(vectors)).detach(), outputs, atol=1e-5)
+    np.testing.assert_allclose(trainer.outputs(data), outputs, atol=1e-6)
 
 
 def test_head_learning_rate_is_of_all_but_the_encoder(prepared, tmp_path):
