@@ -186,7 +186,7 @@ def is_first_process() -> bool:
 
 def show_next(*commands: str) -> None:
     """Print the commands that people type next, as this one was typed: `hf-ser NAME`, or `python scripts/NAME.py`."""
-    if is_first_process():
+    if commands and is_first_process():
         installed = sys.argv[0].startswith("hf-ser") or "site-packages" in sys.argv[0]
         typed = [_as_typed(command, installed) for command in commands]
         print("\n".join(["next:", *(f"  {command}" for command in typed)]))
