@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def next_commands(arguments: argparse.Namespace) -> list[str]:
-    """The stress test of a model of ours; of one run its comparison with another, of several the report of the first."""
+    """The stress test of a model of ours; of one run its comparison with another, of several the first one's report."""
     name = str(arguments.model or arguments.runs[0])
     folder, shown = Path(name), shlex.quote(name)
     is_ours = (folder / RECORD).is_file() or (folder.is_dir() and RunFolder(folder).folds)
