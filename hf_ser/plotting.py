@@ -25,7 +25,7 @@ EMOTION_COLOURS = {
     "frustrated": "#6B3E1E",
     "fearful": "#8763B1",
     "disgust": "#006644",
-    "contempt": "#5F8A2B",
+    "contempt": "#AF19D8",
     "surprised": "#FF407B",
     "bored": "#BB7E4E",
     "other": "#222222",
