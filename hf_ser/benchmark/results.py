@@ -45,6 +45,7 @@ class RowResult(Record):
 
     Args:
         name, about, unit, by: Of the `Row`.
+        rounds: Times each way took its turn; the figures are medians.
         ours, peer, floor: Each way.
     """
 
@@ -52,6 +53,7 @@ class RowResult(Record):
     about: str
     unit: str
     by: str
+    rounds: int
     ours: WayResult
     peer: WayResult
     floor: WayResult | None = None
@@ -68,7 +70,6 @@ class Benchmark(Record):
         machine: Processor and the number of cores.
         libraries: Versions.
         size, data, audio_model, whisper: Settings.
-        rounds: Times each way took its turn.
     """
 
     day: str
@@ -78,7 +79,6 @@ class Benchmark(Record):
     data: str
     audio_model: str
     whisper: str
-    rounds: int
     rows: list[RowResult]
 
 
@@ -101,7 +101,7 @@ def measure_row(row: Row, case: Case, rounds: int) -> RowResult:
         "to_peer": ratio(results["peer"], results["ours"]),
         "to_floor": ratio(results["ours"], results.get("floor")),
     }
-    return RowResult(row.name, row.about, row.unit, row.by, **results, **ratios)
+    return RowResult(row.name, row.about, row.unit, row.by, min(rounds, row.rounds), **results, **ratios)
 
 
 def ratio(longer: WayResult, shorter: WayResult | None) -> float | None:
@@ -123,7 +123,7 @@ def measure_all(rows: Sequence[Row], case: Case, rounds: int) -> Iterator[list[R
             yield results
 
 
-def described(rows: list[RowResult], case: Case, size: str, rounds: int) -> Benchmark:
+def described(rows: list[RowResult], case: Case, size: str) -> Benchmark:
     """Rows with what they were measured on."""
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     return Benchmark(
@@ -134,7 +134,6 @@ def described(rows: list[RowResult], case: Case, size: str, rounds: int) -> Benc
         data="generated clips" if case.data_dir is None else f"RAVDESS, {len(case.files())} clips",
         audio_model="random weights" if case.audio_model is None else case.audio_model.name,
         whisper="random weights" if case.whisper is None else "whisper-base",
-        rounds=rounds,
         rows=rows,
     )
 
@@ -156,13 +155,13 @@ def table(benchmark: Benchmark) -> str:
     """The results as a table in Markdown."""
     lines = [
         f"{benchmark.day}, {benchmark.machine}; size {benchmark.size}; {benchmark.data}; encoder: "
-        f"{benchmark.audio_model}; Whisper: {benchmark.whisper}; CPU time, median of {benchmark.rounds} at most",
+        f"{benchmark.audio_model}; Whisper: {benchmark.whisper}; CPU time, median of the rounds",
         "",
-        "| | ours | peer | | floor | | peak MB, ours and peer |",
-        "|---|---|---|---|---|---|---|",
+        "| | rounds | ours | peer | | floor | | peak MB, ours and peer |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.about}, a {row.unit} | {cell(row.ours)} | {cell(row.peer)} | {times(row.to_peer)} | "
+        f"| {row.about}, a {row.unit} | {row.rounds} | {cell(row.ours)} | {cell(row.peer)} | {times(row.to_peer)} | "
         f"{cell(row.floor)} | {times(row.to_floor)} | {megabytes(row.ours)}, {megabytes(row.peer)} |"
         for row in benchmark.rows
     ]
