@@ -360,7 +360,7 @@ def with_progress(answers: Iterator[Answer], total: int) -> Iterator[Answer]:
         yield answer
         now = time.monotonic()
         if total >= MANY and (done == total or now - last >= LOG_SECONDS):
-            say([tqdm.format_meter(done, total, now - began, unit=" files", ascii=True)])
+            say([tqdm.format_meter(done, total, now - began, prefix="predicting", unit=" files", ascii=True)])
             last = now
 
 
