@@ -54,8 +54,7 @@ def main() -> None:
     elif name == LAUNCH:
         launch(sys.argv[2:], known)
     elif (name := name.replace("-", "_")) not in known:
-        print(f"error: unknown command {sys.argv[1]!r}, expected one of {', '.join(known)}, {LAUNCH}", file=sys.stderr)
-        sys.exit(2)
+        end_by_unknown_command(sys.argv[1], [*known, LAUNCH])
     else:
         sys.argv = [f"hf-ser {name}", *sys.argv[2:]]
         runpy.run_module(f"hf_ser.scripts.{name}", run_name="__main__")
@@ -75,33 +74,52 @@ def usage(known: dict[str, Path]) -> str:
     return USAGE.format(commands="\n".join(f"  {name:{width}}  {first}" for name, first in about.items()))
 
 
+def end_by_unknown_command(name: str, known: Iterable[str]) -> NoReturn:
+    """End with status 2 and the list of commands."""
+    print(f"error: unknown command {name!r}, expected one of {', '.join(known)}", file=sys.stderr)
+    sys.exit(2)
+
+
 def launch(arguments: list[str], known: Iterable[str]) -> NoReturn:
-    """Run a command by `accelerate launch`, and end with its status.
+    """Run a command, or a script of one's own, by `accelerate launch`, and end with its status.
 
     Accelerate and torch add a traceback of their own to an error or Ctrl-C that the command has explained already: here
     it is left out.
     """
-    from accelerate.commands.launch import main as accelerate_launch
+    from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    place = next((place for place, one in enumerate(arguments) if one.replace("-", "_") in known), None)
-    if place is not None:
-        script = f"hf_ser.scripts.{arguments[place].replace('-', '_')}"
-        arguments = [*arguments[:place], "--module", script, *arguments[place + 1 :]]
     sys.argv = ["accelerate launch", *arguments]
+    given = launch_command_parser().parse_args()
+    if (name := given.training_script.replace("-", "_")) in known:
+        given.module, given.training_script = True, f"hf_ser.scripts.{name}"
+    elif not (given.module or given.no_python or Path(given.training_script).is_file()):
+        end_by_unknown_command(given.training_script, known)
     for name in ("torch.distributed.elastic", "accelerate.commands.launch"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        accelerate_launch()
+        launch_command(given)
     except subprocess.CalledProcessError as error:
-        sys.exit(error.returncode)
+        sys.exit(status_of(error.returncode))
     except ChildFailedError as error:
-        sys.exit(error.get_first_failure()[1].exitcode)
+        sys.exit(status_of(error.get_first_failure()[1].exitcode))
     except (KeyboardInterrupt, SignalException):
         sys.exit(128 + signal.SIGINT)  # the command has said so itself
     sys.exit()
+
+
+def status_of(exit_code: int) -> int:
+    """The status to end with after a process; one that a signal ended had no chance to say so, and it is said here."""
+    if exit_code >= 0:
+        return exit_code
+    print(
+        f"error: found a process that was ended by signal {-exit_code} ({signal.strsignal(-exit_code)}), perhaps out "
+        "of memory. Expected it to finish: a smaller batch or fewer processes need less memory.",
+        file=sys.stderr,
+    )
+    return 128 - exit_code
 
 
 class PrintableStream:
@@ -168,7 +186,7 @@ def is_first_process() -> bool:
 
 def show_next(*commands: str) -> None:
     """Print the commands that people type next, as this one was typed: `hf-ser NAME`, or `python scripts/NAME.py`."""
-    if is_first_process():
+    if commands and is_first_process():
         installed = sys.argv[0].startswith("hf-ser") or "site-packages" in sys.argv[0]
         typed = [_as_typed(command, installed) for command in commands]
         print("\n".join(["next:", *(f"  {command}" for command in typed)]))

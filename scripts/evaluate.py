@@ -96,18 +96,18 @@ def main() -> None:
         parser.error(f"--{given[0]} is for a model from elsewhere: name it with --model, or leave it out")
     with picture_formats(arguments.pictures):
         print(result(parser, arguments))
-    subject = shlex.quote(str(arguments.model or arguments.runs[0]))
-    dataset = shlex.quote(str(arguments.dataset or "DATA_SET"))
-    show_next(
-        f"stress {subject} --dataset {dataset}",
-        f"predict {subject} call.wav" if arguments.model else next_one(arguments.runs),
-    )
+    show_next(*next_commands(arguments))
 
 
-def next_one(runs: list[Path]) -> str:
-    """Of one run its comparison with another; of several the report of the first."""
-    first = shlex.quote(str(runs[0]))
-    return f"evaluate {first}" if len(runs) > 1 else f"evaluate {first} OTHER_RUN"
+def next_commands(arguments: argparse.Namespace) -> list[str]:
+    """The stress test of a model of ours; of one run its comparison with another, of several the first one's report."""
+    name = str(arguments.model or arguments.runs[0])
+    folder, shown = Path(name), shlex.quote(name)
+    is_ours = (folder / RECORD).is_file() or (folder.is_dir() and RunFolder(folder).folds)
+    stress = [f"stress {shown} --dataset {shlex.quote(str(arguments.dataset or 'DATA_SET'))}"] if is_ours else []
+    if arguments.model:
+        return [*stress, f"predict {shown} call.wav"]
+    return [*stress, f"evaluate {shown}" if len(arguments.runs) > 1 else f"evaluate {shown} OTHER_RUN"]
 
 
 def result(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> str:

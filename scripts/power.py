@@ -47,6 +47,8 @@ def main() -> None:
         parser.error(f"{len(arguments.runs)} runs: expected one, or two on the same utterances")
     if arguments.correlation is not None and len(arguments.runs) == 2:
         parser.error("--correlation is for one run: two runs show how alike they err")
+    if wrong := [one for one in arguments.difference or () if not 0 < one < 100]:
+        parser.error(f"--difference {wrong[0]:g}: expected points of UAR above 0 and below 100, such as 2")
     files = [predictions_of(source) for source in arguments.runs]
     folders = [file.parent for file in files]
     analysis = power_analysis(

@@ -353,14 +353,14 @@ def check_has_threshold(classify: SerPipeline, model: str) -> None:
 def with_progress(answers: Iterator[Answer], total: int) -> Iterator[Answer]:
     """Yield the answers with a progress bar, or, for many files in a log, with lines of progress."""
     if sys.stderr is not None and sys.stderr.isatty():
-        yield from tqdm(answers, total=total, unit=" files")
+        yield from tqdm(answers, total=total, unit=" files", desc="predicting")
         return
     began = last = time.monotonic()
     for done, answer in enumerate(answers, start=1):
         yield answer
         now = time.monotonic()
         if total >= MANY and (done == total or now - last >= LOG_SECONDS):
-            say([tqdm.format_meter(done, total, now - began, unit=" files", ascii=True)])
+            say([tqdm.format_meter(done, total, now - began, prefix="predicting", unit=" files", ascii=True)])
             last = now
 
 

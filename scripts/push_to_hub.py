@@ -26,7 +26,7 @@ def command_line() -> argparse.Namespace:
         action="store_true",
         help="of a data set: push recordings from outside its folder too",
     )
-    parser.add_argument("--purpose", help="for a model's card: what it is for; needed where no class is an emotion")
+    parser.add_argument("--purpose", help="for a model's card: what it is for; needed unless most classes are emotions")
     parser.add_argument("--revision", help="branch to push to; default: main")
     return parser.parse_args()
 

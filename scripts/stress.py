@@ -46,9 +46,12 @@ if __name__ == "__main__":
 
 from hf_ser.checks.stress.conditions import GROUPS, HARD, MILD
 from hf_ser.checks.stress.results import FAILED, PICTURE, format_stress
+from hf_ser.checks.stress.run import own_predictions
+from hf_ser.data.prepared import load_prepared
 from hf_ser.plotting import picture_formats
 from hf_ser.publish.stress import stress_model
-from hf_ser.runs.folder import model_or_run
+from hf_ser.runs.classifier import TEXT, Classifier
+from hf_ser.runs.folder import RunFolder, model_or_run
 from hf_ser.runs.stress import STRESS
 
 
@@ -68,8 +71,9 @@ def main() -> None:
     output_dir = arguments.output_dir or Path(arguments.model)
     drops = {MILD: arguments.max_drop_mild, HARD: arguments.max_drop_hard}
     with picture_formats(arguments.pictures):
+        model = model_or_run(arguments.model, arguments.device)
         result = stress_model(
-            model_or_run(arguments.model, arguments.device),
+            model,
             arguments.dataset,
             groups,
             max_clips=arguments.max_clips,
@@ -85,9 +89,21 @@ def main() -> None:
     print(f"stress test: {output_dir / STRESS}, {output_dir / PICTURE}")
     if result.verdict == FAILED and not arguments.strict:
         print("The exit status is 0 all the same; with --strict it is 1.")
-    shown = shlex.quote(str(arguments.model))
-    show_next(f"evaluate {shown} --dataset {shlex.quote(arguments.dataset)}", f"predict {shown} call.wav")
+    show_next(*next_commands(model, arguments.model, arguments.dataset))
     sys.exit(int(arguments.strict and result.verdict == FAILED))
+
+
+def next_commands(model: Classifier | RunFolder, name: str, dataset: str) -> list[str]:
+    """The report with the audio, where it is of this data set, and a prediction, of a run by the model of a fold."""
+    use, kind = name, getattr(model, "kind", None)
+    if isinstance(model, RunFolder):
+        fold = next(reversed(model.folds.values()))
+        use, kind = str(fold.path), fold.record.settings.get("model")
+    has_report = own_predictions(name, load_prepared(dataset))
+    return [
+        *([f"evaluate {shlex.quote(name)} --dataset {shlex.quote(dataset)}"] if has_report else []),
+        *([f"predict {shlex.quote(use)} call.wav"] if kind != TEXT else []),
+    ]
 
 
 if __name__ == "__main__":

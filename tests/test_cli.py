@@ -159,21 +159,36 @@ def test_next_commands_are_written_as_this_one_was_typed(started, line, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(subprocess.CalledProcessError(2, "x"), 2), (KeyboardInterrupt(), 130), (None, None)]
+    ("error", "status", "line"),
+    [
+        (subprocess.CalledProcessError(2, "x"), 2, ""),
+        (subprocess.CalledProcessError(-9, "x"), 137, "ended by signal 9 (Killed), perhaps out of memory"),
+        (KeyboardInterrupt(), 130, ""),
+        (None, None, ""),
+    ],
 )
-def test_launch_runs_a_command_by_accelerate_and_adds_no_traceback(error, status, monkeypatch):
+def test_launch_runs_a_command_by_accelerate_and_adds_no_traceback(error, status, line, monkeypatch, capsys):
     from accelerate.commands import launch
 
-    def accelerate_launch():
-        seen.extend(cli.sys.argv)
+    def launch_command(given):
+        seen.append((given.num_processes, given.module, given.training_script, given.training_script_args))
         if error:
             raise error
 
     seen, handler = [], signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(launch, "main", accelerate_launch)
+    monkeypatch.setattr(launch, "launch_command", launch_command)
     monkeypatch.setattr(cli.sys, "argv", [])
     with pytest.raises(SystemExit) as end:
         cli.launch(["--num_processes", "2", "train-audio", "predict"], ["train_audio", "predict"])
     signal.signal(signal.SIGINT, handler)
-    assert end.value.code == status
-    assert seen == ["accelerate launch", "--num_processes", "2", "--module", "hf_ser.scripts.train_audio", "predict"]
+    output = capsys.readouterr().err
+    assert end.value.code == status and line in output and output.count("\n") == bool(line)
+    assert seen == [(2, True, "hf_ser.scripts.train_audio", ["predict"])]
+
+
+def test_launch_lists_the_commands_where_one_is_mistyped(monkeypatch, capsys):
+    monkeypatch.setattr(cli.sys, "argv", [])
+    with pytest.raises(SystemExit) as end:
+        cli.launch(["--num_processes", "2", "trian-audio", "--dataset", "predict"], ["train_audio", "predict"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: unknown command 'trian-audio', expected one of train_audio, predict\n"

@@ -132,6 +132,8 @@ def power_analysis(
         a, b, notes = joined(rows, other, names)
         gain, scale = b.correct.astype(float) - a.correct, 1.0
     variance, of_clips, n_speakers = spread_of(a, gain, names[0])
+    if of_clips is None:
+        notes.append(NO_PARTS)
     variance, of_clips = scale * variance, scale * (of_clips or 0.0)
     if not variance:
         raise ValueError(
@@ -141,8 +143,6 @@ def power_analysis(
     between, per_speaker = max(variance - of_clips, 0.0), len(a.rows) / n_speakers
     clips = sorted({max(1, round(factor * per_speaker)) for factor in CLIP_FACTORS})
     spreads = [math.sqrt(between + of_clips * per_speaker / number) for number in clips] + [math.sqrt(between)]
-    if not of_clips:
-        notes.append(NO_PARTS)
     total = math.sqrt(between + of_clips)
     freedom = n_speakers - 1
     return PowerAnalysis(

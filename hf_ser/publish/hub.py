@@ -88,7 +88,7 @@ def push_model(
         space: Also make a Space of the same name, which runs the pushed commit.
         revision: Branch to push to, made where it is missing; None is `main`.
         api: The Hub's client; by default the user's own.
-        purpose: What the model is for, for its card; needed where no class is an emotion.
+        purpose: What the model is for, for its card; needed unless most classes are emotions.
 
     Returns:
         Hash of the commit; without changes, of the latest one.

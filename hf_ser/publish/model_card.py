@@ -71,6 +71,9 @@ NOT_TESTED = "This model was not tested: it was trained on all speakers except t
 NOT_TESTED_SOLVED = "This model was not tested: it was trained on all speakers."
 NO_OWN_UAR = "The test speakers of this model lack a class, so that there is no UAR for it alone."
 
+OF_ANY_TASK = frozenset(("neutral", "other", "positive", "negative"))
+"""Classes that models of emotion share with models of sex, age or illness."""
+
 PRECISIONS = {"no": "float32", "fp16": "float16 mixed", "bf16": "bfloat16 mixed"}
 """Accelerate's names of precisions, and what the card calls them."""
 
@@ -163,10 +166,14 @@ def make_model_card(
 
 
 def names_emotions(labels: Sequence[str]) -> bool:
-    """Whether some of a model's classes are emotions, of our vocabulary, a label map, or as other corpora name them."""
+    """Whether most of a model's classes are emotions, of our vocabulary, a label map, or as other corpora name them.
+
+    Classes that any task may have count for neither side; where there are no others they are taken for valence.
+    """
     known = {look_alike(one) for one in EMOTION_NAMES}
     known |= {look_alike(one) for name in LABEL_MAPS for one in (read_label_map(name) or {}).values()}
-    return any(look_alike(label) in known for label in labels)
+    telling = {look_alike(label) for label in labels} - OF_ANY_TASK
+    return bool(labels) and (not telling or 2 * len(telling & known) > len(telling))
 
 
 def _by_speaker(config: dict) -> bool:

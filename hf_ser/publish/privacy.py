@@ -132,12 +132,12 @@ def check_purpose(where: str | Path, labels: Sequence[str], purpose: str | None)
     A model of sexes, ages or illnesses tells something of people that they have not said.
 
     Raises:
-        ValueError: no class is an emotion, and there are no such words.
+        ValueError: most classes are no emotions, and there are no such words.
     """
     if labels and not (names_emotions(labels) or (purpose or "").strip()):
         raise ValueError(
-            f"{where}: found the classes {', '.join(labels[:6])}, none of which is an emotion. Expected words for its "
-            'card on what such a model is for: push it by push_to_hub.py with --purpose "...".'
+            f"{where}: found the classes {', '.join(labels[:6])}, most of which are no emotions. Expected words for "
+            'its card on what such a model is for: push it by push_to_hub.py with --purpose "...".'
         )
 
 

@@ -22,6 +22,8 @@ from hf_ser.runs.findings import Verdict
 from hf_ser.runs.report import NO_TEXT
 
 SHOWN_CONFUSIONS = 3
+HEAD = 13
+"""Width of the names of the rows."""
 
 
 def format_report(report: Report | DimensionReport) -> str:
@@ -60,16 +62,16 @@ def _class_lines(report: Report) -> list[str]:
             f"weighted F1 {_percent(report.weighted_f1)} %",
         ),
         *_line("MCC", f"{report.mcc:.3f}, ROC AUC {report.roc_auc_ovr:.3f}, ECE {report.ece:.3f}"),
-        *_line("calib", _calibration_text(report.calibration)),
-        *_line("answer", _abstention_text(report.abstention, report.risk_coverage)),
-        *_line("soft", _soft_text(report.soft_labels)),
-        *_line("unlike", unfamiliar_text(report.unfamiliar)),
+        *_line("calibration", _calibration_text(report.calibration)),
+        *_line("answered", _abstention_text(report.abstention, report.risk_coverage)),
+        *_line("rater votes", _soft_text(report.soft_labels)),
+        *_line("unfamiliar", unfamiliar_text(report.unfamiliar)),
         *_line("audit", audit_text(report.audit)),
         "",
         *_class_table(report.per_class),
         "",
         *_group_lines("sex", report.per_sex),
-        *_line("gap", _gap_text(report.sex_gap)),
+        *_line("sex gap", _gap_text(report.sex_gap)),
         *(_group_lines("fold", report.per_fold) if n_folds > 1 else []),
         *_confusion_lines(report.confusions),
     ]
@@ -161,12 +163,12 @@ def _percent(share: float) -> str:
 
 
 def _line(kind: str, text: str) -> list[str]:
-    return textwrap.wrap(text, line_width(), initial_indent=f"{kind:<7}", subsequent_indent=" " * 7)
+    return textwrap.wrap(text, line_width(), initial_indent=f"{kind:<{HEAD}}", subsequent_indent=" " * HEAD)
 
 
 def _soft_text(soft: SoftLabels) -> str:
     if not soft.n:
-        return "no rater votes in this corpus"
+        return "none in this corpus"
     correlation = soft.entropy_correlation
     return (
         f"KL {soft.kl:.3f} nats, cosine {soft.cosine:.3f}, Brier {soft.brier:.3f}, "

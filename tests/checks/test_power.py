@@ -9,7 +9,7 @@ from example_fold import predictions
 from rows import typed, write_predictions
 
 import hf_ser
-from hf_ser.checks.power import detectable, power_analysis, speakers_needed
+from hf_ser.checks.power import NO_PARTS, detectable, power_analysis, speakers_needed
 from hf_ser.runs.comparison import permutation_test
 from hf_ser.runs.predictions import Prediction
 
@@ -81,6 +81,17 @@ def test_one_run_and_two_by_the_script_and_from_python(script, tmp_path, capsys)
     assert alone.difference is None and alone.correlation == 0 and "name a second run" in alone.notes[0]
     halved = hf_ser.power(tmp_path / "a", correlation=0.75)
     assert halved.detectable == pytest.approx(alone.detectable / 2)
+    with pytest.raises(SystemExit):
+        script("power", tmp_path / "a", "--difference", 150)
+    assert "--difference 150: expected points of UAR above 0 and below 100, such as 2" in capsys.readouterr().err
+
+
+def test_a_part_of_the_clips_that_is_zero_is_not_called_unknown():
+    of_speakers = np.arange(4)[:, None, None] % 2 == np.arange(2)[None, :, None]  # each right on one class, always
+    of_speakers[0] = True
+    alike = power_analysis(rows_of(np.repeat(of_speakers, 2, axis=2)))
+    assert alike.spread_of_clips == 0 and NO_PARTS not in alike.notes
+    assert NO_PARTS in power_analysis(rows_of(of_speakers)).notes
 
 
 def test_runs_that_say_nothing_are_refused():

@@ -260,7 +260,10 @@ def test_a_leaderboard_ranks_runs_with_intervals_and_paired_tests(tmp_path):
     }
     told = {one.name: one.difference and one.difference.told_apart for one in result.systems}
     assert told == {"best": None, "good": False, "fair": True}
-    assert verdict_text(result) == "best has the highest UAR. Significantly worse: fair. Not told from it: good."
+    assert (
+        verdict_text(result)
+        == "best has the highest UAR. Significantly worse: fair. Not significantly different: good."
+    )
     text = format_leaderboard(result)
     assert "best was chosen as the best by the figures of this table" in text and "--baseline" not in text
     assert [line.split()[:2] for line in text.splitlines() if line[:2].strip().isdecimal()] == [

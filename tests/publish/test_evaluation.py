@@ -40,6 +40,7 @@ def test_a_model_from_elsewhere_gets_a_run_that_is_compared_with_ours(theirs, pr
     script("evaluate", *arguments, "--output_dir", tmp_path / "a", "--batch_size", 4)
     out = capsys.readouterr().out
     assert "model  theirs" in out and "Nothing is known about leaks" in " ".join(out.split())
+    assert f"predict.py {theirs} call.wav" in out and "stress.py" not in out
     run = RunFolder(tmp_path / "a")
     assert run.report.uar_ci95 is not None and run.report.n_speakers == 2 and run.report.audit.leak == []
     assert "training_data_unknown" in run.report.audit.warning and run.report.leaks == []
@@ -54,7 +55,8 @@ def test_a_model_from_elsewhere_gets_a_run_that_is_compared_with_ours(theirs, pr
     script("evaluate", tmp_path / "a", tmp_path / "b")
     assert "same UAR" in capsys.readouterr().out
     script("evaluate", tmp_path / "a")
-    assert "Nothing is known about leaks" in " ".join(capsys.readouterr().out.split())
+    out = capsys.readouterr().out
+    assert "Nothing is known about leaks" in " ".join(out.split()) and "stress.py" not in out
 
 
 def test_probabilities_of_a_class_are_those_of_its_labels(theirs, prepared, tmp_path):

@@ -163,5 +163,10 @@ def test_a_model_of_other_classes_than_emotions_says_so_and_what_it_is_for(tmp_p
     card = write_model_card(folder, purpose="To choose *stories* by age.").read_text()
     assert "fold_1: speech classification from" in card.replace("\\", "")
     assert r"by its publisher:** To choose \*stories\* by age." in card
-    assert names_emotions(["Wut", "Anger"]) and names_emotions(["aroused_negative"])
-    assert not names_emotions(["female", "male"])
+
+
+def test_classes_that_any_task_may_have_make_no_model_one_of_emotions():
+    for emotions in (["Wut", "Anger", "sad"], ["aroused_negative"], ["negative", "positive"], ["other", "angry"]):
+        assert names_emotions(emotions), emotions
+    for others in (["female", "male", "other"], ["young", "old", "neutral"], ["ill", "Healthy", "Other", "sad"], []):
+        assert not names_emotions(others), others

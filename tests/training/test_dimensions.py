@@ -79,18 +79,8 @@ def test_iemocap_to_dimensions_alone(sessions, tmp_path, script, capsys):
     script("predict", fold.path, clip_of(data, tmp_path), "--output", tmp_path / "answers.csv")
     with open(tmp_path / "answers.csv", newline="") as file:
         (answer,) = csv.DictReader(file)
-    assert list(answer) == [
-        "file",
-        "start",
-        "end",
-        "channel",
-        "unsure",
-        *NAMES,
-        "text",
-        "notes",
-        "familiarity",
-        "error",
-    ]
+    columns = ["file", "start", "end", "channel", "unsure", *NAMES, "text", "notes", "familiarity", "error"]
+    assert list(answer) == columns
     assert all(-1 <= float(answer[name]) <= 1 for name in NAMES)
 
 

@@ -203,7 +203,7 @@ def format_stress(result: StressResult) -> str:
     lines = [verdict, HOW_TO_READ, *(f"note: {notice}" for notice in result.notices), subject(result)]
     lines.append(_sex_text(result.sex_gap))
     lines += [f"intervals of the changes: {result.interval_note}"] if result.interval_note else []
-    rows = [("condition", "level", "severity", "UAR", "change", "95 % interval", "limit", "unlike", "verdict")]
+    rows = [("condition", "level", "severity", "UAR", "change", "95 % interval", "limit", "unfamiliar", "verdict")]
     rows += [_cells(line) for line in result.conditions]
     if result.clean.unfamiliar is None:
         rows = [(*row[:-2], row[-1]) for row in rows]
@@ -257,9 +257,9 @@ def _ccc_cells(line: StressLine) -> tuple[str, str]:
 
 
 def _cells(line: StressLine) -> tuple[str, ...]:
-    unlike = "" if line.unfamiliar is None else f"{100 * line.unfamiliar:.0f} %"
+    unfamiliar = "" if line.unfamiliar is None else f"{100 * line.unfamiliar:.0f} %"
     if line.uar is None:
-        return (line.name, line.level, line.severity, "", "", "", "", unlike, line.verdict)
+        return (line.name, line.level, line.severity, "", "", "", "", unfamiliar, line.verdict)
     interval = line.delta_ci95
     return (
         line.name,
@@ -269,7 +269,7 @@ def _cells(line: StressLine) -> tuple[str, ...]:
         f"{100 * line.delta_uar:+.1f}",
         f"[{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]" if interval else "none",
         "" if line.limit is None else f"{-100 * line.limit:+.1f}",
-        unlike,
+        unfamiliar,
         line.verdict,
     )
 

@@ -120,10 +120,10 @@ def verdict_text(result: StudyResult) -> str:
     same = [one.name for one in result.systems if one.difference and not one.difference.told_apart]
     best = f"{result.baseline} has the highest UAR"
     if not worse:
-        return f"{best}, but no paired test tells another run from it."
+        return f"{best}, but no other run is significantly different (paired tests over speakers)."
     if not same:
         return f"{best}, and every other run is significantly worse (paired tests over speakers, p <= 0.05 after Holm)."
-    return f"{best}. Significantly worse: {', '.join(worse)}. Not told from it: {', '.join(same)}."
+    return f"{best}. Significantly worse: {', '.join(worse)}. Not significantly different: {', '.join(same)}."
 
 
 def _said(result: StudyResult) -> list[str]:

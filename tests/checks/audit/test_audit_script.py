@@ -41,7 +41,7 @@ def test_a_run_under_its_own_label_map(prepared, script, tmp_path, capsys):
     assert status(script, "--run", tmp_path / "o", "--dataset", prepared) == 0
     assert "other_data" not in capsys.readouterr().out
     script("evaluate", tmp_path / "o/predictions.jsonl")
-    assert "audit  no leak found" in capsys.readouterr().out
+    assert "audit        no leak found" in capsys.readouterr().out
 
 
 def test_what_cannot_be_audited(script, tmp_path, monkeypatch, capsys):

@@ -204,6 +204,8 @@ def test_of_a_run_each_model_is_tested_on_its_own_fold_and_all_clips_are_in_one_
         write_predictions(Path(folder) / PREDICTIONS, lines)
     with pytest.raises(SystemExit):
         script("stress", run, "--dataset", prepared, "--groups", "gain")
+    output = capsys.readouterr().out
+    assert f"predict.py {run / 'fold_2'} call.wav" in output and "evaluate.py" not in output  # no predictions of all
     result = StressResult.read(run / "stress.json")
     assert (result.n_utterances, result.n_speakers) == (len(rows), len(speakers))
     assert {line.n for line in result.conditions} == {len(rows)} and (run / "stress.png").is_file()
