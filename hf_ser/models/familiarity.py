@@ -27,11 +27,11 @@ def check_measured(size: int, directions: int) -> None:
 
 
 class Familiarity(nn.Module):
-    """A normal distribution of the training clips' features, and how far clips of the validation speakers are from it.
+    """A normal distribution of the training clips' features, and how far clips of other speakers are from it.
 
     Features are standardised; along their first principal directions they have variances of their own, in all other
-    directions a common one. The familiarity of a clip is the share of validation clips that are at least as far, by a
-    normal distribution of the logarithms of their distances: of few clips no small share can be counted.
+    directions a common one. The familiarity of a clip is the share of clips of other speakers that are at least as
+    far, by a normal distribution of the logarithms of their distances: of few clips no small share can be counted.
 
     Source: Tipping & Bishop 1999, Probabilistic principal component analysis; as a measure of unfamiliar inputs: Lee
     et al. 2018, A simple unified framework for detecting out-of-distribution samples and adversarial attacks.
@@ -51,27 +51,36 @@ class Familiarity(nn.Module):
         self.register_buffer("distances", torch.tensor([0.0, 1.0]))  # mean and deviation of their logarithms
 
     @classmethod
-    def fitted(cls, train: torch.Tensor, validation: torch.Tensor) -> "Familiarity":
-        """Measure the training clips, then how far the validation clips are from them.
-
-        Shapes: both `(clips, size)`.
-        """
-        train, size = train.double(), train.shape[1]
-        count = min(MOST_DIRECTIONS, max(1, len(train) // 4), size)
-        mean, scale = train.mean(0), train.std(0, correction=0)
+    def of(cls, clips: torch.Tensor) -> "Familiarity":
+        """Measure the training clips; `calibrate` then says what distance is usual. Shapes: `(clips, size)`."""
+        clips, size = clips.double(), clips.shape[1]
+        count = min(MOST_DIRECTIONS, max(1, len(clips) // 4), size)
+        mean, scale = clips.mean(0), clips.std(0, correction=0)
         scale = torch.where(scale < LEAST_SCALE, 1.0, scale)
-        standard = (train - mean) / scale
+        standard = (clips - mean) / scale
         variances, directions = principal(standard, count)
-        rest = (standard.square().sum() / len(train) - variances.sum()) / max(size - count, 1)
+        rest = (standard.square().sum() / len(clips) - variances.sum()) / max(size - count, 1)
         made = cls(size, count)
         found = {"mean": mean, "scale": scale, "directions": directions}
         found |= {"variances": variances.clamp(min=LEAST_SCALE), "rest": rest.clamp(min=LEAST_SCALE)}
         for name, values in found.items():
             getattr(made, name).copy_(values)
-        logarithms = made.distance(validation.float()).log()
-        deviation = logarithms.std() if len(logarithms) > 1 else torch.tensor(1.0)
-        made.distances.copy_(torch.stack([logarithms.mean(), deviation.clamp(min=LEAST_SCALE)]))
         return made
+
+    def calibrate(self, validation: torch.Tensor, left_out: torch.Tensor) -> None:
+        """Set what distance is usual for a clip of a new speaker.
+
+        Where few speakers were measured, one more is further than they tell: of validation clips and of training clips
+        that were left out, the greater mean counts, and all that differ from it.
+
+        Args:
+            validation: Distances of validation clips, `(clips,)`.
+            left_out: Distances of training clips from a distribution of other speakers, `(clips,)`; may be empty.
+        """
+        parts = [one.log() for one in (validation, left_out) if len(one)]
+        mean = torch.stack([one.mean() for one in parts]).max()
+        deviation = (torch.cat(parts) - mean).square().mean().sqrt()
+        self.distances.copy_(torch.stack([mean, deviation.clamp(min=LEAST_SCALE)]))
 
     def distance(self, vectors: torch.Tensor) -> torch.Tensor:
         """Mean squared deviation a feature, by the variances. Shapes: `(batch, size)`, out `(batch,)`."""

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from datasets import Dataset
+from sklearn.model_selection import GroupKFold
 from torch import nn
 
 from hf_ser.models import SerModelForClassification
@@ -13,6 +14,8 @@ from hf_ser.training.trainer import SerTrainer
 MOST_CLIPS = 1_000
 """Clips of a part that are looked at: more change nothing of note and cost as many forward passes."""
 FEWEST_CLIPS = 8
+GROUPS = 5
+"""Groups of training speakers that are left out in turn."""
 
 
 def learn_familiarity(trainer: SerTrainer, model: SerModelForClassification, train: Dataset, validation: Dataset):
@@ -35,12 +38,29 @@ def learn_familiarity(trainer: SerTrainer, model: SerModelForClassification, tra
     chosen = {name: part.select(spread(len(part), MOST_CLIPS)) for name, part in chosen.items()}
     if min(map(len, chosen.values())) < FEWEST_CLIPS:
         return
-    vectors = [
-        trainer.outputs_and_measured(part, f"familiarity_{name}", nn.Identity())[1] for name, part in chosen.items()
-    ]
-    vectors = [part[~np.isnan(part).any(1)] for part in vectors]
-    if min(map(len, vectors)) >= FEWEST_CLIPS:
-        model.set_familiarity(Familiarity.fitted(*map(torch.from_numpy, vectors)))
+    clips, validation = (
+        torch.from_numpy(trainer.outputs_and_measured(part, f"familiarity_{name}", nn.Identity())[1])
+        for name, part in chosen.items()
+    )
+    is_there, validation = ~clips.isnan().any(1), validation[~validation.isnan().any(1)]
+    if min(int(is_there.sum()), len(validation)) < FEWEST_CLIPS:
+        return
+    speakers = np.array(chosen["train"].with_format(None)["speaker"][:])[is_there.numpy()]
+    known = Familiarity.of(clips[is_there])
+    known.calibrate(known.distance(validation), left_out_distances(clips[is_there], speakers))
+    model.set_familiarity(known)
+
+
+def left_out_distances(clips: torch.Tensor, speakers: np.ndarray) -> torch.Tensor:
+    """The distances of clips from those of other speakers; none where there is one speaker.
+
+    Shapes: clips `(clips, size)`, speakers `(clips,)`; the result `(clips,)`, in another order.
+    """
+    _, groups = np.unique(speakers.astype(str), return_inverse=True)
+    if not groups.any():
+        return torch.empty(0)
+    splits = GroupKFold(min(GROUPS, groups.max() + 1)).split(clips, groups=groups)
+    return torch.cat([Familiarity.of(clips[others]).distance(clips[out]) for others, out in splits])
 
 
 def outputs_and_familiarity(

@@ -267,7 +267,7 @@ def test_the_interface_describes_itself_and_counts(audio):
 def test_dimensions_and_familiarity_are_in_the_answer(audio):
     assert {post_one(audio)[0][name] for name in ("dimensions", "familiarity")} == {None}
     model, extractor = audio_only(dimensions=["valence", "arousal"], dimension_scale=[-1.0, 1.0])
-    model.set_familiarity(Familiarity.fitted(torch.randn(40, 16), torch.randn(20, 16)))
+    model.set_familiarity(Familiarity.of(torch.randn(40, 16)))
     classify = SerPipeline(model=model, task="audio-classification", feature_extractor=extractor)
     vector = torch.from_numpy(classify(VOICE, embeddings=True).embedding)[None]
     model.familiarity.distances[0] = model.familiarity.distance(vector).log()  # such as half of the validation clips

@@ -13,6 +13,7 @@ from hf_ser.models import SerModelForClassification, SerPipeline
 from hf_ser.models.familiarity import UNFAMILIAR, Familiarity
 from hf_ser.models.pipeline_answers import Dimensions, Scores
 from hf_ser.runs.answers import Answer
+from hf_ser.training.familiarity import left_out_distances
 
 
 def drawn(rows: int, seed: int) -> torch.Tensor:
@@ -22,19 +23,39 @@ def drawn(rows: int, seed: int) -> torch.Tensor:
     return 5 + torch.randn(rows, 3, generator=draw) @ mixing + 0.1 * torch.randn(rows, 40, generator=draw)
 
 
+def calibrated(train: torch.Tensor, validation: torch.Tensor, speakers: np.ndarray | None = None) -> Familiarity:
+    found = Familiarity.of(train)
+    speakers = np.arange(len(train)) % 10 if speakers is None else speakers
+    found.calibrate(found.distance(validation), left_out_distances(train, speakers))
+    return found
+
+
+def test_of_few_speakers_a_new_one_is_not_unlike_the_training_data():
+    speakers = np.repeat(np.arange(4), 25)
+    draw = torch.Generator().manual_seed(6)
+    offsets = 0.3 * torch.randn(25, 40, generator=draw)
+    train, new = drawn(100, 1) + offsets[speakers], drawn(500, 3) + offsets[np.repeat(np.arange(5, 25), 25)]
+    validation = drawn(25, 2)  # of a speaker who is more alike than others
+    shares = [
+        float((calibrated(train, validation, known)(new) < UNFAMILIAR).float().mean())
+        for known in (speakers, np.zeros(100))  # by validation clips alone where there is one speaker
+    ]
+    assert shares[0] < 0.02 and shares[1] > 0.9
+
+
 def test_familiarity_is_a_share_of_the_validation_clips_and_small_far_from_them():
-    measured = Familiarity.fitted(drawn(300, 1), drawn(100, 2))
+    measured = calibrated(drawn(300, 1), drawn(100, 2))
     alike = measured(drawn(1000, 3))
-    assert 0.002 < (alike < UNFAMILIAR).float().mean() < 0.03 and 0.4 < alike.median() < 0.6
+    assert (alike < UNFAMILIAR).float().mean() < 0.03 and 0.4 < alike.median() < 0.6
     beside = drawn(100, 4) + 0.5 * torch.randn(100, 40, generator=torch.Generator().manual_seed(5))
     assert (measured(beside) < UNFAMILIAR).all()  # no feature is out of its own range
     assert measured.directions.shape == (32, 40)
-    assert Familiarity.fitted(drawn(8, 1), drawn(8, 2)).directions.shape == (2, 40)
+    assert Familiarity.of(drawn(8, 1)).directions.shape == (2, 40)
 
 
 def test_with_as_many_directions_as_features_the_distance_is_mahalanobis():
     train, other = drawn(300, 1)[:, :20], 100 * drawn(50, 2)[:, :20]
-    found = Familiarity.fitted(train, drawn(100, 3)[:, :20]).distance(other)
+    found = Familiarity.of(train).distance(other)
     away, covariance = (other - train.mean(0)).double(), torch.cov(train.double().T, correction=0)
     expected = (away * torch.linalg.solve(covariance, away.T).T).sum(1) / 20
     torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=0)
@@ -87,7 +108,7 @@ def test_other_audio_is_unlike_the_training_data_and_test_clips_are_not(run, pre
 
 def test_it_is_saved_with_the_model_and_older_models_do_without(tmp_path):
     model, extractor = audio_only()
-    model.set_familiarity(Familiarity.fitted(torch.randn(40, 16), torch.randn(20, 16)))
+    model.set_familiarity(Familiarity.of(torch.randn(40, 16)))
     model.save_pretrained(tmp_path / "new")
     extractor.save_pretrained(tmp_path / "new")
     loaded = SerModelForClassification.from_pretrained(tmp_path / "new")
@@ -107,7 +128,7 @@ def test_it_is_saved_with_the_model_and_older_models_do_without(tmp_path):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_clip_without_its_text_has_none_of_a_model_of_both():
     model, processor = fused()
-    model.set_familiarity(Familiarity.fitted(torch.randn(40, 16), torch.randn(20, 16)))
+    model.set_familiarity(Familiarity.of(torch.randn(40, 16)))
     parts = {"feature_extractor": processor.feature_extractor, "tokenizer": processor.tokenizer}
     ask = SerPipeline(model=model, task="audio-classification", **parts)
     clip = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
