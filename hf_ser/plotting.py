@@ -25,12 +25,13 @@ EMOTION_COLOURS = {
     "frustrated": "#6B3E1E",
     "fearful": "#8763B1",
     "disgust": "#006644",
+    "contempt": "#AF19D8",
     "surprised": "#FF407B",
     "bored": "#BB7E4E",
     "other": "#222222",
 }
 """The colour of each emotion in every picture and page. The eight of RAVDESS are at least 20 apart in CIELAB for the
-three kinds of colour blindness too (Machado et al. 2009). No twelve colours are: lines differ in style too, points in
+three kinds of colour blindness too (Machado et al. 2009). No thirteen colours are: lines differ in style too, points in
 shape."""
 
 BLUE, ORANGE, GRAY = "#0072B2", "#D97700", "#6B7280"

@@ -56,11 +56,11 @@ def main() -> None:
         paths = (arguments.data_dir, arguments.audio_model, Path(whisper) if whisper else None)
         case = Case(SIZES[arguments.size], Path(folder), *paths)
         for results in measure_all(rows, case, arguments.rounds):  # a run that is stopped leaves what it has
-            benchmark = described(results, case, arguments.size, arguments.rounds)
+            benchmark = described(results, case, arguments.size)
             with atomic_write(arguments.output_dir / "benchmark.json") as file:
                 json.dump(benchmark.to_json(), file, indent=1)
-    draw(benchmark, arguments.output_dir / "benchmark.png")
     print(table(benchmark))
+    draw(benchmark, arguments.output_dir / "benchmark.png")
     print(f"written: {arguments.output_dir}/benchmark.json and benchmark.png")
     if any(row.ours.missing for row in benchmark.rows):  # nothing may be missing of ours
         sys.exit(1)

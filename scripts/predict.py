@@ -171,7 +171,7 @@ def main() -> None:
         arguments.channel,
         statistics,
         lambda clip: [*about_model, *text_note(clip)],
-        partial(embedded, classifier, statistics) if arguments.embeddings else None,
+        embeddings=bool(arguments.embeddings),
     )
     failed = unlike = 0
     vectors = embeddings_file(arguments.embeddings)
@@ -190,16 +190,6 @@ def main() -> None:
     if failed:
         say([f"{failed} of {len(clips)} files could not be read"])
         sys.exit(1)
-
-
-def embedded(
-    classifier: Classifier, statistics: torch.Tensor | None, clips: Sequence[np.ndarray], texts: Sequence[str | None]
-) -> np.ndarray:
-    """What the last layer is given for each clip of one speaker; `(clips, size)`."""
-    from hf_ser.runs.embeddings import embeddings  # imports matplotlib
-
-    known = None if statistics is None else np.stack([np.asarray(statistics)] * len(clips))
-    return embeddings(classifier, clips, texts, len(clips), known)
 
 
 def is_into_folder(arguments: argparse.Namespace) -> bool:

@@ -18,6 +18,7 @@ import soundfile as sf
 from models.tiny import LABELS, save_trained
 
 from hf_ser.data.given_clips import GivenClip, given_clips
+from hf_ser.models import SerModelForClassification
 from hf_ser.normal_form import is_text
 from hf_ser.runs.answers import ClipPredictor, json_line
 from hf_ser.runs.classifier import Classifier
@@ -319,10 +320,18 @@ def test_answers_go_to_a_file_too_whole_or_not_at_all(kind, audio_model, folder,
     assert output.read_bytes() == before and os.listdir(output.parent) == [output.name]
 
 
-def test_embeddings_go_to_a_parquet_file(audio_model, folder, tmp_path, script, capsys):
+def test_embeddings_go_to_a_parquet_file(audio_model, folder, tmp_path, script, capsys, monkeypatch):
     (folder / "broken.wav").write_bytes(b"RIFF")
+    forward, passes = SerModelForClassification.forward, []
+
+    def counted(self, **inputs):
+        passes.append(len(inputs["input_values"]))
+        return forward(self, **inputs)
+
+    monkeypatch.setattr(SerModelForClassification, "forward", counted)
     with pytest.raises(SystemExit):  # of the file that cannot be read
         script("predict", audio_model, folder, "--batch_size", "2", "--embeddings", tmp_path / "v.parquet")
+    assert sum(passes) == 3, "each clip once"
     kept = pd.read_parquet(tmp_path / "v.parquet")
     assert [Path(name).name for name in kept["file"]] == ["a.WAV", "b.wav", "c.flac"]
     clips = [Classifier(str(audio_model)).pipeline.read(name)[0] for name in kept["file"]]

@@ -63,7 +63,7 @@ def stock_pipeline(case: Case) -> Pipeline:
 def stored(file: str) -> dict:
     """A clip as it is stored, in the form that transformers' pipeline takes without ffmpeg."""
     samples, rate = soundfile.read(file, dtype="float32")
-    return {"raw": samples, "sampling_rate": rate}
+    return {"raw": samples if samples.ndim == 1 else samples.mean(axis=1), "sampling_rate": rate}
 
 
 def bare_encoder(batch: int, case: Case) -> Work:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -43,6 +45,7 @@ class RowResult(Record):
 
     Args:
         name, about, unit, by: Of the `Row`.
+        rounds: Times each way took its turn; the figures are medians.
         ours, peer, floor: Each way.
     """
 
@@ -50,6 +53,7 @@ class RowResult(Record):
     about: str
     unit: str
     by: str
+    rounds: int
     ours: WayResult
     peer: WayResult
     floor: WayResult | None = None
@@ -66,7 +70,6 @@ class Benchmark(Record):
         machine: Processor and the number of cores.
         libraries: Versions.
         size, data, audio_model, whisper: Settings.
-        rounds: Times each way took its turn.
     """
 
     day: str
@@ -76,7 +79,6 @@ class Benchmark(Record):
     data: str
     audio_model: str
     whisper: str
-    rounds: int
     rows: list[RowResult]
 
 
@@ -99,7 +101,7 @@ def measure_row(row: Row, case: Case, rounds: int) -> RowResult:
         "to_peer": ratio(results["peer"], results["ours"]),
         "to_floor": ratio(results["ours"], results.get("floor")),
     }
-    return RowResult(row.name, row.about, row.unit, row.by, **results, **ratios)
+    return RowResult(row.name, row.about, row.unit, row.by, min(rounds, row.rounds), **results, **ratios)
 
 
 def ratio(longer: WayResult, shorter: WayResult | None) -> float | None:
@@ -121,7 +123,7 @@ def measure_all(rows: Sequence[Row], case: Case, rounds: int) -> Iterator[list[R
             yield results
 
 
-def described(rows: list[RowResult], case: Case, size: str, rounds: int) -> Benchmark:
+def described(rows: list[RowResult], case: Case, size: str) -> Benchmark:
     """Rows with what they were measured on."""
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     return Benchmark(
@@ -132,7 +134,6 @@ def described(rows: list[RowResult], case: Case, size: str, rounds: int) -> Benc
         data="generated clips" if case.data_dir is None else f"RAVDESS, {len(case.files())} clips",
         audio_model="random weights" if case.audio_model is None else case.audio_model.name,
         whisper="random weights" if case.whisper is None else "whisper-base",
-        rounds=rounds,
         rows=rows,
     )
 
@@ -154,13 +155,13 @@ def table(benchmark: Benchmark) -> str:
     """The results as a table in Markdown."""
     lines = [
         f"{benchmark.day}, {benchmark.machine}; size {benchmark.size}; {benchmark.data}; encoder: "
-        f"{benchmark.audio_model}; Whisper: {benchmark.whisper}; CPU time, median of {benchmark.rounds} at most",
+        f"{benchmark.audio_model}; Whisper: {benchmark.whisper}; CPU time, median of the rounds",
         "",
-        "| | ours | peer | | floor | | peak MB, ours and peer |",
-        "|---|---|---|---|---|---|---|",
+        "| | rounds | ours | peer | | floor | | peak MB, ours and peer |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row.about}, a {row.unit} | {cell(row.ours)} | {cell(row.peer)} | {times(row.to_peer)} | "
+        f"| {row.about}, a {row.unit} | {row.rounds} | {cell(row.ours)} | {cell(row.peer)} | {times(row.to_peer)} | "
         f"{cell(row.floor)} | {times(row.to_floor)} | {megabytes(row.ours)}, {megabytes(row.peer)} |"
         for row in benchmark.rows
     ]
@@ -205,7 +206,9 @@ def draw(benchmark: Benchmark, file: Path) -> None:
     growth = [row for row in benchmark.rows if row.name.removeprefix(GROWTH).isdigit()]
     compared = [row for row in benchmark.rows if row.to_peer is not None and row not in growth]
     figure = Figure(figsize=(11, max(3.5, 0.4 * len(compared) + 1)), layout="constrained")
-    bars, time, memory = figure.subplots(1, 3, width_ratios=(2, 1, 1))
+    bars, *of_growth = figure.subplots(
+        1, 3 if growth else 1, width_ratios=(2, 1, 1) if growth else None, squeeze=False
+    )[0]
     bars.barh([row.name for row in compared], [row.to_peer for row in compared], color="tab:blue")
     for place, row in enumerate(compared):
         bars.text(row.to_peer, place, f" {times(row.to_peer)}", va="center")
@@ -213,13 +216,21 @@ def draw(benchmark: Benchmark, file: Path) -> None:
     bars.set(xscale="log", xlabel="times as fast as the peer", title="ours to the peer")
     bars.margins(x=0.15)
     bars.invert_yaxis()
+    if growth:
+        draw_growth(growth, *of_growth)
+    save(figure, file)
+
+
+def draw_growth(growth: list[RowResult], time: Axes, memory: Axes) -> None:
+    """Draw what preparing a clip takes, and the memory, over the number of clips."""
     rows = [int(row.name.removeprefix(GROWTH)) for row in growth]
     for name, color in (("ours", "tab:blue"), ("peer", "tab:orange")):
         ways = [getattr(row, name) for row in growth]
-        label = f"{name}: {ways[0].about}" if ways else name
-        time.plot(rows, [1000 * way.seconds for way in ways], "o-", color=color, label=label)
-        memory.plot(rows, [way.peak_mb for way in ways], "o-", color=color, label=label)
+        label = f"{name}: {ways[0].about}"
+        seconds = [np.nan if way.seconds is None else 1000 * way.seconds for way in ways]
+        megabytes_at_most = [np.nan if way.peak_mb is None else way.peak_mb for way in ways]
+        time.plot(rows, seconds, "o-", color=color, label=label)
+        memory.plot(rows, megabytes_at_most, "o-", color=color, label=label)
     time.set(xscale="log", xlabel="clips", ylabel="CPU ms a clip", title="preparing: time", ylim=(0, None))
     memory.set(xscale="log", xlabel="clips", ylabel="peak MB", title="preparing: memory", ylim=(0, None))
     time.legend(fontsize="small")
-    save(figure, file)

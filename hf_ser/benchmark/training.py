@@ -222,4 +222,5 @@ def our_candidate(dataset, audio_model: str, freeze: str) -> Candidate:
 def read(file: str) -> np.ndarray:
     """A clip at 16 kHz as scripts read it."""
     samples, rate = soundfile.read(file, dtype="float32")
+    samples = samples if samples.ndim == 1 else samples.mean(axis=1)
     return samples if rate == SAMPLING_RATE else soxr.resample(samples, rate, SAMPLING_RATE)

@@ -19,7 +19,7 @@ from hf_ser.yaml_text import load_yaml
 
 EMOTIONS = (
     *("neutral", "calm", "happy", "excited", "sad", "angry"),
-    *("frustrated", "fearful", "disgust", "surprised", "bored", "other"),
+    *("frustrated", "fearful", "disgust", "contempt", "surprised", "bored", "other"),
 )
 """Common vocabulary, in the class order of joined data sets."""
 

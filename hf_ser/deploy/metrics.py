@@ -19,7 +19,7 @@ class Metrics:
         self.seconds: list[int] = [0] * (len(BUCKETS) + 1)
         self.sum_of_seconds = 0.0
         self.labels: Counter[str] = Counter(dict.fromkeys(labels, 0))
-        self.unsure = 0
+        self.unsure = self.unfamiliar = 0
         self.batches = BatchCount()
 
     def request(self, status: int, seconds: float) -> None:
@@ -28,10 +28,11 @@ class Metrics:
         self.sum_of_seconds += seconds
         self.seconds[next((i for i, end in enumerate(BUCKETS) if seconds <= end), len(BUCKETS))] += 1
 
-    def answer(self, label: str, unsure: bool) -> None:
+    def answer(self, label: str, unsure: bool, unfamiliar: bool) -> None:
         """Count a prediction."""
         self.labels[label] += 1
         self.unsure += unsure
+        self.unfamiliar += unfamiliar
 
     def text(self, waiting: int) -> str:
         """All counts, one a line.
@@ -53,6 +54,8 @@ class Metrics:
         lines += [f'hf_ser_answers_total{{emotion="{_escaped(one)}"}} {count}' for one, count in self.labels.items()]
         lines += _head("hf_ser_unsure_total", "counter", "Predictions that are not to be relied on.")
         lines.append(f"hf_ser_unsure_total {self.unsure}")
+        lines += _head("hf_ser_unfamiliar_total", "counter", "Predictions of recordings unlike the training data.")
+        lines.append(f"hf_ser_unfamiliar_total {self.unfamiliar}")
         lines += _head("hf_ser_batches_total", "counter", "Runs of the model.")
         lines.append(f"hf_ser_batches_total {self.batches.number}")
         lines += _head("hf_ser_batched_recordings_total", "counter", "Recordings in them.")

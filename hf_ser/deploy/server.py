@@ -27,6 +27,8 @@ from pydantic import BaseModel
 from hf_ser.deploy.metrics import Metrics
 from hf_ser.models import SerPipeline
 from hf_ser.models.configuration_ser import TEXT
+from hf_ser.models.pipeline_answers import Scores
+from hf_ser.runs.answers import unlike_note
 
 LOG = logging.getLogger(__name__)
 FORM_BYTES = 64_000
@@ -70,12 +72,17 @@ class Score(BaseModel):
 
 
 class Prediction(BaseModel):
-    """The answer for one recording; `scores` as the pipeline gives them, the most probable first."""
+    """The answer for one recording; `scores` as the pipeline gives them, the most probable first.
+
+    `dimensions` are null of a model that predicts none, `familiarity` where it is not known.
+    """
 
     label: str
     confidence: float
     unsure: bool
     scores: list[Score]
+    dimensions: dict[str, float] | None
+    familiarity: float | None
     notes: list[str]
 
 
@@ -149,11 +156,17 @@ class Batches:
             LOG.exception("a recording could not be answered")
             return [HTTPException(500, "The model could not answer this recording: see the server's log.")]
 
-    def _prediction(self, one: Waiting, scores: list[dict]) -> Prediction:
+    def _prediction(self, one: Waiting, scores: Scores) -> Prediction:
         unsure = self.classify.is_unsure(scores[0]["score"], one.notes)
-        notes = [*one.notes.values(), *self.classify.text_notes(one.text).values()]
+        notes = [*one.notes.values(), *self.classify.text_notes(one.text).values(), *unlike_note(scores.familiarity)]
         return Prediction(
-            label=scores[0]["label"], confidence=scores[0]["score"], unsure=unsure, scores=scores, notes=notes
+            label=scores[0]["label"],
+            confidence=scores[0]["score"],
+            unsure=unsure,
+            scores=scores,
+            dimensions=scores.dimensions,
+            familiarity=scores.familiarity,
+            notes=notes,
         )
 
 
@@ -271,7 +284,7 @@ def build_app(classify: SerPipeline, limits: Limits | None = None, token: str | 
         loop = asyncio.get_running_loop()
         clip, notes = await loop.run_in_executor(readers, read_clip, classify, content, channel, limits)
         answer = await app.state.batches.answer(clip, notes, text)
-        metrics.answer(answer.label, answer.unsure)
+        metrics.answer(answer.label, answer.unsure, bool(unlike_note(answer.familiarity)))
         return answer
 
     @app.get("/health")

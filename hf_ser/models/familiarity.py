@@ -77,8 +77,11 @@ class Familiarity(nn.Module):
         """Mean squared deviation a feature, by the variances. Shapes: `(batch, size)`, out `(batch,)`."""
         standard = (vectors.float() - self.mean.float()) / self.scale.float()
         along = standard @ self.directions.float().T
-        beside = (standard.square().sum(1) - along.square().sum(1)).clamp(min=0) / self.rest.float()
-        return ((along.square() / self.variances.float()).sum(1) + beside + LEAST_SCALE) / standard.shape[1]
+        distance = (along.square() / self.variances.float()).sum(1) + LEAST_SCALE
+        if len(self.directions) < standard.shape[1]:  # else nothing but rounding is beside the directions
+            beside = standard - along @ self.directions.float()  # a difference of sums of squares would be rounded more
+            distance = distance + beside.square().sum(1) / self.rest.float()
+        return distance / standard.shape[1]
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """The familiarity, from 0 (unlike) to 1. Shapes: `(batch, size)`, out `(batch,)`."""

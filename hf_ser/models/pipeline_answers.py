@@ -55,7 +55,8 @@ class Dimensions(dict):
 
     def __init__(self, scores: Scores):
         super().__init__(scores.dimensions)
-        self.scores, self.notes, self.unsure, self.embedding = scores, scores.notes, scores.unsure, scores.embedding
+        self.scores, self.notes, self.unsure = scores, scores.notes, scores.unsure
+        self.embedding, self.familiarity = scores.embedding, scores.familiarity
 
 
 def check_finite(logits: torch.Tensor, name: str) -> None:

@@ -291,20 +291,29 @@ class SerPipeline(Pipeline):
         is_whole = zip(*(given[one] for one in self.modalities), strict=True)
         return [one if all(there) else None for one, there in zip(found, is_whole, strict=True)]
 
-    def answers(self, clips: Sequence[np.ndarray | None], texts: Sequence, statistics=None, **options) -> list[Scores]:
+    def answers(
+        self,
+        clips: Sequence[np.ndarray | None],
+        texts: Sequence,
+        statistics=None,
+        embeddings: bool = False,
+        **options,
+    ) -> list[Scores]:
         """Labels with scores of a batch of decoded clips, most probable first, their dimensions and familiarity.
 
         Args:
             clips: As `read` gives them; None where a fused model is to do without.
             texts: Text of each; None where it is not known.
             statistics: Of the one speaker of all clips, as `speaker_statistics` gives them.
+            embeddings: Whether each answer gets what the model's last layer was given.
             options: `top_k` and `function_to_apply`, as `__call__` takes them.
         """
-        with layer_inputs(last_layers(self.model) if self.knows_training_data else {}) as given:
+        with layer_inputs(last_layers(self.model) if embeddings or self.knows_training_data else {}) as given:
             answers = self.postprocess(self._outputs(clips, texts, statistics), **options)
-        alike = self.familiarity(side_by_side(given), clips, texts) if given else [None] * len(answers)
-        for answer, known in zip(answers, alike, strict=True):
-            answer.familiarity = known
+        vectors = side_by_side(given) if given else [None] * len(answers)
+        alike = self.familiarity(vectors, clips, texts) if self.knows_training_data else [None] * len(answers)
+        for answer, vector, known in zip(answers, vectors, alike, strict=True):
+            answer.embedding, answer.familiarity = vector if embeddings else None, known
         return answers
 
     def _turns(self, context) -> Iterator[list[str] | None]:

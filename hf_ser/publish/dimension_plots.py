@@ -27,7 +27,8 @@ def plot_dimensions(report: Report | DimensionReport, path: str | Path, system: 
     panels = figure.subplots(1, len(figures.points), squeeze=False)[0]
     for axes, (name, points) in zip(panels, figures.points.items(), strict=True):
         axes.plot(ends, ends, "--", color="gray", linewidth=1)
-        axes.scatter(*zip(*points, strict=True), s=8, alpha=0.4, color=BLUE, linewidths=0)
+        if points:  # none where the test part has no annotation of it
+            axes.scatter(*zip(*points, strict=True), s=8, alpha=0.4, color=BLUE, linewidths=0)
         ccc = "none" if figures.ccc[name] is None else f"{figures.ccc[name]:.3f}"
         axes.set(xlabel=f"{name}, annotated (n {figures.n[name]}, CCC {ccc})", ylabel="predicted", xlim=ends, ylim=ends)
         axes.set_aspect("equal")

@@ -93,7 +93,7 @@ class ClipPredictor:
         channel: Channel of clips that name none.
         speaker_statistics: Statistics of the one speaker of all clips, where the model takes them.
         notes_of: Gives more notes on a clip.
-        embed: Gives the embeddings of clips and texts, where these are kept.
+        embeddings: Whether answers have what the model's last layer was given.
     """
 
     classify: SerPipeline
@@ -101,7 +101,7 @@ class ClipPredictor:
     channel: str = MIX
     speaker_statistics: object = None
     notes_of: Callable[[GivenClip], Sequence[str]] = lambda clip: ()
-    embed: Callable[[Sequence, Sequence], np.ndarray] | None = None
+    embeddings: bool = False
 
     def answers(self, clips: Iterable[GivenClip]) -> Iterator[Answer]:
         """Yield an answer for each clip, in order; of a clip that could not be classified it holds the error."""
@@ -141,8 +141,7 @@ class ClipPredictor:
         clips, samples, notes = zip(*readable, strict=True)
         try:
             texts = [clip.text for clip in clips]
-            scores = self.classify.answers(samples, texts, self.speaker_statistics)
-            vectors = self.embed(samples, texts) if self.embed else [None] * len(clips)
+            scores = self.classify.answers(samples, texts, self.speaker_statistics, self.embeddings)
         except (ValueError, RuntimeError, MemoryError) as error:  # such as too little memory for this many
             if len(readable) > 1:
                 for one in readable:
@@ -153,12 +152,12 @@ class ClipPredictor:
                     why += " Expected a clip that it takes: cut it, or try --device cpu."
                 yield Answer(clips[0], error=why)
             return
-        for clip, found, noted, vector in zip(clips, scores, notes, vectors, strict=True):
+        for clip, found, noted in zip(clips, scores, notes, strict=True):
             is_speech = NO_SPEECH not in noted
             unsure = self.classify.is_unsure(found[0]["score"] if found else None, noted)
             notes_of_text = self.classify.text_notes(clip.text).values()
             every = (*noted.values(), *notes_of_text, *self.notes_of(clip), *unlike_note(found.familiarity))
-            more = {"dimensions": found.dimensions, "familiarity": found.familiarity, "embedding": vector}
+            more = {"dimensions": found.dimensions, "familiarity": found.familiarity, "embedding": found.embedding}
             yield Answer(clip, list(found), every, is_speech, unsure, **more)
 
 

@@ -396,7 +396,10 @@ def _soft_labels(rows: list[Prediction], probabilities: np.ndarray) -> SoftLabel
 
 def _per_class(answers: PredictionArrays) -> dict[str, ClassFigures]:
     labels, classes = answers.labels, range(len(answers.labels))
-    columns = precision_recall_fscore_support(answers.references, answers.predicted, labels=classes, zero_division=0)
+    *columns, counts = precision_recall_fscore_support(
+        answers.references, answers.predicted, labels=classes, zero_division=0
+    )
+    columns.append(counts.astype(int))  # where no answer is right, scikit-learn counts in floats
     names = ("precision", "recall", "f1", "support")
     return {
         label: ClassFigures(**dict(zip(names, values, strict=True)))

@@ -49,7 +49,7 @@ from hf_ser.training.arguments import (
     reject_transcript_settings,
 )
 from hf_ser.training.building import build_model, from_fold
-from hf_ser.training.familiarity import familiarity_of, learn_familiarity
+from hf_ser.training.familiarity import learn_familiarity, outputs_and_familiarity
 from hf_ser.training.fitted_trainer import FittedTrainer
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.fold_run import FoldTask, save_model
@@ -78,7 +78,7 @@ class EmotionFold(FoldTask):
     def __init__(self, task, fold: Fold):
         self.task, self.fold = task, fold
         self.labels = task.dataset.features["label"].names
-        self.classes = [] if task.data.target == "dimensions" else self.labels
+        self.classes = task.predicted_classes
         check_annotated(task.dimensions, fold)
         self.transcripts = fold_transcripts(task.dataset, fold, task.data, task.training.seed)
         if TextArguments in task.settings and (turns := task.settings[TextArguments].context):
@@ -147,12 +147,13 @@ class EmotionFold(FoldTask):
             calibrate(trainer, self.candidate.model.config, self.rows.validation)
         model = unwrapped(self.candidate.model)
         learn_familiarity(trainer, model, self.rows.train, self.rows.validation)
-        outputs = trainer.outputs(self.rows.test) if len(self.fold.test) else None
-        alike = familiarity_of(trainer, model, self.rows.test)
+        outputs = None
+        if len(self.fold.test):
+            outputs, alike = outputs_and_familiarity(trainer, model, self.rows.test)
         save_model(trainer, self.candidate, folder)
         if not trainer.is_world_process_zero():
             return record
-        copy_code(folder, unwrapped(self.candidate.model))
+        copy_code(folder, model)
         if outputs is not None:
             write_predictions(folder / PREDICTIONS, self.prediction_rows(outputs, alike, record.leaks, record.notes))
             if trackers := self.task.training.report_to:
@@ -235,6 +236,11 @@ class EmotionTask(Task):
             # The content of the file may have changed.
             described["sentence_bank"] = bank_digest(sentence_bank(self.data.sentence_bank, labels))
         return described
+
+    @property
+    def predicted_classes(self) -> list[str]:
+        """As Task's: those of the data, or none beside dimensions alone."""
+        return [] if self.data.target == "dimensions" else self.dataset.features["label"].names
 
     def fold_figures(self, folder: Path) -> str:
         fold = FoldFolder(folder)

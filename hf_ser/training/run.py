@@ -11,7 +11,7 @@ checkpoint.
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -155,6 +155,11 @@ class Task(ABC):
         """The figures of a trained fold in a few words; empty where there are none."""
         return ""
 
+    @property
+    def predicted_classes(self) -> list[str]:
+        """The classes that its models predict: here none."""
+        return []
+
     @abstractmethod
     def write_results(self) -> str:
         """Write the report over the finished folds, and return it as a table."""
@@ -181,7 +186,7 @@ def train_folds(task: Task, dataset: Dataset, folds: list[Fold], label_map: dict
     if plugins := plugin_digests():
         described["plugins"] = plugins
     if training.push_to_hub:
-        check_can_push(folds, training, dataset, list(task.settings.values()))
+        check_can_push(folds, task, dataset)
     locked = locked_run_folder(output_dir, {"settings": task.changed, "data": described})
     with locked, picture_formats(training.pictures):
         for notice in task.notices:
@@ -245,22 +250,22 @@ def _require_same_split(fold: Fold, folder: Path) -> None:
         )
 
 
-def check_can_push(folds: list[Fold], training, dataset: Dataset, models: Sequence) -> None:
-    """Make sure, before training, that the model can be pushed; `models` are the settings that name encoders.
+def check_can_push(folds: list[Fold], task: Task, dataset: Dataset) -> None:
+    """Make sure, before training, that the model can be pushed.
 
     Raises:
         ValueError, PermissionError: no name on the Hub, several models for one name, or as `check_push`.
     """
+    training = task.training
     if not training.hub_model_id or len(folds) > 1:
         found = "no --hub_model_id" if not training.hub_model_id else f"{len(folds)} folds, a model each"
         raise ValueError(
             f"--push_to_hub: found {found}, expected --hub_model_id user/name and one fold: name them (--fold 1, or "
             "--fold final), or train first and push afterwards with scripts/push_to_hub.py."
         )
-    if "label" in dataset.features:
-        check_purpose("--push_to_hub", dataset.features["label"].names, None)
+    check_purpose("--push_to_hub", task.predicted_classes, None)
     if PartialState().is_main_process:
-        encoders = named_sources(models, [fold.name for fold in folds])
+        encoders = named_sources(list(task.settings.values()), [fold.name for fold in folds])
         private = is_private_push({*dataset["corpus"][:], *corpora_of_sources(encoders)}, training.hub_private_repo)
         check_push(training.hub_model_id, private, HfApi(token=training.hub_token))
 

@@ -2,12 +2,13 @@
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate.utils import extract_model_from_parallel
 from datasets import Dataset
 from peft import PeftModel
 from scipy.special import softmax
@@ -18,11 +19,13 @@ from transformers.trainer_utils import has_length
 
 from hf_ser.inputs.collate import first_of_text
 from hf_ser.models.dimensions import concordance
+from hf_ser.models.last_layers import last_layers, layer_inputs, side_by_side
 from hf_ser.models.modeling_ser import is_frozen
 from hf_ser.models.saving import share_weights
 from hf_ser.runs.scores import DIGITS, score
 from hf_ser.training.averaging import WeightAveraging
 from hf_ser.training.building import Candidate
+from hf_ser.training.frozen_pass import unwrapped
 from hf_ser.training.objective import Objective, class_weights, mixed
 from hf_ser.training.schedule import Patience, Stages, parse_stages, split_groups, stage_schedule
 
@@ -51,6 +54,7 @@ class SerTrainer(Trainer):
         check_model(candidate, args)
         choose_threads(candidate.model, args)
         self.encoders, self.n_classes = candidate.encoders, len(labels)
+        self.measure: Callable[[torch.Tensor], torch.Tensor] | None = None
         self.stages = Stages(parse_stages(args.stages), candidate.model, self.encoders) if args.stages else None
         if self.stages and args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = True  # what a stage leaves alone never gets a gradient
@@ -176,6 +180,46 @@ class SerTrainer(Trainer):
         Shapes: `(rows, outputs)`.
 
         `prefix` names the rows to trackers, which log what is predicted.
+        """
+        return self._outputs_in(self._predictions(dataset, prefix))
+
+    def outputs_and_measured(
+        self, dataset: Dataset, prefix: str, measure: Callable[[torch.Tensor], torch.Tensor]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`outputs`, and what a function gives for the embeddings of the same rows, which pass the encoders once.
+
+        Args:
+            dataset, prefix: As of `outputs`.
+            measure: Of what the last layer is given, on the model's device; NaN of a row that lacks audio or text.
+
+        Shapes: measure `(batch, size)` to `(batch, *)`; out `(rows, outputs)`, `(rows, *)` float32.
+
+        Raises:
+            ValueError: a model without a last linear layer.
+        """
+        self.measure = measure
+        try:
+            *predictions, measured = self._predictions(dataset, prefix)
+        finally:
+            self.measure = None
+        return self._outputs_in(predictions), measured
+
+    def prediction_step(self, model, inputs, *args, **kwargs):
+        """As Trainer's; while embeddings are measured, what was found is behind the outputs."""
+        if self.measure is None:
+            return super().prediction_step(model, inputs, *args, **kwargs)
+        model = extract_model_from_parallel(model, keep_torch_compile=False)  # a compiled model does not record
+        with layer_inputs(last_layers(unwrapped(model))) as given:
+            loss, outputs, labels = super().prediction_step(model, inputs, *args, **kwargs)
+        vectors = side_by_side(given)
+        for modality in self.encoders:
+            mask = inputs.get(f"{modality}_mask")
+            vectors[np.full(len(vectors), True) if mask is None else ~mask.flatten(1).any(1).cpu().numpy()] = np.nan
+        measured = self.measure(torch.from_numpy(vectors).to(self.args.device))
+        return loss, (*(outputs if isinstance(outputs, tuple) else (outputs,)), measured), labels
+
+    def _predictions(self, dataset: Dataset, prefix: str) -> tuple[np.ndarray, ...]:
+        """What `prediction_step` gives for all rows, in their order.
 
         Longest clips first, so that memory runs out at once or not at all and little is padded; then put back in order.
         Rows without audio come last.
@@ -189,16 +233,18 @@ class SerTrainer(Trainer):
         metrics, self.compute_metrics = self.compute_metrics, None
         predictions = self.predict(dataset.select(order), metric_key_prefix=prefix).predictions
         self.args.train_sampling_strategy, self.compute_metrics = strategy, metrics
-        outputs = first(predictions)
-        if getattr(self.model.config, "dimensions", None):
-            outputs = np.concatenate(predictions[:2], axis=1)
-        ordered = np.empty(outputs.shape)
-        ordered[order] = outputs
+        places = np.argsort(order)
         if set(self.encoders) == {"text"}:
             # Equal texts have equal answers, which else differ by rounding with what they were padded to.
             rows = dataset.select_columns(["id", "transcript"])  # the id, by which a transform finds other transcripts
-            ordered = ordered[first_of_text([row["transcript"] for row in rows])]
-        return ordered
+            places = places[first_of_text([row["transcript"] for row in rows])]
+        parts = predictions if isinstance(predictions, tuple) else (predictions,)
+        return tuple(part[places] for part in parts)
+
+    def _outputs_in(self, predictions: Sequence[np.ndarray]) -> np.ndarray:
+        """The outputs in what was predicted, in which branches may follow; shape `(rows, outputs)` float64."""
+        count = 2 if getattr(self.model.config, "dimensions", None) else 1
+        return np.concatenate(predictions[:count], axis=1, dtype=np.float64)
 
 
 class Views(TrainerCallback):

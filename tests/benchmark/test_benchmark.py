@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,15 +61,16 @@ def test_the_table_and_the_picture_show_every_row(tmp_path):
     def row(name: str, unit: str = "clip") -> RowResult:
         ours, peer = WayResult("ours", 0.002, 300.0), WayResult("theirs", 0.5, 900.0)
         return RowResult(
-            name, f"do {name}", unit, "cpu_seconds", ours, peer, WayResult("least", missing="not here"), 250
+            name, f"do {name}", unit, "cpu_seconds", 3, ours, peer, WayResult("least", missing="not here"), 250
         )
 
     rows = [row("predict"), row("prepare_10"), row("prepare_100")]
-    made = Benchmark("2026-11-30", "a processor", {}, "tiny", "generated", "random", "random", 3, rows)
+    made = Benchmark("2026-11-30", "a processor", {}, "tiny", "generated", "random", "random", rows)
     shown = table(made)
     assert shown.count("| do ") == 3 and "| ours: 2 ms | theirs: 0.5 s | 250x | least: not measured |" in shown
     assert "predict: least: not here" in shown
-    draw(made, tmp_path / "picture.png")
+    lacking = replace(rows[1], name="prepare_1000", peer=WayResult("theirs", missing="it failed"), to_peer=None)
+    draw(replace(made, rows=[*rows, lacking]), tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 10_000
     assert Benchmark.from_json(json.loads(json.dumps(made.to_json())), "here") == made
 

@@ -468,7 +468,8 @@ def test_the_script_prints_the_report(tmp_path, monkeypatch, capsys):
     assert lines[0] == "table: 2 of 3 listed clips kept, 0.00 hours, 2 known speakers"
     assert "skipped   unreadable 1" in lines
     assert any("02.wav" in line and "not readable as audio" in line for line in lines)
-    assert lines[-1] == f"data set: {folder / 'good'}, all findings: {folder / 'good'}/integrity.json"
+    assert f"data set: {folder / 'good'}, all findings: {folder / 'good'}/integrity.json" in lines
+    assert lines[-3] == "next:" and all(str(folder / "good") in line for line in lines[-2:])
     assert load_prepared(folder / "good").num_rows == 2
 
 

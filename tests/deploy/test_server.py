@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import requests
 import soundfile as sf
-from models.tiny import save_trained
+import torch
+from models.tiny import audio_only, save_trained
 
 pytest.importorskip("uvicorn", reason="needs the extra serve")
 pytest.importorskip("fastapi", reason="needs the extra serve")
@@ -23,6 +24,7 @@ import uvicorn
 from hf_ser.deploy.metrics import Metrics
 from hf_ser.deploy.server import Limits, build_app
 from hf_ser.models import SerPipeline
+from hf_ser.models.familiarity import UNFAMILIAR, Familiarity
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 LIMITS = Limits(max_bytes=400_000, max_seconds=6.0, max_characters=100, upload_seconds=1.0)
@@ -262,8 +264,33 @@ def test_the_interface_describes_itself_and_counts(audio):
     assert counts["hf_ser_request_seconds_count"] == 2 and counts['hf_ser_request_seconds_bucket{le="+Inf"}'] == 2
 
 
+def test_dimensions_and_familiarity_are_in_the_answer(audio):
+    assert {post_one(audio)[0][name] for name in ("dimensions", "familiarity")} == {None}
+    model, extractor = audio_only(dimensions=["valence", "arousal"], dimension_scale=[-1.0, 1.0])
+    model.set_familiarity(Familiarity.fitted(torch.randn(40, 16), torch.randn(20, 16)))
+    classify = SerPipeline(model=model, task="audio-classification", feature_extractor=extractor)
+    vector = torch.from_numpy(classify(VOICE, embeddings=True).embedding)[None]
+    model.familiarity.distances[0] = model.familiarity.distance(vector).log()  # such as half of the validation clips
+    known = classify(VOICE, familiarity=True)
+    answer, counts = post_one(classify)
+    assert list(answer["dimensions"]) == ["valence", "arousal"] and known.familiarity == pytest.approx(0.5)
+    assert answer["dimensions"] == pytest.approx(known.dimensions, abs=1e-5)
+    assert answer["familiarity"] == pytest.approx(known.familiarity, abs=1e-5) and answer["notes"] == []
+    assert counts["hf_ser_unfamiliar_total"] == 0
+    model.familiarity.distances[0] = -100  # now any clip is far
+    answer, counts = post_one(classify)
+    assert answer["familiarity"] < UNFAMILIAR and "unlike the training data" in answer["notes"][0]
+    assert counts["hf_ser_unfamiliar_total"] == 1
+
+
+def post_one(classify) -> tuple[dict, dict]:
+    """The answer of a new server for one recording, and its counts."""
+    with served(classify) as address:
+        return post(address).json(), metrics_of(address)
+
+
 def test_metrics_escape_labels():
     metrics = Metrics(['say "ah"\n'])
-    metrics.answer('say "ah"\n', True)
+    metrics.answer('say "ah"\n', True, False)
     assert 'hf_ser_answers_total{emotion="say \\"ah\\"\\n"} 1' in metrics.text(0)
-    assert metrics.unsure == 1
+    assert (metrics.unsure, metrics.unfamiliar) == (1, 0)

@@ -11,6 +11,7 @@ from models.tiny import audio_only, fused, save_trained
 import hf_ser
 from hf_ser.models import SerModelForClassification, SerPipeline
 from hf_ser.models.familiarity import UNFAMILIAR, Familiarity
+from hf_ser.models.pipeline_answers import Dimensions, Scores
 from hf_ser.runs.answers import Answer
 
 
@@ -29,6 +30,14 @@ def test_familiarity_is_a_share_of_the_validation_clips_and_small_far_from_them(
     assert (measured(beside) < UNFAMILIAR).all()  # no feature is out of its own range
     assert measured.directions.shape == (32, 40)
     assert Familiarity.fitted(drawn(8, 1), drawn(8, 2)).directions.shape == (2, 40)
+
+
+def test_with_as_many_directions_as_features_the_distance_is_mahalanobis():
+    train, other = drawn(300, 1)[:, :20], 100 * drawn(50, 2)[:, :20]
+    found = Familiarity.fitted(train, drawn(100, 3)[:, :20]).distance(other)
+    away, covariance = (other - train.mean(0)).double(), torch.cov(train.double().T, correction=0)
+    expected = (away * torch.linalg.solve(covariance, away.T).T).sum(1) / 20
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=0)
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +119,9 @@ def test_a_clip_without_its_text_has_none_of_a_model_of_both():
 def test_a_model_that_is_tested_again_says_the_same_of_its_test_clips(run, prepared, tmp_path):
     report = hf_ser.evaluate(run.folds["1"], prepared, "speaker_folds", 1, n_folds=3, output_dir=tmp_path)
     assert (report.unfamiliar, report.uar) == (pytest.approx(run.report.unfamiliar), pytest.approx(run.report.uar))
+
+
+def test_an_answer_of_dimensions_has_it_too():
+    scores = Scores(dimensions={"valence": 0.25}, familiarity=0.5)
+    answer = Dimensions(scores)
+    assert answer == {"valence": 0.25} and answer.familiarity == 0.5 and answer.scores is scores

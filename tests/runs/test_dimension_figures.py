@@ -1,12 +1,14 @@
 """Figures of dimensions from predictions: CCC by hand, its interval over speakers, and a report of them alone."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from hf_ser.models.dimensions import concordance
+from hf_ser.publish.dimension_plots import plot_dimensions
 from hf_ser.runs.dimension_figures import MOST_POINTS, ccc_from_moments, dimension_figures
 from hf_ser.runs.figures import DimensionReport, Report, read_report
 from hf_ser.runs.intervals import CCC_COVERAGE, moment_intervals
@@ -90,6 +92,14 @@ def test_a_report_of_dimensions_alone(tmp_path):
     assert "CCC" in text and "UAR" not in text and "valence" in text
     public = report.public(with_people=False)
     assert next(iter(public.dimensions.per_speaker)) == "speaker 1"
+
+
+def test_a_dimension_without_annotation_has_an_empty_panel(tmp_path):
+    rows = [replace(one, annotated={"valence": None}) for one in drawn()]
+    report = make_report(rows)
+    assert report.dimensions.n == {"valence": 0} and report.dimensions.ccc == {"valence": None}
+    plot_dimensions(report, tmp_path / "dimensions.png")
+    assert (tmp_path / "dimensions.png").stat().st_size > 0
 
 
 def test_a_report_of_both(tmp_path):

@@ -1,17 +1,20 @@
 """Whole runs of the three scripts on a small corpus: what they write, what they refuse, and how they go on."""
 
 import json
+import math
 import os
 import shutil
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from datasets import ClassLabel, Dataset
 from models.tiny import AUDIO, TEXT, awaken, tokenizer
 from permissions import assert_as_any_new_file
 from safetensors.torch import load_file
@@ -21,6 +24,7 @@ from hf_ser.data.prepared import load_prepared
 from hf_ser.data.splitting import make_folds
 from hf_ser.inputs.collate import clips
 from hf_ser.models import TextRnnConfig
+from hf_ser.models.last_layers import last_layers
 from hf_ser.publish.results import write_results
 from hf_ser.runs.calibration import fit_temperature
 from hf_ser.runs.classifier import Classifier
@@ -28,6 +32,8 @@ from hf_ser.runs.predictions import read_predictions
 from hf_ser.runs.record import is_finished, read_record
 from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArguments
 from hf_ser.training.building import build_model
+from hf_ser.training.emotion_task import AudioTask
+from hf_ser.training.run import check_can_push
 from hf_ser.training.trainer import SerTrainer, choose_threads
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 
@@ -281,6 +287,33 @@ def test_predictions_stay_with_their_rows_under_any_sampling(prepared, tmp_path)
     np.testing.assert_allclose(grouped, one_by_one, atol=1e-5)
     np.testing.assert_allclose(backwards, one_by_one, atol=1e-5)
     assert np.abs(one_by_one - one_by_one.mean(0)).max() > 1e-3
+
+
+def test_outputs_and_embeddings_of_rows_take_one_pass(prepared, tmp_path):
+    trainer, data = trainer_for(prepared, tmp_path)
+    passes = []
+    trainer.model.audio_encoder.register_forward_hook(lambda *_: passes.append(1))
+    outputs, vectors = trainer.outputs_and_measured(data, "test", torch.nn.Identity())
+    assert len(passes) == math.ceil(len(data) / trainer.args.eval_batch_size)
+    (layer,) = last_layers(trainer.model).values()
+    np.testing.assert_allclose(layer(torch.from_numpy(vectors)).detach(), outputs, atol=1e-5)
+    np.testing.assert_allclose(trainer.outputs(data), outputs, atol=1e-6)
+
+
+def test_classes_that_are_not_predicted_do_not_hinder_a_push(monkeypatch):
+    dataset = Dataset.from_dict({"label": [0, 1], "corpus": ["mine"] * 2}).cast_column(
+        "label", ClassLabel(names=["female", "male"])
+    )
+    pushed = []
+    monkeypatch.setattr("hf_ser.training.run.check_push", lambda name, *_: pushed.append(name))
+    training = SimpleNamespace(hub_model_id="user/mine", hub_private_repo=None, hub_token=None)
+    task = object.__new__(AudioTask)
+    task.settings, task.training, task.dataset = {}, training, dataset
+    for target in ("both", "dimensions"):
+        task.data = SimpleNamespace(target=target)
+        with pytest.raises(ValueError, match="female, male") if target == "both" else nullcontext():
+            check_can_push([SimpleNamespace(name="final")], task, dataset)
+    assert pushed == ["user/mine"]
 
 
 def test_head_learning_rate_is_of_all_but_the_encoder(prepared, tmp_path):

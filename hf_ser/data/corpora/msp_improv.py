@@ -8,9 +8,11 @@ The label is what most raters chose, not the intended emotion. Turns without a m
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from hf_ser.data.corpora.named_files import named_files
 from hf_ser.data.folders import files_under
@@ -33,6 +35,8 @@ KINDS = {"R": "script", "S": "impro", "T": "impro"}
 """Kind of dialogue by the recording's letter: read, improvised, and the sentence itself in an improvisation; turns
 between the recordings (P) have none."""
 
+FEWEST_TURNS, FEWEST_ERRORS = 10, 3
+"""Angry and sad turns of which the activation is compared, and standard errors by which they have to differ."""
 TABLES = ("Evalution.txt", "Evaluation.txt")
 """Names of the table of labels; the first is as it was published."""
 NAME = re.compile(r"MSP-IMPROV-(S\d\d)([AHNS])-([FM])(\d\d)-([PRST])-([FM]{2}\d+)$")
@@ -76,11 +80,7 @@ def list_utterances(data_dir: str | Path) -> Listing:
         )
     ratings, found = read_ratings(table)
     findings += found
-    if runs_down(ratings.values()):
-        detail = "1 is the most active here (angry turns have lower values than sad ones): read as 6 minus the value"
-        findings.append(Finding("reversed_activation", table.name, detail))
-        for rating in ratings.values():
-            rating.activation = None if rating.activation is None else sum(DIMENSION_SCALE) - rating.activation
+    findings += _turn_activation(ratings.values(), table.name)
     findings += _unmatched(ratings, audio)
     utterances = [
         _utterance(name, rating, audio[name], others.get(f"{name}.txt"))
@@ -119,14 +119,41 @@ def read_ratings(file: Path) -> tuple[dict[str, _Rating], list[Finding]]:
     return ratings, findings
 
 
-def runs_down(ratings: Iterable[_Rating]) -> bool:
-    """Whether the activation is given from active to calm: angry turns then have lower values than sad ones."""
-    means = {}
+def runs_down(ratings: Iterable[_Rating]) -> bool | None:
+    """Whether the activation is given from active to calm: angry turns then have lower values than sad ones.
+
+    None where that cannot be told: with fewer than `FEWEST_TURNS` of either, or a difference that may be chance.
+    """
     known = [rating for rating in ratings if rating.activation is not None]
-    for code in "AS":
-        values = [rating.activation for rating in known if rating.code == code]
-        means[code] = sum(values) / len(values) if values else math.nan
-    return means["A"] < means["S"]
+    angry, sad = (np.array([one.activation for one in known if one.code == code]) for code in "AS")
+    if min(len(angry), len(sad)) < FEWEST_TURNS:
+        return None
+    difference = angry.mean() - sad.mean()
+    error = math.sqrt(angry.var(ddof=1) / len(angry) + sad.var(ddof=1) / len(sad))
+    return bool(difference < 0) if abs(difference) > FEWEST_ERRORS * error else None
+
+
+def _turn_activation(ratings: Collection[_Rating], table: str) -> list[Finding]:
+    """Turn the activation of ratings from calm to active; where its direction is not known, leave it out."""
+    is_down = runs_down(ratings)
+    if is_down is None:
+        codes = [rating.code for rating in ratings if rating.activation is not None]
+        if not codes:
+            return []
+        for rating in ratings:
+            rating.activation = None
+        detail = (
+            "activation is left out: whether 1 is calm or active is known by its difference between angry and sad "
+            f"turns, expected {FEWEST_TURNS} of each at least that differ by more than chance, found "
+            f"{codes.count('A')} angry and {codes.count('S')} sad ones. Give the whole table as it was published"
+        )
+        return [Finding("activation_left_out", table, detail)]
+    if not is_down:
+        return []
+    for rating in ratings:
+        rating.activation = None if rating.activation is None else sum(DIMENSION_SCALE) - rating.activation
+    detail = "1 is the most active here (angry turns have lower values than sad ones): read as 6 minus the value"
+    return [Finding("reversed_activation", table, detail)]
 
 
 def _mean(text: str) -> float | None:

@@ -47,7 +47,7 @@ NAME = re.compile(r"(MSP-PODCAST_\w+?)_\w+$")
 # WORKER00000007; Neutral; Neutral,Concerned; A:4.000000; V:4.000000; D:4.000000;
 RATING = re.compile(r"\s*(WORKER\w*)\s*;\s*([^;]+);")
 # MSP-PODCAST_0001_0008.wav; N; A:2.200000; V:4.000000; D:2.600000;
-TURN = re.compile(r"\s*(MSP-PODCAST_\w+)\.wav\s*;")
+TURN = re.compile(r"\s*(MSP-PODCAST_\w+)(?:\.wav)?\s*;")
 
 
 def list_utterances(data_dir: str | Path) -> Listing:
@@ -74,9 +74,9 @@ def list_utterances(data_dir: str | Path) -> Listing:
     votes = read_votes(others)
     if not votes:
         findings.append(Finding("no_table", DETAILED, f"nor {OLD_LABELS}: no turn has votes"))
-    utterances, seen = [], set()
-    for line, row in _rows(others[CONSENSUS]):
-        name = row["FileName"].rpartition(".")[0] or row["FileName"]
+    utterances, seen, rows = [], set(), _rows(others[CONSENSUS])
+    for line, row in rows:
+        name = _name(row["FileName"])
         if found := _why_left_out(name, row["EmoClass"], audio, seen):
             findings.append(Finding(found[0], f"msp_podcast/{name}", found[1], skipped=True))
             continue
@@ -89,7 +89,7 @@ def list_utterances(data_dir: str | Path) -> Listing:
             f"{root}: none of the turns of {CONSENSUS} has a label and audio, such as "
             "Audios/MSP-PODCAST_0001_0008.wav: point --data_dir at the folder that holds Labels and Audios."
         )
-    if unlisted := sorted(set(audio) - {row["FileName"].rpartition(".")[0] for _, row in _rows(others[CONSENSUS])}):
+    if unlisted := sorted(set(audio) - {_name(row["FileName"]) for _, row in rows}):
         detail = f"{len(unlisted)} recordings are not in {CONSENSUS}, the first: {unlisted[0]}"
         findings.append(Finding("unlabelled_audio", CONSENSUS, detail, skipped=True, count=len(unlisted)))
     return Listing(LABELS, utterances, findings)
@@ -112,7 +112,7 @@ def read_votes(files: dict[str, Path]) -> dict[str, dict[str, float]]:
         table = read_separated(files[DETAILED])
         for row in table.rows:
             cells = dict(zip_longest(table.header, row.cells[: len(table.header)], fillvalue=""))
-            turn = cells.get("FileName", "").rpartition(".")[0]
+            turn = _name(cells.get("FileName", ""))
             rating = RATING.match(cells.get("EmoDetail", ""))
             word = rating[2] if rating else cells.get("EmoClass_Major", "")
             if turn and word.strip():
@@ -125,6 +125,11 @@ def read_votes(files: dict[str, Path]) -> dict[str, dict[str, float]]:
             elif turn and (rating := RATING.match(line)):
                 add(turn, rating[2])
     return votes
+
+
+def _name(file_name: str) -> str:
+    """The name of a turn as a table gives it, with the ending of its file or without."""
+    return file_name.strip().rpartition(".")[0] or file_name.strip()
 
 
 def _turn(file: Path) -> str | None:

@@ -63,6 +63,22 @@ def test_votes_of_an_older_release(tmp_path):
     assert by_id(listing, "0001_0002").votes == {"happy": 1.0, "surprised": 1.0}
 
 
+def test_names_without_an_ending_are_the_same_turns(tmp_path, podcast):
+    tables = podcast_tree.build(tmp_path) / "Labels"
+    for table in tables.glob("*.csv"):
+        table.write_text(table.read_text().replace(".wav", ""))
+    listing = msp_podcast.list_utterances(tmp_path)
+    assert [(one.id, one.votes) for one in listing.utterances] == [(one.id, one.votes) for one in podcast.utterances]
+    assert listing.findings == podcast.findings
+
+
+def test_votes_of_an_older_release_without_an_ending(tmp_path):
+    table = podcast_tree.build_old(tmp_path) / "Labels/labels.txt"
+    before = msp_podcast.read_votes({"labels.txt": table})
+    table.write_text(table.read_text().replace(".wav", ""))
+    assert before and msp_podcast.read_votes({"labels.txt": table}) == before
+
+
 def test_a_podcast_folder_without_its_table_is_refused(tmp_path):
     write_clip(tmp_path / "Audios/MSP-PODCAST_0001_0001.wav")
     with pytest.raises(FileNotFoundError, match=r"found no labels_consensus.csv. Expected Labels/labels_consensus.csv"):
@@ -85,9 +101,28 @@ def test_a_turn_of_an_improvisation(improv):
 def test_activation_that_runs_down_is_turned_round(improv):
     (found,) = (one for one in improv.findings if one.kind == "reversed_activation")
     assert "read as 6 minus the value" in found.detail
-    ratings = [msp_improv._Rating("A", 4.0, 2.0, 4.0), msp_improv._Rating("S", 2.0, 2.0, 2.0)]
-    assert not msp_improv.runs_down(ratings)
-    assert not msp_improv.runs_down(ratings[:1])
+
+
+def rated(code: str, activations) -> list:
+    return [msp_improv._Rating(code, one, 2.0, 4.0) for one in activations]
+
+
+def test_the_direction_of_activation_is_not_guessed_of_few_turns():
+    angry, sad = rated("A", [4.0, 4.5] * 5), rated("S", [2.0, 2.5] * 5)
+    assert msp_improv.runs_down(angry + sad) is False and msp_improv.runs_down(rated("A", [1.0] * 10) + sad) is True
+    for few in (angry, angry + sad[:9], angry[:1] + sad[:1], rated("A", [2.2, 2.4] * 5) + sad, rated("N", [2.0])):
+        assert msp_improv.runs_down(few) is None
+
+
+def test_activation_of_unknown_direction_is_left_out(tmp_path):
+    table = improv_tree.build(tmp_path) / "Evalution.txt"
+    names = [(name, code) for name, code in improv_tree.names() if code != "S"]
+    table.write_text("".join(improv_tree.block(*one, improv_tree.MEANS[one[1]]) for one in names))
+    listing = msp_improv.list_utterances(tmp_path)
+    assert len(listing.utterances) == 72 and {one.activation for one in listing.utterances} == {None}
+    assert None not in {one.valence for one in listing.utterances}
+    (found,) = (one for one in listing.findings if one.kind == "activation_left_out")
+    assert found.item == "Evalution.txt" and "found 24 angry and 0 sad ones" in found.detail and not found.skipped
 
 
 def test_what_is_left_out_of_the_improvisations(improv):
