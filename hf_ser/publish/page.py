@@ -1,6 +1,7 @@
 """The report as one HTML page with all figures, pictures and, where its licence allows, audio."""
 
 import base64
+from collections.abc import Sequence
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
@@ -129,6 +130,8 @@ def write_page(
         pictures=pictures,
         stress=stress,
         changed=_changed(stress),
+        leaks=_sentences(report.audit.leak, audit) if report.audit else [],
+        warnings=_sentences(report.audit.warning, audit) if report.audit else [],
         findings=[one for one in (audit.findings if audit else []) if one.severity != NOTE],
         clips={name: data_uri(flac, "audio/flac") for name, flac in (clips or {}).items()},
         clips_note=clips_note,
@@ -136,6 +139,12 @@ def write_page(
     with atomic_write(folder / PAGE) as file:
         file.write(text)
     return folder / PAGE
+
+
+def _sentences(kinds: Sequence[str], audit: Audit | None) -> list[str]:
+    """What was found of each kind, of several folds in the first; without the audit's file the kind in words."""
+    details = {one.kind: one.detail for one in reversed(audit.findings if audit else ())}
+    return [details.get(kind, kind.replace("_", " ")) for kind in kinds]
 
 
 def playable_clips(

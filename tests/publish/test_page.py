@@ -16,7 +16,7 @@ from hf_ser.data.schema import features
 from hf_ser.publish import page
 from hf_ser.publish.page import CAPTIONS, MOST_CLIPS, playable_clips, write_page
 from hf_ser.runs.figures import LabelMap
-from hf_ser.runs.findings import Verdict
+from hf_ser.runs.findings import LEAK, Audit, Verdict, finding, verdict
 from hf_ser.runs.stress import StressResult
 
 EVIL = "<script>alert('x')</script>"
@@ -106,8 +106,20 @@ def test_page_is_one_file_that_loads_nothing(tmp_path):
     assert f"style-src 'sha256-{digest}'" in policy
     assert all("scope" in one for one in parts.of("th"))
     texts = " ".join(parts.texts)
-    for expected in ("no leak found", "level_by_class", "sad taken for happy", "Map of the embeddings, fold_1"):
+    for expected in (
+        "no leak found",
+        "Warnings: level by class.",
+        "sad taken for happy",
+        "Map of the embeddings, fold_1",
+    ):
         assert expected in texts
+
+
+def test_the_first_screen_says_what_the_audit_found(tmp_path):
+    found = [finding("speaker_overlap", LEAK, f"{n} speakers are in both", "split anew", fold=n) for n in "12"]
+    report = make_report(make_rows(), verdict(found))
+    text = write_page(report, tmp_path, audit=Audit(**vars(verdict(found)), findings=found)).read_text()
+    assert "leak found: 1 speakers are in both</span>." in text and "leak found: speaker_overlap" not in text
 
 
 def test_notices_stand_before_all_else(tmp_path):
