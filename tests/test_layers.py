@@ -17,6 +17,7 @@ ROOMS = (
         "settings",
         "yaml_text",
         "json_record",
+        "progress",
         "glyphs",
         "plotting",
         "recipes",

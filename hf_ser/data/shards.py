@@ -14,7 +14,6 @@ import pyarrow as pa
 from datasets import Dataset, load_from_disk
 from datasets.table import InMemoryTable
 from datasets.utils.logging import disable_progress_bar, enable_progress_bar
-from tqdm import tqdm
 
 from hf_ser.data.audio import encode_flac, leading_zeros_seconds, pcm_sha256, read_clip, rms_dbfs
 from hf_ser.data.corpora.table_paths import by_other_capitals
@@ -28,6 +27,7 @@ from hf_ser.files import atomic_write
 from hf_ser.models.audio_notes import part_note
 from hf_ser.models.streams import MIX
 from hf_ser.normal_form import printable, storable
+from hf_ser.progress import Progress
 from hf_ser.stable import text_digest
 
 SHARD_ROWS = 256
@@ -104,7 +104,7 @@ def write_shards(listing: Listing, work: Path) -> list[Path]:
     with (
         quiet_datasets(),
         ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool,
-        tqdm(total=len(listing.utterances), unit=" clips", desc="reading", disable=None) as bar,
+        Progress(len(listing.utterances), "reading", "clips") as bar,
     ):
         for start, shard in zip(starts, shards, strict=True):
             part = listing.utterances[start : start + SHARD_ROWS]

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
-from tqdm import tqdm
 
 from hf_ser.checks.audit.data import audit_data
 from hf_ser.data.folds import FINAL, Fold, fingerprint
@@ -25,6 +24,7 @@ from hf_ser.files import atomic_write
 from hf_ser.inputs.collate import clips
 from hf_ser.models.samples import resample
 from hf_ser.normal_form import look_alike, printable
+from hf_ser.progress import Progress
 from hf_ser.publish.results import write_pictures_and_page
 from hf_ser.revisions import public_name
 from hf_ser.runs.checkpoints import weight_files
@@ -255,7 +255,7 @@ def predicted_rows(
     conditions = conditions | {"notes": [*conditions["notes"], *more]}
     wanted = ["id", "corpus", "speaker", "sex", "label", "votes", "audio", "transcript", "transcript_source"]
     part, size = dataset.select_columns(wanted).select(rows), CHUNK * batch_size
-    with tqdm(total=len(rows), unit=" clips", desc=f"fold {fold.name}", disable=None) as bar:
+    with Progress(len(rows), f"fold {fold.name}", "clips") as bar:
         for start in range(0, len(rows), size):
             chunk = part.select(range(start, min(start + size, len(rows)))).to_list()
             of_speakers = None if statistics is None else statistics[start : start + size]

@@ -17,7 +17,6 @@ from datasets import Dataset
 from peft import PeftModel
 from torch import nn
 from torch.utils.data import DataLoader, Subset
-from tqdm import tqdm
 
 from hf_ser.augment.views import with_views
 from hf_ser.files import cache_folder
@@ -25,6 +24,7 @@ from hf_ser.inputs.collate import Collator, clips, statistics
 from hf_ser.inputs.feature_store import FeatureStore
 from hf_ser.inputs.frozen import KEY_COLUMNS, FrozenFeatures, features_digest, frozen_module
 from hf_ser.models import SOLVED_HEADS
+from hf_ser.progress import Progress
 from hf_ser.stable import text_digest
 from hf_ser.training.building import Candidate
 from hf_ser.training.fold_data import FoldData
@@ -141,8 +141,8 @@ def compute_missing(
     )
     dtype = torch.bfloat16 if training.bf16 else torch.float16 if training.fp16 else None
     autocast = torch.autocast(training.device.type, dtype) if dtype else nullcontext()
-    hidden = training.disable_tqdm or not state.is_main_process or None  # None: shown on a terminal
-    bar = tqdm(total=len(order), desc=f"frozen {modality} features{named}", unit=" clips", disable=hidden)
+    hidden = training.disable_tqdm or not state.is_main_process
+    bar = Progress(len(order), f"frozen {modality} features{named}", "clips", hidden)
     with bar, torch.inference_mode(), autocast:
         for keys, inputs in loader:
             outputs = model.frozen_part(**{name: value.to(training.device) for name, value in inputs.items()})

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from hf_ser.data.corpora import CORPORA
 from hf_ser.models.decoding import decode_audio
+from hf_ser.progress import Progress
 from hf_ser.transcripts.cache import TranscriptCache, transcript_key
 from hf_ser.transcripts.recogniser import DecodeOptions, Recogniser, Transcript
 from hf_ser.transcripts.transcriber import Request, transcribe
@@ -183,8 +184,7 @@ def _decode(requests: Sequence[Request], job: Job, cache: TranscriptCache) -> di
     """Decode clips into the cache; return the reasons of failures by key."""
     failed, done, stored, audio_seconds = {}, {}, time.time(), 0.0
     # The first process shows its own progress; its part is as large as the others'.
-    hidden = None if PartialState().is_main_process else True
-    with tqdm(total=len(requests), unit=" clips", desc="transcribing", disable=hidden) as bar:
+    with Progress(len(requests), "transcribing", "clips", not PartialState().is_main_process) as bar:
         try:
             for request, answer in transcribe(job.recogniser, requests, job.options, job.batch_size):
                 if isinstance(answer, Transcript):

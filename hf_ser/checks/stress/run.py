@@ -17,7 +17,6 @@ import numpy as np
 import soundfile as sf
 import torch
 from datasets import Dataset
-from tqdm import tqdm
 
 from hf_ser.checks.stress.conditions import (
     CODEC,
@@ -39,6 +38,7 @@ from hf_ser.files import atomic_write
 from hf_ser.inputs.collate import clips
 from hf_ser.inputs.dimensions import dimensions_of, stated_scale
 from hf_ser.inputs.speakers import clips_digest
+from hf_ser.progress import Progress
 from hf_ser.runs.classifier import AUDIO, TEXT, Classifier, enrolment_settings, rows_of_speakers, statistics_of_rows
 from hf_ser.runs.predictions import PREDICTIONS, Prediction, read_predictions
 from hf_ser.runs.record import CANNOT_BE_CHECKED, TrainingRecord, hashed, is_withheld, read_record
@@ -277,7 +277,7 @@ def run_conditions(
     kept = {one.name: read_outcome(Path(folder) / f"{one.name}.json", key.of(one), one) for one in wanted}
     missing = [one for one in wanted if kept[one.name] is None]
     rows = SampleRows(chosen, text=classifier.kind != AUDIO, audio=classifier.kind != TEXT)
-    with tqdm(total=len(missing) * len(chosen.rows), unit=" clips", desc="stress", disable=None) as bar:
+    with Progress(len(missing) * len(chosen.rows), "stress", "clips") as bar:
         for condition in missing:
             bar.set_postfix_str(condition.name)
             outcome = run_condition(classifier, condition, rows, others, seed, batch_size, bar)
@@ -328,7 +328,7 @@ def run_condition(
     others: OtherRows,
     seed: int,
     batch_size: int,
-    bar: tqdm,
+    bar: Progress,
 ) -> Outcome:
     """Predict all rows under one condition; rows to which it does not apply are skipped with the reason.
 
