@@ -237,7 +237,7 @@ def test_random_takes_unknown_speakers_and_says_so(dataset_of):
 
 def test_too_few_speakers(dataset_of):
     for n_folds, found in ((5, 4), (1, 4)):
-        expected = f"n_folds {n_folds}: found {found} speakers.*2 folds, and 3 speakers .*change --n_folds"
+        expected = f"n_folds {n_folds}: found {found} speakers, expected 2 folds .* change --n_folds to 2 to {found}"
         with pytest.raises(ValueError, match=expected):
             make_folds(dataset_of(clips(range(1, found + 1))), "speaker_folds", n_folds=n_folds)
     two = dataset_of(clips([1, 2]))
