@@ -32,8 +32,8 @@ def speaker_folds(rows: Rows, n_folds: int, seed: int, **_) -> list[Plan]:
     if n_folds < 2 or speakers < n_folds:
         fewer = f"change --n_folds to 2 to {speakers}, or " if speakers > 2 else ""
         raise ValueError(
-            f"speaker_folds with n_folds {n_folds}: found {speakers} speaker{'s' * (speakers != 1)}, expected 2 folds to "
-            "as many as there are speakers, of whom it takes 3 (to train, to choose the checkpoint, to test): "
+            f"speaker_folds with n_folds {n_folds}: found {speakers} speaker{'s' * (speakers != 1)}, expected 2 "
+            "folds to as many as there are speakers, of whom it takes 3 (to train, to choose the checkpoint, to test): "
             f"{fewer}add speakers."
         )
     if n_folds == speakers:  # nothing to balance, and the splitter might leave a fold empty
