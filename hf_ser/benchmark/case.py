@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -212,9 +213,11 @@ class Case:
             clips = [np.append(decode_audio(one), np.zeros(SAMPLING_RATE, np.float32)) for one in self.files()[:240]]
             wanted = int(60 * self.size.minutes * SAMPLING_RATE)
             with soundfile.SoundFile(file, "w", SAMPLING_RATE, 1) as written:
-                while written.tell() < wanted:
-                    for clip in clips:
-                        written.write(clip[: wanted - written.tell()])
+                for clip in cycle(clips):
+                    written.write(clip[:wanted])
+                    wanted -= len(clip)
+                    if wanted <= 0:
+                        break
         return file
 
     def many(self) -> list[Path]:

@@ -76,6 +76,7 @@ def given(monkeypatch):
 
     monkeypatch.setattr(run, "audit_data", audited)
     monkeypatch.setattr(emotion_task, "calibrate", uncalibrated)
+    monkeypatch.setattr(emotion_task, "learn_familiarity", lambda *_: None)  # likewise, and the training rows
     monkeypatch.setattr(SerModelForClassification, "forward", watched)
     monkeypatch.setattr(SetColumns, "__call__", counted)
     return seen
