@@ -36,7 +36,7 @@ from hf_ser.runs.comparison import compare as compare_predictions
 from hf_ser.runs.comparison import run_names
 from hf_ser.runs.comparison_figures import Comparison
 from hf_ser.runs.embeddings import embeddings as embed_clips
-from hf_ser.runs.figures import Report
+from hf_ser.runs.figures import DimensionReport, Report
 from hf_ser.runs.findings import AuditFinding
 from hf_ser.runs.folder import FoldFolder, RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, read_predictions
@@ -200,7 +200,7 @@ def evaluate(
     protocol: str | None = None,
     fold: str | int = "all",
     **options,
-) -> Report | None:
+) -> Report | DimensionReport | None:
     """Write a run's report, pictures, page and cards anew from its predictions; or test a model from elsewhere.
 
     Args:
@@ -211,17 +211,22 @@ def evaluate(
         options: `output_dir`, `label_map` and more of `hf_ser.publish.evaluation.evaluate_model`.
 
     Returns:
-        The figures of `report.json`, such as `.uar`; None where no speaker was tested.
+        The figures of `report.json`, such as `.uar`, of a model of dimensions alone `.dimensions`; None where no
+        speaker was tested.
 
     Raises:
-        ValueError, FileNotFoundError: as `RunFolder`, or as `evaluate_model`.
+        ValueError, FileNotFoundError: as `RunFolder`, or as `evaluate_model`; a run with a protocol, or a model without.
     """
     if isinstance(dataset, str | Path):
         dataset = load_prepared(dataset)
     if protocol is not None:
         if dataset is None:
             raise ValueError("dataset is missing: expected the prepared data set that the model is to be tested on.")
+        if isinstance(run, RunFolder):
+            raise ValueError(f"{run.path}: found a run, expected one model. Name a fold of it, such as run.folds['1'].")
         return evaluate_model(load_model(run), dataset, protocol, str(fold), **options).report
+    if isinstance(run, Classifier | FoldFolder):
+        raise ValueError("Found a model, expected a run. To test it on a data set, name a protocol too.")
     if options:
         raise ValueError(f"{next(iter(options))} is for a model from elsewhere: name a protocol too, or leave it out.")
     run = _run(run)
