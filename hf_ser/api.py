@@ -215,7 +215,8 @@ def evaluate(
         speaker was tested.
 
     Raises:
-        ValueError, FileNotFoundError: as `RunFolder`, or as `evaluate_model`; a run with a protocol, or a model without.
+        ValueError, FileNotFoundError: as `RunFolder`, or as `evaluate_model`; a run with a protocol, or a model
+            without one.
     """
     if isinstance(dataset, str | Path):
         dataset = load_prepared(dataset)
