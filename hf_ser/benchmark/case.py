@@ -87,7 +87,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Case:
-    """Files that all ways share; each is made when it is first asked for.
+    """Files that all ways share; each is made when it is first needed.
 
     Args:
         size: How much.

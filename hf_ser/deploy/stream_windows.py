@@ -39,7 +39,7 @@ class Segment(Record):
         unsure: Whether the probability is below the model's threshold.
         speaker: Who speaks, or the channel; None where that is not known.
         probabilities: Of each emotion.
-        text: What is said, where the recording is transcribed too; it decides nothing of the emotion.
+        text: The transcript, where the recording is transcribed too; it decides nothing of the emotion.
         words: The words of the text with their times.
     """
 

@@ -140,5 +140,5 @@ def _against_text(one: ComparedSystem) -> str:
         return ""
     interval, p = one.difference.uar_ci95, one.difference.p_holm
     span = f"[{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]" if interval else ""
-    told = "  *" if one.difference.told_apart else ""
-    return f"   {100 * one.difference.uar:+5.1f} {span:<14}   {'none' if p is None else f'{p:.4f}'}{told}"
+    mark = "  *" if one.difference.told_apart else ""
+    return f"   {100 * one.difference.uar:+5.1f} {span:<14}   {'none' if p is None else f'{p:.4f}'}{mark}"

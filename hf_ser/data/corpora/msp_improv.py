@@ -122,7 +122,7 @@ def read_ratings(file: Path) -> tuple[dict[str, _Rating], list[Finding]]:
 def runs_down(ratings: Iterable[_Rating]) -> bool | None:
     """Whether the activation is given from active to calm: angry turns then have lower values than sad ones.
 
-    None where that cannot be told: with fewer than `FEWEST_TURNS` of either, or a difference that may be chance.
+    None where that is not clear: with fewer than `FEWEST_TURNS` of either, or a difference that may be chance.
     """
     known = [rating for rating in ratings if rating.activation is not None]
     angry, sad = (np.array([one.activation for one in known if one.code == code]) for code in "AS")
