@@ -57,6 +57,7 @@ from hf_ser.training.fold_run import FoldTask, save_model
 from hf_ser.training.frozen_pass import frozen_features, unwrapped
 from hf_ser.training.run import Settings, Task
 from hf_ser.training.solved_heads import has_solved_head, is_solved, reject_descent
+from hf_ser.training.standardisation import standardise_frozen
 from hf_ser.training.trainer import SerTrainer, choose_threads
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 from hf_ser.transcripts.context import previous_turns
@@ -117,6 +118,8 @@ class EmotionFold(FoldTask):
             self.candidate.collator.frozen = features
             PartialState().print(features.summary())
         trainer = SerTrainer
+        if features.stores and not is_solved(self.candidate.model.config):
+            standardise_frozen(self.candidate, self.rows, arguments)
         if is_solved(self.candidate.model.config):
             enrolment_clips = getattr(self.task.settings.get(AudioArguments), "enrolment_clips", 0)
             trainer = partial(FittedTrainer, enrolment_clips=enrolment_clips)
