@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +22,9 @@ from hf_ser.models.last_layers import last_layers, layer_inputs, side_by_side
 from hf_ser.models.modeling_ser import is_frozen
 from hf_ser.models.saving import share_weights
 from hf_ser.runs.scores import DIGITS, score
-from hf_ser.training.averaging import WeightAveraging
 from hf_ser.training.building import Candidate
 from hf_ser.training.frozen_pass import unwrapped
-from hf_ser.training.objective import Objective, class_weights, mixed
+from hf_ser.training.objective import Objective, class_weights
 from hf_ser.training.schedule import Patience, Stages, parse_stages, split_groups, stage_schedule
 
 STRENGTHS = ("ridge_lambda", "regularisation_c")
@@ -75,20 +73,16 @@ class SerTrainer(Trainer):
 
     def _add_ours(self, view) -> None:
         """The objective, and the callbacks that the arguments ask for."""
-        args, self.averaging = self.args, None
+        args = self.args
         power, weights = args.class_weights, None
         if power:
             weights = class_weights(labels_of(self.train_dataset), self.n_classes, power)
         self.objective = Objective(args, weights)
-        if args.ema_decay:
-            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-                raise ValueError("--ema_decay needs whole weights: leave it out under FSDP, DeepSpeed.")
-            self.averaging = WeightAveraging(self.model, args.ema_decay)
         for callback in (ProgressCallback, PrinterCallback):
             self.remove_callback(callback)
         views = Views(view) if view is not None else None
         patience = Patience(args.early_stopping_patience) if args.early_stopping_patience else None
-        for callback in (OneLineProgress(), patience, self.stages, self.averaging, views):
+        for callback in (OneLineProgress(), patience, self.stages, views):
             if callback is not None:
                 self.add_callback(callback)
 
@@ -121,8 +115,6 @@ class SerTrainer(Trainer):
     def _own_loss(self, model, inputs) -> tuple[torch.Tensor, dict]:
         """The loss by the objective, from logits that the model computes without labels."""
         objective = self.objective
-        if model.training and objective.mixup:
-            inputs = mixed(inputs, objective.mixup, self.n_classes)
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
         weight = getattr(self.model.config, "branch_loss_weight", 0.0)
         return objective.of_outputs(outputs, inputs["labels"], weight), outputs
@@ -144,23 +136,11 @@ class SerTrainer(Trainer):
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 
-    def evaluate(self, *args, **kwargs):
-        """As Trainer's; while weights are averaged, of their average."""
-        with self._average():
-            return super().evaluate(*args, **kwargs)
-
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As Trainer's; a checkpoint's model is the average of the weights, and these are kept beside it."""
-        with self._average():
-            super().save_model(output_dir, _internal_call)
-        if _internal_call and self.averaging and self.args.should_save:
-            self.averaging.save(output_dir)
+        """As Trainer's, with the permissions of any new file."""
+        super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             share_weights(output_dir or self.args.output_dir)
-
-    def _average(self):
-        # After training the model is the average already, or the best checkpoint.
-        return self.averaging.applied() if self.averaging and self.is_in_train else nullcontext()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         # peft lets all that it loads be trained, also what is to stay as it is.
@@ -168,8 +148,6 @@ class SerTrainer(Trainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(trained[name])
-        if self.averaging:
-            self.averaging.load(resume_from_checkpoint)
 
     def logits(self, dataset: Dataset, prefix: str = "test") -> np.ndarray:
         """The logits of `outputs`, shape `(rows, classes)`."""
@@ -337,13 +315,8 @@ def check_model(candidate: Candidate, args) -> None:
     """Make sure that the settings suit the model.
 
     Raises:
-        ValueError: mixup of texts, or gradient checkpointing of a model that has none.
+        ValueError: gradient checkpointing of a model that has none.
     """
-    if args.mixup and "text" in candidate.encoders:
-        raise ValueError(
-            f"--mixup is {args.mixup:g}: found a model that reads text, and texts cannot be mixed. Expected an "
-            "audio-only model: use train_audio.py, or leave out --mixup."
-        )
     known = any(hasattr(module, "gradient_checkpointing") for module in candidate.model.modules())
     if args.gradient_checkpointing and not known:
         kind = candidate.model.config.model_type

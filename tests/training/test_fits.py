@@ -389,7 +389,7 @@ def test_a_fitted_network_needs_no_other_flag_and_only_what_standardises_is_fuse
     }
     of_both = (["a", "b"], FusionArguments(), adapt, audio, TextArguments(text_model="gru"), ["one two"] * 3)
     if name == "functionals":
-        with pytest.raises(ValueError, match="Expected with text a network that standardises: functionals_mlp or"):
+        with pytest.raises(ValueError, match="Expected with text a network that standardises: random_kernels"):
             build_model(*of_both)
     else:
         assert build_model(*of_both).model.audio_encoder.network.standardise.running_mean.shape == (8819,)
@@ -401,7 +401,7 @@ def test_a_fitted_network_needs_no_other_flag_and_only_what_standardises_is_fuse
         ("--learning_rate 0.01", "--learning_rate is 0.01, --audio_model random_kernels: found a setting that a fit"),
         (
             "--num_train_epochs 3",
-            "leave it out, or name a network that is trained in epochs: --audio_model functionals_",
+            "leave it out, or name a network that is trained in epochs, such as --audio_model crnn",
         ),
         ("--stages head:5@1e-2", "--stages is head:5@1e-2"),  # and not the length that it stands for
         ("--search 3", "--search is 3"),
