@@ -55,9 +55,11 @@ from hf_ser.training.fitted_trainer import FittedTrainer
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.fold_run import FoldTask, save_model
 from hf_ser.training.frozen_pass import frozen_features, unwrapped
+from hf_ser.training.predicting import PredictingTrainer
 from hf_ser.training.run import Settings, Task
 from hf_ser.training.solved_heads import has_solved_head, is_solved, reject_descent
-from hf_ser.training.trainer import SerTrainer, choose_threads
+from hf_ser.training.threads import choose_threads
+from hf_ser.training.trainer import SerTrainer
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 from hf_ser.transcripts.context import previous_turns
 from hf_ser.transcripts.fold_transcripts import ASR, MIXED, fold_transcripts
@@ -108,7 +110,7 @@ class EmotionFold(FoldTask):
         self.rows: FoldData = fold_data(task.dataset, self.fold, self.transcripts, self.candidate, *arguments)
         self.is_fresh = True
 
-    def trainer(self, arguments, callbacks: Sequence[TrainerCallback] = ()) -> SerTrainer:
+    def trainer(self, arguments, callbacks: Sequence[TrainerCallback] = ()) -> PredictingTrainer:
         if not self.is_fresh:
             self.prepare()
         self.is_fresh = False
@@ -142,7 +144,7 @@ class EmotionFold(FoldTask):
             solved=is_solved(self.candidate.model.config),
         )
 
-    def finish(self, trainer: SerTrainer, folder: Path, record: TrainingRecord) -> TrainingRecord:
+    def finish(self, trainer: PredictingTrainer, folder: Path, record: TrainingRecord) -> TrainingRecord:
         """As FoldTask's; the probabilities of classes are calibrated on the validation rows first."""
         if self.classes:
             calibrate(trainer, self.candidate.model.config, self.rows.validation)
@@ -423,7 +425,7 @@ def recogniser_source(data, reads_text: bool) -> dict[str, str]:
     return {"transcripts": str(folder)} if (folder / RECORD).is_file() else {}
 
 
-def saved_figure(trainer: SerTrainer, name: str) -> float | None:
+def saved_figure(trainer: PredictingTrainer, name: str) -> float | None:
     """A validation figure of the saved weights: the best, or the last where the last weights are kept."""
     state, evaluated = trainer.state, [one for one in trainer.state.log_history if f"eval_{name}" in one]
     if not evaluated:
@@ -440,7 +442,7 @@ def on_the_hub(source: str) -> bool:
     return not is_own_network(source) and not Path(source).exists()
 
 
-def calibrate(trainer: SerTrainer, config: PreTrainedConfig, validation: Dataset) -> None:
+def calibrate(trainer: PredictingTrainer, config: PreTrainedConfig, validation: Dataset) -> None:
     """Set temperature and abstention threshold in a model's configuration by its validation speakers, never the test's.
 
     For a solved head by all its speakers, each left out in turn: the validation speakers alone are fewer, and their
