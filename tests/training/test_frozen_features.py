@@ -28,6 +28,7 @@ from hf_ser.models import (
     WaveformFeatureExtractor,
 )
 from hf_ser.models.front_end import SpectrogramFrontEnd
+from hf_ser.training import frozen_pass
 from hf_ser.training.arguments import AdaptArguments
 from hf_ser.training.building import Candidate, label_maps
 from hf_ser.training.fold_data import FoldData, fold_data
@@ -244,9 +245,27 @@ def test_what_is_standardised_has_an_encoder():
         SerConfig(audio_config=Wav2Vec2Config(**SPEECH), standardised=["text"])
 
 
+@pytest.mark.parametrize(
+    ("processor", "asked", "note"),
+    [
+        (True, False, "--bf16 true takes less time"),
+        (False, True, "leave out --bf16"),
+        (True, True, ""),
+        (False, False, ""),
+    ],
+)
+def test_a_note_says_which_precision_the_processor_is_made_for(tmp_path, monkeypatch, capsys, processor, asked, note):
+    monkeypatch.setattr(frozen_pass, "computes_bfloat16", lambda: processor)
+    monkeypatch.setenv("HF_SER_CACHE", str(tmp_path))
+    frozen_pass.note_precision.cache_clear()
+    frozen_features(audio_only(), data(ROWS), settings(tmp_path / "run", bf16=asked))
+    printed = capsys.readouterr().out
+    assert note in printed and ("bf" in printed) == bool(note)
+
+
 def test_none_are_kept_under_fsdp_or_of_what_a_stage_may_train(tmp_path, monkeypatch, capsys):
     candidate, rows = audio_only(), data(ROWS)
-    assert not frozen_features(candidate, rows, settings(tmp_path, stages="head:1@1e-3,all:1@1e-4")).stores
+    assert not frozen_features(candidate, rows, settings(tmp_path, stages="head:1@1e-3,all:2@1e-4")).stores
     assert "features of the frozen audio encoder are not kept: a later stage may train it" in capsys.readouterr().out
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert not frozen_features(candidate, rows, settings(tmp_path)).stores
@@ -331,7 +350,7 @@ def test_the_digest_follows_all_that_decides_the_features(tmp_path):
     assert len(others) == 4
 
 
-def test_what_cannot_be_kept_is_told(tmp_path, capsys):
+def test_of_what_is_trained_nothing_is_kept_and_nothing_said(tmp_path, capsys):
     from hf_ser.training.adaptation import adapted
 
     candidate = audio_only(freeze=False)
@@ -339,8 +358,7 @@ def test_what_cannot_be_kept_is_told(tmp_path, capsys):
     assert not features.stores and "input_values" in replace(candidate.collator, frozen=features)(ROWS)
     model = adapted(candidate.model, candidate.encoders, AdaptArguments(lora="audio"), {"audio": "a model"})
     assert not empty_features(replace(candidate, model=model), data(ROWS), settings(tmp_path)).stores
-    shown = capsys.readouterr().out
-    assert all(reason in shown for reason in ("it is trained. Freeze it", "LoRA trains it"))
+    assert "kept" not in capsys.readouterr().out
 
 
 def test_features_that_are_lost_in_training_are_an_error_that_says_what_to_do(tmp_path):
