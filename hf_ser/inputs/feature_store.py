@@ -96,8 +96,8 @@ class FeatureStore:
             raise OSError(
                 error.errno,
                 f"features of a frozen encoder cannot be stored ({error.strerror}; {self.size_mb():.0f} MB are there). "
-                "Expected room for them: free some space, name another folder with HF_SER_CACHE, or leave out "
-                "--cache_frozen. What is stored is kept: give the same command again",
+                "Expected room for them: free some space, or name another folder with HF_SER_CACHE. What "
+                "is stored is kept: give the same command again",
                 str(self.folder),
             ) from error
 

@@ -19,6 +19,7 @@ from datasets import Dataset
 from scipy.special import softmax
 from transformers import PreTrainedConfig, TrainerCallback, set_seed
 
+from hf_ser.augment.views import number_of_views
 from hf_ser.checks.audit.data import CLEARED
 from hf_ser.data.folds import Fold
 from hf_ser.data.schema import REFERENCE
@@ -55,7 +56,7 @@ from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.fold_run import FoldTask, save_model
 from hf_ser.training.frozen_pass import frozen_features, unwrapped
 from hf_ser.training.run import Settings, Task
-from hf_ser.training.solved_heads import is_solved, reject_descent
+from hf_ser.training.solved_heads import has_solved_head, is_solved, reject_descent
 from hf_ser.training.trainer import SerTrainer, choose_threads
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 from hf_ser.transcripts.context import previous_turns
@@ -111,14 +112,14 @@ class EmotionFold(FoldTask):
         if not self.is_fresh:
             self.prepare()
         self.is_fresh = False
-        if arguments.cache_frozen:
-            self.candidate.collator.frozen = frozen_features(self.candidate, self.rows, arguments)
-            PartialState().print(self.candidate.collator.frozen.summary())
+        features = frozen_features(self.candidate, self.rows, arguments)
+        if features.stores:
+            self.candidate.collator.frozen = features
+            PartialState().print(features.summary())
         trainer = SerTrainer
         if is_solved(self.candidate.model.config):
             enrolment_clips = getattr(self.task.settings.get(AudioArguments), "enrolment_clips", 0)
-            balance = self.task.head.class_balance
-            trainer = partial(FittedTrainer, enrolment_clips=enrolment_clips, class_balance=balance)
+            trainer = partial(FittedTrainer, enrolment_clips=enrolment_clips)
         return trainer(
             self.candidate,
             self.classes,
@@ -207,7 +208,10 @@ class EmotionTask(Task):
         if not self.reads_text:
             reject_transcript_settings(self.data)
         models = [given[one] for one in (AudioArguments, TextArguments) if one in given]
-        reject_descent(models, self.head, given.get(AugmentArguments), given[AdaptArguments], self.training)
+        reject_descent(models, self.head, given[AdaptArguments], self.training)
+        augment = getattr(given.get(AugmentArguments), "augment", None)
+        solved = has_solved_head(models, self.head)
+        self.training.cache_views = number_of_views(augment, self.training.cache_views, solved)
         check_target(self.data, self.head, self.training)
 
     @property
@@ -279,7 +283,6 @@ def check_target(data, head: CommonHeadArguments, training: SerTrainingArguments
     if training.metric_for_best_model == "uar":
         training.metric_for_best_model = "ccc"
     used = {name: getattr(training, name) for name in ("class_weights", "label_smoothing_factor", "search")}
-    used |= {"class_balance": head.class_balance if head.class_balance != 1 else None}
     used |= {"head": head.chosen if head.chosen == "logistic" else None}
     if given := {name: value for name, value in used.items() if value}:
         name, value = next(iter(given.items()))

@@ -22,7 +22,7 @@ def learn_familiarity(trainer: SerTrainer, model: SerModelForClassification, tra
     """Measure the training clips as the model was trained on them, and the validation clips; keep both in the model.
 
     Costs a forward pass of at most MOST_CLIPS clips of each part, as predicting them: of frozen encoders whose features
-    are kept (`--cache_frozen`) they are read, so that the head alone is computed.
+    are kept they are read, so that the head alone is computed.
 
     Nothing is kept under FSDP and DeepSpeed, where a process has a part of the weights, of a model that is normalised
     by speaker, whose features depend on other clips, of a head of somebody's own without a last linear layer, and where

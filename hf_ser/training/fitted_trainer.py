@@ -54,7 +54,6 @@ class FittedTrainer(SerTrainer):
         labels: Emotion names in class order; none of a model that predicts dimensions alone.
         enrolment_clips: Of a head that takes speakers' means off: clips that a speaker is known by when rows are
             predicted; 0: all of them.
-        class_balance: As of RidgeFit, of head `ridge`.
         kwargs: As SerTrainer's.
 
     Attributes:
@@ -70,7 +69,6 @@ class FittedTrainer(SerTrainer):
         candidate: Candidate,
         labels: list[str],
         enrolment_clips: int = 0,
-        class_balance: float = 1.0,
         **kwargs,
     ):
         super().__init__(candidate, labels, **kwargs)
@@ -82,8 +80,8 @@ class FittedTrainer(SerTrainer):
             self.method, sizes = FITS[config.head], candidate.model.head.sizes
         else:
             self.method, sizes = FITS[config.audio_config.network], [self.network.size]
-        if config.head == "ridge":
-            self.method = partial(self.method, class_balance=class_balance)
+        if (power := self.args.class_weights) is not None:
+            self.method = partial(self.method, class_power=power)
         self.classifier = linear_head(candidate.model, sum(sizes))
 
     def train(self, resume_from_checkpoint=None, **kwargs) -> TrainOutput:
@@ -213,7 +211,7 @@ class FittedTrainer(SerTrainer):
         return self.model.head(audio=audio, speaker_statistics=offsets)[0].double().cpu().numpy()
 
     def views_of(self, parts: list[Dataset]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """`vectors_of` each part, then of each changed view of it: so many as `--cache_views`, if clips are changed."""
+        """`vectors_of` each part, then of each changed view of it: `cache_views` of them, where clips are changed."""
         if self.view is None:
             yield from map(self.vectors_of, parts)
             return

@@ -75,11 +75,17 @@ def as_distributions(labels: torch.Tensor, n_classes: int) -> torch.Tensor:
     return labels if labels.is_floating_point() else nn.functional.one_hot(labels, n_classes).float()
 
 
-def class_weights(labels: Sequence[int], n_classes: int) -> torch.Tensor:
-    """Inverse frequencies of the classes of training rows, with a mean of 1 over the rows; without rows 1."""
-    counts = torch.bincount(torch.tensor(labels), minlength=n_classes)
-    present = counts > 0
-    return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 1.0)
+def class_weights(labels: Sequence[int], n_classes: int, power: float = 1.0) -> torch.Tensor:
+    """Weights of the classes of training rows, with a mean of 1 over the rows; of a class without rows 1.
+
+    Args:
+        labels: Class of each row.
+        n_classes: Of the model.
+        power: By which a class weighs the more, the rarer it is; 1: all classes weigh alike; 0: all rows.
+    """
+    counts = torch.bincount(torch.tensor(labels), minlength=n_classes).float()
+    rarity = counts.clamp(min=1) ** -power
+    return torch.where(counts > 0, rarity * counts.sum() / (rarity * counts).sum(), 1.0)
 
 
 def mixed(inputs: dict, alpha: float, n_classes: int) -> dict:

@@ -65,11 +65,10 @@ class SerTrainer(Trainer):
             **kwargs,
         )
         self.model_accepts_loss_kwargs = False  # our models take the mean over the batch themselves
-        untested = {"--lora": isinstance(candidate.model, PeftModel), "--cache_frozen": args.cache_frozen}
-        for flag in (flag for flag, is_used in untested.items() if is_used and self.is_fsdp_enabled):
+        if self.is_fsdp_enabled and isinstance(candidate.model, PeftModel):
             raise ValueError(
-                f"{flag}: found FSDP, under which it was never tested. Expected whole weights in every process: use "
-                f"multi_gpu.yaml, or leave out {flag}."
+                "--lora: found FSDP, under which it was never tested. Expected whole weights in every process: use "
+                "multi_gpu.yaml, or leave out --lora."
             )
         self.label_smoother = None  # Trainer's knows neither distributions nor branches: the objective smooths
         self._add_ours(view)
@@ -77,7 +76,9 @@ class SerTrainer(Trainer):
     def _add_ours(self, view) -> None:
         """The objective, and the callbacks that the arguments ask for."""
         args, self.averaging = self.args, None
-        weights = class_weights(labels_of(self.train_dataset), self.n_classes) if args.class_weights else None
+        power, weights = args.class_weights, None
+        if power:
+            weights = class_weights(labels_of(self.train_dataset), self.n_classes, power)
         self.objective = Objective(args, weights)
         if args.ema_decay:
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -254,7 +255,7 @@ class Views(TrainerCallback):
         self.view = view
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        """Set the epoch; with `--cache_views` the rows take so many views in turn."""
+        """Set the epoch; with `cache_views` the rows take so many views in turn."""
         self.view.set(int(state.epoch or 0))
 
 

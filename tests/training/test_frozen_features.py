@@ -184,7 +184,7 @@ def test_a_training_on_stored_features_is_that_without(tmp_path, way):
             "bands": lambda: audio_only(ASTConfig(**TRANSFORMER, max_length=100)),  # its positions are band by band
             "front end": lambda: audio_only(SpectrogramConfig(**CRNN), freeze=False),
         }[way]()
-        plain, arguments, rows = candidate.collator, settings(tmp_path, cache_frozen=cached), data(ROWS)
+        plain, arguments, rows = candidate.collator, settings(tmp_path), data(ROWS)
         if cached:
             candidate.collator = replace(plain, frozen=frozen_features(candidate, rows, arguments))
         set_seed(1)
@@ -193,16 +193,13 @@ def test_a_training_on_stored_features_is_that_without(tmp_path, way):
     torch.testing.assert_close(*answers, atol=5e-3, rtol=0)
 
 
-def test_under_fsdp_it_is_refused(tmp_path, monkeypatch):
-    made, rows = SerTrainer.create_accelerator_and_postprocess, data(ROWS).train
-
-    def sharded(trainer):
-        made(trainer)
-        trainer.is_fsdp_enabled = True
-
-    monkeypatch.setattr(SerTrainer, "create_accelerator_and_postprocess", sharded)
-    with pytest.raises(ValueError, match="--cache_frozen: found FSDP, under which it was never tested"):
-        SerTrainer(audio_only(), list(LABELS), args=settings(tmp_path, cache_frozen=True), train_dataset=rows)
+def test_none_are_kept_under_fsdp_or_of_what_a_stage_may_train(tmp_path, monkeypatch, capsys):
+    candidate, rows = audio_only(), data(ROWS)
+    assert not frozen_features(candidate, rows, settings(tmp_path, stages="head:1@1e-3,all:1@1e-4")).stores
+    assert "features of the frozen audio encoder are not kept: a later stage may train it" in capsys.readouterr().out
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert not frozen_features(candidate, rows, settings(tmp_path)).stores
+    assert "FSDP splits the model" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("frozen", [("audio",), ("text",), ("audio", "text")])
@@ -246,7 +243,7 @@ def with_changes(candidate: Candidate, key: str, views: int) -> FoldData:
 
 def test_views_are_told_apart_and_new_ones_are_not_stored(tmp_path, monkeypatch, capsys):
     candidate = audio_only()
-    arguments = settings(tmp_path, cache_frozen=True, cache_views=2)
+    arguments = settings(tmp_path, cache_views=2)
     rows = with_changes(candidate, "swelling", 2)
     features = frozen_features(candidate, rows, arguments)
     assert len(features.stores["audio"]) == 3 * len(ROWS)  # as validation rows, unchanged, and two views

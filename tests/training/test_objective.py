@@ -52,16 +52,18 @@ def test_classes_weigh_by_their_rarity():
     weights = class_weights([0, 0, 0, 2], 4)
     torch.testing.assert_close(weights, torch.tensor([2 / 3, 1.0, 2.0, 1.0]))
     assert weights[torch.tensor([0, 0, 0, 2])].mean() == pytest.approx(1)
+    half = class_weights([0, 0, 0, 2], 4, power=0.5)
+    assert half[2] / half[0] == pytest.approx(3**0.5) and half[torch.tensor([0, 0, 0, 2])].mean() == pytest.approx(1)
 
 
 def test_a_run_of_all_that_is_drawn_resumes_within_an_epoch(tmp_path):
-    settings = {"mixup": 0.4, "class_weights": True, "label_smoothing_factor": 0.1}
+    settings = {"mixup": 0.4, "class_weights": 1.0, "label_smoothing_factor": 0.1}
     whole, again, _ = resumed_as_in_one(tmp_path, 4, **settings)
     assert_same_outcome(again, whole)
 
 
 def test_training_alone_is_mixed_and_evaluation_is_of_the_plain_rows(tmp_path):
-    trainer = small_trainer(tmp_path, small_candidate(), mixup=1.0, class_weights=True)
+    trainer = small_trainer(tmp_path, small_candidate(), mixup=1.0, class_weights=1.0)
     model, batch = trainer.model, trainer.data_collator(trainer.train_dataset[:8])
     seen = []
     model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
