@@ -70,6 +70,7 @@ from hf_ser.training.standardisation import standardise_frozen
 from hf_ser.training.threads import choose_threads
 from hf_ser.training.trainer import SerTrainer
 from hf_ser.training.trainer_arguments import SerTrainingArguments
+from hf_ser.transcripts.confidence import LOGPROB, logprob_of
 from hf_ser.transcripts.context import previous_turns
 from hf_ser.transcripts.fold_transcripts import fold_transcripts
 from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
@@ -189,12 +190,15 @@ class EmotionFold(FoldTask):
         same |= {"abstain_threshold": getattr(config, "abstain_threshold", None), "notes": notes}
         dimensions = dimension_rows(self.task.dimensions, fold.test, within_scale(torch.from_numpy(predicted)).numpy())
         names = ("id", "corpus", "speaker", "sex")
-        columns = self.task.dataset.select_columns([*names, "label", "votes"]).select(fold.test).to_list()
+        dataset, sources = self.task.dataset, self.transcripts.source
+        more = [LOGPROB] if LOGPROB in dataset.column_names else []
+        columns = dataset.select_columns([*names, "label", "votes", *more]).select(fold.test).to_list()
         return [
             Prediction(
                 **{name: row[name] for name in names},
                 **same,
-                transcript_source=self.transcripts.source[row["id"]],
+                transcript_source=sources[row["id"]],
+                asr_avg_logprob=logprob_of(row, sources[row["id"]]),
                 reference=labels[row["label"]],
                 votes=None if row["votes"] is None else dict(zip(labels, row["votes"], strict=True)),
                 familiarity=alike,
