@@ -309,7 +309,7 @@ def test_a_model_of_other_classes_than_emotions_needs_a_purpose(hub, api, model)
     config = json.loads((model / "config.json").read_text()) | {"id2label": {"0": "female", "1": "male", "2": "x"}}
     (model / "config.json").write_text(json.dumps(config))
     for purpose in (None, " "):
-        with pytest.raises(ValueError, match=r"female, male, x, most of which are no emotions.*--purpose"):
+        with pytest.raises(ValueError, match=r"female, male, x, most of which are not emotions.*--purpose"):
             push_model(model, REPO, api=api, purpose=purpose)
     assert not hub.calls
     push_model(model, REPO, api=api, purpose="to balance corpora")
