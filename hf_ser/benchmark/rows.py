@@ -140,7 +140,7 @@ ROWS = (
         "clip",
         trained_clips,
         Way("batches of one length", training.batched_steps),
-        Way("one by one, padded to the longest, float32", training.single_steps),
+        Way("one by one, padded to the longest of all", training.single_steps),
         Way("torch on batches that are ready", training.bare_steps),
         needs=("dataset", "wav2vec2"),
         rounds=1,

@@ -113,8 +113,8 @@ def sklearn_on_features(case: Case) -> Work:
 
 def batched_steps(case: Case) -> Work:
     """Ours: steps of fine-tuning in batches that are padded to their own longest clip."""
-    dataset = load_prepared(case.dataset())
     size = case.size
+    dataset = load_prepared(case.dataset()).select(range(size.steps * size.batch))
     with case.new_folder() as folder:
         arguments = SerTrainingArguments(
             output_dir=str(folder),
@@ -131,7 +131,7 @@ def batched_steps(case: Case) -> Work:
 def single_steps(case: Case) -> Work:
     """The peer: clip after clip, each padded to the longest of the corpus, in float32."""
     model, clips, labels = wav2vec2_and_clips(case)
-    optimizer, longest = torch.optim.AdamW(model.parameters(), lr=1e-4), max(map(len, clips))
+    optimizer, longest = torch.optim.AdamW(model.parameters(), lr=1e-4), max(len(read(file)) for file in case.files())
     extractor, size = AutoFeatureExtractor.from_pretrained(case.wav2vec2()), case.size
 
     def work():
@@ -178,7 +178,6 @@ def stored_epochs(case: Case) -> Work:
         output_dir=str(case.folder / "stored_run"),
         num_train_epochs=STORED_EPOCHS,
         per_device_train_batch_size=BATCH,
-        cache_frozen=True,
         **OURS,
     )
     candidate = our_candidate(dataset, str(case.stock()), "audio")
