@@ -28,6 +28,7 @@ class Change:
         limits: Lowest and highest strength.
         unit: Unit of the strength with a space before, or empty.
         what: Description in one sentence.
+        version: Of its function: raise it when that changes, so that no kept view is used again.
     """
 
     change: ChangeFunction
@@ -37,6 +38,7 @@ class Change:
     limits: tuple[float, float]
     unit: str
     what: str
+    version: int = 1
 
 
 def _changes():
@@ -164,7 +166,9 @@ CHANGES = {
         "Louder by dB, clipped at full scale.",
     ),
     "codec": Change(_codec, 0.3, 0.5, 0.95, (0, 1), "", "MP3, Vorbis or Opus at a compression, 1 the smallest file."),
-    "telephone": Change(_audio_change("telephone"), 0.2, None, None, (0, 0), "", "300 to 3,400 Hz in mu-law at 8 kHz."),
+    "telephone": Change(
+        _audio_change("telephone"), 0.2, None, None, (0, 0), "", "300 to 3,400 Hz in mu-law at 8 kHz.", version=2
+    ),
     "spec_augment": Change(
         _audio_change("spectrum_masked", "share"),
         0.5,

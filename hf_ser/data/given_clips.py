@@ -1,6 +1,7 @@
 """Clips given on the command line: files, folders, wild cards and tables."""
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -85,11 +86,11 @@ def given_clips(
 
 def _add(given: Given, item: str, naming: Naming, audio_dir) -> None:
     path = Path(item)
-    if path.is_dir():
+    if os.path.isdir(item):
         _add_folder(given, item)
     elif path.suffix.lower() in READERS:
         _add_table(given, item, naming, audio_dir)
-    elif glob.has_magic(item) and not path.exists():
+    elif glob.has_magic(item) and not os.path.exists(item):
         found = _matching_files(given, item) if "**" in path.parts else sorted(glob.glob(item))
         if not found:
             given.fail(item, f"{item}: no file has such a name. Expected one or more: check the folder and the ending.")

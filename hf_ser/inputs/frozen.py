@@ -20,7 +20,7 @@ from hf_ser.inputs.feature_store import FeatureStore
 from hf_ser.models.modeling_ser import is_frozen
 from hf_ser.stable import text_digest
 
-CACHED = "2"
+CACHED = "3"
 """Version of what is stored. Raise it when the frozen parts come to put out something else, or statistics are fitted
 otherwise (they are known by the clips that they are fitted to): all is computed again."""
 

@@ -35,6 +35,7 @@ from hf_ser.runs.predictions import PREDICTIONS, Prediction, write_predictions
 from hf_ser.runs.record import CANNOT_BE_CHECKED, RECORD, ancestry, is_withheld, stage_leaks
 from hf_ser.runs.report import REPORT, RUN, label_map_of, make_report, write_report
 from hf_ser.runs.report_text import format_report
+from hf_ser.transcripts.confidence import LOGPROB, logprob_of
 
 CHUNK = 8
 """Batches whose clips are in memory at a time, sorted by length together."""
@@ -254,6 +255,7 @@ def predicted_rows(
     known |= {"abstain_threshold": classifier.abstain_threshold}
     conditions = conditions | {"notes": [*conditions["notes"], *more]}
     wanted = ["id", "corpus", "speaker", "sex", "label", "votes", "audio", "transcript", "transcript_source"]
+    wanted += [LOGPROB] if LOGPROB in dataset.column_names else []
     part, size = dataset.select_columns(wanted).select(rows), CHUNK * batch_size
     with Progress(len(rows), f"fold {fold.name}", "clips") as bar:
         for start in range(0, len(rows), size):
@@ -263,11 +265,13 @@ def predicted_rows(
             given, alike = classifier.answers(samples_of(classifier, chunk), texts, batch_size, of_speakers)
             shares_of_rows = mapped(given[:, : len(classifier.labels)], columns, len(names))
             for row, shares, familiarity in zip(chunk, shares_of_rows, alike, strict=True):
+                source = None if classifier.kind == AUDIO else row["transcript_source"]
                 yield Prediction(
                     **{name: row[name] for name in ("id", "corpus", "speaker", "sex")},
                     **conditions,
                     **known,
-                    transcript_source=None if classifier.kind == AUDIO else row["transcript_source"],
+                    transcript_source=source,
+                    asr_avg_logprob=logprob_of(row, source),
                     reference=names[row["label"]],
                     votes=None if row["votes"] is None else dict(zip(names, row["votes"], strict=True)),
                     familiarity=familiarity,

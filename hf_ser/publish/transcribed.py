@@ -152,6 +152,7 @@ def compared(dataset: Dataset, job: Job) -> list[dict]:
     columns["label"] = [dataset.features["label"].names[i] for i in dataset["label"][:]]
     columns["reference"] = dataset["reference_transcript"][:]
     columns["hypothesis"] = dataset["transcript"][:]
+    columns["avg_logprob"] = dataset["asr_avg_logprob"][:]
     columns["language"] = [job.reference_language(corpus) for corpus in columns["corpus"]]
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return [row for row in rows if row["reference"] and row["hypothesis"] is not None]

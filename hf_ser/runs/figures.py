@@ -320,6 +320,8 @@ class Report(Conditions):
         labels: Classes of the task in the order of their indices.
         per_speaker: Figures by speaker; unknown holds the utterances without one.
         per_sex: Figures by sex of the speaker; unknown holds the rest.
+        per_asr_confidence: Figures by thirds of the utterances, by how sure the recogniser was of their transcripts;
+            absent where no transcript is a recogniser's.
         confusions: Pairs of classes that are taken for each other, most frequent first.
         roc: ROC curve of each class against the rest.
         unfamiliar: Share of the test utterances that are unlike the training data; absent where that is not known.
@@ -356,6 +358,7 @@ class Report(Conditions):
     per_sex: dict[str, SexFigures]
     sex_gap: SexGap
     per_fold: dict[str, GroupFigures]
+    per_asr_confidence: dict[str, GroupFigures] | None = None
     calibration: Calibration
     abstention: Abstention
     risk_coverage: RiskCoverage

@@ -16,8 +16,8 @@ from hf_ser.json_record import Record
 from hf_ser.runs.scores import SUM_TOLERANCE
 
 PREDICTIONS = "predictions.jsonl"
-OF_DIMENSIONS = ("dimensions", "annotated")
-"""Keys of rows of a model that predicts dimensions."""
+OF_SOME = ("dimensions", "annotated", "asr_avg_logprob")
+"""Keys that not all rows have: those of a model that predicts dimensions, and that of a recogniser's transcripts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,8 @@ class Prediction(Record):
         leaks: Names of leaks.
         notes: Sentences for readers of the figures.
         transcript_source: Source of the transcript; None without one.
+        asr_avg_logprob: Mean log probability of the recogniser's tokens, where its transcript was read; absent where
+            that is not known.
         reference: Its label.
         votes: Share of each label among the raters' votes, in the order of `probabilities`; None without raters.
         temperature: That of the calibration; None without.
@@ -55,6 +57,7 @@ class Prediction(Record):
     leaks: list[str]
     notes: list[str] = field(default_factory=list)
     transcript_source: str | None = None
+    asr_avg_logprob: float | None = None
     reference: str
     votes: dict[str, float] | None = None
     temperature: float | None = None
@@ -69,7 +72,7 @@ class Prediction(Record):
         shares = {key: getattr(self, key) for key in ("votes", "probabilities")}
         numbers = {key: one and {label: float(share) for label, share in one.items()} for key, one in shares.items()}
         values = {one.name: getattr(self, one.name) for one in fields(self)} | numbers
-        return {key: value for key, value in values.items() if key not in OF_DIMENSIONS or value is not None}
+        return {key: value for key, value in values.items() if key not in OF_SOME or value is not None}
 
     @property
     def labels(self) -> list[str]:

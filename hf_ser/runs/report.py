@@ -41,6 +41,7 @@ from hf_ser.runs.findings import Verdict
 from hf_ser.runs.intervals import gap_interval, speaker_intervals
 from hf_ser.runs.predictions import Prediction, check_predictions
 from hf_ser.runs.scores import ROUNDING, expected_calibration_error, score, soft_scores, uar_from_confusion
+from hf_ser.transcripts.confidence import thirds
 
 REPORT = "report.json"
 RUN = "run.json"
@@ -142,6 +143,7 @@ def make_report(
         per_speaker=_per_speaker(answers),
         **_by_sex(answers),
         per_fold={name: GroupFigures(**_figures(one)) for name, one in by_fold.items()},
+        per_asr_confidence=_per_asr_confidence(answers),
         calibration=_calibration(answers),
         abstention=_abstention(answers),
         risk_coverage=risk_coverage(answers.confidence, answers.correct),
@@ -277,6 +279,15 @@ def sex_gap(by_sex: dict[str, dict[str, np.ndarray]]) -> SexGap:
     interval, note = gap_interval(by_sex["female"], by_sex["male"])
     gap = uar_from_confusion(pooled["female"]) - uar_from_confusion(pooled["male"])
     return SexGap(uar=gap, ci95=interval, note=note)
+
+
+def _per_asr_confidence(answers: PredictionArrays) -> dict[str, GroupFigures] | None:
+    """Figures by thirds of the clips, by how sure the recogniser was of their transcripts; None where none has any."""
+    of_clips = thirds([row.asr_avg_logprob for row in answers.rows])
+    kept = np.array([one is not None for one in of_clips])
+    if not kept.any():
+        return None
+    return {name: GroupFigures(**_figures(one)) for name, one in answers.confusions(of_clips, kept).items()}
 
 
 def _of_fold(answers: PredictionArrays, key: str) -> dict[str, float | None]:

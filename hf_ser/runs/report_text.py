@@ -73,6 +73,7 @@ def _class_lines(report: Report) -> list[str]:
         *_group_lines("sex", report.per_sex),
         *_line("sex gap", _gap_text(report.sex_gap)),
         *(_group_lines("fold", report.per_fold) if n_folds > 1 else []),
+        *(_group_lines("recogniser", report.per_asr_confidence) if report.per_asr_confidence else []),
         *_confusion_lines(report.confusions),
     ]
 

@@ -318,17 +318,11 @@ class ObjectiveArguments:
         "0: all clips do; default: 1 in a ridge, 0 in what is trained in epochs",
         range=Range(0, 1),
     )
-    mixup: float = setting(
-        0.0,
-        "alpha of mixup: train on mixtures of two clips (0.2 is usual), of their audio or of their kept features; 0: "
-        "off",
-        range=NOT_NEGATIVE,
-    )
 
 
 @dataclass
 class ScheduleArguments:
-    """When and how fast each part is trained, and which of its weights are kept."""
+    """When and how fast each part is trained."""
 
     stages: str | None = setting(
         None,
@@ -340,9 +334,6 @@ class ScheduleArguments:
         None,
         "learning rate of everything but the encoders, in stages that train more than it; default: the same",
         range=POSITIVE,
-    )
-    ema_decay: float = setting(
-        0.0, "keep a moving average of the weights and use that (0.999 is usual); 0: off", range=Range(0, 0.999999)
     )
     early_stopping_patience: int = setting(
         5, "evaluations without a better UAR before training stops; 0 never stops", range=NOT_NEGATIVE

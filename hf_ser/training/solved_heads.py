@@ -9,8 +9,7 @@ OF_DESCENT = (
     *("stages", "search", "learning_rate", "head_learning_rate"),
     *("num_train_epochs", "max_steps", "warmup_steps", "lr_scheduler_type", "lr_scheduler_kwargs", "optim"),
     *("optim_args", "weight_decay", "max_grad_norm", "adam_beta1", "adam_beta2", "adam_epsilon"),
-    *("mixup", "label_smoothing_factor"),
-    *("ema_decay", "load_best_model_at_end", "metric_for_best_model"),
+    *("label_smoothing_factor", "load_best_model_at_end", "metric_for_best_model"),
     *("gradient_accumulation_steps", "gradient_checkpointing", "torch_compile"),
 )
 """Settings of the training that a fit has no use for, but for those that a study may give to all its systems."""
@@ -86,5 +85,5 @@ def reject_descent(models: list, head, adapt, training) -> None:
         raise ValueError(
             f"--{name} is {getattr(value, 'value', value)}, {solved}: found a setting that a "
             "fit has no use for: its linear head is solved for at once, on the clips as they are. Expected none: leave "
-            "it out, or name a network that is trained in epochs: --audio_model functionals_mlp or crnn."
+            "it out, or name a network that is trained in epochs, such as --audio_model crnn."
         )

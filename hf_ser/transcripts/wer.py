@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hf_ser.data.schema import SEXES, UNKNOWN
 from hf_ser.plotting import BLUE, save, wrapped
+from hf_ser.transcripts.confidence import thirds
 from hf_ser.transcripts.wer_figures import ClipErrors, GroupErrors, WordConfusion, WordErrors
 
 RESAMPLES = 2_000
@@ -121,7 +122,7 @@ def wer_report(rows: Sequence[dict]) -> WordErrors:
 
     Args:
         rows: Dictionaries with `id`, `speaker`, `label`, `corpus`, `reference`, `hypothesis` and `language` (as
-            `word_errors`), and optionally `sex`; all but the id may be None.
+            `word_errors`), and optionally `sex` and `avg_logprob`; all but the id may be None.
 
     Raises:
         ValueError: no clips; no reference has words.
@@ -132,7 +133,9 @@ def wer_report(rows: Sequence[dict]) -> WordErrors:
     every = _counts(alignment, errors)
     for key in ("id", "speaker", "label", "corpus", "sex"):
         every[key] = [row.get(key) or UNKNOWN for row in rows]
+    every["avg_logprob"] = [row.get("avg_logprob") for row in rows]
     clips = every[every["words"] > 0]
+    clips = clips.assign(confidence=thirds(clips["avg_logprob"].tolist()))
     if clips.empty:
         raise ValueError(
             f"Found {len(rows)} clips and no reference with words, expected one at least: a word error rate is only "
@@ -157,6 +160,7 @@ def wer_report(rows: Sequence[dict]) -> WordErrors:
         by_label=_by(clips, "label"),
         by_corpus=_by(clips, "corpus"),
         by_sex=_by(clips, "sex") if set(clips["sex"]) & set(SEXES) else {},
+        by_confidence=_by(clips, "confidence"),
         confusions=_confusions(errors[row] for row in clips.index),
         worst_clips=[
             ClipErrors(id=name, wer=wer, n_words=words)
@@ -171,6 +175,7 @@ def format_wer(report: WordErrors) -> str:
     quantiles = ", ".join(f"{share} {_percent(wer)}" for share, wer in report.wer_quantiles.items())
     confusions = [_confusion(one) for one in report.confusions[:LISTED]]
     worst = (f"{one.id} {_percent(one.wer)}" for one in report.worst_clips)
+    groupings = ("label", "corpus", "sex", "confidence")
     left_out = f"; left out, without words in their reference: {report.n_clips_without_words}"
     lines = [
         *_line("WER", _headline(report) + (left_out if report.n_clips_without_words else "")),
@@ -178,7 +183,7 @@ def format_wer(report: WordErrors) -> str:
         *_line("", kinds),
         *_line("clips", f"{_percent(report.share_without_error)} without an error; quantiles of WER: {quantiles}"),
         "",
-        *_table({f"by {key}": parts for key in ("label", "corpus", "sex") if (parts := getattr(report, f"by_{key}"))}),
+        *_table({f"by {key}": parts for key in groupings if (parts := getattr(report, f"by_{key}"))}),
         "",
         *_line("errors", ", ".join(confusions) or "every word is correct"),
         *_line("worst", ", ".join(worst) or "no clip has an error"),

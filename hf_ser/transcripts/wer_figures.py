@@ -3,7 +3,7 @@
 Rates are errors divided by the words of the reference: a share that may be larger than 1.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from hf_ser.json_record import Record
@@ -62,6 +62,8 @@ class WordErrors(Record):
         wer_histogram: Clips by their word error rate.
         by_label, by_corpus: Figures of groups of clips.
         by_sex: The same by sex of the speaker; empty where it is unknown.
+        by_confidence: The same by thirds of the clips, by how sure the recogniser was of their transcripts; empty where
+            that is not known.
         confusions: Most frequent errors.
         worst_clips: Clips with the highest word error rates.
     """
@@ -85,6 +87,7 @@ class WordErrors(Record):
     by_label: dict[str, GroupErrors]
     by_corpus: dict[str, GroupErrors]
     by_sex: dict[str, GroupErrors]
+    by_confidence: dict[str, GroupErrors] = field(default_factory=dict)
     confusions: list[WordConfusion]
     worst_clips: list[ClipErrors]
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 from hf_ser.augment.augmenter import Augmenter
 from hf_ser.augment.copies import prepare_copies, without_evaluated_copies
 from hf_ser.augment.specification import CHANGES, parse_augmentation
-from hf_ser.augment.views import View, with_views
+from hf_ser.augment.views import View, number_of_views, with_views
 from hf_ser.data.prepared import load_prepared
 from hf_ser.data.splitting import make_folds
 from hf_ser.inputs.targets import with_columns
@@ -80,6 +81,17 @@ def is_same_audio(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and np.allclose(one, other, rtol=0, atol=1e-6)
 
 
+def test_a_head_that_is_solved_for_has_a_view_for_each_turn_and_others_new_ones():
+    turns = "white/pink/telephone"
+    assert [number_of_views(turns, given, True) for given in (0, 3, 6)] == [3, 3, 6]
+    assert [number_of_views(turns, given, False) for given in (0, 4)] == [0, 4]
+    assert number_of_views(None, 0, True) == 0 and number_of_views("white,pink", 0, True) == 1
+    with pytest.raises(ValueError, match="--cache_views is 2: found no --augment, and so nothing for views of a clip"):
+        number_of_views(None, 2, True)
+    with pytest.raises(ValueError, match=r"fewer views of a clip than turns, 3, .* give --cache_views 3"):
+        number_of_views(turns, 2, False)
+
+
 def test_views_depend_on_seed_id_and_view_alone(dataset):
     rows = list(range(24))
     made = Augmenter(EVERY, dataset, rows)
@@ -95,6 +107,13 @@ def test_views_depend_on_seed_id_and_view_alone(dataset):
     assert made.keys == again.keys != Augmenter(EVERY, dataset, rows[:-1]).keys
     for one in first.values():
         assert (one.dtype, np.isfinite(one).all(), np.abs(one).max() <= 1) == (np.float32, True, True)
+
+
+def test_a_new_version_of_a_change_makes_its_kept_views_old_and_no_others(monkeypatch):
+    made = Augmenter("telephone/white,pink", None, ()).keys
+    monkeypatch.setitem(CHANGES, "pink", replace(CHANGES["pink"], version=2))
+    again = Augmenter("telephone/white,pink", None, ()).keys
+    assert [one == other for one, other in zip(made, again, strict=True)] == [True, False]
 
 
 def test_another_change_does_not_alter_the_draws_of_the_others():

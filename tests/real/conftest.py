@@ -17,3 +17,13 @@ def whisper_files(request) -> tuple[Path, Path]:
     if not all(file.exists() for file in files):
         pytest.skip(f"no whisper-{request.param}.pt and whisper-{request.param}/: name their folder in {VARIABLE}")
     return files
+
+
+@pytest.fixture(scope="session")
+def ct2_folder(whisper_files) -> Path:
+    """The same model in the form of CTranslate2, `ct2-NAME` beside it."""
+    folder = whisper_files[1].with_name(whisper_files[1].name.replace("whisper-", "ct2-"))
+    pytest.importorskip("faster_whisper", reason="pip install hf_ser[fast]")
+    if not folder.is_dir():
+        pytest.skip(f"no {folder.name}/ in {folder.parent}")
+    return folder

@@ -66,9 +66,45 @@ def test_the_transcripts_are_the_library_s_and_a_clip_alone_has_as_few_errors(wh
     assert not any(one.suspicious for one in alone)
 
 
+def without_voice(draw) -> list[np.ndarray]:
+    """Silence, noises, tones of a telephone and hum, 4 s each, from hardly audible to loud."""
+    times = np.arange(64_000) / 16_000
+    white = draw.standard_normal(64_000)
+    spectrum = np.fft.rfft(white)
+    pink = np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 1)), 64_000)
+    tones = [sum(np.sin(2 * np.pi * hertz * times) for hertz in pair) for pair in ((440, 480), (350, 440), (697, 1209))]
+    hum = sum(np.sin(2 * np.pi * 50 * overtone * times) / overtone for overtone in (1, 2, 3, 5))
+    noises = [
+        white,
+        white,
+        pink,
+        pink,
+        *(tone + 1e-3 * white for tone in tones),
+        tones[0] * (times < 2),
+        hum + 0.1 * white,
+    ]
+    levels = (-75, -20, -40, -15, -20, -20, -20, -20, -20)  # dBFS
+    loud = [
+        one / np.sqrt(np.square(one).mean()) * 10 ** (level / 20) for one, level in zip(noises, levels, strict=True)
+    ]
+    return [np.zeros(64_000, np.float32), *(one.clip(-1, 1).astype(np.float32) for one in loud)]
+
+
 def test_what_is_no_voice_has_no_words(whisper_files):
-    draw = np.random.default_rng(0)
-    silence = np.zeros(48_000, np.float32)
-    faint = (1e-4 * draw.standard_normal(48_000)).astype(np.float32)
     recogniser = load_recogniser(str(whisper_files[0]), "cpu")
-    assert [one.text for one in transcripts(recogniser, [silence, faint])] == ["", ""]
+    clips = without_voice(np.random.default_rng(0))
+    assert [one.text for one in transcripts(recogniser, clips)] == [""] * len(clips)
+
+
+def test_the_times_of_words_are_in_order_and_those_of_both_libraries_alike(whisper_files, ct2_folder, utterances):
+    found = []
+    for name in (str(whisper_files[0]), f"faster-whisper:{ct2_folder}"):
+        recogniser = load_recogniser(name, "cpu")
+        language = "en" if recogniser.multilingual else None
+        found.append([recogniser.words(decode_audio(one.audio), language) for one in utterances[:4]])
+    for ours, theirs in zip(*found, strict=True):
+        for words in (ours, theirs):
+            times = [time for word in words for time in (word.start, word.end)]
+            assert times == sorted(times) and times[0] >= 0
+        same = [(a, b) for a, b in zip(ours, theirs, strict=False) if plain(a.text) == plain(b.text)]
+        assert len(same) > 3 and np.median([abs(a.start - b.start) for a, b in same]) < 0.15

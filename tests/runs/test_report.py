@@ -312,6 +312,25 @@ def test_sources_of_transcripts_are_in_the_report_of_a_model_with_text():
     assert "240 utterances, 12 speakers\n" in format_report(audio_only)
 
 
+def test_errors_are_related_to_the_confidence_of_the_recogniser():
+    rows = make_rows(9, n_speakers=1, n_folds=1, asr_avg_logprob=None)
+    assert make_report(rows).per_asr_confidence is None
+    assert "recogniser" not in format_report(make_report(rows))
+    # In thirds by log probability, whatever the order of the rows: the first is of the clips that are least sure.
+    rows = [
+        hand_row(f"ravdess/{n}", "sad", "sad" if n % 3 < n // 3 else "happy", asr_avg_logprob=(n - 9) / 10)
+        for n in range(9)
+    ]
+    rows += [hand_row("ravdess/9", "happy", "happy"), hand_row("ravdess/10", "sad", "sad", asr_avg_logprob=None)]
+    found = make_report(rows[::-1]).per_asr_confidence
+    assert {name: (one.n, one.wa) for name, one in found.items()} == {
+        "least sure": (3, 0),
+        "middle": (3, pytest.approx(1 / 3)),
+        "most sure": (3, pytest.approx(2 / 3)),
+    }
+    assert "least sure: WA 0.0 (n 3)" in format_report(make_report(rows))
+
+
 def test_the_audit_is_in_the_report():
     rows = make_rows(protocol="speaker_folds")
     assert make_report(rows).audit is None

@@ -28,11 +28,13 @@ from hf_ser.models import (
     WaveformFeatureExtractor,
 )
 from hf_ser.models.front_end import SpectrogramFrontEnd
+from hf_ser.training import frozen_pass
 from hf_ser.training.arguments import AdaptArguments
 from hf_ser.training.building import Candidate, label_maps
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.frozen_pass import empty_features, frozen_features, passes
 from hf_ser.training.pretrained import train_tokenizer
+from hf_ser.training.standardisation import standardise_frozen
 from hf_ser.training.trainer import SerTrainer
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 
@@ -193,9 +195,77 @@ def test_a_training_on_stored_features_is_that_without(tmp_path, way):
     torch.testing.assert_close(*answers, atol=5e-3, rtol=0)
 
 
+def standardised(candidate: Candidate, rows: FoldData, arguments) -> SerModelForClassification:
+    """The model of a candidate, with the statistics of the rows."""
+    plain = candidate.collator
+    candidate.collator = replace(plain, frozen=frozen_features(candidate, rows, arguments))
+    standardise_frozen(candidate, rows, arguments)
+    candidate.collator = plain
+    return candidate.model.eval()
+
+
+@pytest.mark.parametrize("layers", ["last", "mix"])
+def test_a_trained_head_reads_frozen_features_standardised_and_they_are_saved(tmp_path, layers):
+    torch.manual_seed(0)
+    config = {"audio_config": Wav2Vec2Config(**SPEECH), "audio_layers": layers, "head_size": 8, **label_maps(LABELS)}
+    candidate = audio_only()
+    model = candidate.model = SerModelForClassification(SerConfig(**config)).eval()
+    candidate.encoders["audio"] = model.audio_encoder.requires_grad_(False)
+    standardised(candidate, data(ROWS), settings(tmp_path / "run"))
+    batch = candidate.collator(ROWS)
+    audio = model.encode_audio(batch["input_values"], batch["audio_mask"])
+    read = model.audio_standardisation(audio.hidden)[audio.mask]
+    torch.testing.assert_close(read.mean(0), torch.zeros(read.shape[1:]), atol=0.02, rtol=0)
+    assert read.std(0).min() > 0.8 and read.std(0).max() < 1.02 and read.abs().max() <= 4
+    model.save_pretrained(tmp_path / "saved")
+    again = SerModelForClassification.from_pretrained(tmp_path / "saved").eval()
+    assert again.config.standardised == ["audio"]
+    assert torch.equal(again(**batch).logits, model(**batch).logits)
+    alone = model(**candidate.collator(ROWS[:1])).logits
+    torch.testing.assert_close(alone, model(**batch).logits[:1], atol=1e-5, rtol=0)
+
+
+def test_of_fusion_each_frozen_encoder_is_standardised_and_a_missing_modality_stays_missing(tmp_path):
+    candidate = fused("audio", "text")
+    plain = candidate.model(**candidate.collator(MIXED)).logits
+    model = standardised(candidate, data(MIXED), settings(tmp_path))
+    changed = model(**candidate.collator(MIXED)).logits
+    assert model.config.standardised == ["audio", "text"]
+    assert not torch.allclose(changed, plain, atol=1e-2)
+    for row in MIXED:
+        torch.testing.assert_close(
+            model(**candidate.collator([row])).logits[0], changed[MIXED.index(row)], atol=1e-5, rtol=0
+        )
+    trained = fused("text")
+    assert standardised(trained, data(MIXED), settings(tmp_path)).config.standardised == ["text"]
+
+
+def test_what_is_standardised_has_an_encoder():
+    with pytest.raises(ValueError, match=r"standardised is \['text'\]: expected some of audio"):
+        SerConfig(audio_config=Wav2Vec2Config(**SPEECH), standardised=["text"])
+
+
+@pytest.mark.parametrize(
+    ("processor", "asked", "note"),
+    [
+        (True, False, "--bf16 true takes less time"),
+        (False, True, "leave out --bf16"),
+        (True, True, ""),
+        (False, False, ""),
+    ],
+)
+def test_a_note_says_which_precision_the_processor_is_made_for(tmp_path, monkeypatch, capsys, processor, asked, note):
+    monkeypatch.setattr(frozen_pass, "computes_bfloat16", lambda: processor)
+    monkeypatch.setenv("HF_SER_CACHE", str(tmp_path))
+    frozen_pass.note_precision.cache_clear()
+    frozen_features(audio_only(), data(ROWS), settings(tmp_path / "run", bf16=asked))
+    printed = capsys.readouterr().out
+    assert note in printed and ("bf" in printed) == bool(note)
+
+
 def test_none_are_kept_under_fsdp_or_of_what_a_stage_may_train(tmp_path, monkeypatch, capsys):
     candidate, rows = audio_only(), data(ROWS)
-    assert not frozen_features(candidate, rows, settings(tmp_path, stages="head:1@1e-3,all:1@1e-4")).stores
+    assert not frozen_features(candidate, rows, settings(tmp_path, stages="head:1@1e-3,all:2@1e-4")).stores
     assert "features of the frozen audio encoder are not kept: a later stage may train it" in capsys.readouterr().out
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert not frozen_features(candidate, rows, settings(tmp_path)).stores
@@ -280,7 +350,7 @@ def test_the_digest_follows_all_that_decides_the_features(tmp_path):
     assert len(others) == 4
 
 
-def test_what_cannot_be_kept_is_told(tmp_path, capsys):
+def test_of_what_is_trained_nothing_is_kept_and_nothing_said(tmp_path, capsys):
     from hf_ser.training.adaptation import adapted
 
     candidate = audio_only(freeze=False)
@@ -288,8 +358,7 @@ def test_what_cannot_be_kept_is_told(tmp_path, capsys):
     assert not features.stores and "input_values" in replace(candidate.collator, frozen=features)(ROWS)
     model = adapted(candidate.model, candidate.encoders, AdaptArguments(lora="audio"), {"audio": "a model"})
     assert not empty_features(replace(candidate, model=model), data(ROWS), settings(tmp_path)).stores
-    shown = capsys.readouterr().out
-    assert all(reason in shown for reason in ("it is trained. Freeze it", "LoRA trains it"))
+    assert "kept" not in capsys.readouterr().out
 
 
 def test_features_that_are_lost_in_training_are_an_error_that_says_what_to_do(tmp_path):

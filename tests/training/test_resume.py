@@ -190,7 +190,7 @@ class KillInSave(TrainerCallback):
 def patient(folder, callbacks=()):
     """Six epochs of three steps whose validation never gets better: patience ends them behind step 9."""
     by_epoch = {"eval_strategy": "epoch", "save_strategy": "epoch", "num_train_epochs": 6}
-    trainer = small_trainer(folder, None, callbacks, early_stopping_patience=2, ema_decay=0.5, **by_epoch)
+    trainer = small_trainer(folder, None, callbacks, early_stopping_patience=2, **by_epoch)
     trainer.compute_metrics = lambda _: {"uar": 0.5 - 0.1 * trainer.state.epoch}
     return trainer
 

@@ -43,6 +43,8 @@ def transcribed(prepared, tmp_path_factory):
     data = data.remove_columns(["transcript", "transcript_source"])
     for name, column in columns.items():
         data = data.add_column(name, column, feature=Value("string"))
+    sure = [None if text is None else -len(text) / 10 for text in heard]
+    data = data.add_column("asr_avg_logprob", sure, feature=Value("float32"))
     folder = tmp_path_factory.mktemp("transcribed") / "data"
     data.save_to_disk(folder)
     shutil.copy(prepared / REPORT, folder)
@@ -115,6 +117,8 @@ def test_the_model_reads_the_words_of_the_source(transcribed, script, tmp_path, 
         assert None not in trained
     assert given["train"] == tokens(tmp_path, trained)
     assert {row.transcript_source for row in read_predictions(tmp_path / "predictions.jsonl")} == told
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert ("per_asr_confidence" in report) == (source != "reference")
     record = read_record(tmp_path / "fold_1")
     assert ("reference" in record.transcript_sources) == (source is not None)
     assert record.settings.get("transcript_source") == source

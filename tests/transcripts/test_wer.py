@@ -6,6 +6,7 @@ import math
 import pytest
 from matplotlib.image import imread
 
+from hf_ser.transcripts.confidence import THIRDS, logprob_of, thirds
 from hf_ser.transcripts.wer import BINS, ERRORS, error_rate, format_wer, normalised, plot_wer, wer_report, word_errors
 from hf_ser.transcripts.wer_figures import GroupErrors, WordErrors
 
@@ -90,6 +91,32 @@ def test_the_interval_is_of_speakers_not_clips():
     assert alone.wer_ci95 is unknown.wer_ci95 is None
     assert "one speaker" in alone.wer_ci95_note
     assert "1 clips have no speaker" in unknown.wer_ci95_note
+
+
+def test_errors_of_those_that_the_recogniser_is_least_sure_of():
+    assert wer_report(ROWS).by_confidence == {}
+    said = {-0.9: "no", -0.5: "yes", -0.1: "yes"}
+    rows = [clip(f"{sure}{i}", "yes", text) | {"avg_logprob": sure} for sure, text in said.items() for i in range(2)]
+    report = wer_report([*rows, clip("unsure", "yes", "no")])
+    assert {name: (one.n_clips, one.wer) for name, one in report.by_confidence.items()} == {
+        "least sure": (2, 1),
+        "middle": (2, 0),
+        "most sure": (2, 0),
+    }
+    assert "least sure      100.0         2        2" in format_wer(report)
+
+
+def test_thirds_hold_equal_clips_together_and_want_three():
+    assert thirds([-1.0, None, -0.5, float("nan")]) == [None] * 4
+    assert thirds([-3.0, -2.0, -1.0, None]) == [*THIRDS, None]
+    assert thirds([-1.0] * 3) == ["middle"] * 3
+
+
+def test_a_log_probability_is_of_a_recogniser_s_transcript():
+    row = {"asr_avg_logprob": -0.25}
+    assert logprob_of(row, "base@1") == -0.25
+    assert logprob_of(row, "reference") is logprob_of(row, None) is logprob_of({}, "base@1") is None
+    assert logprob_of({"asr_avg_logprob": float("nan")}, "base@1") is None
 
 
 def test_terminal_and_picture(tmp_path):

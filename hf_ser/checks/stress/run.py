@@ -45,7 +45,7 @@ from hf_ser.runs.record import CANNOT_BE_CHECKED, TrainingRecord, hashed, is_wit
 from hf_ser.stable import rows_digest, uniform
 from hf_ser.transcripts.fold_transcripts import with_transcript_source
 
-CONDITIONS_VERSION = 2
+CONDITIONS_VERSION = 3
 """Raise it when a function of `conditions.py` changes, so that kept answers are recomputed."""
 
 MAX_BYTES_IN_MEMORY = 1_000_000_000
