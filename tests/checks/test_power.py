@@ -96,7 +96,7 @@ def test_a_part_of_the_clips_that_is_zero_is_not_called_unknown():
 
 def test_runs_that_say_nothing_are_refused():
     rows = typed(predictions())
-    with pytest.raises(ValueError, match=r"A: found 2 speakers, expected 3 known speakers or more"):
+    with pytest.raises(ValueError, match=r"A: found 2 speakers, expected 3 or more known speakers"):
         power_analysis(rows)
     same = rows_of(np.ones((4, 2, 3), bool))
     with pytest.raises(ValueError, match="A and B: found no spread over the speakers"):

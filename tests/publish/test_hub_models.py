@@ -45,7 +45,8 @@ class Stub:
     def __init__(self, *args, **kwargs):
         self.args, self.kwargs = args, kwargs
 gradio = types.ModuleType("gradio")
-gradio.Audio = gradio.Textbox = gradio.Label = gradio.Interface = Stub
+gradio.Audio = gradio.Textbox = gradio.Label = gradio.Interface = gradio.HighlightedText = Stub
+gradio.update = dict
 gradio.Error = type("Error", (Exception,), {{}})
 sys.modules["gradio"] = gradio
 sys.path.insert(0, os.path.dirname(hf_hub_download({repo!r}, "demo.py", repo_type="space")))
