@@ -23,8 +23,8 @@ class MaskedGroupNorm(nn.GroupNorm):
         if torch.compiler.is_compiling():  # an exported program has no lengths to cut rows at
             return self._masked(x)
         # Clip by clip: torch's own norm takes a quarter of the time of the same in single steps.
-        lengths = self.frames.clamp(min=2).tolist()
-        rows = [super(MaskedGroupNorm, self).forward(row[None, :, :count]) for row, count in zip(x, lengths, strict=True)]
+        lengths, norm = self.frames.clamp(min=2).tolist(), super().forward
+        rows = [norm(row[None, :, :length]) for row, length in zip(x, lengths, strict=True)]
         return torch.cat([nn.functional.pad(row, (0, x.shape[2] - row.shape[2])) for row in rows])
 
     def _masked(self, x: torch.Tensor) -> torch.Tensor:
