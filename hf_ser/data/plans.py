@@ -1,4 +1,4 @@
-"""What a protocol reads, the columns of a data set (`Rows`), and what it gives, test rows of each fold (`Plan`)."""
+"""Input and output of a protocol: columns of a data set (`Rows`), and the test rows of each fold (`Plan`)."""
 
 from dataclasses import dataclass
 

@@ -23,7 +23,8 @@ SECTIONS = ("Intended use", "Limits")
 UNSURE = "unsure"
 MOST_WORDS = 40
 """Of a transcript whose words are left out one by one, which takes a forward pass each."""
-WORDS, LONG = "What each word adds to the score of the answer, or takes from it", "Over the time of the recording"
+WORDS = "What each word adds to the score of the answer, or takes from it, in points"
+LONG = "Over the time of the recording"
 COLUMNS = ("start", "end", "answer")
 
 
@@ -56,15 +57,21 @@ def build_demo(
     if takes_text(config):
         outputs.append(gr.HighlightedText(label=WORDS, visible=False))
     if timeline is not None:
-        outputs.append(gr.Plot(label=LONG, visible=False))
-        outputs.append(gr.Dataframe(headers=list(COLUMNS), label=LONG, visible=False))
+        outputs.append(gr.Plot(show_label=False, visible=False))
+        outputs.append(
+            gr.Dataframe(
+                headers=list(COLUMNS), column_widths=["25%", "25%", "50%"], label=LONG, wrap=True, visible=False
+            )
+        )
     article = "\n\n".join([NOTICE, *(text for name in SECTIONS if (text := section(card, name)))])
 
     def answered(recording: str | None, text: str = "") -> list:
         found = list(answer(classify, recording, text))
         if takes_text(config):
             changes = word_changes(classify, recording, text)
-            found.append(gr.update(value=changes, visible=bool(changes)))
+            most = max([abs(change) for _, change in changes], default=0.0) or 1.0
+            shown = [(f"{word} {100 * change:+.0f}", change / most) for word, change in changes]
+            found.append(gr.update(value=shown, visible=bool(shown)))
         if timeline is not None:
             picture, rows = timeline(recording) or (None, None)
             found += [gr.update(value=one, visible=one is not None) for one in (picture, rows)]
