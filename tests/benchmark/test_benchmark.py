@@ -99,6 +99,7 @@ def test_the_figures_in_the_manuals_are_those_of_the_kept_results():
     assert f"preparing {int(peers['prepare'])} times as fast as librosa with pictures" in said
     answers = int(min(peers["predict"], peers["predict_batch"]))
     assert f"answers {answers} times as fast as transformers' pipeline" in said
+    assert f"Whisper {int(peers['transcribe'])} times as fast as its loop" in said
 
 
 def test_the_kept_results_are_of_rows_that_there_are():
