@@ -32,8 +32,10 @@ class Progress(tqdm):
         now = time.monotonic()
         if now - self.written >= SECONDS_BETWEEN_LINES and self.n:
             self.written = now
-            left = (now - self.began) / self.n * max(0, self.total - self.n)
-            print(f"{self.name}: {self.n:g} of {self.total:g} {self.counted}, about {_duration(left)}", file=sys.stderr)
+            rate = self.n / max(now - self.began, 1e-9)
+            left = max(0, self.total - self.n) / rate
+            done = f"{self.name}: {self.n:g} of {self.total:g} {self.counted}, {rate:.3g} {self.counted}/s"
+            print(f"{done}, about {_duration(left)}", file=sys.stderr)
         return None
 
 

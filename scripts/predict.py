@@ -15,9 +15,8 @@ from hf_ser.cli import parse_early, run
 
 import argparse
 import sys
-import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -104,6 +103,7 @@ from hf_ser.data.listing import column_names
 from hf_ser.models import SerPipeline
 from hf_ser.models.streams import MIX
 from hf_ser.normal_form import printable
+from hf_ser.progress import Progress
 from hf_ser.runs.answers import (
     OUTPUTS,
     Answer,
@@ -121,9 +121,6 @@ from hf_ser.transcripts.cache import transcript_key
 from hf_ser.transcripts.loading import default_precision, load_recogniser
 from hf_ser.transcripts.recogniser import DecodeOptions
 from hf_ser.transcripts.transcriber import Request, transcribe
-
-MANY, LOG_SECONDS = 20, 10.0
-"""Fewest files to print progress into a log, and how often."""
 
 SYNTHETIC = "this model was trained on the synthetic corpus (generated voices), not on real speech"
 NO_TEXT = "no text is given, and this model was trained on audio and text: it uses the audio alone"
@@ -176,13 +173,14 @@ def main() -> None:
     failed = unlike = 0
     vectors = embeddings_file(arguments.embeddings)
     answers = answers_file(output, classifier.labels, arguments.abstain, classifier.dimensions)
-    with answers as write, vectors as keep:
-        for answer in with_progress(answering.answers(clips), len(clips)):
+    with answers as write, vectors as keep, Progress(len(clips), "predicting", "files") as bar:
+        for answer in answering.answers(clips):
             write(answer)
             keep(answer)
             failed += answer.error is not None
             unlike += answer.is_unlike_training
             show(answer, arguments.json, arguments.abstain, {*about_model, NO_TEXT})
+            bar.update()
     if unlike:
         say([f"{unlike} of {len(clips)} files are unlike the training data: do not rely on their answers"])
     if written := [str(file) for file in (output, arguments.embeddings) if file is not None]:
@@ -348,20 +346,6 @@ def check_has_threshold(classify: SerPipeline, model: str) -> None:
             f"{model}: --abstain found no abstain_threshold in its config.json, expected one as training fits it on "
             "the validation speakers: train it again, or leave out --abstain."
         )
-
-
-def with_progress(answers: Iterator[Answer], total: int) -> Iterator[Answer]:
-    """Yield the answers with a progress bar, or, for many files in a log, with lines of progress."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        yield from tqdm(answers, total=total, unit=" files", desc="predicting")
-        return
-    began = last = time.monotonic()
-    for done, answer in enumerate(answers, start=1):
-        yield answer
-        now = time.monotonic()
-        if total >= MANY and (done == total or now - last >= LOG_SECONDS):
-            say([tqdm.format_meter(done, total, now - began, prefix="predicting", unit=" files", ascii=True)])
-            last = now
 
 
 def show(answer: Answer, as_json: bool, abstains: bool, known: set[str]) -> None:

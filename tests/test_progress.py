@@ -13,8 +13,8 @@ def test_lines_say_what_is_done_and_what_is_left(monkeypatch, capsys):
         for now[0] in (10.0, 29.0, 40.0, 50.0, 75.0):
             bar.update(13)
     assert capsys.readouterr().err.splitlines() == [
-        "frozen audio features: 39 of 520 clips, about 8 min left",
-        "frozen audio features: 65 of 520 clips, about 9 min left",
+        "frozen audio features: 39 of 520 clips, 0.975 clips/s, about 8 min left",
+        "frozen audio features: 65 of 520 clips, 0.867 clips/s, about 9 min left",
     ]
 
 

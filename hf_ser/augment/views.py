@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from datasets import Dataset
 
+from hf_ser.augment.specification import parse_augmentation
+
 
 class View:
     """Number of the current view (epoch), shared with all loader workers however they were started."""
@@ -25,6 +27,36 @@ class View:
 
     def __deepcopy__(self, memo) -> "View":
         return self  # `datasets` deep-copies transforms, and every copy must see the epoch
+
+
+def number_of_views(augment: str | None, cache_views: int, is_solved: bool) -> int:
+    """How many changed views of a clip there are; 0 for a new one in every epoch.
+
+    Args:
+        augment: As of `--augment`.
+        cache_views: As it was given, or 0.
+        is_solved: Whether the head is solved for, without epochs in which to meet new views: it has one for each turn
+            of the changes where no number was given.
+
+    Raises:
+        ValueError: views of clips that nothing changes, or too few for the turns.
+    """
+    if not augment:
+        if cache_views:
+            raise ValueError(
+                f"--cache_views is {cache_views}: found no --augment, and so nothing for views of a clip to differ by. "
+                "Expected one: add it, or leave --cache_views out."
+            )
+        return 0
+    turns = len(parse_augmentation(augment))
+    if is_solved and not cache_views:
+        return turns
+    if 0 < cache_views < turns:
+        raise ValueError(
+            f"--cache_views is {cache_views}, --augment {augment}: found fewer views of a clip than turns, {turns}, so "
+            f"that the last are never used. Expected as many, or a multiple: give --cache_views {turns}."
+        )
+    return cache_views
 
 
 def with_views(dataset: Dataset, view: View, cache_views: int = 0) -> Dataset:

@@ -181,7 +181,6 @@ class Case:
             "audio_layers": self.layers(),
             "max_seconds": 5.0,
             "head": "ridge",
-            "cache_frozen": True,
             "report_to": "none",
         }
 

@@ -178,7 +178,6 @@ def stored_epochs(case: Case) -> Work:
         output_dir=str(case.folder / "stored_run"),
         num_train_epochs=STORED_EPOCHS,
         per_device_train_batch_size=BATCH,
-        cache_frozen=True,
         **OURS,
     )
     candidate = our_candidate(dataset, str(case.stock()), "audio")

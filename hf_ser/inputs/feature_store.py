@@ -16,6 +16,9 @@ from uuid import uuid4
 
 import numpy as np
 
+FEW_POSITIONS = 16
+"""Up to so many an array is kept in float32: the mean of a clip, or those of its speeds, which take little room."""
+
 
 class Entry(NamedTuple):
     """Place of an array: file, first byte, shape `(positions, *tail)`, checksum, and type of a number."""
@@ -35,10 +38,10 @@ class Entry(NamedTuple):
 class FeatureStore:
     """Ragged arrays by key, in a folder that several processes share and that outlives kills and damage.
 
-    Numbers are kept as float16, those of an array beyond its range as float32. Each process writes files of its own and
-    reads those of all. An entry counts from the moment its line is in the index, which is written after its data. Lines
-    and data have checksums: what was cut or altered counts as missing. Loader workers may hold a store from before a
-    fork or get it pickled, to read.
+    Numbers are kept as float16, those of few positions or beyond its range as float32. Each process writes files of its
+    own and reads those of all. An entry counts from the moment its line is in the index, which is written after its
+    data. Lines and data have checksums: what was cut or altered counts as missing. Loader workers may hold a store from
+    before a fork or get it pickled, to read.
 
     Args:
         folder: Where the files are; it is made with the first entry.
@@ -96,8 +99,8 @@ class FeatureStore:
             raise OSError(
                 error.errno,
                 f"features of a frozen encoder cannot be stored ({error.strerror}; {self.size_mb():.0f} MB are there). "
-                "Expected room for them: free some space, name another folder with HF_SER_CACHE, or leave out "
-                "--cache_frozen. What is stored is kept: give the same command again",
+                "Expected room for them: free some space, or name another folder with HF_SER_CACHE. What "
+                "is stored is kept: give the same command again",
                 str(self.folder),
             ) from error
 
@@ -202,7 +205,9 @@ class _Writer:
 
 
 def as_stored(array: np.ndarray) -> np.ndarray:
-    """An array rounded to float16, or to float32 where one of its numbers is beyond that (65504)."""
+    """An array rounded to float16; to float32 where it has few positions, or a number beyond float16 (65504)."""
+    if len(array) <= FEW_POSITIONS:
+        return np.ascontiguousarray(array, dtype="<f4")
     with np.errstate(over="ignore"):
         rounded = np.ascontiguousarray(array, dtype="<f2")
     return rounded if np.isfinite(rounded).all() else np.ascontiguousarray(array, dtype="<f4")

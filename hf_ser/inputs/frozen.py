@@ -20,7 +20,7 @@ from hf_ser.inputs.feature_store import FeatureStore
 from hf_ser.models.modeling_ser import is_frozen
 from hf_ser.stable import text_digest
 
-CACHED = "2"
+CACHED = "3"
 """Version of what is stored. Raise it when the frozen parts come to put out something else, or statistics are fitted
 otherwise (they are known by the clips that they are fitted to): all is computed again."""
 
@@ -68,7 +68,7 @@ class FrozenFeatures:
         if not row.get("pcm_sha256"):
             raise ValueError(
                 f"{row['id']}: found no digest of its audio (column pcm_sha256), by which cached features are kept. "
-                "Expected a data set that prepare_data.py wrote: prepare it again, or leave out --cache_frozen."
+                "Expected a data set that prepare_data.py wrote: prepare it again."
             )
         parts = [row["pcm_sha256"]]
         if self.views and row.get("view") is not None:
@@ -127,7 +127,7 @@ class FrozenFeatures:
             f"{modality} of {len(store)} clips, {store.size_mb():.1f} MB in {store.folder}"
             for modality, store in self.stores.items()
         ]
-        return f"frozen features: {'; '.join(kept) or 'none are kept'}"
+        return f"frozen features: {'; '.join(kept)}"
 
 
 def padded(modality: str, arrays: list[np.ndarray | None]) -> dict[str, torch.Tensor]:

@@ -81,17 +81,6 @@ class FeatureChanges(nn.Module):
         return torch.cat([features[:, :1] + added[:, None, :, None], features[:, 1:]], dim=1)
 
 
-class Noise(nn.Module):
-    """Normal noise of one deviation on everything, in training only."""
-
-    def __init__(self, deviation: float):
-        super().__init__()
-        self.deviation = deviation
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.deviation * torch.randn_like(x) if self.training else x
-
-
 def blanked(features: torch.Tensor, lengths: torch.Tensor, widest: int, axis: int) -> torch.Tensor:
     """Zero, the mean, in stretches of up to `widest` bands (axis 2) or frames (axis 3) of each clip.
 

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedConfig
 
-from .feature_changes import Noise
 from .random_kernels import N_KERNEL_FEATURES
 from .recurrent import run_packed
 
@@ -230,43 +229,20 @@ class Functionals(nn.Module):
         return one_position(features[:, 0, :, 0])
 
 
-class Standardised(Functionals):
-    """A clip's functionals standardised, by batch norm's statistics, which travel with the weights and their averages.
+class RandomKernelVector(Functionals):
+    """Functionals and what random convolutions give, standardised, in the shares that they have in the sum of squares.
 
-    A fit sets them; where a head is trained, they are those of its batches.
-    """
-
-    clip_at = 4.0
-    """In deviations of a functional: where one is cut off, for no single one should decide."""
-
-    def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int | None):
-        super().__init__(config, n_channels, n_bands, n_frames)
-        self.standardise = nn.BatchNorm1d(n_bands, affine=False)
-
-    def vectors(self, functionals: torch.Tensor) -> torch.Tensor:
-        """Shapes: `(batch, size)`, and so is the result."""
-        norm = self.standardise
-        if norm.training and len(functionals) > 1:
-            functionals = norm(functionals)
-        else:  # the statistics so far, in training too where one clip has no deviation
-            functionals = nn.functional.batch_norm(functionals, norm.running_mean, norm.running_var, eps=norm.eps)
-        return functionals.clamp(-self.clip_at, self.clip_at)
-
-    def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return one_position(self.vectors(features[:, 0, :, 0]))
-
-
-class RandomKernelVector(Standardised):
-    """Functionals and what random convolutions give, in the shares that they have in the sum of squares.
-
-    The weights are the only parameters. A fit leaves them as they are; that there are any tells the cache of frozen
-    outputs to keep what comes before the standardisation, which differs by fold.
+    The statistics are batch norm's, which travel with the weights: a fit sets them; where a head is trained, they are
+    those of its batches. The weights are the only parameters. A fit leaves them as they are; that there are any tells
+    the cache of frozen outputs to keep what comes before the standardisation, which differs by fold.
 
     Raises:
         ValueError: features of another kind.
     """
 
     kernel_share = 0.7
+    clip_at = 4.0
+    """In deviations of a functional: where one is cut off, for no single one should decide."""
 
     def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int | None):
         super().__init__(config, n_channels, n_bands, n_frames)
@@ -276,35 +252,21 @@ class RandomKernelVector(Standardised):
                 f"Network {config.network!r}: found a front end of {n_bands} functionals, expected more than "
                 f"{N_KERNEL_FEATURES}: take features 'random_kernels'."
             )
+        self.standardise = nn.BatchNorm1d(n_bands, affine=False)
         blocks = [torch.full((size,), (n_bands * share / size) ** 0.5) for share, size in sizes.items()]
         self.weights = nn.Parameter(torch.cat(blocks))
 
     def vectors(self, functionals: torch.Tensor) -> torch.Tensor:
-        return super().vectors(functionals) * self.weights
-
-
-class FunctionalsMlp(Standardised):
-    """Our own: two layers on a clip's functionals, noise among them in training; one position.
-
-    Convolutions over the frames beside it, their logits added (five over time, 96 wide, on 40 log-mel bands and pitch,
-    attentive statistics), were tried and left out. UAR on validation speakers of RAVDESS, mean of EmoBox's six folds,
-    these layers alone and both: 69.5 and 70.0 % of vectors scaled by speaker, 54.3 % each of others. It takes ten
-    times as long. Of vectors not scaled by speaker, so were augmented views of the clips and a squared loss (one net of
-    three draws, 54.2 % without, 52.1 and 53.3 % with); an RBF-SVM in their place gives 54.8 %.
-    """
-
-    noise, input_dropout = 0.2, 0.3
-    """What is added, in deviations of a functional; the share that is left out."""
-
-    def __init__(self, config: PreTrainedConfig, n_channels: int, n_bands: int, n_frames: int | None):
-        super().__init__(config, n_channels, n_bands, n_frames)
-        layers = [Noise(self.noise), nn.Dropout(self.input_dropout)]
-        for a, b in pairwise((n_bands, config.hidden_size, config.hidden_size)):
-            layers += [nn.Linear(a, b), nn.LayerNorm(b), nn.ReLU(), nn.Dropout(config.dropout)]
-        self.dense = nn.Sequential(*layers)
+        """Shapes: `(batch, size)`, and so is the result."""
+        norm = self.standardise
+        if norm.training and len(functionals) > 1:
+            functionals = norm(functionals)
+        else:  # the statistics so far, in training too where one clip has no deviation
+            functionals = nn.functional.batch_norm(functionals, norm.running_mean, norm.running_var, eps=norm.eps)
+        return functionals.clamp(-self.clip_at, self.clip_at) * self.weights
 
     def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return one_position(self.dense(self.vectors(features[:, 0, :, 0])))
+        return one_position(self.vectors(features[:, 0, :, 0]))
 
 
 NETWORKS = {
@@ -315,7 +277,6 @@ NETWORKS = {
     "alexnet": AlexNet,
     "vision": Vision,
     "functionals": Functionals,
-    "functionals_mlp": FunctionalsMlp,
     "random_kernels": RandomKernelVector,
 }
 """By the name in a configuration."""

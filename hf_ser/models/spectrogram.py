@@ -233,11 +233,6 @@ PRESETS = {
         "network": "functionals",
         "front_end": FUNCTIONALS,
     },
-    "functionals_mlp": {
-        "network": "functionals_mlp",
-        "dropout": 0.5,
-        "front_end": FUNCTIONALS,
-    },
     "random_kernels": {
         "network": "random_kernels",
         "front_end": {**FUNCTIONALS, "features": "random_kernels"},

@@ -214,21 +214,6 @@ class CommonHeadArguments(Checked):
         "attentive", "how the positions of a modality become one vector", Registered("models/heads.py", "POOLINGS")
     )
     head_dropout: float = setting(0.2, "dropout of the head", range=Range(0, 0.95))
-    class_balance: float = setting(
-        1.0,
-        "of ridge: power by which a class weighs the more, the rarer it is; 1: all classes weigh alike, as UAR counts; "
-        "0: all clips do",
-        range=Range(0, 1),
-    )
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.class_balance != 1 and self.chosen != "ridge":
-            raise ValueError(
-                f"--class_balance is {self.class_balance:g}, the head is {self.chosen}: found a power of class "
-                "weights, which a ridge alone has. Expected ridge: add --head ridge (--fusion ridge), or give "
-                "--class_weights true to a head that is trained in epochs."
-            )
 
 
 @dataclass
@@ -327,49 +312,37 @@ class CommonArguments:
 class ObjectiveArguments:
     """What is minimised."""
 
-    class_weights: bool = setting(
-        False,
-        "let a class count the more the rarer it is among the training rows; the ridge of random_kernels does so by "
-        "itself",
-    )
-    mixup: float = setting(
-        0.0,
-        "alpha of mixup: train on mixtures of two clips (0.2 is usual), of their audio or, with --cache_frozen, of "
-        "what is kept of them; 0: off",
-        range=NOT_NEGATIVE,
+    class_weights: float | None = setting(
+        None,
+        "power by which a class counts the more, the rarer it is in training: 1: all classes count alike, as in UAR; "
+        "0: all clips do; default: 1 in a ridge, 0 in what is trained in epochs",
+        range=Range(0, 1),
     )
 
 
 @dataclass
 class ScheduleArguments:
-    """When and how fast each part is trained, and which of its weights are kept."""
+    """When and how fast each part is trained."""
 
     stages: str | None = setting(
         None,
         "train in stages, each PART:EPOCHS@PEAK_RATE, such as head:5@1e-3,all:10@2e-5; parts: head, top:N (head and "
         "the last N layers of the encoders), audio, text (head and that encoder), all",
-        not_with={
-            "search": "each stage has its own learning rate",
-            "cache_frozen": "a later stage may train what was kept",
-        },
+        not_with={"search": "each stage has its own learning rate"},
     )
     head_learning_rate: float | None = setting(
         None,
         "learning rate of everything but the encoders, in stages that train more than it; default: the same",
         range=POSITIVE,
     )
-    ema_decay: float = setting(
-        0.0, "keep a moving average of the weights and use that (0.999 is usual); 0: off", range=Range(0, 0.999999)
-    )
     early_stopping_patience: int = setting(
         5, "evaluations without a better UAR before training stops; 0 never stops", range=NOT_NEGATIVE
     )
-    cache_frozen: bool = setting(False, "compute what frozen encoders make of a clip once, and keep it")
     cache_views: int = setting(
         0,
-        "augmented views of a clip that are kept; 0: the clip as it is",
+        "augmented views of a clip, in turn, whose frozen features are kept; 0: a new view in every epoch, none kept; "
+        "of heads that are solved for one for each turn of --augment",
         range=NOT_NEGATIVE,
-        only_with=("cache_frozen", (True,)),
     )
     search: int = setting(
         0,

@@ -27,8 +27,8 @@ from hf_ser.settings import setting
 from hf_ser.training.adaptation import LORA_SCALE
 from hf_ser.training.arguments import AsrArguments, AsrCommonArguments
 from hf_ser.training.building import Candidate, of_fold
-from hf_ser.training.trainer import OneLineProgress
 from hf_ser.training.trainer_arguments import BasicTrainingArguments
+from hf_ser.training.training_progress import OneLineProgress
 from hf_ser.transcripts.recogniser import POSITIONS_A_SECOND
 from hf_ser.transcripts.transcriber import WITHOUT_BLANKS
 from hf_ser.transcripts.transformers_whisper import load_whole

@@ -110,7 +110,7 @@ def check_network(source: str, encoder: nn.Module, is_fused: bool) -> None:
     if is_fused and network == "functionals":
         raise ValueError(
             f"--audio_model {source}: found functionals, whose standardisation is fitted with the head, which fusion "
-            "trains. Expected with text a network that standardises: functionals_mlp or random_kernels."
+            "trains. Expected with text a network that standardises: random_kernels."
         )
     if not is_fused and network in FITTED and network != source:
         raise ValueError(

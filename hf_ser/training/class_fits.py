@@ -59,7 +59,7 @@ class LogisticFit:
     """Inverse, among which speakers that were left out choose."""
     strength_name = "regularisation_c"
     gives_logits = True
-    class_balance = 1.0
+    class_power = 1.0
 
     def __init__(self, vectors: np.ndarray, targets: np.ndarray, copies: int = 1):
         self.vectors, self.targets = vectors, targets / copies
@@ -88,7 +88,7 @@ class RidgeFit:
 
     Args:
         copies: How many rows each clip has; all of them together weigh as much as one would.
-        class_balance: Power by which a class weighs the more, the rarer it is; 1: all classes weigh alike; 0: all rows.
+        class_power: Power by which a class weighs the more, the rarer it is; 1: all classes weigh alike; 0: all rows.
 
     Shapes: as LogisticFit's.
     """
@@ -97,9 +97,9 @@ class RidgeFit:
     strength_name = PENALTY
     gives_logits = False
 
-    def __init__(self, vectors: np.ndarray, targets: np.ndarray, copies: int = 1, class_balance: float = 1.0):
+    def __init__(self, vectors: np.ndarray, targets: np.ndarray, copies: int = 1, class_power: float = 1.0):
         self.vectors, self.row_weights, self.copies = vectors, targets.sum(1), copies
-        self.class_balance = class_balance
+        self.class_power = class_power
         self.targets = targets / np.where(self.row_weights > 0, self.row_weights, 1.0)[:, None]
         self.products = row_products(vectors)
 
@@ -113,7 +113,7 @@ class RidgeFit:
         classes = np.flatnonzero(of_classes)
         targets = self.targets[np.ix_(rows, classes)]
         counts = of_classes[classes]
-        of_class = counts**-self.class_balance * len(rows) / (counts ** (1 - self.class_balance)).sum()
+        of_class = counts**-self.class_power * len(rows) / (counts ** (1 - self.class_power)).sum()
         weights = self.row_weights[rows] * (targets @ of_class) / self.copies
         centred = targets - 1 / len(classes)
         for weight, bias in ridge_solutions(self.vectors, self.products, rows, centred, weights, strengths):
@@ -189,8 +189,8 @@ def chosen_strength(
         for strength, answer in answers.items()
     }
     scores = uar
-    if method.class_balance != 1:  # classes count in the choice as they do in the fit
-        weights = np.bincount(truth[scored])[truth[scored]] ** -float(method.class_balance)
+    if method.class_power != 1:  # classes count in the choice as they do in the fit
+        weights = np.bincount(truth[scored])[truth[scored]] ** -float(method.class_power)
         scores = {
             strength: accuracy_score(truth[scored], answer[scored].argmax(1), sample_weight=weights)
             for strength, answer in answers.items()

@@ -19,6 +19,7 @@ from datasets import Dataset
 from scipy.special import softmax
 from transformers import PreTrainedConfig, TrainerCallback, set_seed
 
+from hf_ser.augment.views import number_of_views
 from hf_ser.checks.audit.data import CLEARED
 from hf_ser.data.folds import Fold
 from hf_ser.data.schema import REFERENCE
@@ -49,18 +50,28 @@ from hf_ser.training.arguments import (
     reject_transcript_settings,
 )
 from hf_ser.training.building import build_model, from_fold
+from hf_ser.training.emotion_checks import (
+    check_annotated,
+    check_audio,
+    check_target,
+    check_transcripts,
+    missing_values,
+    notices,
+)
 from hf_ser.training.familiarity import learn_familiarity, outputs_and_familiarity
 from hf_ser.training.fitted_trainer import FittedTrainer
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.fold_run import FoldTask, save_model
 from hf_ser.training.frozen_pass import frozen_features, unwrapped
+from hf_ser.training.predicting import PredictingTrainer
 from hf_ser.training.run import Settings, Task
-from hf_ser.training.solved_heads import is_solved, reject_descent
-from hf_ser.training.trainer import SerTrainer, choose_threads
+from hf_ser.training.solved_heads import has_solved_head, is_solved, reject_descent
+from hf_ser.training.threads import choose_threads
+from hf_ser.training.trainer import SerTrainer
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 from hf_ser.transcripts.confidence import LOGPROB, logprob_of
 from hf_ser.transcripts.context import previous_turns
-from hf_ser.transcripts.fold_transcripts import ASR, MIXED, fold_transcripts
+from hf_ser.transcripts.fold_transcripts import fold_transcripts
 from hf_ser.transcripts.sentence_bank import bank_digest, sentence_bank
 
 HASHED_COLUMNS = ("id", "label", "votes", "speaker", "sex", "transcript", "pcm_sha256")
@@ -108,18 +119,18 @@ class EmotionFold(FoldTask):
         self.rows: FoldData = fold_data(task.dataset, self.fold, self.transcripts, self.candidate, *arguments)
         self.is_fresh = True
 
-    def trainer(self, arguments, callbacks: Sequence[TrainerCallback] = ()) -> SerTrainer:
+    def trainer(self, arguments, callbacks: Sequence[TrainerCallback] = ()) -> PredictingTrainer:
         if not self.is_fresh:
             self.prepare()
         self.is_fresh = False
-        if arguments.cache_frozen:
-            self.candidate.collator.frozen = frozen_features(self.candidate, self.rows, arguments)
-            PartialState().print(self.candidate.collator.frozen.summary())
+        features = frozen_features(self.candidate, self.rows, arguments)
+        if features.stores:
+            self.candidate.collator.frozen = features
+            PartialState().print(features.summary())
         trainer = SerTrainer
         if is_solved(self.candidate.model.config):
             enrolment_clips = getattr(self.task.settings.get(AudioArguments), "enrolment_clips", 0)
-            balance = self.task.head.class_balance
-            trainer = partial(FittedTrainer, enrolment_clips=enrolment_clips, class_balance=balance)
+            trainer = partial(FittedTrainer, enrolment_clips=enrolment_clips)
         return trainer(
             self.candidate,
             self.classes,
@@ -142,7 +153,7 @@ class EmotionFold(FoldTask):
             solved=is_solved(self.candidate.model.config),
         )
 
-    def finish(self, trainer: SerTrainer, folder: Path, record: TrainingRecord) -> TrainingRecord:
+    def finish(self, trainer: PredictingTrainer, folder: Path, record: TrainingRecord) -> TrainingRecord:
         """As FoldTask's; the probabilities of classes are calibrated on the validation rows first."""
         if self.classes:
             calibrate(trainer, self.candidate.model.config, self.rows.validation)
@@ -211,7 +222,10 @@ class EmotionTask(Task):
         if not self.reads_text:
             reject_transcript_settings(self.data)
         models = [given[one] for one in (AudioArguments, TextArguments) if one in given]
-        reject_descent(models, self.head, given.get(AugmentArguments), given[AdaptArguments], self.training)
+        reject_descent(models, self.head, given[AdaptArguments], self.training)
+        augment = getattr(given.get(AugmentArguments), "augment", None)
+        solved = has_solved_head(models, self.head)
+        self.training.cache_views = number_of_views(augment, self.training.cache_views, solved)
         check_target(self.data, self.head, self.training)
 
     @property
@@ -266,59 +280,6 @@ class EmotionTask(Task):
         return write_results(self.training.output_dir, self.dataset)
 
 
-def check_target(data, head: CommonHeadArguments, training: SerTrainingArguments) -> None:
-    """Make sure that the settings suit what is trained towards; without classes the CCC chooses the checkpoint.
-
-    Raises:
-        ValueError: settings of classes where there are none, or of dimensions where there are none.
-    """
-    stated_scale(data.dimension_scale)  # refuses before any data is read
-    if data.target not in DIMENSIONAL and training.metric_for_best_model == "ccc":
-        raise ValueError(
-            f"--metric_for_best_model is ccc, --target is {data.target}: found no dimensions, of which it is the "
-            "concordance. Expected --target dimensions or both: add it, or leave --metric_for_best_model out."
-        )
-    if data.target != "dimensions":
-        return
-    if training.metric_for_best_model == "uar":
-        training.metric_for_best_model = "ccc"
-    used = {name: getattr(training, name) for name in ("class_weights", "label_smoothing_factor", "search")}
-    used |= {"class_balance": head.class_balance if head.class_balance != 1 else None}
-    used |= {"head": head.chosen if head.chosen == "logistic" else None}
-    if given := {name: value for name, value in used.items() if value}:
-        name, value = next(iter(given.items()))
-        raise ValueError(
-            f"--{name} is {value}, --target is dimensions: found a setting of classes, and none are predicted. "
-            f"Expected none: leave --{name} out, or predict both with --target both."
-        )
-
-
-def check_annotated(dimensions: Mapping[str, np.ndarray], fold: Fold) -> None:
-    """Make sure that each dimension is annotated in the training and the validation part of a fold.
-
-    Raises:
-        ValueError: one is in fewer than two rows of a part.
-    """
-    for name, values in dimensions.items():
-        for part in ("train", "validation"):
-            rows = getattr(fold, part)
-            if len(rows) and (known := int((~np.isnan(values[rows])).sum())) < 2:
-                raise ValueError(
-                    f"Fold {fold.name}: {known} of its {len(rows)} {part} clips have an annotation of {name}, expected "
-                    "two at least. Leave its column out of the table, annotate more clips, or use another protocol."
-                )
-
-
-def missing_values(dimensions: Mapping[str, np.ndarray]) -> list[str]:
-    """How many rows lack each dimension."""
-    counts = {name: int(np.isnan(values).sum()) for name, values in dimensions.items()}
-    return [
-        f"{count} of {len(dimensions[name])} clips have no annotation of {name}: they do not count for it"
-        for name, count in counts.items()
-        if count
-    ]
-
-
 def dimension_rows(dimensions: Mapping[str, np.ndarray], rows: Sequence[int], predicted: np.ndarray) -> list[dict]:
     """What each test row has of dimensions in its prediction; nothing where the model predicts none.
 
@@ -361,61 +322,6 @@ class FusionTask(EmotionTask):
     default_recipe = "quickstart.yaml"
 
 
-def check_audio(dataset: Dataset) -> None:
-    """Make sure that every clip has audio.
-
-    Raises:
-        ValueError: one has none.
-    """
-    if missing := dataset["duration_seconds"][:].count(None):
-        raise ValueError(
-            f"{missing} of {len(dataset)} clips have no audio, and this model is audio-only. Expected audio for each: "
-            "add the audio files and prepare the data again, or use train_text.py or train_fusion.py."
-        )
-
-
-def check_transcripts(dataset: Dataset, folds: list[Fold]) -> None:
-    """Make sure that some training rows of each fold have a transcript.
-
-    Raises:
-        ValueError: none of a fold has.
-    """
-    has_text = [bool(text and text.strip()) for text in dataset["transcript"][:]]
-    for fold in folds:
-        if not any(has_text[row] for row in fold.train):
-            raise ValueError(
-                f"Fold {fold.name}: none of its {len(fold.train)} training clips has a transcript, and this model is "
-                "of audio and text. Expected transcripts: train on the audio alone with train_audio.py; or prepare the "
-                "data, let scripts/transcribe.py --dataset DS write transcripts, and train on what it writes."
-            )
-
-
-NO_TRANSCRIPT = {
-    None: "",
-    REFERENCE: " by the corpus",
-    ASR: " by a recogniser, or an empty one",
-    MIXED: " by a recogniser, or an empty one; in training the corpus's own is used for one that is missing",
-}
-"""Whose transcript is missing, by `--transcript_source`."""
-
-
-def notices(dataset: Dataset, data, *arguments) -> list[str]:
-    """What the models cannot learn from in the data."""
-    found = []
-    if data.target in ("votes", "majority") and (unrated := dataset["votes"][:].count(None)):
-        found.append(f"{unrated} of {len(dataset)} clips have no raters' votes: their label is the target")
-    for one in arguments:
-        if isinstance(one, AudioArguments):
-            seconds = dataset["duration_seconds"][:]
-            if long := sum(length is not None and length > one.max_seconds for length in seconds):
-                found.append(f"{long} of {len(dataset)} clips are longer than --max_seconds {one.max_seconds:g}: cut")
-            if missing := seconds.count(None):
-                found.append(f"{missing} of {len(dataset)} clips have no audio")
-        if isinstance(one, TextArguments) and (empty := sum(not text for text in dataset["transcript"][:])):
-            found.append(f"{empty} of {len(dataset)} clips have no transcript{NO_TRANSCRIPT[data.transcript_source]}")
-    return found
-
-
 def recogniser_source(data, reads_text: bool) -> dict[str, str]:
     """The folder with the training record of the recogniser whose transcripts are used."""
     if not (reads_text and data.dataset and data.transcript_source != REFERENCE):
@@ -424,7 +330,7 @@ def recogniser_source(data, reads_text: bool) -> dict[str, str]:
     return {"transcripts": str(folder)} if (folder / RECORD).is_file() else {}
 
 
-def saved_figure(trainer: SerTrainer, name: str) -> float | None:
+def saved_figure(trainer: PredictingTrainer, name: str) -> float | None:
     """A validation figure of the saved weights: the best, or the last where the last weights are kept."""
     state, evaluated = trainer.state, [one for one in trainer.state.log_history if f"eval_{name}" in one]
     if not evaluated:
@@ -441,7 +347,7 @@ def on_the_hub(source: str) -> bool:
     return not is_own_network(source) and not Path(source).exists()
 
 
-def calibrate(trainer: SerTrainer, config: PreTrainedConfig, validation: Dataset) -> None:
+def calibrate(trainer: PredictingTrainer, config: PreTrainedConfig, validation: Dataset) -> None:
     """Set temperature and abstention threshold in a model's configuration by its validation speakers, never the test's.
 
     For a solved head by all its speakers, each left out in turn: the validation speakers alone are fewer, and their

@@ -9,7 +9,7 @@ from torch import nn
 from hf_ser.models import SerModelForClassification
 from hf_ser.models.familiarity import Familiarity
 from hf_ser.models.last_layers import last_layers
-from hf_ser.training.trainer import SerTrainer
+from hf_ser.training.predicting import PredictingTrainer
 
 MOST_CLIPS = 1_000
 """Clips of a part that are looked at: more change nothing of note and cost as many forward passes."""
@@ -18,11 +18,13 @@ GROUPS = 5
 """Groups of training speakers that are left out in turn."""
 
 
-def learn_familiarity(trainer: SerTrainer, model: SerModelForClassification, train: Dataset, validation: Dataset):
+def learn_familiarity(
+    trainer: PredictingTrainer, model: SerModelForClassification, train: Dataset, validation: Dataset
+):
     """Measure the training clips as the model was trained on them, and the validation clips; keep both in the model.
 
     Costs a forward pass of at most MOST_CLIPS clips of each part, as predicting them: of frozen encoders whose features
-    are kept (`--cache_frozen`) they are read, so that the head alone is computed.
+    are kept they are read, so that the head alone is computed.
 
     Nothing is kept under FSDP and DeepSpeed, where a process has a part of the weights, of a model that is normalised
     by speaker, whose features depend on other clips, of a head of somebody's own without a last linear layer, and where
@@ -64,7 +66,7 @@ def left_out_distances(clips: torch.Tensor, speakers: np.ndarray) -> torch.Tenso
 
 
 def outputs_and_familiarity(
-    trainer: SerTrainer, model: SerModelForClassification, rows: Dataset
+    trainer: PredictingTrainer, model: SerModelForClassification, rows: Dataset
 ) -> tuple[np.ndarray, list[float | None]]:
     """The outputs of rows, `(rows, outputs)`, and how alike each is to the training data; None where not known."""
     if model.familiarity is None:

@@ -34,15 +34,15 @@ from hf_ser.training.class_fits import (
     uar_of,
 )
 from hf_ser.training.dimension_fits import DimensionCoefficients, DimensionFit, copy_dimensions, fitted_dimensions
+from hf_ser.training.predicting import PredictingTrainer
 from hf_ser.training.ridge import LEAST_SCALE, PENALTY
-from hf_ser.training.trainer import SerTrainer
 
 CONTEXT_WEIGHT = 0.3
 """What the standardised mean of the previous turns is multiplied by, see scripts/recipes/README.md."""
 
 
-class FittedTrainer(SerTrainer):
-    """SerTrainer for a linear head on one vector a clip: solves for the head instead of descending.
+class FittedTrainer(PredictingTrainer):
+    """Solves for a linear head on one vector a clip, in place of gradient descent.
 
     The strength of its penalty is chosen on speakers who were left out in turn. The head is then solved for on training
     and validation speakers together: nothing is left for the latter to choose. Of audio and text each is solved for by
@@ -54,8 +54,8 @@ class FittedTrainer(SerTrainer):
         labels: Emotion names in class order; none of a model that predicts dimensions alone.
         enrolment_clips: Of a head that takes speakers' means off: clips that a speaker is known by when rows are
             predicted; 0: all of them.
-        class_balance: As of RidgeFit, of head `ridge`.
-        kwargs: As SerTrainer's.
+        view: A `View`, which is set to each changed view in turn; or None.
+        kwargs: As PredictingTrainer's.
 
     Attributes:
         left_out: Logits and labels of all these speakers' rows, each answered by a head that was not solved for on its
@@ -65,25 +65,17 @@ class FittedTrainer(SerTrainer):
         ValueError: the head is not one linear layer on the vectors.
     """
 
-    def __init__(
-        self,
-        candidate: Candidate,
-        labels: list[str],
-        enrolment_clips: int = 0,
-        class_balance: float = 1.0,
-        **kwargs,
-    ):
+    def __init__(self, candidate: Candidate, labels: list[str], view=None, enrolment_clips: int = 0, **kwargs):
         super().__init__(candidate, labels, **kwargs)
-        self.enrolment_clips = enrolment_clips
-        self.view = kwargs.get("view")
+        self.view, self.enrolment_clips = view, enrolment_clips
         self.left_out: tuple[np.ndarray, np.ndarray] | None = None
         config, self.network = candidate.model.config, getattr(candidate.encoders.get("audio"), "network", None)
         if config.head in SOLVED_HEADS:
             self.method, sizes = FITS[config.head], candidate.model.head.sizes
         else:
             self.method, sizes = FITS[config.audio_config.network], [self.network.size]
-        if config.head == "ridge":
-            self.method = partial(self.method, class_balance=class_balance)
+        if (power := self.args.class_weights) is not None:
+            self.method = partial(self.method, class_power=power)
         self.classifier = linear_head(candidate.model, sum(sizes))
 
     def train(self, resume_from_checkpoint=None, **kwargs) -> TrainOutput:
@@ -201,7 +193,7 @@ class FittedTrainer(SerTrainer):
 
     @torch.no_grad()
     def outputs(self, dataset: Dataset, prefix: str = "test") -> np.ndarray:
-        """As SerTrainer's; a head that takes speakers' means off knows each by clips that are drawn for it."""
+        """As PredictingTrainer's; a head that takes speakers' means off knows each by clips that are drawn for it."""
         if self.speaker_means is None:
             return super().outputs(dataset, prefix)
         vectors = torch.from_numpy(self.vectors_of(dataset)[0]).to(self.speaker_means.mean)
@@ -213,7 +205,7 @@ class FittedTrainer(SerTrainer):
         return self.model.head(audio=audio, speaker_statistics=offsets)[0].double().cpu().numpy()
 
     def views_of(self, parts: list[Dataset]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """`vectors_of` each part, then of each changed view of it: so many as `--cache_views`, if clips are changed."""
+        """`vectors_of` each part, then of each changed view of it: `cache_views` of them, where clips are changed."""
         if self.view is None:
             yield from map(self.vectors_of, parts)
             return

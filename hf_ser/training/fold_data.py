@@ -48,11 +48,6 @@ def fold_data(
         ValueError: as `with_target`, `speaker_statistics` and `Augmenter`.
     """
     augmented = augment is not None and augment.augment
-    if training.cache_views and not augmented:
-        raise ValueError(
-            f"--cache_views is {training.cache_views}: found no --augment, and so nothing for views of a clip to "
-            "differ by. Expected one: add it, or leave --cache_views out."
-        )
     columns, notes, view, fitted = dict(transcripts.columns), [], None, None
     front_end = getattr(candidate.encoders.get("audio"), "front_end", None)
     if front_end is not None and front_end.normalisation == "corpus":
@@ -79,12 +74,6 @@ def fold_data(
         view = View()
         train = with_views(train, view, training.cache_views)
         augmenter = Augmenter(augment.augment, dataset, fold.train, augment.noise_dir, training.seed)
-        if 0 < training.cache_views < len(augmenter.turns):
-            raise ValueError(
-                f"--cache_views is {training.cache_views}, --augment {augment.augment}: found fewer views of a clip "
-                f"than turns, {len(augmenter.turns)}, so that the last are never used. Expected as many, or a "
-                f"multiple: give --cache_views {len(augmenter.turns)}."
-            )
         for notice in augmenter.notices:
             PartialState().print(f"note: {notice}")
         candidate.collator.augmenter = augmenter

@@ -24,7 +24,7 @@ from hf_ser.runs.findings import LEAK, AuditFinding
 from hf_ser.runs.record import TrainingRecord, ancestry, hardware, split_record, stage_leaks, write_record
 from hf_ser.training.building import Candidate
 from hf_ser.training.search import search
-from hf_ser.training.trainer import count_parameters
+from hf_ser.training.threads import count_parameters
 
 
 class FoldTask(ABC):

@@ -1,4 +1,4 @@
-"""What is minimised beside plain cross entropy, and how training rows are mixed."""
+"""What is minimised beside plain cross entropy."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,10 +6,6 @@ import torch
 from torch import nn
 
 from hf_ser.models.dimensions import concordance_loss
-
-MIXED = ("input_values", "input_features", "audio_hidden", "speaker_statistics")
-"""Inputs that mixup mixes."""
-MASKS = ("attention_mask", "audio_mask")
 
 
 class Objective:
@@ -21,12 +17,12 @@ class Objective:
     """
 
     def __init__(self, args, weights: torch.Tensor | None = None):
-        self.smoothing, self.weights, self.mixup = args.label_smoothing_factor, weights, args.mixup
+        self.smoothing, self.weights = args.label_smoothing_factor, weights
 
     @property
     def is_plain(self) -> bool:
         """Whether this is what every model minimises by itself."""
-        return not (self.smoothing or self.mixup or self.weights is not None)
+        return not (self.smoothing or self.weights is not None)
 
     def rows(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The loss of each row.
@@ -75,28 +71,14 @@ def as_distributions(labels: torch.Tensor, n_classes: int) -> torch.Tensor:
     return labels if labels.is_floating_point() else nn.functional.one_hot(labels, n_classes).float()
 
 
-def class_weights(labels: Sequence[int], n_classes: int) -> torch.Tensor:
-    """Inverse frequencies of the classes of training rows, with a mean of 1 over the rows; without rows 1."""
-    counts = torch.bincount(torch.tensor(labels), minlength=n_classes)
-    present = counts > 0
-    return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 1.0)
+def class_weights(labels: Sequence[int], n_classes: int, power: float = 1.0) -> torch.Tensor:
+    """Weights of the classes of training rows, with a mean of 1 over the rows; of a class without rows 1.
 
-
-def mixed(inputs: dict, alpha: float, n_classes: int) -> dict:
-    """A batch in which each clip is mixed with another one, and its label likewise.
-
-    Waveforms, features or cached hidden states are mixed as they are, padding included; a position is valid
-    where one of the two is. Drawn by torch's generator on the CPU, which checkpoints keep.
-
-    Source: Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization, eq. 1; one share a batch, as in their code.
+    Args:
+        labels: Class of each row.
+        n_classes: Of the model.
+        power: By which a class weighs the more, the rarer it is; 1: all classes weigh alike; 0: all rows.
     """
-    inputs, labels = dict(inputs), as_distributions(inputs["labels"], n_classes)
-    share = torch.distributions.Beta(alpha, alpha).sample().item()
-    partner = torch.randperm(len(labels)).to(labels.device)
-    for name in MIXED:
-        if inputs.get(name) is not None:
-            inputs[name] = share * inputs[name] + (1 - share) * inputs[name][partner]
-    for name in MASKS:
-        if inputs.get(name) is not None:
-            inputs[name] = torch.maximum(inputs[name], inputs[name][partner])
-    return inputs | {"labels": share * labels + (1 - share) * labels[partner]}
+    counts = torch.bincount(torch.tensor(labels), minlength=n_classes).float()
+    rarity = counts.clamp(min=1) ** -power
+    return torch.where(counts > 0, rarity * counts.sum() / (rarity * counts).sum(), 1.0)

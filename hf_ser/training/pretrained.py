@@ -35,7 +35,7 @@ from hf_ser.models.spectrogram import vision_config, with_backbone
 from hf_ser.revisions import checkpoint_config, split_revision
 from hf_ser.runs.checkpoints import load_with_info
 
-TRIMMED = ("crnn", "functionals", "functionals_mlp", "random_kernels")
+TRIMMED = ("crnn", "functionals", "random_kernels")
 """Networks that read a clip without the silence at its ends: digital zeros are a shortcut."""
 
 

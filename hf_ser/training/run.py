@@ -9,6 +9,7 @@ checkpoint.
 """
 
 import json
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from hf_ser.checks.audit.data import CLEARED, audit_data
 from hf_ser.checks.audit.not_copies import read_not_copies
 from hf_ser.data.folds import FINAL, Fold, describe, fold_folder
 from hf_ser.data.labels import apply_label_map, labels_not_found, not_found_notice
+from hf_ser.data.listing import list_corpora, named_folders
 from hf_ser.data.prepare import load_or_prepare
 from hf_ser.data.prepared import check_columns, load_prepared
 from hf_ser.data.splitting import make_folds
@@ -71,14 +73,16 @@ def open_data(data, *models, dataset: Dataset | None = None) -> tuple[Dataset, l
         ValueError, FileNotFoundError: see `check_sources`, `load_prepared`, `load_or_prepare`,
             `with_transcript_source`, `make_folds`.
     """
-    check_sources(models, [data.fold] if data.fold != ALL_FOLDS else [])
+    table = {name: getattr(data, name) for name in ("columns", "speaker_pattern", "label_pattern", "audio_dir")}
     if dataset is not None:
         check_columns(dataset, "dataset")
     elif data.dataset:
         dataset = load_prepared(data.dataset)
-    else:
-        names = ("columns", "speaker_pattern", "label_pattern", "audio_dir")
-        dataset = load_or_prepare(data.corpus, data.data_dir, **{name: getattr(data, name) for name in names})
+    elif not all(map(os.path.exists, filter(None, named_folders(data.corpus, data.data_dir).values()))):
+        list_corpora(data.corpus, data.data_dir, **table)  # refuses a mistyped path, before an encoder is looked for
+    check_sources(models, [data.fold] if data.fold != ALL_FOLDS else [])
+    if dataset is None:
+        dataset = load_or_prepare(data.corpus, data.data_dir, **table)
     read_not_copies(data.not_copies, dataset["id"][:] if data.not_copies else None)  # refuses before the work
     # Before any row is dropped: to change a column of a selection, `datasets` would copy all of its audio.
     dataset = with_transcript_source(dataset, data.transcript_source)

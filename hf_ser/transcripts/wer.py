@@ -277,7 +277,7 @@ def _confusions(errors: Iterable[list[tuple[str, str]]]) -> list[WordConfusion]:
     """Most frequent errors; equally frequent ones in alphabetical order."""
     counts = Counter(pair for clip in errors for pair in clip)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_CONFUSIONS]
-    return [WordConfusion(spoken=spoken, heard=heard, count=count) for (spoken, heard), count in ordered]
+    return [WordConfusion(reference=one, recognised=other, count=count) for (one, other), count in ordered]
 
 
 def _percent(share: float) -> str:
@@ -292,10 +292,9 @@ def _headline(report: WordErrors) -> str:
 
 
 def _confusion(one: WordConfusion) -> str:
-    spoken, heard, count = one.spoken, one.heard, one.count
-    if spoken and heard:
-        return f"{spoken} as {heard} {count}"
-    return f"{spoken} lost {count}" if spoken else f"{heard} added {count}"
+    if one.reference and one.recognised:
+        return f"{one.reference} as {one.recognised} {one.count}"
+    return f"{one.reference} lost {one.count}" if one.reference else f"{one.recognised} added {one.count}"
 
 
 def _line(kind: str, text: str) -> list[str]:

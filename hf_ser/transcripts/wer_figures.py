@@ -23,13 +23,13 @@ class WordConfusion(Record):
     """An error and its count.
 
     Args:
-        spoken: Word of the reference; empty for an inserted word.
-        heard: Word of the recogniser; empty for a deleted word.
+        reference: Word of the reference; empty for an inserted word.
+        recognised: Word of the recogniser; empty for a deleted word.
         count: How often.
     """
 
-    spoken: str
-    heard: str
+    reference: str
+    recognised: str
     count: int
 
 

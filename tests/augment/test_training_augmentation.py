@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from hf_ser.augment.augmenter import Augmenter
 from hf_ser.augment.copies import prepare_copies, without_evaluated_copies
 from hf_ser.augment.specification import CHANGES, parse_augmentation
-from hf_ser.augment.views import View, with_views
+from hf_ser.augment.views import View, number_of_views, with_views
 from hf_ser.data.prepared import load_prepared
 from hf_ser.data.splitting import make_folds
 from hf_ser.inputs.targets import with_columns
@@ -78,6 +78,17 @@ def test_noise_folder_and_noise_dir_go_together():
 
 def is_same_audio(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and np.allclose(one, other, rtol=0, atol=1e-6)
+
+
+def test_a_head_that_is_solved_for_has_a_view_for_each_turn_and_others_new_ones():
+    turns = "white/pink/telephone"
+    assert [number_of_views(turns, given, True) for given in (0, 3, 6)] == [3, 3, 6]
+    assert [number_of_views(turns, given, False) for given in (0, 4)] == [0, 4]
+    assert number_of_views(None, 0, True) == 0 and number_of_views("white,pink", 0, True) == 1
+    with pytest.raises(ValueError, match="--cache_views is 2: found no --augment, and so nothing for views of a clip"):
+        number_of_views(None, 2, True)
+    with pytest.raises(ValueError, match=r"fewer views of a clip than turns, 3, .* give --cache_views 3"):
+        number_of_views(turns, 2, False)
 
 
 def test_views_depend_on_seed_id_and_view_alone(dataset):

@@ -127,7 +127,7 @@ def test_seeds_are_pooled_by_speaker_and_stand_beside_their_spread(tmp_path):
     difference = poor.difference
     assert good.difference is None and difference.to == "good" and difference.seeds == [1, 2]
     assert difference.uar == pytest.approx(poor.uar - good.uar)
-    assert difference.p == difference.p_holm == 2 / 2**SPEAKERS and difference.told_apart
+    assert difference.p == difference.p_holm == 2 / 2**SPEAKERS and difference.is_significant
     table = format_study(result)
     assert f"| poor | {100 * poor.uar:.1f} [" in table and "difference to good" in table
     write_study(result, tmp_path)
@@ -162,7 +162,7 @@ def test_few_speakers_give_no_significant_difference(tmp_path, monkeypatch):
     monkeypatch.setattr("test_study.SPEAKERS", 4)
     study, runs = prepared(tmp_path, {"one": {"right": 1.0}, "two": {"right": 0.5}}, seeds=(1,), baseline="two")
     result = make_study(study, runs)
-    assert not result.systems[0].difference.told_apart and result.systems[0].uar_spread is None
+    assert not result.systems[0].difference.is_significant and result.systems[0].uar_spread is None
     assert "4 test speakers and 1 comparison: the corrected p value cannot fall below 0.125" in result.notices[0]
 
 
@@ -258,7 +258,7 @@ def test_a_leaderboard_ranks_runs_with_intervals_and_paired_tests(tmp_path):
         "leaked": "LEAKED: random",
         "other": "other splits than fair",
     }
-    told = {one.name: one.difference and one.difference.told_apart for one in result.systems}
+    told = {one.name: one.difference and one.difference.is_significant for one in result.systems}
     assert told == {"best": None, "good": False, "fair": True}
     assert (
         verdict_text(result)

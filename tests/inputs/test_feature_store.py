@@ -12,7 +12,7 @@ from hf_ser.inputs.feature_store import FeatureStore
 
 def arrays(*names: str) -> dict[str, np.ndarray]:
     """Some arrays of different lengths by name."""
-    return {name: np.full((3 + len(name), 2, 4), i + 0.5, dtype=np.float16) for i, name in enumerate(names)}
+    return {name: np.full((20 + len(name), 2, 4), i + 0.5, dtype=np.float16) for i, name in enumerate(names)}
 
 
 @pytest.mark.parametrize("damage", ["index cut", "data cut", "data altered", "line altered"])
@@ -43,7 +43,7 @@ def write_some(folder, first: int) -> None:
     """Store 40 arrays, one by one; those of `first` 0 and 20 overlap."""
     store = FeatureStore(folder)
     for i in range(first, first + 40):
-        store.put({f"key {i}": np.full((5, 3), i, dtype=np.float16)})
+        store.put({f"key {i}": np.full((20, 3), i, dtype=np.float16)})
 
 
 def test_several_processes_write_at_once_and_a_reader_follows(tmp_path):
@@ -69,9 +69,10 @@ def test_a_full_disk_ends_the_writing_and_what_is_stored_can_be_read(tmp_path, m
     assert list(store.get("abc")) == ["a"] and store.missing("abc") == ["b", "c"]
 
 
-def test_numbers_beyond_float16_are_kept_as_float32(tmp_path):
-    large = {"a": np.array([[1.5, 1e6]], dtype=np.float32), "b": np.array([[1.5]], dtype=np.float32)}
+def test_means_and_numbers_beyond_float16_are_kept_as_float32(tmp_path):
+    large = {"a": np.array([[1.5, 1e6]] * 20, dtype=np.float32), "b": np.array([[1.5]] * 20, dtype=np.float32)}
+    large["c"] = np.array([[1 / 3]], dtype=np.float32)  # a mean
     FeatureStore(tmp_path).put(large)
     found = FeatureStore(tmp_path).get(large)
-    assert {name: array.dtype.str for name, array in found.items()} == {"a": "<f4", "b": "<f2"}
+    assert {name: array.dtype.str for name, array in found.items()} == {"a": "<f4", "b": "<f2", "c": "<f4"}
     assert all(np.array_equal(found[name], array) for name, array in large.items())

@@ -71,20 +71,9 @@ def test_every_weight_learns(name, batch):
     assert model(batch[0][:1, :8_000]).last_hidden_state.isfinite().all()  # the last batch may be one clip
 
 
-def test_fits_are_standardised_by_what_training_saw_and_noisy_in_training_only(batch):
-    model = network("functionals_mlp", dropout=0.0)
-    model.network.input_dropout = 0.0
-    features, mask = model.front_end(*batch)
-    before = model(features, mask).last_hidden_state
-    with torch.no_grad():
-        model.train()
-        first, second = (model(features, mask).last_hidden_state for _ in range(2))
-    assert not torch.equal(first, second)
-    assert not torch.equal(model.eval()(features, mask).last_hidden_state, before)
-    vectors, statistics = features[:, 0, :, 0], model.network.standardise
-    torch.testing.assert_close(statistics.running_mean, (1 - 0.9**2) * vectors.mean(0))
+def test_functionals_need_a_front_end_of_one_frame():
     with pytest.raises(ValueError, match="found a front end of any number of frames, expected one"):
-        SpectrogramModel(SpectrogramConfig(network="functionals_mlp"))
+        SpectrogramModel(SpectrogramConfig(network="functionals"))
 
 
 def test_fits_and_random_kernels_have_their_shares_and_none_is_wild():

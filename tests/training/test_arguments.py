@@ -67,7 +67,7 @@ def test_a_value_outside_the_choices_fails():
         ("num_train_epochs:", "--num_train_epochs is empty: expected a number."),
         ("num_train_epochs: [1, 2]", "--num_train_epochs is [1, 2]: expected a number."),
         ("seed: 1.5", "--seed is 1.5: expected a whole number."),
-        ("cache_frozen: sometimes", "--cache_frozen is sometimes: expected true or false."),
+        ("bf16: sometimes", "--bf16 is sometimes: expected true or false."),
         ("audio_model: no", "--audio_model is false: expected a text (in quotes where YAML reads it as another kind"),
         ("optim: adamm", "--optim is adamm: expected one of adamw_torch"),
         ("learning_rate: {a: 1}", '--learning_rate is {"a": 1}: expected a number.'),
@@ -82,10 +82,10 @@ def test_a_value_of_the_wrong_kind_in_a_recipe_is_named_with_its_file(tmp_path, 
 
 def test_values_of_every_kind_in_a_recipe_are_read(tmp_path):
     lines = "lr_scheduler_kwargs: {num_cycles: 2}\nlr_scheduler_type: cosine_with_restarts\nreport_to: [none]\n"
-    lines += "weight_decay: 0\ndata_dir: null\nlearning_rate: 1e-4\ndata_seed: 3\nfold: 2\ncache_frozen: true\n"
+    lines += "weight_decay: 0\ndata_dir: null\nlearning_rate: 1e-4\ndata_seed: 3\nfold: 2\nbf16: true\n"
     data, *_, training = parse_arguments(ALL, [recipe(tmp_path, lines)])
     assert (training.lr_scheduler_kwargs, training.learning_rate, training.data_seed) == ({"num_cycles": 2}, 1e-4, 3)
-    assert (data.data_dir, data.fold, training.cache_frozen, training.weight_decay) == (None, "2", True, 0)
+    assert (data.data_dir, data.fold, training.bf16, training.weight_decay) == (None, "2", True, 0)
 
 
 def test_a_key_that_comes_twice_in_a_recipe_is_named_with_its_lines(tmp_path):
@@ -140,7 +140,7 @@ def test_settings_hold_what_decides_the_result():
     ("given", "said"),
     [
         ("--label_smoothing_factor 1", "--label_smoothing_factor is 1: expected 0 to 0.99"),
-        ("--cache_views 2", "--cache_views is 2, --cache_frozen is false: found a setting that nothing would use"),
+        ("--class_weights 2", "--class_weights is 2: expected 0 to 1"),
         ("--search -1", "--search is -1: expected 0 or more"),
         ("--stages head:2@1e-3 --search 3", "each stage has its own learning rate"),
         (
@@ -149,7 +149,6 @@ def test_settings_hold_what_decides_the_result():
         ),
         ("--stages head:2@1e-3 --learning_rate 1e-5", "--learning_rate is 1e-05, --stages"),
         ("--stages neck:2@1e-3", "'neck:2@1e-3' is not a stage"),
-        ("--stages head:2@1e-3 --cache_frozen", "a later stage may train what was kept"),
         ("--audio_layers 2,2", "--audio_layers is 2,2: found a layer twice, expected each once"),
         ("--audio_layers top", "--audio_layers is top: expected last, mix, or numbers of layers"),
         ("--enrolment_clips 3 --audio_model crnn", "found clips to know a speaker by, and nothing that uses them"),
@@ -162,7 +161,7 @@ def test_what_makes_no_sense_is_refused(given, said):
 
 
 def test_what_is_used_passes():
-    used = "--lora text --lora_rank 4 --fusion mean --search 3 --cache_frozen --cache_views 2"
+    used = "--lora text --lora_rank 4 --fusion mean --search 3 --cache_views 2"
     assert parse_arguments(ALL, used.split())[-1].search == 3
 
 

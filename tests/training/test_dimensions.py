@@ -160,8 +160,8 @@ def test_a_model_of_classes_gives_no_dimensions(prepared, tmp_path, script):
     ("settings", "message"),
     [
         (
-            {"target": "dimensions", "class_weights": True},
-            "class_weights is True, target is dimensions",
+            {"target": "dimensions", "class_weights": 1},
+            "class_weights is 1.0, target is dimensions",
         ),
         ({"target": "label", "metric_for_best_model": "ccc"}, "metric_for_best_model is ccc, target is label"),
         ({"target": "label", "dimension_scale": "1,5"}, "Expected target dimensions or both"),

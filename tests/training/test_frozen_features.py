@@ -28,6 +28,7 @@ from hf_ser.models import (
     WaveformFeatureExtractor,
 )
 from hf_ser.models.front_end import SpectrogramFrontEnd
+from hf_ser.training import frozen_pass
 from hf_ser.training.arguments import AdaptArguments
 from hf_ser.training.building import Candidate, label_maps
 from hf_ser.training.fold_data import FoldData, fold_data
@@ -184,7 +185,7 @@ def test_a_training_on_stored_features_is_that_without(tmp_path, way):
             "bands": lambda: audio_only(ASTConfig(**TRANSFORMER, max_length=100)),  # its positions are band by band
             "front end": lambda: audio_only(SpectrogramConfig(**CRNN), freeze=False),
         }[way]()
-        plain, arguments, rows = candidate.collator, settings(tmp_path, cache_frozen=cached), data(ROWS)
+        plain, arguments, rows = candidate.collator, settings(tmp_path), data(ROWS)
         if cached:
             candidate.collator = replace(plain, frozen=frozen_features(candidate, rows, arguments))
         set_seed(1)
@@ -193,16 +194,31 @@ def test_a_training_on_stored_features_is_that_without(tmp_path, way):
     torch.testing.assert_close(*answers, atol=5e-3, rtol=0)
 
 
-def test_under_fsdp_it_is_refused(tmp_path, monkeypatch):
-    made, rows = SerTrainer.create_accelerator_and_postprocess, data(ROWS).train
+@pytest.mark.parametrize(
+    ("processor", "asked", "note"),
+    [
+        (True, False, "--bf16 true takes less time"),
+        (False, True, "leave out --bf16"),
+        (True, True, ""),
+        (False, False, ""),
+    ],
+)
+def test_a_note_says_which_precision_the_processor_is_made_for(tmp_path, monkeypatch, capsys, processor, asked, note):
+    monkeypatch.setattr(frozen_pass, "computes_bfloat16", lambda: processor)
+    monkeypatch.setenv("HF_SER_CACHE", str(tmp_path))
+    frozen_pass.note_precision.cache_clear()
+    frozen_features(audio_only(), data(ROWS), settings(tmp_path / "run", bf16=asked))
+    printed = capsys.readouterr().out
+    assert note in printed and ("bf" in printed) == bool(note)
 
-    def sharded(trainer):
-        made(trainer)
-        trainer.is_fsdp_enabled = True
 
-    monkeypatch.setattr(SerTrainer, "create_accelerator_and_postprocess", sharded)
-    with pytest.raises(ValueError, match="--cache_frozen: found FSDP, under which it was never tested"):
-        SerTrainer(audio_only(), list(LABELS), args=settings(tmp_path, cache_frozen=True), train_dataset=rows)
+def test_none_are_kept_under_fsdp_or_of_what_a_stage_may_train(tmp_path, monkeypatch, capsys):
+    candidate, rows = audio_only(), data(ROWS)
+    assert not frozen_features(candidate, rows, settings(tmp_path, stages="head:1@1e-3,all:2@1e-4")).stores
+    assert "features of the frozen audio encoder are not kept: a later stage may train it" in capsys.readouterr().out
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert not frozen_features(candidate, rows, settings(tmp_path)).stores
+    assert "FSDP splits the model" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("frozen", [("audio",), ("text",), ("audio", "text")])
@@ -246,7 +262,7 @@ def with_changes(candidate: Candidate, key: str, views: int) -> FoldData:
 
 def test_views_are_told_apart_and_new_ones_are_not_stored(tmp_path, monkeypatch, capsys):
     candidate = audio_only()
-    arguments = settings(tmp_path, cache_frozen=True, cache_views=2)
+    arguments = settings(tmp_path, cache_views=2)
     rows = with_changes(candidate, "swelling", 2)
     features = frozen_features(candidate, rows, arguments)
     assert len(features.stores["audio"]) == 3 * len(ROWS)  # as validation rows, unchanged, and two views
@@ -283,7 +299,7 @@ def test_the_digest_follows_all_that_decides_the_features(tmp_path):
     assert len(others) == 4
 
 
-def test_what_cannot_be_kept_is_told(tmp_path, capsys):
+def test_of_what_is_trained_nothing_is_kept_and_nothing_said(tmp_path, capsys):
     from hf_ser.training.adaptation import adapted
 
     candidate = audio_only(freeze=False)
@@ -291,8 +307,7 @@ def test_what_cannot_be_kept_is_told(tmp_path, capsys):
     assert not features.stores and "input_values" in replace(candidate.collator, frozen=features)(ROWS)
     model = adapted(candidate.model, candidate.encoders, AdaptArguments(lora="audio"), {"audio": "a model"})
     assert not empty_features(replace(candidate, model=model), data(ROWS), settings(tmp_path)).stores
-    shown = capsys.readouterr().out
-    assert all(reason in shown for reason in ("it is trained. Freeze it", "LoRA trains it"))
+    assert "kept" not in capsys.readouterr().out
 
 
 def test_features_that_are_lost_in_training_are_an_error_that_says_what_to_do(tmp_path):

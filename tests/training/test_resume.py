@@ -114,7 +114,7 @@ def train(folder, data, encoder: str, adapt: AdaptArguments, kill: Kill | None =
     labels = data.features["label"].names
     trained = candidate(encoder, labels, adapt)
     rows, held_out = data.select(range(20)), data.select(range(20, 32))
-    if arguments.cache_frozen:
+    if adapt.freeze != "none":
         trained.collator.frozen = frozen_features(trained, FoldData(rows, held_out, held_out.select([])), arguments)
     callbacks = [kill] if kill else []
     trainer = SerTrainer(
@@ -144,19 +144,19 @@ def train_killed(folder, data, by_signal: bool, **what):
 
 
 WAYS = {
-    "crnn": ("crnn", {}, {}),
-    "wav2vec2": ("wav2vec2", {}, {}),
-    "ast": ("ast", {}, {}),
-    "lora": ("wav2vec2", {"lora": "audio"}, {}),
-    "cached": ("wav2vec2", {"freeze": "audio"}, {"cache_frozen": True}),
+    "crnn": ("crnn", {}),
+    "wav2vec2": ("wav2vec2", {}),
+    "ast": ("ast", {}),
+    "lora": ("wav2vec2", {"lora": "audio"}),
+    "cached": ("wav2vec2", {"freeze": "audio"}),
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_killed_run_ends_where_an_unbroken_one_ends(prepared, tmp_path, monkeypatch, way):
-    encoder, adapt, settings = WAYS[way]
+    encoder, adapt = WAYS[way]
     data = load_prepared(prepared)
-    what = {"encoder": encoder, "adapt": AdaptArguments(**adapt), **settings}
+    what = {"encoder": encoder, "adapt": AdaptArguments(**adapt)}
     monkeypatch.setenv("HF_SER_CACHE", str(tmp_path / "cache_1"))
     weights, logits, state = train(tmp_path / "unbroken", data, **what)
     monkeypatch.setenv("HF_SER_CACHE", str(tmp_path / "cache_2"))
@@ -190,7 +190,7 @@ class KillInSave(TrainerCallback):
 def patient(folder, callbacks=()):
     """Six epochs of three steps whose validation never gets better: patience ends them behind step 9."""
     by_epoch = {"eval_strategy": "epoch", "save_strategy": "epoch", "num_train_epochs": 6}
-    trainer = small_trainer(folder, None, callbacks, early_stopping_patience=2, ema_decay=0.5, **by_epoch)
+    trainer = small_trainer(folder, None, callbacks, early_stopping_patience=2, **by_epoch)
     trainer.compute_metrics = lambda _: {"uar": 0.5 - 0.1 * trainer.state.epoch}
     return trainer
 

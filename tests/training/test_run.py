@@ -34,7 +34,8 @@ from hf_ser.training.arguments import AdaptArguments, AudioArguments, HeadArgume
 from hf_ser.training.building import build_model
 from hf_ser.training.emotion_task import AudioTask
 from hf_ser.training.run import check_can_push
-from hf_ser.training.trainer import SerTrainer, choose_threads
+from hf_ser.training.threads import choose_threads
+from hf_ser.training.trainer import SerTrainer
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 
 ROOT = Path(__file__).parents[2]

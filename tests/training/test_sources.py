@@ -54,6 +54,9 @@ def test_models_are_looked_for_before_the_data(requests, monkeypatch):
         run.open_data(DataArguments(), AudioArguments(), TextArguments(text_model="distilbert-base-uncasd"))
     with pytest.raises(FileNotFoundError, match=r"^runs/a/fold_2: found no such folder"):
         run.open_data(DataArguments(fold="2"), AudioArguments(audio_model="runs/a/fold_{fold}"))
+    for given in ({"corpus": "table", "data_dir": "cals.csv"}, {"dataset": "runs/cals"}):
+        with pytest.raises((FileNotFoundError, ValueError), match="cals"):  # before an encoder is looked for
+            run.open_data(DataArguments(**given), AudioArguments(audio_model="no/such"))
 
 
 def test_networks_of_ours_need_no_request(requests):

@@ -73,7 +73,7 @@ def test_the_report_weighs_words_and_leaves_out_clips_without_any():
     assert {name: one.wer for name, one in report.by_corpus.items()} == {"one": 5 / 17, "two": 2}
     assert list(report.by_sex) == ["female", "male", "unknown"]
     assert wer_report(ROWS[:1]).by_sex == {}
-    pairs = [(one.spoken, one.heard) for one in report.confusions]
+    pairs = [(one.reference, one.recognised) for one in report.confusions]
     assert {("cup", "cap"), ("tea", ""), ("", "well")} < set(pairs)
     assert ("", "thank") not in pairs
     assert [one.id for one in report.worst_clips] == ["3", "4", "2"]

@@ -73,7 +73,7 @@ class SystemDifference(Record):
         p: p value of the paired permutation test; None where speakers are unknown.
         n_permutations, exact: Permutations that were computed, and whether these are all there are.
         p_holm: p corrected for the number of systems.
-        told_apart: Whether the difference is significant.
+        is_significant: Whether the difference is significant.
     """
 
     to: str
@@ -85,7 +85,7 @@ class SystemDifference(Record):
     n_permutations: int
     exact: bool
     p_holm: float | None
-    told_apart: bool
+    is_significant: bool
 
 
 @dataclass(frozen=True, kw_only=True)

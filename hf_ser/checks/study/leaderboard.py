@@ -116,8 +116,8 @@ def verdict_text(result: StudyResult) -> str:
     """What the paired tests say, in one sentence."""
     if len(result.systems) < 2:
         return "There are no two runs that can be compared."
-    worse = [one.name for one in result.systems if one.difference and one.difference.told_apart]
-    same = [one.name for one in result.systems if one.difference and not one.difference.told_apart]
+    worse = [one.name for one in result.systems if one.difference and one.difference.is_significant]
+    same = [one.name for one in result.systems if one.difference and not one.difference.is_significant]
     best = f"{result.baseline} has the highest UAR"
     if not worse:
         return f"{best}, but no other run is significantly different (paired tests over speakers)."
@@ -140,5 +140,5 @@ def _against_text(one: ComparedSystem) -> str:
         return ""
     interval, p = one.difference.uar_ci95, one.difference.p_holm
     span = f"[{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]" if interval else ""
-    mark = "  *" if one.difference.told_apart else ""
+    mark = "  *" if one.difference.is_significant else ""
     return f"   {100 * one.difference.uar:+5.1f} {span:<14}   {'none' if p is None else f'{p:.4f}'}{mark}"

@@ -140,7 +140,7 @@ class SystemResult:
             interval_note=note,
             **vars(permutation_test(theirs, ours)),
             p_holm=None,  # with_holm, which needs the p values of all systems
-            told_apart=False,
+            is_significant=False,
         )
 
     def figures(self) -> SystemFigures:
@@ -176,7 +176,7 @@ def with_holm(compared: Mapping[str, SystemDifference | None]) -> dict[str, Syst
     """
     corrected = holm({name: one.p for name, one in compared.items() if one and one.p is not None})
     return {
-        name: one and replace(one, p_holm=(p := corrected.get(name)), told_apart=_is_significant(one, p))
+        name: one and replace(one, p_holm=(p := corrected.get(name)), is_significant=_is_significant(one, p))
         for name, one in compared.items()
     }
 
@@ -348,7 +348,7 @@ def _against(difference: SystemDifference | None) -> list[str]:
         return ["", "", ""]
     p = "none" if difference.p_holm is None else f"{difference.p_holm:.3f}"
     span = _span(difference.uar_ci95, "+.1f")
-    return [f"{100 * difference.uar:+.1f} {span}", p, "yes" if difference.told_apart else "no"]
+    return [f"{100 * difference.uar:+.1f} {span}", p, "yes" if difference.is_significant else "no"]
 
 
 def _span(interval: list[float] | None, form: str = ".1f") -> str:
