@@ -18,13 +18,14 @@ check_versions()
 
 _PLACES = {
     "hf_ser.api": (
-        *("load_dataset", "Recipe", "train", "evaluate", "stress", "predict", "audit", "compare", "embeddings"),
-        *("load_model", "push_to_hub", "make_folds", "load_plugins", "timeline", "power"),
+        *("load_dataset", "Recipe", "train", "evaluate", "stress", "audit", "compare", "embeddings"),
+        *("push_to_hub", "make_folds", "load_plugins", "timeline", "power"),
     ),
     "hf_ser.deploy.labeller": ("Labeller",),
     "hf_ser.deploy.stream": ("SerStream",),
     "hf_ser.deploy.timeline": ("Timeline",),
     "hf_ser.models": (*("SerConfig", "SerModelForClassification", "SerPipeline", "SerProcessor"),),
+    "hf_ser.prediction": ("load_model", "predict"),
     "hf_ser.registry": ("register",),
     "hf_ser.runs.folder": ("RunFolder", "FoldFolder"),
 }

@@ -1,9 +1,6 @@
 """What `import hf_ser` offers: the steps of the scripts as functions."""
 
-import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +23,7 @@ from hf_ser.deploy.timeline_transcript import timing_recogniser
 from hf_ser.files import atomic_write
 from hf_ser.models.decoding import decode_audio
 from hf_ser.models.streams import MIX
+from hf_ser.prediction import Audio, errors_in_python, load_model
 from hf_ser.publish.evaluation import evaluate_model
 from hf_ser.publish.hub import push_model
 from hf_ser.publish.results import write_results
@@ -44,23 +42,6 @@ from hf_ser.runs.stress import StressResult
 from hf_ser.training.parsing import flags_of
 from hf_ser.training.parsing import settings as changed_settings
 from hf_ser.training.tasks import TASKS, parse_task, run_task
-
-Audio = str | Path | np.ndarray
-
-FLAG = re.compile(r"((?:\S+\.py|hf-ser|pip|accelerate)\b[^,;:)]*)|--(?=[a-z])")
-"""The dashes of a flag, or a whole command, in which they belong there."""
-
-
-@contextmanager
-def errors_in_python() -> Iterator[None]:
-    """Let an error name settings as Python has them, `head` in place of `--head`."""
-    try:
-        yield
-    except (ValueError, OSError, ImportError) as error:
-        error.args = tuple(
-            FLAG.sub(lambda found: found[1] or "", one) if isinstance(one, str) else one for one in error.args
-        )
-        raise
 
 
 @errors_in_python()
@@ -324,31 +305,6 @@ def prepared_folder(dataset: Dataset | str | Path) -> Path:
 
 
 @errors_in_python()
-def predict(
-    model: Classifier | FoldFolder | str | Path,
-    clips: Audio | Sequence[Audio | None],
-    text: str | Sequence[str | None] | None = None,
-    **options,
-) -> list | Iterator[list]:
-    """Classify one clip or several.
-
-    Args:
-        model: A model, its folder, or its name on the Hub.
-        clips: A file, an array `(samples,)` at 16 kHz, or a list of them; None for a text alone.
-        text: The transcript of the clip, or of each.
-        options: `top_k`, `batch_size`, `enrolment`, `channel`, `dimensions` and more of `SerPipeline`.
-
-    Returns:
-        All classes with their calibrated scores, most probable first, and as attributes `unsure` and `notes`; of
-        several clips a list of such lists.
-
-    Raises:
-        ValueError, FileNotFoundError: as `SerPipeline`.
-    """
-    return load_model(model).pipeline(clips, text=text, **options)
-
-
-@errors_in_python()
 def timeline(
     model: Classifier | FoldFolder | str | Path,
     file: str | Path,
@@ -435,20 +391,6 @@ def embeddings(
     """
     decoded = [clip if isinstance(clip, np.ndarray) else decode_audio(str(clip)) for clip in clips]
     return embed_clips(load_model(model), decoded, texts or [None] * len(decoded))
-
-
-@errors_in_python()
-def load_model(model: Classifier | FoldFolder | str | Path, device: str | None = None) -> Classifier:
-    """Load a model with this package's own code: none of a model's folder is run.
-
-    `load_model("user/name@v1").pipeline("call.wav", text="where is my parcel")` answers as
-    `pipeline("audio-classification")` does.
-    """
-    if isinstance(model, RunFolder):
-        raise ValueError(
-            f"{model.path}: found a run, expected the model of a fold: run.folds[{next(iter(model.folds))!r}]."
-        )
-    return model if isinstance(model, Classifier) else Classifier(os.fspath(model), device)
 
 
 @errors_in_python()

@@ -45,7 +45,7 @@ def command_line() -> tuple[argparse.Namespace, list[str]]:
 if __name__ == "__main__":
     parse_early(command_line)
 
-from hf_ser.checks.study.plan import COMMON, Study, chosen, overridden, read_study, study_of_recipes
+from hf_ser.checks.study.plan import COMMON, Study, read_study, select_systems, study_of_recipes, with_overrides
 from hf_ser.checks.study.plots import plot_study
 from hf_ser.checks.study.results import PICTURE, TABLE, format_study, make_study, write_study
 from hf_ser.checks.study.run import runs_of, train
@@ -57,14 +57,14 @@ SCRIPTS = Path(__file__).parent
 def main() -> None:
     """Plan, runs, result."""
     arguments, flags = command_line()
-    study = overridden(
+    study = with_overrides(
         _read(arguments.sources),
         {name: getattr(arguments, name) for name in COMMON},
         arguments.seeds,
         flags,
         arguments.baseline,
     )
-    systems = chosen(study, arguments.only.split(",") if arguments.only else ())
+    systems = select_systems(study, arguments.only.split(",") if arguments.only else ())
     failed = train(runs_of(study, arguments.output_dir, systems), SCRIPTS, arguments.jobs)
 
     result = make_study(study, runs_of(study, arguments.output_dir))

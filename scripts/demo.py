@@ -28,6 +28,8 @@ if __name__ == "__main__":
     parse_early(command_line)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: nothing is sent anywhere
 
+from functools import partial
+
 from hf_ser.models.configuration_ser import AUDIO
 from hf_ser.runs.classifier import Classifier
 
@@ -35,6 +37,7 @@ from hf_ser.runs.classifier import Classifier
 def main() -> None:
     """Load the model, and show its page until Ctrl-C."""
     from hf_ser.deploy.demo import build_demo, read_card  # where gradio is missing, this names the extra
+    from hf_ser.deploy.demo_timeline import timeline_view
 
     parser, arguments = command_line()
     if not 0 < arguments.port < 2**16:
@@ -42,7 +45,8 @@ def main() -> None:
     classifier = Classifier(arguments.model, arguments.device)
     if AUDIO not in classifier.pipeline.modalities:
         raise ValueError(f"{arguments.model}: found a text-only model. Expected one that takes audio: name another.")
-    page = build_demo(classifier.pipeline, arguments.model, card=read_card(arguments.model))
+    over_time = partial(timeline_view, classifier)
+    page = build_demo(classifier.pipeline, arguments.model, card=read_card(arguments.model), timeline=over_time)
     print(f"{arguments.model} at http://{arguments.host}:{arguments.port}", file=sys.stderr)
     page.launch(server_name=arguments.host, server_port=arguments.port, quiet=True, show_error=True)
 

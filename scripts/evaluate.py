@@ -82,7 +82,7 @@ from hf_ser.runs.comparison import COMPARISON, compare, format_comparison, run_n
 from hf_ser.runs.embeddings import embeddings, plot_embedding_map
 from hf_ser.runs.findings import read_verdict
 from hf_ser.runs.folder import FoldFolder, RunFolder
-from hf_ser.runs.predictions import PREDICTIONS, predictions_of, read_predictions
+from hf_ser.runs.predictions import PREDICTIONS, predictions_file, read_predictions
 from hf_ser.runs.record import RECORD, as_trained
 from hf_ser.runs.report import REPORT, conditions_of, label_map_of, make_report, notices_of, write_report
 from hf_ser.runs.report_text import format_report
@@ -148,12 +148,12 @@ def report(source: Path, arguments: argparse.Namespace) -> str:
     dataset = load_prepared(arguments.dataset) if arguments.dataset else None
     embed_audio = True if arguments.embed_audio else None
     if dataset is not None:
-        check_dataset(dataset, predictions_of(source), arguments.dataset)
+        check_dataset(dataset, predictions_file(source), arguments.dataset)
     if arguments.embedding_map:
         write_embedding_maps(source, dataset)
     if source.is_dir() and not arguments.output_dir and RunFolder(source).folds:
         return write_results(source, dataset, embed_audio)
-    file = predictions_of(source)
+    file = predictions_file(source)
     run_folder = file.parent.parent if (file.parent / RECORD).is_file() else file.parent
     made = make_report(read_predictions(file), read_verdict(run_folder), label_map_of(run_folder))
     folder = arguments.output_dir or file.parent
@@ -164,7 +164,7 @@ def report(source: Path, arguments: argparse.Namespace) -> str:
 
 def comparison(a: Path, b: Path, output_dir: Path | None) -> str:
     """Compare two runs, and write comparison.json and comparison.png."""
-    files = [predictions_of(source) for source in (a, b)]
+    files = [predictions_file(source) for source in (a, b)]
     result = compare(*map(read_predictions, files), run_names([file.parent for file in files]))
     file = (output_dir or files[1].parent) / COMPARISON
     write_comparison(result, file)
@@ -174,7 +174,7 @@ def comparison(a: Path, b: Path, output_dir: Path | None) -> str:
 
 def leaderboard(sources: list[Path], output_dir: Path | None) -> str:
     """Rank several runs, and write leaderboard.html with its picture and tables."""
-    folders = [predictions_of(source).parent for source in sources]
+    folders = [predictions_file(source).parent for source in sources]
     runs = [FinishedRun(name, folder) for name, folder in zip(run_names(folders), folders, strict=True)]
     result = make_leaderboard(runs)
     page = write_leaderboard(result, output_dir or folders[-1], {run.name: RunFolder(run.folder).about for run in runs})

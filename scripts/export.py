@@ -21,11 +21,15 @@ def command_line() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     add = parser.add_argument
     add("model", help="model folder, such as runs/quickstart/fold_1, or a Hub id, with or without @REVISION")
     add("output_dir", type=Path, metavar="OUT", help="folder to write; an older export in it is replaced")
-    add("--quantize", choices=["int8"], help="int8 weights of the matrix products: smaller, and faster on most CPUs")
+    add(
+        "--quantize",
+        choices=["int8", "fp16"],
+        help="int8 weights of the matrix products: smaller, and faster on most CPUs; fp16: stored in half precision",
+    )
     add(
         "--dataset",
         help="prepared data set: measures UAR and time on the model's validation clips, or on clips that it was not "
-        "trained on, and refuses int8 weights that cost a point of UAR",
+        "trained on, and refuses smaller weights that cost a point of UAR",
     )
     add("--max_clips", type=int, help="measure on at most so many clips")
     return parser, parser.parse_args()

@@ -37,7 +37,7 @@ import json
 from hf_ser.checks.power import DIFFERENCES, format_power, power_analysis
 from hf_ser.files import atomic_write
 from hf_ser.runs.comparison import run_names
-from hf_ser.runs.predictions import predictions_of, read_predictions
+from hf_ser.runs.predictions import predictions_file, read_predictions
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
         parser.error("--correlation is for one run: two runs show how alike they err")
     if wrong := [one for one in arguments.difference or () if not 0 < one < 100]:
         parser.error(f"--difference {wrong[0]:g}: expected points of UAR above 0 and below 100, such as 2")
-    files = [predictions_of(source) for source in arguments.runs]
+    files = [predictions_file(source) for source in arguments.runs]
     folders = [file.parent for file in files]
     analysis = power_analysis(
         *map(read_predictions, files),

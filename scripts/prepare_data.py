@@ -71,7 +71,7 @@ def main() -> None:
     if bool(arguments.augment) != (arguments.augmented_copies > 0):
         parser.error("--augmented_copies N and --augment SPEC go together: give both, or neither")
     if arguments.augment:
-        from hf_ser.augment.specification import parse_augmentation  # imports torch, which takes seconds
+        from hf_ser.augment.specification import parse_augmentation
 
         parse_augmentation(arguments.augment)  # a wrong one is refused before the work
 

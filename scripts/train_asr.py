@@ -7,10 +7,10 @@ python scripts/transcribe.py --dataset DS --asr runs/asr/fold_1 --output_dir DS_
 
 from hf_ser.cli import parse_early, run, show_next
 
-from hf_ser.training.arguments import show_help
+from hf_ser.training.early import check_command_line
 
 if __name__ == "__main__":
-    parse_early(lambda: show_help("asr"))
+    parse_early(lambda: check_command_line("asr"))
 
 from hf_ser.training.tasks import next_commands, parse_task, run_task
 

@@ -5,10 +5,10 @@ accelerate launch scripts/train_text.py --text_model distilbert-base-uncased --c
 
 from hf_ser.cli import parse_early, run, show_next
 
-from hf_ser.training.arguments import show_help
+from hf_ser.training.early import check_command_line
 
 if __name__ == "__main__":
-    parse_early(lambda: show_help("text"))
+    parse_early(lambda: check_command_line("text"))
 
 from hf_ser.training.tasks import next_commands, parse_task, run_task
 

@@ -156,3 +156,15 @@ def test_a_list_is_as_good_as_names_with_commas():
 def test_the_folder_of_a_data_set_is_audited_as_one(prepared):
     kinds = {one.kind for one in hf_ser.audit(prepared)}
     assert kinds == {one.kind for one in hf_ser.audit(hf_ser.load_dataset(prepared))}
+
+
+def test_answering_needs_nothing_that_only_training_and_pictures_need():
+    large = {"matplotlib", "sklearn", "peft", "networkx", "jiwer", "hf_ser.training", "hf_ser.publish"}
+    code = f"import sys, hf_ser; hf_ser.load_model, hf_ser.predict; print(sorted({large} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_run_in_place_of_a_model_is_refused(run):
+    with pytest.raises(ValueError, match=r"found a RunFolder, expected a model.*such as run.folds"):
+        hf_ser.load_model(run)

@@ -92,7 +92,7 @@ def test_a_folder_that_may_not_be_read_is_named(linked, monkeypatch):
     monkeypatch.setattr(files.os, "scandir", refusing)
     _, findings = files_under(linked)
     assert [(one.detail, one.skipped) for one in findings if one.kind == "unreadable_folder"] == [
-        ("Permission denied: what is in it is missing here", True)
+        ("Permission denied: its files are missing", True)
     ]
 
 

@@ -25,7 +25,8 @@ ROOMS = (
         "cli",
     ),
     *("models", "revisions"),
-    *("data", "transcripts", "augment", "inputs", "runs", "checks", "publish", "deploy", "training", "api"),
+    *("data", "transcripts", "augment", "inputs", "runs", "prediction", "checks", "publish"),
+    *("deploy", "training", "api"),
     "benchmark",
 )
 """In import order; hf_ser/README.md says what each is for."""

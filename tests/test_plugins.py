@@ -218,9 +218,9 @@ def test_what_own_parts_return_is_checked(tmp_path, forgotten, dataset_of, monke
             checked(tmp_path)
     data = dataset_of([(f"c/{i}", "ab"[i % 2], f"s{i // 4}", "female") for i in range(24)])
     for plans, said in (
-        (None, "own: found NoneType of no plans, expected a list of Plan"),
+        (None, "own: found NoneType, expected a list of Plan"),
         ([Plan(np.array([1000]))], "own, fold 1: the test rows are int64 .*expected positions from 0 to 23"),
-        ([Plan(np.arange(24) < 4)], "own, fold 1: the test rows are bool .*of a mask: mask.nonzero"),
+        ([Plan(np.arange(24) < 4)], "own, fold 1: the test rows are bool .*for a mask: mask.nonzero"),
     ):
         PROTOCOLS["own"] = lambda rows, plans=plans, **_: plans
         with pytest.raises(ValueError, match=said):

@@ -6,6 +6,7 @@ order.
 
 import hashlib
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -20,9 +21,6 @@ from hf_ser.augment.mixing import MixingSources, usable_noises
 from hf_ser.augment.specification import CHANGES, RequestedChange, parse_augmentation
 
 logger = logging.getLogger(__name__)
-
-AUGMENTATION_VERSION = 1
-"""Version of the changes. Raise it when a function of `changes.py` changes, so that no cached view is used again."""
 
 
 class Augmenter:
@@ -112,6 +110,8 @@ class Augmenter:
             noises = [(name, file.stat()) for name, file in self.sources.noises.items()]
             files = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in noises]
             mixed = " " + hashlib.sha256("\n".join([*files, *self.sources.clip_keys]).encode()).hexdigest()
+        versions = [math.prod(CHANGES[one.name].version for one in turn) for turn in self.turns]
         return tuple(
-            f"version {AUGMENTATION_VERSION} {','.join(map(str, turn))} seed {self.seed}{mixed}" for turn in self.turns
+            f"version {version} {','.join(map(str, turn))} seed {self.seed}{mixed}"
+            for version, turn in zip(versions, self.turns, strict=True)
         )

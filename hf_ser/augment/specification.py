@@ -10,15 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import soundfile as sf
-from scipy.fft import next_fast_len
-from scipy.signal import oaconvolve
 
-from hf_ser.augment import changes
-from hf_ser.augment.mixing import MixingSources
-from hf_ser.data.schema import SAMPLING_RATE
+from hf_ser.models.samples import SAMPLING_RATE
 
-ChangeFunction = Callable[[np.ndarray, np.random.Generator, float, str, MixingSources], np.ndarray]
+ChangeFunction = Callable[..., np.ndarray]
+"""Of samples, a generator, a strength, the clip's id and the `MixingSources`."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +28,7 @@ class Change:
         limits: Lowest and highest strength.
         unit: Unit of the strength with a space before, or empty.
         what: Description in one sentence.
+        version: Of its function: raise it when that changes, so that no kept view is used again.
     """
 
     change: ChangeFunction
@@ -41,13 +38,21 @@ class Change:
     limits: tuple[float, float]
     unit: str
     what: str
+    version: int = 1
 
 
-def _audio_change(change: Callable[..., np.ndarray], setting: str | None = None) -> ChangeFunction:
+def _changes():
+    """`hf_ser.augment.changes`, imported as the first clip is changed: it needs torch, and settings are read before."""
+    from hf_ser.augment import changes
+
+    return changes
+
+
+def _audio_change(change: str, setting: str | None = None) -> ChangeFunction:
     """Wrap a function of `hf_ser.augment.changes`; the strength is its argument `setting`."""
 
     def changed(samples, generator, strength, name, sources):
-        return change(samples, generator, **({setting: strength} if setting else {}))
+        return getattr(_changes(), change)(samples, generator, **({setting: strength} if setting else {}))
 
     return changed
 
@@ -58,38 +63,48 @@ def _white_or_pink(samples, generator, strength, name, sources) -> np.ndarray:
 
 
 def _white(samples, generator, strength, name, sources) -> np.ndarray:
-    return changes.with_noise(samples, generator, "white", strength)
+    return _changes().with_noise(samples, generator, "white", strength)
 
 
 def _pink(samples, generator, strength, name, sources) -> np.ndarray:
+    from scipy.fft import next_fast_len
+
+    changes = _changes()
     # A Fourier transform of a length with large prime factors takes ten times as long as one of a longer clip.
     noise = changes.colored_noise(next_fast_len(len(samples), real=True), generator, "pink")
     return changes.mix_noise(samples, noise[: len(samples)], strength)
 
 
 def _room(samples, generator, strength, name, sources) -> np.ndarray:
+    from scipy.signal import oaconvolve
+
+    changes = _changes()
     response = changes.room_response(generator, strength).astype(np.float32)
     # Not `reverberant`: the last bits of torch's transform depend on its threads, of which a loader worker has one.
     return changes.match_level(samples, oaconvolve(samples, response)[: len(samples)])
 
 
-def _babble(samples, generator, strength, name, sources: MixingSources) -> np.ndarray:
+def _babble(samples, generator, strength, name, sources) -> np.ndarray:
+    changes = _changes()
     voices = sources.voices(name, generator)
     return changes.mix_noise(samples, changes.babble(len(samples), generator, voices), strength)
 
 
-def _noise_folder(samples, generator, strength, name, sources: MixingSources) -> np.ndarray:
-    return changes.mix_noise(samples, sources.noise(len(samples), generator), strength)
+def _noise_folder(samples, generator, strength, name, sources) -> np.ndarray:
+    return _changes().mix_noise(samples, sources.noise(len(samples), generator), strength)
 
 
 def _codec(samples, generator, strength, name, sources) -> np.ndarray:
     """Encode and decode with a random codec that this libsndfile has."""
+    changes = _changes()
     settings = [
         {"format": format, "subtype": subtype, "rate": SAMPLING_RATE, "mode": mode}
         for (format, subtype), mode in ((changes.MP3, "CONSTANT"), (changes.VORBIS, None), (changes.OPUS, None))
     ]
     usable = [one for one in settings if changes.codec_problem(**one) is None]
     if not usable:
+        import soundfile as sf
+
         raise ValueError(f"libsndfile {sf.__libsndfile_version__} writes none of MP3, Vorbis and Opus")
     return changes.with_codec(samples, generator, **usable[generator.integers(len(usable))], compression=strength)
 
@@ -98,7 +113,7 @@ _SNR = (-20.0, 60.0)
 
 CHANGES = {
     "pitch_shift": Change(
-        _audio_change(changes.pitch_shifted, "semitones"),
+        _audio_change("pitch_shifted", "semitones"),
         0.3,
         -2,
         2,
@@ -107,7 +122,7 @@ CHANGES = {
         "Higher or lower by semitones, as long.",
     ),
     "time_stretch": Change(
-        _audio_change(changes.time_stretched, "factor"),
+        _audio_change("time_stretched", "factor"),
         0.3,
         0.9,
         1.1,
@@ -116,7 +131,7 @@ CHANGES = {
         "Faster by a factor, at the same pitch.",
     ),
     "speed": Change(
-        _audio_change(changes.with_speed, "factor"),
+        _audio_change("with_speed", "factor"),
         0.3,
         0.9,
         1.1,
@@ -125,7 +140,7 @@ CHANGES = {
         "Faster by a factor, and higher by as much.",
     ),
     "shift": Change(
-        _audio_change(changes.shifted, "seconds"),
+        _audio_change("shifted", "seconds"),
         0.5,
         -0.2,
         0.2,
@@ -142,7 +157,7 @@ CHANGES = {
     "white": Change(_white, 0.5, 5, 20, _SNR, " dB", "White noise, likewise."),
     "pink": Change(_pink, 0.5, 5, 20, _SNR, " dB", "Pink noise, likewise."),
     "gain": Change(
-        _audio_change(changes.with_gain, "gain_db"),
+        _audio_change("with_gain", "gain_db"),
         0.5,
         -6,
         6,
@@ -152,10 +167,10 @@ CHANGES = {
     ),
     "codec": Change(_codec, 0.3, 0.5, 0.95, (0, 1), "", "MP3, Vorbis or Opus at a compression, 1 the smallest file."),
     "telephone": Change(
-        _audio_change(changes.telephone), 0.2, None, None, (0, 0), "", "300 to 3,400 Hz in mu-law at 8 kHz."
+        _audio_change("telephone"), 0.2, None, None, (0, 0), "", "300 to 3,400 Hz in mu-law at 8 kHz.", version=2
     ),
     "spec_augment": Change(
-        _audio_change(changes.spectrum_masked, "share"),
+        _audio_change("spectrum_masked", "share"),
         0.5,
         0.05,
         0.15,

@@ -22,11 +22,6 @@ def clips(case: Case) -> float:
     return len(case.files())
 
 
-def trained_clips(case: Case) -> float:
-    """Clips of the steps of fine-tuning."""
-    return case.size.steps * case.size.batch
-
-
 def peer_clips(case: Case) -> float:
     """Clips that the pipeline of transformers is given."""
     return min(clips(case), answering.PEER_CLIPS)
@@ -138,9 +133,9 @@ ROWS = (
         "step",
         "fine-tune wav2vec2",
         "clip",
-        trained_clips,
+        training.trained_clips,
         Way("batches of one length", training.batched_steps),
-        Way("one by one, padded to the longest, float32", training.single_steps),
+        Way("one by one, padded to the longest of all", training.single_steps),
         Way("torch on batches that are ready", training.bare_steps),
         needs=("dataset", "wav2vec2"),
         rounds=1,

@@ -113,8 +113,8 @@ def sklearn_on_features(case: Case) -> Work:
 
 def batched_steps(case: Case) -> Work:
     """Ours: steps of fine-tuning in batches that are padded to their own longest clip."""
-    dataset = load_prepared(case.dataset())
     size = case.size
+    dataset = load_prepared(case.dataset()).select(range(trained_clips(case)))
     with case.new_folder() as folder:
         arguments = SerTrainingArguments(
             output_dir=str(folder),
@@ -131,13 +131,13 @@ def batched_steps(case: Case) -> Work:
 def single_steps(case: Case) -> Work:
     """The peer: clip after clip, each padded to the longest of the corpus, in float32."""
     model, clips, labels = wav2vec2_and_clips(case)
-    optimizer, longest = torch.optim.AdamW(model.parameters(), lr=1e-4), max(map(len, clips))
+    optimizer, longest = torch.optim.AdamW(model.parameters(), lr=1e-4), max(len(read(file)) for file in case.files())
     extractor, size = AutoFeatureExtractor.from_pretrained(case.wav2vec2()), case.size
 
     def work():
         for start in range(0, size.steps * size.batch, size.batch):
             optimizer.zero_grad()
-            for clip, label in zip(clips[start:][: size.batch], labels[start:], strict=False):
+            for clip, label in zip(clips[start : start + size.batch], labels[start:], strict=False):
                 inputs = extractor(
                     clip, sampling_rate=SAMPLING_RATE, padding="max_length", max_length=longest, return_tensors="pt"
                 )
@@ -163,9 +163,14 @@ def bare_steps(case: Case) -> Work:
     return work
 
 
+def trained_clips(case: Case) -> int:
+    """Clips of the steps of fine-tuning."""
+    return case.size.steps * case.size.batch
+
+
 def wav2vec2_and_clips(case: Case) -> tuple[nn.Module, list[np.ndarray], list[int]]:
     """A stock model, and the samples and classes of as many clips as the steps take."""
-    rows = case.rows()[: case.size.steps * case.size.batch]
+    rows = sorted(case.rows(), key=lambda row: row["path"])[: trained_clips(case)]  # in the order of data sets
     model = AutoModelForAudioClassification.from_pretrained(case.wav2vec2()).train()
     return model, [read(row["path"]) for row in rows], [case.labels().index(row["label"]) for row in rows]
 

@@ -1,8 +1,8 @@
-"""How many speakers and clips a comparison of two systems needs: its smallest detectable difference in UAR.
+"""How many speakers and clips a comparison of two systems needs, from its smallest detectable difference in UAR.
 
-The difference is a mean over speakers, whose spread is taken from finished runs: that between speakers, which more
-clips do not lessen, and that of the choice of clips within a speaker, which falls with their number. How often a paired
-test finds a difference follows from the noncentral t distribution.
+The difference is a mean over speakers. Its spread is estimated from finished runs: a part between speakers, which more
+clips do not reduce, and a part due to the choice of clips within a speaker, which falls with their number. How often a
+paired test finds a difference follows from the noncentral t distribution.
 
 Source: Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, chapter 2 (paired t test).
 """
@@ -19,7 +19,7 @@ from scipy.stats import chi2, nct, t
 
 from hf_ser.data.schema import UNKNOWN
 from hf_ser.json_record import Record
-from hf_ser.runs.comparison import check_has_classes, joined
+from hf_ser.runs.comparison import check_has_classes, common_utterances
 from hf_ser.runs.predictions import Prediction, check_predictions
 from hf_ser.runs.report import PredictionArrays, prediction_arrays
 
@@ -34,12 +34,12 @@ DIFFERENCES = (0.01, 0.02, 0.03, 0.05, 0.1)
 MOST_SPEAKERS = 100_000
 
 ONE_RUN = (
-    "One run says nothing of how alike two systems err. Two of its spread were assumed whose errors on a speaker are "
-    "{how}: name a second run for the measured figure, which is mostly smaller."
+    "One run does not show how similar the errors of two systems are. Two systems of its spread were assumed, whose "
+    "errors on a speaker are {how}. Name a second run for the measured figure, which is mostly smaller."
 )
 NO_PARTS = (
-    "No speaker has two clips of one class: the part of the clips in the spread is unknown, and more clips count as no "
-    "help."
+    "No speaker has two clips of one class: how much of the spread is due to the choice of clips is unknown, and more "
+    "clips are assumed not to help."
 )
 
 
@@ -58,19 +58,19 @@ class Detectable(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class PowerAnalysis(Record):
-    """What a comparison of two systems can find.
+    """Differences that a comparison of two systems can detect.
 
     Args:
         names: The runs whose spread was taken: one or two.
-        n_utterances, n_speakers: Of these runs.
+        n_utterances, n_speakers: Size of these runs.
         power, level: Share of cases in which a difference is found; level of the two-sided test.
-        correlation: Of the two systems' errors over speakers, where it was assumed; None of two runs.
-        difference: UAR of the second run less that of the first; None of one run.
+        correlation: Assumed correlation of the two systems' errors over speakers; None for two runs.
+        difference: UAR of the second run minus that of the first; None for one run.
         detectable: Smallest difference that these speakers and clips can show.
         spread: Standard deviation of the difference over speakers.
-        spread_ci95: Its 95 % interval, as far as these speakers tell.
+        spread_ci95: Its 95 % interval.
         spread_between: The part of it between speakers.
-        spread_of_clips: The part by the choice of clips.
+        spread_of_clips: The part due to the choice of clips.
         clips: Numbers of clips a speaker of the table.
         table: Smallest differences by number of speakers.
         speakers_needed: Speakers that a difference in UAR needs, at the runs' clips a speaker; None for very many.
@@ -107,14 +107,14 @@ def power_analysis(
     level: float = LEVEL,
     differences: Sequence[float] = DIFFERENCES,
 ) -> PowerAnalysis:
-    """What a paired comparison of two systems can find, by the spread of one run or of two over their speakers.
+    """Compute what a paired comparison of two systems can detect, from the spread of one or two runs over speakers.
 
     Args:
         rows, other: Results of `read_predictions`.
-        names: Of the runs.
-        correlation: With one run, how alike the errors of two such systems are over speakers, from 0 to 1 (alike).
-        power, level: Share of cases in which a difference is to be found; level of the two-sided test.
-        differences: Differences in UAR whose number of speakers is wanted.
+        names: Names of the runs.
+        correlation: For one run, the assumed correlation of the errors of two such systems over speakers, from 0 to 1.
+        power, level: Share of cases in which a difference should be found; level of the two-sided test.
+        differences: Differences in UAR for which the number of speakers is computed.
 
     Raises:
         ValueError: as `compare`; clips without a speaker, fewer than three speakers, no spread, numbers out of range.
@@ -124,12 +124,12 @@ def power_analysis(
     check_has_classes(rows, names[0])
     if other is None:
         a = prediction_arrays(rows)
-        gain, notes = a.correct.astype(float), [ONE_RUN.format(how=_likeness(correlation))]
+        gain, notes = a.correct.astype(float), [ONE_RUN.format(how=_correlation_text(correlation))]
         scale = 2 * (1 - correlation)
     else:
         check_predictions(other, f"predictions of {names[1]}")
         check_has_classes(other, names[1])
-        a, b, notes = joined(rows, other, names)
+        a, b, notes = common_utterances(rows, other, names)
         gain, scale = b.correct.astype(float) - a.correct, 1.0
     variance, of_clips, n_speakers = spread_of(a, gain, names[0])
     if of_clips is None:
@@ -138,7 +138,7 @@ def power_analysis(
     if not variance:
         raise ValueError(
             f"{' and '.join(names[: 1 if other is None else 2])}: found no spread over the speakers, expected some: "
-            "name runs that err, and two that differ."
+            "name runs that make errors; two runs must differ."
         )
     between, per_speaker = max(variance - of_clips, 0.0), len(a.rows) / n_speakers
     clips = sorted({max(1, round(factor * per_speaker)) for factor in CLIP_FACTORS})
@@ -179,7 +179,7 @@ def check_shares(power: float, level: float, correlation: float, differences: Se
             f"power is {power:g} and level {level:g}: expected 0 < level < power < 1, such as 0.8 and 0.05."
         )
     if not 0 <= correlation < 1:
-        raise ValueError(f"correlation is {correlation:g}: expected 0 (errors without relation) to below 1 (the same).")
+        raise ValueError(f"correlation is {correlation:g}: expected 0 (unrelated errors) to below 1 (the same errors).")
     if wrong := [one for one in differences if not 0 < one < 1]:
         raise ValueError(
             f"difference is {wrong[0]:g}: expected a share above 0 and below 1, such as 0.02 for 2 points."
@@ -187,9 +187,10 @@ def check_shares(power: float, level: float, correlation: float, differences: Se
 
 
 def spread_of(answers: PredictionArrays, gain: np.ndarray, name: str) -> tuple[float, float | None, int]:
-    """Variance over speakers of the mean gain, the part of it by the choice of clips (None: unknown), the speakers.
+    """Variance over speakers of the mean gain, its part due to the choice of clips (None: unknown), number of speakers.
 
-    Each speaker's value is that of the linearised UAR, so that speakers of unequal numbers of clips count rightly.
+    Each speaker's value is that of the linearised UAR, so that speakers with different numbers of clips are weighted
+    correctly.
 
     Shapes:
         gain: `(utterances,)`, such as 1 for a right answer.
@@ -200,7 +201,7 @@ def spread_of(answers: PredictionArrays, gain: np.ndarray, name: str) -> tuple[f
         found = (
             f"{(speakers == UNKNOWN).sum()} clips without a speaker" if UNKNOWN in people else f"{len(people)} speakers"
         )
-        raise ValueError(f"{name}: found {found}, expected {FEWEST_SPEAKERS} known speakers or more, who are compared.")
+        raise ValueError(f"{name}: found {found}, expected {FEWEST_SPEAKERS} or more known speakers.")
     n, n_classes, classes = len(people), len(answers.labels), answers.references
     counts = np.zeros((n, n_classes))
     np.add.at(counts, (who, classes), 1)
@@ -220,19 +221,19 @@ def spread_of(answers: PredictionArrays, gain: np.ndarray, name: str) -> tuple[f
 
 
 def uar_difference(answers: PredictionArrays, gain: np.ndarray) -> float:
-    """The mean gain of the classes: UAR of the second run less that of the first."""
+    """The mean gain of the classes: UAR of the second run minus that of the first."""
     n_classes = len(answers.labels)
     return float((np.bincount(answers.references, gain, n_classes) / np.bincount(answers.references)).mean())
 
 
 def detectable(spread: float, n_speakers: int, power: float = POWER, level: float = LEVEL) -> float:
-    """Smallest mean difference that a paired t test over some speakers finds with a power."""
+    """Smallest mean difference that a paired t test over some speakers finds with the given power."""
     return noncentrality(n_speakers - 1, power, level) * spread / math.sqrt(n_speakers)
 
 
 @cache
 def noncentrality(freedom: int, power: float, level: float) -> float:
-    """The standardised mean whose sign a two-sided t test finds with a power."""
+    """The standardised mean whose sign a two-sided t test finds with the given power."""
     limit, high = t.ppf(1 - level / 2, freedom), 1.0
     while nct.sf(limit, freedom, high) < power:
         high *= 2
@@ -240,7 +241,7 @@ def noncentrality(freedom: int, power: float, level: float) -> float:
 
 
 def speakers_needed(difference: float, spread: float, power: float = POWER, level: float = LEVEL) -> int | None:
-    """Fewest speakers, from three on, with which a difference is found; None for more than `MOST_SPEAKERS`."""
+    """Fewest speakers, at least three, with which a difference is found; None for more than `MOST_SPEAKERS`."""
     low, high = FEWEST_SPEAKERS - 1, FEWEST_SPEAKERS
     while detectable(spread, high, power, level) > difference:
         low, high = high, 2 * high
@@ -260,7 +261,7 @@ def format_power(analysis: PowerAnalysis) -> str:
     lines = [
         f"{' and '.join(one.names)}: {one.n_utterances} utterances, {one.n_speakers} speakers, {rounded} clips each",
         f"spread of a difference over speakers: {_points(one.spread)} points of UAR (95 % interval {_points(low)} to "
-        f"{_points(high)}); {between} between speakers, {of_clips} by the choice of clips",
+        f"{_points(high)}); {between} between speakers, {of_clips} due to the choice of clips",
         *one.notes,
         "",
         f"smallest difference that a paired test finds in {100 * one.power:.0f} of 100 cases (two-sided, "
@@ -284,5 +285,5 @@ def _points(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def _likeness(correlation: float) -> str:
+def _correlation_text(correlation: float) -> str:
     return f"correlated by {correlation:g}" if correlation else "unrelated"

@@ -41,7 +41,7 @@ def open_checked(folder: str | Path) -> tuple[Dataset, bool]:
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{folder}: not readable as a data set ({printable(error)[:200]}). Expected the files that "
-            "scripts/prepare_data.py wrote: they are damaged. Copy them anew, or prepare the data set again."
+            "scripts/prepare_data.py wrote: they are damaged. Copy them again, or prepare the data set again."
         ) from error
     stored = _stored_digests(folder)
     if stored is None:
@@ -51,7 +51,7 @@ def open_checked(folder: str | Path) -> tuple[Dataset, bool]:
         raise ValueError(
             f"{folder}: found other values in {', '.join(map(printable, changed))} than were written (the SHA-256 of "
             f"a column is not that in {DIGESTS}). Expected the same: the files are damaged or were changed. Copy them "
-            f"anew or prepare the data set again; if you changed them yourself, remove {DIGESTS}."
+            f"again or prepare the data set again; if you changed them yourself, remove {DIGESTS}."
         )
     return dataset, True
 
@@ -75,7 +75,7 @@ def column_digests(dataset: Dataset) -> dict[str, str]:
 
 
 def _digest(kind: str, column: pa.ChunkedArray) -> str:
-    parts = defaultdict(hashlib.sha256)  # lengths and contents apart, so that chunks do not matter
+    parts = defaultdict(hashlib.sha256)  # lengths and contents separately, so that chunks do not matter
     # Joining the many small chunks takes a tenth of the time. Audio is not copied.
     chunks = column.chunks
     if not pa.types.is_struct(column.type):
@@ -84,10 +84,10 @@ def _digest(kind: str, column: pa.ChunkedArray) -> str:
         ]
     for chunk in chunks:
         _add(parts, "", chunk)
-    whole = hashlib.sha256(f"{kind} {len(column)}".encode())
+    total = hashlib.sha256(f"{kind} {len(column)}".encode())
     for name, part in sorted(parts.items()):
-        whole.update(f" {name} {part.hexdigest()}".encode())
-    return whole.hexdigest()
+        total.update(f" {name} {part.hexdigest()}".encode())
+    return total.hexdigest()
 
 
 def _add(parts: dict, name: str, values: pa.Array) -> None:
@@ -109,7 +109,7 @@ def _add(parts: dict, name: str, values: pa.Array) -> None:
         parts[f"{name}.content"].update(_content(values))
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         parts[f"{name}.content"].update(_numbers(values))
-    else:  # of a column that a user has added
+    else:  # a column that a user has added
         parts[f"{name}.content"].update("".join(f"{value!r}\n" for value in values.to_pylist()).encode())
 
 
@@ -143,5 +143,5 @@ def _stored_digests(folder: Path) -> dict[str, str] | None:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{file}: not readable ({printable(error)}). Expected the digests that scripts/prepare_data.py wrote: copy "
-            "the data set anew or prepare it again; if you trust it as it is, remove this file."
+            "the data set again or prepare it again; if you trust it as it is, remove this file."
         ) from error

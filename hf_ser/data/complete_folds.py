@@ -33,13 +33,14 @@ def missing_classes(dataset: Dataset, folds: list[Fold]) -> dict[str, list[str]]
 
 
 def require_all_classes(dataset: Dataset, folds: list[Fold]) -> None:
+    """Raise a ValueError if a part of a fold lacks a class."""
     for part, missing in missing_classes(dataset, folds).items():
         raise ValueError(
             f"{part} has no utterance of {', '.join(missing)}, so recall over all "
             f"{len(dataset.features['label'].names)} classes cannot be "
-            "computed. Expected every class, which takes at least 3 speakers who have it, one of them beside each "
-            "test part: use --fold all for a test part, another --n_folds or --protocol, a --label_map FILE that joins "
-            "the class with another or leaves it out (of joined corpora: of what all of them have), or add speakers."
+            "computed. Expected every class, which takes at least 3 speakers who have it, one for each part of "
+            "a fold: use --fold all for a test part, another --n_folds or --protocol, a --label_map FILE that joins "
+            "the class with another or leaves it out (in joined corpora: one that not all have), or add speakers."
         )
 
 
@@ -111,7 +112,7 @@ def _refuse_folds(labels: list[str], has: np.ndarray, n_folds: int) -> None:
     remedy = f"use --n_folds {most}, the largest number that has them" if most else "no --n_folds has them"
     raise ValueError(
         f"speaker_folds with n_folds {n_folds}: no assignment of the {len(has)} speakers has every class in the "
-        f"training, validation and test part of every fold. In the way: {blocking}. Expected at least "
+        f"training, validation and test part of every fold. Too rare: {blocking}. Expected at least "
         f"{speakers_needed(n_folds)} speakers of each class: {remedy}; or a --label_map FILE that joins such a class "
         "with another or leaves it out; or add speakers who have it. Another --split_seed changes nothing."
     )

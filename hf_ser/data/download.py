@@ -148,7 +148,7 @@ def unpack(archive: str | Path, folder: str | Path) -> Path:
                         "leaving out --download."
                     )
                 return folder
-            shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+            shutil.rmtree(partial, ignore_errors=True)  # left by a killed run
             zipped.extractall(partial)
             os.replace(partial, folder)
     except zipfile.BadZipFile as error:
@@ -231,7 +231,7 @@ def _published_files(
         return read(json.loads(file.read_text(encoding="utf-8")))
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         file.unlink()
-        raise ValueError(f"{url}: found no list of files in the answer ({error!r}). {_manual(page)}") from error
+        raise ValueError(f"{url}: found no list of files in the response ({error!r}). {_manual(page)}") from error
 
 
 def _transfer(session: requests.Session, item: Download, part: Path, bar: tqdm, page: str) -> None:

@@ -192,10 +192,10 @@ def _most_voted(first, second, shift) -> tuple[np.ndarray, np.ndarray, np.ndarra
     votes = first << first_shift | second << second_shift | (shift + MAX_FRAMES)
     votes, counts = np.unique(votes, return_counts=True)
     # Frames of two clips are not aligned, so votes are split between two neighbouring shifts.
-    beside = np.flatnonzero(np.diff(votes) == 1)
+    neighbours = np.flatnonzero(np.diff(votes) == 1)
     total = 2 * counts
-    total[beside] += counts[beside + 1]
-    total[beside + 1] += counts[beside]
+    total[neighbours] += counts[neighbours + 1]
+    total[neighbours + 1] += counts[neighbours]
     votes, total = votes[total >= 2 * VOTES], total[total >= 2 * VOTES]
     order = np.lexsort((-total, votes >> second_shift))
     best = order[np.unique(votes[order] >> second_shift, return_index=True)[1]]
@@ -206,10 +206,10 @@ def _most_voted(first, second, shift) -> tuple[np.ndarray, np.ndarray, np.ndarra
 def _agreement(peaks, edges, first, second, shift) -> np.ndarray:
     """Share of coinciding peaks when the first clip is moved by `shift` frames; 0 if they are few.
 
-    Only the common time of both clips counts.
+    Only the time that both clips share counts.
 
     Shapes:
-        peaks: `(peaks,)`; edges: `(clips + 1,)`; first, second, shift and what is returned: `(pairs,)`.
+        peaks: `(peaks,)`; edges: `(clips + 1,)`; first, second, shift and the result: `(pairs,)`.
     """
     of, places = _runs(edges[first], edges[first + 1] - edges[first])
     frame = (peaks[places] >> 8 & 65535) + shift[of]
@@ -232,11 +232,11 @@ def _agreement(peaks, edges, first, second, shift) -> np.ndarray:
 def _matches(peaks, of, frame, bin_, second) -> np.ndarray:
     """Number of coinciding peaks of each pair, at most a frame apart.
 
-    Several peaks of one clip that coincide with one of the other, as of a steady tone, count once.
+    Several peaks of one clip that coincide with one of the other, such as a steady tone, count once.
 
     Shapes:
-        of, frame, bin_: `(peaks of the first clips,)`, the pair and moved position of each; second and what is
-        returned: `(pairs,)`.
+        of, frame, bin_: `(peaks of the first clips,)`, the pair and moved position of each; second and the
+        result: `(pairs,)`.
     """
     hit, met = np.zeros(len(of), bool), []
     for late in (-1, 0, 1):

@@ -49,7 +49,7 @@ def find_folds(
         has: Whether a speaker has a class.
         clips: Number of clips of each speaker by stratum (class and sex).
         n_folds: Number of folds.
-        validation_parts: About one of so many parts of the other speakers is validation.
+        validation_parts: About one in so many of the other speakers is used for validation.
         seed: Seed of the folds.
         kept: Folds to keep; a `test` of -1 marks speakers of the folds to search.
 
@@ -104,7 +104,7 @@ def folds_exist(has: np.ndarray, n_folds: int) -> bool:
 
 
 def speakers_needed(n_folds: int) -> int:
-    """Least speakers of a class for one in every part of every fold.
+    """Fewest speakers of a class to have one in every part of every fold.
 
     With two folds, one tests at least half of them, and two must remain.
     """
@@ -151,7 +151,7 @@ def _balanced(has, clips, targets, spare: int, seed: tuple[int, int], fixed_part
 
     Shapes:
         has: `(speakers, classes)`; clips: `(speakers, strata)`; targets: `(parts,)`; fixed_parts: `(speakers,)`, the
-        part that a speaker stays in, or -1; what is returned: `(speakers,)`.
+        part that a speaker stays in, or -1; the result: `(speakers,)`.
     """
     fixed_parts = np.full(len(has), -1) if fixed_parts is None else fixed_parts
     strata = np.column_stack([clips, clips.sum(axis=1)]).astype(np.int64)
@@ -195,7 +195,7 @@ class _Cost:
         """Cost of a part with these sums.
 
         Shapes:
-            part: `(...)`; speakers: `(..., classes)`; clips: `(..., strata)`; what is returned: `(...)`.
+            part: `(...)`; speakers: `(..., classes)`; clips: `(..., strata)`; the result: `(...)`.
         """
         missing = np.maximum(1 - speakers, 0) + np.maximum(speakers + self.spare - self.has.sum(axis=0), 0)
         total, share = self.clips.sum(axis=0), self.targets[part][..., None]
@@ -235,7 +235,7 @@ def _local_search(cost: _Cost, parts, is_free, free_parts, generator) -> tuple[i
 
 
 def _move_one(cost: _Cost, parts, one: int, free, free_parts) -> bool:
-    """Move one speaker, or exchange it with another, as lowers the cost most; `parts` is modified."""
+    """Move one speaker, or exchange it with another, whichever lowers the cost most; `parts` is modified."""
     speakers, clips = cost.sums(parts)
     now = cost.of(np.arange(len(cost.targets)), speakers, clips)
     here = parts[one]
@@ -277,17 +277,17 @@ def _by_integer_program(has: np.ndarray, n_parts: int, with_validation: bool = T
     by_part = np.kron(np.eye(n_parts), classes)
     none = np.zeros_like(by_part)
     outside = np.tile(classes @ sizes, n_parts)
-    every = np.kron(np.ones((1, n_parts)), np.eye(n_kinds))
+    assigned = np.kron(np.ones((1, n_parts)), np.eye(n_kinds))
     if with_validation:
         rows = [
-            (np.hstack([every, np.zeros_like(every)]), sizes, sizes),
+            (np.hstack([assigned, np.zeros_like(assigned)]), sizes, sizes),
             (np.hstack([np.eye(n), np.eye(n)]), 0, np.tile(sizes, n_parts)),
             (np.hstack([by_part, none]), 1, np.inf),
             (np.hstack([none, by_part]), 1, np.inf),
             (np.hstack([by_part, by_part]), 0, outside - 1),
         ]
     else:
-        rows = [(every, sizes, sizes), (by_part, 1, np.inf)]
+        rows = [(assigned, sizes, sizes), (by_part, 1, np.inf)]
     constraints = [LinearConstraint(coo_array(left).tocsr(), low, high) for left, low, high in rows]
     counts = np.tile(sizes, n_parts * (2 if with_validation else 1))
     solved = milp(

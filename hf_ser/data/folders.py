@@ -34,7 +34,7 @@ def files_under(root: str | Path) -> tuple[list[Path], list[Finding]]:
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
-            detail = f"{error.strerror or error}: what is in it is missing here"
+            detail = f"{error.strerror or error}: its files are missing"
             findings.append(Finding("unreadable_folder", str(folder), detail, skipped=True))
             continue
         for entry in entries:

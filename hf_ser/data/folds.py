@@ -21,7 +21,7 @@ class Fold:
     """One split of a data set.
 
     Args:
-        held_out: Description of the test part, if it is more than some speakers.
+        held_out: Description of the test part, if it is not only some speakers.
 
     Shapes:
         train, validation, test: `(rows of that part,)` row numbers of the data set; test is empty in `final`. A row
@@ -43,6 +43,7 @@ def fold_folder(name: str) -> str:
 
 
 def fold_of(rows: Rows, name: str, plan: Plan, fraction: float, seed: int, by_clip: bool) -> Fold:
+    """Make a fold of a plan, with validation speakers (or clips, if `by_clip`) if the plan has none."""
     rest = np.setdiff1d(np.arange(len(rows.id)), plan.test) if plan.train is None else plan.train
     if plan.validation is not None:
         train, validation = rest, plan.validation
@@ -65,7 +66,7 @@ def _validation(rows: Rows, name: str, fraction: float, seed: int, by_clip: bool
         return random(rows, splits, seed)[0].test
     if (left := len(set(rows.speaker))) < 2:
         raise ValueError(
-            f"Fold {name}: {left} speaker is left beside the test speakers, expected at least 2 (one trains, one "
+            f"Fold {name}: {left} speaker is left besides the test speakers, expected at least 2 (one trains, one "
             "chooses the checkpoint). Use fewer test speakers, or a corpus with more speakers."
         )
     return grouped(rows, rows.speaker, min(splits, left), seed)[0]

@@ -1,6 +1,7 @@
 """Clips given on the command line: files, folders, wild cards and tables."""
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -85,14 +86,14 @@ def given_clips(
 
 def _add(given: Given, item: str, naming: Naming, audio_dir) -> None:
     path = Path(item)
-    if path.is_dir():
+    if os.path.isdir(item):
         _add_folder(given, item)
     elif path.suffix.lower() in READERS:
         _add_table(given, item, naming, audio_dir)
-    elif glob.has_magic(item) and not path.exists():
+    elif glob.has_magic(item) and not os.path.exists(item):
         found = _matching_files(given, item) if "**" in path.parts else sorted(glob.glob(item))
         if not found:
-            given.fail(item, f"{item}: no file has such a name. Expected one or more: check the folder and the ending.")
+            given.fail(item, f"{item}: no file matches. Expected one or more: check the folder and the ending.")
         for match in found:
             _add(given, match, naming, audio_dir)
     else:
@@ -134,7 +135,7 @@ def _add_folder(given: Given, item: str) -> None:
     _report_findings(given, findings)
     if passed_over:
         listed = ", ".join(f"{count} with {suffix}" for suffix, count in sorted(passed_over.items()))
-        given.notes.append(f"{folder}: left out are {listed}; read are {', '.join(AUDIO_SUFFIXES)}")
+        given.notes.append(f"{folder}: left out {listed}; only {', '.join(AUDIO_SUFFIXES)} are read")
     if not files:
         given.fail(item, f"{item}: found no audio files. Expected some that end in {', '.join(AUDIO_SUFFIXES)}.")
 
@@ -147,7 +148,7 @@ def _report_findings(given: Given, findings: Iterable[Finding]) -> None:
         elif finding.kind == "linked_again":
             given.notes.append(f"{finding.item}: {finding.detail}")
         elif finding.kind == "broken_link" and Path(finding.item).suffix.lower() in AUDIO_SUFFIXES:
-            given.fail(finding.item, f"{finding.item}: {finding.detail}. Expected an audio file: copy it anew.")
+            given.fail(finding.item, f"{finding.item}: {finding.detail}. Expected an audio file: copy it again.")
 
 
 def _add_table(given: Given, item: str, naming: Naming, audio_dir) -> None:

@@ -70,8 +70,8 @@ def clip_findings(item: str, clip: Clip) -> list[Finding]:
 def duplicate_findings(rows: Iterable[dict]) -> list[Finding]:
     """Find clips with the same audio, by PCM hash.
 
-    Of clips with equal label and speaker the first by id is kept. If these differ, one is wrong and it is unknown
-    which, so all of the clips are skipped.
+    The first of them by id is kept. If their labels or speakers differ, one is wrong and it is unknown which, so all of
+    the clips are skipped.
 
     Args:
         rows: Dictionaries with `id`, `label`, `speaker` and `pcm_sha256` (None without audio).
@@ -124,7 +124,7 @@ def integrity_report(corpus: str, n_listed: int, columns: dict[str, list], findi
         n_listed: Listed utterances. `n_found`, to which preparing adds what the listing skipped, is the sum of kept,
             skipped and dropped ones.
         columns: `label` (names), `speaker`, `sex`, `duration_seconds` and `source_format` of the kept rows.
-        findings: Of the listing, the clips and the duplicates.
+        findings: Findings about the listing, the clips and the duplicates.
     """
     formats = Counter(stored or "text only" for stored in columns["source_format"])
     return {

@@ -117,7 +117,7 @@ def mapped_classes(name: str, labels: Sequence[str], indices: Sequence[int]) -> 
         indices: Label index of each row.
 
     Shapes:
-        indices: `(rows,)`; the second of what is returned: `(labels,)`, the class of each label, -1 for a dropped one.
+        indices: `(rows,)`; the second result: `(labels,)`, the class of each label, -1 for a dropped one.
 
     Raises:
         ValueError: unknown map, or fewer than two of its classes occur.
@@ -151,7 +151,7 @@ def labels_not_found(name: str, labels: Iterable[str]) -> list[str]:
     alike = {look_alike(label) for label in have}
     missing = [label for label in read_label_map(name) if look_alike(label) not in alike]
     near = {label: get_close_matches(label, have, n=2, cutoff=0.6) for label in missing}
-    return [f"{label} (is {' or '.join(near[label])} meant?)" if near[label] else label for label in missing]
+    return [f"{label} (did you mean {' or '.join(near[label])}?)" if near[label] else label for label in missing]
 
 
 def not_found_notice(name: str, missing: Sequence[str], labels: Iterable[str]) -> str:

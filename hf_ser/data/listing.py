@@ -1,4 +1,4 @@
-"""Lists what one corpus or several joined ones hold, before any audio is read."""
+"""List the utterances of one or several corpora, before any audio is read."""
 
 import hashlib
 import os
@@ -7,18 +7,14 @@ from pathlib import Path
 
 from hf_ser.data.corpora import CORPORA
 from hf_ser.data.download import fetch
-from hf_ser.data.integrity import (
-    outside_findings,
-)
-from hf_ser.data.labels import (
-    joint_labels,
-)
+from hf_ser.data.integrity import outside_findings
+from hf_ser.data.labels import joint_labels
 from hf_ser.data.schema import METADATA_COLUMNS, Listing, Utterance
 from hf_ser.models.streams import CHANNELS, MIX
 from hf_ser.normal_form import normal_form, normal_text
 
 PREPARATION = "3"
-"""Version of preparing. Raise it when its result changes: cached data sets are then prepared again."""
+"""Version of preparing. Increase it when its result changes: cached data sets are then prepared again."""
 
 
 def list_corpora(corpus: str, data_dir: str | Path | None, **table) -> Listing:

@@ -1,8 +1,7 @@
-"""What a protocol reads, the columns of a data set (`Rows`), and what it gives, test rows of each fold (`Plan`)."""
+"""Input and output of a protocol: columns of a data set (`Rows`), and the test rows of each fold (`Plan`)."""
 
 from dataclasses import dataclass
 
-import networkx as nx
 import numpy as np
 from datasets import Dataset
 
@@ -67,6 +66,8 @@ def _sentences(ids: list[str], transcripts: list[str | None], sources: list[str 
 
     Texts join two ids (of two corpora, say) only if they are references, since recognisers make errors.
     """
+    import networkx as nx  # takes half a second, and only a split needs it
+
     texts = [bare_words(text or "") for text in transcripts]
     graph = nx.Graph()
     for sentence, text, source in zip(ids, texts, sources, strict=True):

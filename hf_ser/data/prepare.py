@@ -1,4 +1,4 @@
-"""Prepares a data set on disk from a corpus, in shards, so that a killed run can continue."""
+"""Prepare a data set on disk from a corpus, in shards, so that a killed run can continue."""
 
 import hashlib
 import json
@@ -79,7 +79,7 @@ def prepare(
 def _prepare(corpus: str, data_dir, output_dir: Path, work: Path, label_map: str, channel, table: dict) -> dict:
     if output_dir.exists():
         found = "is a prepared data set" if (output_dir / REPORT).is_file() else "holds other files, which stay"
-        raise FileExistsError(f"{output_dir} is there already and {found}: name another --output_dir.")
+        raise FileExistsError(f"{output_dir} already exists and {found}: name another --output_dir.")
     read_label_map(label_map)  # a wrong name is refused before the work
     listing = with_channel(list_corpora(corpus, data_dir, **table), channel)
     start_or_resume(work, listing)
@@ -172,8 +172,8 @@ def _assemble(corpus: str, listing: Listing, shards: list[Path], label_map: str,
         detail = not_found_notice(label_map, missing, have)
         findings.append(Finding("label_map_not_found", label_map, detail, count=len(missing)))
     report = integrity_report(corpus, len(listing.utterances), rows.to_dict("list"), findings)
-    passed_over = sum(finding.count for finding in listing.findings if finding.skipped)
-    report["n_found"] = len(listing.utterances) + passed_over
+    n_skipped = sum(finding.count for finding in listing.findings if finding.skipped)
+    report["n_found"] = len(listing.utterances) + n_skipped
     return report | {"label_map": label_map, "dropped_by_label_map": dict(sorted(dropped.items()))}
 
 

@@ -1,4 +1,4 @@
-"""Opens a prepared data set, and refuses a folder that holds none."""
+"""Open a prepared data set, and refuse a folder that holds none."""
 
 from pathlib import Path
 

@@ -22,8 +22,8 @@ LUNA_JIMENEZ = ((2, 5, 14, 15, 16), (3, 6, 7, 13, 18), (10, 11, 12, 19, 20), (8,
 
 PUBLISHED = {"emobox": EMOBOX, "luna_jimenez": LUNA_JIMENEZ}
 
-OF_ACTORS = ("ravdess/", "paired/")
-"""What the names of RAVDESS's actors begin with: in the corpus itself, and where its clips have other texts."""
+ACTOR_PREFIXES = ("ravdess/", "paired/")
+"""Prefixes of the names of RAVDESS's actors: in the corpus itself, and where its clips have other texts."""
 
 
 def speaker_folds(rows: Rows, n_folds: int, seed: int, **_) -> list[Plan]:
@@ -33,7 +33,7 @@ def speaker_folds(rows: Rows, n_folds: int, seed: int, **_) -> list[Plan]:
         fewer = f"change --n_folds to 2 to {speakers}, or " if speakers > 2 else ""
         raise ValueError(
             f"speaker_folds with n_folds {n_folds}: found {speakers} speaker{'s' * (speakers != 1)}, expected 2 "
-            "folds to as many as there are speakers, of whom it takes 3 (to train, to choose the checkpoint, to test): "
+            "folds to as many as there are speakers, and at least 3 speakers (for training, validation and test): "
             f"{fewer}add speakers."
         )
     if n_folds == speakers:  # nothing to balance, and the splitter might leave a fold empty
@@ -51,8 +51,8 @@ def leave_one_session_out(rows: Rows, **_) -> list[Plan]:
     _require(rows, "leave_one_session_out", "session", "a recording session, as IEMOCAP has them")
     if len(set(rows.session)) < 2:
         raise ValueError(
-            f"leave_one_session_out: found the session {rows.session[0]} alone, expected at least two, so that one is "
-            "tested and others trained on: use speaker_folds."
+            f"leave_one_session_out: found only the session {rows.session[0]}, expected at least two, one for "
+            "testing and others for training: use speaker_folds."
         )
     return _leave_one_out(rows.session)
 
@@ -176,8 +176,8 @@ def _cross(rows: Rows, texts: np.ndarray, what: str, n_folds: int, seed: int) ->
     distinct = sorted(set(texts))
     if len(distinct) < TEXT_FOLDS:
         raise ValueError(
-            f"Found {len(distinct)} of the {what} of a protocol that tests some and trains on others, expected "
-            f"{TEXT_FOLDS} at least: use another --protocol, such as speaker_folds."
+            f"Found {len(distinct)} {what}, expected at least {TEXT_FOLDS}, as the protocol tests some and trains on "
+            "others: use another --protocol, such as speaker_folds."
         )
     by_session = sessions_part_speakers(rows.session, rows.speaker)
     speaker_plans = leave_one_session_out(rows) if by_session else speaker_folds(rows, n_folds, seed)
@@ -209,7 +209,7 @@ def _require(rows: Rows, protocol: str, column: str, what: str, some: bool = Fal
 
 
 def _listed_actors(rows: Rows, protocol: str) -> list[Plan]:
-    if not all(speaker.startswith(OF_ACTORS) for speaker in rows.speaker):
+    if not all(speaker.startswith(ACTOR_PREFIXES) for speaker in rows.speaker):
         raise ValueError(
             f"Protocol '{protocol}' is a list of RAVDESS actors and this data set holds other speakers. Expected "
             "--corpus ravdess; for other corpora use speaker_folds or leave_one_speaker_out."

@@ -1,4 +1,4 @@
-"""Reader of separated text (CSV, TSV): every line becomes a row, or is named in an error.
+"""Read separated text (CSV, TSV): every line becomes a row, or is named in an error.
 
 Programs disagree on quotes. Spreadsheets quote a cell and double the quotes in it; Common Voice and others do not,
 and a transcript may begin with a single quote, after which other readers swallow all lines up to the next one. So a
@@ -142,19 +142,19 @@ class _Reading:
         if opened is None:
             return cells, number + 1
         width = width or len(cells)
-        over, end = self.over_lines(number, opened)
-        whole = all(len(self.cells(line)[0]) == width for line in self.lines[number:end])
+        joined, end = self.across_lines(number, opened)
+        are_rows = all(len(self.cells(line)[0]) == width for line in self.lines[number:end])
         # Transcripts have no tabs: lines with all tabs of a row are rows.
-        if whole and (over is None or self.separator == "\t"):
+        if are_rows and (joined is None or self.separator == "\t"):
             self.lone_quotes.append(number + 1)
             return cells, number + 1
-        if over is not None and len(over) == width and not whole:
-            return over, end
+        if joined is not None and len(joined) == width and not are_rows:
+            return joined, end
         found = f"and the line has {len(cells)} cells where the header has {width}"
-        if over is not None:
+        if joined is not None:
             found = (
-                f"which line {end} closes; read so, the row has {len(over)} cells where the header has {width}"
-                f"{', and each of these lines is a whole row by itself' * whole}"
+                f"which line {end} closes; read so, the row has {len(joined)} cells where the header has {width}"
+                f"{', and each of these lines is a complete row' * are_rows}"
             )
         raise ValueError(
             f"line {number + 1}: a cell begins with a quote, {found}, so that the end of the row is ambiguous. "
@@ -162,7 +162,7 @@ class _Reading:
             'said": save the table with a program that does so, or as JSONL'
         )
 
-    def over_lines(self, number: int, opened: int) -> tuple[list[str] | None, int]:
+    def across_lines(self, number: int, opened: int) -> tuple[list[str] | None, int]:
         """Cells of a row whose quotes span several lines (None if they do not), and the line after it."""
         text = self.lines[number]
         for end in range(number + 1, min(len(self.lines), number + MAX_LINES)):
@@ -202,7 +202,7 @@ def decoded(file: Path) -> str:
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise ValueError(
-            f"a zero byte in line {line}, as UTF-16 without its mark has them: save it as 'CSV UTF-8', or convert it "
+            f"a zero byte in line {line}, as in UTF-16 without a mark: save it as 'CSV UTF-8', or convert it "
             "with `iconv -f utf-16le -t utf-8 OLD > NEW`"
         )
     return text

@@ -1,4 +1,4 @@
-"""Reads the clips of a listing into shards, each complete or absent, and joins them."""
+"""Read the clips of a listing into shards, each complete or absent, and join them."""
 
 import hashlib
 import json
@@ -18,9 +18,7 @@ from datasets.utils.logging import disable_progress_bar, enable_progress_bar
 from hf_ser.data.audio import encode_flac, leading_zeros_seconds, pcm_sha256, read_clip, rms_dbfs
 from hf_ser.data.corpora.table_paths import by_other_capitals
 from hf_ser.data.fingerprint import fingerprint
-from hf_ser.data.integrity import (
-    clip_findings,
-)
+from hf_ser.data.integrity import clip_findings
 from hf_ser.data.listing import listing_digest
 from hf_ser.data.schema import METADATA_COLUMNS, Finding, Listing, Utterance, features
 from hf_ser.files import atomic_write
@@ -142,8 +140,8 @@ def _write_shard(shard: Path, read: list[tuple[dict | None, list[Finding]]], lab
 
 
 def _as_dataset(rows: list[dict], labels: tuple[str, ...]) -> Dataset:
-    # As a table of arrow: to encode audio as Audio, `datasets` would need torchcodec, and to name what it has made it
-    # would hash all of the audio, of which the rows have a hash.
+    # From an Arrow table, since `datasets` needs torchcodec to encode Audio, and hashes all of the audio to make a
+    # fingerprint, although the rows have a hash of it.
     schema = features(labels).arrow_schema
     table = pa.table({name: [row[name] for row in rows] for name in schema.names}, schema=schema)
     described = [[value for name, value in row.items() if name != "audio"] for row in rows]
@@ -185,7 +183,7 @@ def join_shards(shards: list[Path], kept: set[str], change: Callable[[Dataset], 
 
 
 def _link_or_copy(file: Path, new: Path) -> None:
-    """Give a file another name, so that a run that is killed finds it where it was; where links are unknown, a copy."""
+    """Link a file under a new name, so that a killed run still finds the old one; copy it where links do not work."""
     try:
         os.link(file, new)
     except OSError:

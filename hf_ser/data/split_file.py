@@ -1,4 +1,4 @@
-"""Reads the file of a published split: which ids are in which part."""
+"""Read the file of a published split: which ids are in which part."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Splits a data set into folds by a protocol, and refuses a split that leaks or misses a class."""
+"""Split a data set into folds by a protocol, and refuse a split that leaks or misses a class."""
 
 from pathlib import Path
 
@@ -60,19 +60,19 @@ def make_folds(
 
 
 def _check_plans(plans, protocol: str, count: int) -> None:
-    """Make sure that a protocol, perhaps of somebody's own, gives test rows by their positions.
+    """Check that a protocol, also a user's own, returns test rows by their positions.
 
     Raises:
-        ValueError: it gives something else.
+        ValueError: it returns something else.
     """
     if not isinstance(plans, list) or not plans or not all(isinstance(plan, Plan) for plan in plans):
-        raise ValueError(f"{protocol}: found {type(plans).__name__} of no plans, expected a list of Plan, one a fold.")
+        raise ValueError(f"{protocol}: found {type(plans).__name__}, expected a list of Plan, one a fold.")
     for number, plan in enumerate(plans, start=1):
         test = np.asarray(plan.test)
         if len(test) and not (np.issubdtype(test.dtype, np.integer) and test.min() >= 0 and test.max() < count):
             raise ValueError(
                 f"{protocol}, fold {number}: the test rows are {test.dtype} {test[:3]}, expected positions from 0 to "
-                f"{count - 1}; of a mask: mask.nonzero()[0]."
+                f"{count - 1}; for a mask: mask.nonzero()[0]."
             )
 
 

@@ -89,22 +89,25 @@ class Labelled:
     Args:
         files: Files of the shard.
         before: Of these, those that were labelled by an earlier run.
+        new: Those that this run has labelled up to now.
         failed: Those that could not be read, in all runs.
         unsure: Those with an unsure answer, in all runs.
-        seconds: Time that this run took for the others.
+        seconds: Time that this run took for the new ones.
     """
 
     files: int = 0
     before: int = 0
+    new: int = 0
     failed: int = 0
     unsure: int = 0
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        new, answered = self.files - self.before, self.files - self.failed
-        speed = f", {new / self.seconds:.1f} files a second" if new and self.seconds else ""
-        share = f"; {100 * self.unsure / answered:.1f} % of the {answered} answered are unsure" if answered else ""
-        return f"{self.files} files, {self.before} of them labelled before, {self.failed} failed{speed}{share}"
+        answered = self.before + self.new - self.failed
+        speed = f", {self.new / self.seconds:.1f} files a second" if self.new and self.seconds else ""
+        share = f"; {100 * self.unsure / answered:.1f} % of the {answered} answered are unsure" if answered > 0 else ""
+        done = f"{self.files} files, {self.before} of them labelled before, {self.new} now"
+        return f"{done}, {self.failed} failed{speed}{share}"
 
 
 def label_shard(
@@ -169,6 +172,7 @@ def _label(
         with atomic_write(folder / PART.format(number), "wb") as file:
             pq.write_table(table, file)
         _add_errors(folder, table)
+        result.new += len(part)
         result.failed += sum(one.error is not None for one in answers)
         result.unsure += sum(one.unsure for one in answers)
         result.seconds = perf_counter() - began

@@ -35,9 +35,11 @@ LARGEST_DIFFERENCE_OF_COUNTS = 1e-3
 """The same of functionals and random kernels. Among them are shares of frames above a threshold: a value that is at it
 but for rounding may count here and not there, and of 2,000 shares one or none differed by one frame on each clip."""
 MOST_UAR_LOST = 0.01
-"""By int8 weights; more is refused."""
+"""By smaller weights; more is refused."""
 QUANTISED = ("MatMul",)
 """Operations whose weights become int8: models whose convolutions were quantised gave the same answer to all clips."""
+LEAST_HALVED = 1024
+"""Values of a weight that is stored in half precision; fewer would save nothing."""
 CHECKED_CLIPS = ((1, 1), (2, 2), (3, 5), (4, 7))
 """Speakers and clips of the generated corpus on which both programs are compared."""
 
@@ -59,7 +61,7 @@ class Exported:
         folder: Where it is.
         megabytes: Size of the ONNX file.
         difference: Largest difference in probability between torch and the float32 file, on `checked` answers.
-        measured: By program (`torch`, `float32`, `int8`), where a data set was named.
+        measured: By program (`torch`, `float32`, `int8` or `fp16`), where a data set was named.
         notes: What a person should know of it.
     """
 
@@ -83,15 +85,16 @@ def export_onnx(
     Args:
         model: Folder or Hub id of a model of audio, or of audio and text.
         folder: Where it is written; an older export there is replaced.
-        quantize: `int8` for int8 weights of the matrix products.
-        dataset: Prepared data set on whose clips int8 weights are tested: the model's validation clips where they are
-            in it, else clips that it was not trained on.
+        quantize: One of `SMALLER`: `int8` for int8 weights of the matrix products, `fp16` to store weights in half
+            precision, which are computed with in float32.
+        dataset: Prepared data set on whose clips smaller weights are tested: the model's validation clips where they
+            are in it, else clips that it was not trained on.
         max_clips: Take at most so many of them.
 
     Raises:
         ImportError: onnx, onnxscript or onnxruntime is missing.
-        ValueError: a model that cannot be exported, whose export answers something else, or whose int8 weights lose too
-            much; or the folder holds something else.
+        ValueError: a model that cannot be exported, whose export answers something else, or whose smaller weights lose
+            too much; or the folder holds something else.
     """
     import onnxscript  # noqa: F401  (named when it is missing, before anything is done)
 
@@ -112,13 +115,13 @@ def export_onnx(
             measured["torch"] = measure(clips, lambda *batch: classifier.probabilities(*batch, batch_size=1))
             measured["float32"] = measure(clips, onnx_ser.OnnxSer(work, threads=1).probabilities)
         if quantize:
-            quantize_weights(work)
+            SMALLER[quantize](work)
             settings["weights"] = quantize
             if clips is None:
-                notes.append("the int8 weights were not tested: name clips with labels by --dataset")
+                notes.append(f"the {quantize} weights were not tested: name clips with labels by --dataset")
             else:
                 measured[quantize] = measure(clips, onnx_ser.OnnxSer(work, threads=1).probabilities)
-                check_uar(measured["float32"], measured[quantize])
+                check_uar(measured["float32"], measured[quantize], quantize)
         settings["checked"] = {"largest_difference": difference, "answers": checked} | {
             name: asdict(one) for name, one in measured.items()
         }
@@ -316,6 +319,35 @@ def quantize_weights(folder: Path) -> None:
     quantised.replace(file)
 
 
+def halve_weights(folder: Path) -> None:
+    """Store the graph's weights in half precision.
+
+    They are converted back when the graph is loaded: on a CPU onnxruntime computes next to nothing in float16, and the
+    logarithms of a spectrogram need more than that.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    file = folder / onnx_ser.WEIGHTS
+    model = onnx.load(file)
+    casts = []
+    for weight in model.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or values.size < LEAST_HALVED or np.abs(values).max() > np.finfo(np.float16).max:
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_fp16"))
+        casts.append(helper.make_node("Cast", [weight.name], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, file)
+
+
+SMALLER = {"int8": quantize_weights, "fp16": halve_weights}
+"""Ways to make the weights smaller, as `--quantize` names them."""
+
+
 @dataclass(frozen=True)
 class LabelledClips:
     """Clips with labels, as indices of `classes`; `dataset` has the columns `audio` and `transcript`."""
@@ -328,7 +360,7 @@ class LabelledClips:
 
 
 def gate_clips(classifier: Classifier, folder: str | Path, max_clips: int | None) -> LabelledClips:
-    """The clips of a data set that int8 weights are tested on.
+    """The clips of a data set that smaller weights are tested on.
 
     Raises:
         ValueError: the model was trained on all of them, or they lack one of its classes.
@@ -374,14 +406,15 @@ def measure(clips: LabelledClips, probabilities: Callable[[list, list], np.ndarr
     return Measured(number, uar_from_confusion(confusion, clips.classes), 1000 * seconds / number)
 
 
-def check_uar(before: Measured, after: Measured) -> None:
-    """Check that int8 weights cost next to nothing.
+def check_uar(before: Measured, after: Measured, kind: str) -> None:
+    """Check that smaller weights, of a kind of `SMALLER`, cost next to nothing.
 
     Raises:
         ValueError: they cost a point of UAR or more.
     """
     if before.uar - after.uar >= MOST_UAR_LOST:
+        found = f"UAR {100 * after.uar:.1f} %, with float32 {100 * before.uar:.1f} % ({after.clips} clips)"
         raise ValueError(
-            f"int8 weights: UAR {100 * after.uar:.1f} %, with float32 {100 * before.uar:.1f} % ({after.clips} clips). "
-            f"Expected a loss under {100 * MOST_UAR_LOST:g} point, so nothing was written: leave out --quantize."
+            f"{kind} weights: {found}. Expected a loss under {100 * MOST_UAR_LOST:g} point, so nothing was written: "
+            "leave out --quantize."
         )

@@ -24,6 +24,9 @@ class SerStream:
             installed.
         speaker: Who speaks, for the segments.
 
+    Attributes:
+        familiarity: How alike each window was to the training data, of a model that knows.
+
     Raises:
         ValueError: the model is of text alone, or the window is longer than it takes, or shorter than 1 s.
     """
@@ -47,6 +50,7 @@ class SerStream:
         self.samples, self.first = np.zeros(0, np.float32), 0  # what is kept, and the position of the first of it
         self.decided = 0
         self.stretches: deque[Stretch] = deque()
+        self.familiarity: list[float] = []
 
     @property
     def latency_seconds(self) -> float:
@@ -72,7 +76,7 @@ class SerStream:
         for is_speech, count in runs(self.frames.add(samples, is_last)):
             self._extend(is_speech, min(total, self.decided + count * FRAME))
         self._end_stretches(is_last)
-        classify(self.model, self.stretches, self.samples, self.first)
+        self.familiarity += classify(self.model, self.stretches, self.samples, self.first)
         found = [one for stretch in self.stretches for one in cell_segments(self.model, stretch, self.speaker)]
         while self.stretches and self.stretches[0].is_complete:
             self.stretches.popleft()

@@ -136,7 +136,7 @@ class Stretch:
         return total / weights if weights else None
 
 
-def classify(model: Classifier, stretches: Sequence[Stretch], samples: np.ndarray, first: int = 0) -> None:
+def classify(model: Classifier, stretches: Sequence[Stretch], samples: np.ndarray, first: int = 0) -> list[float]:
     """Classify the new windows of stretches.
 
     Args:
@@ -144,6 +144,9 @@ def classify(model: Classifier, stretches: Sequence[Stretch], samples: np.ndarra
         stretches: They get the answers.
         samples: Of the recording, `(samples,)`.
         first: Position of the first of them.
+
+    Returns:
+        How alike each window is to the training data, of a model that knows.
     """
     waiting = []
     for stretch in stretches:
@@ -152,12 +155,16 @@ def classify(model: Classifier, stretches: Sequence[Stretch], samples: np.ndarra
             stretch.answers[start, end] = None
             if audio_problem(clip) is None and no_speech(clip) is None:
                 waiting.append((stretch, (start, end), clip))
-    if waiting:
-        clips = [clip for _, _, clip in waiting]
-        batch_size = BATCH_SIZES.get(model.model.device.type, OTHER_BATCH_SIZE)
-        found = np.log(model.probabilities(clips, [None] * len(clips), batch_size) + LEAST_PROBABILITY)
-        for (stretch, place, _), answer in zip(waiting, found, strict=True):
-            stretch.answers[place] = answer
+    if not waiting:
+        return []
+    model.check_has_classes()
+    clips = [clip for _, _, clip in waiting]
+    batch_size = BATCH_SIZES.get(model.model.device.type, OTHER_BATCH_SIZE)
+    outputs, alike = model.answers(clips, [None] * len(clips), batch_size)
+    found = np.log(outputs[:, : len(model.labels)] + LEAST_PROBABILITY)
+    for (stretch, place, _), answer in zip(waiting, found, strict=True):
+        stretch.answers[place] = answer
+    return [one for one in alike if one is not None]
 
 
 def cell_segments(model: Classifier, stretch: Stretch, speaker: str | None) -> list[Segment]:

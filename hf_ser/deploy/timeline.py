@@ -23,8 +23,10 @@ from hf_ser.deploy.timeline_files import save_timeline
 from hf_ser.deploy.timeline_record import TimelineRecord
 from hf_ser.deploy.timeline_transcript import with_words
 from hf_ser.deploy.timeline_turns import Turn, read_turns
+from hf_ser.models.audio_notes import problem_message
 from hf_ser.models.decoding import audio_blocks, read_audio, source_form
-from hf_ser.models.samples import SAMPLING_RATE
+from hf_ser.models.familiarity import UNFAMILIAR
+from hf_ser.models.samples import MIN_SECONDS, SAMPLING_RATE, audio_problem
 from hf_ser.models.streams import LEFT, MIX, RIGHT
 from hf_ser.revisions import public_name
 from hf_ser.runs.classifier import Classifier
@@ -95,15 +97,17 @@ def make_timeline(
     ) as bar:
         if turns is not None:
             given = read_turns(turns, Path(file).stem) if isinstance(turns, str | Path) else list(turns)
-            segments, length = _of_turns(model, str(file), given, window, channel, bar), seconds
-            activity = MARKED
+            _check_in_recording(given, seconds, str(file), turns if isinstance(turns, str | Path) else "the turns")
+            segments, alike = _of_turns(model, str(file), given, window, channel, bar)
+            activity, length = MARKED, seconds
         else:
             activity = speech_detector(voice_activity).name
-            segments, length = [], 0.0
+            segments, alike, length = [], [], 0.0
             for speaker in (LEFT, RIGHT) if channels else (None,):
                 stream = SerStream(model, window_seconds=window, detector=activity, speaker=speaker)
                 found, length = _of_stream(stream, str(file), speaker or channel, bar)
                 segments += joined(model, found)
+                alike += stream.familiarity
     segments.sort(key=lambda one: (one.start, one.speaker or ""))
     if recogniser is not None:
         segments = with_words(segments, recogniser, str(file), language, channel, channels)
@@ -116,6 +120,7 @@ def make_timeline(
         window_seconds=window,
         threshold=model.abstain_threshold,
         segments=segments,
+        unlike_share=sum(one < UNFAMILIAR for one in alike) / len(alike) if alike else None,
         transcript_source=f"{recogniser.name}@{recogniser.revision}" if recogniser is not None else None,
     )
 
@@ -124,10 +129,29 @@ def _of_stream(stream: SerStream, file: str, channel: str, bar: tqdm) -> tuple[l
     """Segments of one channel, and the seconds that were read."""
     found, samples = [], 0
     for block in _gathered(audio_blocks(file, SAMPLING_RATE, channel)):
+        if wrong := len(block) - int(np.isfinite(block).sum()):
+            at = f"near {samples / SAMPLING_RATE:.0f} s"
+            raise ValueError(
+                f"{file}: found {wrong} samples that are NaN or infinite {at}. Expected numbers: export it again, as "
+                "16-bit integers say."
+            )
         found += stream.feed(block)
         samples += len(block)
         bar.update(round(samples / SAMPLING_RATE) - round((samples - len(block)) / SAMPLING_RATE))
+    if samples < MIN_SECONDS * SAMPLING_RATE:
+        kind, detail = audio_problem(np.zeros(samples, np.float32))
+        raise ValueError(problem_message(file, kind, detail, channel))
     return found + stream.close(), samples / SAMPLING_RATE
+
+
+def _check_in_recording(turns: list[Turn], seconds: float | None, file: str, named: str | Path) -> None:
+    """Raises ValueError where a turn begins after the end of the recording."""
+    behind = [one for one in turns if seconds is not None and one.start >= seconds]
+    if behind:
+        raise ValueError(
+            f"{named}: found a turn of {behind[0].speaker} from {behind[0].start:g} s on, and {file} ends after "
+            f"{seconds:g} s. Expected turns of this recording: check that both belong together."
+        )
 
 
 def _gathered(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -145,10 +169,10 @@ def _gathered(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 def _of_turns(
     model: Classifier, file: str, turns: list[Turn], window_seconds: float, channel: str, bar: tqdm
-) -> list[Segment]:
-    """Segments of the turns, each classified by itself, with the silence between it and other turns."""
+) -> tuple[list[Segment], list[float]]:
+    """Segments of the turns, each classified by itself, with the silence between it and other turns; familiarities."""
     window, context = window_samples(window_seconds)
-    segments = []
+    segments, alike = [], []
     for turn in turns:
         ends = [one.end for one in turns if one.start < turn.start and one.end <= turn.start]
         starts = [one.start for one in turns if one.start >= turn.end]
@@ -159,10 +183,10 @@ def _of_turns(
         last, start = first + len(samples), round(turn.start * SAMPLING_RATE)
         end = min(last, round(turn.end * SAMPLING_RATE))
         stretch = Stretch(True, start, end, window, before=first, behind=last)
-        classify(model, [stretch], samples, first)
+        alike += classify(model, [stretch], samples, first)
         segments += joined(model, cell_segments(model, stretch, turn.speaker))
         bar.update(max(0, round(turn.end) - bar.n))
-    return segments
+    return segments, alike
 
 
 def timed_timeline(model: Classifier, file: str | Path, **settings) -> tuple[Timeline, float]:

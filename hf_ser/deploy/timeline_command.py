@@ -74,6 +74,8 @@ def summary(timeline: Timeline, factor: float) -> str:
     unsure = sum(one.end - one.start for one in timeline.segments if one.unsure)
     share = f", of which {100 * unsure / speech:.0f} % is unsure" if speech else ""
     found = f"{speech:.0f} s of speech by {timeline.voice_activity}{share}"
+    if timeline.unlike_share:
+        found += f"; {100 * timeline.unlike_share:.0f} % of the windows are unlike the training data"
     return (
         f"{timeline.file}: {clock(timeline.seconds)[:8]}, {found}; windows of {timeline.window_seconds:g} s; "
         f"real-time factor {factor:.3f}"

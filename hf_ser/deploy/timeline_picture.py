@@ -18,21 +18,26 @@ SILENCE = "0.88"
 
 def save_picture(timeline: TimelineRecord, path: Path) -> None:
     """Draw a time line as a PNG."""
+    save(picture_of(timeline), path)
+
+
+def picture_of(timeline: TimelineRecord, width: float = 13) -> Figure:
+    """The picture, so many inches wide."""
     seconds = max(timeline.seconds, 1e-3)
     per_row = min(seconds, max(ROW_SECONDS, seconds / MOST_ROWS))
     rows = math.ceil(seconds / per_row - 1e-9)
     palette = emotion_colours(timeline.labels)
     speakers = timeline.speakers or [None]
-    figure = Figure(figsize=(13, 1.6 + rows * (0.5 + 0.45 * len(speakers))), layout="constrained")
+    figure = Figure(figsize=(width, 1.6 + rows * (0.5 + 0.45 * len(speakers))), layout="constrained")
     for row, axes in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):
         _draw_row(axes, timeline, palette, speakers, row * per_row, (row + 1) * per_row)
     handles = [Patch(color=palette[label], label=wrapped(label)) for label in timeline.labels]
     handles += [Patch(facecolor="white", edgecolor="0.3", hatch="////", label="unsure")]
     handles += [Patch(color=SILENCE, label="no speech")]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 10), fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), int(width / 1.3)), fontsize=9)
     heading = f"{Path(timeline.file).name}: emotion by {timeline.model}, height is its probability"
-    figure.suptitle(wrapped(heading, 110), fontsize=10.5)
-    save(figure, path)
+    figure.suptitle(wrapped(heading, round(8.5 * width)), fontsize=10.5)
+    return figure
 
 
 def _draw_row(axes: Axes, timeline: TimelineRecord, palette: dict, speakers: list, start: float, end: float) -> None:

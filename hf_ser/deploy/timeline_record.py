@@ -19,6 +19,8 @@ class TimelineRecord(Record):
         window_seconds: What was classified at a time, every half of it.
         segments: In order of their beginnings; those of different speakers may overlap.
         threshold: Probability below which a segment is unsure; None where the model has none.
+        unlike_share: Of the windows with speech, how many are unlike the training data; None where the model does not
+            know.
         transcript_source: Recogniser of the texts and hash of its weights; None where nothing is transcribed.
     """
 
@@ -32,6 +34,7 @@ class TimelineRecord(Record):
     window_seconds: float
     segments: list[Segment]
     threshold: float | None = None
+    unlike_share: float | None = None
     transcript_source: str | None = None
 
     @property

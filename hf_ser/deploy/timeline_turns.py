@@ -31,14 +31,18 @@ def read_turns(path: str | Path, recording: str | None = None) -> list[Turn]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file. Expected an RTTM file: check its name and folder.")
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: {error}. Expected an RTTM file in UTF-8: save it as such.") from error
     turns, names = [], set()
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         cells = line.split()
         if not cells or cells[0] != "SPEAKER":
             continue
         try:
             name, start, length, speaker = cells[1], float(cells[3]), float(cells[4]), cells[7]
-            if not (start >= 0 and 0 < length < float("inf")):
+            if not (0 <= start < float("inf") and 0 < length < float("inf")):
                 raise ValueError
         except (IndexError, ValueError):
             raise ValueError(

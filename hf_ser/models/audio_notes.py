@@ -173,8 +173,9 @@ def band_levels(samples: np.ndarray, rate: int = SAMPLING_RATE) -> np.ndarray:
     for start in range(0, len(samples) - FRAME + 1, HOP * FRAMES_AT_ONCE):
         block = samples[start : start + HOP * (FRAMES_AT_ONCE - 1) + FRAME].astype(np.float64)
         frames = np.lib.stride_tricks.sliding_window_view(block, FRAME)[::HOP]
-        spectrum = np.square(np.abs(np.fft.rfft((frames - block.mean()) * window)))
-        powers.append(np.add.reduceat(spectrum, edges, axis=1)[:, :-1])
+        spectrum = np.fft.rfft((frames - block.mean()) * window)
+        power = np.square(spectrum.real) + np.square(spectrum.imag)
+        powers.append(np.add.reduceat(power, edges, axis=1)[:, :-1])
     if sum(map(len, powers)) < SMOOTHED_FRAMES:
         return np.zeros((0, len(edges) - 1))
     summed = np.cumsum(np.concatenate([np.zeros((1, len(edges) - 1)), *powers]), axis=0)

@@ -58,6 +58,8 @@ class SerConfig(PreTrainedConfig):
             taken off; 0: it is not.
         context_turns: Of one of SOLVED_HEADS with text: previous turns of the dialogue that are read beside a text, at
             most; 0: none are.
+        standardised: Modalities of which what a frozen encoder puts out is standardised by the training rows before the
+            head reads it; None: none.
         dimensions: Names of the dimensions that a model predicts, such as valence, in the order of its outputs: beside
             its classes or in their place; None: none.
         dimension_scale: Their lowest and highest value, `[-1.0, 1.0]`; None where there are none.
@@ -86,6 +88,7 @@ class SerConfig(PreTrainedConfig):
     branch_loss_weight: float = 0.3
     speaker_views: int = 0
     context_turns: int = 0
+    standardised: list[str] | None = None
     dimensions: list[str] | None = None
     dimension_scale: list[float] | None = None
     familiarity_size: int = 0
@@ -106,6 +109,7 @@ class SerConfig(PreTrainedConfig):
         self._check_choice("pooling", POOLINGS)
         self._check_choice("head", HEADS)
         self._check_head()
+        self._check_standardised()
         check_measured(self.familiarity_size, self.familiarity_directions)
         check_dimensions(self.dimensions, self.dimension_scale)
         super().__post_init__(**kwargs)
@@ -124,6 +128,20 @@ class SerConfig(PreTrainedConfig):
         """Width of an encoder's positions as the head reads them."""
         layers = getattr(self, f"{modality}_layers")
         return (len(layers) if isinstance(layers, list) else 1) * getattr(self, f"{modality}_config").hidden_size
+
+    def shape_of(self, modality: str) -> tuple[int, ...]:
+        """Shape of one position as an encoder puts it out: its width, of a mixture of layers `(layers, size)`."""
+        size = self.size_of(modality)
+        if getattr(self, f"{modality}_layers") != MIX:
+            return (size,)
+        return number_of_layers(getattr(self, f"{modality}_config")) + 1, size
+
+    def _check_standardised(self) -> None:
+        if self.standardised and not set(self.standardised) <= set(self.modalities):
+            raise ValueError(
+                f"standardised is {self.standardised}: expected some of {', '.join(self.modalities)}, of which the "
+                "model has an encoder."
+            )
 
     def _check_choice(self, name: str, known) -> None:
         if not isinstance(value := getattr(self, name), str) or value not in known:

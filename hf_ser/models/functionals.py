@@ -7,6 +7,7 @@ import math
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -54,7 +55,11 @@ class PitchTrack(nn.Module):
         window = self.window.float()
         half = len(window) // 2
         padded = nn.functional.pad(waveforms, (half, half + self.hop_samples))
-        heights = self._autocorrelation(padded.unfold(1, len(window), self.hop_samples)[:, :frames] * window)
+        frames_of_clips = padded.unfold(1, len(window), self.hop_samples)[:, :frames]
+        if waveforms.device.type == "cpu" and not torch.compiler.is_exporting():  # a clip at a time stays in the cache
+            heights = torch.stack([self._autocorrelation(one * window) for one in frames_of_clips])
+        else:
+            heights = self._autocorrelation(frames_of_clips * window)
         of_window = self._autocorrelation(window)
         heights = heights / (heights[..., :1] + LEAST_ENERGY) / (of_window / of_window[0])
         lowest, highest = self.lags
@@ -136,7 +141,7 @@ def functionals(clips: Streams) -> torch.Tensor:
             masked_quantiles(streams, valid, QUANTILES).flatten(1),
             masked_moments(deltas, valid)[1],
             masked_quantiles(deltas, valid, OUTER_QUANTILES).flatten(1),
-            *(torch.where(third.any(1, keepdim=True), masked_moments(streams, third)[0] - mean, 0.0)
+            *(torch.where(third.any(1, keepdim=True), masked_mean(streams, third) - mean, 0.0)
               for third in thirds(valid)),
             prosody(clips.pitch, valid),
         ],
@@ -250,10 +255,15 @@ def masked_moments(
     """
     axes = (1, 2) if over_bands else (2,)
     count = valid.sum(1).clamp(min=1)[:, None] * (values.shape[1] if over_bands else 1)
-    outside = ~valid[:, None]
-    mean = values.masked_fill(outside, 0.0).sum(axes).reshape(values.shape[0], -1) / count
-    spread = (values - mean[..., None]).masked_fill_(outside, 0.0).square_().sum(axes).reshape(values.shape[0], -1)
+    inside = valid[:, None].to(values.dtype)  # on a CPU a product takes a seventh of the time of filling
+    mean = (values * inside).sum(axes).reshape(values.shape[0], -1) / count
+    spread = (values - mean[..., None]).mul_(inside).square_().sum(axes).reshape(values.shape[0], -1)
     return mean, (spread / count).sqrt()
+
+
+def masked_mean(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """The mean of each band over a clip's own frames; shapes as of `masked_moments`."""
+    return (values * valid[:, None].to(values.dtype)).sum(2) / valid.sum(1).clamp(min=1)[:, None]
 
 
 def masked_quantiles(values: torch.Tensor, valid: torch.Tensor, quantiles: tuple[float, ...]) -> torch.Tensor:
@@ -261,7 +271,7 @@ def masked_quantiles(values: torch.Tensor, valid: torch.Tensor, quantiles: tuple
 
     Shapes: values `(batch, bands, frames)`, valid `(batch, frames)`; returns `(batch, quantiles, bands)`.
     """
-    ordered = values.masked_fill(~valid[:, None], torch.inf).sort(2).values
+    ordered = in_order(values + torch.zeros_like(values[:, :1]).masked_fill(~valid[:, None], torch.inf))
     last = (valid.sum(1) - 1).clamp(min=0)
     taken = []
     for quantile in quantiles:
@@ -273,6 +283,13 @@ def masked_quantiles(values: torch.Tensor, valid: torch.Tensor, quantiles: tuple
         )
         taken.append(low + (high - low) * (place - below)[:, None])
     return torch.nan_to_num(torch.stack(taken, 1), nan=0.0, posinf=0.0)
+
+
+def in_order(values: torch.Tensor) -> torch.Tensor:
+    """Values sorted along the last axis; on a CPU by numpy, which takes a seventh of torch's time."""
+    if values.device.type != "cpu" or torch.compiler.is_exporting() or torch.compiler.is_compiling():
+        return values.sort().values
+    return torch.from_numpy(np.sort(values.detach().numpy()))
 
 
 def with_deltas(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

@@ -152,13 +152,13 @@ class Standardisation(nn.Module):
 
     clip_at = 4.0
 
-    def __init__(self, size: int):
+    def __init__(self, *shape: int):
         super().__init__()
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("deviation", torch.ones(size))
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("deviation", torch.ones(shape))
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Shapes: `(*, size)`, and so is the result."""
+        """Shapes: `(*, *shape)`, and so is the result."""
         return ((vectors - self.mean) / self.deviation).clamp(-self.clip_at, self.clip_at)
 
 

@@ -17,7 +17,16 @@ from .dimensions import concordance_loss
 from .earlier_folders import HEADS_BEFORE
 from .encoders import Family, family_of, read_layers
 from .familiarity import Familiarity
-from .heads import HEADS, SOLVED_HEADS, Branch, LayerMixing, Sequences, WeightedFusion, one_position_a_view
+from .heads import (
+    HEADS,
+    SOLVED_HEADS,
+    Branch,
+    LayerMixing,
+    Sequences,
+    Standardisation,
+    WeightedFusion,
+    one_position_a_view,
+)
 from .loading import CheckedWeights
 from .padding import ignore_padding
 from .saving import SharedWeights, copy_code
@@ -72,6 +81,8 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
             self.text_encoder = family_of(config.text_config).build(config.text_config)
             if config.text_layers == MIX:
                 self.text_mixing = LayerMixing(number_of_layers(config.text_config) + 1)
+        for modality in config.standardised or ():
+            setattr(self, f"{modality}_standardisation", Standardisation(*config.shape_of(modality)))
         self.head = HEADS[config.head](config)
         size, directions = config.familiarity_size, config.familiarity_directions
         self.familiarity = Familiarity(size, directions) if size else None
@@ -86,6 +97,17 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
         """Keep what is known of the training clips; it is saved with the model."""
         self.familiarity = familiarity.to(self.device)
         self.config.familiarity_directions, self.config.familiarity_size = familiarity.directions.shape
+
+    def set_standardisation(self, modality: str, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        """Standardise what the encoder of a modality puts out, before the head reads it; it is saved with the model.
+
+        Shapes: mean and deviation `(size,)`, with a mixture of layers `(layers, size)`.
+        """
+        module = Standardisation(*mean.shape)
+        module.mean.copy_(mean)
+        module.deviation.copy_(deviation)
+        setattr(self, f"{modality}_standardisation", module.to(self.device, self.dtype))
+        self.config.standardised = sorted({*(self.config.standardised or ()), modality})
 
     @property
     def encoders(self) -> dict[str, PreTrainedModel]:
@@ -335,7 +357,7 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
             audio = self._from_frozen_audio(hidden, mask)
         if next(self.audio_encoder.parameters(), None) is None:  # functionals, which are float32 whatever the head is
             audio = Sequences(audio.hidden.to(self.dtype), audio.mask, audio.present)
-        return self._mixed(AUDIO, audio)
+        return self._as_read(AUDIO, audio)
 
     def _text_sequences(self, input_ids, mask, hidden) -> Sequences | None:
         """The text of a batch as the head reads it, from either of its forms; None where there is none."""
@@ -343,13 +365,16 @@ class SerModelForClassification(CheckedWeights, SharedWeights, PreTrainedModel):
             return None
         self._check_takes(TEXT)
         text = self.encode_text(input_ids, mask) if hidden is None else Sequences(hidden, mask, mask.any(1))
-        return self._mixed(TEXT, text)
+        return self._as_read(TEXT, text)
 
-    def _mixed(self, modality: str, one: Sequences) -> Sequences:
-        """The mixture of all layers, where the configuration says so."""
-        if getattr(self.config, f"{modality}_layers") != MIX:
-            return one
-        return Sequences(getattr(self, f"{modality}_mixing")(one.hidden), one.mask, one.present)
+    def _as_read(self, modality: str, one: Sequences) -> Sequences:
+        """What an encoder puts out as the head reads it: standardised, and its layers mixed, where they are."""
+        hidden = one.hidden
+        if modality in (self.config.standardised or ()):
+            hidden = getattr(self, f"{modality}_standardisation")(hidden)
+        if getattr(self.config, f"{modality}_layers") == MIX:
+            hidden = getattr(self, f"{modality}_mixing")(hidden)
+        return Sequences(hidden, one.mask, one.present)
 
     def _front_end(self, values, mask=None, speaker_statistics=None) -> Sequences:
         """The features of our own front end, frames first, as they are cached."""

@@ -20,6 +20,14 @@ class MaskedGroupNorm(nn.GroupNorm):
         """Shapes: x `(batch, channels, frames)`."""
         if self.frames is None:
             return super().forward(x)
+        if torch.compiler.is_compiling():  # an exported program has no lengths to cut rows at
+            return self._masked(x)
+        # Clip by clip: torch's own norm takes a quarter of the time of the same in single steps.
+        lengths, norm = self.frames.clamp(min=2).tolist(), super().forward
+        rows = [norm(row[None, :, :length]) for row, length in zip(x, lengths, strict=True)]
+        return torch.cat([nn.functional.pad(row, (0, x.shape[2] - row.shape[2])) for row in rows])
+
+    def _masked(self, x: torch.Tensor) -> torch.Tensor:
         mask = (torch.arange(x.shape[2], device=x.device)[None] < self.frames[:, None])[:, None].float()
         count = mask.sum(2, keepdim=True).clamp(min=1)
         values = x.float()

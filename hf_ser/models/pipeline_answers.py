@@ -1,6 +1,7 @@
 """What the pipeline gives for a clip, and the check of what says how."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
@@ -24,6 +25,7 @@ class Scores(list):
         familiarity: With `familiarity=True` how alike the clip is to the training data: the share of validation clips
             that are at least as far from it, below 0.01 unlike it. None of a model that does not know, and of a clip
             without all that the model takes.
+        text: What `transcribe` gave for the clip; None where it was not used.
     """
 
     def __init__(
@@ -35,15 +37,29 @@ class Scores(list):
         embedding: np.ndarray | None = None,
         dimensions: dict[str, float] | None = None,
         familiarity: float | None = None,
+        text: str | None = None,
     ):
         super().__init__(scores)
         self.notes, self.unsure, self.abstains, self.embedding = notes, unsure, abstains, embedding
-        self.dimensions, self.familiarity = dimensions, familiarity
+        self.dimensions, self.familiarity, self.text = dimensions, familiarity, text
 
     @property
     def label(self) -> str | None:
         """The most probable emotion; None where the answer is unsure and `abstain_below` was given."""
         return None if (self.unsure and self.abstains) or not self else self[0]["label"]
+
+
+@dataclass(frozen=True)
+class Answering:
+    """How the clips of a call are read and answered: settings of `SerPipeline.__call__`."""
+
+    channel: str
+    statistics: torch.Tensor | None = None
+    abstain_below: float | None = None
+    embeddings: bool = False
+    dimensions: bool | None = None
+    familiarity: bool = False
+    transcribe: Callable | None = None
 
 
 class Dimensions(dict):
@@ -56,7 +72,7 @@ class Dimensions(dict):
     def __init__(self, scores: Scores):
         super().__init__(scores.dimensions)
         self.scores, self.notes, self.unsure = scores, scores.notes, scores.unsure
-        self.embedding, self.familiarity = scores.embedding, scores.familiarity
+        self.embedding, self.familiarity, self.text = scores.embedding, scores.familiarity, scores.text
 
 
 def check_finite(logits: torch.Tensor, name: str) -> None:

@@ -1,18 +1,70 @@
 """What the pipeline takes as clips and texts: one or several, of any form, each with its text."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import repeat
 from numbers import Real
 from pathlib import Path
 
 import numpy as np
+from transformers import Pipeline
 
-from .processing_ser import (
-    one_text,
-)
+from .processing_ser import one_text
 
 KEYS = ("path", "bytes", "array", "raw", "sampling_rate", "start", "end", "channel", "text", "transcript")
 """Of a dictionary that is one clip."""
+
+
+@dataclass(frozen=True)
+class ReadClip:
+    """A clip as a model gets it.
+
+    Args:
+        samples: `(samples,)` float32 at the model's rate; None where there is no audio.
+        text: What is said; None where it is not known.
+        context: The turns of the dialogue before it.
+        notes: What a person should know of it, by kind.
+        transcript: The text, where a recogniser gave it.
+    """
+
+    samples: np.ndarray | None
+    text: str | None
+    context: list[str] | None
+    notes: dict[str, str]
+    transcript: str | None = None
+
+    @property
+    def length(self) -> tuple[int, int]:
+        """Samples and characters, by which clips are put into batches."""
+        return 0 if self.samples is None else len(self.samples), len(self.text or "")
+
+
+def transcript_of(samples: np.ndarray, rate: int, transcribe: Callable, named: str) -> str:
+    """The text that a recogniser gives for a clip.
+
+    Args:
+        samples: `(samples,)` float32.
+        rate: Of the samples.
+        transcribe: A function of the samples, or a pipeline of transformers, which is given the rate too.
+        named: The clip in messages.
+
+    Raises:
+        ValueError: it fails, or gives no text.
+    """
+    try:
+        given = transcribe({"raw": samples, "sampling_rate": rate} if isinstance(transcribe, Pipeline) else samples)
+    except Exception as error:  # whatever a recogniser may raise does not name the clip
+        raise ValueError(
+            f"{named}: transcribe failed ({type(error).__name__}: {error}). Expected a recogniser that takes clips of "
+            f"{len(samples) / rate:.1f} s: mend its settings, cut the clip, or give its text."
+        ) from error
+    text = given.get("text") if isinstance(given, Mapping) else given
+    if not isinstance(text, str):
+        raise ValueError(
+            f"{named}: transcribe returned {str(given)[:100]!r} ({type(given).__name__}). Expected a text, or a "
+            "dictionary with one as `text`: wrap the recogniser in a function."
+        )
+    return one_text(text).strip()
 
 
 def part_of(item, start: float | None, end: float | None, channel: str) -> tuple[float | None, float | None, str]:

@@ -1,7 +1,8 @@
 """`pipeline("audio-classification")` for our models: any audio file without ffmpeg, text where known, all labels."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice, repeat
 from pathlib import Path
 
@@ -18,8 +19,16 @@ from .front_end import SpectrogramFrontEnd
 from .last_layers import last_layers, layer_inputs, side_by_side
 from .modeling_ser import HeadEnrolment
 from .padding import ignore_padding
-from .pipeline_answers import Dimensions, Scores, check_finite, checked_count, checked_function, checked_share
-from .pipeline_inputs import each_of, has_rows, is_row, name_of_clip, paired, part_of, text_of
+from .pipeline_answers import (
+    Answering,
+    Dimensions,
+    Scores,
+    check_finite,
+    checked_count,
+    checked_function,
+    checked_share,
+)
+from .pipeline_inputs import ReadClip, each_of, has_rows, is_row, name_of_clip, paired, part_of, text_of, transcript_of
 from .processing_ser import (
     SerProcessor,
     audio_inputs,
@@ -36,6 +45,9 @@ from .samples import audio_problem, trimmed
 from .streams import MIX
 
 ENROLMENT_BATCH = 16
+
+BATCHES_AHEAD = 8
+"""Of a list so many batches are read at a time, so that clips of like length can be batched together."""
 
 _WARNED: dict = {}
 """Warnings that were shown; by default one of the same clip is shown once."""
@@ -121,11 +133,12 @@ class SerPipeline(Pipeline):
         embeddings: bool | None = None,
         dimensions: bool | None = None,
         familiarity: bool | None = None,
+        transcribe: Callable | None = None,
     ):
         """Classify.
 
-        `top_k`, `function_to_apply`, `batch_size`, `abstain_below`, `embeddings`, `dimensions` and `familiarity` can
-        also be given to `pipeline(...)`, for all calls.
+        `top_k`, `function_to_apply`, `batch_size`, `abstain_below`, `embeddings`, `dimensions`, `familiarity` and
+        `transcribe` can also be given to `pipeline(...)`, for all calls.
 
         Args:
             inputs: A path, bytes, a binary file object, a one-dimensional array at the model's rate, a dictionary
@@ -155,6 +168,10 @@ class SerPipeline(Pipeline):
                 without classes.
             familiarity: Whether each answer says how alike its clip is to the training data, as its attribute
                 `familiarity`.
+            transcribe: Of a model of audio and text, what gives the text of a clip that has none: a pipeline of
+                transformers for speech recognition, or any function of the samples `(samples,)`, float32 at the
+                model's rate, that returns a text (or a dictionary with one as `text`). It gets the whole clip. The
+                answer has its text as its attribute `text`.
 
         Returns:
             A list of `{"label", "score"}` with falling scores, whose attributes `unsure` and `notes` say what makes it
@@ -193,59 +210,71 @@ class SerPipeline(Pipeline):
         defaults = self._postprocess_params
         options = {"top_k": checked_count("top_k", defaults.get("top_k") if top_k is None else top_k)}
         options |= checked_function(function_to_apply or defaults.get("function_to_apply"))
-        own = self._forward_params
-        abstain_below = checked_share(
-            "abstain_below", own.get("abstain_below") if abstain_below is None else abstain_below
-        )
-        embeddings = own.get("embeddings", False) if embeddings is None else embeddings
-        dimensions = own.get("dimensions") if dimensions is None else dimensions
-        dimensions = self._gives_dimensions(dimensions)
-        familiarity = own.get("familiarity", False) if familiarity is None else familiarity
-        answering = {"abstain_below": abstain_below, "embeddings": embeddings}
-        answering |= {"dimensions": dimensions, "familiarity": familiarity}
+        given = {"abstain_below": checked_share("abstain_below", abstain_below), "embeddings": embeddings}
+        given |= {"dimensions": dimensions, "familiarity": familiarity, "transcribe": transcribe}
+        chosen = self._forward_params | {name: value for name, value in given.items() if value is not None}
+        answering = Answering(channel, statistics, **chosen)
+        answering = replace(answering, dimensions=self._gives_dimensions(answering.dimensions))
+        self._check_takes_transcripts(answering.transcribe)
         size = checked_count("batch_size", self._batch_size if batch_size is None else batch_size) or 1
         turns = self._turns([context] if single and context is not None else context)
         pairs = paired(inputs, text, single)
-        answers = self._answers(pairs, turns, size, statistics, channel, options, **answering)
+        # A generator may be a microphone: its answers must not wait for clips that are not there yet.
+        ahead = 1 if single or size == 1 or isinstance(inputs, Iterator) else BATCHES_AHEAD
+        answers = self._answers(pairs, turns, size, answering, options, ahead)
         if single:
             return next(answers)
         return answers if isinstance(inputs, Iterator) else list(answers)
 
     def _answers(
-        self,
-        pairs: Iterator[tuple],
-        turns: Iterator,
-        size: int,
-        statistics,
-        channel: str,
-        options: dict,
-        abstain_below: float | None,
-        embeddings: bool,
-        dimensions: bool = False,
-        familiarity: bool = False,
+        self, pairs: Iterator[tuple], turns: Iterator, size: int, answering: Answering, options: dict, ahead: int = 1
     ) -> Iterator[Scores | Dimensions]:
-        while batch := list(islice(pairs, size)):
-            items, context = [item for item, _ in batch], list(islice(turns, len(batch)))
-            if len(context) < len(batch):
+        """Yield the answers in the order of the clips; of those that are read at a time, like lengths are batched."""
+        while block := list(islice(pairs, size * ahead)):
+            items, context = [item for item, _ in block], list(islice(turns, len(block)))
+            if len(context) < len(block):
                 raise ValueError("context has fewer entries than there are clips: expected a list of turns for each.")
-            texts = self._texts(items, [text for _, text in batch])
-            read = zip(items, texts, context, strict=True)
-            clips, notes = zip(*(self._decoded(item, channel, *known) for item, *known in read), strict=True)
-            is_wanted = familiarity and self.knows_training_data
-            with layer_inputs(last_layers(self.model) if embeddings or is_wanted else {}) as given:
-                outputs = self._outputs(clips, texts, statistics, context)
-            vectors = side_by_side(given) if embeddings else [None] * len(batch)
-            alike = self.familiarity(side_by_side(given), clips, texts) if is_wanted else [None] * len(batch)
-            confidences = [None] * len(batch)
-            if self.model.config.num_labels:
-                confidences = self.calibrated(outputs["logits"].float()).amax(-1).tolist()
-            answers = self.postprocess(outputs, **options)
-            answered = zip(answers, confidences, notes, vectors, alike, strict=True)
-            for answer, confidence, noted, vector, known in answered:
-                unsure = self.is_unsure(confidence, noted, abstain_below)
-                of_clip = (tuple(noted.values()), unsure, abstain_below is not None, vector, answer.dimensions, known)
-                scores = Scores(answer, *of_clip)
-                yield Dimensions(scores) if dimensions else scores
+            texts = self._texts(items, [text for _, text in block])
+            given = zip(items, texts, context, strict=True)
+            clips = [self._decoded(item, answering.channel, *known, answering.transcribe) for item, *known in given]
+            order = sorted(range(len(clips)), key=lambda number: clips[number].length, reverse=True)
+            found = {}
+            for start in range(0, len(order), size):
+                batch = order[start : start + size]
+                found |= zip(batch, self._answers_of([clips[one] for one in batch], answering, options), strict=True)
+            yield from (found[number] for number in range(len(clips)))
+
+    def _answers_of(self, batch: list[ReadClip], answering: Answering, options: dict) -> Iterator[Scores | Dimensions]:
+        """Yield the answers of one forward pass."""
+        clips, texts = [one.samples for one in batch], [one.text for one in batch]
+        is_wanted = answering.familiarity and self.knows_training_data
+        with layer_inputs(last_layers(self.model) if answering.embeddings or is_wanted else {}) as given:
+            outputs = self._outputs(clips, texts, answering.statistics, [one.context for one in batch])
+        vectors = side_by_side(given) if answering.embeddings else [None] * len(batch)
+        alike = self.familiarity(side_by_side(given), clips, texts) if is_wanted else [None] * len(batch)
+        confidences = [None] * len(batch)
+        if self.model.config.num_labels:
+            confidences = self.calibrated(outputs["logits"].float()).amax(-1).tolist()
+        answers = self.postprocess(outputs, **options)
+        for clip, answer, confidence, vector, known in zip(batch, answers, confidences, vectors, alike, strict=True):
+            unsure = self.is_unsure(confidence, clip.notes, answering.abstain_below)
+            doubts = tuple(clip.notes.values()), unsure, answering.abstain_below is not None
+            scores = Scores(answer, *doubts, vector, answer.dimensions, known, clip.transcript)
+            yield Dimensions(scores) if answering.dimensions else scores
+
+    def _check_takes_transcripts(self, transcribe: Callable | None) -> None:
+        """Raises ValueError where there is a recogniser that cannot be called, or a model that takes no transcripts."""
+        if transcribe is None:
+            return
+        if not callable(transcribe):
+            raise ValueError(
+                f"transcribe is {transcribe!r}: expected a function of the samples that returns their text, such as "
+                'pipeline("automatic-speech-recognition").'
+            )
+        if self.modalities != (AUDIO, TEXT):
+            raise ValueError(
+                f"This model was trained on {self.modalities[0]} alone: leave out `transcribe`, or load a fused model."
+            )
 
     def _gives_dimensions(self, wanted: bool | None) -> bool:
         """Whether answers are dictionaries of dimensions; by default those of a model without classes.
@@ -358,15 +387,16 @@ class SerPipeline(Pipeline):
         embeddings: bool = False,
         dimensions: bool | None = None,
         familiarity: bool = False,
+        transcribe: Callable | None = None,
     ):
         answering = {"abstain_below": checked_share("abstain_below", abstain_below), "embeddings": embeddings}
-        answering |= {"dimensions": dimensions, "familiarity": familiarity}
+        answering |= {"dimensions": dimensions, "familiarity": familiarity, "transcribe": transcribe}
         return {}, answering, {"top_k": checked_count("top_k", top_k), **checked_function(function_to_apply)}
 
     def preprocess(self, items: list, texts: list, channel: str = MIX) -> dict:
         """Decode and extract a batch of clips with their texts."""
         known = self._texts(items, texts)
-        return self.extract([self._decoded(item, channel)[0] for item in items], known)
+        return self.extract([self._decoded(item, channel).samples for item in items], known)
 
     def _texts(self, items: list, texts: list) -> list[str | None]:
         """The text of each item, given or brought along; None each of a model of audio alone.
@@ -388,17 +418,28 @@ class SerPipeline(Pipeline):
         return known
 
     def _decoded(
-        self, item, channel: str, text: str | None = None, context: list[str] | None = None
-    ) -> tuple[np.ndarray | None, dict[str, str]]:
-        """A clip and its notes, of which it warns; None for an item without audio."""
-        samples, notes = (None, {}) if item is None or AUDIO not in self.modalities else self.read(item, channel)
+        self,
+        item,
+        channel: str,
+        text: str | None = None,
+        context: list[str] | None = None,
+        transcribe: Callable | None = None,
+    ) -> ReadClip:
+        """Read a clip, and warn of its notes; an item without audio has no samples."""
+        samples, notes, transcript = None, {}, None
+        if item is not None and AUDIO in self.modalities:
+            is_transcribed = transcribe is not None and text is None
+            samples, notes = self.read(item, channel, whole=is_transcribed)
+            if is_transcribed:
+                rate = self.feature_extractor.sampling_rate
+                text = transcript = transcript_of(samples, rate, transcribe, name_of_clip(item))
         notes = notes | self.text_notes(text, context)
         for note in notes.values():
             # A name may hold what would control a terminal.
-            text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in f"{name_of_clip(item)}: {note}")
+            shown = "".join(one if one.isprintable() else repr(one)[1:-1] for one in f"{name_of_clip(item)}: {note}")
             # Without the place in this code, which says nothing to whoever gave the clip.
-            warnings.warn_explicit(text, UserWarning, "hf_ser", 0, __name__, registry=_WARNED)
-        return samples, notes
+            warnings.warn_explicit(shown, UserWarning, "hf_ser", 0, __name__, registry=_WARNED)
+        return ReadClip(samples, text, context, notes, transcript)
 
     def text_notes(self, text: str | None, context: list[str] | None = None) -> dict[str, str]:
         """What a person should know of a text that the model is given, by its kind; context: the turns before it."""
@@ -472,7 +513,7 @@ class SerPipeline(Pipeline):
 
     def decode(self, item, channel: str = MIX) -> np.ndarray:
         """One input to `(samples,)` float32 at the model's rate; warns of each note of `read`."""
-        return self._decoded(item, channel)[0]
+        return self._decoded(item, channel).samples
 
     def read(
         self,
@@ -480,6 +521,7 @@ class SerPipeline(Pipeline):
         channel: str = MIX,
         start_seconds: float | None = None,
         end_seconds: float | None = None,
+        whole: bool = False,
     ) -> tuple[np.ndarray, dict[str, str]]:
         """One input as the model gets it, and what a person should know of it: notes by their kind.
 
@@ -490,6 +532,7 @@ class SerPipeline(Pipeline):
             item: What `__call__` takes as one clip.
             channel: `mix`, `left` or `right`.
             start_seconds, end_seconds: The part of it; None is its beginning or its end.
+            whole: Read also what is beyond the seconds that the model takes.
 
         Shapes:
             `(samples,)` float32 at the model's rate.
@@ -501,7 +544,8 @@ class SerPipeline(Pipeline):
         source = item["audio"] if is_row(item) else item
         start_seconds, end_seconds, channel = part_of(item, start_seconds, end_seconds, channel)
         # As in transformers, a bare array is taken at the model's own rate.
-        audio = read_audio(with_rate(source, rate), rate, start_seconds, end_seconds, channel, self.seconds_to_read)
+        most = None if whole else self.seconds_to_read
+        audio = read_audio(with_rate(source, rate), rate, start_seconds, end_seconds, channel, most)
         if problem := audio_problem(audio.samples, rate):
             kind, detail = problem
             detail += scale_hint(kind, audio.subtype, audio.peak)

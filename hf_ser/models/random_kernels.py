@@ -71,15 +71,16 @@ def pooled(values: torch.Tensor, counted: torch.Tensor) -> list[torch.Tensor]:
 
     Shapes: values `(batch, kernels, frames)`, counted `(batch, frames)`; returns four of `(batch, kernels)`.
     """
-    outside, count = ~counted[:, None], counted.sum(1, keepdim=True)
-    low = values.masked_fill(outside, -torch.inf)
+    # Products and sums with the mask, and signs: on a CPU filling by it takes seven times as long, and counting what is
+    # above 0 five times. In place: new memory for these many values takes longer than what is done to them.
+    inside, count = counted[:, None].to(values.dtype), counted.sum(1, keepdim=True)
+    low = values + torch.zeros_like(inside).masked_fill(~counted[:, None], -torch.inf)
     highest = low.amax(2).masked_fill(count == 0, 0.0)
-    share = (low > 0).sum(2) / count.clamp(min=1)
-    # In place: on a CPU new memory for these many values takes longer than what is done to them.
     positive = low.relu_().sum(2) / count.clamp(min=1)
-    values = values.masked_fill(outside, 0.0)
+    share = low.sign_().sum(2) / count.clamp(min=1)
+    values = values * inside
     mean = values.sum(2) / count.clamp(min=1)
-    spread = values.sub_(mean[..., None]).masked_fill_(outside, 0.0).square_().sum(2)
+    spread = values.sub_(mean[..., None]).mul_(inside).square_().sum(2)
     return [share, positive, highest, (spread / (count - 1).clamp(min=1)).sqrt()]
 
 

@@ -99,7 +99,7 @@ def power_and_mean(samples: np.ndarray) -> tuple[float, float]:
     power = total = 0.0
     for start in range(0, len(samples), 2**20):
         part = np.asarray(samples[start : start + 2**20], dtype=np.float64)
-        power, total = power + float(np.square(part).sum()), total + float(part.sum())
+        power, total = power + float(part @ part), total + float(part.sum())
     return power / max(1, len(samples)), total / max(1, len(samples))
 
 

@@ -99,6 +99,8 @@ def plain_source(source) -> tuple:
             "open it with mode 'rb', or give its path."
         )
     if hasattr(source, "read"):
+        if getattr(source, "closed", False):
+            raise ValueError(f"{type(source).__name__}: a closed file. Expected an open one: open it anew.")
         return _sought(source), f"{type(source).__name__} given"
     if not isinstance(source, str | Path | bytes):
         keys = f" Found the keys {', '.join(map(str, given))}." if isinstance(given, dict) else ""
@@ -133,11 +135,11 @@ def check_regular_file(path: str | Path) -> None:
         raise FileNotFoundError(f"{path}: found {found}. {wanted}: download it first, and give the file.")
     if not str(path):
         raise FileNotFoundError(f"The path is empty. {wanted}: name one.")
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         remedy = "give the files in it, or the folder to scripts/predict.py, which reads all of them"
         raise FileNotFoundError(f"{path}: found a folder. {wanted}: {remedy}.")
-    if not Path(path).is_file():
-        if not Path(path).exists():
+    if not os.path.isfile(path):
+        if not os.path.exists(path):  # Path's own raises of a name that is too long
             raise FileNotFoundError(f"{path}: no such file. {wanted}.")
         raise ValueError(
             f"{path}: no regular file but a device, pipe or socket, which may never end. {wanted}: name one."

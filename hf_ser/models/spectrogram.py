@@ -203,7 +203,7 @@ PRESETS = {
     "mfcc_cnn": {
         "network": "image_cnn",
         "front_end": {
-            **LIBROSA, "features": "mfcc", "n_bands": 20, "n_mels": 128, "image_size": [64, 64], "normalisation": "band"
+            **LIBROSA, "features": "mfcc", "n_bands": 20, "n_mels": 128, "image_size": [64, 64], "normalisation": "corpus"
         },
     },
     "six_layer_cnn": {
@@ -217,7 +217,7 @@ PRESETS = {
         "hidden_size": 64,
         # 108 frames: 1 + 40000 // 372.
         "front_end": {
-            **LIBROSA, "features": "mfcc", "n_bands": 20, "n_mels": 128, "normalisation": "band",
+            **LIBROSA, "features": "mfcc", "n_bands": 20, "n_mels": 128, "normalisation": "corpus",
             "seconds": 2.5, "start_seconds": 0.6,
         },
     },
@@ -238,4 +238,8 @@ PRESETS = {
         "front_end": {**FUNCTIONALS, "features": "random_kernels"},
     },
 }  # fmt: skip
-"""Arguments of SpectrogramConfig by the name of a system."""
+"""Arguments of SpectrogramConfig by the name of a system.
+
+Coefficients are normalised over the training clips: over a clip of its own, each would lose its mean and deviation, and
+with them loudness and timbre (see scripts/recipes/README.md).
+"""

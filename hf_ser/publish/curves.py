@@ -25,10 +25,10 @@ def plot_reliability(report: Report, path: str | Path, system: str = "") -> None
     widths = [0.94 * (one.high - one.low) for one in bins]
     figure = Figure(figsize=(6.4, 6.6 + 0.3 * len(report.notices)), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    upper.bar(middles, [one.accuracy for one in bins], widths, color=BLUE, alpha=0.75, label="share right")
+    upper.bar(middles, [one.accuracy for one in bins], widths, color=BLUE, alpha=0.75, label="accuracy")
     upper.plot([one.confidence for one in bins], [one.accuracy for one in bins], "k.", label="mean confidence")
     upper.plot([0, 1], [0, 1], "--", color="gray", label="perfectly calibrated")
-    upper.set(ylabel="share right (WA, %)", xlim=(0, 1), ylim=(0, 1.02))
+    upper.set(ylabel="accuracy (WA, %)", xlim=(0, 1), ylim=(0, 1.02))
     upper.grid(alpha=0.3)
     upper.legend(fontsize=9, loc="upper left")
     counts = lower.bar(middles, [one.n for one in bins], widths, color=GRAY)
@@ -71,7 +71,7 @@ def plot_risk_coverage(report: Report, path: str | Path, system: str = "") -> No
         label = f"abstain threshold: {100 * coverage:.1f} % answered, {100 * risk:.1f} % of them wrong"
         axes.plot(coverage, risk, "o", color="black", markersize=8, label=label)
     highest = max([*curve.risk, 1 - report.wa, 0.05])
-    axes.set(xlabel="coverage: utterances that are answered, %", ylabel="risk: of these wrong, %")
+    axes.set(xlabel="coverage: share of utterances answered, %", ylabel="risk: error rate among them, %")
     axes.set(xlim=(0, 1.02), ylim=(0, min(1.3 * highest, 1.05)))
     percent_axis(axes, "x", "y")
     axes.grid(alpha=0.3)
@@ -99,7 +99,7 @@ def plot_roc(report: Report, path: str | Path, system: str = "") -> None:
         entry, style = f"{names[label]} ({curve.auc:.3f})", styles[label]
         axes.plot(curve.false_positive_rate, curve.true_positive_rate, style, color=palette[label], label=entry)
     axes.plot([0, 1], [0, 1], ":", color="gray", label="chance (0.500)")
-    axes.set(xlabel="of the other classes taken for it, %", ylabel="of the class found (recall), %")
+    axes.set(xlabel="false positive rate, %", ylabel="true positive rate (recall), %")
     axes.set(xlim=(-0.01, 1), ylim=(0, 1.01), aspect="equal", anchor="N")
     percent_axis(axes, "x", "y")
     axes.grid(alpha=0.3)

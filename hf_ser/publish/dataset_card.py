@@ -21,7 +21,7 @@ from hf_ser.runs.report_text import counted
 CARD = "README.md"
 
 HEAVY = ("audio", "fingerprint")
-"""Columns that a report does not read as a whole."""
+"""Columns that are too large to read completely for a report."""
 
 HUB_LICENCES = (
     *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-4.0"),
@@ -76,12 +76,12 @@ COLUMNS = {
 
 
 def write_dataset_report(dataset: Dataset, integrity: dict, folder: str | Path) -> list[Path]:
-    """Draw the pictures of a data set and write its card, `README.md`, beside them.
+    """Draw the pictures of a data set and write its card, `README.md`, next to them.
 
     Args:
         dataset: Rows typed by `hf_ser.data.schema.features`; the audio of one clip a class is read.
         integrity: Result of `hf_ser.data.prepare.prepare`.
-        folder: Folder to write to, made where it is missing.
+        folder: Folder to write to; created if missing.
 
     Returns:
         The files that were written, the card last.
@@ -94,7 +94,7 @@ def write_dataset_report(dataset: Dataset, integrity: dict, folder: str | Path) 
         raise ValueError("The data set has no rows, expected some to report on: prepare it again.")
     folder = Path(folder)
     table = light_table(dataset)
-    card = make_card(table, integrity, folder.resolve().name)  # first, so that a missing template leaves no half report
+    card = make_card(table, integrity, folder.resolve().name)  # first, so that a missing template leaves nothing
     pictures = write_pictures(dataset, table, folder, notice(table))
     with atomic_write(folder / CARD) as file:
         file.write(str(card))
@@ -154,7 +154,7 @@ def make_card(table: pd.DataFrame, integrity: dict, folder_name: str) -> Dataset
 
 
 def notice(table: pd.DataFrame) -> str:
-    """What must be said of the rows before anything else; empty where there is nothing."""
+    """Warnings to show above everything else; empty if there are none."""
     return " ".join(filter(None, (synthetic_notice(table), paired_notice(table))))
 
 
@@ -171,31 +171,31 @@ def paired_notice(table: pd.DataFrame) -> str:
     if not (paired := int((table["corpus"] == "paired").sum())):
         return ""
     return (
-        f"Paired text: {paired} of {len(table)} clips are of RAVDESS and their transcripts of MELD, sentences with the "
-        "same emotion. They are not what is spoken: no word error rate and no recogniser can be measured on them."
+        f"Paired text: {paired} of {len(table)} clips are of RAVDESS, and their transcripts are sentences of MELD with "
+        "the same emotion, not what is spoken: no word error rate and no recogniser can be measured on them."
     )
 
 
 def suitable_protocols(table: pd.DataFrame) -> dict[str, str]:
-    """Protocols that suit these rows, and why; empty where no split can be speaker-independent."""
+    """Protocols that suit these rows, and why; empty if no split can be speaker-independent."""
     speakers = table["speaker"].nunique()
     if (table["speaker"] == UNKNOWN).any() or speakers < 3:
         return {}
     corpora, sessions, sentences = (table[name].nunique() for name in ("corpus", "session", "sentence"))
-    whole = {name for name in table if table[name].notna().all()}
+    complete = {name for name in table if table[name].notna().all()}
     reasons = {"speaker_folds": f"{speakers} speakers"}
     if speakers <= 30:
         reasons["leave_one_speaker_out"] = f"{speakers} folds of one speaker each"
-    if "session" in whole and sessions > 2 and sessions_part_speakers(table["session"], table["speaker"]):
+    if "session" in complete and sessions > 2 and sessions_part_speakers(table["session"], table["speaker"]):
         reasons["leave_one_session_out"] = f"{sessions} recording sessions"
     if corpora > 1:
         reasons["leave_one_corpus_out"] = f"{corpora} corpora: how a model transfers to other recordings"
-    if "sentence" in whole and 1 < sentences < len(table):
+    if "sentence" in complete and 1 < sentences < len(table):
         reasons["sentence_disjoint"] = f"{sentences} sentences: test speakers and sentences are not in training"
-    if "dialogue" in whole and table["script"].notna().any():
+    if "dialogue" in complete and table["script"].notna().any():
         reasons["script_disjoint"] = f"{table['script'].nunique()} scripts: test plays are not in training"
-    if "scene" in whole:
-        reasons["scene_disjoint"] = f"{table['scene'].nunique()} scenes: neither are improvised scenarios"
+    if "scene" in complete:
+        reasons["scene_disjoint"] = f"{table['scene'].nunique()} scenes: test scenes are not in training"
     if set(table["corpus"]) == {"ravdess"} and speakers == 24:
         reasons["emobox"] = "six published folds, for comparison with EmoBox"
         reasons["luna_jimenez"] = "five published folds, for comparison with Luna-Jimenez et al. 2021"
@@ -219,10 +219,10 @@ def size_category(rows: int) -> str:
 
 
 def _counts(table: pd.DataFrame) -> dict:
-    """All figures of the card."""
+    """Figures of the card."""
     n_with_audio = int(table["duration_seconds"].notna().sum())
     sources = table["transcript_source"].dropna().value_counts()
-    sentences = pd.crosstab(table["sentence"], table["label"])  # of the classes that have rows
+    sentences = pd.crosstab(table["sentence"], table["label"])  # only of classes that have rows
     levels = table.groupby("label", observed=True)["level_dbfs"].median().dropna()
     return {
         "n_rows": len(table),
@@ -238,7 +238,7 @@ def _counts(table: pd.DataFrame) -> dict:
         "transcripts": sources.to_dict(),
         "n_transcribed": int(table["transcript"].notna().sum()),
         "n_sentences": len(sentences),
-        "n_telling_sentences": int((sentences == 0).any(axis=1).sum()),
+        "n_revealing_sentences": int((sentences == 0).any(axis=1).sum()),
         "n_scripts": table["script"].nunique(),
         "protocols": suitable_protocols(table),
         "rows_of_corpus": table["corpus"].value_counts().to_dict(),
@@ -273,5 +273,5 @@ def _filled(table: pd.DataFrame, n_with_audio: int) -> list[dict]:
 
 
 def _one_or_many(names: list[str]) -> str | list[str]:
-    different = sorted(set(names))
-    return different[0] if len(different) == 1 else different
+    distinct = sorted(set(names))
+    return distinct[0] if len(distinct) == 1 else distinct

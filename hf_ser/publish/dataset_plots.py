@@ -17,7 +17,7 @@ from hf_ser.models.libraries import audio_transforms
 from hf_ser.plotting import BLUE, GRAY, ORANGE, WARNING, save, wrapped
 
 NARROW = 14
-"""Characters a line of labels beside an axis."""
+"""Characters per line of labels at an axis."""
 
 SEX_COLOURS = {"female": ORANGE, "male": BLUE, UNKNOWN: GRAY}
 
@@ -107,20 +107,20 @@ def draw_durations(table: pd.DataFrame) -> Figure:
     axes.grid(axis="x", alpha=0.3)
     axes.set_xlabel("seconds (line: median, box: quartiles, whiskers: 1st and 99th percentile)")
     longest, median = with_audio["duration_seconds"].max(), with_audio["duration_seconds"].median()
-    if longest > 12 * median:  # else a few long clips would squeeze all others
+    if longest > 12 * median:  # else a few long clips would compress all others
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
     else:
         axes.set_xlim(left=0)
-    silent = len(table) - len(with_audio)
-    lacking = f"; {silent} rows without audio are not shown" if silent else ""
+    n_without_audio = len(table) - len(with_audio)
+    lacking = f"; {n_without_audio} rows without audio are not shown" if n_without_audio else ""
     hours = with_audio["duration_seconds"].sum() / 3600
     axes.set_title(f"{len(with_audio)} clips, {hours:.2f} hours{lacking}", fontsize=11)
     return figure
 
 
 def choose_examples(table: pd.DataFrame) -> list[int]:
-    """Row numbers of the clip of median length of each class with audio, of at most the `MAX_EXAMPLES` largest."""
+    """Row numbers of a clip of median length for each class with audio, at most for the `MAX_EXAMPLES` largest."""
     with_audio = table[table["duration_seconds"].notna()]
     largest = with_audio["label"].value_counts(sort=False).nlargest(MAX_EXAMPLES).index
     chosen = []
@@ -174,7 +174,7 @@ def draw_speaker_by_class(table: pd.DataFrame) -> Figure:
 
 
 def shortened(name: str, length: int) -> str:
-    """A name whose middle is left out where it is long; dollar signs are escaped for matplotlib."""
+    """Shorten a long name in the middle; dollar signs are escaped for matplotlib."""
     if len(name) > length:
         name = f"{name[: length // 2 - 1]}…{name[-(length - length // 2) :]}"
     return name.replace("$", r"\$")
@@ -182,9 +182,9 @@ def shortened(name: str, length: int) -> str:
 
 def _draw_wave(axes: Axes, clip: np.ndarray) -> None:
     """Draw minimum and maximum of short segments, which is fast for long clips too."""
-    stretches = np.array_split(clip, min(600, len(clip)))
-    seconds = (np.arange(len(stretches)) + 0.5) * len(clip) / len(stretches) / SAMPLING_RATE
-    axes.fill_between(seconds, [s.min() for s in stretches], [s.max() for s in stretches], linewidth=0.5, color="black")
+    segments = np.array_split(clip, min(600, len(clip)))
+    seconds = (np.arange(len(segments)) + 0.5) * len(clip) / len(segments) / SAMPLING_RATE
+    axes.fill_between(seconds, [s.min() for s in segments], [s.max() for s in segments], linewidth=0.5, color="black")
     peak = float(np.abs(clip).max())
     axes.set_ylim(-1.05 * peak, 1.05 * peak)
     axes.tick_params(labelbottom=False, labelsize=7)

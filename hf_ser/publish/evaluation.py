@@ -1,9 +1,9 @@
-"""Testing a model that was not trained here, such as somebody else's of the Hub, under a protocol of this package.
+"""Test a model that was not trained here, such as one of the Hub, under a protocol of this package.
 
-Writes a run's folder without models, so that the result can be read and compared like that of a training:
+This writes a run's folder without models, so that the result can be read and compared like that of a training:
 
     O/run.json            the model, the data and how its labels were mapped
-    O/predictions.jsonl   of the test rows of all chosen folds
+    O/predictions.jsonl   for the test rows of all chosen folds
     O/audit.json, O/report.json, O/report.html, O/*.png
 """
 
@@ -32,7 +32,7 @@ from hf_ser.runs.classifier import AUDIO, TEXT, Classifier, statistics_of_rows
 from hf_ser.runs.findings import AUDIT, LEAK, WARNING, AuditFinding, finding, verdict, write_audit
 from hf_ser.runs.folder import RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, Prediction, write_predictions
-from hf_ser.runs.record import CANNOT_BE_CHECKED, RECORD, ancestry, is_withheld, stage_leaks
+from hf_ser.runs.record import RECORD, TRAINING_WITHHELD, ancestry, is_withheld, stage_leaks
 from hf_ser.runs.report import REPORT, RUN, label_map_of, make_report, write_report
 from hf_ser.runs.report_text import format_report
 from hf_ser.transcripts.confidence import LOGPROB, logprob_of
@@ -41,16 +41,16 @@ CHUNK = 8
 """Batches whose clips are in memory at a time, sorted by length together."""
 
 UNKNOWN_TRAINING = "training_data_unknown"
-UNKNOWN_REMEDY = "ask its authors; for a figure of unseen speakers test it on recordings that were never published"
+UNKNOWN_REMEDY = "ask its authors; for a figure on unseen speakers, test it on recordings that were never published"
 
 
 @dataclass(frozen=True)
 class LabelMaps:
-    """How labels are brought together.
+    """How the labels of the data set and of the model are mapped.
 
     Args:
         of_data: Label map of the data set, as in training.
-        of_model: Class of the data set by the model's label; an empty class leaves the label out.
+        of_model: Class of the data set for each label of the model; an empty class leaves the label out.
     """
 
     of_data: str = NATIVE
@@ -96,7 +96,7 @@ def evaluate_model(
         protocol, which: Protocol and fold, as of `make_folds`.
         output_dir: By default `runs/` and the model's name.
         label_map: As `LabelMaps.parsed`.
-        batch_size: Clips a forward pass; the result does not depend on it beyond rounding.
+        batch_size: Clips a forward pass; no effect on the result beyond rounding.
         allow_leak: Test rows that the model was trained on, by its record; the result is stamped as leaked.
         embed_audio: As `allowed` of `hf_ser.publish.page.playable_clips`.
         split: More arguments of `make_folds`, such as `n_folds`.
@@ -114,8 +114,8 @@ def evaluate_model(
     settings |= {"label_map": label_map} if label_map else {}
     described = {"rows": len(dataset), "label_map": {"name": maps.of_data, "dropped": dropped}}
     record_run(folder, {"settings": settings, "data": described | {"labels_of_model": classifier.labels}})
-    # The model learned from none of these folds: whom training and test of a fold share does not matter to it.
-    folds = [only_test(one, dataset) for one in make_folds(dataset, protocol, which, allow_leak=True, **split)]
+    # The model was trained on none of these folds, so speakers shared by training and test do not matter.
+    folds = [with_test_only(one, dataset) for one in make_folds(dataset, protocol, which, allow_leak=True, **split)]
     leaks = {one.name: stage_leaks(dataset, one, {"evaluated": classifier.name}, allow_leak) for one in folds}
     findings = [*training_findings(classifier), *audit_data(dataset, folds, classifier.kind != AUDIO)]
     rows = []
@@ -151,7 +151,7 @@ def check_can_be_tested(classifier: Classifier) -> None:
             "their source, with AutoModelForAudioClassification.from_pretrained(...).save_pretrained(...)."
         )
     if getattr(config, "problem_type", None) == "regression" or config.num_labels < 2:
-        raise ValueError(f"{name}: found a model of {config.num_labels} numbers, expected one of two classes or more.")
+        raise ValueError(f"{name}: found a model with {config.num_labels} outputs, expected two classes or more.")
     if getattr(config, "context_turns", 0):
         raise ValueError(
             f"{name}: found a model that reads previous turns of a dialogue, which this test does not give it. "
@@ -160,9 +160,9 @@ def check_can_be_tested(classifier: Classifier) -> None:
 
 
 def columns_of_labels(classifier: Classifier, classes: Sequence[str], pairs: Mapping[str, str]) -> np.ndarray:
-    """The class of each label of a model; -1 for a label that is left out.
+    """Index of the class of each label of a model; -1 for a label that is left out.
 
-    Names are equal but for capitals, spaces, hyphens and the like. Several labels may be of one class.
+    Names are compared without capitals, spaces, hyphens and the like. Several labels may map to one class.
 
     Shapes:
         the result `(labels,)`.
@@ -172,15 +172,15 @@ def columns_of_labels(classifier: Classifier, classes: Sequence[str], pairs: Map
     """
     labels, keys = classifier.labels, {look_alike(one): index for index, one in enumerate(classes)}
     given = {look_alike(label): ours for label, ours in pairs.items()}
-    both = (
-        f"The model has the labels {', '.join(labels)}; the data set has the classes {', '.join(classes)}. Name "
-        "what belongs together with --label_map CLASS=LABEL,CLASS=LABEL; =LABEL leaves a label out, and a label map "
+    remedy = (
+        f"The model has the labels {', '.join(labels)}; the data set has the classes {', '.join(classes)}. Map "
+        "labels to classes with --label_map CLASS=LABEL,CLASS=LABEL; =LABEL leaves a label out, and a label map "
         "of the data set, such as four_class or a YAML file, leaves classes out: --label_map four_class,CLASS=LABEL."
     )
     unknown = [label for label in pairs if look_alike(label) not in {look_alike(one) for one in labels}]
     unknown += [ours for ours in pairs.values() if ours and look_alike(ours) not in keys]
     if unknown:
-        raise ValueError(printable(f"--label_map: found {', '.join(unknown)}, expected names of both. {both}"))
+        raise ValueError(printable(f"--label_map: found {', '.join(unknown)}, expected names of both. {remedy}"))
     named = [given.get(look_alike(label), label) for label in labels]
     without = [label for label, ours in zip(labels, named, strict=True) if ours and look_alike(ours) not in keys]
     columns = np.array([keys.get(look_alike(ours), -1) if ours else -1 for ours in named])
@@ -188,12 +188,12 @@ def columns_of_labels(classifier: Classifier, classes: Sequence[str], pairs: Map
     if without or missing:
         found = [f"no class for the labels {', '.join(without)}"] * bool(without)
         found += [f"no label for the classes {', '.join(missing)}"] * bool(missing)
-        raise ValueError(printable(f"{classifier.name}: found {' and '.join(found)}, expected one for each. {both}"))
+        raise ValueError(printable(f"{classifier.name}: found {' and '.join(found)}, expected one for each. {remedy}"))
     return columns
 
 
-def only_test(fold: Fold, dataset: Dataset) -> Fold:
-    """A fold without its training and validation part, under a fingerprint of its own.
+def with_test_only(fold: Fold, dataset: Dataset) -> Fold:
+    """A fold without its training and validation part, with its own fingerprint.
 
     Raises:
         ValueError: it has no test part.
@@ -206,19 +206,19 @@ def only_test(fold: Fold, dataset: Dataset) -> Fold:
 
 
 def training_findings(classifier: Classifier) -> list[AuditFinding]:
-    """What is known of a model's training, which a reader of the figures must know: one finding."""
+    """One finding: what is known about a model's training, for readers of the figures."""
     splits, name = ancestry(classifier.name), public_name(classifier.name)
     start = f"Not trained here: {name} was tested as it is, not trained on the other speakers of each fold. "
     if not splits:
         detail = (
-            f"{start}Nothing is known about leaks: its training data is not recorded, and may have had these speakers "
+            f"{start}Nothing is known about leaks: its training data is not recorded, and may include these speakers "
             "or clips."
         )
     elif is_withheld(splits):
-        detail = f"{start}Of this model, {CANNOT_BE_CHECKED}: it may have been trained on these speakers."
+        detail = f"{start}This model may have been trained on these speakers: {TRAINING_WITHHELD}."
     else:
         detail = f"{start}By its record it was trained on {', '.join(sorted({c for s in splits for c in s.corpora}))}."
-        return [finding("trained_elsewhere", WARNING, detail, "read the figure as one of another training")]
+        return [finding("trained_elsewhere", WARNING, detail, "the figure is of a model trained on other data")]
     return [finding(UNKNOWN_TRAINING, WARNING, detail, UNKNOWN_REMEDY)]
 
 
@@ -239,7 +239,7 @@ def record_run(folder: Path, run: dict) -> None:
 def predicted_rows(
     classifier: Classifier, dataset: Dataset, fold: Fold, columns: np.ndarray, batch_size: int, conditions: dict
 ) -> Iterator[Prediction]:
-    """Yield the predictions of a fold's test rows; rows without audio are left out of an audio-only model's.
+    """Yield the predictions of a fold's test rows; for an audio-only model, rows without audio are left out.
 
     Raises:
         ValueError: no row is left, or as `Classifier.probabilities`.
@@ -262,9 +262,9 @@ def predicted_rows(
             chunk = part.select(range(start, min(start + size, len(rows)))).to_list()
             of_speakers = None if statistics is None else statistics[start : start + size]
             texts = [row["transcript"] for row in chunk]
-            given, alike = classifier.answers(samples_of(classifier, chunk), texts, batch_size, of_speakers)
-            shares_of_rows = mapped(given[:, : len(classifier.labels)], columns, len(names))
-            for row, shares, familiarity in zip(chunk, shares_of_rows, alike, strict=True):
+            given, similarity = classifier.answers(samples_of(classifier, chunk), texts, batch_size, of_speakers)
+            shares_of_rows = class_probabilities(given[:, : len(classifier.labels)], columns, len(names))
+            for row, shares, familiarity in zip(chunk, shares_of_rows, similarity, strict=True):
                 source = None if classifier.kind == AUDIO else row["transcript_source"]
                 yield Prediction(
                     **{name: row[name] for name in ("id", "corpus", "speaker", "sex")},
@@ -281,7 +281,7 @@ def predicted_rows(
 
 
 def samples_of(classifier: Classifier, rows: list[dict]) -> list[np.ndarray | None]:
-    """The audio of some rows at the model's rate; None each of a text-only model."""
+    """The audio of some rows at the model's rate; None for each row if the model is text-only."""
     if classifier.kind == TEXT:
         return [None] * len(rows)
     rate = classifier.pipeline.feature_extractor.sampling_rate
@@ -290,8 +290,8 @@ def samples_of(classifier: Classifier, rows: list[dict]) -> list[np.ndarray | No
     ]
 
 
-def mapped(probabilities: np.ndarray, columns: np.ndarray, n_classes: int) -> np.ndarray:
-    """Probabilities of the classes: those of a class's labels added up, without labels that are left out.
+def class_probabilities(probabilities: np.ndarray, columns: np.ndarray, n_classes: int) -> np.ndarray:
+    """Sum the probabilities of each class's labels, and normalise them without the labels that are left out.
 
     Shapes:
         probabilities `(rows, labels)`; columns `(labels,)`; the result `(rows, classes)`.

@@ -1,4 +1,4 @@
-"""Pushing a trained model, a prepared data set or a demo to the Hub, one commit each."""
+"""Push a trained model, a prepared data set or a demo to the Hub, one commit each."""
 
 import platform
 import time
@@ -32,11 +32,11 @@ from hf_ser.runs.record import RECORD, TrainingRecord, corpora_of_stages
 from hf_ser.versions import pinned_requirements
 
 SPACE_FILES = ("app.py", "README.md", "requirements.txt")
-"""Of the folder cards/space."""
+"""Files of the folder cards/space."""
 DEMO = "demo.py"
-"""Of hf_ser/deploy: the page itself, which `hf-ser demo` shows too."""
+"""File of hf_ser/deploy with the page that `hf-ser demo` also shows."""
 SPACE_LIBRARIES = ("numpy", "packaging", "soundfile", "soxr", "torch", "torchaudio", "transformers")
-"""Libraries that a Space needs beside Gradio: those that a model's code imports."""
+"""Libraries that a Space needs in addition to Gradio: those that a model's code imports."""
 
 PAUSES = (2, 8)
 """Seconds before each new attempt; huggingface_hub itself also retries requests."""
@@ -83,10 +83,10 @@ def push_model(
 
     Args:
         folder: Folder of a fold, or `final`.
-        repo_id: `user/name`; the repository is made where it is missing.
+        repo_id: `user/name`; the repository is created if missing.
         private: Whether only the owner may see it; None as `is_private_push`.
         space: Also make a Space of the same name, which runs the pushed commit.
-        revision: Branch to push to, made where it is missing; None is `main`.
+        revision: Branch to push to, created if missing; None is `main`.
         api: The Hub's client; by default the user's own.
         purpose: What the model is for, for its card; needed unless most classes are emotions.
 
@@ -202,14 +202,14 @@ def is_private_push(corpora: Iterable[str], private: bool | None) -> bool:
     if private is None and own:
         print(
             f"This model was trained on your own recordings ({', '.join(own)}), so it is pushed as a private model. "
-            "The training data of its initial encoders counts too, as your own where it is unknown. "
+            "Unknown training data of its initial encoders counts as your own. "
             "To make it public: push_to_hub.py --public, or in training --hub_private_repo false."
         )
     return bool(own) if private is None else private
 
 
 def check_push(repo_id: str, private: bool = False, api: HfApi | None = None) -> None:
-    """Check before training that the model can be pushed, and make the repository.
+    """Check before training that the model can be pushed, and create the repository.
 
     Raises:
         PermissionError: no token, or no right to write there.
@@ -236,17 +236,17 @@ def checked_name(repo_id: str) -> str:
 
 
 def _create_repository(target: Target) -> None:
-    """Make the repository and the branch where they are missing; raises as `push_model`."""
+    """Create the repository and the branch if they are missing; raises as `push_model`."""
     api, name, kind = target.api, target.name, target.kind
     sdk = {"space_sdk": "gradio"} if kind == "space" else {}
 
-    def made():
+    def create():
         api.create_repo(name, repo_type=kind, private=target.private, exist_ok=True, **sdk)
         api.auth_check(name, repo_type=kind, write=True)
         return api.repo_info(name, repo_type=kind)
 
-    held = _with_retries(made, target)
-    if target.private and not held.private:
+    remote = _with_retries(create, target)
+    if target.private and not remote.private:
         raise ValueError(
             f"{target.address}: found a public repository, expected a private one: name another, make it private in "
             "its settings on the Hub, or use --public (in training --hub_private_repo false) if it may be public."
@@ -261,7 +261,7 @@ def _push(target: Target, files: dict[str, Path | bytes], ours: tuple[str, ...],
     Args:
         target: The destination.
         files: Files by their names in the repository.
-        ours: Patterns of pushed files; matching ones that are no longer among `files` are deleted.
+        ours: Patterns of the files that hf_ser pushes; old ones that are not in `files` are deleted.
         message: Message of the commit.
 
     Returns:
@@ -269,15 +269,15 @@ def _push(target: Target, files: dict[str, Path | bytes], ours: tuple[str, ...],
     """
 
     def commit() -> tuple[str, bool]:
-        # Everything again at each attempt: the previous one may have succeeded without an answer.
-        held = target.api.repo_info(target.name, repo_type=target.kind, revision=target.revision)
-        stale = sorted({one.rfilename for one in held.siblings} - set(files))
+        # Repeat everything at each attempt: the previous one may have succeeded without a response.
+        remote = target.api.repo_info(target.name, repo_type=target.kind, revision=target.revision)
+        stale = sorted({one.rfilename for one in remote.siblings} - set(files))
         operations = [CommitOperationDelete(path) for path in stale if matches(path, ours)]
         operations += [CommitOperationAdd(path, content) for path, content in files.items()]
-        made = target.api.create_commit(
+        info = target.api.create_commit(
             target.name, operations, commit_message=message, repo_type=target.kind, revision=target.revision
         )
-        return made.oid, made.oid != held.sha
+        return info.oid, info.oid != remote.sha
 
     sha, changed = _with_retries(commit, target)
     print(f"{'pushed' if changed else 'nothing has changed'}: {target.address}, commit {sha}")
@@ -318,7 +318,7 @@ def _is_temporary(error: BaseException) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    """The first line of a message."""
+    """Type and first line of an error message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 

@@ -19,12 +19,12 @@ PAGE = "leaderboard.html"
 
 
 def write_leaderboard(result: StudyResult, folder: str | Path, about: Mapping[str, Mapping[str, str]]) -> Path:
-    """Write `leaderboard.html`, one file without outside links, and beside it its figures as PNG, JSON, CSV and LaTeX.
+    """Write `leaderboard.html`, one file without outside links, and next to it the figures as PNG, JSON, CSV and LaTeX.
 
     Args:
         result: Result of `make_leaderboard`.
         folder: Folder to write into.
-        about: What names the model of each run (`RunFolder.about`), by the run's name.
+        about: Facts about the model of each run (`RunFolder.about`), by the run's name.
 
     Returns:
         The page.

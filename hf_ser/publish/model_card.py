@@ -65,11 +65,11 @@ PICTURES = {
     "dimensions.png": "Predicted against annotated valence, arousal and dominance",
     "stress.png": "Change in UAR under each changed recording",
 }
-"""Pictures that may be beside the card, and their alternative texts."""
+"""Pictures that may be in the folder of the card, and their alternative texts."""
 
 NOT_TESTED = "This model was not tested: it was trained on all speakers except those for choosing its checkpoint."
 NOT_TESTED_SOLVED = "This model was not tested: it was trained on all speakers."
-NO_OWN_UAR = "The test speakers of this model lack a class, so that there is no UAR for it alone."
+NO_OWN_UAR = "The test speakers of this model lack a class, so it has no UAR of its own."
 
 OF_ANY_TASK = frozenset(("neutral", "other", "positive", "negative"))
 """Classes that models of emotion share with models of sex, age or illness."""
@@ -87,7 +87,7 @@ def write_model_card(
         folder: Folder of a fold, or `final`.
         repo_id: Name of the model on the Hub, for the code in the card; by default the folder's name.
         revision: Commit to pin in the code.
-        purpose: What the model is for, in its publisher's words.
+        purpose: What the model is for, as stated by its publisher.
 
     Raises:
         FileNotFoundError: it holds no finished model of this package, or the template is missing.
@@ -166,14 +166,14 @@ def make_model_card(
 
 
 def names_emotions(labels: Sequence[str]) -> bool:
-    """Whether most of a model's classes are emotions, of our vocabulary, a label map, or as other corpora name them.
+    """Whether most of a model's classes are emotions, by the vocabulary, a label map, or the names of other corpora.
 
-    Classes that any task may have count for neither side; where there are no others they are taken for valence.
+    Classes that other tasks share are not counted; if there are no other classes, they are taken for valence.
     """
     known = {look_alike(one) for one in EMOTION_NAMES}
     known |= {look_alike(one) for name in LABEL_MAPS for one in (read_label_map(name) or {}).values()}
-    telling = {look_alike(label) for label in labels} - OF_ANY_TASK
-    return bool(labels) and (not telling or 2 * len(telling & known) > len(telling))
+    specific = {look_alike(label) for label in labels} - OF_ANY_TASK
+    return bool(labels) and (not specific or 2 * len(specific & known) > len(specific))
 
 
 def _by_speaker(config: dict) -> bool:
@@ -182,7 +182,7 @@ def _by_speaker(config: dict) -> bool:
 
 
 def _report(folder: Path, record: TrainingRecord) -> tuple[Report | DimensionReport | None, str]:
-    """The report of a model, or of its run with the reason: it was not tested, or its test lacks a class."""
+    """The report of a model; if it was not tested or its test lacks a class, that of its run and the reason."""
     report = read_report(folder / REPORT) or read_report(folder.parent / REPORT)
     fold = record.split.fold
     if report and list(report.folds) == [fold] and (folder / REPORT).is_file():
@@ -192,15 +192,15 @@ def _report(folder: Path, record: TrainingRecord) -> tuple[Report | DimensionRep
 
 
 def _notices(record: TrainingRecord, report: Report | None, stress: StressResult | None) -> list[str]:
-    """Notices at the top of the card, of report, record and stress test."""
+    """Notices at the top of the card, from report, record and stress test."""
     found = [*report.notices] if report else []
     known = set(report.leaks) if report else set()
     if leaks := sorted({*record.leaks, *(stress.leaks if stress else [])} - known):
         found.append(f"LEAKED: {', '.join(leaks)}. Not all figures here were measured on unseen speakers.")
     if not report and "synthetic" in record.corpora:
-        found.append("Trained on a synthetic corpus: it tests the software and knows nothing of speech.")
+        found.append("Trained on a synthetic corpus: it tests the software and says nothing about speech.")
     if not report and "paired" in record.corpora:
-        found.append("Trained on clips of RAVDESS beside sentences of MELD, which are not what is spoken in them.")
+        found.append("Trained on clips of RAVDESS with sentences of MELD, which are not what is spoken.")
     return found
 
 
@@ -228,7 +228,7 @@ def _results(kind: str, report: Report, why_others: str) -> list[EvalResult]:
     leaked = report.is_leaked
     stamps = [
         *(["cross-validation with the same settings, not this model alone"] if why_others else []),
-        *(["LEAKED, compare with no clean figure"] if leaked else []),
+        *(["LEAKED, do not compare with clean figures"] if leaked else []),
         *(["synthetic, not speech"] if report.is_synthetic else []),
         *(["paired, text is not what is spoken"] if report.is_paired else []),
     ]

@@ -30,7 +30,7 @@ MOST_CLIPS = 20
 CAPTIONS = {
     "confusion_matrix.png": (
         "Confusion matrix",
-        "A row is a reference class, a column what was predicted; a cell counts utterances and gives their share of "
+        "A row is a reference class, a column a predicted class; a cell counts utterances and gives their share of "
         "the row. The diagonal is the recall of each class, and UAR is its mean.",
     ),
     "reliability.png": (
@@ -56,8 +56,8 @@ CAPTIONS = {
     ),
     DIMENSIONS_PICTURE: (
         "Valence, arousal and dominance",
-        "Predicted against annotated value of each utterance; they are equal on the dashed line. A flatter cloud keeps "
-        "to the middle of the scale.",
+        "Predicted against annotated value of each utterance; they are equal on the dashed line. In a flat cloud "
+        "the predictions stay near the middle of the scale.",
     ),
     "learning_curves.png": (
         "Learning curves",
@@ -80,8 +80,8 @@ FOLD_PICTURES = ("embedding_map.png", "stress.png")
 """Pictures of one model, in the folder of its fold."""
 
 
-BESIDE_HEADLINE = ("telephone", "white_20db", "room_0.6s", "mp3_24kbit")
-"""Conditions of the stress test that users' recordings have most often."""
+HEADLINE_CONDITIONS = ("telephone", "white_20db", "room_0.6s", "mp3_24kbit")
+"""Conditions of the stress test that are most common in users' recordings, shown next to the headline."""
 
 
 def write_page(
@@ -103,7 +103,7 @@ def write_page(
         clips, clips_note: FLAC bytes by utterance id, and a note on them, from `playable_clips`.
         system: The system in one line (`TrainingRecord.description`).
         audit: Content of audit.json; None where it was not run.
-        facts: What names the models (`TrainingRecord.about`).
+        facts: Facts about the models (`TrainingRecord.about`).
 
     Returns:
         The file that was written.
@@ -142,7 +142,7 @@ def write_page(
 
 
 def _sentences(kinds: Sequence[str], audit: Audit | None) -> list[str]:
-    """What was found of each kind, of several folds in the first; without the audit's file the kind in words."""
+    """Detail of each kind of finding, from the first fold; without an audit, the name of the kind in words."""
     details = {one.kind: one.detail for one in reversed(audit.findings if audit else ())}
     return [details.get(kind, kind.replace("_", " ")) for kind in kinds]
 
@@ -166,7 +166,7 @@ def playable_clips(
     if isinstance(report, DimensionReport):
         return {}, ""
     if allowed is False:
-        return {}, "No clips: none were to be embedded."
+        return {}, "No clips: embedding was turned off."
     position = {name: index for index, name in enumerate(dataset["id"][:])}
     rows = dataset.select([position[name] for name in _worst_ids(report) if name in position])
     corpora = rows["corpus"][:]
@@ -178,7 +178,7 @@ def playable_clips(
 
 
 def _worst_ids(report: Report) -> list[str]:
-    """The worst of each confusion, then the second of each, and so on."""
+    """Ids of the worst mistake of each confusion, then of the second worst, and so on."""
     columns = zip_longest(*([one.id for one in pair.worst] for pair in report.confusions))
     return [name for column in columns for name in column if name is not None]
 
@@ -224,8 +224,8 @@ def _pictures(report: Report | DimensionReport, folder: Path) -> list[dict]:
 
 
 def _changed(stress: StressResult | None) -> list[StressLine]:
-    """The conditions that are shown beside the headline."""
-    return [one for one in stress.conditions if one.name in BESIDE_HEADLINE] if stress else []
+    """The conditions that are shown next to the headline."""
+    return [one for one in stress.conditions if one.name in HEADLINE_CONDITIONS] if stress else []
 
 
 def _picture_texts(report: Report) -> dict[str, str]:

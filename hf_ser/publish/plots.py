@@ -54,7 +54,7 @@ def write_pictures(report: Report | DimensionReport, folder: str | Path, system:
     for name, draw in pictures.items():
         path = Path(folder) / name
         if draw is plot_groups and len(report.per_speaker) < 2:
-            remove_picture(path)  # of one speaker it would show the headline again
+            remove_picture(path)  # with one speaker it would repeat the headline
             continue
         draw(report, path, system)
         written.append(path)
@@ -97,8 +97,8 @@ def plot_learning_curves(
 ) -> None:
     """Draw training loss, validation loss and validation UAR against the epoch as a PNG; a star marks the best UAR.
 
-    Of a model without classes the validation CCC in place of UAR. Of trainings of a single epoch, whose curves are
-    dots, no picture is drawn.
+    For a model without classes, the validation CCC replaces UAR. Nothing is drawn for trainings of a single epoch,
+    whose curves would be dots.
 
     Args:
         histories: `state.log_history` of the Trainer by fold; entries without `epoch` or the key of a curve are
@@ -122,7 +122,7 @@ def plot_learning_curves(
     style = {"linewidth": 0.9, "alpha": 0.6} if several else {"linewidth": 1.8}
     has_uar = any("eval_uar" in entry for history in histories.values() for entry in history)
     has_ccc = any("eval_ccc" in entry for history in histories.values() for entry in history)
-    measure = "ccc" if has_ccc and not has_uar else "uar"  # of a model without classes
+    measure = "ccc" if has_ccc and not has_uar else "uar"  # the model has no classes
     for history in histories.values():
         _curve(loss_axes, history, "loss", color=TRAINING, label="training", **style)
         _curve(loss_axes, history, "eval_loss", color=VALIDATION, label="validation", linestyle="--", **style)
@@ -200,10 +200,10 @@ def plot_comparison(comparison: Comparison, path: str | Path) -> None:
         left.scatter([getattr(one, run) for one in classes.values()], range(len(classes)), color=colour, label=name)
     left.set_yticks(range(len(classes)), [wrapped(label) for label in classes])
     left.invert_yaxis()
-    left.set(xlabel="recall of the class, %; beside it B minus A, in points", xlim=(-0.02, 1.12))
+    left.set(xlabel="recall of the class, % (numbers: B minus A, in points)", xlim=(-0.02, 1.12))
     percent_axis(left, "x")
     left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=9, frameon=False)
-    _speakers_apart(right, comparison.per_speaker)
+    _plot_speaker_pairs(right, comparison.per_speaker)
     left.grid(alpha=0.3)
     figure.supxlabel(textwrap.fill(comparison.verdict.replace("$", r"\$"), 130), fontsize=10)
     if notices:
@@ -218,7 +218,7 @@ PICTURES = {
     "roc.png": plot_roc,
     "groups.png": plot_groups,
 }
-"""Pictures that are drawn from a report alone."""
+"""Pictures that need only a report."""
 
 
 def _group_point(axes: Axes, place: int, group: GroupFigures, colour: str, size: float) -> None:
@@ -239,7 +239,7 @@ def _group_legend(axes: Axes, report: Report) -> None:
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.005, 1))
 
 
-def _speakers_apart(axes: Axes, speakers: dict[str, SpeakerPair]) -> None:
+def _plot_speaker_pairs(axes: Axes, speakers: dict[str, SpeakerPair]) -> None:
     """Plot run B against run A, one point a speaker; the speakers with the largest differences are named."""
     for measure, face in (("uar", "dimgray"), ("wa", "white")):
         points = [(one.a, one.b) for one in speakers.values() if one.measure == measure]
@@ -271,7 +271,7 @@ def _curve(axes: Axes, history: list[dict], key: str, **style) -> None:
 def _mark_best(axes: Axes, history: list[dict], key: str) -> None:
     points = [point for point in _points(history, key) if math.isfinite(point[1])]
     if points:
-        epoch, uar = max(points, key=lambda point: (point[1], -point[0]))  # the first of equals, as Trainer keeps it
+        epoch, uar = max(points, key=lambda point: (point[1], -point[0]))  # the first of equal ones, as in Trainer
         axes.plot(epoch, uar, marker="*", markersize=10, color=WARNING, linestyle="none", label="best epoch")
 
 

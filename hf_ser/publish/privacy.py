@@ -1,4 +1,4 @@
-"""Which files of a model or a data set are pushed, and what is removed from them before."""
+"""Select the files of a model or a data set to push, and remove private content from them."""
 
 import json
 import re
@@ -50,7 +50,7 @@ MODEL_FILES = (
 """Files of a model that are pushed; checkpoints, optimizers, adapters, transcripts and all others are not."""
 
 PRIVATE_FILES = (PREDICTIONS, *SPEAKER_PICTURES)
-"""Of these, files that are not pushed for a model whose clips may not be shared."""
+"""Files among these that are not pushed if the clips of the model may not be shared."""
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
@@ -64,12 +64,12 @@ DUPLICATES = ("duplicate", "conflicting_duplicate")
 def model_files(folder: Path) -> dict[str, Path | bytes]:
     """The files of a model to push, by their names in the repository.
 
-    Local paths are cut to their last part. Where the clips may not be shared, or this is unknown, predictions and all
+    Local paths are cut to their last part. If the clips may not be shared, or this is unknown, predictions and all
     names of speakers and clips are removed.
 
     Raises:
         FileNotFoundError: no model there, or none of this package.
-        ValueError: unfinished, a recogniser, or its weights are pickled.
+        ValueError: it is unfinished or a recogniser, or its weights are pickled.
     """
     record = _finished_record(folder)
     names = (*MODEL_FILES, *plugin_files(folder))
@@ -92,7 +92,7 @@ def model_files(folder: Path) -> dict[str, Path | bytes]:
 
 
 def plugin_files(folder: Path) -> list[str]:
-    """Names of the files of a model's own parts, which its code imports."""
+    """Names of the files with a model's own heads and families, which its code imports."""
     file = folder / PLUGINS
     found = re.findall(r"^from \.(\w+) import", file.read_text(encoding="utf-8"), re.M) if file.is_file() else []
     return [f"{name}.py" for name in found]
@@ -108,13 +108,13 @@ def config_without_paths(config):
 
 CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
 RECORDS = {RECORD: TrainingRecord.read, REPORT: read_report, STRESS: StressResult.read}
-"""Files of a model whose `public()` is pushed, and what reads them."""
+"""Files of a model whose `public()` is pushed, and the functions that read them."""
 
 
 def model_card_of(
     folder: Path, files: dict[str, Path | bytes], repo_id: str, revision: str | None, purpose: str | None = None
 ) -> bytes:
-    """Make a model's card from the pushed files alone, and the report of its run."""
+    """Make a model's card from only the pushed files and the report of its run."""
     with TemporaryDirectory() as work:
         place = Path(work) / folder.resolve().name
         place.mkdir()
@@ -127,17 +127,17 @@ def model_card_of(
 
 
 def check_purpose(where: str | Path, labels: Sequence[str], purpose: str | None) -> None:
-    """Check that a model of other classes than emotions is pushed with words on what it is for.
+    """Check that a model whose classes are not emotions is pushed with a purpose.
 
-    A model of sexes, ages or illnesses tells something of people that they have not said.
+    A model of sex, age or illness reveals something about people that they have not said.
 
     Raises:
-        ValueError: most classes are no emotions, and there are no such words.
+        ValueError: most classes are not emotions, and no purpose is given.
     """
     if labels and not (names_emotions(labels) or (purpose or "").strip()):
         raise ValueError(
-            f"{where}: found the classes {', '.join(labels[:6])}, most of which are no emotions. Expected words for "
-            'its card on what such a model is for: push it by push_to_hub.py with --purpose "...".'
+            f"{where}: found the classes {', '.join(labels[:6])}, most of which are not emotions. Expected a "
+            'purpose for its card: push it by push_to_hub.py with --purpose "...".'
         )
 
 
@@ -228,7 +228,7 @@ def check_licence(corpora: set[str], licence: str | None) -> None:
         )
     if licence and not own:
         given = ", ".join(f"{name} is under {corpus_of(name).LICENCE}" for name in sorted(corpora))
-        raise ValueError(f"--licence {licence}: {given}. Expected it with your own table alone: leave it out.")
+        raise ValueError(f"--licence {licence}: {given}. Expected it only with your own table: leave it out.")
 
 
 def check_outside_files(folder: Path, allowed: bool) -> None:
@@ -241,20 +241,20 @@ def check_outside_files(folder: Path, allowed: bool) -> None:
         allowed: Whether the user allows them.
 
     Raises:
-        ValueError: it holds some.
+        ValueError: it holds some that are not allowed.
     """
     integrity = _read(folder / INTEGRITY)
     if (count := integrity.get("noted", {}).get(OUTSIDE, 0)) and not allowed:
         detail = "; ".join(one["detail"] for one in integrity["findings"] if one["kind"] == OUTSIDE)
         raise ValueError(
-            f"{folder}: {count} of its recordings come from elsewhere on this disk ({detail}). Expected recordings "
-            "from the corpus's own folder alone: check whether you want to share these. If so, add "
+            f"{folder}: {count} of its recordings come from elsewhere on this disk ({detail}). Expected only "
+            "recordings from the corpus's own folder: check whether you want to share these. If so, add "
             "--allow_outside_files; else remove their rows from the table and prepare it again."
         )
 
 
 def ids_without_paths(dataset: Dataset) -> dict[str, str]:
-    """New ids, by the old ones, of rows whose id is a local path.
+    """Map ids that are local paths to new ids.
 
     A user's table may name files by absolute paths, or by ones that lead out of its folder. The new id is the beginning
     of the recording's hash and the file name.
@@ -290,9 +290,9 @@ def rows_without_paths(dataset: Dataset, names: dict[str, str], work: Path) -> D
         work: Folder for the changed rows.
     """
     texts = [name for name, kind in dataset.features.items() if kind == Value("string") and name != "id"]
-    held = {name: set(dataset.unique(name)) for name in texts}
-    plain = {name: {one: _last_part(one) for one in ones if _names_a_path(name, one)} for name, ones in held.items()}
-    plain = {name: _made_distinct(ones, held[name]) for name, ones in plain.items() if ones}
+    values = {name: set(dataset.unique(name)) for name in texts}
+    plain = {name: {one: _last_part(one) for one in ones if _names_a_path(name, one)} for name, ones in values.items()}
+    plain = {name: _made_distinct(ones, values[name]) for name, ones in plain.items() if ones}
     if names:
         plain["id"] = names
     files = (path for cells in dataset.data.column("audio").chunks for path in cells.field("path").to_pylist())
@@ -334,9 +334,9 @@ def _cell_is_local_path(text: str | None) -> bool:
     return is_local_path(rest if slash and corpus in CORPORA else text)
 
 
-def _made_distinct(plain: dict[str, str], held: set) -> dict[str, str]:
-    """New texts that are made distinct where the old ones are, so that two speakers do not become one."""
-    taken = {one for one in held if one not in plain}
+def _made_distinct(plain: dict[str, str], values: set) -> dict[str, str]:
+    """Make new texts distinct where the old ones were, so that two speakers do not become one."""
+    taken = {one for one in values if one not in plain}
     for old in sorted(plain):
         new, number = plain[old], 2
         while plain[old] in taken:
@@ -423,7 +423,7 @@ To train on it with hf_ser: `python scripts/prepare_data.py --corpus table --dat
 
 
 def _card_for_hub(file: Path, repo_id: str, licence: str | None) -> None:
-    """Add the files of the rows, and a table's licence, to the card."""
+    """Add the Parquet files, and the licence of a table, to the card."""
     card = DatasetCard.load(file)
     card.data.configs = [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}]
     if licence:

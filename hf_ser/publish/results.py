@@ -1,4 +1,4 @@
-"""Writing the results of a run: reports, pictures, page and cards, from its predictions and records."""
+"""Write the results of a run: reports, pictures, page and cards, from its predictions and records."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,11 +32,11 @@ def write_results(output_dir: str | Path, dataset: Dataset | None = None, embed_
 
     Args:
         output_dir: The run's folder.
-        dataset: Its data set, for audio in the page; without it there is none.
+        dataset: Its data set, for audio in the page; None for a page without audio.
         embed_audio: As `allowed` of `hf_ser.publish.page.playable_clips`.
 
     Raises:
-        ValueError: audio is to be embedded that its licence forbids to share.
+        ValueError: audio would be embedded whose licence forbids sharing.
     """
     output_dir = Path(output_dir)
     found = RunFolder(output_dir).folds
@@ -47,7 +47,7 @@ def write_results(output_dir: str | Path, dataset: Dataset | None = None, embed_
         write_cards(folds)
         return "\n".join([*lines, "No speaker was left to test: for figures run --fold all with the same settings."])
     rows = [row for folder in tested for row in read_predictions(folder / PREDICTIONS)]
-    # The audit would report that an older report of fewer folds does not follow from the predictions.
+    # Otherwise the audit would report that an older report of fewer folds does not follow from the predictions.
     (output_dir / REPORT).unlink(missing_ok=True)
     write_predictions(output_dir / PREDICTIONS, rows)
     findings = audit_run(output_dir)
@@ -69,7 +69,7 @@ def write_results(output_dir: str | Path, dataset: Dataset | None = None, embed_
 
 
 def write_learning_curves(folds: Mapping[str, FoldFolder], folder: Path, notices: Sequence[str] = ()) -> None:
-    """Draw the learning curves of the folds; none for solved heads, which are not trained by epochs."""
+    """Draw the learning curves of the folds; none for closed-form heads, which are not trained by epochs."""
     histories = {name: fold.record.history for name, fold in folds.items() if not fold.record.solved}
     if histories:
         system = next(iter(folds.values())).record.description
@@ -81,7 +81,7 @@ def write_learning_curves(folds: Mapping[str, FoldFolder], folder: Path, notices
 def write_pictures_and_page(
     report: Report | DimensionReport, folder: Path, dataset: Dataset | None = None, embed_audio: bool | None = None
 ) -> Path:
-    """Write the pictures and tables of a report and the page beside it."""
+    """Write the pictures, tables and page of a report."""
     system = RunFolder(folder).system
     write_pictures(report, folder, system)
     write_tables(report, folder, system)
@@ -104,7 +104,7 @@ def stress_of(folder: Path) -> StressResult | None:
 
 
 def write_stress_results(result: StressResult, folder: Path, dataset: Dataset) -> None:
-    """Write a stress test into a folder, and anew a trained model's card and the page of its run."""
+    """Write a stress test into a folder, and update a trained model's card and the page of its run."""
     write_stress(result, folder / STRESS)
     plot_stress(result, folder / PICTURE)
     run = folder
@@ -116,7 +116,7 @@ def write_stress_results(result: StressResult, folder: Path, dataset: Dataset) -
 
 
 def write_fold_report(folder: Path, findings: Sequence[AuditFinding]) -> bool:
-    """Write report and pictures of one fold beside its model, unless its test lacks a class.
+    """Write report and pictures of one fold into its folder, unless its test lacks a class.
 
     Args:
         folder: Folder of the fold.

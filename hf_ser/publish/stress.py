@@ -19,12 +19,12 @@ from hf_ser.runs.stress import StressResult
 
 
 @dataclass(frozen=True)
-class Tested:
-    """One model's answers.
+class TestedModel:
+    """Predictions of one model.
 
     Args:
         rows: Its predictions of the unchanged clips.
-        clean, outcomes: Its answers without changes, and under each condition.
+        clean, outcomes: Its predictions without changes, and under each condition.
         notices: Notices on the clips and conditions.
     """
 
@@ -48,14 +48,14 @@ def stress_model(
     max_drop: Mapping[str, float] | None = None,
     device: str | None = None,
 ) -> StressResult:
-    """Test on changed recordings, and write the result, its picture, and the model's card and the run's page anew.
+    """Test on changed recordings, write the result and its picture, and update the model's card and the run's page.
 
     Args:
         model: The model; or a run, each of whose models is tested on the test clips of its own fold.
-        folder: Of a prepared data set.
+        folder: Folder of a prepared data set.
         groups: Keys of GROUPS.
         max_clips, seed, batch_size, output_dir, label_map, allow_leak, max_drop: As of `hf_ser.stress`.
-        device: Where a run's models are loaded to.
+        device: Device for the models of a run.
 
     Raises:
         ValueError, FileNotFoundError: an unknown group, a run without a tested model, or no row that can be tested.
@@ -77,13 +77,13 @@ def stress_model(
         chosen = select_rows(classifier, folder, label_map, share, seed, allow_leak)
         (clean, *outcomes), notices = run_conditions(classifier, chosen, conditions, kept, seed, batch_size)
         rows = clean_rows(classifier, chosen, clean)
-        tested.append(Tested(rows, clean, outcomes, [*chosen.notices, *notices]))
+        tested.append(TestedModel(rows, clean, outcomes, [*chosen.notices, *notices]))
     rows = [row for one in tested for row in one.rows]
     notices = list(dict.fromkeys([*partial, *chain.from_iterable(one.notices for one in tested)]))
     about = {"model": public_name(name), "dataset": public_name(str(folder)), "seed": seed}
     thresholds = MAX_DROP | dict(max_drop or {})
-    outcomes = joined([one.outcomes for one in tested])
-    (clean,) = joined([[one.clean] for one in tested])
+    outcomes = merge_outcomes([one.outcomes for one in tested])
+    (clean,) = merge_outcomes([[one.clean] for one in tested])
     result = make_stress(about, rows, clean, outcomes, thresholds, notices)
     result = replace(result, seconds=round(time.time() - started, 1))
     write_stress_results(result, output_dir, load_prepared(folder))
@@ -91,10 +91,10 @@ def stress_model(
 
 
 def members_of(model: Classifier | RunFolder, output_dir: Path) -> list[tuple[Classifier | FoldFolder, Path]]:
-    """The model, or the tested folds of a run, each with the folder of its kept answers.
+    """The model, or the tested folds of a run, each with the folder of its cached answers.
 
     Raises:
-        ValueError: a run of which no fold was tested.
+        ValueError: no fold of the run was tested.
     """
     if isinstance(model, Classifier):
         return [(model, output_dir / "stress")]
@@ -108,10 +108,10 @@ def members_of(model: Classifier | RunFolder, output_dir: Path) -> list[tuple[Cl
 
 
 def check_applies(groups: Sequence[str], classifier: Classifier) -> None:
-    """Make sure that some of the changes affect a model.
+    """Check that some of the changes affect a model.
 
     Raises:
-        ValueError: an audio-only model, and changes of transcripts alone.
+        ValueError: the model is audio-only, and only transcripts are changed.
     """
     if set(groups) <= {"words"} and classifier.kind == AUDIO:
         raise ValueError(
@@ -120,8 +120,8 @@ def check_applies(groups: Sequence[str], classifier: Classifier) -> None:
         )
 
 
-def joined(outcomes: Sequence[Sequence[Outcome]]) -> list[Outcome]:
-    """The outcomes of several models on clips of their own, joined by condition."""
+def merge_outcomes(outcomes: Sequence[Sequence[Outcome]]) -> list[Outcome]:
+    """Merge the outcomes of several models, each on its own clips, by condition."""
     found: dict[str, Outcome] = {}
     for one in chain.from_iterable(outcomes):
         if (before := found.get(one.condition.name)) is not None:

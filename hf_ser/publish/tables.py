@@ -9,7 +9,7 @@ from hf_ser.runs.dimension_figures import DimensionFigures
 from hf_ser.runs.figures import DimensionReport, Report
 
 TABLES = "tables"
-"""Folder of the tables beside a report."""
+"""Folder of the tables, in the folder of the report."""
 
 
 def write_tables(report: Report | DimensionReport, folder: str | Path, system: str = "") -> list[Path]:
@@ -83,7 +83,7 @@ def in_percent(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_table(table: pd.DataFrame, stem: Path, caption: str) -> list[Path]:
-    """Write a table as `STEM.csv` and `STEM.tex` (for the package booktabs), each whole or not at all."""
+    """Write a table as `STEM.csv` and `STEM.tex` (for the package booktabs), each atomically."""
     files = {".csv": table.to_csv(), ".tex": _latex(table, caption)}
     for suffix, text in files.items():
         with atomic_write(stem.with_suffix(suffix)) as file:
@@ -110,13 +110,13 @@ def _latex(table: pd.DataFrame, caption: str) -> str:
 
 
 PRECISE = ("AUC", "p ", "CCC", "Pearson", "MAE")
-"""Beginnings of the names of columns that are no shares, and are shown with more digits."""
+"""Prefixes of the names of columns that are not shares and are shown with more digits."""
 
 ESCAPED = str.maketrans(
     {one: f"\\{one}" for one in "%&_#${}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 )
-"""Characters that LaTeX reads as commands."""
+"""Escapes of characters that LaTeX reads as commands."""
 
 
 def _escaped(text: object) -> str:

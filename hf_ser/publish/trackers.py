@@ -1,4 +1,4 @@
-"""Sending the test figures, pictures and report of a fold to trackers, beside transformers' own curves.
+"""Send the test figures, pictures and report of a fold to trackers, in addition to transformers' own curves.
 
 A tracker is imported and used only if `--report_to` names it.
 """
@@ -37,12 +37,12 @@ def check_trackers(report_to: Sequence[str]) -> None:
             raise ValueError(f"--report_to {name}: found no tracker of this name. Expected some of {', '.join(known)}.")
         if name not in installed:
             raise ValueError(
-                f"--report_to {name}: found no {name} here. Expected it installed: pip install {name}, or leave it out."
+                f"--report_to {name}: {name} is not installed. Install it (pip install {name}), or leave it out."
             )
 
 
-def tensorboard_beside(report_to: Sequence[str], folder: Path) -> tuple[list[str], list[TrainerCallback]]:
-    """The other trackers, and TensorBoard's callback, which writes into `FOLDER/tensorboard`.
+def separate_tensorboard(report_to: Sequence[str], folder: Path) -> tuple[list[str], list[TrainerCallback]]:
+    """Separate TensorBoard, whose callback writes into `FOLDER/tensorboard`, from the other trackers.
 
     Trainer's own callback would write into the checkpoints' folder, which is deleted after training.
     """
@@ -82,7 +82,8 @@ def _tensorboard(figures, pictures, text, folder, arguments) -> None:
     for picture in pictures:
         pixels = np.asarray(imread(picture))[..., :3]  # (height, width, colour), 0 to 1
         writer.add_image(picture.stem, pixels, dataformats="HWC")
-    writer.add_text("report", "\n".join(f"    {line}" for line in text.splitlines()))  # as it is, not as Markdown
+    # Indented, so that Markdown keeps the lines.
+    writer.add_text("report", "\n".join(f"    {line}" for line in text.splitlines()))
     writer.close()
 
 

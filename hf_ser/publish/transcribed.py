@@ -1,4 +1,4 @@
-"""Writing a recogniser's transcripts as columns of the data set, with their word error rates.
+"""Write a recogniser's transcripts as columns of the data set, with their word error rates.
 
 DS/                        the data set, with the recogniser's transcripts in `transcript`
 DS/transcripts.json, .png  settings, and the word error rate where the corpus has transcripts
@@ -104,7 +104,7 @@ def reject_existing(output_dir: Path) -> None:
     """Check that a new folder does not exist.
 
     Raises:
-        FileExistsError: it does.
+        FileExistsError: it exists.
     """
     if output_dir.exists():
         raise FileExistsError(f"{output_dir} exists already: name another --output_dir.")
@@ -119,7 +119,7 @@ def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]
         checked: Result of `check_window`; empty without it.
     """
     transcribed = [one for one in done.transcripts if one is not None]
-    rows = compared(dataset, job)
+    rows = compared_rows(dataset, job)
     trained_on = training_speakers(job)
     unseen = [row for row in rows if hashed(row["speaker"] or "") not in trained_on]
     return TranscriptionSummary(
@@ -146,7 +146,7 @@ def summarise(dataset: Dataset, job: Job, done: Transcribed, checked: list[dict]
     )
 
 
-def compared(dataset: Dataset, job: Job) -> list[dict]:
+def compared_rows(dataset: Dataset, job: Job) -> list[dict]:
     """The rows with transcripts of both corpus and recogniser, as `wer_report` takes them."""
     columns = {name: dataset[name][:] for name in ("id", "speaker", "sex", "corpus")}
     columns["label"] = [dataset.features["label"].names[i] for i in dataset["label"][:]]
@@ -159,7 +159,7 @@ def compared(dataset: Dataset, job: Job) -> list[dict]:
 
 
 def training_speakers(job: Job) -> set[str]:
-    """Hashes of the recogniser's training and validation speakers, where they are recorded."""
+    """Hashes of the recogniser's training and validation speakers, if they are recorded."""
     splits = ancestry(job.folder) if job.folder else []
     return {who for split in splits for part in split.parts.values() for who in part.speakers}
 
@@ -171,7 +171,7 @@ def word_errors_of(rows: list[dict]) -> WordErrors | None:
 
 
 def window_effect(dataset: Dataset, job: Job, checked: list[dict]) -> WindowEffect:
-    """The effect of encoding clips alone and not 30 s: share with the same text, word error rates and seconds.
+    """Compute the effect of encoding clips without padding to 30 s: share of same texts, word error rates, seconds.
 
     Args:
         dataset: The data set with its transcripts.
@@ -233,7 +233,7 @@ def format_summary(summary: TranscriptionSummary) -> str:
         lines.append(f"  failed: {len(failed)}, all in {SUMMARY}, the first:")
         lines += [f"    {name}: {why}" for name, why in list(failed.items())[:10]]
     if suspicious := summary.suspicious:
-        lines.append(f"  decoded again in 30 s, because the answer to the clip alone was suspicious: {suspicious}")
+        lines.append(f"  decoded again in 30 s, because the transcript of the clip alone was suspicious: {suspicious}")
     if found := summary.confidence:
         lines.append(
             "  confidence, as 5th, 50th and 95th percentile: " + "; ".join(map(format_confidence, found.items()))

@@ -1,4 +1,4 @@
-"""What `transcripts.json` holds: how a data set was transcribed, and how well."""
+"""Contents of `transcripts.json`: how a data set was transcribed, and how well."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,14 +9,14 @@ from hf_ser.transcripts.wer_figures import WordErrors
 
 @dataclass(frozen=True, kw_only=True)
 class WindowEffect(Record):
-    """The effect of encoding clips alone and not in 30 s.
+    """The effect of encoding clips without padding to 30 s.
 
     Args:
         clips: Clips that were transcribed in both ways.
         same_text: Share of them with the same text.
-        suspicious: Clips whose answer was suspicious, so that they were decoded again in 30 s.
+        suspicious: Clips whose transcript was suspicious, so that they were decoded again in 30 s.
         word_error_rates: Word error rates against each other, and against the corpus's own transcripts.
-        seconds: Seconds of each way.
+        seconds: Seconds that each way took.
     """
 
     clips: int
@@ -33,7 +33,7 @@ class TranscriptionSummary(Record):
     Args:
         asr: The recogniser, `<id>@<revision>`.
         options: Its settings for decoding.
-        language: Language that was given; `detect`, or None for that of the corpus.
+        language: Language that was set; `detect`, or None for that of the corpus.
         rows: Clips of the data set.
         transcribed: Clips with a transcript, which may be empty.
         without_sound: Clips without audio.
@@ -42,7 +42,7 @@ class TranscriptionSummary(Record):
         decoded: Clips that were not in the cache.
         decode_seconds, decoded_audio_seconds: Seconds of decoding, and of the audio that was decoded.
         languages: Clips by language.
-        temperatures: Clips by the temperature of their answer.
+        temperatures: Clips by the temperature of their transcript.
         suspicious: Clips that were decoded again in 30 s.
         confidence: 5th, 50th and 95th percentile of each measure of confidence.
         word_errors: Word errors against the corpus's own transcripts; None where it has none.

@@ -19,7 +19,7 @@ from hf_ser.models.streams import MIX
 from hf_ser.normal_form import printable, storable
 
 MOST_SECONDS = 600.0
-"""Longest batch, padding included: longer ones take memory and save no time."""
+"""Longest batch in seconds of audio, padding included: a longer one costs memory and saves no time."""
 
 OUTPUTS = (".csv", ".jsonl")
 
@@ -30,14 +30,14 @@ class Answer:
 
     Args:
         clip: The clip.
-        scores: Label and score of each class, most probable first; empty where there is an error.
+        scores: Label and score of each class, most probable first; empty if there is an error.
         notes: Reasons to doubt the prediction.
         is_speech: Whether the clip seems to contain speech.
         unsure: Whether no speech was found, or the best score is below the model's threshold.
         dimensions: Valence, arousal and dominance, of a model that predicts them.
-        familiarity: How alike the clip is to the training data; None where that is not known.
+        familiarity: How similar the clip is to the training data; None if unknown.
         error: Why there is no prediction.
-        embedding: What the model's last layer was given, `(size,)`; None where it is not kept.
+        embedding: Input of the model's last layer, `(size,)`; None if it is not kept.
     """
 
     clip: GivenClip
@@ -70,8 +70,8 @@ class Answer:
 
 
 def answer_row(scores: list[dict], text: str | None, unsure: bool, notes: Sequence[str], abstains: bool) -> dict:
-    """The keys of a prediction in JSON."""
-    if not scores:  # of a model without classes
+    """A prediction as a JSON object, without the name of its file."""
+    if not scores:  # the model has no classes
         return {"unsure": unsure, "text": text, "notes": list(notes)}
     return {
         "label": None if unsure and abstains else scores[0]["label"],
@@ -90,10 +90,10 @@ class ClipPredictor:
     Args:
         classify: The pipeline.
         batch_size: Clips a forward pass; no effect on the result beyond rounding.
-        channel: Channel of clips that name none.
-        speaker_statistics: Statistics of the one speaker of all clips, where the model takes them.
-        notes_of: Gives more notes on a clip.
-        embeddings: Whether answers have what the model's last layer was given.
+        channel: Channel of clips that do not name one.
+        speaker_statistics: Statistics of the speaker of all clips, if the model needs them.
+        notes_of: Returns further notes on a clip.
+        embeddings: Whether answers include the input of the model's last layer.
     """
 
     classify: SerPipeline
@@ -104,7 +104,7 @@ class ClipPredictor:
     embeddings: bool = False
 
     def answers(self, clips: Iterable[GivenClip]) -> Iterator[Answer]:
-        """Yield an answer for each clip, in order; of a clip that could not be classified it holds the error."""
+        """Yield an answer for each clip, in order; it holds the error if the clip could not be classified."""
         waiting, longest = [], 0
         rate = self.classify.feature_extractor.sampling_rate
         for clip in clips:
@@ -147,22 +147,22 @@ class ClipPredictor:
                 for one in readable:
                     yield from self._classify_batch([one])
             else:
-                why = f"{clips[0].file}: the model could not answer ({type(error).__name__}: {error})."
+                why = f"{clips[0].file}: the model failed on this clip ({type(error).__name__}: {error})."
                 if not isinstance(error, ValueError):
-                    why += " Expected a clip that it takes: cut it, or try --device cpu."
+                    why += " Expected a clip that fits into memory: cut it, or try --device cpu."
                 yield Answer(clips[0], error=why)
             return
         for clip, found, noted in zip(clips, scores, notes, strict=True):
             is_speech = NO_SPEECH not in noted
             unsure = self.classify.is_unsure(found[0]["score"] if found else None, noted)
             notes_of_text = self.classify.text_notes(clip.text).values()
-            every = (*noted.values(), *notes_of_text, *self.notes_of(clip), *unlike_note(found.familiarity))
+            all_notes = (*noted.values(), *notes_of_text, *self.notes_of(clip), *unlike_note(found.familiarity))
             more = {"dimensions": found.dimensions, "familiarity": found.familiarity, "embedding": found.embedding}
-            yield Answer(clip, list(found), every, is_speech, unsure, **more)
+            yield Answer(clip, list(found), all_notes, is_speech, unsure, **more)
 
 
 def unlike_note(familiarity: float | None) -> list[str]:
-    """The note on a clip that is unlike the training data; none of any other."""
+    """The note on a clip that is unlike the training data; empty for any other clip."""
     is_unlike = familiarity is not None and familiarity < UNFAMILIAR
     return [f"unlike the training data (familiarity {familiarity:.1g})"] if is_unlike else []
 
@@ -174,9 +174,9 @@ REUSED_BYTES = 2**25
 
 
 def reuse_memory() -> None:
-    """Let this process keep the memory of batches that are done for the next ones, where the C library is glibc.
+    """Keep the memory of finished batches for the next ones, where the C library is glibc.
 
-    By default it returns each large block to the system, and to fetch it anew takes a quarter of the time of a
+    By default glibc returns each large block to the system, and fetching it again takes a quarter of the time of a
     prediction (random_kernels, RAVDESS: 26 to 29 in place of 19 CPU ms a clip).
     """
     try:
@@ -222,7 +222,7 @@ def check_output(path: Path | None, tables: Sequence[Path]) -> None:
 def answers_file(
     path: Path | None, labels: Sequence[str], abstains: bool, dimensions: Sequence[str] = ()
 ) -> Iterator[Callable[[Answer], None]]:
-    """Open a file for answers and give the function that writes one; the file appears once it is complete.
+    """Open a file for answers and yield the function that writes one; the file appears once it is complete.
 
     Without a path nothing is written.
 
@@ -245,7 +245,7 @@ def answers_file(
 
 @contextmanager
 def embeddings_file(path: Path | None, rows_at_once: int = 1000) -> Iterator[Callable[[Answer], None]]:
-    """Open a Parquet file for embeddings and give the function that writes one; the file appears once it is complete.
+    """Open a Parquet file for embeddings and yield the function that writes one; the file appears once complete.
 
     Its columns are `file`, `start`, `end`, `channel`, `label` and `embedding`; a clip that could not be read is left
     out. Without a path nothing is written.

@@ -66,12 +66,12 @@ def abstain_threshold(probabilities: np.ndarray, coverage: float = TARGET_COVERA
         probabilities: (utterances, classes), calibrated.
     """
     confidence = np.sort(np.max(probabilities, axis=1))
-    # Counted, for a quantile at 1 - 0.8 is not one at 0.2: of 11 utterances it would let 10 pass, where 9 are enough.
+    # Counted, since 1 - 0.8 is not exactly 0.2: of 11 utterances, a quantile would pass 10 where 9 are enough.
     n_answered = max(1, math.ceil(coverage * len(confidence) - ROUNDING))
     return float(confidence[-n_answered]) - THRESHOLD_MARGIN
 
 
-def answered(confidence: np.ndarray, threshold: np.ndarray) -> np.ndarray:
+def reaches_threshold(confidence: np.ndarray, threshold: np.ndarray) -> np.ndarray:
     """Mask of the utterances whose confidence reaches the threshold.
 
     Shapes:
@@ -95,7 +95,6 @@ def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> list[Bin]:
 
     Shapes:
         confidence, correct: (utterances,)
-
     """
     edges = np.linspace(0, 1, ECE_BINS + 1).tolist()
     return [
@@ -128,7 +127,7 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> RiskCoverage:
     """
     n = len(confidence)
     order = np.argsort(-confidence, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(confidence[order])) + 1, n)  # of each run of equal confidences
+    ends = np.append(np.flatnonzero(np.diff(confidence[order])) + 1, n)  # the end of each run of equal confidences
     mistakes = np.cumsum(~correct[order].astype(bool))[ends - 1]
     places = np.arange(1, n + 1)
     risk = np.interp(places, np.append(0, ends), np.append(0, mistakes)) / places

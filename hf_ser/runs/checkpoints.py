@@ -14,9 +14,9 @@ from hf_ser.revisions import checkpoint_config, clear_loading_errors, split_revi
 from hf_ser.runs.record import RECORD, TrainingRecord
 
 BYTES_A_WEIGHT = 4
-MUCH_MORE = 4
-"""How many times more weights than bytes a model may have, such as one of quantised weights."""
-SMALL = 100_000_000
+MOST_WEIGHTS_A_BYTE = 4
+"""Largest ratio of weights to stored bytes; quantised weights take less than a byte each."""
+UNCHECKED_SIZE = 100_000_000
 """Number of weights below which a model's size is not checked."""
 
 QUIET = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
@@ -45,7 +45,7 @@ def load_with_info(auto_class, name: str, **kwargs) -> tuple[PreTrainedModel, di
     repository, revision = split_revision(name)
     check_saved_weights(name)
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # its table of fresh weights; what matters of it is checked
+    logging.set_verbosity_error()  # hides the table of missing weights: the caller checks the loading info
     try:
         with clear_loading_errors(name):
             check_size(auto_class, config, name)
@@ -66,13 +66,13 @@ def check_size(auto_class, config, name: str) -> None:
     """Check that a model is not far larger than its files, before memory is allocated.
 
     Raises:
-        ValueError: it is.
+        ValueError: the configuration describes far more weights than are stored.
     """
     with torch.device("meta"):
         model = auto_class.from_config(deepcopy(config), trust_remote_code=False)
     size = sum(parameter.numel() for parameter in model.parameters())
     stored = sum(file.stat().st_size for file in weight_files(name))
-    if stored and size > SMALL and size > MUCH_MORE * stored:
+    if stored and size > UNCHECKED_SIZE and size > MOST_WEIGHTS_A_BYTE * stored:
         raise ValueError(
             f"{name}: config.json describes a model of {size:,} weights, and its files hold {stored:,} bytes. Expected "
             f"about {BYTES_A_WEIGHT} bytes a weight: correct config.json, or download both again."
@@ -82,9 +82,9 @@ def check_size(auto_class, config, name: str) -> None:
 def weight_files(name: str) -> list[Path]:
     """The safetensors files of a model in a folder or in the Hub's cache; empty for pickled weights."""
     repository, revision = split_revision(name)
-    whole = cached_file(repository, SAFE_WEIGHTS_NAME, revision=revision, **QUIET)
-    if whole is not None:
-        return [Path(whole)]
+    single = cached_file(repository, SAFE_WEIGHTS_NAME, revision=revision, **QUIET)
+    if single is not None:
+        return [Path(single)]
     index = cached_file(repository, SAFE_WEIGHTS_INDEX_NAME, revision=revision, **QUIET)
     if index is None:
         return []

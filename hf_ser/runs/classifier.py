@@ -34,14 +34,14 @@ class Classifier:
 
     Args:
         name: A model folder, or a Hub id with or without `@revision`.
-        device: A torch device; None is a GPU where there is one.
+        device: A torch device; None uses a GPU if there is one.
 
     Attributes:
         kind: `audio`, `text` or `fusion`.
-        labels: Classes in the order of the columns of `probabilities`; none of a model of dimensions alone.
-        dimensions: Names of the dimensions that it predicts, such as valence; none of most models.
-        temperature: Divisor of the logits; 1.0 where the model was not calibrated.
-        abstain_threshold: Confidence below which the model abstains; None where it has none.
+        labels: Classes in the order of the columns of `probabilities`; empty for a model that predicts only dimensions.
+        dimensions: Names of the dimensions that it predicts, such as valence; empty for most models.
+        temperature: Divisor of the logits; 1.0 if the model was not calibrated.
+        abstain_threshold: Confidence below which the model abstains; None if it never does.
         model: The model, in evaluation mode.
         speaker_front_end: Computes speaker statistics, for a model with per-speaker normalisation; else None. Such a
             model is less accurate without them.
@@ -63,9 +63,9 @@ class Classifier:
             self.kind = TEXT if is_text else AUDIO
         parts = {}
         if self.kind != TEXT:
-            parts["feature_extractor"] = _beside(AutoFeatureExtractor, name)
+            parts["feature_extractor"] = _load_component(AutoFeatureExtractor, name)
         if self.kind != AUDIO:
-            parts["tokenizer"] = _beside(AutoTokenizer, name)
+            parts["tokenizer"] = _load_component(AutoTokenizer, name)
         with clear_loading_errors(name):
             task, device = "audio-classification", checked_device(device)
             self.pipeline = SerPipeline(model=model, task=task, device=device, **parts)
@@ -95,10 +95,10 @@ class Classifier:
         return self.outputs(clips, texts, batch_size, speaker_statistics)[:, : len(self.labels)]
 
     def check_has_classes(self) -> None:
-        """Make sure that the model predicts classes.
+        """Check that the model predicts classes.
 
         Raises:
-            ValueError: it predicts dimensions alone.
+            ValueError: it predicts only dimensions.
         """
         if not self.labels:
             raise ValueError(
@@ -113,10 +113,10 @@ class Classifier:
         batch_size: int = 16,
         speaker_statistics: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Class probabilities of each row, and behind them its dimensions, where the model predicts any.
+        """Class probabilities of each row, followed by its dimensions if the model predicts any.
 
-        A model of audio ignores texts, a model of text ignores clips. A text-only model classifies each distinct text
-        once, so that equal texts have equal answers.
+        An audio-only model ignores texts, a text-only model ignores clips. A text-only model classifies each distinct
+        text once, so that equal texts have equal answers.
 
         Args:
             clips: Audio of each row; None where it is missing.
@@ -140,9 +140,9 @@ class Classifier:
         batch_size: int = 16,
         speaker_statistics: np.ndarray | None = None,
     ) -> tuple[np.ndarray, list[float | None]]:
-        """`outputs`, and how alike each row is to the training data; None where that is not known."""
+        """`outputs`, and how similar each row is to the training data (None if unknown)."""
         outputs, n_classes = np.empty((len(texts), len(self.labels) + len(self.dimensions))), len(self.labels)
-        alike = np.full(len(texts), None)
+        familiarity = np.full(len(texts), None)
         first = first_of_text(texts) if self.kind == TEXT else np.arange(len(texts))
         unique = np.unique(first)
         for part in self.batches([clips[row] for row in unique], [texts[row] for row in unique], batch_size):
@@ -152,11 +152,11 @@ class Classifier:
             with layer_inputs(last_layers(self.model) if self.pipeline.knows_training_data else {}) as given:
                 outputs[rows] = self.forward(*some, known)
             if given:
-                alike[rows] = self.pipeline.familiarity(side_by_side(given), *some)
+                familiarity[rows] = self.pipeline.familiarity(side_by_side(given), *some)
         outputs = outputs[first]
         if n_classes:
             outputs[:, :n_classes] = softmax(outputs[:, :n_classes] / self.temperature, axis=-1)
-        return outputs, alike[first].tolist()
+        return outputs, familiarity[first].tolist()
 
     def batches(self, clips: Sequence, texts: Sequence, batch_size: int = 16) -> Iterator[np.ndarray]:
         """Yield the row positions of each forward pass: similar lengths together, the longest first."""
@@ -173,13 +173,13 @@ class Classifier:
         return self.forward(clips, texts, speaker_statistics)[:, : len(self.labels)]
 
     def forward(self, clips: list, texts: list, speaker_statistics: np.ndarray | None = None) -> np.ndarray:
-        """Logits of rows in one forward pass, before the temperature, and behind them the dimensions.
+        """Logits of rows in one forward pass, before the temperature, followed by the dimensions.
 
         Shapes:
             speaker_statistics `(rows, 2, bands)`; the result `(rows, outputs)` float64.
 
         Raises:
-            ValueError: they are not finite.
+            ValueError: an output is not finite.
         """
         batch = self.pipeline.extract(clips, texts)
         if speaker_statistics is not None:
@@ -193,7 +193,7 @@ class Classifier:
         return outputs.numpy()
 
 
-def _beside(auto_class, name: str):
+def _load_component(auto_class, name: str):
     """Load the tokenizer or feature extractor of a model."""
     repository, revision = split_revision(name)
     with clear_loading_errors(name):
@@ -201,7 +201,7 @@ def _beside(auto_class, name: str):
 
 
 def checked_device(name: str | None) -> str:
-    """The name of an available device; None is a GPU where there is one.
+    """Check the name of a device; None gives a GPU if there is one, else the CPU.
 
     Raises:
         ValueError: there is no such device.
@@ -213,7 +213,7 @@ def checked_device(name: str | None) -> str:
     except (RuntimeError, AssertionError) as error:
         known = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
         why = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r}: {why} Expected one that is here: {', '.join(known)}.") from error
+        raise ValueError(f"device {name!r}: {why} Expected one of: {', '.join(known)}.") from error
     return name
 
 
@@ -224,7 +224,7 @@ def statistics_of_rows(
 
     Args:
         classifier: Any model.
-        dataset: All rows of the speakers, in the labels of the model.
+        dataset: All rows of the speakers, with the labels of the model.
         rows: Indices of the rows.
 
     Returns:
@@ -234,7 +234,7 @@ def statistics_of_rows(
         `(rows, 2, bands)` float32.
 
     Raises:
-        ValueError: a row without a speaker, or as `speaker_statistics`.
+        ValueError: a row has no speaker, or as `speaker_statistics`.
     """
     if classifier.speaker_front_end is None:
         return None, []
@@ -242,8 +242,8 @@ def statistics_of_rows(
     speakers = [names[row] for row in rows]
     if unknown := speakers.count(None):
         raise ValueError(
-            f"{classifier.name} scales each clip by its speaker's others, and {unknown} of {len(rows)} clips have no "
-            "speaker. Expected a speaker for each: name a data set that has them, or a model of another normalisation."
+            f"{classifier.name} normalises each clip by its speaker, and {unknown} of {len(rows)} clips have no "
+            "speaker. Expected a speaker for each: use data with speakers, or a model with another normalisation."
         )
     pool, (clips, seed) = dataset.select(rows_of_speakers(names, rows)), enrolment_settings(classifier)
     extractor = classifier.pipeline.feature_extractor

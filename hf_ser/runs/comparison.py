@@ -31,7 +31,7 @@ from hf_ser.runs.scores import ROUNDING, difference, uar_from_confusion
 COMPARISON = "comparison.json"
 
 MOST_EXACT = 4_096
-"""Most permutations that are enumerated; of more, `PERMUTATIONS` are drawn."""
+"""Most permutations that are enumerated; if there are more, `PERMUTATIONS` are drawn."""
 
 PERMUTATIONS = 10_000
 EXAMPLES = 5
@@ -50,15 +50,15 @@ MUST_AGREE = {
 
 
 def check_has_classes(rows: Sequence[Prediction], name: str) -> None:
-    """Make sure that predictions have classes, in which runs are compared.
+    """Check that predictions have classes, whose recalls are compared.
 
     Raises:
-        ValueError: they are of dimensions alone.
+        ValueError: they have only dimensions.
     """
     if not rows[0].probabilities:
         raise ValueError(
-            f"{name}: found predictions of {', '.join(rows[0].dimensions)} without classes, expected classes, whose "
-            "recall two runs are compared by. Look at the CCC in their reports, or train with --target both."
+            f"{name}: found predictions of {', '.join(rows[0].dimensions)} without classes, expected classes: "
+            "runs are compared by their recall. Compare the CCC in the reports, or train with --target both."
         )
 
 
@@ -80,7 +80,7 @@ def compare(
     check_predictions(rows_b, f"predictions of {names[1]}")
     check_has_classes(rows_a, names[0])
     check_has_classes(rows_b, names[1])
-    a, b, notices = joined(rows_a, rows_b, names)
+    a, b, notices = common_utterances(rows_a, rows_b, names)
     by_speaker = {"a": a.confusions(a.column("speaker")), "b": b.confusions(a.column("speaker"))}
     intervals, note = difference_intervals(by_speaker["a"], by_speaker["b"])
     figures = _figures({run: sum(matrices.values()) for run, matrices in by_speaker.items()}, a.labels)
@@ -109,7 +109,7 @@ def compare(
 
 
 def write_comparison(comparison: Comparison, path: str | Path) -> None:
-    """Write a comparison as indented JSON, whole or not at all."""
+    """Write a comparison as indented JSON, atomically."""
     with atomic_write(path) as file:
         file.write(json.dumps(comparison.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -172,7 +172,7 @@ def format_comparison(comparison: Comparison) -> str:
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """Names of runs' folders; their paths where two names are equal."""
+    """Names of run folders, or their paths if two names are equal."""
     names = [folder.name for folder in folders]
     return [str(folder) for folder in folders] if len(set(names)) < len(names) else names
 
@@ -184,10 +184,10 @@ def _distinct_names(names: Sequence[str]) -> Sequence[str]:
     return names if names[0] != names[1] else [f"{name} ({run})" for name, run in zip(names, "AB", strict=True)]
 
 
-def joined(
+def common_utterances(
     rows_a: Sequence[Prediction], rows_b: Sequence[Prediction], names: Sequence[str]
 ) -> tuple[PredictionArrays, PredictionArrays, list[str]]:
-    """Both runs on their common utterances, in one order of rows and labels, and a notice of rows left out."""
+    """Both runs on their common utterances, in the same order of rows and labels, and a notice of rows left out."""
     labels, others = rows_a[0].labels, rows_b[0].labels
     if set(labels) != set(others):
         raise ValueError(
@@ -230,7 +230,7 @@ def _agreed(
 
 
 def _figures(confusions: dict[str, np.ndarray], labels: list[str]) -> dict[str, RunFigures]:
-    uar_from_confusion(confusions["a"], labels)  # its error names an absent class
+    uar_from_confusion(confusions["a"], labels)  # raises if a class is absent
     return {run: RunFigures(**{name: float(one(confusions[run])) for name, one in STATISTICS.items()}) for run in "ab"}
 
 
@@ -246,16 +246,16 @@ def _verdict(differences: Difference, names: Sequence[str], n_speakers: int, p: 
     better, worse = (names[1], names[0]) if change >= 0 else (names[0], names[1])
     points = f"{100 * abs(change):.1f} points of UAR"
     if interval is None:
-        return f"{better} is ahead of {worse} by {points}; without an interval nothing can be said of other speakers."
+        return f"{better} is ahead of {worse} by {points}; without an interval this says nothing about other speakers."
     low, high = interval if change >= 0 else (-interval[1], -interval[0])
     span = f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
     ahead = f"{better} is ahead of {worse} by {points}"
     if low <= ROUNDING:
-        return f"{ahead}, but the interval holds 0 ({span}): nothing can be said of which is better."
+        return f"{ahead}, but the interval contains 0 ({span}): it is open which is better."
     if n_speakers < FEWEST_SPEAKERS:
         return f"{ahead} ({span}), but {n_speakers} speakers are too few to call it better."
     if p > LARGEST_P:
-        return f"{ahead} ({span}), but the permutation test does not bear it out (p = {p:.3f})."
+        return f"{ahead} ({span}), but the permutation test does not confirm it (p = {p:.3f})."
     return f"{better} is better than {worse} by {points} ({span}, p = {p:.3f})."
 
 

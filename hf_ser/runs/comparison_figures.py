@@ -1,4 +1,4 @@
-"""What `comparison.json` holds: two runs on the same utterances, and how far their figures differ.
+"""Contents of `comparison.json`: two runs on the same utterances, and how far their figures differ.
 
 All shares are from 0 to 1, and differences are run b minus run a.
 """
@@ -37,7 +37,7 @@ class Permutation(Record):
     Args:
         p: The p value; None where speakers are unknown.
         n_permutations: Permutations that were computed.
-        exact: Whether these are all there are.
+        exact: Whether these are all possible ones.
     """
 
     p: float | None
@@ -61,7 +61,7 @@ class SpeakerPair(Record):
 
     Args:
         n: Utterances.
-        measure: UAR; WA of a speaker without utterances of some class.
+        measure: UAR, or WA if the speaker has no utterance of some class.
         a, b, difference: The figures.
     """
 
@@ -74,7 +74,7 @@ class SpeakerPair(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcomes(Record):
-    """Numbers of utterances by which of the runs was right."""
+    """Numbers of utterances, by which run was right."""
 
     both_right: int
     only_a_right: int
@@ -99,7 +99,7 @@ class Comparison(Record):
     Args:
         names: Names of the runs `a` and `b`.
         n_utterances: Utterances that both were tested on.
-        n_speakers: Their speakers that are known.
+        n_speakers: Known speakers among them.
         n_only_a, n_only_b: Utterances that only one run was tested on.
         conditions: What each run was measured on.
         verdict: Which run is better, in words.
@@ -110,7 +110,7 @@ class Comparison(Record):
         per_class: Recalls by class.
         per_speaker: Figures by speaker; unknown holds the utterances without one.
         examples: Most confident utterances that only one run got right, under `only_a_right` and `only_b_right`.
-        notices: What must be said beside the figures.
+        notices: Warnings to show next to the figures.
     """
 
     WHAT: ClassVar[str] = "a comparison of two runs"

@@ -13,10 +13,10 @@ from hf_ser.runs.intervals import moment_intervals
 from hf_ser.runs.predictions import Prediction
 
 MOST_POINTS = 1000
-"""Most points of a picture, in a report."""
+"""Most points of a scatter plot in a report."""
 
 MEAN = "mean"
-"""Key of the mean over the dimensions, beside their names."""
+"""Key of the mean over the dimensions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,8 @@ class DimensionGroup(Record):
         n: Utterances.
         ccc: By dimension; None where fewer than two utterances are annotated, or nothing varies.
         mean_ccc: Mean over the dimensions that have one.
-        mean_ccc_ci95: 95 % interval over the speakers of a sex; None of other groups, and where there is none.
-        sex: Of a speaker whose sex is known.
+        mean_ccc_ci95: 95 % interval over the speakers of a sex; None for other groups, and where there is none.
+        sex: Sex of the speaker, if known.
     """
 
     n: int
@@ -53,7 +53,7 @@ class DimensionFigures(Record):
         pearson: Pearson correlation by dimension, which ignores a wrong scale or offset.
         mae: Mean absolute error by dimension, on the scale.
         per_speaker, per_sex, per_fold: CCC by group; unknown holds utterances without a speaker or a sex.
-        points: Annotated and predicted value of utterances by dimension, of many a draw.
+        points: Annotated and predicted value of utterances by dimension; a sample if there are many.
     """
 
     scale: list[float]
@@ -81,7 +81,7 @@ class ConcordanceChange(Record):
     """Mean CCC of changed recordings.
 
     Args:
-        ccc: Of the changed clips; None where there is none.
+        ccc: Mean CCC of the changed clips; None where there is none.
         delta_ccc: Change against the same clips unchanged.
         delta_ccc_ci95: 95 % interval of the change over speakers; None where there is none.
     """
@@ -92,7 +92,7 @@ class ConcordanceChange(Record):
 
 
 def dimension_figures(rows: Sequence[Prediction]) -> DimensionFigures:
-    """The figures of rows that have dimensions, in the order of their ids."""
+    """Compute the figures of rows that have dimensions and are sorted by id."""
     names = list(rows[0].dimensions)
     moments = np.array([_moments(row) for row in rows])
     columns = {key: [getattr(row, key) or UNKNOWN for row in rows] for key in ("speaker", "sex", "fold")}
@@ -102,8 +102,8 @@ def dimension_figures(rows: Sequence[Prediction]) -> DimensionFigures:
     intervals, note = None, "No interval: neither predictions nor annotations vary."
     if varies.any():
         intervals, note = moment_intervals({name: one[varies] for name, one in by_speaker.items()}, _with_mean)
-    having = [name for name, one in zip(names, varies, strict=True) if one]
-    of_each = dict.fromkeys([*names, MEAN]) | dict(zip([*having, MEAN], intervals or (), strict=False))
+    varying = [name for name, one in zip(names, varies, strict=True) if one]
+    of_each = dict.fromkeys([*names, MEAN]) | dict(zip([*varying, MEAN], intervals or (), strict=False))
     return DimensionFigures(
         scale=list(SCALE),
         n=dict(zip(names, pooled[:, 0].astype(int).tolist(), strict=True)),
@@ -121,7 +121,7 @@ def dimension_figures(rows: Sequence[Prediction]) -> DimensionFigures:
 
 
 def concordance_change(rows: Sequence[Prediction], changed: Mapping[str, Mapping[str, float]]) -> ConcordanceChange:
-    """The mean CCC of other predictions for the same utterances, and how it differs from the rows' own.
+    """Compute the mean CCC of other predictions for the same utterances, and its change against the rows' own.
 
     Args:
         rows: Rows that have dimensions.
@@ -143,13 +143,13 @@ def concordance_change(rows: Sequence[Prediction], changed: Mapping[str, Mapping
 
 
 def _change(moments: np.ndarray) -> np.ndarray:
-    """Mean CCC of the second less that of the first predictions: (resamples, 2, dimensions, 6) to (resamples, 1)."""
+    """Mean CCC of the second minus that of the first predictions: (resamples, 2, dimensions, 6) to (resamples, 1)."""
     means = _with_mean(moments)[..., -1]
     return means[:, 1:] - means[:, :1]
 
 
 def _moments(row: Prediction) -> list[list[float]]:
-    """Of each dimension the sums that the CCC is made of: `(dimensions, 6)`."""
+    """Sums from which the CCC of each dimension is computed: `(dimensions, 6)`."""
     return sums_of(row.dimensions, row.annotated)
 
 
@@ -257,7 +257,7 @@ def _mean_absolute_error(rows: Sequence[Prediction], names: Sequence[str]) -> np
 
 
 def _points(rows: Sequence[Prediction], names: Sequence[str]) -> dict[str, list[list[float]]]:
-    """Annotated and predicted value of each utterance, of more than MOST_POINTS of a draw by their number."""
+    """Annotated and predicted value of each utterance; of a sample if there are more than `MOST_POINTS`."""
     chosen = rows
     if len(rows) > MOST_POINTS:
         drawn = np.random.default_rng(0).choice(len(rows), MOST_POINTS, replace=False)

@@ -28,7 +28,7 @@ def embeddings(
     batch_size: int = 16,
     speaker_statistics: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Input of the model's last linear layer for each row; for late fusion, of both branches side by side.
+    """Input of the model's last linear layer for each row; for late fusion, those of both branches concatenated.
 
     Args:
         classifier: A model of any kind.
@@ -65,8 +65,8 @@ def embedding_map(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
 
     Source: van der Maaten & Hinton 2008, Visualizing Data using t-SNE.
     """
-    _enough(vectors)
-    # At most a third of the rows can be near ones; the default needs more rows than small data has.
+    _check_enough(vectors)
+    # At most a third of the rows can be neighbours, and small data has fewer rows than the default needs.
     perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
     init = "pca" if vectors.shape[1] > 1 else "random"
     tsne = TSNE(perplexity=perplexity, init=init, random_state=seed)
@@ -108,7 +108,7 @@ def plot_embedding_map(
         vectors: Result of `embeddings`.
         labels: Emotion of each row.
         speakers: Speaker of each row; None where unknown.
-        conditions, notices: What the utterances are of, and what must be said beside the picture.
+        conditions, notices: What the utterances come from, and warnings to show in the plot.
         path: PNG file to write.
         system: The system in one line, for the title.
 
@@ -123,7 +123,7 @@ def plot_embedding_map(
         raise ValueError(f"Found {found}: expected a label and a speaker (or None) for each row.")
     points = embedding_map(vectors)
     figure = Figure(figsize=(13.5, 5.6 + 0.3 * len(notices)), layout="constrained")
-    palettes = (emotion_colours(labels), dict(zip(known := _different(speakers), colours(len(known)), strict=True)))
+    palettes = (emotion_colours(labels), dict(zip(known := _distinct(speakers), colours(len(known)), strict=True)))
     kinds = zip(figure.subplots(1, 2), ("emotion", "speaker"), (labels, speakers), palettes, strict=True)
     for axes, what, names, palette in kinds:
         _scatter(axes, points, names, palette)
@@ -138,24 +138,22 @@ def plot_embedding_map(
     save(figure, path)
 
 
-def _different(names: Sequence[str | None]) -> list[str]:
+def _distinct(names: Sequence[str | None]) -> list[str]:
     return sorted({name for name in names if name is not None})
 
 
 def _scatter(axes: Axes, points: np.ndarray, names: Sequence[str | None], palette: dict[str, str]) -> None:
-    different = _different(names)
+    distinct = _distinct(names)
     named = np.array([name or "" for name in names])
     axes.scatter(*points[named == ""].T, s=12, color="lightgray")
-    for index, name in enumerate(different):
+    for index, name in enumerate(distinct):
         marker = MARKERS[index % len(MARKERS)]  # for readers who cannot distinguish the colours
         axes.scatter(*points[named == name].T, s=14, color=palette[name], marker=marker, label=wrapped(name), alpha=0.8)
     axes.set(xticks=[], yticks=[])
-    if 0 < len(different) <= MOST_IN_LEGEND:
+    if 0 < len(distinct) <= MOST_IN_LEGEND:
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), markerscale=1.4)
 
 
-def _enough(vectors: np.ndarray) -> None:
+def _check_enough(vectors: np.ndarray) -> None:
     if len(vectors) < FEWEST_ROWS:
-        raise ValueError(
-            f"Found {len(vectors)} rows, expected {FEWEST_ROWS} or more: fewer make no map. Embed more utterances."
-        )
+        raise ValueError(f"Found {len(vectors)} rows, expected {FEWEST_ROWS} or more for a map. Embed more utterances.")

@@ -1,4 +1,4 @@
-"""What `report.json` holds: every figure of an evaluation, and the conditions under which it was measured.
+"""Contents of `report.json`: every figure of an evaluation, and the conditions under which it was measured.
 
 All shares are from 0 to 1; a figure that cannot be computed is None. `Report.schema()` is the JSON schema of the file.
 """
@@ -17,8 +17,8 @@ from hf_ser.runs.findings import Verdict
 
 REPORT_VERSION = 3
 
-SHOWN = 0.001
-"""The last digit of a calibration error in reports: a smaller difference counts as none."""
+LAST_DIGIT = 0.001
+"""Last digit of a calibration error in reports: a smaller difference counts as none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ class SexGap(Record):
     """How much better women are recognised than men.
 
     Args:
-        uar: UAR of the women less that of the men; None where either is unknown.
+        uar: UAR of the women minus that of the men; None where either is unknown.
         ci95: 95 % interval of the gap, both groups drawn independently.
         note: How the interval was made, or why there is none.
     """
@@ -167,11 +167,11 @@ class Calibration(Record):
     """How far confidence can be trusted; fitted on validation speakers, measured on test speakers.
 
     Args:
-        temperature: Temperature of each fold, that its logits were divided by; None where it was not calibrated.
+        temperature: Temperature that divides the logits of each fold; None if it was not calibrated.
         ece: Expected calibration error after calibration.
-        ece_uncalibrated: The same with the temperatures taken back; None where no fold was calibrated.
+        ece_uncalibrated: The same without the temperatures; None where no fold was calibrated.
         nll: Mean negative log probability of the true class, nats, after calibration.
-        nll_uncalibrated: The same with the temperatures taken back; None where no fold was calibrated.
+        nll_uncalibrated: The same without the temperatures; None where no fold was calibrated.
         bins: Utterances by their confidence.
     """
 
@@ -185,7 +185,7 @@ class Calibration(Record):
     @property
     def is_worse(self) -> bool:
         """Whether the calibration error on the test speakers is larger with the temperature than without."""
-        return self.ece_uncalibrated is not None and self.ece > self.ece_uncalibrated + SHOWN / 2
+        return self.ece_uncalibrated is not None and self.ece > self.ece_uncalibrated + LAST_DIGIT / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +211,7 @@ class Abstention(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class RiskCoverage(Record):
-    """How often the model errs if it answers only what it is most sure of.
+    """Error rate if the model answers only its most confident utterances.
 
     Args:
         coverage: Share of the utterances answered, most confident first.
@@ -263,19 +263,19 @@ class RocCurve(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions(Record):
-    """What figures were measured on, and what a reader must know of them.
+    """What figures were measured on, and what a reader must know about them.
 
     Args:
-        corpus: Name of the corpus; of a joined one the names in alphabetical order, with + between them.
+        corpus: Name of the corpus; several names are in alphabetical order with + between them.
         protocol: How the folds were made, such as emobox or speaker_folds.
-        split_fingerprint: Fingerprint of the split; of several folds the SHA-256 of their lines fold:fingerprint. Equal
-            where training, validation and test rows are equal.
+        split_fingerprint: Fingerprint of the split; for several folds the SHA-256 of their lines fold:fingerprint.
+            Equal if training, validation and test rows are equal.
         folds: Split fingerprint of each fold that was tested.
-        leaks: Leaks that were known before training. Compare a figure with one with no clean figure.
+        leaks: Leaks that were known before training. Do not compare leaked figures with clean ones.
         notes: What else a reader of the figures must know, such as that features were scaled by all clips of a test
             speaker.
         transcript_sources: Sources of the transcripts: reference, or a recogniser and the hash of its weights, and how
-            they were changed; none without transcript.
+            they were changed; none if the model reads no transcript.
     """
 
     corpus: str
@@ -293,7 +293,7 @@ class Conditions(Record):
 
     @property
     def is_paired(self) -> bool:
-        """Whether text of one corpus among the data was put beside audio of another."""
+        """Whether the data pair text of one corpus with audio of another."""
         return "paired" in self.corpus.split("+")
 
 
@@ -303,9 +303,9 @@ class Report(Conditions):
 
     Args:
         label_map: Label map of the data; None where it is unknown.
-        audit: What the audit of data and run came to; None where it was not run.
+        audit: Verdict of the audit of data and run; None if it was not run.
         n_utterances: Test utterances of all folds.
-        n_speakers: Test speakers that are known.
+        n_speakers: Known test speakers.
         uar: Unweighted average recall over all classes of the task: the headline figure.
         uar_ci95, wa_ci95, macro_f1_ci95: 95 % interval over test speakers, [low, high]: expanded percentile bootstrap.
             None where uar_ci95_note says why.
@@ -315,18 +315,18 @@ class Report(Conditions):
         weighted_f1: Mean F1 over the classes, weighted by their utterances.
         mcc: Matthews correlation coefficient.
         roc_auc_ovr: Area under the ROC curve of one class against the rest, unweighted mean over classes.
-        ece: Expected calibration error of the probabilities as given, that is calibrated; 15 bins of equal width.
-        confusion_matrix: Utterances; rows the reference, columns the prediction, in the order of labels.
+        ece: Expected calibration error of the calibrated probabilities; 15 bins of equal width.
+        confusion_matrix: Numbers of utterances; rows are references, columns predictions, in the order of labels.
         labels: Classes of the task in the order of their indices.
         per_speaker: Figures by speaker; unknown holds the utterances without one.
         per_sex: Figures by sex of the speaker; unknown holds the rest.
         per_asr_confidence: Figures by thirds of the utterances, by how sure the recogniser was of their transcripts;
             absent where no transcript is a recogniser's.
-        confusions: Pairs of classes that are taken for each other, most frequent first.
+        confusions: Confused pairs of classes, most frequent first.
         roc: ROC curve of each class against the rest.
         unfamiliar: Share of the test utterances that are unlike the training data; absent where that is not known.
         chance_uar: UAR of guessing: one divided by the number of classes.
-        notices: What must be said beside the figures: leaks, synthetic or paired data, absent actors.
+        notices: Warnings to show next to the figures: leaks, synthetic or paired data, absent actors.
         versions: Versions of Python and packages; None where a package is not installed.
         dimensions: Figures of valence, arousal and dominance; absent where the model does not predict them.
     """
@@ -405,10 +405,10 @@ class Report(Conditions):
 
 @dataclass(frozen=True, kw_only=True)
 class DimensionReport(Conditions):
-    """The figures of a model that predicts dimensions alone, and their conditions.
+    """The figures of a model that predicts only dimensions, and their conditions.
 
     Args:
-        label_map, audit, n_utterances, n_speakers, notices, versions: As of Report.
+        label_map, audit, n_utterances, n_speakers, notices, versions: As in Report.
         dimensions: Figures of valence, arousal and dominance.
     """
 
@@ -431,7 +431,7 @@ class DimensionReport(Conditions):
         return {"report_version": self.report_version} | super().to_json()
 
     def public(self, with_people: bool) -> "DimensionReport":
-        """As Report's."""
+        """The report as it is pushed with a model; see `Report.public`."""
         kept = self.label_map and replace(self.label_map, name=public_name(self.label_map.name))
         report = replace(self, label_map=kept)
         if with_people:
@@ -441,7 +441,7 @@ class DimensionReport(Conditions):
 
 
 def read_report(file: str | Path) -> Report | DimensionReport | None:
-    """The report of a file, of either kind; None where there is no file.
+    """Read a report of either kind; None if there is no file.
 
     Raises:
         ValueError: as `Record.read`.
@@ -454,6 +454,6 @@ def read_report(file: str | Path) -> Report | DimensionReport | None:
 
 
 def anonymous_notices(notices: list[str], clips: set[str] = frozenset()) -> list[str]:
-    """The notices without names of clips and speakers, which begin with their corpus."""
+    """The notices that name no clip and no speaker; such names begin with their corpus."""
     names = (*clips, *(f"{corpus}/" for corpus in CORPORA))
     return [notice for notice in notices if not any(name in notice for name in names)]

@@ -31,7 +31,7 @@ class AuditFinding(Record):
         remedy: What to do about it.
         evidence: Ids of utterances, or pairs of them joined by ` = `; at most `MAX_EVIDENCE`.
         fold: The fold; None for the whole data set.
-        n_evidence: Number of all evidence.
+        n_evidence: Number of all items of evidence.
     """
 
     kind: str
@@ -46,13 +46,13 @@ class AuditFinding(Record):
 def finding(
     kind: str, severity: str, detail: str, remedy: str, evidence: Sequence[str] = (), fold: str | None = None
 ) -> AuditFinding:
-    """Make a finding from all of its evidence, of which at most `MAX_EVIDENCE` is kept, sorted."""
+    """Make a finding; it keeps at most `MAX_EVIDENCE` items of its evidence, sorted."""
     return AuditFinding(kind, severity, detail, remedy, tuple(sorted(evidence)[:MAX_EVIDENCE]), fold, len(evidence))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict(Record):
-    """What an audit came to: the worst that was found, and the kinds of the leaks and of the warnings."""
+    """Result of an audit: its worst severity, and the kinds of leaks and warnings."""
 
     WHAT: ClassVar[str] = "an audit of hf_ser"
     REMEDY: ClassVar[str] = "Make it again with python scripts/audit.py."
@@ -64,7 +64,7 @@ class Verdict(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Audit(Verdict):
-    """What `audit.json` holds beside the audited data set, protocol or run."""
+    """Contents of `audit.json`, without the audited data set, protocol or run."""
 
     findings: list[AuditFinding]
 
@@ -77,7 +77,7 @@ def verdict(findings: Sequence[AuditFinding]) -> Verdict:
 
 
 def write_audit(subject: dict, findings: Sequence[AuditFinding], path: str | Path) -> None:
-    """Write an audit as JSON, whole or not at all.
+    """Write an audit as JSON, atomically.
 
     Args:
         subject: The audited data set, protocol or run.
@@ -95,7 +95,7 @@ def read_verdict(folder: str | Path) -> Verdict | None:
 
 
 def format_audit(findings: Sequence[AuditFinding], examples: int = 3) -> str:
-    """Findings as text for a terminal, the most severe first; one of several folds is printed once."""
+    """Findings as text for a terminal, the most severe first; a finding of several folds is printed once."""
     lines = []
     for severity in SEVERITIES:
         for kind in dict.fromkeys(f.kind for f in findings if f.severity == severity):

@@ -1,4 +1,4 @@
-"""A run's folder and those of its folds, read on access."""
+"""Folders of a run and of its folds, read on access."""
 
 import json
 from functools import cached_property
@@ -106,34 +106,34 @@ class RunFolder:
 
     @property
     def report(self) -> Report | DimensionReport | None:
-        """The figures over all tested folds, such as `report.uar`; None where none was tested, and of a recogniser.
+        """The figures over all tested folds, such as `report.uar`; None if no fold was tested, and for a recogniser.
 
-        Of valence, arousal and dominance `report.dimensions`, beside those of the classes or alone.
+        `report.dimensions` has those of valence, arousal and dominance.
         """
         return None if self.is_of_recogniser else read_report(self.path / REPORT)
 
     @property
     def word_errors(self) -> AsrReport | None:
-        """The word error rates of a fine-tuned recogniser; None where none was tested, and of other models."""
+        """The word error rates of a fine-tuned recogniser; None if no fold was tested, and for other models."""
         return AsrReport.read_if_there(self.path / REPORT) if self.is_of_recogniser else None
 
     @property
     def is_of_recogniser(self) -> bool:
-        """Whether a Whisper was fine-tuned."""
+        """Whether the run fine-tuned a Whisper recogniser."""
         return self.settings.get("model") == "asr"
 
     @property
     def system(self) -> str:
-        """The encoders, head and settings of the models, in one line; of a model from elsewhere its name.
+        """The encoders, head and settings of the models in one line, or the name of a model that was only evaluated.
 
-        Empty where no fold is finished.
+        Empty if no fold is finished.
         """
         evaluated = public_name(self.settings.get("evaluated", ""))
         return next((fold.record.description for fold in self.folds.values()), evaluated)
 
     @property
     def about(self) -> dict[str, str]:
-        """What names the models: kind, recipe, encoders and learner; empty where no fold is finished."""
+        """Kind, recipe, encoders and learner of the models; empty if no fold is finished."""
         return next((fold.record.about for fold in self.folds.values()), {})
 
     @property
@@ -143,7 +143,7 @@ class RunFolder:
 
 
 def model_or_run(name: str | Path, device: str | None = None) -> Classifier | RunFolder:
-    """The run of a folder that holds folds, else the model of a folder or of the Hub."""
+    """Open a folder that holds folds as a run, anything else as a model of a folder or of the Hub."""
     folder = Path(name)
     is_run = folder.is_dir() and not (folder / CONFIG_NAME).is_file() and any(folder.glob(f"*/{RECORD}"))
     return RunFolder(folder) if is_run else Classifier(str(name), device)

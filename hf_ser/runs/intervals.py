@@ -95,11 +95,11 @@ def gap_interval(group: Confusions, other: Confusions, resamples: int = RESAMPLE
         if reason := _why_none(one):
             return None, reason
     pooled = [_pooled(one, _draws(len(one), resamples, stream)) for stream, one in enumerate((group, other))]
-    whole = _whole(pooled[0]) & _whole(pooled[1])
-    if reason := _too_many_dropped(whole):
+    complete = _have_every_class(pooled[0]) & _have_every_class(pooled[1])
+    if reason := _too_many_dropped(complete):
         return None, reason
-    uars = [uar_from_confusion(one[whole]) for one in pooled]
-    note = _note(f"{len(group)} and {len(other)} speakers, drawn independently", whole)
+    uars = [uar_from_confusion(one[complete]) for one in pooled]
+    note = _note(f"{len(group)} and {len(other)} speakers, drawn independently", complete)
     fewest = min(len(group), len(other))
     note += _coverage_note(f"With {fewest} speakers in a group", GAP_COVERAGE.get(fewest))
     return _expanded(uars[0] - uars[1], uars, [len(group), len(other)]), note
@@ -111,8 +111,8 @@ def moment_intervals(
     """95 % intervals of figures that follow from sums over utterances, such as the CCC of each dimension.
 
     Args:
-        by_speaker: The sums of each speaker, `(..., dimensions, 6)`, of which the first counts annotated utterances.
-        figures: Gives the figures of pooled sums `(resamples, ..., dimensions, 6)`; NaN where there is none.
+        by_speaker: The sums of each speaker, `(..., dimensions, 6)`, the first of which counts annotated utterances.
+        figures: Computes the figures of pooled sums `(resamples, ..., dimensions, 6)`; NaN where there is none.
 
     Returns:
         `[low, high]` of each figure, and a note; None where the note says why there are none.
@@ -123,12 +123,12 @@ def moment_intervals(
     if reason := _why_none(by_speaker, lambda sums: sums[..., 0].max()):
         return None, reason
     values = figures(_pooled(by_speaker, _draws(len(by_speaker), resamples)))
-    whole = np.isfinite(values).all(axis=1)
-    if reason := _too_many_dropped(whole, "a dimension that varies"):
+    complete = np.isfinite(values).all(axis=1)
+    if reason := _too_many_dropped(complete, "a dimension that varies"):
         return None, reason
-    found = [_expanded(one, [one], [len(by_speaker)]) for one in values[whole].T]
+    found = [_expanded(one, [one], [len(by_speaker)]) for one in values[complete].T]
     few = _coverage_note(f"With only {len(by_speaker)} speakers", CCC_COVERAGE.get(len(by_speaker)))
-    return found, _note(f"{len(by_speaker)} speakers", whole, "a dimension that varies") + few
+    return found, _note(f"{len(by_speaker)} speakers", complete, "a dimension that varies") + few
 
 
 def holds_zero(interval: Sequence[float]) -> bool:
@@ -145,15 +145,15 @@ def _intervals(
     n_speakers = len(runs[0])
     draws = _draws(n_speakers, resamples)
     pooled = [_pooled(run, draws) for run in runs]
-    whole = _whole(pooled[0])
-    if reason := _too_many_dropped(whole):
+    complete = _have_every_class(pooled[0])
+    if reason := _too_many_dropped(complete):
         return dict.fromkeys(STATISTICS), reason
     intervals = {}
     for name, statistic in STATISTICS.items():
-        values = figure([statistic(one[whole]) for one in pooled])
+        values = figure([statistic(one[complete]) for one in pooled])
         intervals[name] = _expanded(values, [values], [n_speakers])
     few = _coverage_note(f"With only {n_speakers} speakers", coverage.get(n_speakers))
-    return intervals, _note(f"{n_speakers} speakers", whole) + few
+    return intervals, _note(f"{n_speakers} speakers", complete) + few
 
 
 @lru_cache(maxsize=4)  # the same for every run of as many speakers
@@ -170,7 +170,7 @@ def _pooled(by_speaker: Confusions, draws: np.ndarray) -> np.ndarray:
     return (draws @ matrices.reshape(len(matrices), -1)).reshape(len(draws), *matrices.shape[1:])
 
 
-def _whole(pooled: np.ndarray) -> np.ndarray:
+def _have_every_class(pooled: np.ndarray) -> np.ndarray:
     """Which resamples have every class: (resamples,)."""
     return (pooled.sum(axis=2) > 0).all(axis=1)
 
@@ -204,17 +204,18 @@ def _why_none(by_speaker: Confusions, count: Callable[[np.ndarray], float] = np.
     return None
 
 
-def _too_many_dropped(whole: np.ndarray, lacked: str = "a class of the task") -> str | None:
-    dropped = int((~whole).sum())
-    if dropped <= len(whole) // 2:
+def _too_many_dropped(complete: np.ndarray, lacked: str = "a class of the task") -> str | None:
+    dropped = int((~complete).sum())
+    if dropped <= len(complete) // 2:
         return None
-    return f"No interval: {dropped} of {len(whole)} resamples of the speakers lacked {lacked}."
+    return f"No interval: {dropped} of {len(complete)} resamples of the speakers lacked {lacked}."
 
 
-def _note(subject: str, whole: np.ndarray, lacked: str = "a class") -> str:
+def _note(subject: str, complete: np.ndarray, lacked: str = "a class") -> str:
     return (
-        f"Expanded percentile bootstrap over {subject}, {len(whole)} resamples, seed {SEED}; {int((~whole).sum())} "
-        f"resamples lacked {lacked} and were dropped. Covers the choice of test speakers, not of training."
+        f"Expanded percentile bootstrap over {subject}, {len(complete)} resamples, seed {SEED}; "
+        f"{int((~complete).sum())} resamples lacked {lacked} and were dropped. "
+        "Covers the choice of test speakers, not chance in training."
     )
 
 

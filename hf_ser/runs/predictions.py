@@ -16,7 +16,7 @@ from hf_ser.json_record import Record
 from hf_ser.runs.scores import SUM_TOLERANCE
 
 PREDICTIONS = "predictions.jsonl"
-OF_SOME = ("dimensions", "annotated", "asr_avg_logprob")
+OPTIONAL_KEYS = ("dimensions", "annotated", "asr_avg_logprob")
 """Keys that not all rows have: those of a model that predicts dimensions, and that of a recogniser's transcripts."""
 
 
@@ -34,14 +34,13 @@ class Prediction(Record):
             that is not known.
         reference: Its label.
         votes: Share of each label among the raters' votes, in the order of `probabilities`; None without raters.
-        temperature: That of the calibration; None without.
+        temperature: Temperature of the calibration; None if there is none.
         abstain_threshold: Confidence below which the model abstains.
-        familiarity: How alike the utterance is to the training data; None where that is not known.
-        probabilities: Probability of each label, in the order of the class indices; empty where the model predicts
-            dimensions alone.
-        dimensions: What the model predicts of valence, arousal and dominance, from -1 to 1; absent where it predicts
-            none.
-        annotated: The raters' means of the same on the same scale, None where there is none; absent likewise.
+        familiarity: How similar the utterance is to the training data; None if unknown.
+        probabilities: Probability of each label, in the order of the class indices; empty if the model predicts
+            only dimensions.
+        dimensions: Predicted valence, arousal and dominance, from -1 to 1; absent if the model predicts none.
+        annotated: Mean ratings of these on the same scale, None where there is none; absent likewise.
     """
 
     WHAT: ClassVar[str] = "a row of predictions"
@@ -68,11 +67,11 @@ class Prediction(Record):
     annotated: dict[str, float | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The row as a JSON object; what is missing is null."""
+        """The row as a JSON object; missing values are null."""
         shares = {key: getattr(self, key) for key in ("votes", "probabilities")}
         numbers = {key: one and {label: float(share) for label, share in one.items()} for key, one in shares.items()}
         values = {one.name: getattr(self, one.name) for one in fields(self)} | numbers
-        return {key: value for key, value in values.items() if key not in OF_SOME or value is not None}
+        return {key: value for key, value in values.items() if key not in OPTIONAL_KEYS or value is not None}
 
     @property
     def labels(self) -> list[str]:
@@ -81,17 +80,17 @@ class Prediction(Record):
 
     @property
     def predicted(self) -> str:
-        """The most probable label, the first of equals."""
+        """The most probable label; the first of equally probable ones."""
         return max(self.probabilities, key=self.probabilities.get)
 
 
-def predictions_of(source: Path) -> Path:
-    """The predictions file of a run's folder; a file itself."""
+def predictions_file(source: Path) -> Path:
+    """The predictions file of a run's folder; a file is returned unchanged."""
     return source / PREDICTIONS if source.is_dir() else source
 
 
 def write_predictions(path: str | Path, rows: Sequence[Prediction]) -> None:
-    """Write rows as `predictions.jsonl`, whole or not at all.
+    """Write rows as `predictions.jsonl`, atomically.
 
     Raises:
         ValueError: a value is not of its type, or as `check_predictions`; nothing is written.
@@ -111,7 +110,7 @@ def read_predictions(path: str | Path) -> list[Prediction]:
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: A line that is no JSON, or as `write_predictions`; the text names file and line.
+        ValueError: A line is not JSON, or as `write_predictions`; the message names file and line.
     """
     path = Path(path)
     if not path.is_file():
@@ -120,7 +119,7 @@ def read_predictions(path: str | Path) -> list[Prediction]:
             "predictions.jsonl that the run wrote into its output folder."
         )
     rows = []
-    with open(path, "rb") as file:  # bytes: text that is not UTF-8 then fails in json.loads, which knows the line
+    with open(path, "rb") as file:  # bytes, so that text that is not UTF-8 fails at its line
         for number, line in enumerate(file, start=1):
             try:
                 row = json.loads(line)
@@ -142,9 +141,9 @@ def check_predictions(rows: Sequence[Prediction], source: str = "predictions") -
         source: Name of the rows in errors, such as the file; row 1 is its line 1.
 
     Raises:
-        ValueError: no rows; an empty name; probabilities or votes that are no distribution; votes with other labels; an
-            id that occurs twice; a reference outside the labels; labels, their order or protocols that differ between
-            rows; two fingerprints within one fold.
+        ValueError: no rows; an empty name; probabilities or votes that are not a distribution; votes with other labels;
+            an id that occurs twice; a reference outside the labels; labels, their order or protocols that differ
+            between rows; two fingerprints within one fold.
     """
     if not rows:
         raise ValueError(f"{source}: found no rows, expected one for each test utterance. Run the evaluation again.")
@@ -171,11 +170,11 @@ def check_predictions(rows: Sequence[Prediction], source: str = "predictions") -
 def _check_values(row: Prediction, where: str) -> None:
     for one in fields(row):
         if getattr(row, one.name) == "":
-            raise ValueError(f"{where}: found an empty {one.name}, expected a text or null. Write one of these.")
+            raise ValueError(f"{where}: found an empty {one.name}, expected text or null.")
     for name in ("temperature", "abstain_threshold"):
         value = getattr(row, name)
         if value is not None and not (_is_number(value) and value > 0):
-            raise ValueError(f"{where}: found {name} {value!r}, expected a number above 0 or null. Write one of these.")
+            raise ValueError(f"{where}: found {name} {value!r}, expected a number above 0 or null.")
 
 
 def _check_probabilities(row: Prediction, where: str) -> None:
@@ -204,7 +203,7 @@ def _check_probabilities(row: Prediction, where: str) -> None:
 
 
 def _check_dimensions(row: Prediction, first: Prediction, where: str) -> None:
-    """Each dimension is predicted with a number, and annotated with one or none; all rows have the same ones."""
+    """Check that a row has the dimensions of the first one, and finite numbers or None as annotations."""
     if (
         list(row.dimensions or ()) != list(first.dimensions or ())
         or (row.annotated or {}).keys() != (row.dimensions or {}).keys()

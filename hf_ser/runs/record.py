@@ -35,16 +35,16 @@ REMEDIES = {
 }
 """Remedies against a model that was trained on test rows, by modality; `REMEDY` for all others."""
 
-NAMING = (
+SYSTEM_SETTINGS = (
     *("fusion", "head", "pooling", "target", "speeds", "freeze", "lora", "augment", "normalisation"),
     "enrolment_clips",
 )
-"""Settings by which a reader tells one system from another, beside its encoders."""
+"""Settings that tell one system from another, in addition to its encoders."""
 
 GUESSABLE = ("ids", "speakers")
-"""Hashes that a list of names reveals. Audio cannot be guessed from its hash."""
+"""Hashes that can be guessed from a list of names. Audio cannot be guessed from its hash."""
 
-CANNOT_BE_CHECKED = "whom it was trained on is withheld: beyond equal recordings, this cannot be checked"
+TRAINING_WITHHELD = "its training speakers and clips are withheld, so only equal recordings can be found"
 REMOVED = "removed: it may name clips or people"
 
 
@@ -84,7 +84,7 @@ class Split(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ClearedPairs(Record):
-    """Pairs of clips that a person has cleared, as hashes of ids; of a pushed model only their number."""
+    """Pairs of clips that a person has cleared, as hashes of ids; a pushed model has only their number."""
 
     count: int | None = None
     file: str | None = None
@@ -102,7 +102,7 @@ class TrainingRecord(Record):
     """What a model was trained on, and how.
 
     Args:
-        finished: Whether the training came to its end; before, only `split` and `ancestors` are stored.
+        finished: Whether the training is finished; until then, only `split` and `ancestors` are stored.
         split, ancestors: What the model and its encoders were trained on.
         settings: Settings that differ from the defaults.
         recipe: Name of the recipe that they were read from; None where there was none.
@@ -114,11 +114,11 @@ class TrainingRecord(Record):
         words: How changed transcripts were made.
         solved: Whether the head has a closed-form solution.
         history: `log_history` of the Trainer.
-        asr, not_tested, language, left_out, known_texts, best_validation: Of a recogniser only.
+        asr, not_tested, language, left_out, known_texts, best_validation: Only for a recogniser.
     """
 
     WHAT: ClassVar[str] = "a training record of hf_ser"
-    REMEDY: ClassVar[str] = "Copy it anew, or remove it if this model's training data need not be known."
+    REMEDY: ClassVar[str] = "Copy it again, or remove it if this model's training data need not be known."
 
     finished: bool = False
     split: Split | None = None
@@ -157,7 +157,7 @@ class TrainingRecord(Record):
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as a JSON object; of an unfinished training only what it is trained on."""
+        """The record as a JSON object; for an unfinished training, only its data."""
         values = super().to_json()
         started = ("finished", "split", "ancestors")
         return values if self.finished else {key: values[key] for key in started if key in values}
@@ -165,12 +165,13 @@ class TrainingRecord(Record):
     @property
     def description(self) -> str:
         """The encoders with their layers, and the settings that name the system, in one line."""
-        named = [f"{name.replace('_', ' ')} {self.settings[name]}" for name in NAMING if self.settings.get(name)]
+        settings = {name: self.settings[name] for name in SYSTEM_SETTINGS if self.settings.get(name)}
+        named = [f"{name.replace('_', ' ')} {value}" for name, value in settings.items()]
         return ", ".join([" and ".join(self.encoder_names), *named])
 
     @property
     def encoder_names(self) -> list[str]:
-        """The encoders with their layers; one of this package's own networks says that it has no pretrained weights."""
+        """The encoders with their layers; this package's own networks are marked as trained from scratch."""
         layers = {modality: self.settings.get(f"{modality}_layers") for modality in self.sources}
         return [
             public_name(source)
@@ -189,7 +190,7 @@ class TrainingRecord(Record):
 
     @property
     def about(self) -> dict[str, str]:
-        """What names the model for readers of a page or a card: its kind, recipe, encoders and learner."""
+        """Kind, recipe, encoders and learner of the model, for a page or a card."""
         kinds = {"audio": "audio-only", "text": "text-only", "fusion": "audio and text", "asr": "recogniser"}
         facts = {
             "model": kinds.get(self.settings.get("model"), ""),
@@ -213,7 +214,7 @@ class TrainingRecord(Record):
         }
 
     def public(self, with_people: bool) -> "TrainingRecord":
-        """The record as it is pushed with a model: no local path, and of cleared pairs their number.
+        """The record as it is pushed with a model: no local path, and only the number of cleared pairs.
 
         Args:
             with_people: Keep hashes of speakers and ids, and findings that name them.
@@ -239,7 +240,7 @@ class TrainingRecord(Record):
 
 
 def without_folders(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings without local folders."""
+    """Settings with public names in place of local folders."""
     return {key: public_name(value) if isinstance(value, str) else value for key, value in values.items()}
 
 
@@ -249,7 +250,7 @@ def _without_bank_folder(words: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def hashed(name: str) -> str:
-    """Hash of an id or a speaker: a record names neither files nor people."""
+    """Hash of an id or a speaker, since a record must not name files or people."""
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
@@ -264,7 +265,7 @@ def row_hashes(dataset: Dataset, rows) -> RowHashes:
 
 
 UNRECORDED = "not recorded"
-"""In place of a corpus, for an encoder whose training data is unknown."""
+"""Name of the corpus of an encoder whose training data is unknown."""
 NOT_RECORDED = "its training data is not recorded"
 
 
@@ -315,7 +316,7 @@ def split_record(dataset: Dataset, fold: Fold) -> Split:
 
 
 def write_record(folder: str | Path, record: TrainingRecord) -> None:
-    """Write a training record beside a model."""
+    """Write the training record of a model into its folder."""
     with atomic_write(Path(folder) / RECORD) as file:
         json.dump(record.to_json(), file, indent=1, default=asdict)
 
@@ -341,7 +342,7 @@ def read_record(source: str | Path) -> TrainingRecord | None:
 
 
 def _record_on_hub(name: str) -> TrainingRecord | None:
-    """The record beside a model on the Hub, or in the cache; offline, what is not there is not recorded."""
+    """The record of a model on the Hub or in the cache; None if it has none, or offline if it is not cached."""
     repository, revision = split_revision(name)
     try:
         file = hf_hub_download(repository, RECORD, revision=revision)
@@ -370,7 +371,7 @@ def is_finished(folder: str | Path) -> bool:
 
 
 def as_trained(dataset: Dataset, settings: dict) -> Dataset:
-    """Read a data set as a run did: with its transcripts, and in its label space.
+    """Give a data set the transcripts and the label space of a run.
 
     Args:
         dataset: The run's data set.
@@ -402,7 +403,7 @@ def stage_leaks(dataset: Dataset, fold: Fold, sources: dict[str, str], allow_lea
     for modality, source in sources.items():
         splits = ancestry(source)
         if is_withheld(splits):
-            PartialState().print(f"note: {source}: {CANNOT_BE_CHECKED}")
+            PartialState().print(f"note: {source}: {TRAINING_WITHHELD}")
         for split in splits:
             pairs = (("trained", split.train, "test", test), ("trained", split.train, "validation", validation))
             for how, theirs, part, ours in (*pairs, ("chosen", split.validation, "test", test)):
@@ -447,7 +448,7 @@ def _origin(source: str) -> str:
         return "trained here from scratch"
     if not (splits := ancestry(source)):
         return f"{source} ({NOT_RECORDED})"
-    return f"{source} ({CANNOT_BE_CHECKED if is_withheld(splits) else 'training data recorded'})"
+    return f"{source} ({TRAINING_WITHHELD if is_withheld(splits) else 'training data recorded'})"
 
 
 def hardware() -> str:

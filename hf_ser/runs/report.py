@@ -18,7 +18,7 @@ from hf_ser.data.protocols import PUBLISHED
 from hf_ser.data.schema import SEXES, UNKNOWN
 from hf_ser.files import atomic_write
 from hf_ser.models.familiarity import UNFAMILIAR
-from hf_ser.runs.calibration import answered, curve_points, nll, reliability_bins, risk_coverage, tempered
+from hf_ser.runs.calibration import curve_points, nll, reaches_threshold, reliability_bins, risk_coverage, tempered
 from hf_ser.runs.dimension_figures import dimension_figures
 from hf_ser.runs.figures import (
     Abstention,
@@ -45,14 +45,14 @@ from hf_ser.transcripts.confidence import thirds
 
 REPORT = "report.json"
 RUN = "run.json"
-"""Settings and data of a run, in its folder."""
+"""File with the settings and data of a run, in its folder."""
 
 MOST_CONFUSIONS, WORST_OF_EACH = 10, 5
 """Most pairs of confused classes in a report, and most utterances of each."""
 
 PACKAGES = ("hf_ser", "torch", "transformers", "datasets", "scikit-learn", "numpy")
 
-NO_VOTES = "No rater votes in this corpus: soft-label figures need those of several raters, and none are invented here."
+NO_VOTES = "No rater votes in this corpus: soft-label figures need the votes of several raters."
 NO_TEXT = ["none"]
 """`transcript_sources` of an audio-only model."""
 
@@ -160,7 +160,7 @@ def make_report(
 def dimension_report(
     rows: Sequence[Prediction], audit: Verdict | None = None, label_map: LabelMap | None = None
 ) -> DimensionReport:
-    """The report of a model that predicts dimensions alone; arguments as of `make_report`."""
+    """The report of a model that predicts only dimensions; arguments as of `make_report`."""
     rows = sorted(rows, key=lambda row: row.id)
     conditions = conditions_of(rows)
     return DimensionReport(
@@ -176,13 +176,13 @@ def dimension_report(
 
 
 def write_report(report: Report | DimensionReport, path: str | Path) -> None:
-    """Write a report as indented JSON, whole or not at all."""
+    """Write a report as indented JSON, atomically."""
     with atomic_write(path) as file:
         file.write(json.dumps(report.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def unfamiliar_share(familiarity: Sequence[float | None]) -> float | None:
-    """Share of clips that are unlike the training data, of those of which it is known; None where it is of none."""
+    """Share of clips that are unlike the training data, among those where it is known; None if it never is."""
     known = [one for one in familiarity if one is not None]
     return sum(one < UNFAMILIAR for one in known) / len(known) if known else None
 
@@ -223,11 +223,11 @@ def _natural(name: str) -> tuple[list, str]:
 
 
 def _figures(confusion: np.ndarray) -> dict:
-    whole = confusion.sum(axis=1).all()
+    has_every_class = confusion.sum(axis=1).all()
     return {
         "n": int(confusion.sum()),
         "wa": float(np.trace(confusion) / confusion.sum()),
-        "uar": uar_from_confusion(confusion) if whole else None,
+        "uar": uar_from_confusion(confusion) if has_every_class else None,
     }
 
 
@@ -290,7 +290,7 @@ def _per_asr_confidence(answers: PredictionArrays) -> dict[str, GroupFigures] | 
     return {name: GroupFigures(**_figures(one)) for name, one in answers.confusions(of_clips, kept).items()}
 
 
-def _of_fold(answers: PredictionArrays, key: str) -> dict[str, float | None]:
+def _value_per_fold(answers: PredictionArrays, key: str) -> dict[str, float | None]:
     """The one value of a key in each fold."""
     found: dict[str, set] = {}
     for row in answers.rows:
@@ -305,10 +305,10 @@ def _of_fold(answers: PredictionArrays, key: str) -> dict[str, float | None]:
 
 
 def _calibration(answers: PredictionArrays) -> Calibration:
-    temperature = _of_fold(answers, "temperature")
+    temperature = _value_per_fold(answers, "temperature")
     before = None
     if any(temperature.values()):
-        back = np.array([[1 / (row.temperature or 1)] for row in answers.rows])  # a fold without was not calibrated
+        back = np.array([[1 / (row.temperature or 1)] for row in answers.rows])  # a fold without one was not calibrated
         before = tempered(answers.probabilities, back)
     return Calibration(
         temperature=temperature,
@@ -322,15 +322,15 @@ def _calibration(answers: PredictionArrays) -> Calibration:
 
 def _abstention(answers: PredictionArrays) -> Abstention:
     """Figures over the utterances whose confidence reaches the threshold."""
-    threshold = _of_fold(answers, "abstain_threshold")
+    threshold = _value_per_fold(answers, "abstain_threshold")
     if without := [fold for fold, value in threshold.items() if value is None]:
         note = f"No figures: fold {', '.join(without)} of these predictions has no abstain threshold."
         return Abstention(threshold=threshold, coverage=None, n=None, wa=None, uar=None, note=note)
     # The confidence before rescaling, as the pipeline compares it.
-    kept = answered(answers.given.max(axis=1), np.array([row.abstain_threshold for row in answers.rows]))
+    kept = reaches_threshold(answers.given.max(axis=1), np.array([row.abstain_threshold for row in answers.rows]))
     n = int(kept.sum())
-    everyone = ["all"] * len(kept)
-    figures = _figures(answers.confusions(everyone, kept)["all"]) if n else {"n": 0, "wa": None, "uar": None}
+    one_group = ["all"] * len(kept)
+    figures = _figures(answers.confusions(one_group, kept)["all"]) if n else {"n": 0, "wa": None, "uar": None}
     note = "The answered utterances are those whose confidence reaches the threshold of validation speakers."
     if figures["uar"] is None:
         note += " No UAR: a class of the task is not among them."
@@ -419,35 +419,33 @@ def _per_class(answers: PredictionArrays) -> dict[str, ClassFigures]:
 
 
 def notices_of(conditions: Conditions, audit: Verdict | None = None) -> list[str]:
-    """What must be said beside figures of some conditions."""
+    """Warnings to show next to figures measured under some conditions."""
     notices = []
     if conditions.leaks:
         notices.append(
             f"LEAKED RUN: {', '.join(conditions.leaks)}. The test set was not independent of training: "
-            "compare this figure with no clean one."
+            "do not compare this figure with clean ones."
         )
     # Leaks found before training are in the predictions already.
     if audit and (later := [kind for kind in audit.leak if kind not in conditions.leaks]):
-        notices.append(f"THE AUDIT FOUND A LEAK: {', '.join(later)}. Compare this figure with no clean one.")
+        notices.append(f"THE AUDIT FOUND A LEAK: {', '.join(later)}. Do not compare this figure with clean ones.")
     notices += conditions.notes
     if conditions.is_synthetic:
         notices.append("Synthetic corpus: this figure tests the software and says nothing about speech.")
     if conditions.is_paired:
         notices.append(
-            "Paired corpus: clips of RAVDESS beside sentences of MELD that have the same emotion, which are not what "
-            "is spoken. This figure says how two real sources are joined, and compares with none of either corpus."
+            "Paired corpus: clips of RAVDESS with sentences of MELD of the same emotion, which are not what is spoken. "
+            "This figure shows how two real sources are combined; do not compare it with figures of either corpus."
         )
     return notices
 
 
 def _no_skill(answers: PredictionArrays, uar: float) -> list[str]:
-    """Notice of a model that has learned nothing, whose intervals and calibration error look good."""
+    """Notice of a model that has learned nothing: its intervals and calibration error look good."""
     if len(predicted := set(answers.predicted.tolist())) == 1:
-        return [
-            f"The model gives every utterance one class, {answers.labels[predicted.pop()]}: it tells nothing apart."
-        ]
+        return [f"The model predicts one class for every utterance: {answers.labels[predicted.pop()]}."]
     is_chance = uar <= 1 / len(answers.labels) + ROUNDING
-    return ["UAR is not above chance: the model tells nothing apart."] if is_chance else []
+    return ["UAR is not above chance: the model has learned nothing."] if is_chance else []
 
 
 def _absent_actors(rows: list[Prediction]) -> list[str]:
@@ -462,7 +460,9 @@ def _absent_actors(rows: list[Prediction]) -> list[str]:
     absent = ", ".join(
         f"{', '.join(map(str, actors))} in fold {fold}" for fold, actors in sorted(lacking.items()) if actors
     )
-    note = f"Test actors absent from the data: {absent}. Compare this figure with no published one of this protocol."
+    note = (
+        f"Test actors absent from the data: {absent}. Do not compare this figure with published ones of this protocol."
+    )
     return [note] if absent else []
 
 

@@ -1,4 +1,4 @@
-"""A report as text for the terminal, and texts of figures that the pictures share."""
+"""A report as text for the terminal, and texts of figures that the plots share."""
 
 import textwrap
 
@@ -22,7 +22,7 @@ from hf_ser.runs.findings import Verdict
 from hf_ser.runs.report import NO_TEXT
 
 SHOWN_CONFUSIONS = 3
-HEAD = 13
+NAME_WIDTH = 13
 """Width of the names of the rows."""
 
 
@@ -164,7 +164,7 @@ def _percent(share: float) -> str:
 
 
 def _line(kind: str, text: str) -> list[str]:
-    return textwrap.wrap(text, line_width(), initial_indent=f"{kind:<{HEAD}}", subsequent_indent=" " * HEAD)
+    return textwrap.wrap(text, line_width(), initial_indent=f"{kind:<{NAME_WIDTH}}", subsequent_indent=" " * NAME_WIDTH)
 
 
 def _soft_text(soft: SoftLabels) -> str:
@@ -185,7 +185,7 @@ def _calibration_text(calibration: Calibration) -> str:
         return f"not calibrated: ECE {calibration.ece:.3f}, NLL {calibration.nll:.3f} nats"
     worse = " (worse: these scores are not calibrated)" if calibration.is_worse else ""
     low, high = f"{min(temperatures):.2f}", f"{max(temperatures):.2f}"
-    if low == high == "1.00":  # as of heads that are solved for, whose scale comes from the speakers left out
+    if low == high == "1.00":  # as of closed-form heads, whose scale comes from held-out speakers
         return f"ECE {calibration.ece:.3f}, NLL {calibration.nll:.3f} nats; the head's own scale, temperature 1.00"
     return (
         f"ECE {before:.3f} before, {calibration.ece:.3f} after{worse}, "

@@ -50,11 +50,11 @@ def score(probabilities: np.ndarray, references: np.ndarray, labels: Sequence[st
     Returns:
         `uar` (unweighted average recall), `wa` (weighted accuracy, that is plain accuracy), `macro_f1`, `weighted_f1`,
         `mcc` (Matthews correlation), `roc_auc_ovr` (one class against the rest, unweighted mean over classes) and
-        `ece` (expected calibration error); all but `mcc` (-1 to 1) lie in 0 to 1.
+        `ece` (expected calibration error); all but `mcc` (-1 to 1) are from 0 to 1.
 
     Raises:
-        ValueError: shapes differ; probabilities are no distribution; a reference is no class index; a class has no
-            reference.
+        ValueError: shapes differ; probabilities are not a distribution; a reference is not a class index; a class
+            has no reference.
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, eq. 3 (`ece`).
     """
@@ -97,7 +97,7 @@ def soft_scores(probabilities: np.ndarray, votes: np.ndarray) -> dict[str, float
         is constant.
 
     Raises:
-        ValueError: shapes differ, or rows are no distribution.
+        ValueError: shapes differ, or a row is not a distribution.
 
     Source: Kullback and Leibler 1951, On information and sufficiency (`kl`); Brier 1950, Verification of forecasts
     expressed in terms of probability (`brier`).
@@ -118,11 +118,11 @@ def soft_scores(probabilities: np.ndarray, votes: np.ndarray) -> dict[str, float
         "brier": ((predicted - votes) ** 2).sum(axis=1).mean(),
         "majority_wa": np.take_along_axis(most_voted(votes), chosen, axis=1).mean(),
     }
-    doubts = [entropy(table, axis=1).round(ENTROPY_DIGITS) for table in (predicted, votes)]
-    vary = all(len(set(doubt)) > 1 for doubt in doubts)
+    entropies = [entropy(table, axis=1).round(ENTROPY_DIGITS) for table in (predicted, votes)]
+    vary = all(len(set(values)) > 1 for values in entropies)
     return {
         **{name: float(figure) for name, figure in figures.items()},
-        "entropy_correlation": float(spearmanr(*doubts).statistic) if vary else None,
+        "entropy_correlation": float(spearmanr(*entropies).statistic) if vary else None,
     }
 
 

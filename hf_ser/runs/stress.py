@@ -1,4 +1,4 @@
-"""What `stress.json` holds: how much worse a model is on changed recordings."""
+"""Contents of `stress.json`: how much worse a model is on changed recordings."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -19,10 +19,10 @@ class StressLine(ConcordanceChange):
     Args:
         name, group, level, severity, what: The condition.
         n: Utterances.
-        uar: Their UAR when changed; None of a model without classes.
+        uar: Their UAR when changed; None for a model without classes.
         delta_uar: Change against the same clips unchanged.
         delta_ci95: 95 % interval of the change over speakers; None where there is none.
-        limit: By how much UAR may fall; None where it is not judged.
+        limit: Largest allowed fall of UAR; None where it is not judged.
         verdict: `passed`, `failed` or `not judged`.
         unfamiliar: Share of the changed clips that are unlike the training data; absent where that is not known.
     """
@@ -43,7 +43,7 @@ class StressLine(ConcordanceChange):
 
 @dataclass(frozen=True, kw_only=True)
 class CleanFigures(Record):
-    """The figures of the unchanged clips: None of a model without classes, absent of one without dimensions."""
+    """Figures of the unchanged clips: None for a model without classes, absent for one without dimensions."""
 
     uar: float | None
     uar_ci95: list[float] | None
@@ -59,12 +59,12 @@ class StressResult(Record):
 
     Args:
         model, dataset, seed: What was tested on what; the seed of the changes.
-        leaks, notices: What must be said beside the figures.
-        thresholds: By how much UAR may fall, by severity; `limits` has the limits that follow for this model.
+        leaks, notices: Warnings to show next to the figures.
+        thresholds: Largest allowed fall of UAR, by severity; `limits` has the limits that follow for this model.
         failed: Conditions that failed, and `sex_gap` if that is too wide.
         conditions: One entry a condition.
         interval_note: How the intervals of the changes were made.
-        skipped: Reason for each clip that could not be changed, by condition and id; once published, their number.
+        skipped: Reason for each clip that could not be changed, by condition and id; only their number once published.
         versions: Versions of Python and packages; None where a package is not installed.
     """
 

@@ -1,4 +1,4 @@
-"""What `report.json` of a fine-tuned recogniser holds: its word error rates before and after."""
+"""Contents of `report.json` of a fine-tuned recogniser: its word error rates before and after."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ class AsrReport(Record):
     Args:
         folds: Fingerprint of the split of each fold.
         asr: The recogniser before and after, by fold.
-        known_texts: Test clips whose sentence is spoken in training too.
+        known_texts: Number of test clips whose sentence is also spoken in training.
         left_out: What was left out of the data.
         settings, seeds, hardware, precision, versions: How it was trained.
         wer: Word errors before and after.

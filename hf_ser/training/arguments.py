@@ -265,7 +265,7 @@ class AugmentArguments(Checked):
     noise_dir: str | None = setting(None, "folder with the audio files of the change noise_folder")
 
     def __post_init__(self):
-        from hf_ser.augment.specification import parse_augmentation  # which imports torch
+        from hf_ser.augment.specification import parse_augmentation  # which imports numpy: --help needs none
 
         super().__post_init__()
         names = {one.name for turn in parse_augmentation(self.augment) for one in turn} if self.augment else set()

@@ -66,6 +66,7 @@ from hf_ser.training.frozen_pass import frozen_features, unwrapped
 from hf_ser.training.predicting import PredictingTrainer
 from hf_ser.training.run import Settings, Task
 from hf_ser.training.solved_heads import has_solved_head, is_solved, reject_descent
+from hf_ser.training.standardisation import standardise_frozen
 from hf_ser.training.threads import choose_threads
 from hf_ser.training.trainer import SerTrainer
 from hf_ser.training.trainer_arguments import SerTrainingArguments
@@ -131,6 +132,8 @@ class EmotionFold(FoldTask):
         if is_solved(self.candidate.model.config):
             enrolment_clips = getattr(self.task.settings.get(AudioArguments), "enrolment_clips", 0)
             trainer = partial(FittedTrainer, enrolment_clips=enrolment_clips)
+        elif features.stores:
+            standardise_frozen(self.candidate, self.rows, arguments)
         return trainer(
             self.candidate,
             self.classes,

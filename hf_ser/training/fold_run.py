@@ -18,7 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from hf_ser.checks.audit.not_copies import read_not_copies
 from hf_ser.data.folds import Fold
 from hf_ser.models import share_weights
-from hf_ser.publish.trackers import tensorboard_beside
+from hf_ser.publish.trackers import separate_tensorboard
 from hf_ser.runs.checkpoints import weights_digests
 from hf_ser.runs.findings import LEAK, AuditFinding
 from hf_ser.runs.record import TrainingRecord, ancestry, hardware, split_record, stage_leaks, write_record
@@ -81,7 +81,7 @@ def train_fold(task, fold: Fold, folder: Path, findings: list[AuditFinding]) -> 
         record = replace(record, search=best)
         for name, value in best.items():
             setattr(arguments, name, value)
-    arguments.report_to, callbacks = tensorboard_beside(training.report_to, folder)
+    arguments.report_to, callbacks = separate_tensorboard(training.report_to, folder)
     trainer = fold_task.trainer(arguments, [*callbacks, Clock()])
     parameters, trained = count_parameters(fold_task.candidate.model)  # before LoRA is merged
     checkpoints = Path(arguments.output_dir)

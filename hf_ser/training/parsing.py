@@ -48,16 +48,36 @@ def parse_arguments(
     if ALL_HELP in argv:
         parser.print_help()
         raise SystemExit
+    recipe = take_recipe(argv, parser)
+    arguments = parsed(argv, parser)
+    arguments[-1].recipe = Path(recipe).stem if recipe else None
+    return arguments
+
+
+def take_recipe(argv: list[str], parser: "SettingsParser") -> str | None:
+    """Remove the recipe from the arguments, make its values the defaults, and return its name.
+
+    Raises:
+        FileNotFoundError, ValueError: see `parse_arguments`.
+    """
     recipe = argv.pop(0) if argv and not argv[0].startswith("-") else None
     if recipe is not None:
         parser.set_defaults(**read_recipe(recipe, parser))
+    return recipe
+
+
+def parsed(argv: list[str], parser: "SettingsParser") -> list:
+    """Read flags into the parser's dataclasses.
+
+    Raises:
+        ValueError: a flag is unknown or has a bad value.
+    """
     try:
         *arguments, unknown = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
     except argparse.ArgumentError as error:
         raise ValueError(f"{error}; --help shows all") from error
     if unknown:
         raise ValueError(f"Unknown settings {' '.join(unknown)}: {_hint(unknown[0], parser.known)}")
-    arguments[-1].recipe = Path(recipe).stem if recipe else None
     return arguments
 
 
@@ -113,6 +133,34 @@ class SettingsParser(HfArgumentParser):
         if self.takes_list(name):
             return "one name, or a list of them"
         return next((words for kind, words in IN_WORDS.items() if kind in kinds), "a text")
+
+
+class EarlyParser(SettingsParser):
+    """SettingsParser that knows some settings by their names and types in words alone, and takes any of their values.
+
+    Args:
+        classes: Dataclasses whose settings it knows whole.
+        others: The types of more settings, such as `float | None`, by name.
+    """
+
+    def __init__(self, classes: tuple[type, ...], others: typing.Mapping[str, str]):
+        super().__init__(classes, allow_abbrev=False)
+        self.ours = set(self.known)
+        for name in others.keys() - self.ours:
+            self.known[name] = None
+            number = {"int": int, "float": float}.get(others[name].removesuffix(" | None"))
+            flags = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
+            self.add_argument(*flags, **({"nargs": "*"} if number is None else {"type": number}))
+            if others[name] == "bool":
+                self.add_argument(f"--no_{name}", action="store_true")
+
+    def accepts(self, name: str, value) -> bool:
+        """As SettingsParser's; of the others anything."""
+        return name not in self.ours or super().accepts(name, value)
+
+    def set_defaults(self, **values) -> None:
+        """As argparse's, without those of the others, whose kind may be wrong."""
+        super().set_defaults(**{name: value for name, value in values.items() if name in self.ours})
 
 
 IN_WORDS = {

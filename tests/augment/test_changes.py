@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from hf_ser.augment.changes import mix_noise, pitch_shifted, rms, shifted, spectrum_masked, time_stretched, with_speed
+from hf_ser.augment.changes import (
+    mix_noise,
+    pitch_shifted,
+    rms,
+    shifted,
+    spectrum_masked,
+    telephone,
+    time_stretched,
+    with_speed,
+)
 
 RATE = 16_000
 
@@ -63,3 +72,13 @@ def test_masks_change_ranges_of_time_and_bands_and_leave_the_rest():
 def test_silent_noise_is_refused():
     with pytest.raises(ValueError, match="the noise is silent"):
         mix_noise(tone(500), np.zeros(RATE), 10.0)
+
+
+@pytest.mark.parametrize(
+    ("hertz", "decibels"), [(100, -42.1), (160, -21.9), (200, -15.5), (250, -10.6), (300, -7.6), (500, -3.2), (1000, 0)]
+)
+def test_a_telephone_loses_low_frequencies_as_a_handset_does(hertz, decibels):
+    """Sending sensitivity to that at 1 kHz: ITU-T P.48 (1988), intermediate reference system."""
+    tone = np.sin(2 * np.pi * hertz * np.arange(16_000) / 16_000).astype(np.float32)
+    middle = slice(4_000, 12_000)
+    assert 20 * np.log10(rms(telephone(tone, None)[middle]) / rms(tone[middle])) == pytest.approx(decibels, abs=3)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,13 @@ def test_views_depend_on_seed_id_and_view_alone(dataset):
     assert made.keys == again.keys != Augmenter(EVERY, dataset, rows[:-1]).keys
     for one in first.values():
         assert (one.dtype, np.isfinite(one).all(), np.abs(one).max() <= 1) == (np.float32, True, True)
+
+
+def test_a_new_version_of_a_change_makes_its_kept_views_old_and_no_others(monkeypatch):
+    made = Augmenter("telephone/white,pink", None, ()).keys
+    monkeypatch.setitem(CHANGES, "pink", replace(CHANGES["pink"], version=2))
+    again = Augmenter("telephone/white,pink", None, ()).keys
+    assert [one == other for one, other in zip(made, again, strict=True)] == [True, False]
 
 
 def test_another_change_does_not_alter_the_draws_of_the_others():

@@ -78,7 +78,7 @@ def test_one_run_and_two_by_the_script_and_from_python(script, tmp_path, capsys)
     of_both = hf_ser.power(tmp_path / "a", tmp_path / "b", differences=[0.04])
     assert of_both.to_json() == written and of_both.difference == pytest.approx(right[1].mean() - right[0].mean())
     alone = hf_ser.power(tmp_path / "a")
-    assert alone.difference is None and alone.correlation == 0 and "name a second run" in alone.notes[0]
+    assert alone.difference is None and alone.correlation == 0 and "Name a second run" in alone.notes[0]
     halved = hf_ser.power(tmp_path / "a", correlation=0.75)
     assert halved.detectable == pytest.approx(alone.detectable / 2)
     with pytest.raises(SystemExit):
@@ -96,7 +96,7 @@ def test_a_part_of_the_clips_that_is_zero_is_not_called_unknown():
 
 def test_runs_that_say_nothing_are_refused():
     rows = typed(predictions())
-    with pytest.raises(ValueError, match=r"A: found 2 speakers, expected 3 known speakers or more"):
+    with pytest.raises(ValueError, match=r"A: found 2 speakers, expected 3 or more known speakers"):
         power_analysis(rows)
     same = rows_of(np.ones((4, 2, 3), bool))
     with pytest.raises(ValueError, match="A and B: found no spread over the speakers"):

@@ -159,7 +159,7 @@ def test_a_map_spells_its_labels_as_the_data_does_or_alike():
 def test_labels_of_a_map_that_no_row_has_are_named_with_what_may_be_meant(rated, tmp_path):
     (tmp_path / "map.yaml").write_text("upset: angyr, Frustrated\ngood: happy, joy\n")
     file, labels = str(tmp_path / "map.yaml"), ["angry", "frustrated", "happy", "sad"]
-    assert labels_not_found(file, labels) == ["angyr (is angry meant?)", "joy"]
+    assert labels_not_found(file, labels) == ["angyr (did you mean angry?)", "joy"]
     assert labels_not_found("four_class", ["sad", "happy"]) == labels_not_found("native", ["sad"]) == []
     assert "reads labels that no clip has: joy; the data has the labels happy, sad." in not_found_notice(
         file, ["joy"], ["sad", "happy", "sad"]

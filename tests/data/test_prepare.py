@@ -293,7 +293,7 @@ def test_existing_output_is_refused_and_left_alone(tmp_path):
     with pytest.raises(FileExistsError) as error:
         prepare("table", table, tmp_path / "data")
     assert str(error.value) == (
-        f"{tmp_path / 'data'} is there already and holds other files, which stay: name another --output_dir."
+        f"{tmp_path / 'data'} already exists and holds other files, which stay: name another --output_dir."
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "in"]
     assert (tmp_path / "data" / "precious").read_text() == "mine"
@@ -568,7 +568,7 @@ def test_a_folder_of_recordings_is_never_to_be_removed(tmp_path):
             load_prepared(given)
         assert f"--data_dir {given}" in str(error.value)
         assert "remove" not in str(error.value) and f"--output_dir {given}" not in str(error.value)
-    with pytest.raises(FileExistsError, match="is there already and holds other files, which stay") as error:
+    with pytest.raises(FileExistsError, match="already exists and holds other files, which stay") as error:
         prepare("synthetic", None, tmp_path / "corpus")
     assert "remove" not in str(error.value)
 

@@ -45,9 +45,7 @@ def test_an_even_number_of_lone_quotes_in_a_tsv(read):
 
 
 def test_what_could_be_one_row_or_several_is_refused_by_its_line(read):
-    with pytest.raises(
-        ValueError, match=r"^line 2: a cell begins with a quote, which line 4 closes.*whole row by itself"
-    ):
+    with pytest.raises(ValueError, match=r"^line 2: a cell begins with a quote, which line 4 closes.*a complete row"):
         read('path,label,said\na,sad,"Hello\nb,happy,x\nc,sad,Bye"\nd,sad,z\n')
     with pytest.raises(ValueError, match=r"^line 3: a cell begins with a quote, and the line has 4 cells where"):
         read('path,label,said\na,sad,x\nb,sad,"Hello, you" she said\n')
@@ -78,7 +76,7 @@ def test_other_encodings_are_refused_with_the_line_and_the_remedy(read):
         ValueError, match=r"can't decode byte 0xf6.*in line 3, expected UTF-8.*'CSV UTF-8'.*iconv -f cp1252"
     ):
         read("path,label\na,sad\nb,fröhlich\n", "cp1252")
-    with pytest.raises(ValueError, match=r"a zero byte in line 1, as UTF-16 without its mark.*iconv -f utf-16le"):
+    with pytest.raises(ValueError, match=r"a zero byte in line 1, as in UTF-16 without a mark.*iconv -f utf-16le"):
         read("path,label\na,sad\n", "utf-16-le")
     with pytest.raises(ValueError, match="the file is empty"):
         read("\n \n")

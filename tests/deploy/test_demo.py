@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import calls
+import numpy as np
 import pytest
 import requests
 import soundfile as sf
@@ -14,8 +15,10 @@ pytest.importorskip("gradio", reason="needs the extra demo")
 
 import gradio as gr
 
-from hf_ser.deploy.demo import UNSURE, answer, build_demo, read_card, section
+from hf_ser.deploy.demo import MOST_WORDS, UNSURE, answer, build_demo, read_card, section, word_changes
+from hf_ser.deploy.demo_timeline import timeline_view
 from hf_ser.models import SerPipeline
+from hf_ser.runs.classifier import Classifier
 
 CARD = "# Model\n\n## Figures\n\nUAR 70\n\n## Intended use\n\nFor research.\n\n## Limits\n\n- A label is acted.\n"
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -69,3 +72,31 @@ def test_the_page_is_served(classify, recording):
 
 def test_a_card_without_limits_and_a_folder_without_a_card_add_nothing(tmp_path):
     assert section("# Model\n", "Limits") == "" and read_card(tmp_path) == ""
+
+
+def test_what_each_word_changes_is_the_score_without_it(classify, recording):
+    if "text" not in classify.modalities:
+        return
+    changes = word_changes(classify, recording, "hello  what day")
+    whole = classify(recording, text="hello what day")
+    best = whole[0]["label"]
+    without = {one["label"]: one["score"] for one in classify(recording, text="hello day")}[best]
+    assert [word for word, _ in changes] == ["hello", "what", "day"]
+    assert changes[1][1] == pytest.approx(whole[0]["score"] - without, abs=1e-4)
+    assert (
+        word_changes(classify, recording, " ") == [] == word_changes(classify, recording, "hello " * (MOST_WORDS + 1))
+    )
+
+
+def test_a_long_recording_has_a_time_line_and_a_clip_has_none(classify, recording, tmp_path):
+    model = Classifier(classify.model.name_or_path, "cpu")
+    assert timeline_view(model, recording) is None
+    clip, pause = calls.voice(2, 4.0), np.zeros(32_000)
+    sf.write(tmp_path / "call.wav", np.concatenate([clip, pause, clip]), 16_000)
+    picture, rows = timeline_view(model, str(tmp_path / "call.wav"))
+    assert picture.axes and rows[0][0] == "00:00:00" and rows[-1][1] == "00:00:10"
+    page = build_demo(classify, "mine", timeline=lambda file: timeline_view(model, file))
+    assert len(page.output_components) == 5 + ("text" in classify.modalities)
+    shown = page.fns[next(iter(page.fns))].fn(str(tmp_path / "call.wav"), *["hello"] * ("text" in classify.modalities))
+    assert shown[-1]["visible"] and shown[-1]["value"] == rows
+    assert not page.fns[next(iter(page.fns))].fn(recording)[-1]["visible"]

@@ -16,6 +16,7 @@ from models.tiny import LABELS
 from hf_ser.deploy.stream import SerStream
 from hf_ser.deploy.stream_windows import Segment, joined
 from hf_ser.deploy.timeline import Timeline, make_timeline
+from hf_ser.deploy.timeline_command import summary
 from hf_ser.deploy.timeline_turns import read_turns
 from hf_ser.deploy.timeline_words import clock
 from hf_ser.models.decoding import audio_blocks, read_audio
@@ -63,6 +64,25 @@ def test_the_time_line_is_that_of_the_stream(model, call):
     np.testing.assert_allclose(
         [one.probability or 0 for one in mono.segments], [one.probability or 0 for one in expected], atol=1e-5
     )
+
+
+def test_the_share_of_windows_unlike_the_training_data_is_stated(model, call, tmp_path, monkeypatch):
+    assert make_timeline(model, call, voice_activity="energy").unlike_share is None  # the model does not know
+
+    def answers(clips, texts, batch_size):
+        known = len(known_windows)
+        known_windows.extend(clips)
+        shares = [0.001 if (known + place) % 2 else 0.5 for place in range(len(clips))]
+        return whole(clips, texts, batch_size)[0], shares
+
+    whole, known_windows = model.answers, []
+    monkeypatch.setattr(model, "answers", answers)
+    timeline = make_timeline(model, call, voice_activity="energy")
+    assert len(known_windows) > 1 and timeline.unlike_share == (len(known_windows) // 2) / len(known_windows)
+    percent = f"{100 * timeline.unlike_share:.0f} % of the windows are unlike the training data"
+    assert percent in summary(timeline, 0.1)
+    assert percent in timeline.save(tmp_path / "call.html").read_text()
+    assert Timeline.read(timeline.save(tmp_path / "call.json")) == timeline
 
 
 def test_channels_are_speakers(timeline):

@@ -16,7 +16,7 @@ SAME = {("read", "read"), ("skipped", "refused")}
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory limit needs /proc")
-@pytest.mark.parametrize(("kind", "least"), [("audio", 600), ("tables", 400), ("models", 250)])
+@pytest.mark.parametrize(("kind", "least"), [("audio", 600), ("tables", 400), ("models", 250), ("doors", 300)])
 def test_damaged_input_is_read_skipped_or_refused_and_takes_little_memory(kind, least, tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
     command = [sys.executable, str(TESTS / "fuzz" / "try_all.py"), kind, str(tmp_path), "15"]

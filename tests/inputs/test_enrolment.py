@@ -112,7 +112,7 @@ def test_what_cannot_be_scaled_is_refused(tested, data, tmp_path):
     with pytest.raises(ValueError, match="0 enrolment clips: expected one or more"):
         classifier.pipeline(np.ones(8000, dtype=np.float32), enrolment=[])
     nameless = data.remove_columns("speaker").add_column("speaker", [None] * len(data))
-    with pytest.raises(ValueError, match=r"2 of 2 clips have no speaker.*name a data set that has them"):
+    with pytest.raises(ValueError, match=r"2 of 2 clips have no speaker.*use data with speakers"):
         statistics_of_rows(classifier, nameless, [0, 1])
     other = Classifier(str(save_trained("fusion", tmp_path)), "cpu")
     assert statistics_of_rows(other, nameless, [0]) == (None, [])

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from datasets import Audio, Dataset
 from models.tiny import LABELS, assert_same_scores, audio_only, fused, save_trained
-from transformers import pipeline
+from transformers import Pipeline, pipeline
 
 from hf_ser.models import SerPipeline
+from hf_ser.models.pipeline_answers import Answering
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.embeddings import embeddings
 
@@ -38,6 +39,21 @@ def test_answers_are_in_order_and_equal_under_any_batch_size(ask, clips):
             assert (one.unsure, one.notes) == (other.unsure, other.notes)
 
 
+def test_clips_of_like_length_are_batched_together_and_answered_in_order(ask, monkeypatch):
+    clips = [0.5 * calls.voice(seed, 0.5 + (seed % 2)) for seed in range(8)]  # a short one, a long one, ...
+    alone, batches, forward = [ask(clip) for clip in clips], [], ask.model.forward
+
+    def counted(**inputs):
+        batches.append(inputs["audio_mask"].sum(-1).tolist())
+        return forward(**inputs)
+
+    monkeypatch.setattr(ask.model, "forward", counted)
+    answers = ask(clips, batch_size=4)
+    assert [len(set(lengths)) for lengths in batches] == [1, 1] and sum(map(len, batches)) == 8
+    for one, other in zip(answers, alone, strict=True):
+        assert_same_scores(one, other)
+
+
 def test_a_generator_is_read_one_batch_at_a_time(ask, clips):
     read = []
 
@@ -66,7 +82,7 @@ def test_rows_of_a_data_set_are_read_one_batch_at_a_time(ask, clips):
             Counted.taken += 1
             return {"array": clips[index], "sampling_rate": RATE}
 
-    answers = ask._answers(((Counted()[n], None) for n in range(7)), ask._turns(None), 2, None, "mix", {}, None, False)
+    answers = ask._answers(((Counted()[n], None) for n in range(7)), ask._turns(None), 2, Answering("mix"), {})
     next(answers)
     assert Counted.taken == 2
     assert len(ask(Counted())) == 7
@@ -127,3 +143,77 @@ def test_embeddings_of_late_fusion_are_both_branches(clips):
     model, extractor = audio_only()
     one = SerPipeline(model=model, feature_extractor=extractor, task="audio-classification")
     assert both.shape[0] >= 2 * one(clips[0], embeddings=True).embedding.shape[0]
+
+
+@pytest.fixture(scope="module")
+def both():
+    """A model of audio and text that takes 3 seconds."""
+    model, processor = fused()
+    parts = {"feature_extractor": processor.feature_extractor, "tokenizer": processor.tokenizer}
+    return SerPipeline(model=model, task="audio-classification", **parts)
+
+
+def test_a_recogniser_gives_the_texts_that_are_not_given(both, clips):
+    transcribed = []
+
+    def transcribe(samples):
+        transcribed.append(len(samples))
+        return {"text": " hello you "}
+
+    answers = both(clips[:3], text=["what a day", None, "what a day"], transcribe=transcribe, batch_size=2)
+    expected = both(clips[:3], text=["what a day", "hello you", "what a day"])
+    for one, other in zip(answers, expected, strict=True):
+        assert_same_scores(one, other)
+    assert [one.text for one in answers] == [None, "hello you", None] and transcribed == [len(clips[1])]
+    assert_same_scores(both(clips[0], transcribe=lambda samples: ""), both(clips[0]))
+
+
+def test_a_recogniser_gets_the_whole_clip_and_may_be_a_pipeline_of_transformers(both, tmp_path):
+    import soundfile as sf
+
+    class Recogniser(Pipeline):
+        """As that of transformers takes its input."""
+
+        def __init__(self):
+            self.given = []
+
+        def __call__(self, inputs):
+            self.given.append((len(inputs["raw"]), inputs["sampling_rate"]))
+            return {"text": "hello"}
+
+        def _sanitize_parameters(self, **settings): ...
+
+        def preprocess(self, inputs): ...
+
+        def _forward(self, inputs): ...
+
+        def postprocess(self, outputs): ...
+
+    sf.write(tmp_path / "long.wav", 0.5 * calls.voice(1, 8.0), RATE)
+    recogniser = Recogniser()
+    answer = both(str(tmp_path / "long.wav"), transcribe=recogniser)
+    assert recogniser.given == [(8 * RATE, RATE)] and answer.text == "hello"
+    assert any("only the first 3 s count, of 8.0 s" in note for note in answer.notes)
+    with pytest.warns(UserWarning, match="only the first 3 s count"):
+        assert_same_scores(answer, both(str(tmp_path / "long.wav"), text="hello"))
+
+
+@pytest.mark.parametrize(
+    ("transcribe", "message"),
+    [
+        (lambda samples: None, r"transcribe returned 'None' \(NoneType\)\. Expected a text"),
+        (lambda samples: {}["text"], r"long\.wav: transcribe failed \(KeyError: 'text'\)\. Expected a recogniser"),
+        ("openai/whisper-tiny", r"transcribe is 'openai/whisper-tiny': expected a function"),
+    ],
+)
+def test_a_recogniser_that_fails_is_told_with_the_clip(both, tmp_path, transcribe, message):
+    import soundfile as sf
+
+    sf.write(tmp_path / "long.wav", 0.5 * calls.voice(1, 1.0), RATE)
+    with pytest.raises(ValueError, match=message):
+        both(str(tmp_path / "long.wav"), transcribe=transcribe)
+
+
+def test_a_model_of_audio_alone_takes_no_recogniser(ask, clips):
+    with pytest.raises(ValueError, match="audio alone: leave out `transcribe`, or load a fused model"):
+        ask(clips[0], transcribe=lambda samples: "hello")

@@ -150,7 +150,7 @@ def test_skipped_utterances_are_counted():
     )
     assert "| unreadable | 2 |" in card.text
     assert "| stereo | 5 |" in card.text
-    assert "4 utterances were listed, 2 are here. Skipped" in joined(card)
+    assert "4 utterances were listed, 2 are in this data set. Skipped" in joined(card)
     assert "`four_class` dropped 7 rows, whose labels have no class in it: calm 3, bored 4." in joined(card)
     assert "None was skipped." in joined(card_of([row(0)]))
 

@@ -45,7 +45,8 @@ class Stub:
     def __init__(self, *args, **kwargs):
         self.args, self.kwargs = args, kwargs
 gradio = types.ModuleType("gradio")
-gradio.Audio = gradio.Textbox = gradio.Label = gradio.Interface = Stub
+gradio.Audio = gradio.Textbox = gradio.Label = gradio.Interface = gradio.HighlightedText = Stub
+gradio.update = dict
 gradio.Error = type("Error", (Exception,), {{}})
 sys.modules["gradio"] = gradio
 sys.path.insert(0, os.path.dirname(hf_hub_download({repo!r}, "demo.py", repo_type="space")))
@@ -309,7 +310,7 @@ def test_a_model_of_other_classes_than_emotions_needs_a_purpose(hub, api, model)
     config = json.loads((model / "config.json").read_text()) | {"id2label": {"0": "female", "1": "male", "2": "x"}}
     (model / "config.json").write_text(json.dumps(config))
     for purpose in (None, " "):
-        with pytest.raises(ValueError, match=r"female, male, x, most of which are no emotions.*--purpose"):
+        with pytest.raises(ValueError, match=r"female, male, x, most of which are not emotions.*--purpose"):
             push_model(model, REPO, api=api, purpose=purpose)
     assert not hub.calls
     push_model(model, REPO, api=api, purpose="to balance corpora")

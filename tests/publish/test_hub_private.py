@@ -286,7 +286,7 @@ def test_an_encoder_of_the_hub_that_has_met_the_test_rows_is_refused(hub, api, e
     data = load_prepared(prepared)
     fold, name = make_folds(data, "speaker_folds", n_folds=3)[0], f"{REPO}@{sha}"
     assert is_withheld(ancestry(name)) and not is_withheld(ancestry(str(real)))
-    withheld = "whom it was trained on is withheld: beyond equal recordings, this cannot be checked"
+    withheld = "its training speakers and clips are withheld, so only equal recordings can be found"
     assert provenance({"audio": name}) == {"audio": f"{name} ({withheld})"}
     with pytest.raises(ValueError, match=rf"{name}: this audio model was trained on data that fold 1 uses as test"):
         stage_leaks(data, fold, {"audio": name}, allow_leak=False)

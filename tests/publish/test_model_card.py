@@ -97,7 +97,7 @@ def test_names_of_classes_and_settings_are_text_and_tell_no_path(tmp_path):
 def test_a_model_without_a_test_shows_the_figures_of_its_run(tmp_path):
     final = {"split": SPLIT | {"fold": "final"}}
     card = write_model_card(trained(tmp_path / "final", **final)).read_text()
-    assert "There is no figure for this model" in card and "was not tested" in card and "model-index" not in card
+    assert "There are no figures for this model" in card and "was not tested" in card and "model-index" not in card
     write_report(make_report(predictions()), tmp_path / "report.json")
     card = write_model_card(tmp_path / "final").read_text()
     assert "was not tested" in card and "are of the 1 model of its run" in card
@@ -150,10 +150,10 @@ def test_the_card_begins_with_architecture_and_picture(tmp_path):
     card = write_model_card(folder).read_text()
     top = card.partition("## Figures")[0]
     assert top.index("](confusion_matrix.png)") < top.index("**Architecture:** wav2vec2 and gru (from scratch)")
-    assert card.count("](confusion_matrix.png)") == 1 and "No pretrained weights" not in card
+    assert card.count("](confusion_matrix.png)") == 1 and "no pretrained weights" not in card
     own = trained(tmp_path / "own", sources={"audio": "random_kernels"}, recipe="quickstart")
     card = write_model_card(own).read_text()
-    assert "No pretrained weights are in it" in card and "| recipe | quickstart |" in card
+    assert "It has no pretrained weights" in card and "| recipe | quickstart |" in card
 
 
 def test_a_model_of_other_classes_than_emotions_says_so_and_what_it_is_for(tmp_path):

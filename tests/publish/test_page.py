@@ -167,7 +167,7 @@ def test_the_worst_of_each_confusion_come_first_and_no_more_than_fit(monkeypatch
 @pytest.mark.parametrize(
     ("corpora", "allowed", "embedded", "message"),
     [
-        (("ravdess",), False, set(), "none were to be embedded"),
+        (("ravdess",), False, set(), "embedding was turned off"),
         (("iemocap",), None, set(), "No clips of iemocap: its licence forbids sharing."),
         (("table",), None, set(), "No clips of table: only you know whether they may be shared; .* --embed_audio"),
         (("unknown_corpus",), None, set(), "No clips of unknown_corpus: only you know"),

@@ -74,7 +74,7 @@ def test_the_verdict_follows_the_interval_in_both_directions():
     few = compare(good[:60], poor[:60])  # the interval of three speakers is known to hold too little
     assert few.difference.uar_ci95[1] < 0 and few.verdict.endswith("but 3 speakers are too few to call it better.")
     mixed = compare(run_of([5, 6, 4, 5, 7, 5]), run_of([8, 3, 7, 2, 9, 5]))
-    assert "B is ahead of A by 3.3 points of UAR, but the interval holds 0" in mixed.verdict
+    assert "B is ahead of A by 3.3 points of UAR, but the interval contains 0" in mixed.verdict
     assert mixed.permutation.p > 0.5
     assert compare(good, good).verdict == "A and B have the same UAR on these utterances."
     assert compare(good, good).permutation.p == 1
@@ -82,9 +82,9 @@ def test_the_verdict_follows_the_interval_in_both_directions():
     tied = compare(run_of([5] * 6), run_of([7] * 5 + [5]))
     assert tied.difference.uar_ci95[0] > 0
     assert tied.verdict.startswith("B is ahead of A by 16.7 points of UAR (95 % interval ")
-    assert tied.verdict.endswith("), but the permutation test does not bear it out (p = 0.062).")
+    assert tied.verdict.endswith("), but the permutation test does not confirm it (p = 0.062).")
     alone = compare(run_of([5]), run_of([7]))
-    assert alone.verdict.endswith("by 20.0 points of UAR; without an interval nothing can be said of other speakers.")
+    assert alone.verdict.endswith("by 20.0 points of UAR; without an interval this says nothing about other speakers.")
     assert alone.interval_note.startswith("No interval: one speaker only")
 
 

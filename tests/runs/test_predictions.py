@@ -78,8 +78,8 @@ WRONG = {
     "missing": ({"id": "x"}, r"found no corpus, expected corpus, a text"),
     "no object": ([1], r"found \[1\], expected an object of keys and values: this is not a row of predictions"),
     "number as fold": (row("b", fold=1), "found fold: 1, expected a text"),
-    "empty speaker": (row("b", speaker=""), "found an empty speaker, expected a text or null"),
-    "empty source": (row("b", transcript_source=""), "found an empty transcript_source, expected a text or null"),
+    "empty speaker": (row("b", speaker=""), "found an empty speaker, expected text or null"),
+    "empty source": (row("b", transcript_source=""), "found an empty transcript_source, expected text or null"),
     "sex": (row("b", sex="F"), "found sex: 'F', expected one of female, male or null"),
     "temperature": (row("b", temperature=0), "found temperature 0, expected a number above 0 or null"),
     "threshold": (

@@ -152,8 +152,8 @@ def test_withheld_names_are_noted_and_equal_recordings_still_found(tmp_path, dat
     write_record(tmp_path, TrainingRecord(split=splits[0], ancestors=splits[1:]))
     capsys.readouterr()
     assert stage_leaks(data, folds[0], {"audio": str(tmp_path)}, allow_leak=False) == []
-    assert f"note: {tmp_path}: whom it was trained on is withheld" in capsys.readouterr().out
-    assert "withheld: beyond equal recordings, this cannot be checked" in provenance({"audio": str(tmp_path)})["audio"]
+    assert f"note: {tmp_path}: its training speakers and clips are withheld" in capsys.readouterr().out
+    assert "withheld, so only equal recordings can be found" in provenance({"audio": str(tmp_path)})["audio"]
 
 
 def test_a_record_is_read_as_it_was_written_and_keys_of_newer_versions_pass(tmp_path, data, folds):

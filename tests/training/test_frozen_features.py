@@ -34,6 +34,7 @@ from hf_ser.training.building import Candidate, label_maps
 from hf_ser.training.fold_data import FoldData, fold_data
 from hf_ser.training.frozen_pass import empty_features, frozen_features, passes
 from hf_ser.training.pretrained import train_tokenizer
+from hf_ser.training.standardisation import standardise_frozen
 from hf_ser.training.trainer import SerTrainer
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 
@@ -192,6 +193,56 @@ def test_a_training_on_stored_features_is_that_without(tmp_path, way):
         SerTrainer(candidate, list(LABELS), args=arguments, train_dataset=rows.train).train()
         answers.append(candidate.model.eval()(**plain(ROWS)).logits)
     torch.testing.assert_close(*answers, atol=5e-3, rtol=0)
+
+
+def standardised(candidate: Candidate, rows: FoldData, arguments) -> SerModelForClassification:
+    """The model of a candidate, with the statistics of the rows."""
+    plain = candidate.collator
+    candidate.collator = replace(plain, frozen=frozen_features(candidate, rows, arguments))
+    standardise_frozen(candidate, rows, arguments)
+    candidate.collator = plain
+    return candidate.model.eval()
+
+
+@pytest.mark.parametrize("layers", ["last", "mix"])
+def test_a_trained_head_reads_frozen_features_standardised_and_they_are_saved(tmp_path, layers):
+    torch.manual_seed(0)
+    config = {"audio_config": Wav2Vec2Config(**SPEECH), "audio_layers": layers, "head_size": 8, **label_maps(LABELS)}
+    candidate = audio_only()
+    model = candidate.model = SerModelForClassification(SerConfig(**config)).eval()
+    candidate.encoders["audio"] = model.audio_encoder.requires_grad_(False)
+    standardised(candidate, data(ROWS), settings(tmp_path / "run"))
+    batch = candidate.collator(ROWS)
+    audio = model.encode_audio(batch["input_values"], batch["audio_mask"])
+    read = model.audio_standardisation(audio.hidden)[audio.mask]
+    torch.testing.assert_close(read.mean(0), torch.zeros(read.shape[1:]), atol=0.02, rtol=0)
+    assert read.std(0).min() > 0.8 and read.std(0).max() < 1.02 and read.abs().max() <= 4
+    model.save_pretrained(tmp_path / "saved")
+    again = SerModelForClassification.from_pretrained(tmp_path / "saved").eval()
+    assert again.config.standardised == ["audio"]
+    assert torch.equal(again(**batch).logits, model(**batch).logits)
+    alone = model(**candidate.collator(ROWS[:1])).logits
+    torch.testing.assert_close(alone, model(**batch).logits[:1], atol=1e-5, rtol=0)
+
+
+def test_of_fusion_each_frozen_encoder_is_standardised_and_a_missing_modality_stays_missing(tmp_path):
+    candidate = fused("audio", "text")
+    plain = candidate.model(**candidate.collator(MIXED)).logits
+    model = standardised(candidate, data(MIXED), settings(tmp_path))
+    changed = model(**candidate.collator(MIXED)).logits
+    assert model.config.standardised == ["audio", "text"]
+    assert not torch.allclose(changed, plain, atol=1e-2)
+    for row in MIXED:
+        torch.testing.assert_close(
+            model(**candidate.collator([row])).logits[0], changed[MIXED.index(row)], atol=1e-5, rtol=0
+        )
+    trained = fused("text")
+    assert standardised(trained, data(MIXED), settings(tmp_path)).config.standardised == ["text"]
+
+
+def test_what_is_standardised_has_an_encoder():
+    with pytest.raises(ValueError, match=r"standardised is \['text'\]: expected some of audio"):
+        SerConfig(audio_config=Wav2Vec2Config(**SPEECH), standardised=["text"])
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_a_tracker_that_fails_is_told_and_the_next_is_served(fold, library, caps
 
 
 @pytest.mark.parametrize(
-    ("name", "found"), [("wandb", "found no wandb here"), ("wanbd", "found no tracker of this name")]
+    ("name", "found"), [("wandb", "wandb is not installed"), ("wanbd", "found no tracker of this name")]
 )
 def test_a_tracker_that_is_not_there_is_told_before_the_work(name, found, monkeypatch):
     monkeypatch.setattr("hf_ser.publish.trackers.get_available_reporting_integrations", lambda: ["tensorboard"])

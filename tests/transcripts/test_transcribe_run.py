@@ -20,7 +20,7 @@ from hf_ser.data.splitting import make_folds
 from hf_ser.files import replace_folder
 from hf_ser.publish.transcribed import (
     SUMMARY,
-    compared,
+    compared_rows,
     format_summary,
     summarise,
     with_transcripts,
@@ -227,7 +227,7 @@ def test_word_error_rates_are_in_the_language_of_the_corpus_whatever_is_given(da
     for language, multilingual in (("en", True), ("detect", True), (None, False)):
         one = job(language)
         one.recogniser.multilingual = multilingual
-        rows = compared(with_transcripts(spoken, recognised, "fake@0"), one)
+        rows = compared_rows(with_transcripts(spoken, recognised, "fake@0"), one)
         assert word_errors_of(rows).wer == 0.0
     assert word_errors_of([{**rows[0], "reference": "..."}]) is None
 

@@ -20,14 +20,14 @@ from hf_ser.data.prepared import REPORT as INTEGRITY
 from hf_ser.data.schema import SPLITS
 from hf_ser.normal_form import look_alike
 from hf_ser.runs.findings import LEAK, NOTE, WARNING, AuditFinding, finding
-from hf_ser.runs.record import ASR_RECORD, CANNOT_BE_CHECKED, REMEDIES, ancestry, is_withheld, stage_leaks
+from hf_ser.runs.record import ASR_RECORD, REMEDIES, TRAINING_WITHHELD, ancestry, is_withheld, stage_leaks
 from hf_ser.runs.scores import ROUNDING
 
 CLASS_RATIO = 3.0
 """Ratio of the largest to the smallest class above which an imbalance is reported."""
 
 SEX_DIFFERENCE = 0.25
-"""Difference of a class's share of women from that of all clips above which it is reported."""
+"""Difference between the share of women in a class and in all clips, above which it is reported."""
 
 SPEAKER_NOTE, SPEAKER_WARNING = 0.2, 0.5
 """Share of the majority label's errors that knowing the speaker corrects, from which it is reported."""
@@ -47,7 +47,7 @@ def audit_data(
         dataset: A prepared data set.
         folds: The split; without one only the data set itself is audited.
         reads_text: Whether the model reads text; text that gives the label away is then a leak, else a warning.
-        cleared: Pairs of clips that a person has found to be no copies.
+        cleared: Pairs of clips that a person has cleared: they are not copies.
 
     Returns:
         Findings, those of the split first.
@@ -68,7 +68,7 @@ def audit_data(
 
 
 def integrity_findings(folder: str | Path) -> list[AuditFinding]:
-    """Equal recordings and bad files that were found when the data set was prepared."""
+    """Report equal recordings and bad files that were found when the data set was prepared."""
     report = json.loads((Path(folder) / INTEGRITY).read_text(encoding="utf-8"))
     found = []
     for kind in ("duplicate", "conflicting_duplicate"):
@@ -85,7 +85,7 @@ def integrity_findings(folder: str | Path) -> list[AuditFinding]:
 
 
 def overlap_findings(rows: Rows, fold: Fold) -> list[AuditFinding]:
-    """Utterances, speakers and dialogues that two parts of a fold share."""
+    """Find utterances, speakers and dialogues that two parts of a fold share."""
     found = []
     for one, other in PAIRS:
         ours, theirs = getattr(fold, one), getattr(fold, other)
@@ -111,9 +111,9 @@ def overlap_findings(rows: Rows, fold: Fold) -> list[AuditFinding]:
 
 
 def copy_findings(dataset: Dataset, folds: Sequence[Fold], cleared: NotCopies | None = None) -> list[AuditFinding]:
-    """Copies of a recording in two parts: equal samples, or a changed copy.
+    """Find copies of a recording in two parts: equal samples, or a changed copy.
 
-    Pairs that a person has cleared are no leak. Equal samples cannot be cleared.
+    Pairs that a person has cleared are not leaks. Equal samples cannot be cleared.
     """
     cleared = cleared or NotCopies()
     ids, hashes = dataset["id"][:], dataset["pcm_sha256"][:]
@@ -148,10 +148,10 @@ CLEARED = "cleared_near_identical_sound"
 
 
 def cleared_findings(cleared: NotCopies, passed: list[tuple], identical: list[tuple], ids) -> list[AuditFinding]:
-    """The reported pairs that a list of cleared pairs cleared, and those of its pairs that cleared nothing."""
+    """Report the pairs that a list cleared, and the pairs of the list that had no effect."""
     if not cleared.pairs:
         return []
-    # By its hash: the name of the file would be published with reports and records, and may name people.
+    # Its hash, since the name of the file would be published with reports and records, and may name people.
     source = f"list with the SHA-256 {cleared.sha256[:16]}"
     detail = (
         f"{len(passed)} pairs of clips that resemble copies of one recording were cleared by a person, by name "
@@ -160,7 +160,7 @@ def cleared_findings(cleared: NotCopies, passed: list[tuple], identical: list[tu
     found = [finding(CLEARED, NOTE, detail, "", _pair_names(passed, ids))] if passed else []
     same = {frozenset((ids[i], ids[j])) for i, j, _ in identical} & cleared.pairs
     if same:
-        detail = f"{len(same)} pairs of the {source} are the same recording, sample for sample: they stay reported"
+        detail = f"{len(same)} pairs of the {source} are the same recording, sample for sample: they are still reported"
         found.append(finding("not_copies_identical", WARNING, detail, "take them out of the list", _pair_lists(same)))
     unreported = cleared.pairs - same - {frozenset((ids[i], ids[j])) for i, j, _ in passed}
     if unreported:
@@ -177,8 +177,8 @@ COPY_TEXT = {
     "identical_sound": "the same recording, sample for sample",
     "near_identical_sound": "copies of one recording",
 }
-COPY_REMEDY = "keep one of the copies, or give all of them one speaker; augment after the split, in training alone"
-NEAR_COPY_REMEDY = f"{COPY_REMEDY}; where two clips are no copies by ear, list them in a file for --not_copies"
+COPY_REMEDY = "keep one of the copies, or give all of them one speaker; augment after the split, only in training"
+NEAR_COPY_REMEDY = f"{COPY_REMEDY}; if two clips are not copies (listen to them), list them in a file for --not_copies"
 COPY_REMEDIES = {"identical_sound": COPY_REMEDY, "near_identical_sound": NEAR_COPY_REMEDY}
 
 
@@ -187,7 +187,7 @@ def _pair_names(pairs: list[tuple[int, int, float]], ids: list[str]) -> list[str
 
 
 def text_findings(rows: Rows, texts: list[str], folds: Sequence[Fold], reads_text: bool) -> list[AuditFinding]:
-    """Whether the text alone predicts the label, and whether only because the parts share the text."""
+    """Find out whether the text alone predicts the label, and whether only because the parts share the text."""
     inflated = LEAK if reads_text else WARNING
     order = np.argsort(rows.id)  # so that no figure depends on the order of the data set
     in_order = rows.at(order)
@@ -220,7 +220,7 @@ def text_findings(rows: Rows, texts: list[str], folds: Sequence[Fold], reads_tex
         for fold in folds:
             if shared := overlaps[fold.name]:
                 n = int(np.isin(ids[fold.test], list(shared)).sum())
-                overlap = f"{n} of {len(fold.test)} test clips have a {column} that is trained on; {detail}"
+                overlap = f"{n} of {len(fold.test)} test clips have a {column} that training has too; {detail}"
                 remedy = f"--protocol {column}_disjoint, or an audio-only model"
                 found.append(finding(f"{column}_overlap", severity, overlap, remedy, shared, fold.name))
     return found
@@ -245,7 +245,7 @@ def _script_effect(texts: list[str], rows: Rows, ids: np.ndarray, column: str, i
 
 
 def unknown_speaker_findings(rows: Rows) -> list[AuditFinding]:
-    """Clips without a speaker."""
+    """Find clips without a speaker."""
     unknown = rows.id[rows.speaker == ""].tolist()
     if not unknown:
         return []
@@ -254,27 +254,27 @@ def unknown_speaker_findings(rows: Rows) -> list[AuditFinding]:
 
 
 def spelling_findings(rows: Rows, folds: Sequence[Fold]) -> list[AuditFinding]:
-    """Speakers, and labels, with such similar names that they may be the same."""
+    """Find speakers and labels whose names are so similar that they may be the same."""
     found = []
     if labels := _similar_names(rows.label):
         detail = f"{len(labels)} labels {DIFFER}, and count as classes of their own"
-        found.append(finding("similar_labels", WARNING, detail, "join them with a --label_map", labels))
-    alike = _similar_names(rows.speaker)
-    if not alike:
+        found.append(finding("similar_labels", WARNING, detail, "merge them with a --label_map", labels))
+    similar = _similar_names(rows.speaker)
+    if not similar:
         return found
-    keys, of_alike = np.array([look_alike(who) for who in rows.speaker]), np.isin(rows.speaker, alike)
-    detail = f"{len(alike)} speakers {DIFFER}"
+    keys, has_similar = np.array([look_alike(who) for who in rows.speaker]), np.isin(rows.speaker, similar)
+    detail = f"{len(similar)} speakers {DIFFER}"
     remedy = "give each person one name; give different people clearly different names"
     leaks = []
     for fold in folds:
-        of_parts = {part: getattr(fold, part)[of_alike[getattr(fold, part)]] for part in SPLITS}
+        of_parts = {part: getattr(fold, part)[has_similar[getattr(fold, part)]] for part in SPLITS}
         if crossed := [f"{one} and {other}" for one, other in PAIRS if _shared(keys, of_parts[one], of_parts[other])]:
             shared = f"{detail}; some are in both {', in both '.join(crossed)}"
-            leaks.append(finding("similar_speakers", LEAK, shared, remedy, alike, fold.name))
-    return [*found, *(leaks or [finding("similar_speakers", WARNING, detail, remedy, alike)])]
+            leaks.append(finding("similar_speakers", LEAK, shared, remedy, similar, fold.name))
+    return [*found, *(leaks or [finding("similar_speakers", WARNING, detail, remedy, similar)])]
 
 
-DIFFER = "differ in capitals, blanks, hyphens, dots, leading zeros or letters of one shape alone"
+DIFFER = "differ only in capitals, blanks, hyphens, dots, leading zeros or letters of the same shape"
 
 
 def _similar_names(names: np.ndarray) -> list[str]:
@@ -286,7 +286,7 @@ def _similar_names(names: np.ndarray) -> list[str]:
 
 
 def iemocap_findings(rows: Rows) -> list[AuditFinding]:
-    """IEMOCAP speakers taken from the wrong letter of the file name."""
+    """Find IEMOCAP speakers taken from the wrong letter of the file name."""
     people = defaultdict(set)
     for name, who in zip(rows.id, rows.speaker, strict=True):
         if match := IEMOCAP_NAME.search(name):
@@ -304,7 +304,7 @@ def iemocap_findings(rows: Rows) -> list[AuditFinding]:
 
 
 def trivia_findings(dataset: Dataset, rows: Rows) -> list[AuditFinding]:
-    """Properties of the file that predict the label without its speech."""
+    """Find properties of the file that predict the label without its speech."""
     columns = dataset.select_columns(list(TRIVIA))[:]
     columns = {name: np.array(columns[name], dtype=object) for name in TRIVIA}
     order = np.argsort(rows.id)
@@ -340,7 +340,7 @@ TRIVIA_REMEDIES = {
 
 
 def speaker_findings(rows: Rows) -> list[AuditFinding]:
-    """Labels that hardly vary within speakers, so that the voice gives the label."""
+    """Find labels that hardly vary within speakers, so that the voice gives the label."""
     probe = probe_speaker(rows.label, rows.speaker)
     if probe is None or probe.gain < SPEAKER_NOTE - ROUNDING:
         return []
@@ -363,7 +363,7 @@ def speaker_findings(rows: Rows) -> list[AuditFinding]:
 
 
 def balance_findings(rows: Rows, folds: Sequence[Fold]) -> list[AuditFinding]:
-    """Classes missing from a part, class imbalance, and classes spoken mostly by one sex."""
+    """Find classes missing from a part, class imbalance, and classes spoken mostly by one sex."""
     counts, found = Counter(rows.label.tolist()), []
     for fold in folds:
         for part in SPLITS:
@@ -427,7 +427,7 @@ def recogniser_findings(dataset: Dataset, folds: Sequence[Fold], folder: str | P
     detail = "the recogniser of the transcripts was trained on validation or test speakers or clips of this fold"
     found = []
     if is_withheld(ancestry(record["transcripts"])):
-        unknown = f"the recogniser of the transcripts: {CANNOT_BE_CHECKED}"
+        unknown = f"the recogniser of the transcripts: {TRAINING_WITHHELD}"
         found = [finding("recogniser_withheld", WARNING, unknown, "use a recogniser that you trained", [])]
     return found + [
         finding(kind, LEAK, detail, REMEDIES["transcripts"], [], fold.name)

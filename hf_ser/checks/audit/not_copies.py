@@ -11,7 +11,7 @@ from hf_ser.normal_form import normal_form, printable
 from hf_ser.runs.record import ClearedPairs, hashed
 
 HEADER = re.compile(r"(id|clip|utterance|file|path|first|one|a)([ _-]?(id|1|a|one))?", re.IGNORECASE)
-"""First cell of a header, where ids have no corpus prefix to distinguish them from it."""
+"""First cell of a header; used if ids have no corpus prefix to distinguish them from a header."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def read_not_copies(file: str | Path | None, ids: Iterable[str] | None = None) -
         ids: Ids of the data set; without them ids are not checked.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, a line that is no pair, or ids that are not in the data set.
+        FileNotFoundError, ValueError: no such file, a line that is not a pair, or ids that are not in the data set.
     """
     if not file:
         return NotCopies()
@@ -83,7 +83,7 @@ def read_not_copies(file: str | Path | None, ids: Iterable[str] | None = None) -
         raise ValueError(
             f"{file}: {len(unknown)} ids are not in the data set: "
             f"{', '.join(map(printable, unknown[:5]))}{more}. Expected ids as the audit names them "
-            "(a = b in its evidence): correct them, or take the lines out."
+            "(a = b in its evidence): correct them, or remove the lines."
         )
     return NotCopies(file.name, hashlib.sha256(file.read_bytes()).hexdigest(), frozenset(pairs))
 
@@ -100,7 +100,7 @@ def _table(file: Path) -> Separated:
         tables = [read_separated(file, separators=mark) for mark in "\t;,"]
     except ValueError as error:
         raise ValueError(
-            f"{file}: not UTF-8, or no table ({error}). Expected a CSV with two columns of utterance ids: save it "
+            f"{file}: not UTF-8, or not a table ({error}). Expected a CSV with two columns of utterance ids: save it "
             "as one."
         ) from error
     return next((one for one in tables if len(one.header) == 2), tables[-1])

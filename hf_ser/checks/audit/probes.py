@@ -38,7 +38,7 @@ SIGNIFICANT = 0.001
 BOOTSTRAPS = 500
 
 SINGULAR = 1e-8
-"""Relative variance of a direction that counts as zero: in random designs it was below 3e-14 or above 0.9."""
+"""Relative variance below which a direction counts as constant: in random designs it was under 3e-14 or over 0.9."""
 
 CJK = "\u3040-\u30ff\u3400-\u9fff"
 WORD = rf"[{CJK}]|[^\W{CJK}]+|[^\w\s]"
@@ -58,7 +58,7 @@ class Probe:
         chance: UAR of guessing, one over the number of classes.
         n: Number of scored rows.
         groups: Number of their groups (speakers).
-        p_value: Of a test that the property is independent of the label within groups; None for texts.
+        p_value: p value of a test that the property is independent of the label within groups; None for texts.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Probe:
 
     @property
     def carries_nothing(self) -> bool:
-        """Whether it does not: the whole interval is below chance + MARGIN.
+        """Whether it predicts next to nothing: the whole interval is below chance + MARGIN.
 
         With few rows or speakers neither this nor `carries_label` may hold.
         """
@@ -100,7 +100,7 @@ class ScriptProbes:
 
     Args:
         seen: Trained on all other speakers, who read the same scripts.
-        control: As `seen`, without as many random scripted rows as `unseen` leaves out.
+        control: As `seen`, but without random scripted rows, as many as `unseen` leaves out.
         unseen: Trained on other speakers and other scripts.
     """
 
@@ -167,8 +167,8 @@ def probe_speaker(labels: Sequence, speakers: Sequence) -> SpeakerProbe | None:
 def probe_text(texts: Sequence, labels: Sequence, groups: Sequence, seed: int = 0) -> Probe | None:
     """Predict the label from the text: TF-IDF and balanced logistic regression, cross-validated by group.
 
-    Punctuation marks count as words. Of more than MAX_TEXT_ROWS rows a sample is drawn. Rows without text or group are
-    left out, and classes below MIN_CLASS_ROWS.
+    Punctuation marks count as words. A sample of MAX_TEXT_ROWS rows is used if there are more. Rows without text or
+    group are left out, and classes below MIN_CLASS_ROWS.
 
     Args:
         texts: Transcripts; None or blank where missing.
@@ -222,8 +222,8 @@ def text_through_script(
 ) -> ScriptProbes | None:
     """Probe whether the text predicts the label only because training and test share the scripts.
 
-    Rows without a script (improvised) are trained on and not scored. Of more than MAX_SCRIPT_ROWS rows a sample is
-    drawn.
+    Rows without a script (improvised) are trained on and not scored. A sample of MAX_SCRIPT_ROWS rows is used if
+    there are more.
 
     Args:
         texts, labels: As in `probe_text`.

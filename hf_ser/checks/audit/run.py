@@ -17,7 +17,7 @@ from hf_ser.runs.figures import Report, read_report
 from hf_ser.runs.findings import LEAK, WARNING, AuditFinding, finding
 from hf_ser.runs.folder import RunFolder
 from hf_ser.runs.predictions import PREDICTIONS, Prediction, read_predictions
-from hf_ser.runs.record import CANNOT_BE_CHECKED, RECORD, TrainingRecord, as_trained, hashed, is_withheld
+from hf_ser.runs.record import RECORD, TRAINING_WITHHELD, TrainingRecord, as_trained, hashed, is_withheld
 from hf_ser.runs.report import REPORT, make_report
 from hf_ser.runs.scores import ROUNDING, uar_from_confusion
 
@@ -33,7 +33,7 @@ def audit_run(
         folder: `--output_dir` of the training script.
         dataset: The run's data set, whose parts are found by the hashes in the records and audited. Without it only
             records, predictions and the findings of the audit before training are used.
-        cleared: Pairs of clips that a person has found to be no copies; by default those of the run's records.
+        cleared: Pairs of clips that a person has cleared: they are not copies; by default those of the run's records.
 
     Raises:
         FileNotFoundError: the folder holds no finished fold.
@@ -61,16 +61,18 @@ def audit_run(
             found += unknown_rows(folds[-1], record, rows) or altered_findings(dataset, folds[-1])
         found += branch_findings(record, rows)
     if dataset is not None:
-        found += audit_data(dataset, folds, reads_text, cleared or cleared_of([fold.record for fold in done], dataset))
+        found += audit_data(
+            dataset, folds, reads_text, cleared or cleared_in_training([fold.record for fold in done], dataset)
+        )
     return [*_without_repeats(found), *figure_findings(folder)]
 
 
-def cleared_of(records: Sequence[TrainingRecord], dataset: Dataset) -> NotCopies:
-    """The pairs that were cleared in the folds' trainings."""
+def cleared_in_training(records: Sequence[TrainingRecord], dataset: Dataset) -> NotCopies:
+    """Pairs that were cleared when the folds were trained."""
     ids = dataset["id"][:]
-    all_of_them = [NotCopies.of_record(record.not_copies, ids) for record in records]
-    last = next((one for one in reversed(all_of_them) if one.pairs), NotCopies())
-    return replace(last, pairs=frozenset().union(*(one.pairs for one in all_of_them)))
+    by_fold = [NotCopies.of_record(record.not_copies, ids) for record in records]
+    last = next((one for one in reversed(by_fold) if one.pairs), NotCopies())
+    return replace(last, pairs=frozenset().union(*(one.pairs for one in by_fold)))
 
 
 def fold_of_record(dataset: Dataset, record: TrainingRecord, predictions: Sequence[Prediction]) -> Fold:
@@ -83,7 +85,7 @@ def fold_of_record(dataset: Dataset, record: TrainingRecord, predictions: Sequen
     split = record.split
     if is_withheld([split]):
         raise ValueError(
-            f"Fold {split.fold}: found the record of a pushed model: {CANNOT_BE_CHECKED}. Expected the record as "
+            f"Fold {split.fold}: found the record of a pushed model: {TRAINING_WITHHELD}. Expected the record as "
             "training wrote it: audit the run where it was trained, or leave out --dataset."
         )
     parts = {part: np.flatnonzero(np.isin(names, rows.ids)) for part, rows in split.parts.items()}
@@ -92,10 +94,10 @@ def fold_of_record(dataset: Dataset, record: TrainingRecord, predictions: Sequen
 
 
 def unknown_rows(fold: Fold, record: TrainingRecord, predictions: Sequence[Prediction]) -> list[AuditFinding]:
-    """Rows of the record that are missing from the data set.
+    """Find rows of the record that are missing from the data set.
 
     Raises:
-        ValueError: all of them are.
+        ValueError: all rows are missing.
     """
     of_record = {part: len(rows.ids) for part, rows in record.split.parts.items()}
     of_record["test"] = len(predictions)
@@ -105,7 +107,7 @@ def unknown_rows(fold: Fold, record: TrainingRecord, predictions: Sequence[Predi
     if sum(lacking.values()) == sum(of_record.values()):
         raise ValueError(
             f"Fold {fold.name}: none of the run's {sum(of_record.values())} rows is in this data set. Expected the one "
-            "that the run was trained on: name it with --dataset, or leave that out."
+            "that the run was trained on: name it with --dataset, or leave out --dataset."
         )
     detail = (
         f"rows of the run that are not in this data set: {', '.join(f'{n} of {part}' for part, n in lacking.items())}"
@@ -114,7 +116,7 @@ def unknown_rows(fold: Fold, record: TrainingRecord, predictions: Sequence[Predi
 
 
 def altered_findings(dataset: Dataset, fold: Fold) -> list[AuditFinding]:
-    """Whether the rows of the record give its split fingerprint."""
+    """Check that the rows of the record give its split fingerprint."""
     ids = np.array(dataset["id"][:])
     made = split_fingerprint({part: ids[getattr(fold, part)].tolist() for part in SPLITS})
     if made == fold.fingerprint:
@@ -125,7 +127,7 @@ def altered_findings(dataset: Dataset, fold: Fold) -> list[AuditFinding]:
 
 
 def record_findings(record: TrainingRecord, predictions: Sequence[Prediction]) -> list[AuditFinding]:
-    """Contradictions between a fold's record and its predictions, and leaks that they show."""
+    """Find contradictions between a fold's record and its predictions, and leaks that they show."""
     fold, split = record.split.fold, record.split
     stamped = sorted({*record.leaks, *(leak for row in predictions for leak in row.leaks)})
     found = [
@@ -170,7 +172,7 @@ def record_findings(record: TrainingRecord, predictions: Sequence[Prediction]) -
 
 
 def branch_findings(record: TrainingRecord, predictions: Sequence[Prediction]) -> list[AuditFinding]:
-    """Whether a fused model is below one of its encoders alone, on the same test rows."""
+    """Check whether a fused model is worse than one of its encoders alone, on the same test rows."""
     found, fold = [], record.split.fold
     for modality, source in record.sources.items():
         file = Path(source) / PREDICTIONS
@@ -192,7 +194,7 @@ def branch_findings(record: TrainingRecord, predictions: Sequence[Prediction]) -
 
 
 def _uar(predictions: Sequence[Prediction]) -> float | None:
-    """UAR of some predictions; None where they lack a class, or have none."""
+    """UAR of some predictions; None if a class is absent or the model has no classes."""
     if not (labels := predictions[0].labels):
         return None
     answers = [row.predicted for row in predictions]
@@ -201,7 +203,7 @@ def _uar(predictions: Sequence[Prediction]) -> float | None:
 
 
 def figure_findings(folder: Path) -> list[AuditFinding]:
-    """Whether UAR, WA and CCC of the report follow from the predictions."""
+    """Check that UAR, WA and CCC of the report follow from the predictions."""
     predictions, report = folder / PREDICTIONS, folder / REPORT
     if not (predictions.is_file() and report.is_file()):
         return []

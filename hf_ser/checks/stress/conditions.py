@@ -24,10 +24,10 @@ MILD, HARD, EXTREME = "mild", "hard", "extreme"
 SEVERITIES = (MILD, HARD, EXTREME)
 
 NEEDS_AUDIO, NEEDS_TEXT, NEEDS_BOTH, VOICES, CODEC = "audio", "text", "both", "voices", "codec"
-"""What a condition needs: a model of audio, of text, of both; or of audio, with other speakers' clips or a codec."""
+"""What a condition needs: a model of audio, text or both; `VOICES` and `CODEC` need audio and more."""
 
 LEAST_SPEAKERS = 3
-"""Fewest speakers for babble: of two, the noise would be a single voice."""
+"""Fewest speakers for babble: with two, the noise would be a single voice."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class OtherRows:
         """
         speaker = self.speakers[self.row[name]]
         if not speaker:
-            raise ValueError("its speaker is unknown: any other voice might be the same")
+            raise ValueError("its speaker is unknown: another clip might have the same voice")
         rows = changes.draw_babble_clips(self.clips_of, speaker, generator)
         return [decode_audio(self.dataset[row]["audio"]) for row in rows]
 
@@ -162,7 +162,7 @@ def reason_to_skip(condition: Condition, kind: str, others: OtherRows) -> str | 
 
 
 def audio_change(change: Callable[..., np.ndarray]) -> Change:
-    """Turn a change of audio into one of a sample; it keeps its name, which is part of the key of kept answers."""
+    """Turn a change of audio into a change of a sample; it keeps its name, which is part of the cache key."""
 
     @wraps(change)
     def changed(sample: Sample, generator: np.random.Generator, others: OtherRows, **settings) -> Sample:

@@ -1,4 +1,4 @@
-"""The picture of a stress test."""
+"""Plot of a stress test."""
 
 import textwrap
 from pathlib import Path
@@ -13,16 +13,16 @@ from hf_ser.runs.stress import StressLine, StressResult
 
 COLOURS = {PASSED: BLUE, FAILED: WARNING, NOT_JUDGED: GRAY}
 WIDTH = 100
-"""Characters a line of the title."""
+"""Characters per line of the title."""
 
 NOTE_WIDTH = 160
-"""Characters a line of the note under the axis."""
+"""Characters per line of the note under the axis."""
 
 
 def plot_stress(result: StressResult, path: str | Path) -> None:
     """Draw the change in UAR of every condition, in points, with its interval and its limit, as a PNG.
 
-    Of a model without classes the change in the mean CCC, times 100.
+    For a model without classes, it is the change in the mean CCC, times 100.
 
     Args:
         result: Result of `make_stress`.

@@ -25,10 +25,10 @@ from hf_ser.runs.stress import CleanFigures, StressLine, StressResult
 PICTURE = "stress.png"
 
 MAX_DROP = {MILD: 0.05, HARD: 0.15}
-"""By how much UAR may fall; these limits are a choice."""
+"""Largest allowed fall of UAR, by severity; these limits are a choice."""
 
 MAX_SHARE = {MILD: 0.25, HARD: 0.5}
-"""By what share of the clean UAR above chance it may fall, which is the stricter limit for a model near chance."""
+"""Largest allowed fall as a share of the clean UAR above chance, the stricter limit for a model near chance."""
 
 NO_SKILL = "The clean UAR is not above chance, so no change is judged."
 
@@ -56,7 +56,7 @@ class Outcome:
         probabilities: Probabilities of each changed row by id, in the order of the model's labels.
         skipped: Reason for each row that could not be changed, by id.
         dimensions: Valence, arousal and dominance of each changed row by id; empty where the model predicts none.
-        familiarity: How alike each changed row is to the training data, by id; None where that is not known.
+        familiarity: How similar each changed row is to the training data, by id; None if unknown.
     """
 
     condition: Condition
@@ -67,7 +67,7 @@ class Outcome:
 
     @property
     def unfamiliar(self) -> float | None:
-        """Share of the rows that are unlike the training data; None where that is not known."""
+        """Share of the rows that are unlike the training data; None if unknown."""
         return unfamiliar_share(list(self.familiarity.values()))
 
 
@@ -85,7 +85,7 @@ def make_stress(
         about: `model`, `dataset` and `seed`.
         rows: Predictions of the unchanged rows, as `make_report` takes them.
         clean, outcomes: The outcomes without changes, and under each condition.
-        thresholds: By how much UAR may fall, by severity, within `MAX_SHARE`; other severities are not judged.
+        thresholds: Largest allowed fall of UAR, by severity, within `MAX_SHARE`; other severities are not judged.
         notices: More notices for readers.
 
     Raises:
@@ -99,7 +99,7 @@ def make_stress(
     gap = report.sex_gap if has_classes else NO_GAP
     lines, notes = {}, {}
     for one in outcomes:
-        lines[one.condition.name], notes[one.condition.name] = compared(one, rows, clean, limits)
+        lines[one.condition.name], notes[one.condition.name] = compare_condition(one, rows, clean, limits)
     conditions = [line for line in lines.values() if line is not None]
     failed = [line.name for line in conditions if line.verdict == FAILED]
     failed += [SEX_GAP] if gap_verdict(gap) == FAILED else []
@@ -135,12 +135,12 @@ def _not_judged(has_classes: bool, skill: float) -> list[str]:
     return [] if skill else [NO_SKILL]
 
 
-def compared(
+def compare_condition(
     outcome: Outcome, rows: Sequence[Prediction], clean: Outcome, limits: Mapping[str, float]
 ) -> tuple[StressLine | None, str]:
-    """One line of the result over the common rows, and the note of its interval.
+    """Compare a condition with the clean run on their common rows: a line of the result, and the note of its interval.
 
-    The line is None where these rows lack a class.
+    The line is None if these rows lack a class.
     """
     labels = rows[0].labels
     kept = [row for row in rows if row.id in outcome.probabilities]
@@ -190,7 +190,7 @@ def gap_verdict(gap: SexGap) -> str:
 
 
 def write_stress(result: StressResult, path: str | Path) -> None:
-    """Write a result as indented JSON, whole or not at all."""
+    """Write a result as indented JSON, atomically."""
     with atomic_write(path) as file:
         file.write(json.dumps(result.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -244,12 +244,12 @@ def subject(result: StressResult) -> str:
 def _sex_text(gap: SexGap) -> str:
     if gap.uar is None:
         return f"sex gap: unknown. {gap.note}"
-    said = f"sex gap: UAR of women minus men {100 * gap.uar:+.1f} points"
+    gap_text = f"sex gap: UAR of women minus men {100 * gap.uar:+.1f} points"
     if not gap.ci95:
-        return f"{said}: {NOT_JUDGED}. {gap.note}"
+        return f"{gap_text}: {NOT_JUDGED}. {gap.note}"
     interval = ", ".join(f"{100 * end:+.1f}" for end in gap.ci95)
     judged = f"limit {100 * MAX_SEX_GAP:.0f} where the interval excludes 0: {gap_verdict(gap)}"
-    return f"{said} [{interval}], {judged}. {gap.note}"
+    return f"{gap_text} [{interval}], {judged}. {gap.note}"
 
 
 def _ccc_cells(line: StressLine) -> tuple[str, str]:
@@ -289,5 +289,5 @@ def _notices(skipped: dict[str, dict[str, str]], lines: dict[str, StressLine | N
         first, why = next(iter(clips.items()))
         found.append(f"{name}: {len(clips)} clips skipped, such as {first}: {why}")
     if classless:
-        found.append(f"left out, since no clip of some class could be changed so: {', '.join(classless)}")
+        found.append(f"left out, since a class has no clip that could be changed this way: {', '.join(classless)}")
     return found

@@ -1,6 +1,6 @@
-"""Running the stress test: selecting test rows, and predictions under each condition, which are kept for resuming.
+"""Run the stress test: select test rows and predict them under each condition; predictions are cached for resuming.
 
-O/stress/<condition>.json     the probabilities of one condition, and a key of all that they depend on
+O/stress/<condition>.json     the probabilities of one condition, and a key of everything that they depend on
 O/stress.json, O/stress.png   the result
 """
 
@@ -41,12 +41,12 @@ from hf_ser.inputs.speakers import clips_digest
 from hf_ser.progress import Progress
 from hf_ser.runs.classifier import AUDIO, TEXT, Classifier, enrolment_settings, rows_of_speakers, statistics_of_rows
 from hf_ser.runs.predictions import PREDICTIONS, Prediction, read_predictions
-from hf_ser.runs.record import CANNOT_BE_CHECKED, TrainingRecord, hashed, is_withheld, read_record
+from hf_ser.runs.record import TRAINING_WITHHELD, TrainingRecord, hashed, is_withheld, read_record
 from hf_ser.stable import rows_digest, uniform
 from hf_ser.transcripts.fold_transcripts import with_transcript_source
 
-CONDITIONS_VERSION = 2
-"""Raise it when a function of `conditions.py` changes, so that kept answers are recomputed."""
+CONDITIONS_VERSION = 3
+"""Increase it when a function of `conditions.py` changes, so that cached answers are recomputed."""
 
 MAX_BYTES_IN_MEMORY = 1_000_000_000
 """Audio up to this size is kept in memory; more is read again for each condition."""
@@ -54,10 +54,10 @@ MAX_BYTES_IN_MEMORY = 1_000_000_000
 BATCHES = 8
 """Batches that are sorted by length together, to reduce padding."""
 
-WITHHELD_NOTICE = f"Of this model, {CANNOT_BE_CHECKED}: it may have been trained on these speakers."
+WITHHELD_NOTICE = f"This model may have been trained on these speakers: {TRAINING_WITHHELD}."
 UNRECORDED = "The training data of this model is not recorded: it may have been trained on these clips."
-MET = "met_in_training"
-"""The leak of testing on rows that the model was trained on, or its checkpoint chosen on."""
+SEEN_IN_TRAINING = "met_in_training"
+"""Name of the leak: test rows that the model was trained on, or its checkpoint chosen on."""
 
 
 def unchanged(sample: Sample, generator, others) -> Sample:
@@ -106,7 +106,7 @@ def select_rows(
     Args:
         classifier: The model.
         folder: A prepared data set.
-        label_map: The label map, where the model's training record names none.
+        label_map: The label map, if the model's training record names none.
         max_clips: Most clips, balanced over classes.
         seed: Seed of the draw of clips.
         allow_leak: Keep rows that the model was trained on, and mark the result as leaked.
@@ -142,7 +142,7 @@ def select_rows(
 
 
 def own_predictions(name: str, dataset: Dataset) -> dict[str, Prediction]:
-    """Predictions of a fold's model for its test part by id; empty where there are none, or none is in the data."""
+    """Predictions of a fold's model for its test part by id; empty if there are none, or none is in the data."""
     file = Path(name) / PREDICTIONS
     known = {row.id: row for row in read_predictions(file)} if file.is_file() else {}
     return known if known.keys() & set(dataset["id"][:]) else {}
@@ -163,7 +163,7 @@ def load_as_trained(classifier: Classifier, folder, record: TrainingRecord | Non
         )
     name, dropped = recorded or label_map or NATIVE, {}
     if classifier.kind != AUDIO:
-        # Before any row is dropped: to change a column of a selection, `datasets` would copy all audio.
+        # Before any row is dropped: changing a column of a selection makes `datasets` copy all audio.
         dataset = with_transcript_source(dataset, settings.get("transcript_source"))
     if dataset.features["label"].names != classifier.labels:
         dataset, dropped = apply_label_map(dataset, name)
@@ -215,18 +215,22 @@ def untrained_rows(
             or (speaker and hashed(speaker) in known["speakers"])
         )
     ]
-    met = len(rows) - len(left)
-    if not met:
+    n_known = len(rows) - len(left)
+    if not n_known:
         return rows, (), withheld
-    of_all = f"{met} of {len(rows)} clips"
+    of_all = f"{n_known} of {len(rows)} clips"
     if allow_leak:
-        return rows, (MET,), [f"{of_all} or their speakers were in the training data, and are still tested.", *withheld]
+        return (
+            rows,
+            (SEEN_IN_TRAINING,),
+            [f"{of_all} or their speakers were in the training data, and are tested anyway.", *withheld],
+        )
     left_out = f"{of_all} are left out: they, equal recordings or their speakers were in the training data."
     return left, (), [left_out, *withheld]
 
 
 def usable_rows(dataset: Dataset, rows: list[int], classifier: Classifier) -> tuple[list[int], list[str]]:
-    """The rows that a model can classify and whose label is one of its own; notices of the others."""
+    """Rows that a model can classify and whose label it knows, and notices of the others."""
     names, labels, lengths = dataset.features["label"].names, dataset["label"][:], dataset["duration_seconds"][:]
     own = [row for row in rows if names[labels[row]] in classifier.labels or not classifier.labels]
     notices = []
@@ -239,7 +243,7 @@ def usable_rows(dataset: Dataset, rows: list[int], classifier: Classifier) -> tu
 
 
 def balanced_sample(dataset: Dataset, rows: list[int], most: int | None, seed: int) -> list[int]:
-    """At most `most` of some rows, drawn by id and balanced over classes."""
+    """Draw at most `most` of some rows by id, balanced over classes."""
     if most is None or most >= len(rows):
         return rows
     names, labels, taken = dataset["id"][:], dataset["label"][:], {}
@@ -260,7 +264,7 @@ def run_conditions(
 ) -> tuple[list[Outcome], list[str]]:
     """Predict the rows without changes, then under each condition that applies to this data.
 
-    Outcomes in `folder` with the same key are read; the others are computed and kept there.
+    Outcomes in `folder` with the same key are read; the others are computed and written there.
 
     Returns:
         The outcomes, and a notice for each reason to leave out conditions.
@@ -287,11 +291,11 @@ def run_conditions(
 
 
 class SampleRows:
-    """The rows to test as samples, kept in memory where the audio is small.
+    """The rows to test as samples, cached in memory if the audio is small.
 
     Args:
         chosen: The rows.
-        text, audio: Whether the model takes text, and audio; else they are not read.
+        text, audio: Whether to read the texts, and the audio.
     """
 
     def __init__(self, chosen: Selection, text: bool, audio: bool):
@@ -300,21 +304,21 @@ class SampleRows:
         self.speaker_statistics = chosen.speaker_statistics
         lengths = chosen.dataset.select_columns("duration_seconds").select(chosen.rows)["duration_seconds"][:]
         seconds = sum(length or 0 for length in lengths)
-        self.held: dict[int, Sample] | None = {} if 4 * SAMPLING_RATE * seconds < MAX_BYTES_IN_MEMORY else None
+        self.cached: dict[int, Sample] | None = {} if 4 * SAMPLING_RATE * seconds < MAX_BYTES_IN_MEMORY else None
 
     def __len__(self) -> int:
         return len(self.part)
 
     def __getitem__(self, row: int) -> Sample:
-        if self.held is not None and row in self.held:
-            return self.held[row]
+        if self.cached is not None and row in self.cached:
+            return self.cached[row]
         cell = self.part[row]
         sample = Sample(cell["id"], clips([cell])[0] if self.audio else None, cell["transcript"] if self.text else None)
-        if self.held is not None:
-            self.held[row] = sample
+        if self.cached is not None:
+            self.cached[row] = sample
         return sample
 
-    def of_speakers(self, rows: list[int]) -> dict[str, np.ndarray]:
+    def speaker_arguments(self, rows: list[int]) -> dict[str, np.ndarray]:
         """Keyword arguments of `Classifier.probabilities` on the speakers of some rows; empty for most models."""
         if self.speaker_statistics is None:
             return {}
@@ -332,7 +336,7 @@ def run_condition(
 ) -> Outcome:
     """Predict all rows under one condition; rows to which it does not apply are skipped with the reason.
 
-    Speaker statistics are of unchanged clips, as enrolment clips are recorded before.
+    Speaker statistics come from unchanged clips, since enrolment clips are recorded beforehand.
     """
     probabilities, dimensions, familiarity, skipped = {}, {}, {}, {}
     n_classes = len(classifier.labels)
@@ -344,15 +348,17 @@ def run_condition(
             skipped[rows[row].id] = str(error)
             return None
 
-    # Codecs release Python's lock.
+    # Threads help, since codecs release Python's lock.
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(rows), BATCHES * batch_size):
             indices = range(start, min(start + BATCHES * batch_size, len(rows)))
             given = {row: one for row, one in zip(indices, pool.map(changed, indices), strict=True) if one is not None}
             if given:
                 audio, texts = [one.samples for one in given.values()], [one.text for one in given.values()]
-                answers, alike = classifier.answers(audio, texts, batch_size, **rows.of_speakers(list(given)))
-                for one, row, known in zip(given.values(), answers.tolist(), alike, strict=True):
+                answers, similarity = classifier.answers(
+                    audio, texts, batch_size, **rows.speaker_arguments(list(given))
+                )
+                for one, row, known in zip(given.values(), answers.tolist(), similarity, strict=True):
                     probabilities[one.id], familiarity[one.id] = row[:n_classes], known
                     if classifier.dimensions:
                         dimensions[one.id] = dict(zip(classifier.dimensions, row[n_classes:], strict=True))
@@ -361,7 +367,7 @@ def run_condition(
 
 
 class CacheKey:
-    """Key of kept answers: model, rows and their speakers, condition, seed."""
+    """Key of cached answers: model, rows and their speakers, condition, seed."""
 
     def __init__(self, classifier: Classifier, chosen: Selection, others: OtherRows, seed: int):
         part = chosen.dataset.select_columns(["id", "pcm_sha256", "transcript"]).select(chosen.rows)
@@ -405,7 +411,7 @@ def model_digest(classifier: Classifier) -> str:
 
 
 def read_outcome(file: Path, key: str, condition: Condition) -> Outcome | None:
-    """Read the kept outcome of a condition; None where it is missing, damaged or has another key."""
+    """Read the cached outcome of a condition; None where it is missing, damaged or has another key."""
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
         answers = {name: kept[name] for name in ("probabilities", "skipped", "dimensions") if name in kept}
@@ -426,12 +432,12 @@ def write_outcome(file: Path, key: str, outcome: Outcome) -> None:
 
 
 def annotations(classifier: Classifier, chosen: Selection) -> dict[int, dict[str, float | None]]:
-    """The annotated dimensions of the tested rows by their indices; none where the model predicts none.
+    """The annotated dimensions of the tested rows by their indices; empty if the model predicts none.
 
-    A model of classes and dimensions is tested on data without an annotation too, by its classes alone.
+    A model with classes and dimensions can also be tested on data without annotations, by its classes.
 
     Raises:
-        ValueError: as `dimensions_of`, for a model of dimensions alone; a dimension that the data lack.
+        ValueError: as `dimensions_of`, for a model that predicts only dimensions; the data lack a dimension.
     """
     if not classifier.dimensions:
         return {}
@@ -481,7 +487,7 @@ def clean_rows(classifier: Classifier, chosen: Selection, clean: Outcome) -> lis
 
 
 def _digest(*answers) -> str:
-    """Hash that detects a damaged file."""
+    """Hash to detect a damaged file."""
     return _sha256(json.dumps(answers).encode())
 
 

@@ -1,4 +1,4 @@
-"""What `study.json` holds: the figures of every system over its seeds, and which of them differ.
+"""Contents of `study.json`: the figures of every system over its seeds, and which of them differ.
 
 All shares are from 0 to 1, and times are in seconds.
 """
@@ -18,22 +18,22 @@ class SystemFigures(Record):
 
     Args:
         name: Name of the system in the study.
-        seeds: Seeds that are done.
+        seeds: Finished seeds.
         protocol, split_fingerprint, transcript_sources: What it was measured on.
         leaks: Leaks that were known before training, or found by the audit.
         n_utterances: Test utterances.
-        n_speakers: Test speakers that are known.
+        n_speakers: Known test speakers.
         uar, wa: Means over seeds.
         uar_ci95: 95 % interval over speakers; None where `interval_note` says why.
         interval_note: How the interval was made and how far it holds, or why there is none.
         uar_by_seed: UAR of each seed.
-        uar_spread: Their standard deviation; None of one seed.
+        uar_spread: Their standard deviation; None for one seed.
         weighted_f1: Mean over seeds.
-        parameters, parameters_trained: The most of any fold; None where no record is found.
+        parameters, parameters_trained: Largest number of any fold; None where no record is found.
         train_seconds: Mean over seeds of the sum over folds, with evaluation.
         clips_per_second: Training clips a second over all epochs; None where it is unknown.
         hardware: What the folds were trained on.
-        notes, notices: What must be said beside the figures.
+        notes, notices: Warnings to show next to the figures.
     """
 
     name: str
@@ -71,7 +71,7 @@ class SystemDifference(Record):
         uar_ci95: Its 95 % interval over speakers; None where `interval_note` says why.
         interval_note: How the interval was made and how far it holds, or why there is none.
         p: p value of the paired permutation test; None where speakers are unknown.
-        n_permutations, exact: Permutations that were computed, and whether these are all there are.
+        n_permutations, exact: Permutations that were computed, and whether these are all possible ones.
         p_holm: p corrected for the number of systems.
         is_significant: Whether the difference is significant.
     """
@@ -90,14 +90,14 @@ class SystemDifference(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedSystem(SystemFigures):
-    """A comparable system; `difference` is None of the baseline, and where the two have no common seed."""
+    """A comparable system; `difference` is None for the baseline, and where the two have no common seed."""
 
     difference: SystemDifference | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SystemApart(SystemFigures):
-    """A system that is compared with no other, and `why`."""
+    """A system that is not compared with others, and the reason."""
 
     why: str
 
@@ -120,8 +120,8 @@ class StudyResult(Record):
         seeds: Seeds of the study.
         systems: Comparable systems, best first.
         apart: The other systems.
-        missing: Names of the runs that are not done.
-        notices: What must be said beside the table.
+        missing: Names of the unfinished runs.
+        notices: Warnings to show next to the table.
     """
 
     WHAT: ClassVar[str] = "the result of a study"

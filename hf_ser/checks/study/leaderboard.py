@@ -4,8 +4,8 @@
     O/leaderboard.png     UAR with its interval, leaked runs in red
     O/leaderboard.html    the table as a page (`hf_ser.publish.leaderboard`)
 
-A run with a leak, or one that was tested on other utterances than the first run without a leak, is listed apart and
-compared with no other.
+A run with a leak, or one that was tested on other utterances than the first run without a leak, is listed separately
+and not compared.
 """
 
 import textwrap
@@ -25,7 +25,7 @@ from hf_ser.runs.report import REPORT, label_map_of, make_report
 from hf_ser.runs.scores import DIGITS
 
 ANY_SEED = 0
-"""A run of a leaderboard is a system with one seed, which all share, whatever seed it was trained with."""
+"""Seed of every run: a leaderboard compares runs regardless of the seeds that they were trained with."""
 
 
 CHOSEN = "{} was chosen as the best by the figures of this table, so the differences to it are a little too large."
@@ -40,7 +40,7 @@ class FinishedRun:
     seed: int = ANY_SEED
 
     def report(self) -> Report:
-        """Its report; of a folder with predictions alone, made of them."""
+        """The report of the run, made from its predictions if it was not written."""
         rows = read_predictions(self.folder / PREDICTIONS)
         check_has_classes(rows, self.name)
         if (self.folder / REPORT).is_file():
@@ -63,7 +63,7 @@ def make_leaderboard(runs: Sequence[FinishedRun]) -> StudyResult:
     fair = [one for one in measured if not why[one.name]]
     fair.sort(key=lambda one: (-round(one.figure("uar"), DIGITS), one.name))
     best = fair[0] if fair else None
-    compared = with_holm({one.name: one.against(best) for one in fair if one is not best})
+    compared = with_holm({one.name: one.difference_to(best) for one in fair if one is not best})
     return StudyResult(
         conditions=StudyConditions(**vars(best.conditions), labels=best.labels) if best else None,
         chance_uar=1 / len((best or measured[0]).labels),
@@ -73,7 +73,7 @@ def make_leaderboard(runs: Sequence[FinishedRun]) -> StudyResult:
         apart=[SystemApart(**vars(one.figures()), why=why[one.name]) for one in measured if why[one.name]],
         missing=[],
         notices=[
-            # Without a baseline the notice would name a flag that a leaderboard has not.
+            # With no baseline, the notice would suggest a flag that a leaderboard does not have.
             *([CHOSEN.format(best.name)] if compared else []),
             *notices_of_comparisons(best and best.name, [ANY_SEED], fair, compared),
         ],
@@ -81,7 +81,7 @@ def make_leaderboard(runs: Sequence[FinishedRun]) -> StudyResult:
 
 
 def _why_apart(one: SystemResult, first: SystemResult | None) -> str:
-    """Why a run cannot be compared with the first one without a leak; empty where it can."""
+    """Why a run cannot be compared with the first one without a leak; empty if it can."""
     if one.leaks:
         return f"LEAKED: {', '.join(one.leaks)}"
     ours, theirs = _tested_on(one), _tested_on(first)
@@ -97,10 +97,10 @@ def _tested_on(one: SystemResult) -> dict:
 
 def format_leaderboard(result: StudyResult) -> str:
     """The leaderboard as text for the terminal, in per cent and points."""
-    every = [*result.systems, *result.apart]
-    names = {one.name: printable(one.name) for one in every}
+    all_runs = [*result.systems, *result.apart]
+    names = {one.name: printable(one.name) for one in all_runs}
     width = max(len("run"), *map(len, names.values()))
-    lines = [line for notice in _said(result) for line in textwrap.wrap(notice, line_width())]
+    lines = [line for notice in _notices(result) for line in textwrap.wrap(notice, line_width())]
     lines += [
         *([""] if lines else []),
         f"    {'run':<{width}}    UAR  95 % interval     WA   to the best, points   p (Holm)",
@@ -113,7 +113,7 @@ def format_leaderboard(result: StudyResult) -> str:
 
 
 def verdict_text(result: StudyResult) -> str:
-    """What the paired tests say, in one sentence."""
+    """Result of the paired tests in a sentence."""
     if len(result.systems) < 2:
         return "There are no two runs that can be compared."
     worse = [one.name for one in result.systems if one.difference and one.difference.is_significant]
@@ -126,7 +126,7 @@ def verdict_text(result: StudyResult) -> str:
     return f"{best}. Significantly worse: {', '.join(worse)}. Not significantly different: {', '.join(same)}."
 
 
-def _said(result: StudyResult) -> list[str]:
+def _notices(result: StudyResult) -> list[str]:
     return list(dict.fromkeys([*result.notices, *(notice for one in result.systems for notice in one.notices)]))
 
 

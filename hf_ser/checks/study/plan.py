@@ -65,8 +65,8 @@ def read_study(file: str | Path) -> Study:
 
     Args:
         file: `systems:` with a line for each, a command (`train_audio.py seeds/alexnet.yaml --learning_rate 1e-4`) or
-            a mapping of `SYSTEM_KEYS`; beside it any of `KEYS`. Recipes are searched for in the working directory,
-            beside the file, and in this package.
+            a mapping of `SYSTEM_KEYS`; other keys are any of `KEYS`. Recipes are searched for in the working directory,
+            the folder of the file, and this package.
 
     Raises:
         FileNotFoundError, ValueError: no such file or recipe, unknown keys or scripts, fewer than two systems.
@@ -108,7 +108,7 @@ def checked(study: Study) -> Study:
     """Return the study, after checking that its names are distinct and valid names of folders.
 
     Raises:
-        ValueError: they are not, or the baseline is none of them.
+        ValueError: they are not, or the baseline is not one of the systems.
     """
     names = [system.name for system in study.systems]
     if wrong := [name for name in names if not NAME.fullmatch(name) or name in (".", "..")]:
@@ -120,8 +120,8 @@ def checked(study: Study) -> Study:
     return study
 
 
-def chosen(study: Study, names: Sequence[str]) -> tuple[System, ...]:
-    """The systems with these names; all where there are none.
+def select_systems(study: Study, names: Sequence[str]) -> tuple[System, ...]:
+    """The systems with these names; all if no name is given.
 
     Raises:
         ValueError: an unknown name.
@@ -132,7 +132,7 @@ def chosen(study: Study, names: Sequence[str]) -> tuple[System, ...]:
     return tuple(system for system in study.systems if not names or system.name in names)
 
 
-def overridden(study: Study, settings: dict, seeds=None, flags: Sequence[str] = (), baseline=None) -> Study:
+def with_overrides(study: Study, settings: dict, seeds=None, flags: Sequence[str] = (), baseline=None) -> Study:
     """The study with the settings of the command line."""
     given = {name: str(value) for name, value in settings.items() if value is not None}
     return checked(
@@ -150,7 +150,7 @@ def read_seeds(given, where: str) -> tuple[int, ...]:
     """Seeds from `1,2,3` or a list.
 
     Raises:
-        ValueError: they are no whole numbers, or one occurs twice.
+        ValueError: a seed is not a whole number, or occurs twice.
     """
     parts = given if isinstance(given, list | tuple) else str(given).split(",")
     seeds = [int(part) for part in parts if str(part).strip().isdecimal()]
@@ -163,7 +163,7 @@ def script_of(recipe: Path) -> str:
     """The script of a recipe, from its keys.
 
     Raises:
-        ValueError: they do not show it.
+        ValueError: the keys do not show it.
     """
     keys = set(read_mapping(recipe))
     if "fusion" in keys or {"audio_model", "text_model"} <= keys:

@@ -1,4 +1,4 @@
-"""The picture of a study."""
+"""Plot of a study."""
 
 import textwrap
 from pathlib import Path
@@ -12,7 +12,7 @@ from hf_ser.plotting import BLUE, GRAY, WARNING, save, wrapped, wrapped_notices
 
 FAIR, APART = BLUE, GRAY
 WIDTH = 90
-"""Characters a line above the picture."""
+"""Characters per line above the plot."""
 
 
 def plot_study(result: StudyResult, path: str | Path) -> None:
@@ -71,7 +71,7 @@ def _title(figure: Figure, axes: Axes, result: StudyResult) -> None:
 
 
 def _legend(systems: list[SystemFigures]) -> list[Line2D]:
-    kinds = {FAIR: "compared", APART: "tested otherwise, compared with none", WARNING: "leaked: compare with no other"}
+    kinds = {FAIR: "compared", APART: "tested differently, not compared", WARNING: "leaked, not comparable"}
     found = {_colour(one) for one in systems}
     points = [Line2D([], [], color=colour, marker="o", label=kinds[colour]) for colour in kinds if colour in found]
     lines = [

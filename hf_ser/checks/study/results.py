@@ -5,7 +5,7 @@
     O/study.png     UAR with its interval, leaked systems in red
 
 Seeds of one system share their test utterances and are not independent: for intervals and tests a speaker is drawn, or
-swapped, with the predictions of all seeds. The spread over seeds is given beside them.
+swapped, with the predictions of all seeds. The spread over seeds is given as well.
 """
 
 import json
@@ -64,10 +64,10 @@ def make_study(study: Study, runs: Sequence[Run]) -> StudyResult:
         raise ValueError("study: found no finished run, expected at least one. See the logs of the runs.")
     protocol = _protocol(study, measured)
     fair = [one for one in measured if not one.leaks and one.conditions.protocol == protocol]
-    _same_conditions(fair)
+    _check_same_conditions(fair)
     fair.sort(key=lambda one: (-round(one.figure("uar"), DIGITS), one.name))
     baseline = _baseline(study, fair)
-    compared = with_holm({one.name: one.against(baseline) for one in fair if one is not baseline})
+    compared = with_holm({one.name: one.difference_to(baseline) for one in fair if one is not baseline})
     return StudyResult(
         conditions=StudyConditions(**vars(fair[0].conditions), labels=fair[0].labels) if fair else None,
         chance_uar=1 / len(measured[0].labels),
@@ -124,7 +124,7 @@ class SystemResult:
         """One of `STATISTICS` over all seeds; for UAR and WA this is the mean over seeds."""
         return float(STATISTICS[name](sum(self.pooled(self.seeds).values())))
 
-    def against(self, other: "SystemResult") -> SystemDifference | None:
+    def difference_to(self, other: "SystemResult") -> SystemDifference | None:
         """The paired difference to another system on the common seeds, p not corrected; None where there are none."""
         seeds = [seed for seed in self.seeds if seed in other.seeds]
         if not seeds:
@@ -139,7 +139,7 @@ class SystemResult:
             uar_ci95=intervals["uar"],
             interval_note=note,
             **vars(permutation_test(theirs, ours)),
-            p_holm=None,  # with_holm, which needs the p values of all systems
+            p_holm=None,  # set by with_holm, which needs the p values of all systems
             is_significant=False,
         )
 
@@ -216,11 +216,11 @@ def _baseline(study: Study, fair: Sequence[SystemResult]) -> SystemResult | None
     )
 
 
-def _same_conditions(fair: Sequence[SystemResult]) -> None:
+def _check_same_conditions(fair: Sequence[SystemResult]) -> None:
     """Check that systems of one protocol have the same test.
 
     Raises:
-        ValueError: they have not.
+        ValueError: they differ.
     """
     tests = [{**vars(one.conditions), "labels": one.labels, "references": one.references} for one in fair]
     for one, conditions in zip(fair[1:], tests[1:], strict=True):
@@ -245,7 +245,7 @@ def notices_of_comparisons(
     fair: Sequence[SystemResult],
     compared: Mapping[str, SystemDifference | None],
 ) -> list[str]:
-    """What must be said of comparisons with the best or a named baseline, which `baseline` is None or not."""
+    """Notices of comparisons with the baseline, or with the best system if `baseline` is None."""
     found = []
     if fair and compared and not baseline:
         found.append(
@@ -275,12 +275,12 @@ def _cost(by_seed: Sequence[Sequence[TrainingRecord]]) -> dict:
     """Size, training time and speed of a system; times include evaluation and are summed over folds."""
     records = [record for folds in by_seed for record in folds]
     seconds = [sum(record.train_seconds for record in folds) for folds in by_seed]
-    shown = sum(_clips_trained(record) for record in records)
+    clips = sum(_clips_trained(record) for record in records)
     return {
         "parameters": max((record.parameters for record in records), default=None),
         "parameters_trained": max((record.parameters_trained for record in records), default=None),
         "train_seconds": statistics.fmean(seconds),
-        "clips_per_second": shown / sum(seconds) if shown and sum(seconds) else None,
+        "clips_per_second": clips / sum(seconds) if clips and sum(seconds) else None,
         "hardware": sorted({record.hardware for record in records}),
     }
 
@@ -360,5 +360,5 @@ def _count(number: int | None) -> str:
 
 
 def _remarks(result: StudyResult) -> list[tuple[str, str]]:
-    every = [*result.systems, *result.apart]
-    return [(one.name, note) for one in every for note in dict.fromkeys((*one.notices, *one.notes))]
+    all_systems = [*result.systems, *result.apart]
+    return [(one.name, note) for one in all_systems for note in dict.fromkeys((*one.notices, *one.notes))]

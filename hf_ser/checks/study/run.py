@@ -22,8 +22,8 @@ from hf_ser.files import atomic_write
 from hf_ser.runs.figures import DimensionReport, Report, read_report
 from hf_ser.runs.report import REPORT
 
-at_once = partial(print, flush=True)
-"""Prints progress without buffering, also into a file."""
+print_now = partial(print, flush=True)
+"""Print without buffering, so that progress shows in a file too."""
 
 LAST_LINES = 15
 """Lines of a failed run's log that are shown."""
@@ -69,13 +69,13 @@ class Run:
         return [] if fold == "all" else sorted(set(self.report().folds) - {fold})
 
     def report(self) -> Report:
-        """Its report."""
+        """The report of the run."""
         file = self.folder / REPORT
         report = read_report(file) or Report.read(file)
         if isinstance(report, DimensionReport):
             raise ValueError(
-                f"{file}: found a report of dimensions alone, expected classes, by which the systems of a study are "
-                "compared: give its systems --target both, or label."
+                f"{file}: found a report with only dimensions, expected classes, whose UAR a study compares. "
+                "Train its systems with --target both or label."
             )
         return report
 
@@ -89,7 +89,7 @@ def runs_of(study: Study, folder: Path, systems: tuple[System, ...] | None = Non
     ]
 
 
-def train(runs: list[Run], scripts: Path, jobs: int = 1, say: Callable[[str], None] = at_once) -> list[Run]:
+def train(runs: list[Run], scripts: Path, jobs: int = 1, say: Callable[[str], None] = print_now) -> list[Run]:
     """Train the runs that are not done, `jobs` at a time.
 
     Returns:

@@ -1,7 +1,7 @@
 """CREMA-D: 91 actors, 6 emotions, 12 sentences, and raters' votes for each clip.
 
-The label is the intended emotion, not the perceived one: of the votes by voice alone 40 % agree with it, and it is the
-single favourite of 42 % of the clips. `votes` has the perceived emotions. The text says little about the emotion: each
+The label is the intended emotion, not the perceived one: 40 % of the audio-only votes agree with it, and it is the
+unique majority for 42 % of the clips. `votes` has the perceived emotions. The text says little about the emotion: each
 sentence is equally frequent in all emotions, except IEO, which is three times as frequent in all but neutral.
 """
 
@@ -70,7 +70,7 @@ NAME = re.compile(rf"(1\d{{3}})_({'|'.join(SENTENCES)})_({'|'.join(EMOTION_CODES
 VOTES, DEMOGRAPHICS = "tabulatedVotes.csv", "VideoDemographics.csv"
 VOTE_COLUMNS = {"N": "neutral", "H": "happy", "S": "sad", "A": "angry", "F": "fearful", "D": "disgust"}
 VOICE = "1"
-"""First digit of a row's number in the table of votes: 1 voice alone, 2 face alone, 3 both."""
+"""First digit of a row's number in the table of votes: 1 only voice, 2 only face, 3 both."""
 WRONG_AUDIO = ("1064_IEO_DIS_MD", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX", "1076_MTI_SAD_XX")
 """Clips whose raters were played other audio than the WAV of that name, or none (README of the corpus)."""
 POINTER = b"version https://git-lfs"
@@ -79,7 +79,7 @@ POINTER = b"version https://git-lfs"
 def list_utterances(data_dir: str | Path) -> Listing:
     """List the clips below a folder, with votes and actors if the tables of the corpus are in it.
 
-    Clips are .wav or .flac; the MP3s of the corpus have the same audio. Of a clip stored twice the first is kept.
+    Clips are .wav or .flac; the MP3s of the corpus have the same audio. If a clip is stored twice, the first is kept.
     Without the table of actors, sex, age, race and ethnicity are unknown.
 
     Raises:
@@ -101,7 +101,7 @@ def read_votes(file: str | Path) -> dict[str, dict[str, float]]:
     """Read the votes of raters who listened to a clip without seeing it.
 
     Args:
-        file: `tabulatedVotes.csv`, of whose three rows per clip the one of the voice alone is read.
+        file: `tabulatedVotes.csv`, which has three rows per clip; the audio-only one is read.
 
     Returns:
         Counts by label, by file name without ending; clips without votes are left out.
@@ -205,10 +205,10 @@ def _rows(file: str | Path, columns: tuple[str, ...]) -> list[tuple[int, dict[st
     try:
         table = read_separated(file)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}. Expected the table as it was published: fetch it anew.") from error
+        raise ValueError(f"{file}: {error}. Expected the table as it was published: download it again.") from error
     if missing := [column for column in columns if column not in table.header]:
         named = ", ".join(column or "'' (the row's number)" for column in missing)
-        raise ValueError(f"{file}: found no column {named}. Expected the table as it was published: fetch it anew.")
+        raise ValueError(f"{file}: found no column {named}. Expected the published table: download it again.")
     rows = (
         (row.line, dict(zip_longest(table.header, row.cells[: len(table.header)], fillvalue=""))) for row in table.rows
     )

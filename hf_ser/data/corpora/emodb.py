@@ -60,7 +60,7 @@ NAME = re.compile(rf"({'|'.join(SPEAKERS)})({'|'.join(SENTENCES)})([{''.join(LET
 
 
 def list_utterances(data_dir: str | Path) -> Listing:
-    """List the clips below a folder at any depth; of a clip stored twice the first is kept.
+    """List the clips below a folder at any depth; if a clip is stored twice, the first is kept.
 
     Raises:
         FileNotFoundError: no such folder, or no EmoDB file in it.

@@ -93,7 +93,7 @@ def list_utterances(data_dir: str | Path) -> Listing:
 
 
 def _sessions(root: Path) -> tuple[list[Path], list[Finding]]:
-    """Folder of each session; of a corpus unpacked twice the least nested one."""
+    """Folder of each session; the least nested one if the corpus was unpacked twice."""
     files, findings = files_under(root)
     folders = {parent for file in files for parent in file.parents if parent.is_relative_to(root)}
     folders = [p for p in folders if SESSION.match(p.name) and (p / "dialog" / "EmoEvaluation").is_dir()]
@@ -174,7 +174,7 @@ def _read_transcripts(folder: Path, root: Path, ratings: dict[str, _Rating]) -> 
 
 
 def _audio(folder: Path) -> dict[str, Path]:
-    """Audio files by turn of one session; of two the first by path."""
+    """Audio files by turn of one session; the first by path if there are several."""
     files = [p for p in files_under(folder / "sentences" / "wav")[0] if p.suffix.lower() in (".wav", ".flac")]
     return {file.stem: file for file in reversed(files) if not file.name.startswith("._")}
 
@@ -184,7 +184,7 @@ def _unmatched_findings(ratings: dict, transcripts: dict, audio: dict[str, Path]
     findings = []
     for turn, rating in ratings.items():
         if rating.code == NO_MAJORITY:
-            findings.append(Finding("no_majority", turn, "no emotion has most of the raters", skipped=True))
+            findings.append(Finding("no_majority", turn, "no emotion has a majority of the raters", skipped=True))
         elif rating.code and turn not in audio:
             detail = f"no sentences/wav/{turn.rpartition('_')[0]}/{turn}.wav in its session"
             findings.append(Finding("missing_audio", turn, detail, skipped=True))

@@ -1,6 +1,6 @@
 """MELD: transcribed turns of the series Friends, in three published parts.
 
-The corpus has tables of transcripts and video clips (.mp4). The audio must be extracted to .wav or .flac beside the
+The corpus has tables of transcripts and video clips (.mp4). The audio must be extracted to .wav or .flac next to the
 clips; without it, an utterance has text only.
 
 The published parts share speakers (six of them speak most turns of each) and episodes, so a result on them is not
@@ -93,7 +93,7 @@ def list_utterances(data_dir: str | Path) -> Listing:
 
 
 def _tables(root: Path) -> tuple[dict[str, Path], list[Finding]]:
-    """Table of each part; of several copies the least nested one."""
+    """Table of each part; the least nested one of several copies."""
     tables, findings, below = {}, [], files_under(root)[0]
     for part in PARTS:
         files = [file for file in below if file.name == f"{part}_sent_emo.csv"]
@@ -153,7 +153,7 @@ def _listed(rows: dict[str, list[dict[str, str]]]) -> tuple[dict[str, Utterance 
             detail = f"found '{row['Emotion']}', expected one of {', '.join(EMOTIONS)}"
             findings.append(Finding("unknown_emotion", name, detail, skipped=True))
         elif SEVERAL.match(row["Speaker"]):
-            detail = f"'{row['Speaker']}' is more than one person, who speak elsewhere too"
+            detail = f"'{row['Speaker']}' is several people, who also speak elsewhere"
             findings.append(Finding("several_speakers", name, detail, skipped=True))
         else:
             listed[name] = _utterance(name, part, row)
@@ -198,7 +198,7 @@ def _clips(root: Path, parts: list[str]) -> tuple[dict[str, Path], set[str], lis
             detail = "expected a name such as dia0_utt0.wav"
             findings.append(Finding("not_meld", relative, detail, skipped=True))
         elif part is None:
-            detail = "in no folder named after train, dev or test, which number their dialogues alike"
+            detail = "in no folder named after train, dev or test, which use the same numbers of dialogues"
             findings.append(Finding("unplaced_audio", relative, detail, skipped=True))
         elif (first := audio.setdefault(name, file)) != file:
             detail = f"the same clip as {relative_name(first, root)}"
@@ -213,7 +213,7 @@ def _audio_findings(listed: dict, audio: dict[str, Path], videos: set[str], root
     findings = []
     if filmed:
         detail = (
-            f"their clips are {VIDEO_SUFFIX} alone, so they have text only; extract the audio in each folder: {EXTRACT}"
+            f"their clips are only {VIDEO_SUFFIX}, so they have no audio; extract the audio in each folder: {EXTRACT}"
         )
         findings.append(Finding("film_only", f"{len(filmed)} rows", detail))
     if audio or videos:

@@ -36,7 +36,7 @@ KINDS = {"R": "script", "S": "impro", "T": "impro"}
 between the recordings (P) have none."""
 
 FEWEST_TURNS, FEWEST_ERRORS = 10, 3
-"""Angry and sad turns of which the activation is compared, and standard errors by which they have to differ."""
+"""Fewest angry and sad turns to compare their activation, and standard errors by which they have to differ."""
 TABLES = ("Evalution.txt", "Evaluation.txt")
 """Names of the table of labels; the first is as it was published."""
 NAME = re.compile(r"MSP-IMPROV-(S\d\d)([AHNS])-([FM])(\d\d)-([PRST])-([FM]{2}\d+)$")
@@ -75,12 +75,12 @@ def list_utterances(data_dir: str | Path) -> Listing:
     table = next((others[name] for name in TABLES if name in others), None)
     if table is None:
         raise FileNotFoundError(
-            f"{root}: found no {' or '.join(TABLES)}. Expected the labels beside the recordings, as the corpus "
+            f"{root}: found no {' or '.join(TABLES)}. Expected the labels next to the recordings, as the corpus "
             "is published: point --data_dir at the folder that holds both."
         )
     ratings, found = read_ratings(table)
     findings += found
-    findings += _turn_activation(ratings.values(), table.name)
+    findings += _orient_activation(ratings.values(), table.name)
     findings += _unmatched(ratings, audio)
     utterances = [
         _utterance(name, rating, audio[name], others.get(f"{name}.txt"))
@@ -119,10 +119,10 @@ def read_ratings(file: Path) -> tuple[dict[str, _Rating], list[Finding]]:
     return ratings, findings
 
 
-def runs_down(ratings: Iterable[_Rating]) -> bool | None:
+def is_activation_reversed(ratings: Iterable[_Rating]) -> bool | None:
     """Whether the activation is given from active to calm: angry turns then have lower values than sad ones.
 
-    None where that is not clear: with fewer than `FEWEST_TURNS` of either, or a difference that may be chance.
+    None if that is not clear: with fewer than `FEWEST_TURNS` of either, or a difference that may be chance.
     """
     known = [rating for rating in ratings if rating.activation is not None]
     angry, sad = (np.array([one.activation for one in known if one.code == code]) for code in "AS")
@@ -133,22 +133,22 @@ def runs_down(ratings: Iterable[_Rating]) -> bool | None:
     return bool(difference < 0) if abs(difference) > FEWEST_ERRORS * error else None
 
 
-def _turn_activation(ratings: Collection[_Rating], table: str) -> list[Finding]:
-    """Turn the activation of ratings from calm to active; where its direction is not known, leave it out."""
-    is_down = runs_down(ratings)
-    if is_down is None:
+def _orient_activation(ratings: Collection[_Rating], table: str) -> list[Finding]:
+    """Make the activation of ratings rise from calm to active, or remove it if its direction is unknown."""
+    is_reversed = is_activation_reversed(ratings)
+    if is_reversed is None:
         codes = [rating.code for rating in ratings if rating.activation is not None]
         if not codes:
             return []
         for rating in ratings:
             rating.activation = None
         detail = (
-            "activation is left out: whether 1 is calm or active is known by its difference between angry and sad "
-            f"turns, expected {FEWEST_TURNS} of each at least that differ by more than chance, found "
-            f"{codes.count('A')} angry and {codes.count('S')} sad ones. Give the whole table as it was published"
+            "activation is left out: whether 1 is calm or active follows from its difference between angry and sad "
+            f"turns, expected at least {FEWEST_TURNS} of each that differ by more than chance, found "
+            f"{codes.count('A')} angry and {codes.count('S')} sad ones. Use the complete table as it was published"
         )
         return [Finding("activation_left_out", table, detail)]
-    if not is_down:
+    if not is_reversed:
         return []
     for rating in ratings:
         rating.activation = None if rating.activation is None else sum(DIMENSION_SCALE) - rating.activation
@@ -169,7 +169,7 @@ def _unmatched(ratings: Mapping[str, _Rating], audio: Mapping[str, Path]) -> lis
     findings = []
     for name, rating in ratings.items():
         if rating.code == NO_MAJORITY:
-            findings.append(Finding("no_majority", name, "no emotion has most of the raters", skipped=True))
+            findings.append(Finding("no_majority", name, "no emotion has a majority of the raters", skipped=True))
         elif rating.code not in CODES:
             detail = f"the emotion is {rating.code!r}, expected one of {', '.join(CODES)}"
             findings.append(Finding("no_label", name, detail, skipped=True))

@@ -61,14 +61,14 @@ def list_utterances(data_dir: str | Path) -> Listing:
 
     Raises:
         FileNotFoundError: no such folder, no consensus in it, or no turn of it with audio.
-        ValueError: a table without the expected columns, or a number that is none.
+        ValueError: a table without the expected columns, or a cell that is not a number.
     """
     root = Path(data_dir)
     audio, findings = named_files(root, "msp_podcast", _turn, "Audios/MSP-PODCAST_0001_0008.wav")
     others = {file.name: file for file in reversed(files_under(root)[0]) if not file.name.startswith("._")}
     if CONSENSUS not in others:
         raise FileNotFoundError(
-            f"{root}: found no {CONSENSUS}. Expected Labels/{CONSENSUS} beside Audios, as the corpus is published: "
+            f"{root}: found no {CONSENSUS}. Expected Labels/{CONSENSUS} next to Audios, as the corpus is published: "
             "point --data_dir at the folder that holds both."
         )
     votes = read_votes(others)
@@ -96,7 +96,7 @@ def list_utterances(data_dir: str | Path) -> Listing:
 
 
 def read_votes(files: dict[str, Path]) -> dict[str, dict[str, float]]:
-    """The raters' votes by turn, from the table of single ratings; none where there is no table.
+    """Read the raters' votes by turn from the table of single ratings; empty without a table.
 
     Args:
         files: Files of the corpus by their names.
@@ -137,7 +137,7 @@ def _turn(file: Path) -> str | None:
 
 
 def _why_left_out(name: str, code: str, audio: dict[str, Path], seen: set[str]) -> tuple[str, str] | None:
-    """Kind and detail of the finding on a turn that is left out; None of one that is kept."""
+    """Kind and detail of the finding on a turn that is left out; None if it is kept."""
     if name in seen:
         return "doubled_label", f"again in {CONSENSUS}"
     if code == NO_AGREEMENT:
@@ -177,7 +177,7 @@ def _rows(file: Path) -> list[tuple[int, dict[str, str]]]:
     if missing := [column for column in COLUMNS if column not in table.header]:
         raise ValueError(
             f"{file}: found no column {', '.join(missing)}. Expected the table as it was published, with "
-            f"{', '.join(COLUMNS)}: copy it anew."
+            f"{', '.join(COLUMNS)}: copy it again."
         )
     return [(row.line, dict(zip_longest(table.header, row.cells, fillvalue=""))) for row in table.rows]
 
@@ -188,4 +188,4 @@ def _number(text: str, place: str) -> float | None:
     try:
         return float(text)
     except ValueError as error:
-        raise ValueError(f"{place}: found '{text}', expected a number: copy the table anew.") from error
+        raise ValueError(f"{place}: found '{text}', expected a number: copy the table again.") from error

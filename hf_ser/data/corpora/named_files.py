@@ -21,7 +21,7 @@ def audio_files(root: Path) -> tuple[list[Path], list[Finding]]:
 def named_files(
     data_dir: str | Path, corpus: str, name_of: Callable[[Path], Hashable | None], example: str
 ) -> tuple[dict[Hashable, Path], list[Finding]]:
-    """Find the file of each clip; of a clip that is stored twice the first of `audio_files`.
+    """Find the file of each clip; the first of `audio_files` if a clip is stored twice.
 
     Args:
         data_dir: Folder of the corpus.

@@ -1,12 +1,12 @@
 """RAVDESS's recordings, each with a sentence of MELD that has the same emotion: real audio and text of two corpora.
 
-In no public corpus that is small and free do audio and text both tell the emotion and both come from the same person.
-Here they do, but what is written is not what is spoken: a figure says how a model joins two real sources, and nothing
-about how people speak what they mean. Report and cards say so.
+No small and free public corpus has audio and text of the same person that both carry the emotion. Here both do, but the
+text is not what is spoken: a figure shows how a model combines two real sources, and says nothing about how people
+express what they mean. Report and cards say so.
 
-Every sentence is used once, and each actor has sentences of dialogues of their own. A split whose parts share no actor
-therefore shares no sentence and no dialogue either. The people of the series are shared: six of them speak most of the
-text.
+Every sentence is used once, and each actor has sentences of other dialogues. A split whose parts share no actor
+therefore shares no sentence and no dialogue either. The characters of the series are shared: six of them speak most of
+the text.
 """
 
 from collections import Counter, defaultdict
@@ -25,9 +25,9 @@ LANGUAGE = "en"
 
 LABELS = meld.LABELS
 EMOTIONS = {label: label for label in LABELS} | {"calm": "neutral"}
-"""Our label by RAVDESS's."""
-SOURCE_OF_TEXT = "meld"
-"""`transcript_source`: neither a reference nor a recogniser's, for it is not what is spoken."""
+"""Our labels by RAVDESS's."""
+TRANSCRIPT_SOURCE = "meld"
+"""`transcript_source`: neither a reference nor a recogniser's, since it is not what is spoken."""
 
 _SEED = 20_261_130
 
@@ -48,7 +48,7 @@ def list_utterances(data_dir: str | Path) -> Listing:
     for clip in sorted(clips.utterances, key=lambda one: one.id):
         by_actor[clip.speaker].append(clip)
     needs = {actor: Counter(EMOTIONS[clip.label] for clip in own) for actor, own in sorted(by_actor.items())}
-    given = share_out(sentences.utterances, needs)
+    given = assign_dialogues(sentences.utterances, needs)
     utterances = [pair for actor, own in by_actor.items() for pair in _pairs(own, given[actor])]
     if not utterances:
         raise ValueError(
@@ -58,24 +58,23 @@ def list_utterances(data_dir: str | Path) -> Listing:
     findings = [one for one in clips.findings if not meld.CLIP.match(Path(one.item).stem)]
     findings += [one for one in sentences.findings if one.kind == "absent_table"]
     if left := len(clips.utterances) - len(utterances):
-        detail = "no sentence of their emotion is left for their actors, who share none"
+        detail = "no sentence of their emotion is left, since actors share no sentence"
         findings.append(Finding("no_sentence", f"{left} clips", detail, skipped=True, count=left))
     return Listing(LABELS, utterances, findings)
 
 
-def share_out(sentences: list[Utterance], needs: dict[str, Counter]) -> dict[str, dict[str, list[Utterance]]]:
-    """Deal whole dialogues to actors, until each has enough sentences of every emotion.
+def assign_dialogues(sentences: list[Utterance], needs: dict[str, Counter]) -> dict[str, dict[str, list[Utterance]]]:
+    """Assign complete dialogues to actors, until each has enough sentences of every emotion.
 
-    Of a sentence that occurs several times, whatever its capitals and punctuation, the first is used alone, so that no
-    two actors have it. A dialogue goes to the actor whom it brings nearest to what they need, where a rare emotion
-    counts for more.
+    Of sentences that are equal except for capitals and punctuation, only the first is used, so that no two actors share
+    one. A dialogue goes to the actor whose needs it covers best, where a rare emotion counts for more.
 
     Args:
         sentences: Turns of dialogues.
-        needs: How many sentences of each emotion each actor needs.
+        needs: Number of sentences of each emotion that each actor needs.
 
     Returns:
-        The sentences of each actor by emotion, in an order drawn by chance.
+        The sentences of each actor by emotion, in random order.
     """
     dialogues, known = defaultdict(list), set()
     for sentence in sorted(sentences, key=lambda one: one.id):
@@ -94,7 +93,7 @@ def share_out(sentences: list[Utterance], needs: dict[str, Counter]) -> dict[str
             )
             for actor, need in needs.items()
         }
-        best = max(gains, key=gains.get)  # of equal ones the first
+        best = max(gains, key=gains.get)  # the first of equal ones
         if gains[best] > 0:
             for sentence in dialogues[names[number]]:
                 given[best][sentence.label].append(sentence)
@@ -121,5 +120,5 @@ def _paired(clip: Utterance, sentence: Utterance) -> Utterance:
         dialogue=sentence.dialogue,
         sentence=None,
         transcript=sentence.transcript,
-        transcript_source=SOURCE_OF_TEXT,
+        transcript_source=TRANSCRIPT_SOURCE,
     )

@@ -34,7 +34,7 @@ NAME = re.compile(r"(0[123])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1\
 def list_utterances(data_dir: str | Path) -> Listing:
     """List the speech clips below a folder at any depth.
 
-    Of a clip stored twice (a folder unzipped twice, .wav beside .flac) the first is kept. Songs are skipped. A clip of
+    If a clip is stored twice (a folder unzipped twice, .wav and .flac), the first is kept. Songs are skipped. A clip of
     the video modality is skipped if the audio-only clip, which has the same audio, exists.
 
     Raises:

@@ -33,7 +33,7 @@ NAME = re.compile(r"(DC|JE|JK|KL)_(?:(a|d|f|h|sa|su)(?:0[1-9]|1[0-5])|(n)(?:0[1-
 def list_utterances(data_dir: str | Path) -> Listing:
     """List the clips below a folder: DC/a01.wav as published, or DC_a01.wav as in flat copies.
 
-    Of a clip stored twice the first is kept.
+    If a clip is stored twice, the first is kept.
 
     Raises:
         FileNotFoundError: no such folder, or no SAVEE file in it.

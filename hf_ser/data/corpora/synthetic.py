@@ -47,7 +47,7 @@ LEANING = {
 """Words that are more frequent under one label than under the others."""
 
 # Which list a leaning word is taken from (columns, in the order of LABELS) under each label (rows). Labels of one
-# one valence share words, so that the text is weakest where the audio is strongest.
+# valence share words, so that the text is weakest where the audio is strongest.
 _LEAN = {
     "angry": (0.66, 0.03, 0.05, 0.26),
     "happy": (0.03, 0.68, 0.24, 0.05),

@@ -202,7 +202,7 @@ class _TableReader:
             votes = votes_of(row, self.commas)
         except ValueError as error:
             return None, [Finding("bad_votes", place, str(error), skipped=True)]
-        votes = self.joined(votes)
+        votes = self.merged(votes)
         label = self.label(row, name) or self.majority_label(votes)
         if problem := self.problem_of(name, label):
             return None, [Finding("incomplete_row", place, problem, skipped=True)]
@@ -219,7 +219,7 @@ class _TableReader:
         findings, given = [], plain(row.get("id"))
         unique = self.unique(given or storable(name) + part_name(part) + (f"@{channel}" if channel else ""))
         if given not in (None, unique):
-            detail = f"the id {printable(given)} was there before, so this row is {printable(unique)}"
+            detail = f"the id {printable(given)} occurs twice, so this row is {printable(unique)}"
             findings.append(Finding("repeated_id", f"table/{unique}", detail))
         metadata, invalid = self.metadata(row, name)
         for kind, column, text, expected in invalid:
@@ -257,7 +257,7 @@ class _TableReader:
             self.written["label"][label][raw] += 1
         return label
 
-    def joined(self, votes: dict[str, float] | None) -> dict[str, float] | None:
+    def merged(self, votes: dict[str, float] | None) -> dict[str, float] | None:
         """Votes of a row with the spellings of each label added up."""
         if votes is None or len(joined := joined_votes(votes)) == len(votes):
             return votes
@@ -467,7 +467,7 @@ class _TableReader:
         return []
 
     def overlap_findings(self, utterances: list[Utterance]) -> list[Finding]:
-        """Report clips that go on to the end of their file, over later clips of it.
+        """Report clips that extend to the end of their file and overlap later clips of it.
 
         Raises:
             ValueError: starts without ends, unless the user left them out.
@@ -475,20 +475,20 @@ class _TableReader:
         last = defaultdict(float)
         for one in utterances:
             last[repr(one.audio), one.channel] = max(last[repr(one.audio), one.channel], one.start_seconds or 0.0)
-        over = [
+        overlapping = [
             one
             for one in utterances
             if one.end_seconds is None and (one.start_seconds or 0.0) < last[repr(one.audio), one.channel]
         ]
-        if not over:
+        if not overlapping:
             return []
-        found = f"{len(over)} clips go on to the end of their file, over others of it that begin later"
+        found = f"{len(overlapping)} clips extend to the end of their file and overlap later ones"
         if "end" not in self.left_out and all(one.end_seconds is None for one in utterances):
             raise ValueError(
-                f"{self.source.where}: {found}, the first: {over[0].id}. Expected a column `end` or `duration` too: "
-                "add it, or name it as --columns end=NAME (nothing after the equals sign if this is meant)."
+                f"{self.source.where}: {found}, the first: {overlapping[0].id}. Expected a column `end` or `duration` "
+                "too: add it, or name it as --columns end=NAME (nothing after the equals sign if this is meant)."
             )
-        return [Finding("runs_over_others", self.source.where, f"{found}: fill their end in", count=len(over))]
+        return [Finding("runs_over_others", self.source.where, f"{found}: fill their end in", count=len(overlapping))]
 
     def reject_windows_paths(self, utterances: list[Utterance]) -> None:
         """Refuse a table that was written on another machine.

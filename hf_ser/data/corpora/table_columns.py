@@ -85,7 +85,7 @@ class Naming:
             if ours in names:
                 raise ValueError(
                     f"{where}: found columns {printable(names[ours])} and {printable(theirs)}. Expected one column for "
-                    f"`{ours}`: remove one, or say --columns {ours}={printable(theirs)}."
+                    f"`{ours}`: remove one, or give --columns {ours}={printable(theirs)}."
                 )
             names[ours] = theirs
         spelled = {normal_form(name).lower(): name for name in reversed(found)}
@@ -124,7 +124,7 @@ class Naming:
         unread = list(dict.fromkeys(name for name in found if name not in names.values()))
         for theirs, what, ours in doubtful_columns(unread, names, self.left_out):
             detail = (
-                f"the name seems to be that of {what}, and it is not read: say {_example(ours, theirs)} if it is, or "
+                f"the name seems to be that of {what}, and it is not read: give {_example(ours, theirs)} if it is, or "
                 f"--columns {ours}= (nothing after the equals sign) if it is not"
             )
             findings.append(Finding("doubtful_column", f"{where}, column {printable(theirs)}", detail))
@@ -144,9 +144,9 @@ class Naming:
                 start = next(names[one] for one in START if one in names)
                 raise ValueError(
                     f"{where}: found the starts of clips in the column {printable(start)}, no ends, and a column "
-                    f"{printable(theirs)} that is not read. Expected `end` or `duration`: say "
-                    f"{_example(ours, theirs)}, or --columns end= (nothing after the equals sign) if every clip goes "
-                    "on to the end of its file."
+                    f"{printable(theirs)} that is not read. Expected `end` or `duration`: give "
+                    f"{_example(ours, theirs)}, or --columns end= (nothing after the equals sign) if every clip "
+                    "extends to the end of its file."
                 )
 
     def _check(self, where: str, found: list[str], names: dict[str, str]) -> None:
@@ -154,7 +154,7 @@ class Naming:
         if twice := [(ours, theirs) for ours, theirs in names.items() if counts[theirs] > 1]:
             ours, theirs = twice[0]
             raise ValueError(
-                f"{where}: found {counts[theirs]} columns `{printable(theirs)}`, and one of them alone can be "
+                f"{where}: found {counts[theirs]} columns `{printable(theirs)}`, and only one of them can be "
                 f"`{ours}`. Expected every name once: rename or remove the others in the table."
             )
         has_label = not self.needs_label or any(name == "label" or name.startswith("votes") for name in names)
@@ -184,7 +184,7 @@ class Naming:
             if theirs and names[ours] is None:
                 raise ValueError(
                     f"{where}: found columns {', '.join(map(printable, found))}. Expected '{theirs}', which --columns "
-                    f"gives for `{ours}`: name a column that is there."
+                    f"gives for `{ours}`: name an existing column."
                 )
         return names
 
@@ -220,8 +220,8 @@ def _other_separator(found: list[str]) -> str:
     ((mark, _),) = marks.most_common(1)
     name = "a tab" if mark == "\t" else f"'{mark}'"
     return (
-        f" Its cells look parted by {name}: commas, semicolons and tabs are read, and any other sign behind a first "
-        f"line `sep={mark}`."
+        f" Its cells seem to be separated by {name}: commas, semicolons and tabs are read, and any other separator "
+        f"after a first line `sep={mark}`."
     )
 
 

@@ -73,7 +73,7 @@ def rows_of_label_folders(folder: Path, naming: Naming) -> Rows:
         raise ValueError(
             f"{folder}: found {len(audio) + sum(one.count for one in findings)} files, none of them "
             f"{', '.join(AUDIO_SUFFIXES)} in the sub-folder of a label. Expected files such as angry/x.wav, a "
-            "metadata.csv beside them, or a data set of datasets.save_to_disk: name a table of the files, or such a "
+            "metadata.csv next to them, or a data set of datasets.save_to_disk: name a table of the files, or such a "
             "folder, in --data_dir."
         )
     if naming.needs_label:
@@ -119,7 +119,7 @@ def check_label_folders(folder: Path, files: Sequence[tuple[str, ...]]) -> None:
     elif len(names) == 1:
         what = "which alone holds all of them, so that there would be one label"
     elif all(_is_numbered(name) for name in names):
-        what = "which are numbered as speakers are"
+        what = "which are numbered like speakers"
     if what:
         shown = ", ".join(printable(name) for name in names[:4]) + (" ..." if len(names) > 4 else "")
         raise ValueError(

@@ -89,7 +89,7 @@ MAY_BE_CLASS = re.compile(r"NA|None|Null|NULL|Nan|nil|\W+")
 SURELY_MISSING = re.compile(r"[?.\s_]+")
 
 GAP_CLIPS, GAP_SHARE, GAP_CLASSES = 3, 0.1, 20
-"""Least clips, least share of all, and most classes for which a label read as missing is doubted."""
+"""Fewest clips, least share of all, and most classes for which a label read as missing is doubted."""
 
 
 def reject_doubtful_gaps(where: str, missing: Mapping[str, int], labels: Mapping[str, int]) -> None:
@@ -113,8 +113,8 @@ def reject_doubtful_gaps(where: str, missing: Mapping[str, int], labels: Mapping
     keep = ",".join(f"label:{word}=NAME" for word in many)
     drop = ",".join(f"label:{word}=" for word in many)
     raise ValueError(
-        f"{where}: found the label {found}, which programs write for a missing one, beside {others}. Expected to know "
-        f"whether it is a class: keep it with --columns {keep} (NAME is what the class is to be called), or leave its "
+        f"{where}: found the label {found}, which programs write for a missing one, and {others}. Expected a "
+        f"decision whether it is a class: keep it with --columns {keep} (NAME is the name of the class), or leave its "
         f"clips out with --columns {drop} (nothing after the equals sign)."
     )
 
@@ -173,7 +173,7 @@ def reject_ratings(where: str, utterances: Sequence[Utterance]) -> None:
 
 
 LEAST_LETTERS, RARE_SHARE = 3, 0.05
-"""Least letters of a label for which one edit is a likely typing error; greatest share of the other label's clips."""
+"""Fewest letters of a label for which one edit is a likely typing error; greatest share of the other label's clips."""
 
 
 def misspelt_findings(utterances: Sequence[Utterance]) -> list[Finding]:
@@ -207,7 +207,7 @@ def reject_other_labels(where: str, utterances: Sequence[Utterance], column_is_n
     """Refuse labels that are the speakers, or the sexes unless the user named their column.
 
     Raises:
-        ValueError: they are.
+        ValueError: the labels are speakers or sexes.
     """
     labels = sorted({utterance.label for utterance in utterances})
     named = ", ".join(printable(label) for label in labels[:4]) + (" ..." if len(labels) > 4 else "")

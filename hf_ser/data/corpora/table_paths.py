@@ -35,7 +35,7 @@ def local_path(folder: Path, path: str, moved: bool = False) -> Path:
 
 
 def by_other_capitals(path: Path) -> str | None:
-    """Name of the only file in the folder of a missing path that differs from it in capitals alone, else None."""
+    """Name of the only file in the folder of a missing path that differs from it only in capitals, else None."""
     wanted = normal_form(path.name).casefold()
     found = [name for name in _names(str(path.parent)).values() if normal_form(name).casefold() == wanted]
     return found[0] if len(found) == 1 and found[0] != path.name else None

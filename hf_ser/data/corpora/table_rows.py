@@ -156,7 +156,7 @@ def _read_jsonl(file: Path) -> tuple[list[str], list[dict | None], list[Finding]
                 rows.append(row)
             except (ValueError, RecursionError) as error:
                 first = first or error
-                detail = f"no JSON object: {printable(error)}"
+                detail = f"not a JSON object: {printable(error)}"
                 findings.append(Finding("unreadable_row", f"{file.name}, line {line_number}", detail, skipped=True))
                 rows.append(None)
     if first is not None and not any(rows):
@@ -182,14 +182,14 @@ CONVERT = {
     **dict.fromkeys((".rds", ".rda", ".rdata"), "In R: write.csv(DATA, 'clips.csv', row.names=FALSE)."),
     **dict.fromkeys((".zip", ".gz", ".7z", ".rar", ".tar"), "Unpack it, and name the table or the folder in it."),
     ".json": "With pandas: pandas.read_json(FILE).to_json('clips.jsonl', orient='records', lines=True).",
-    ".txt": "Rename it to .tsv if tabs part its cells, or to .csv.",
+    ".txt": "Rename it to .tsv if tabs separate its cells, or to .csv.",
 }
 """How to convert tables of other kinds."""
 
 
 def _rows_of_file(file: Path, naming: Naming) -> Rows:
     if not file.is_file():
-        home = " A shell puts your own folder for ~ only where it is not in quotes." if str(file)[:1] == "~" else ""
+        home = " A shell expands ~ only outside quotes." if str(file)[:1] == "~" else ""
         raise FileNotFoundError(
             f"{file}: no such table. Expected a {', '.join(READERS)} file, a folder, or the Hub id of a data set as "
             f"user/name: name it in --data_dir.{home}"
@@ -206,8 +206,8 @@ def _rows_of_file(file: Path, naming: Naming) -> Rows:
     except Exception as error:  # a damaged file can make pandas, pyarrow or json raise anything
         text = printable(error) or type(error).__name__
         raise ValueError(
-            f"{file}: not readable as {file.suffix} ({text}). Expected a whole one, in UTF-8 where it is text: "
-            "export it again, or copy it anew."
+            f"{file}: not readable as {file.suffix} ({text}). Expected a complete file, in UTF-8 if it is text: "
+            "export it again, or copy it again."
         ) from error
     names = naming.named(str(file), found)
     findings = [*findings, *naming.findings(str(file), found, names)]
@@ -260,11 +260,11 @@ def _of_text(rows: list[dict], findings: list[Finding]) -> tuple[list[dict], lis
 
 
 def _metadata(folder: Path) -> list[Path]:
-    """Metadata files of a folder, as `datasets` reads them: beside the files, or in the folder of each split."""
+    """Metadata files of a folder, as `datasets` reads them: next to the files, or in the folder of each split."""
     files = [file for file in files_under(folder)[0] if file.stem == "metadata" and file.suffix.lower() in READERS]
     files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
     order = list(READERS)
-    # Of several kinds in one folder the first is read.
+    # If a folder has several kinds, the first is read.
     first = {file.parent: file for file in sorted(files, key=lambda file: -order.index(file.suffix.lower()))}
     return [first[folder]] if folder in first else [first[each] for each in sorted(first)]
 

@@ -40,7 +40,7 @@ NAME = re.compile(rf"(OAF|YAF|OA)_([a-z]+)_({'|'.join(EMOTION_CODES)})$", re.IGN
 def list_utterances(data_dir: str | Path) -> Listing:
     """List the clips below a folder at any depth; folder names, which vary, are ignored.
 
-    Of a clip stored twice (the widespread archive has everything twice) the first is kept.
+    If a clip is stored twice (the widespread archive has everything twice), the first is kept.
 
     Raises:
         FileNotFoundError: no such folder, or no TESS file in it.

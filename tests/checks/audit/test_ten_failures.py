@@ -162,7 +162,7 @@ def test_7_scripts_that_training_and_test_share(scripted):
     shared = [one for one in findings if one.kind == "script_overlap"]
     assert {one.severity for one in shared} == {LEAK}
     assert len(shared) == 4
-    assert "32 of 32 test clips have a script that is trained on" in shared[0].detail
+    assert "32 of 32 test clips have a script that training has too" in shared[0].detail
     assert "script_disjoint" in shared[0].remedy
     assert {
         one.severity for one in audited(scripted, "leave_one_session_out", reads=False) if "script" in one.kind

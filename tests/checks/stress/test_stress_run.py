@@ -13,7 +13,7 @@ from rows import make_stress, write_predictions
 from hf_ser.checks.stress.conditions import CONDITIONS, Condition
 from hf_ser.checks.stress.plots import plot_stress
 from hf_ser.checks.stress.results import HOW_TO_READ, Outcome, format_stress, gap_verdict, shared_note
-from hf_ser.checks.stress.run import MET, UNRECORDED, clean_rows, run_conditions, select_rows
+from hf_ser.checks.stress.run import SEEN_IN_TRAINING, UNRECORDED, clean_rows, run_conditions, select_rows
 from hf_ser.data.prepared import load_prepared
 from hf_ser.runs.classifier import Classifier
 from hf_ser.runs.figures import SexGap
@@ -231,7 +231,7 @@ def test_rows_that_training_has_met_are_left_out_or_stamped(prepared, tmp_path):
     chosen = select_rows(model, prepared)
     assert set(speakers[chosen.rows]) == set(speakers) - {speakers[0], speakers[-1]}
     assert chosen.notices[0].startswith("16 of 48 clips are left out: they, equal recordings")
-    assert select_rows(model, prepared, allow_leak=True).leaks == (MET,)
+    assert select_rows(model, prepared, allow_leak=True).leaks == (SEEN_IN_TRAINING,)
     write_record(folder, record(dataset, range(len(dataset))))
     with pytest.raises(ValueError, match=r"no row is left to test .*48 of 48 clips are left out.*--allow_leak"):
         select_rows(model, prepared)

@@ -109,9 +109,12 @@ def rated(code: str, activations) -> list:
 
 def test_the_direction_of_activation_is_not_guessed_of_few_turns():
     angry, sad = rated("A", [4.0, 4.5] * 5), rated("S", [2.0, 2.5] * 5)
-    assert msp_improv.runs_down(angry + sad) is False and msp_improv.runs_down(rated("A", [1.0] * 10) + sad) is True
+    assert (
+        msp_improv.is_activation_reversed(angry + sad) is False
+        and msp_improv.is_activation_reversed(rated("A", [1.0] * 10) + sad) is True
+    )
     for few in (angry, angry + sad[:9], angry[:1] + sad[:1], rated("A", [2.2, 2.4] * 5) + sad, rated("N", [2.0])):
-        assert msp_improv.runs_down(few) is None
+        assert msp_improv.is_activation_reversed(few) is None
 
 
 def test_activation_of_unknown_direction_is_left_out(tmp_path):

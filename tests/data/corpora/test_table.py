@@ -234,7 +234,7 @@ EXPECTED_VOTES = r'Expected an object of counts by label such as \{"angry": 2, "
             "found audio in the column of paths. Expected paths",
         ),
         ("a.jsonl", '{"path": "a.wav"}\n', f"a.jsonl: found columns path. {EXPECTED_COLUMNS}"),
-        ("a.csv", "", r"a.csv: not readable as .csv \(the file is empty\). Expected a whole one"),
+        ("a.csv", "", r"a.csv: not readable as .csv \(the file is empty\). Expected a complete file"),
         (
             "a.csv",
             "path,label\n",
@@ -246,11 +246,11 @@ EXPECTED_VOTES = r'Expected an object of counts by label such as \{"angry": 2, "
             'path,label\n"a.wav,sad,x\n',
             r"a.csv: not readable as .csv \(line 2: a cell begins with a quote, and",
         ),
-        ("a.jsonl", "path,label\na.wav,sad\n", r"a.jsonl: not readable as .jsonl \(.*\). Expected a whole one"),
+        ("a.jsonl", "path,label\na.wav,sad\n", r"a.jsonl: not readable as .jsonl \(.*\). Expected a complete file"),
         (
             "a.parquet",
             "path,label\na.wav,sad\n",
-            r"a.parquet: not readable as .parquet \(.*\). Expected a whole one",
+            r"a.parquet: not readable as .parquet \(.*\). Expected a complete file",
         ),
         (
             "a.xlsx",
@@ -444,7 +444,7 @@ def test_votes_in_a_column_for_each_label(listed, suffix, named):
         ({"votes:": "label"}, r"found 'votes:=label'.* end, or votes:LABEL for the column of votes for one label"),
         (
             {"speaker": "who"},
-            r"clips.csv: found columns path, label. Expected 'who', which --columns gives for `speaker`: name a column",
+            r"clips.csv: found columns path, label. Expected 'who', which --columns gives for `speaker`: name",
         ),
         ({"speaker": "path"}, f"clips.csv: found columns path, label. {EXPECTED_COLUMNS}"),
     ],

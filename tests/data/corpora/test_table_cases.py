@@ -88,7 +88,7 @@ def test_labels_that_programs_write_are_none(listed):
 
 @pytest.mark.parametrize("column", ["label", "path", "speaker"])
 def test_a_column_that_is_there_twice_is_refused_by_its_name(listed, column):
-    with pytest.raises(ValueError, match=f"found 2 columns `{column}`, and one of them alone can be `{column}`"):
+    with pytest.raises(ValueError, match=f"found 2 columns `{column}`, and only one of them can be `{column}`"):
         listed(f"path,label,speaker,{column}\na,sad,s,x\n")
     with pytest.raises(ValueError, match=f"found 2 columns `{column} x`"):
         listed(f"path,label,speaker,{column} x,{column} x\na,sad,s,1,2\n", columns={column: f"{column} x"})
@@ -206,7 +206,7 @@ def test_a_damaged_parquet_file_is_one_clear_error(tmp_path):
     raw = bytearray((tmp_path / "t.parquet").read_bytes())
     raw[4:300] = bytes(296)
     (tmp_path / "t.parquet").write_bytes(raw)
-    with pytest.raises(ValueError, match=r"t.parquet: not readable as .parquet \(.*Expected a whole one"):
+    with pytest.raises(ValueError, match=r"t.parquet: not readable as .parquet \(.*Expected a complete file"):
         list_utterances(tmp_path / "t.parquet")
 
 
@@ -232,7 +232,7 @@ def test_metadata_of_each_split(tree):
         (("anna/anger/a.wav", "bert/joy/b.wav"), "the upper ones seem to be speakers and the lower ones labels"),
         (("female/a.wav", "male/b.wav"), "which are sexes"),
         (("ESD/0011/Angry/a.wav", "ESD/0012/Sad/b.wav"), "found the sub-folders ESD, which alone holds all of them"),
-        (("Actor_01/a.wav", "Actor_02/b.wav"), "which are numbered as speakers are"),
+        (("Actor_01/a.wav", "Actor_02/b.wav"), "which are numbered like speakers"),
         (("train/wavs/a.wav", "test/wavs/b.wav"), "which are names for folders of any content"),
     ],
 )

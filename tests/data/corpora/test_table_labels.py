@@ -147,7 +147,7 @@ def test_the_majority_is_taken_after_spellings_of_votes_are_joined(tmp_path, vot
         (["PA", "NA"] * 5, "'NA' (5 of 10 clips)"),
         ([":-)", ":-(", "ok"] * 3, "':-)' (3 of 9 clips), ':-(' (3 of 9 clips)"),
         (["None", "Low", "High"] * 3, "'None' (3 of 9 clips)"),
-        (["+", "-"] * 3, "beside none"),
+        (["+", "-"] * 3, "missing one, and none"),
     ],
 )
 def test_a_class_that_is_called_as_an_empty_cell_is_not_lost(listed, labels, named):

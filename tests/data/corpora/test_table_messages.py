@@ -11,8 +11,8 @@ from hf_ser.data.prepared import load_prepared
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("t.csv", "path|label|speaker\na|sad|s\n", r"look parted by '\|'.*first line `sep=\|`"),
-        ("t.csv", "path:label\na:sad\n", "look parted by ':'"),
+        ("t.csv", "path|label|speaker\na|sad|s\n", r"seem to be separated by '\|'.*first line `sep=\|`"),
+        ("t.csv", "path:label\na:sad\n", "seem to be separated by ':'"),
         ("t.csv", "path,label\n1,a,sad\n2,b,sad\n", r"every row has one cell more, as R's.*row\.names=FALSE"),
         ("t.csv", "path,label,text\na,sad,oh, no\nb,sad,x\n", "a text with ',' in it has to be in quotes"),
         ("t.csv", "# exported\npath,label\na,sad\n", "the first line seems to be a comment"),
@@ -42,7 +42,7 @@ def test_a_mistake_is_named_with_its_likely_cause(tmp_path, name, text, said):
 
 
 def test_a_folder_in_quotes_is_no_home():
-    with pytest.raises(FileNotFoundError, match="A shell puts your own folder for ~ only where"):
+    with pytest.raises(FileNotFoundError, match="A shell expands ~ only outside quotes"):
         list_utterances("~/nothing/here.csv")
 
 

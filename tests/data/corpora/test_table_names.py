@@ -88,7 +88,7 @@ def test_our_own_name_and_the_users_go_first(listed):
 def test_a_column_that_seems_to_be_ours_is_named_with_what_to_write(listed, column, what, remedy):
     listing = listed(f"path,label,{column}\na.wav,sad,x\n")
     ((detail, _),) = found(listing, "doubtful_column")
-    assert f"seems to be that of {what}, and it is not read: say {remedy} if it is" in detail
+    assert f"seems to be that of {what}, and it is not read: give {remedy} if it is" in detail
     ours = remedy.split("=")[0].removeprefix("--columns ")
     assert not found(listed(f"path,label,{column}\na.wav,sad,x\n", columns={ours: ""}), "doubtful_column")
 
@@ -103,7 +103,7 @@ def test_two_columns_that_may_be_one_of_ours_are_not_chosen_between(listed):
 def test_starts_without_the_ends_that_are_there_are_refused(listed, column):
     text = f"path,label,speaker,start,{column}\na.wav,sad,s,0,1\n"
     with pytest.raises(
-        ValueError, match=rf"no ends, and a column {column} that is not read.*say --columns \w+={column}"
+        ValueError, match=rf"no ends, and a column {column} that is not read.*give --columns \w+={column}"
     ):
         listed(text)
     assert listed(text, columns={"end": ""}).utterances[0].end_seconds is None
@@ -112,7 +112,7 @@ def test_starts_without_the_ends_that_are_there_are_refused(listed, column):
 
 def test_clips_that_go_on_over_later_ones_are_refused_or_named(listed):
     text = "path,label,speaker,start,bis\na.wav,sad,s,0,1\na.wav,happy,s,1,2\n"
-    with pytest.raises(ValueError, match=r"1 clips go on to the end of their file, .*table/a.wav@0-.*--columns"):
+    with pytest.raises(ValueError, match=r"1 clips extend to the end of their file .*table/a.wav@0-.*--columns"):
         listed(text)
     assert [count for _, count in found(listed(text, columns={"end": ""}), "runs_over_others")] == [1]
     assert not found(listed(text, columns={"end": "bis"}), "runs_over_others")
