@@ -203,7 +203,8 @@ PRESETS = {
     "mfcc_cnn": {
         "network": "image_cnn",
         "front_end": {
-            **LIBROSA, "features": "mfcc", "n_bands": 20, "n_mels": 128, "image_size": [64, 64], "normalisation": "corpus"
+            **LIBROSA, "features": "mfcc", "n_bands": 20, "n_mels": 128, "image_size": [64, 64],
+            "normalisation": "corpus",
         },
     },
     "six_layer_cnn": {

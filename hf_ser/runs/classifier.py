@@ -1,6 +1,7 @@
 """A trained model behind one call: audio and text in, calibrated probabilities out."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +28,18 @@ from hf_ser.runs.checkpoints import load_model
 from hf_ser.runs.record import read_record
 
 FUSION = "fusion"
+
+
+class Answers(NamedTuple):
+    """What a model says of rows.
+
+    Attributes:
+        outputs: Class probabilities, followed by the dimensions if the model predicts any, `(rows, outputs)` float64.
+        familiarity: How similar each row is to the training data; None if unknown.
+    """
+
+    outputs: np.ndarray
+    familiarity: list[float | None]
 
 
 class Classifier:
@@ -76,23 +89,17 @@ class Classifier:
         self.temperature = getattr(config, "calibration_temperature", None) or 1.0
         self.abstain_threshold = getattr(config, "abstain_threshold", None)
 
-    def probabilities(
-        self,
-        clips: Sequence[np.ndarray | None],
-        texts: Sequence[str | None],
-        batch_size: int = 16,
-        speaker_statistics: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Class probabilities of each row; arguments as of `outputs`.
+    def probabilities(self, clips: Sequence, texts: Sequence, *args, **options) -> np.ndarray:
+        """Class probabilities of each row; arguments as of `answers`.
 
         Shapes:
             `(rows, classes)` float64.
 
         Raises:
-            ValueError: as `outputs`, or the model has no classes.
+            ValueError: as the pipeline, or the model has no classes.
         """
         self.check_has_classes()
-        return self.outputs(clips, texts, batch_size, speaker_statistics)[:, : len(self.labels)]
+        return self.answers(clips, texts, *args, **options).outputs[:, : len(self.labels)]
 
     def check_has_classes(self) -> None:
         """Check that the model predicts classes.
@@ -106,14 +113,14 @@ class Classifier:
                 "with classes, such as one that was trained with --target both: name another model."
             )
 
-    def outputs(
+    def answers(
         self,
         clips: Sequence[np.ndarray | None],
         texts: Sequence[str | None],
         batch_size: int = 16,
         speaker_statistics: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Class probabilities of each row, followed by its dimensions if the model predicts any.
+    ) -> Answers:
+        """Classify rows.
 
         An audio-only model ignores texts, a text-only model ignores clips. A text-only model classifies each distinct
         text once, so that equal texts have equal answers.
@@ -125,22 +132,11 @@ class Classifier:
             speaker_statistics: Statistics of each row's speaker, from `statistics_of_rows`; None without enrolment.
 
         Shapes:
-            each clip `(samples,)` float32 at 16 kHz; speaker_statistics `(rows, 2, bands)`; the result
-            `(rows, outputs)` float64.
+            each clip `(samples,)` float32 at 16 kHz; speaker_statistics `(rows, 2, bands)`.
 
         Raises:
             ValueError: as the pipeline.
         """
-        return self.answers(clips, texts, batch_size, speaker_statistics)[0]
-
-    def answers(
-        self,
-        clips: Sequence[np.ndarray | None],
-        texts: Sequence[str | None],
-        batch_size: int = 16,
-        speaker_statistics: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, list[float | None]]:
-        """`outputs`, and how similar each row is to the training data (None if unknown)."""
         outputs, n_classes = np.empty((len(texts), len(self.labels) + len(self.dimensions))), len(self.labels)
         familiarity = np.full(len(texts), None)
         first = first_of_text(texts) if self.kind == TEXT else np.arange(len(texts))
@@ -156,7 +152,7 @@ class Classifier:
         outputs = outputs[first]
         if n_classes:
             outputs[:, :n_classes] = softmax(outputs[:, :n_classes] / self.temperature, axis=-1)
-        return outputs, familiarity[first].tolist()
+        return Answers(outputs, familiarity[first].tolist())
 
     def batches(self, clips: Sequence, texts: Sequence, batch_size: int = 16) -> Iterator[np.ndarray]:
         """Yield the row positions of each forward pass: similar lengths together, the longest first."""
@@ -167,10 +163,6 @@ class Classifier:
         order = np.argsort(sizes, kind="stable")[::-1]
         for start in range(0, len(order), batch_size):
             yield order[start : start + batch_size]
-
-    def logits(self, clips: list, texts: list, speaker_statistics: np.ndarray | None = None) -> np.ndarray:
-        """The logits of `forward`, shape `(rows, classes)`."""
-        return self.forward(clips, texts, speaker_statistics)[:, : len(self.labels)]
 
     def forward(self, clips: list, texts: list, speaker_statistics: np.ndarray | None = None) -> np.ndarray:
         """Logits of rows in one forward pass, before the temperature, followed by the dimensions.

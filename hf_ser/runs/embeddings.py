@@ -48,7 +48,7 @@ def embeddings(
         for rows in classifier.batches(clips, texts, batch_size):
             given.clear()
             known = None if speaker_statistics is None else speaker_statistics[rows]
-            classifier.logits([clips[row] for row in rows], [texts[row] for row in rows], known)
+            classifier.forward([clips[row] for row in rows], [texts[row] for row in rows], known)
             for row, vector in zip(rows, side_by_side(given), strict=True):
                 vectors[row] = vector
     return np.stack(vectors)

@@ -13,7 +13,8 @@ from hf_ser.benchmark.measure import Usage, Way, _measured, medians, run_fresh
 from hf_ser.benchmark.results import Benchmark, RowResult, WayResult, draw, measure_row, table
 from hf_ser.benchmark.rows import Row, chosen_rows, rows_of
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "benchmark.py"
 
 
 def test_each_row_has_a_peer_and_a_name_of_its_own():
@@ -85,3 +86,24 @@ def test_a_small_benchmark_runs_from_its_command(tmp_path):
     assert [one.name for one in made.rows] == names
     assert all(one.ours.seconds > 0 and one.to_peer > 0 for one in made.rows)
     assert (tmp_path / "benchmark.png").is_file() and "| fine-tune wav2vec2, a clip | " in done.stdout
+
+
+def test_the_figures_in_the_manuals_are_those_of_the_kept_results():
+    kept = Benchmark.read(ROOT / "scripts" / "recipes" / "benchmark.json")
+    manual, front = ((ROOT / file).read_text() for file in ("scripts/recipes/README.md", "README.md"))
+    rows = [line for line in table(kept).splitlines() if line.startswith("|")]
+    assert not [row for row in rows if row not in manual]
+    peers = {row.name: row.to_peer for row in kept.rows}
+    said = " ".join(front.split())
+    assert f"({kept.day}, {kept.machine.split(',')[0]}, one thread)" in said
+    assert f"preparing {int(peers['prepare'])} times as fast as librosa with pictures" in said
+    answers = int(min(peers["predict"], peers["predict_batch"]))
+    assert f"answers {answers} times as fast as transformers' pipeline" in said
+    assert f"Whisper {int(peers['transcribe'])} times as fast as its loop" in said
+
+
+def test_the_kept_results_are_of_rows_that_there_are():
+    kept = Benchmark.read(ROOT / "scripts" / "recipes" / "benchmark.json")
+    known = {row.name: row for row in rows_of(SIZES[kept.size])}
+    for row in kept.rows:
+        assert (row.about, row.peer.about) == (known[row.name].about, known[row.name].peer.about)

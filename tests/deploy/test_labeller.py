@@ -217,3 +217,22 @@ def test_a_labeller_is_pickled_without_its_model_and_has_one_thread(folder, file
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+def test_ray_data_gives_the_answers_of_the_plain_call(folder, files):
+    ray = pytest.importorskip("ray", reason="needs the extra ray")
+    names = [str(clip.path) for clip in clips_of(files)]
+    expected = Labeller(folder, "cpu")({"path": names})
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        rows = ray.data.from_items([{"path": name} for name in names])
+        settings = {"model": str(folder), "device": "cpu"}
+        found = rows.map_batches(Labeller, fn_constructor_kwargs=settings, batch_size=4, concurrency=1).take_all()
+    finally:
+        ray.shutdown()
+    assert {row["path"]: row["label"] for row in found} == dict(zip(names, expected["label"], strict=True))
+    confidences = {row["path"]: row["confidence"] for row in found if row["label"]}
+    for name, label, confidence in zip(names, expected["label"], expected["confidence"], strict=True):
+        assert label is None or confidences[name] == pytest.approx(confidence, abs=1e-6)
+    assert sum(row["error"] is not None for row in found) == 1

@@ -185,3 +185,19 @@ def test_configuration_round_trip(tmp_path):
     assert loaded.audio_config.to_dict() == model.config.audio_config.to_dict()
     assert (loaded.head, loaded.id2label) == ("concat", dict(enumerate(LABELS)))
     assert type(loaded.text_config).__name__ == "DistilBertConfig"
+
+
+def test_the_masked_norm_is_the_same_in_one_program_and_clip_by_clip(monkeypatch):
+    from hf_ser.models.padding import MaskedGroupNorm
+
+    norm, lengths = MaskedGroupNorm(8, 8), (90, 50)
+    norm.frames, x = torch.tensor(lengths), torch.randn(2, 8, 90, requires_grad=True)
+
+    def valid(output: torch.Tensor) -> list[torch.Tensor]:
+        kept = [row[:, :length] for row, length in zip(output, lengths, strict=True)]
+        (gradient,) = torch.autograd.grad(sum(one.square().sum() + one.pow(3).sum() for one in kept), x)
+        return [*kept, *(row[:, :length] for row, length in zip(gradient, lengths, strict=True))]
+
+    by_clip = valid(norm(x))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    torch.testing.assert_close(by_clip, valid(norm(x)), rtol=0, atol=2e-4)

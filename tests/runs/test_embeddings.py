@@ -50,7 +50,7 @@ def test_embeddings_are_what_the_logits_are_made_of_row_by_row(kind, size, tmp_p
     if kind != "mean":
         (layer,) = last_layers(classifier.model).values()
         logits = layer(torch.from_numpy(alone)).detach().numpy()
-        np.testing.assert_allclose(logits, classifier.logits(audio, SPOKEN), atol=1e-4)
+        np.testing.assert_allclose(logits, classifier.forward(audio, SPOKEN), atol=1e-4)
 
 
 def test_nothing_stays_hooked_to_the_model_and_no_rows_are_an_error(tmp_path):

@@ -507,7 +507,7 @@ def test_temperature_and_threshold_come_from_the_validation_speakers_alone(run, 
         batches = list(ask.batches(clips(rows), rows["transcript"][:]))
         logits = np.empty((len(rows), len(ask.labels)))
         for part in batches:
-            logits[part] = ask.logits(clips(rows.select(part)), rows.select(part)["transcript"][:])
+            logits[part] = ask.forward(clips(rows.select(part)), rows.select(part)["transcript"][:])
         assert ask.temperature == pytest.approx(fit_temperature(logits, np.array(rows["label"][:])), rel=1e-3)
         confidence = ask.probabilities(clips(rows), rows["transcript"][:]).max(axis=1)
         assert (confidence >= ask.abstain_threshold - 1e-6).mean() == pytest.approx(0.8, abs=1 / len(rows))
