@@ -12,7 +12,7 @@ from hf_ser.runs.classifier import Classifier
 
 Audio = str | Path | np.ndarray
 
-FLAG = re.compile(r"((?:\S+\.py|hf-ser|pip|accelerate)\b[^,;:)]*)|--(?=[a-z])")
+FLAG = re.compile(r"((?:\S+\.py|hf-ser|pip|accelerate)\b[^,;:)]*)|--(?=[a-z])(?!help)")
 """The dashes of a flag, or a whole command, in which they belong there."""
 
 

@@ -1,6 +1,7 @@
 """The rooms of the package: each imports only rooms before it, and no files import each other in a circle."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -97,3 +98,24 @@ def test_nothing_imports_scripts_and_only_the_metric_imports_evaluate():
 
 def test_every_room_is_there():
     assert {name.split(".")[0] for name in NAMES if name} == set(ROOMS)
+
+
+def test_the_manual_says_what_each_room_imports():
+    first, manual = ROOMS.index("models"), (PACKAGE / "README.md").read_text(encoding="utf-8")
+    for room in (
+        "data",
+        "transcripts",
+        "augment",
+        "inputs",
+        "runs",
+        "prediction",
+        "checks",
+        "publish",
+        "deploy",
+        "api",
+    ):
+        files = [file for file in SOURCES if name_of(file).split(".")[0] == room]
+        used = {name.split(".")[0] for file in files for name in modules_imported(file)}
+        imported = [one for one in ROOMS[first:] if one in used - {room}]
+        line = next(one for one in manual.splitlines() if re.match(rf"\| \[?`?{room}\b", one))
+        assert re.findall(r"`(\w+)`", line.split("|")[3]) == imported, room

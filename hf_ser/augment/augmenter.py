@@ -6,7 +6,6 @@ order.
 
 import hashlib
 import logging
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -110,7 +109,7 @@ class Augmenter:
             noises = [(name, file.stat()) for name, file in self.sources.noises.items()]
             files = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in noises]
             mixed = " " + hashlib.sha256("\n".join([*files, *self.sources.clip_keys]).encode()).hexdigest()
-        versions = [math.prod(CHANGES[one.name].version for one in turn) for turn in self.turns]
+        versions = [",".join(str(CHANGES[one.name].version) for one in turn) for turn in self.turns]
         return tuple(
             f"version {version} {','.join(map(str, turn))} seed {self.seed}{mixed}"
             for version, turn in zip(versions, self.turns, strict=True)

@@ -319,6 +319,10 @@ def quantize_weights(folder: Path) -> None:
     quantised.replace(file)
 
 
+PRODUCTS = ("MatMul", "Gemm", "Conv")
+"""Operations whose weights are stored in half precision."""
+
+
 def halve_weights(folder: Path) -> None:
     """Store the graph's weights in half precision.
 
@@ -331,7 +335,10 @@ def halve_weights(folder: Path) -> None:
     file = folder / onnx_ser.WEIGHTS
     model = onnx.load(file)
     casts = []
+    products = {name for node in model.graph.node if node.op_type in PRODUCTS for name in node.input}
     for weight in model.graph.initializer:
+        if weight.name not in products:  # statistics, filters: rounding would move them by more than their deviation
+            continue
         values = numpy_helper.to_array(weight)
         if values.dtype != np.float32 or values.size < LEAST_HALVED or np.abs(values).max() > np.finfo(np.float16).max:
             continue

@@ -67,7 +67,7 @@ class FrozenFeatures:
             return None
         if not row.get("pcm_sha256"):
             raise ValueError(
-                f"{row['id']}: found no digest of its audio (column pcm_sha256), by which cached features are kept. "
+                f"{row['id']}: found no digest of its audio (column pcm_sha256), by which features are kept. "
                 "Expected a data set that prepare_data.py wrote: prepare it again."
             )
         parts = [row["pcm_sha256"]]

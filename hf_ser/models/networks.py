@@ -234,7 +234,7 @@ class RandomKernelVector(Functionals):
 
     The statistics are batch norm's, which travel with the weights: a fit sets them; where a head is trained, they are
     those of its batches. The weights are the only parameters. A fit leaves them as they are; that there are any tells
-    the cache of frozen outputs to keep what comes before the standardisation, which differs by fold.
+    the store of kept features to hold what comes before the standardisation, which differs by fold.
 
     Raises:
         ValueError: features of another kind.

@@ -220,7 +220,9 @@ class SerPipeline(Pipeline):
         turns = self._turns([context] if single and context is not None else context)
         pairs = paired(inputs, text, single)
         # A generator may be a microphone: its answers must not wait for clips that are not there yet.
-        ahead = 1 if single or size == 1 or isinstance(inputs, Iterator) else BATCHES_AHEAD
+        # A recogniser gets whole recordings, of which few are kept in memory at a time.
+        reads_few = single or size == 1 or isinstance(inputs, Iterator) or answering.transcribe is not None
+        ahead = 1 if reads_few else BATCHES_AHEAD
         answers = self._answers(pairs, turns, size, answering, options, ahead)
         if single:
             return next(answers)

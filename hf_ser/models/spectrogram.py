@@ -51,7 +51,8 @@ class SpectrogramConfig(PreTrainedConfig):
         if self.network not in NETWORKS:
             raise ValueError(
                 f"Unknown network '{self.network}': expected one of {', '.join(NETWORKS)}, or one of a file "
-                "that is named by --plugins (beside a saved model: --plugins FOLDER/FILE.py)."
+                "that is named by --plugins (beside a saved model: --plugins FOLDER/FILE.py). functionals_mlp is gone: "
+                "train another in its place."
             )
         self.front_end = dict(self.front_end or {})
         if self.network in FITTED:

@@ -315,7 +315,7 @@ class ObjectiveArguments:
     class_weights: float | None = setting(
         None,
         "power by which a class counts the more, the rarer it is in training: 1: all classes count alike, as in UAR; "
-        "0: all clips do; default: 1 in a ridge, 0 in what is trained in epochs",
+        "0: all clips do, as a logistic head always counts; default: 1 in a ridge, 0 in what is trained in epochs",
         range=Range(0, 1),
     )
 

@@ -1,7 +1,7 @@
-"""Training without descent: a linear head fitted on one vector a clip, saved as any other model is.
+"""Training without descent: a linear head that is solved for on one vector a clip, saved as any other model is.
 
-Its coefficients become the head. What the encoder gives is read from the cache of frozen outputs where there is one, so
-that further folds need not compute it again.
+Its coefficients become the head. What the encoder gives is read from the kept features, so that further folds need not
+compute it again.
 """
 
 from collections.abc import Iterator

@@ -6,6 +6,7 @@ in which it was computed.
 """
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ def frozen_features(candidate: Candidate, rows: FoldData, training) -> FrozenFea
         OSError: no room for them.
     """
     features = empty_features(candidate, rows, training)
+    if training.cache_views and "audio" not in features.stores:
+        PartialState().print(f"note: no features are kept of the {training.cache_views} views that each clip has")
     if not features.stores:
         return features
     model = unwrapped(candidate.model).to(training.device).eval()
@@ -79,7 +82,8 @@ def empty_features(candidate: Candidate, rows: FoldData, training) -> FrozenFeat
             continue
         if reason := not_kept(training, modality == "audio" and bool(changes)):
             if module is encoder:
-                PartialState().print(f"note: features of the frozen {modality} encoder are not kept: {reason}")
+                note = f"features of the frozen {modality} encoder are neither kept nor standardised: {reason}"
+                PartialState().print(f"note: {note}")
             continue
         digest = features_digest(module, encoder.config, readers[modality], settings, rows.fitted)
         stores[modality] = FeatureStore(cache_folder() / "frozen" / digest)
@@ -163,9 +167,30 @@ def compute_missing(
     with bar, torch.inference_mode(), autocast:
         for keys, inputs in loader:
             outputs = model.frozen_part(**{name: value.to(training.device) for name, value in inputs.items()})
-            store.put(valid_positions(keys, outputs[f"{modality}_hidden"], outputs[f"{modality}_mask"]))
+            arrays = valid_positions(keys, outputs[f"{modality}_hidden"], outputs[f"{modality}_mask"])
+            if not bar.n:
+                check_room(store, arrays, len(order) * state.num_processes)
+            store.put(arrays)
             bar.update(len(keys))
     store.close()
+
+
+def check_room(store: FeatureStore, arrays: Mapping[str, np.ndarray], rows: int) -> None:
+    """Make sure that the features of so many rows have room on the disk, by those of some of the longest.
+
+    Clips are seldom shorter than a quarter of the longest on average: a quarter of that size has to be free.
+
+    Raises:
+        OSError: it is not.
+    """
+    needed = sum(array.nbytes / 2 for array in arrays.values()) / len(arrays) * rows / 4
+    folder = next(one for one in (store.folder, *store.folder.parents) if one.exists())
+    if needed > (free := shutil.disk_usage(folder).free):
+        raise OSError(
+            f"{store.folder}: found room for {free / 1e9:.1f} GB, and the features of {rows} clips would take more "
+            f"than {needed / 1e9:.1f} GB. Expected room for them: name a folder on a larger disk with HF_SER_CACHE, "
+            "shorten --max_seconds, read fewer layers, or keep none: --stages head:20@1e-3."
+        )
 
 
 @cache

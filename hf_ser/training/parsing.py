@@ -151,8 +151,8 @@ class EarlyParser(SettingsParser):
             number = {"int": int, "float": float}.get(others[name].removesuffix(" | None"))
             flags = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
             self.add_argument(*flags, **({"nargs": "*"} if number is None else {"type": number}))
-            if others[name] == "bool":
-                self.add_argument(f"--no_{name}", action="store_true")
+            if others[name] in ("bool", "bool | None"):
+                self.add_argument(f"--no_{name}", f"--no-{name.replace('_', '-')}", action="store_true")
 
     def accepts(self, name: str, value) -> bool:
         """As SettingsParser's; of the others anything."""
@@ -179,9 +179,22 @@ def as_flag(name: str, value, is_list: bool = True) -> list[str]:
     return [f"--{name}={words[0]}"] if len(words) == 1 else [f"--{name}", *words]
 
 
+GONE = {
+    "cache_frozen": "features of frozen encoders are always kept: leave it out.",
+    "class_balance": "it is class_weights now, with the same numbers.",
+    "mixup": "no recipe gained by it: leave it out.",
+    "ema_decay": "no recipe gained by it: leave it out.",
+    "layer_decay": "--stages head:5@1e-3,top:4:5@3e-5,all:5@1e-5 lets upper layers learn more.",
+    "head_size": "it follows from the encoders: leave it out.",
+}
+"""What became of settings of earlier versions that people have in their recipes."""
+
+
 def _hint(unknown: str, known: Iterable[str]) -> str:
     """What may have been meant."""
     name, _, _ = unknown.removeprefix("--").partition("=")
+    if name in GONE:
+        return f"{name} is gone; {GONE[name]}"
     near = get_close_matches(name, known, n=3, cutoff=0.75)
     dashes = "--" if unknown.startswith("--") else ""
     return f"did you mean {', '.join(dashes + one for one in near)}?" if near else "expected those that --help lists."

@@ -53,6 +53,8 @@ Settings = dict[type, object]
 """The settings of a run by their dataclass."""
 
 ALL_FOLDS = "all"
+TRAINING_VERSION = 2
+"""Raise it when the same settings come to train otherwise: a run that was begun before is then not gone on with."""
 LOCK = ".training.lock"
 """Locked by the process that trains into a folder."""
 
@@ -186,7 +188,7 @@ def train_folds(task: Task, dataset: Dataset, folds: list[Fold], label_map: dict
     """
     logging.disable_progress_bar()  # one bar for each file that is read or saved; the bars of training stay
     data, training, output_dir = task.data, task.training, Path(task.training.output_dir)
-    described = task.open(dataset, folds) | {"label_map": label_map}
+    described = task.open(dataset, folds) | {"label_map": label_map, "training_version": TRAINING_VERSION}
     if plugins := plugin_digests():
         described["plugins"] = plugins
     if training.push_to_hub:
@@ -327,6 +329,8 @@ def record_run(output_dir: Path, run: dict) -> None:
         old, new = recorded["settings"], run["settings"]
         differing = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
         found = "; ".join(f"{key} was {old.get(key, 'default')}, is {new.get(key, 'default')}" for key in differing)
+        if len({str(one.get("data", {}).get("training_version")) for one in (recorded, run)}) == 2:
+            found = "begun by another version of hf_ser, which trains otherwise" + f"; {found}" * bool(found)
         raise ValueError(
             f"{output_dir} holds another run ({found or 'other data'}). Expected one run in a folder: name another "
             "--output_dir, or remove this one."

@@ -73,17 +73,21 @@ def reject_descent(models: list, head, adapt, training) -> None:
             )
     of_training = settings(training)
     given = {name: of_training[name] for name in OF_DESCENT if name in of_training} | settings(adapt)
-    if training.class_weights is not None and "ridge" not in (head.chosen, "ridge" * (network == "random_kernels")):
-        given["class_weights"] = training.class_weights  # a logistic regression counts clips as they are
     if is_named and adapt.freeze in ("both" if len(models) == 2 else next(iter(named)).split("_")[0], "both"):
         given.pop("freeze", None)  # it is in any case
     own = FITTED_HEAD if network else {"head": head.chosen, "fusion": head.chosen, "pooling": "mean"}
     given |= {name: value for name, value in settings(head).items() if own.get(name) != value}
+    solved = f"--audio_model {network}" if network else f"--{'fusion' if len(models) == 2 else 'head'} {head.chosen}"
+    if training.class_weights is not None and head.chosen != "ridge" and network != "random_kernels":
+        raise ValueError(
+            f"--class_weights is {training.class_weights:g}, {solved}: found a logistic regression, in which all clips "
+            "count alike. Expected none: leave it out, or take a ridge (--head ridge)."
+        )
     if given:
         name, value = next(iter(given.items()))
-        solved = f"--audio_model {network}" if network else f"--head {head.chosen}"
         raise ValueError(
             f"--{name} is {getattr(value, 'value', value)}, {solved}: found a setting that a "
             "fit has no use for: its linear head is solved for at once, on the clips as they are. Expected none: leave "
-            "it out, or name a network that is trained in epochs, such as --audio_model crnn."
+            "it out, or take what is trained in epochs, such as "
+            f"{'--fusion gated' if len(models) == 2 else '--head mlp' if not network else '--audio_model crnn'}."
         )

@@ -1,13 +1,19 @@
 """Standardises what a head that is trained in epochs reads of frozen encoders, by the training rows."""
 
-import torch
-from torch.utils.data import DataLoader
+from collections.abc import Iterator
 
+import numpy as np
+import torch
+from datasets import Dataset
+
+from hf_ser.inputs.frozen import KEY_COLUMNS, FrozenFeatures
 from hf_ser.models.modeling_ser import is_frozen
 from hf_ser.training.building import Candidate
 from hf_ser.training.fold_data import FoldData
 from hf_ser.training.frozen_pass import unwrapped
 from hf_ser.training.ridge import LEAST_SCALE
+
+ROWS_AT_A_TIME = 256
 
 
 @torch.no_grad()
@@ -23,20 +29,30 @@ def standardise_frozen(candidate: Candidate, rows: FoldData, training) -> None:
         training: SerTrainingArguments.
     """
     model, features = unwrapped(candidate.model), candidate.collator.frozen
-    modalities = [one for one in features.stores if is_frozen(candidate.encoders[one])]
-    counts = dict.fromkeys(modalities, 0)
-    sums, squares = dict.fromkeys(modalities, 0.0), dict.fromkeys(modalities, 0.0)
-    for view in (None,) if rows.view is None else range(training.cache_views):
-        if rows.view is not None:
-            rows.view.set(view)
-        for batch in DataLoader(rows.train, training.per_device_eval_batch_size, collate_fn=candidate.collator):
-            for one in modalities:
-                if f"{one}_hidden" in batch:
-                    valid = batch[f"{one}_hidden"][batch[f"{one}_mask"].bool()].double()
-                    counts[one] += len(valid)
-                    sums[one], squares[one] = sums[one] + valid.sum(0), squares[one] + valid.square().sum(0)
-    for one in modalities:
-        if counts[one]:
-            mean = sums[one] / counts[one]
-            deviation = (squares[one] / counts[one] - mean.square()).clamp(min=0).sqrt()
-            model.set_standardisation(one, mean, torch.where(deviation < LEAST_SCALE, 1.0, deviation))
+    views = range(training.cache_views) if rows.view is not None and training.cache_views else (None,)
+    for modality in features.stores:
+        if not is_frozen(candidate.encoders[modality]):  # a front end of ours, which standardises by itself
+            continue
+        count, total, squares = 0, 0.0, 0.0
+        for view in views:
+            if rows.view is not None:
+                rows.view.set(view)
+            for array in features_of(rows.train, modality, features):
+                valid = torch.from_numpy(array).double()
+                count += len(valid)
+                total, squares = total + valid.sum(0), squares + valid.square().sum(0)
+        if count:
+            mean = total / count
+            deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+            model.set_standardisation(modality, mean, torch.where(deviation < LEAST_SCALE, 1.0, deviation))
+
+
+def features_of(part: Dataset, modality: str, features: FrozenFeatures) -> Iterator[np.ndarray]:
+    """Yield the features of each row that has the modality, `(positions, *tail)`, without reading audio."""
+    columns = part.select_columns([one for one in KEY_COLUMNS if one in part.column_names])[:]
+    given = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+    keys = [key for row in given if (key := features.key(modality, row)) is not None]
+    for start in range(0, len(keys), ROWS_AT_A_TIME):
+        some = keys[start : start + ROWS_AT_A_TIME]
+        found = features.stores[modality].get(some)
+        yield from (found[key] for key in some)

@@ -82,7 +82,7 @@ def test_a_ridge_takes_class_weights_and_a_logistic_regression_does_not():
     parts = (AdaptArguments(), SerTrainingArguments(output_dir="x", use_cpu=True, class_weights=0.5))
     reject_descent([TextArguments(text_model="a/b")], HeadArguments(head="ridge"), *parts)
     reject_descent([AudioArguments(audio_model="random_kernels")], HeadArguments(), *parts)
-    with pytest.raises(ValueError, match=r"--class_weights is 0\.5, --head logistic: found a setting that a fit"):
+    with pytest.raises(ValueError, match=r"--class_weights is 0\.5, --head logistic: found a logistic regression"):
         reject_descent([TextArguments(text_model="a/b")], HeadArguments(head="logistic"), *parts)
 
 

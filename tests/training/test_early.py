@@ -9,12 +9,13 @@ import pytest
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
 from hf_ser.checks.study.plan import script_of
+from hf_ser.training.arguments import OF_MODEL, AsrCommonArguments, TrainingSettings
 from hf_ser.training.early import check_command_line, names_of_transformers
+from hf_ser.training.parsing import EarlyParser, SettingsParser
+from hf_ser.training.tasks import TASKS
 
 RECIPES = sorted((Path(__file__).parents[2] / "scripts" / "recipes").glob("**/*.yaml"))
-RECIPES = [
-    file for file in RECIPES if file.parent.name != "studies" and file.stem != "quickstart"
-]  # which names no model
+RECIPES = [file for file in RECIPES if file.parent.name != "studies"]
 
 
 def look_at(monkeypatch, *words, name: str = "audio"):
@@ -48,7 +49,8 @@ def test_an_unknown_key_of_a_recipe_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
 def test_every_recipe_passes(file, monkeypatch):
-    look_at(monkeypatch, file, name=script_of(file).removeprefix("train_").removesuffix(".py"))
+    script = "train_fusion.py" if file.stem == "quickstart" else script_of(file)  # which names no model
+    look_at(monkeypatch, file, name=script.removeprefix("train_").removesuffix(".py"))
 
 
 def test_settings_of_transformers_pass_in_all_their_forms(tmp_path, monkeypatch):
@@ -56,6 +58,20 @@ def test_settings_of_transformers_pass_in_all_their_forms(tmp_path, monkeypatch)
     given = ["--tf32", "true", "--no_load_best_model_at_end", "--report_to", "none", "--max-grad-norm", "1e-1"]
     look_at(monkeypatch, tmp_path / "mine.yaml", *given, "--gradient_checkpointing", "--learning_rate=1e-5")
     look_at(monkeypatch, "--generation_num_beams", "3", name="asr")
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_every_flag_of_the_whole_parser_passes(name):
+    whole = SettingsParser(TASKS[name].classes, allow_abbrev=False)
+    training = AsrCommonArguments if name == "asr" else TrainingSettings
+    early = EarlyParser((*OF_MODEL[name], training), names_of_transformers())
+    flags = {flag for action in whole._actions for flag in action.option_strings}
+    assert not flags - {flag for action in early._actions for flag in action.option_strings}
+
+
+def test_a_setting_that_is_gone_says_what_became_of_it(monkeypatch):
+    with pytest.raises(ValueError, match="cache_frozen is gone; features of frozen encoders are always kept"):
+        look_at(monkeypatch, "--cache_frozen", "true")
 
 
 def test_the_settings_of_transformers_are_those_it_has():

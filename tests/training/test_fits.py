@@ -401,11 +401,11 @@ def test_a_fitted_network_needs_no_other_flag_and_only_what_standardises_is_fuse
         ("--learning_rate 0.01", "--learning_rate is 0.01, --audio_model random_kernels: found a setting that a fit"),
         (
             "--num_train_epochs 3",
-            "leave it out, or name a network that is trained in epochs, such as --audio_model crnn",
+            "leave it out, or take what is trained in epochs, such as --audio_model crnn",
         ),
         ("--stages head:5@1e-2", "--stages is head:5@1e-2"),  # and not the length that it stands for
         ("--search 3", "--search is 3"),
-        ("--class_weights 1 --audio_model functionals", "functionals: found.*on the clips as they are. Expected none"),
+        ("--class_weights 1 --audio_model functionals", "functionals: found a logistic regression.*Expected none"),
         ("--warmup_steps 0", "--warmup_steps is 0"),
         ("--lr_scheduler_type cosine", "--lr_scheduler_type is cosine"),
         ("--pooling attentive_statistics", "--pooling is attentive_statistics"),

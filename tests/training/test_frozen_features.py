@@ -240,6 +240,19 @@ def test_of_fusion_each_frozen_encoder_is_standardised_and_a_missing_modality_st
     assert standardised(trained, data(MIXED), settings(tmp_path)).config.standardised == ["text"]
 
 
+def test_a_frozen_text_is_standardised_beside_audio_that_is_augmented_anew(tmp_path):
+    candidate = fused("text")
+    rows = with_changes(candidate, "swelling", 0)
+    assert standardised(candidate, rows, settings(tmp_path)).config.standardised == ["text"]
+
+
+def test_features_without_room_are_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_SER_CACHE", str(tmp_path / "no/such/yet"))
+    monkeypatch.setattr(frozen_pass.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    with pytest.raises(OSError, match=r"found room for 0.0 GB, and the features of .* HF_SER_CACHE"):
+        frozen_features(audio_only(), data(ROWS), settings(tmp_path))
+
+
 def test_what_is_standardised_has_an_encoder():
     with pytest.raises(ValueError, match=r"standardised is \['text'\]: expected some of audio"):
         SerConfig(audio_config=Wav2Vec2Config(**SPEECH), standardised=["text"])
@@ -266,7 +279,10 @@ def test_a_note_says_which_precision_the_processor_is_made_for(tmp_path, monkeyp
 def test_none_are_kept_under_fsdp_or_of_what_a_stage_may_train(tmp_path, monkeypatch, capsys):
     candidate, rows = audio_only(), data(ROWS)
     assert not frozen_features(candidate, rows, settings(tmp_path, stages="head:1@1e-3,all:2@1e-4")).stores
-    assert "features of the frozen audio encoder are not kept: a later stage may train it" in capsys.readouterr().out
+    assert (
+        "features of the frozen audio encoder are neither kept nor standardised: a later stage may train it"
+        in capsys.readouterr().out
+    )
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert not frozen_features(candidate, rows, settings(tmp_path)).stores
     assert "FSDP splits the model" in capsys.readouterr().out

@@ -35,6 +35,7 @@ from hf_ser.training.emotion_task import saved_figure
 from hf_ser.training.fold_data import FoldData
 from hf_ser.training.fold_run import Clock, last_complete_checkpoint, seconds_of
 from hf_ser.training.frozen_pass import frozen_features
+from hf_ser.training.standardisation import standardise_frozen
 from hf_ser.training.trainer import SerTrainer
 from hf_ser.training.trainer_arguments import SerTrainingArguments
 
@@ -115,7 +116,9 @@ def train(folder, data, encoder: str, adapt: AdaptArguments, kill: Kill | None =
     trained = candidate(encoder, labels, adapt)
     rows, held_out = data.select(range(20)), data.select(range(20, 32))
     if adapt.freeze != "none":
-        trained.collator.frozen = frozen_features(trained, FoldData(rows, held_out, held_out.select([])), arguments)
+        parts = FoldData(rows, held_out, held_out.select([]))
+        trained.collator.frozen = frozen_features(trained, parts, arguments)
+        standardise_frozen(trained, parts, arguments)
     callbacks = [kill] if kill else []
     trainer = SerTrainer(
         trained, labels, args=arguments, train_dataset=rows, eval_dataset=held_out, callbacks=callbacks
