@@ -46,7 +46,8 @@ def outside_findings(corpus: str, files: Iterable[str | Path], folders: Sequence
         return []
     more = " ..." if len(outside) > EXAMPLES else ""
     detail = (
-        f"{len(outside)} recordings are outside {' and '.join(printable(folder) for folder in folders)}: "
+        f"{len(outside)} recordings are outside {' and '.join(printable(folder) for folder in folders)}, or links that "
+        f"lead out of it: "
         f"{', '.join(outside[:EXAMPLES])}{more}"
     )
     return [Finding(OUTSIDE, corpus, detail, count=len(outside))]

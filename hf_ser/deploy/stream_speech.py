@@ -1,5 +1,6 @@
 """Voice activity: which stretches of a recording hold speech, decided as its samples arrive."""
 
+import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Protocol
@@ -71,7 +72,9 @@ class SileroDetector:
         try:
             from silero_vad import load_silero_vad  # sets the threads of the whole process to one
 
-            self.model = load_silero_vad()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # of torch, on how the package stores its network
+                self.model = load_silero_vad()
         finally:
             torch.set_num_threads(threads)
 

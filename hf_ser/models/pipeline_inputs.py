@@ -55,8 +55,8 @@ def transcript_of(samples: np.ndarray, rate: int, transcribe: Callable, named: s
         given = transcribe({"raw": samples, "sampling_rate": rate} if isinstance(transcribe, Pipeline) else samples)
     except Exception as error:  # whatever a recogniser may raise does not name the clip
         raise ValueError(
-            f"{named}: transcribe failed ({type(error).__name__}: {error}). Expected a recogniser that takes clips of "
-            f"{len(samples) / rate:.1f} s: mend its settings, cut the clip, or give its text."
+            f"{named}: transcribe failed ({type(error).__name__}: {error}). Expected a recogniser that takes "
+            f"{len(samples) / rate:.1f} s of samples: mend it or its settings, or give the text of this clip."
         ) from error
     text = given.get("text") if isinstance(given, Mapping) else given
     if not isinstance(text, str):

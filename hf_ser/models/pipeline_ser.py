@@ -318,7 +318,9 @@ class SerPipeline(Pipeline):
         """
         with torch.no_grad():
             found = self.model.familiarity(torch.from_numpy(vectors).to(self.model.device)).tolist()
-        given = {AUDIO: [clip is not None for clip in clips], TEXT: [bool((text or "").strip()) for text in texts]}
+        # A text of unknown words counts as missing, as it does for the model.
+        known = [bool((text or "").strip()) and "unknown_words" not in self.text_notes(text) for text in texts]
+        given = {AUDIO: [clip is not None for clip in clips], TEXT: known}
         is_whole = zip(*(given[one] for one in self.modalities), strict=True)
         return [one if all(there) else None for one, there in zip(found, is_whole, strict=True)]
 

@@ -115,8 +115,8 @@ def read_predictions(path: str | Path) -> list[Prediction]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path}: found {'a folder' if path.is_dir() else 'nothing'}, expected a predictions file. Pass the "
-            "predictions.jsonl that the run wrote into its output folder."
+            f"{path}: found {'a folder' if path.is_dir() else 'nothing'}, expected a predictions file. Pass the folder "
+            "of a run, or the predictions.jsonl that it wrote there."
         )
     rows = []
     with open(path, "rb") as file:  # bytes, so that text that is not UTF-8 fails at its line

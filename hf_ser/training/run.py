@@ -332,8 +332,8 @@ def record_run(output_dir: Path, run: dict) -> None:
         if len({str(one.get("data", {}).get("training_version")) for one in (recorded, run)}) == 2:
             found = "begun by another version of hf_ser, which trains otherwise" + f"; {found}" * bool(found)
         raise ValueError(
-            f"{output_dir} holds another run ({found or 'other data'}). Expected one run in a folder: name another "
-            "--output_dir, or remove this one."
+            f"{output_dir} holds another run ({found or 'other data'}). Expected one run in a folder: give the "
+            "settings that it was begun with, or name another --output_dir."
         )
 
 

@@ -86,7 +86,7 @@ def test_paths_that_lead_out_are_counted_with_examples(table, tmp_path):
     (table / "t.csv").write_text("\n".join(["path,label,speaker", *rows]))
     report = prepare("table", table / "t.csv", tmp_path / "data")[1]
     count, (detail,) = outside_of(report)
-    assert count == 3 and detail.startswith(f"3 recordings are outside {table}: ")
+    assert count == 3 and detail.startswith(f"3 recordings are outside {table}, or links that lead out of it: ")
     assert all(name in detail for name in ("../private.wav", "folder/diary.wav", "leak.wav"))
     with pytest.raises(ValueError, match=r"3 of its recordings come from elsewhere.*--allow_outside_files"):
         check_outside_files(tmp_path / "data", allowed=False)
