@@ -46,8 +46,9 @@ class FittedTrainer(PredictingTrainer):
 
     The strength of its penalty is chosen on speakers who were left out in turn. The head is then solved for on training
     and validation speakers together: nothing is left for the latter to choose. Of audio and text each is solved for by
-    itself, and their logits are added: where one is missing, the other answers as if it were alone. Dimensions are
-    solved for by a ridge on both together, where a missing one counts as the mean.
+    itself, and their logits are added: where one is missing, the other answers as if it were alone, but for the bias of
+    the missing one, which stays. Dimensions are solved for by a ridge on both together, where a missing one counts as
+    the mean.
 
     Args:
         candidate: A model of audio alone with one of FITTED, or any with one of SOLVED_HEADS; no adapter.
