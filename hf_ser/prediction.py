@@ -1,4 +1,4 @@
-"""A trained model from Python: loaded, and asked; nothing is imported that only a training needs."""
+"""Loads a trained model from Python and predicts with it; nothing is imported that only training needs."""
 
 import os
 import re

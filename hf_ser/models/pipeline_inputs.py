@@ -21,7 +21,7 @@ class ReadClip:
 
     Args:
         samples: `(samples,)` float32 at the model's rate; None where there is no audio.
-        text: What is said; None where it is not known.
+        text: The transcript; None where it is not known.
         context: The turns of the dialogue before it.
         notes: What a person should know of it, by kind.
         transcript: The text, where a recogniser gave it.

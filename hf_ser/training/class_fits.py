@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from hf_ser.runs.calibration import fit_temperature
 from hf_ser.runs.scores import DIGITS
+from hf_ser.training.objective import rarity_weights
 from hf_ser.training.ridge import INNER_FOLDS, PENALTIES, PENALTY, ridge_solutions, row_products
 
 NEVER_SEEN = -30.0
@@ -112,8 +113,7 @@ class RidgeFit:
         of_classes = self.row_weights[rows] @ self.targets[rows]
         classes = np.flatnonzero(of_classes)
         targets = self.targets[np.ix_(rows, classes)]
-        counts = of_classes[classes]
-        of_class = counts**-self.class_power * len(rows) / (counts ** (1 - self.class_power)).sum()
+        of_class = rarity_weights(of_classes[classes], self.class_power, len(rows))
         weights = self.row_weights[rows] * (targets @ of_class) / self.copies
         centred = targets - 1 / len(classes)
         for weight, bias in ridge_solutions(self.vectors, self.products, rows, centred, weights, strengths):

@@ -14,13 +14,13 @@ from hf_ser.training.arguments import OF_MODEL, AsrCommonArguments, TrainingSett
 
 
 def check_command_line(name: str) -> None:
-    """Print the help that is asked for; refuse unknown settings, and values that ours cannot have.
+    """Print the help where it is requested; refuse unknown settings, and values that ours cannot have.
 
     Args:
         name: Kind of model, a key of `OF_MODEL`.
 
     Raises:
-        SystemExit: help was asked for.
+        SystemExit: help was requested.
         FileNotFoundError, ValueError: as `parse_arguments`.
     """
     show_help(name)

@@ -165,10 +165,10 @@ def compute_missing(
         note_precision(training.bf16)
     bar = Progress(len(order), f"frozen {modality} features{named}", "clips", hidden)
     with bar, torch.inference_mode(), autocast:
-        for keys, inputs in loader:
+        for number, (keys, inputs) in enumerate(loader):
             outputs = model.frozen_part(**{name: value.to(training.device) for name, value in inputs.items()})
             arrays = valid_positions(keys, outputs[f"{modality}_hidden"], outputs[f"{modality}_mask"])
-            if not bar.n:
+            if number == 0:
                 check_room(store, arrays, len(order) * state.num_processes)
             store.put(arrays)
             bar.update(len(keys))
@@ -205,13 +205,19 @@ def note_precision(is_bfloat16: bool) -> None:
     PartialState().print(f"note: {note}")
 
 
+def keyed_rows(part: Dataset, modality: str, features: FrozenFeatures) -> Iterator[tuple[str | None, dict[str, Any]]]:
+    """Yield the key of each row's features, None without the modality, and what it is made from; no audio is read."""
+    columns: Mapping[str, list] = part.select_columns([one for one in KEY_COLUMNS if one in part.column_names])[:]
+    for values in zip(*columns.values(), strict=True):
+        given = dict(zip(columns, values, strict=True))
+        yield features.key(modality, given), given
+
+
 def missing_rows(part: Dataset, modality: str, features: FrozenFeatures) -> list[int]:
     """The rows of which features are missing, each key once, the longest first."""
-    columns: Mapping[str, list] = part.select_columns([one for one in KEY_COLUMNS if one in part.column_names])[:]
     first, lengths = {}, {}
-    for row, values in enumerate(zip(*columns.values(), strict=True)):
-        given = dict(zip(columns, values, strict=True))
-        if (key := features.key(modality, given)) is not None and key not in first:
+    for row, (key, given) in enumerate(keyed_rows(part, modality, features)):
+        if key is not None and key not in first:
             first[key] = row
             lengths[key] = len(given["transcript"]) if modality == "text" else given["duration_seconds"]
     missing = features.stores[modality].missing(first)

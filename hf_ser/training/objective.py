@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -79,6 +80,15 @@ def class_weights(labels: Sequence[int], n_classes: int, power: float = 1.0) -> 
         n_classes: Of the model.
         power: By which a class weighs the more, the rarer it is; 1: all classes weigh alike; 0: all rows.
     """
-    counts = torch.bincount(torch.tensor(labels), minlength=n_classes).float()
-    rarity = counts.clamp(min=1) ** -power
-    return torch.where(counts > 0, rarity * counts.sum() / (rarity * counts).sum(), 1.0)
+    counts = np.bincount(labels, minlength=n_classes).astype(np.float64)
+    weights, present = np.ones(n_classes), counts > 0
+    weights[present] = rarity_weights(counts[present], power, counts.sum())
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def rarity_weights(counts: np.ndarray, power: float, rows: float) -> np.ndarray:
+    """Weights of classes by their counts, to a power; they sum to `rows` over the rows.
+
+    Shapes: counts `(classes,)`, each above 0.
+    """
+    return counts**-power * rows / (counts ** (1 - power)).sum()

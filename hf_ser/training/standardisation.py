@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from hf_ser.inputs.frozen import KEY_COLUMNS, FrozenFeatures
+from hf_ser.inputs.frozen import FrozenFeatures
 from hf_ser.models.modeling_ser import is_frozen
 from hf_ser.training.building import Candidate
 from hf_ser.training.fold_data import FoldData
-from hf_ser.training.frozen_pass import unwrapped
+from hf_ser.training.frozen_pass import keyed_rows, unwrapped
 from hf_ser.training.ridge import LEAST_SCALE
 
 ROWS_AT_A_TIME = 256
@@ -49,9 +49,7 @@ def standardise_frozen(candidate: Candidate, rows: FoldData, training) -> None:
 
 def features_of(part: Dataset, modality: str, features: FrozenFeatures) -> Iterator[np.ndarray]:
     """Yield the features of each row that has the modality, `(positions, *tail)`, without reading audio."""
-    columns = part.select_columns([one for one in KEY_COLUMNS if one in part.column_names])[:]
-    given = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-    keys = [key for row in given if (key := features.key(modality, row)) is not None]
+    keys = [key for key, _ in keyed_rows(part, modality, features) if key is not None]
     for start in range(0, len(keys), ROWS_AT_A_TIME):
         some = keys[start : start + ROWS_AT_A_TIME]
         found = features.stores[modality].get(some)

@@ -253,6 +253,14 @@ def test_features_without_room_are_refused_at_once(tmp_path, monkeypatch):
         frozen_features(audio_only(), data(ROWS), settings(tmp_path))
 
 
+def test_room_is_looked_for_once_so_that_a_pass_may_fill_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_SER_CACHE", str(tmp_path / "cache"))
+    left = iter([10**9, 0, 0])
+    monkeypatch.setattr(frozen_pass.shutil, "disk_usage", lambda folder: SimpleNamespace(free=next(left)))
+    features = frozen_features(audio_only(), data(ROWS), settings(tmp_path))  # two batches, without a bar
+    assert len(features.stores["audio"]) == len(ROWS)
+
+
 def test_what_is_standardised_has_an_encoder():
     with pytest.raises(ValueError, match=r"standardised is \['text'\]: expected some of audio"):
         SerConfig(audio_config=Wav2Vec2Config(**SPEECH), standardised=["text"])

@@ -28,6 +28,14 @@ def test_a_folder_holds_one_run_once_it_has_a_checkpoint(tmp_path):
         record_run(tmp_path, OTHER)
 
 
+def test_a_run_that_another_version_began_is_not_gone_on_with(tmp_path):
+    begun = RUN | {"data": {"rows": 3}}
+    record_run(tmp_path, begun)
+    (tmp_path / "fold_1" / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"holds another run \(begun by another version of hf_ser"):
+        record_run(tmp_path, RUN | {"data": {"rows": 3, "training_version": run.TRAINING_VERSION}})
+
+
 def test_one_process_trains_into_a_folder(tmp_path):
     with locked_run_folder(tmp_path / "o", RUN):
         with pytest.raises(ValueError, match="another process that trains into this folder"):
